@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from robustness_gate.errors import FileError
-from robustness_gate.nouns import Finding, Mark, Policy, Reading
+from robustness_gate.nouns import Finding, Mark, Reading
+from robustness_gate.policy import Policy
 from robustness_gate.report import Record, Report, words
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import BELOW_CHANCE, SELF_TEST_MISSING, by_format, strongest, tally

@@ -24,7 +24,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from robustness_gate.errors import FileError
-from robustness_gate.nouns import Item, Json, Noun, Policy, Question, Suite, canonical
+from robustness_gate.nouns import Item, Json, Noun, Question, Suite, canonical
+from robustness_gate.policy import Policy
 
 MAX_YAML_BYTES = 1_000_000
 MAX_LINE_BYTES = 1_000_000

@@ -26,7 +26,8 @@ from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manif
 from robustness_gate.errors import CheckpointError, Exit, GateError, SetupError, UsageError
 from robustness_gate.executors import Event, local
 from robustness_gate.files import Loaded, load_policy, load_suite
-from robustness_gate.nouns import Note, Policy, Suite, canonical
+from robustness_gate.nouns import Note, Suite, canonical
+from robustness_gate.policy import Policy
 
 SMALL_MODEL_BYTES = 50_000_000
 EXIT = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}

@@ -26,7 +26,6 @@ from robustness_gate.nouns import (
     Format,
     Item,
     Json,
-    Policy,
     Suite,
     SuiteAttack,
     SuiteTask,
@@ -35,6 +34,7 @@ from robustness_gate.nouns import (
     in_format,
     seed_of,
 )
+from robustness_gate.policy import Policy
 from robustness_gate.prompts import header_for
 from robustness_gate.tasks import KINDS, lm_eval
 from robustness_gate.verdict import covers, label

@@ -17,19 +17,8 @@ from pydantic import Field
 
 from robustness_gate.checkpoint import Manifest
 from robustness_gate.files import Loaded
-from robustness_gate.nouns import (
-    Closed,
-    Digest,
-    Evidence,
-    Finding,
-    Mark,
-    Noun,
-    Policy,
-    Reading,
-    Suite,
-    Trial,
-    Verdict,
-)
+from robustness_gate.nouns import Closed, Digest, Evidence, Finding, Mark, Noun, Reading, Suite, Trial, Verdict
+from robustness_gate.policy import Policy
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import label, strongest, tally
 

@@ -24,21 +24,8 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import Any, Literal
 
-from robustness_gate.nouns import (
-    Closed,
-    Evidence,
-    Finding,
-    Format,
-    Limit,
-    Mark,
-    Policy,
-    Reading,
-    Requirement,
-    Trial,
-    Verdict,
-    in_format,
-    seed_of,
-)
+from robustness_gate.nouns import Closed, Evidence, Finding, Format, Mark, Reading, Trial, Verdict, in_format, seed_of
+from robustness_gate.policy import Limit, Policy, Requirement
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 
 UNDECLARED_SHARE = 10_000

@@ -26,20 +26,8 @@ from test_verdict import (
     without,
 )
 
-from robustness_gate.nouns import (
-    Bound,
-    Evidence,
-    Finding,
-    Floor,
-    Limit,
-    Policy,
-    Requirement,
-    Selector,
-    TaskPin,
-    TaskRef,
-    Trial,
-    Utility,
-)
+from robustness_gate.nouns import Bound, Evidence, Finding, Floor, TaskRef, Trial
+from robustness_gate.policy import Limit, Policy, Requirement, Selector, TaskPin, Utility
 from robustness_gate.verdict import judge
 
 RELEARN = trial_of("relearn")

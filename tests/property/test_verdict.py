@@ -20,25 +20,17 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from robustness_gate import verdict
-from robustness_gate.nouns import (
-    Bound,
-    Closed,
-    Evidence,
-    Floor,
+from robustness_gate.nouns import Bound, Closed, Evidence, Floor, Mark, TaskRef, Trial, Verdict, seed_of
+from robustness_gate.policy import (
     Limit,
-    Mark,
     Policy,
     Requirement,
     Selector,
     Statistics,
     TaskPin,
-    TaskRef,
     ThreatModel,
-    Trial,
     Utility,
     Validity,
-    Verdict,
-    seed_of,
 )
 from robustness_gate.verdict import BELOW_CHANCE, SELF_TEST_MISSING, declared_cells, judge, pack, tally, unpack
 

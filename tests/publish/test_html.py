@@ -15,19 +15,8 @@ import pytest
 from robustness_gate import report, verdict
 from robustness_gate.checkpoint import FileEntry, Manifest
 from robustness_gate.files import Loaded
-from robustness_gate.nouns import (
-    Bound,
-    Closed,
-    Evidence,
-    Floor,
-    Mark,
-    Policy,
-    Suite,
-    TaskRef,
-    Trial,
-    canonical,
-    seed_of,
-)
+from robustness_gate.nouns import Bound, Closed, Evidence, Floor, Mark, Suite, TaskRef, Trial, canonical, seed_of
+from robustness_gate.policy import Policy
 from robustness_gate.publish import html
 
 HOSTILE = '</pre><script>alert("x")</script><img src="https://evil.example/x" onerror=alert(1)>'

@@ -13,7 +13,8 @@ import pytest
 from robustness_gate import report, verdict
 from robustness_gate.checkpoint import FileEntry, Manifest
 from robustness_gate.files import Loaded
-from robustness_gate.nouns import Closed, Evidence, Mark, Policy, Suite, TaskRef, Trial, seed_of
+from robustness_gate.nouns import Closed, Evidence, Mark, Suite, TaskRef, Trial, seed_of
+from robustness_gate.policy import Policy
 from robustness_gate.publish import junit
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)

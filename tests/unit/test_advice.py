@@ -18,7 +18,8 @@ from robustness_gate.advice import Advice, advise, items_to_acquit, items_to_con
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.errors import FileError
 from robustness_gate.files import load_policy, load_suite
-from robustness_gate.nouns import Closed, Evidence, Mark, Policy, Trial, Validity, canonical
+from robustness_gate.nouns import Closed, Evidence, Mark, Trial, canonical
+from robustness_gate.policy import Policy, Validity
 from robustness_gate.report import Report
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import judge, label, pack
