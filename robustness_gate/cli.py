@@ -54,7 +54,8 @@ def main() -> NoReturn:
     try:
         app()  # leaves by itself: 2 for a usage error, 130 when interrupted, else the verb's own code
     except GateError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one place where a user's mistake is told
+        kind = f"error[{error.code}]" if error.code else "error"
+        print(f"{kind}: {error}", file=sys.stderr)  # noqa: T201 - the one place where a user's mistake is told
         sys.exit(int(error.exit_code))
     raise AssertionError("typer returned without an exit code")
 
@@ -285,7 +286,8 @@ def policy_check(
     """Read a policy (and a suite) and say what is wrong, with file:line:column."""
     from robustness_gate import plan as plans
     from robustness_gate.checkpoint import FileEntry, Manifest, Place
-    from robustness_gate.files import load_policy, load_suite
+    from robustness_gate.files import load_suite
+    from robustness_gate.language import load_policy
     from robustness_gate.verdict import declared_cells
 
     loaded = load_policy(policy)

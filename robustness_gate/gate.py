@@ -25,7 +25,8 @@ from robustness_gate import organisms, plan, report, verdict
 from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base
 from robustness_gate.errors import CheckpointError, Exit, GateError, SetupError, UsageError
 from robustness_gate.executors import Event, local
-from robustness_gate.files import Loaded, load_policy, load_suite
+from robustness_gate.files import Loaded, load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Note, Suite, canonical
 from robustness_gate.policy import Policy
 

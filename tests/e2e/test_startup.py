@@ -10,7 +10,8 @@ import pytest
 
 from robustness_gate import report
 from robustness_gate.checkpoint import FileEntry, Manifest
-from robustness_gate.files import load_policy, load_suite
+from robustness_gate.files import load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Evidence, canonical
 from robustness_gate.verdict import judge
 

@@ -20,11 +20,11 @@ from robustness_gate.files import (
     digest_of,
     items_digest,
     load_items,
-    load_policy,
     load_suite,
     load_texts,
     sha256_file,
 )
+from robustness_gate.language import load_policy
 
 ROOT = Path(__file__).parents[2]
 # Without the digests of its questions, so that one thing at a time can be wrong.

@@ -14,7 +14,8 @@ import pytest
 from robustness_gate import organisms, plan
 from robustness_gate.checkpoint import FileEntry, Manifest
 from robustness_gate.errors import Exit, GateError, PlanError
-from robustness_gate.files import items_digest, load_items, load_policy, load_suite
+from robustness_gate.files import items_digest, load_items, load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.plan import Plan, Subject
 from robustness_gate.verdict import label
 
