@@ -3,6 +3,9 @@
 A line is the canonical JSON of `{"prev": …, "record": …}`, where `prev` is the SHA-256 of the line above. Each is on
 the disk before the attack goes on, so `kill -9` costs at most the trial that was running. A last line without its
 newline is what a kill leaves; it is cut off. Anything else that does not fit is an error: evidence is never repaired.
+
+There is one ledger a checkpoint, in a folder named by its digest, whatever the output folder of a run: who runs again
+finds what was found before, and the report counts all of it.
 """
 
 from __future__ import annotations
@@ -11,18 +14,23 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from robustness_gate.errors import LedgerError
-from robustness_gate.nouns import Closed, Evidence, Json, Mark, Note, Trial, canonical
+from robustness_gate.nouns import Closed, Evidence, Json, Mark, Note, Planned, Statement, Trial, canonical
 
+OWN = ("candidate", "sham")
+"""Roles in which it is the candidate itself that answers."""
 SCHEMA = "robustness-gate/ledger/v1"
 FIRST = "0" * 64
-NEVER_REPAIRED = "Evidence is never repaired: start anew with another --out."
+NEVER_REPAIRED = "Evidence is never repaired: keep it for whoever asks, and start anew with another --ledgers."
+NAME = "ledger.jsonl"
+
+Record = Trial | Mark | Closed | Note | Statement | Planned
 
 
 class _UnknownKind(Exception):
@@ -38,10 +46,12 @@ class Ledger:
     marks: list[Mark] = field(default_factory=list)
     closed: list[Closed] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    plans: list[Planned] = field(default_factory=list)
     head: str = FIRST
     _file: IO[bytes] | None = None
 
-    def append(self, record: Trial | Mark | Closed | Note) -> None:
+    def append(self, record: Record) -> None:
         """Write one record and wait until it is on the disk."""
         if self._file is None:
             raise LedgerError("the ledger was opened for reading only", where=str(self.path))
@@ -64,21 +74,47 @@ class Ledger:
         """Whether the trial has ended, well or badly: it is then never run again."""
         return any(record.trial == trial for record in self.closed)
 
-    def evidence(self, subject: str, planned: tuple[Trial, ...]) -> Evidence:
-        """Everything recorded about these planned trials, and every other trial ever made on this subject."""
-        ids = {trial.id for trial in planned}
-        extra = tuple(
-            t for t in self.trials.values() if t.subject == subject and t.role == "candidate" and t.id not in ids
-        )
-        known = ids | {trial.id for trial in extra}
+    def evidence(self, subject: str, planned: Iterable[Trial]) -> Evidence:
+        """Everything recorded about a subject: of these planned trials, of every other ever made on it, and beside it.
+
+        Args:
+            subject: digest of the candidate's manifest.
+            planned: the trials of the plan in force, of any role; those that are not the candidate's are left out.
+        """
+        own = tuple(trial for trial in planned if trial.role in OWN)
+        ids = {trial.id for trial in own}
+        others = [trial for id_, trial in self.trials.items() if id_ not in ids]
+        extra = tuple(trial for trial in others if trial.role in OWN and trial.subject == subject)
+        beside = tuple(trial for trial in others if trial.role not in OWN)
+        known = ids | {trial.id for trial in (*extra, *beside)}
+        said = [statement.says for statement in self.statements if statement.subject == subject]
         return Evidence(
             subject=subject,
-            planned=planned,
+            planned=own,
             marks=tuple(mark for mark in self.marks if mark.trial in known),
             closed=tuple(record for record in self.closed if record.trial in known),
             extra=extra,
             notes=tuple(note.text for note in self.notes if note.subject == subject),
+            beside=beside,
+            states={key: value for says in said for key, value in says.items()},
         )
+
+    def latest_plan(self, subject: str | None = None) -> Planned:
+        """What the last run set out to do, on this subject if one is named.
+
+        Raises:
+            LedgerError: no run on it is recorded.
+        """
+        plans = [plan for plan in self.plans if subject is None or plan.subject.startswith(subject)]
+        if not plans:
+            known = sorted({plan.subject[:12] for plan in self.plans})
+            what = f"on checkpoint {subject[:12]}" if subject else "at all"
+            raise LedgerError(
+                f"holds no run {what}",
+                remedy=f"It has runs on: {', '.join(known)}." if known else "It was written by `run`, or not at all.",
+                where=str(self.path),
+            )
+        return plans[-1]
 
     def _take(self, record: dict[str, Json]) -> None:
         kind = record.get("kind")
@@ -91,6 +127,10 @@ class Ledger:
             self.closed.append(Closed.model_validate_json(canonical(record)))
         elif kind == "note":
             self.notes.append(Note.model_validate_json(canonical(record)))
+        elif kind == "statement":
+            self.statements.append(Statement.model_validate_json(canonical(record)))
+        elif kind == "planned":
+            self.plans.append(Planned.model_validate_json(canonical(record)))
         elif not (kind == "ledger" and record.get("schema") == SCHEMA):
             raise _UnknownKind(f"{kind}"[:60])
 
@@ -106,6 +146,11 @@ def read(path: Path) -> Ledger:
     return ledger
 
 
+def home(ledgers: Path, subject: str) -> Path:
+    """The folder of a checkpoint's ledger, by the digest of its manifest."""
+    return ledgers / subject
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Ledger]:
     """Open a ledger for appending, alone, creating it if needed.
@@ -113,12 +158,13 @@ def writing(path: Path) -> Iterator[Ledger]:
     Raises:
         LedgerError: another process writes to it, or its chain is broken.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel however the process ends
         except OSError:
             raise LedgerError(
-                "another run is writing to this ledger", remedy="Wait for it or choose another --out.", where=str(path)
+                "another run is writing to this ledger", remedy="Wait for it to end.", where=str(path)
             ) from None
         file.seek(0)
         raw = file.read()
@@ -169,6 +215,6 @@ def _replay(ledger: Ledger, raw: bytes) -> int:
     return whole
 
 
-def _to_plain(record: Trial | Mark | Closed | Note) -> dict[str, Json]:
+def _to_plain(record: Record) -> dict[str, Json]:
     plain: dict[str, Json] = record.model_dump(mode="json")
     return {"kind": "trial", "trial": plain} if isinstance(record, Trial) else plain

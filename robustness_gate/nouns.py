@@ -364,6 +364,8 @@ class Finding(Noun):
     """Role of the model beside which the candidate is held; empty where its accuracy itself is bounded."""
     over_correct: int = 0
     """That model's right answers to the same questions, after the same attack."""
+    fell: bool = False
+    """Whether the difference is how far the candidate lies under the other model, not how far over it."""
     lower: Difference
     """One-sided bound at the cell's share of alpha_fail; missing items count against a conviction. An accuracy, or a
     difference of two where `over` names a model."""
@@ -379,7 +381,7 @@ class Finding(Noun):
     @property
     def observed(self) -> float:
         """Accuracy over all items, missing ones counted as wrong; or how far it lies from the other model's."""
-        return (self.correct - self.over_correct) / self.items
+        return (self.correct - self.over_correct) / self.items * (-1 if self.fell else 1)
 
     @property
     def acquits(self) -> bool:

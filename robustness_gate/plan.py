@@ -6,6 +6,7 @@ the suite does not run, a budget beyond its pool, verdict items that an attacker
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,8 @@ from robustness_gate.nouns import (
 from robustness_gate.policy import Policy
 from robustness_gate.prompts import header_for
 from robustness_gate.tasks import KINDS, lm_eval
-from robustness_gate.verdict import covers, label
+from robustness_gate.verdict import covers, label, spelled_out
+from robustness_gate.verdict.cells import limits
 
 KNOWN_BLOCKS = (
     "gemma2",
@@ -163,13 +165,68 @@ def make(
             raise PlanError(f"--only '{name}': the suite has no such attack.", remedy=nearest(name, known))
     chosen = [trial for trial in everything if not only or trial.attack in only or label(trial) in only]
     left_out = [f"{label(t)}, seed {t.seed_index}: left out by --only" for t in everything if t not in chosen]
+    ordered = [trial for _, trial in sorted(enumerate(chosen), key=lambda each: (each[1].attack != "none", each[0]))]
+    asked = spelled_out(policy.noun)
+    shams = list(_shams(asked, configured, candidate, reference, materials, suite.noun.dtype))
     beside = [
-        _trial(subject, None, attacks.load("none"), attacks.load("none").Config(), 0, materials, suite.noun.dtype)
-        for subject in subjects[1:]
+        each for subject in subjects[1:] for each in _beside(asked, subject, ordered, materials, suite.noun.dtype)
     ]
-    ordered = sorted(enumerate(chosen), key=lambda each: (each[1].attack != "none", each[0]))
-    trials = (*(trial for _, trial in ordered), *beside)
-    return Plan(trials, tuple(subjects), tuple(left_out), tuple(_foreseen(chosen, candidate)))
+    untouched = sum(trial.attack == "none" for trial in ordered)
+    trials = (*ordered[:untouched], *shams, *ordered[untouched:], *beside)
+    foreseen = [*_foreseen(chosen, candidate), *_not_given(policy, subjects)]
+    return Plan(trials, tuple(subjects), tuple(left_out), tuple(foreseen))
+
+
+def _shams(
+    policy: Policy,
+    configured: Sequence[tuple[SuiteAttack, ModuleType, Any]],
+    candidate: Subject,
+    reference: str | None,
+    materials: Materials,
+    dtype: str,
+) -> Iterator[Trial]:
+    """Each required attack once at strength zero, on data that the suite has."""
+    if policy.validity.sham == "off":
+        return
+    for attack in sorted({requirement.attack for requirement in policy.required} - {"none"}):
+        module, config = next((m, c) for entry, m, c in configured if entry.attack == attack)
+        sham = module.SHAM
+        if hasattr(sham, "source"):
+            sham = dataclasses.replace(sham, source=config.source)
+        trial = _trial(candidate, reference, module, sham, 0, materials, dtype)
+        yield trial.model_copy(update={"role": "sham", "floors": ()})  # at strength zero nothing is to be seen
+
+
+def _beside(
+    policy: Policy, subject: Subject, own: Sequence[Trial], materials: Materials, dtype: str
+) -> Iterator[Trial]:
+    """What is asked of the original (nothing but to answer) and of a control (exactly what an excess pairs with)."""
+    none = attacks.load("none")
+    yield _trial(subject, None, none, none.Config(), 0, materials, dtype)
+    name = subject.role.removeprefix("control:")
+    for trial in own:
+        paired = any(limit.over == name and limits(limit, trial) for limit in policy.limits)
+        if paired and trial.attack != "none":
+            seed = seed_of(subject.manifest.digest, trial.attack, trial.seed_index)
+            yield trial.model_copy(update={"subject": subject.manifest.digest, "role": subject.role, "seed": seed})
+
+
+def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[str]:
+    """What the policy compares with and this command does not name: the gate would then say INCONCLUSIVE."""
+    roles = {subject.role: subject for subject in subjects}
+    if policy.noun.validity.canary == "required" and "original" not in roles:
+        yield "the policy requires a canary: name the model from before unlearning with --original"
+    for name, control in policy.noun.controls.items():
+        given = roles.get(f"control:{name}")
+        if given is not None and given.manifest.digest != control.sha256:
+            raise PlanError(
+                f"the control '{name}' has the digest {given.manifest.digest}.",
+                remedy="It is another model than the policy pins.",
+                where=policy.where("controls", name, "sha256"),
+            )
+        if given is None and any(limit.over == name for limit in spelled_out(policy.noun).limits):
+            how = "--anchor" if control.kind == "earlier_release" else "--control"
+            yield f"the policy compares with '{name}': name it with {how} {name}=..."
 
 
 def _foreseen(trials: Sequence[Trial], candidate: Subject) -> Iterator[str]:

@@ -53,14 +53,14 @@ def _beta_quantile(probability: float, a: float, b: float) -> float:
     low, high = 0.0, 1.0
     for _ in range(80):
         middle = (low + high) / 2
-        if _incomplete_beta(middle, a, b) < probability:
+        if incomplete_beta(middle, a, b) < probability:
             low = middle
         else:
             high = middle
     return (low + high) / 2
 
 
-def _incomplete_beta(x: float, a: float, b: float) -> float:
+def incomplete_beta(x: float, a: float, b: float) -> float:
     """I_x(a, b) by its continued fraction (Abramowitz and Stegun 26.5.8), on the side where it converges fast."""
     if x <= 0 or x >= 1:
         return 0.0 if x <= 0 else 1.0

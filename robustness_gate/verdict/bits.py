@@ -1,0 +1,58 @@
+"""A mark's answers as bits: one truth value an item, in the committed order, packed eight to a byte, base64."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from functools import lru_cache
+
+from robustness_gate.nouns import Mark, Reading
+
+
+def pack(values: Sequence[bool]) -> str:
+    """The inverse of `unpack`."""
+    raw = bytearray((len(values) + 7) // 8)
+    for index, value in enumerate(values):
+        raw[index // 8] |= bool(value) << (7 - index % 8)
+    return base64.b64encode(bytes(raw)).decode()
+
+
+def unpack(bits: str, items: int) -> list[bool]:
+    """Base64 of packed bits, most significant first, to one truth value an item. Wrong lengths give no item at all."""
+    try:
+        raw = base64.b64decode(bits, validate=True)
+    except (binascii.Error, ValueError):
+        return []
+    return [bool(raw[i // 8] >> (7 - i % 8) & 1) for i in range(items)] if len(raw) == (items + 7) // 8 else []
+
+
+@lru_cache(maxsize=4096)
+def _read(correct: str, missing: str, items: int) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+    right, gone = unpack(correct, items), unpack(missing, items)
+    if not right or not gone:
+        return (False,) * items, (True,) * items
+    return tuple(r and not g for r, g in zip(right, gone, strict=True)), tuple(gone)
+
+
+def answers(mark: Mark, reading: Reading) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+    """Which items are right, and which are missing. Bits that cannot be read make every item missing."""
+    return _read(mark.correct.get(reading, ""), mark.missing, mark.items)
+
+
+def tally(mark: Mark, reading: Reading) -> tuple[int, int]:
+    """Right and missing items of a mark."""
+    right, missing = answers(mark, reading)
+    return sum(right), sum(missing)
+
+
+def differences(one: Mark, other: Mark, reading: Reading, *, favour: bool) -> tuple[int, int]:
+    """How many items only `one` has right, and how many only `other` has.
+
+    Missing items are filled in `one`'s favour (its own right, the other's wrong) or, without `favour`, against it.
+    """
+    (right, gone), (its_right, its_gone) = answers(one, reading), answers(other, reading)
+    first = [(r or g) if favour else r for r, g in zip(right, gone, strict=True)]
+    second = [r if favour else (r or g) for r, g in zip(its_right, its_gone, strict=True)]
+    only_one = sum(a and not b for a, b in zip(first, second, strict=True))
+    return only_one, sum(b and not a for a, b in zip(first, second, strict=True))

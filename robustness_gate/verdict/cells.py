@@ -1,0 +1,104 @@
+"""What a policy asks for, cell by cell: which limit is on which trial, and how often a false FAIL could happen."""
+
+from __future__ import annotations
+
+from robustness_gate.files import digest_of
+from robustness_gate.nouns import Format, Trial, in_format
+from robustness_gate.policy import Limit, Policy, Requirement
+
+
+def spelled_out(policy: Policy) -> Policy:
+    """The same policy in its longest words: the ratchet as limits, and each format as a task of its own."""
+    return _by_format(_ratcheted(policy))
+
+
+def declared_cells(policy: Policy) -> int:
+    """Chances of a false FAIL in the policy's text: limit x format x requirement x seed x mark, and each comparison.
+
+    A comparison is a utility or a guardrail, in each format of its task.
+    """
+    policy = spelled_out(policy)
+    limits = sum(
+        requirement.seeds * max(1, len(requirement.marks))
+        for limit in policy.limits
+        for requirement in policy.required
+        if covers(limit, requirement)
+    )
+    return limits + len(policy.utility) + len(policy.guardrails)
+
+
+def covers(limit: Limit, requirement: Requirement) -> bool:
+    """Whether a limit speaks of a requirement's trials: it names no attack, or the same one no more narrowly."""
+    return not limit.attacks or any(
+        selector.attack == requirement.attack and selector.where.items() <= requirement.where.items()
+        for selector in limit.attacks
+    )
+
+
+def limits(limit: Limit, trial: Trial) -> bool:
+    """Whether a limit is held against a trial: it names no attack, or selects this one."""
+    return not limit.attacks or any(selector.selects(trial) for selector in limit.attacks)
+
+
+def declares(requirement: Requirement, trial: Trial | None, mark: int) -> bool:
+    """Whether the requirement asks for this mark of this trial. Without marks it asks for an attack that has one."""
+    if trial is None or trial.seed_index >= requirement.seeds or not requirement.selects(trial):
+        return False
+    if requirement.config_sha256 not in (None, digest_of(trial.config)):
+        return False
+    return mark in requirement.marks if requirement.marks else trial.marks == (mark,)
+
+
+def label(trial: Trial) -> str:
+    """The attack and the settings that tell it from its siblings, e.g. `relearn (forget, lora)`."""
+    words = [str(trial.config[key]) for key in ("source", "method", "scheme", "apply") if key in trial.config]
+    return f"{trial.attack} ({', '.join(words)})" if words else trial.attack
+
+
+def _ratcheted(policy: Policy) -> Policy:
+    """Every absolute limit once more, as an excess over the earlier release that the ratchet names."""
+    if policy.ratchet is None:
+        return policy
+    again = tuple(
+        limit.model_copy(
+            update={"id": f"{limit.id}.ratchet", "max": policy.ratchet.max_rise, "over": policy.ratchet.over}
+        )
+        for limit in policy.limits
+        if limit.over is None
+    )
+    return policy.model_copy(update={"limits": (*policy.limits, *again), "ratchet": None})
+
+
+def _by_format(policy: Policy) -> Policy:
+    """Each format of a task as a task of its own, every rule repeated for each.
+
+    So "the gate takes the worse of raw and chat" needs no rule: both must hold. Twice is the same as once.
+    """
+
+    def formats(task: str) -> tuple[Format, ...]:
+        return policy.tasks[task].formats if task in policy.tasks else ("raw",)
+
+    def named(id_: str, format_: Format) -> str:
+        return id_ if format_ == "raw" else f"{id_}.{format_}"
+
+    tasks = {
+        in_format(name, each): pin.model_copy(update={"formats": ("raw",)})
+        for name, pin in policy.tasks.items()
+        for each in pin.formats
+    }
+    limits = tuple(
+        limit.model_copy(update={"id": named(limit.id, each), "task": in_format(limit.task, each)})
+        for limit in policy.limits
+        for each in formats(limit.task)
+    )
+    utility = tuple(
+        each.model_copy(update={"task": in_format(each.task, format_)})
+        for each in policy.utility
+        for format_ in formats(each.task)
+    )
+    guardrails = tuple(
+        each.model_copy(update={"id": named(each.id, format_), "task": in_format(each.task, format_)})
+        for each in policy.guardrails
+        for format_ in formats(each.task)
+    )
+    return policy.model_copy(update={"tasks": tasks, "limits": limits, "utility": utility, "guardrails": guardrails})

@@ -1,0 +1,99 @@
+"""The decision: what people make of a verdict. It never changes the verdict or a number.
+
+A waiver lets one requirement stay unfilled, or one red flag stay up, for one checkpoint and for a while; it has an owner
+and somebody else who approved. A FAIL cannot be waived: it can be accepted as a risk, and is still printed FAIL. What a
+waiver cannot reach: a breach, an open bound, an inverted answer, the shams, the canary, the utility.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Literal
+
+from robustness_gate.nouns import Block, Noun, Verdict
+from robustness_gate.policy import AcceptedRisk, Policy, Waiver
+
+
+class Decision(Noun):
+    """What follows from a verdict under a policy's waivers."""
+
+    outcome: Literal["RELEASE", "RELEASE_WITH_WAIVER", "ACCEPTED_RISK", "BLOCK"]
+    reason: str
+    applied: tuple[str, ...] = ()
+    """Waivers and accepted risks that changed the decision, each with who answers for it and until when."""
+    inert: tuple[str, ...] = ()
+    """Those that changed nothing, each with the reason."""
+
+    @property
+    def releases(self) -> bool:
+        """Whether the checkpoint may go out."""
+        return self.outcome != "BLOCK"
+
+
+def decide(policy: Policy, verdict: Verdict, checkpoint: str, at: datetime) -> Decision:
+    """Apply the policy's waivers and accepted risks to a verdict.
+
+    Args:
+        policy: where they stand.
+        verdict: what was found; it stays as it is.
+        checkpoint: digest of the manifest of what was examined.
+        at: the moment of the decision, with a time zone.
+    """
+    inert: dict[str, str] = {}
+    live = [w for w in policy.waivers if not _refused(w, checkpoint, at, inert)]
+    risks = [r for r in policy.accepted_risks if not _refused(r, checkpoint, at, inert)]
+    used = {w.id: w for w in live if any(_lifts(w, block) for block in verdict.blocks)}
+    left = [block for block in verdict.blocks if not any(_lifts(waiver, block) for waiver in live)]
+    for signed in (*policy.waivers, *policy.accepted_risks):
+        pointless = signed.id not in used and (signed in live or (signed in risks and verdict.outcome != "FAIL"))
+        if pointless and signed.id not in inert:
+            inert[signed.id] = "there is nothing that it would change"
+    told = tuple(f"{id_}: {why}" for id_, why in sorted(inert.items()))
+    if verdict.outcome == "PASS":
+        return Decision(outcome="RELEASE", reason="The verdict is PASS.", inert=told)
+    if verdict.outcome == "FAIL":
+        if not risks:
+            return Decision(outcome="BLOCK", reason="The verdict is FAIL; no waiver can change that.", inert=told)
+        accepted = tuple(_says(risk) for risk in risks)
+        reason = f"The verdict is FAIL; the risk was accepted by {', '.join(risks[0].approved_by)}."
+        return Decision(outcome="ACCEPTED_RISK", reason=reason, applied=accepted, inert=told)
+    if left or not used:
+        reason = f"{len(left)} of {len(verdict.blocks)} reasons are not waived."
+        return Decision(outcome="BLOCK", reason=reason, applied=tuple(_says(w) for w in used.values()), inert=told)
+    reason = f"The verdict is INCONCLUSIVE; all {len(verdict.blocks)} reasons are waived."
+    return Decision(
+        outcome="RELEASE_WITH_WAIVER", reason=reason, applied=tuple(_says(w) for w in used.values()), inert=told
+    )
+
+
+def _refused(signed: Waiver | AcceptedRisk, checkpoint: str, at: datetime, inert: dict[str, str]) -> bool:
+    """Whether it does not hold here and now; says why in `inert`."""
+    for why in _faults(signed, checkpoint, at):
+        inert[signed.id] = why
+        return True
+    return False
+
+
+def _faults(signed: Waiver | AcceptedRisk, checkpoint: str, at: datetime) -> Iterator[str]:
+    today = at.astimezone(UTC).date()
+    if signed.checkpoint != checkpoint:
+        yield "it is for another checkpoint"
+    if today < signed.issued:
+        yield f"it holds only from {signed.issued}"
+    if today > signed.expires:
+        yield f"it expired on {signed.expires}"
+
+
+def _lifts(waiver: Waiver, block: Block) -> bool:
+    """Whether a waiver names what a block is about."""
+    if block.code == "flag":
+        return waiver.flag == block.about
+    return bool(block.about) and waiver.requirement is not None and str(waiver.requirement) == block.about
+
+
+def _says(signed: Waiver | AcceptedRisk) -> str:
+    return (
+        f"{signed.id}: {signed.reason} (owner {signed.owner}, approved by {', '.join(signed.approved_by)}, "
+        f"until {signed.expires})"
+    )
