@@ -74,7 +74,9 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
         options = len(item.question.choices)
         if items and options != len(next(iter(items.values())).question.choices):
             raise FileError(
-                f"the item '{item.question.id}' has another number of choices than the first one.", where=str(place)
+                f"the item '{item.question.id}' has another number of choices than the first one.",
+                where=str(place),
+                code="bad-item",
             )
         id_, copies = item.question.id, 1
         while id_ in items:  # public benchmarks repeat rows; each still counts, as it does for everybody else
@@ -82,14 +84,18 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
             id_ = f"{item.question.id}-{copies}"
         items[id_] = Item(Question(id_, item.question.stem, item.question.choices), item.answer)
     if not items:
-        raise FileError("holds no items.", where=str(place))
+        raise FileError("holds no items.", where=str(place), code="bad-item")
     return tuple(items.values())
 
 
 def read_texts(place: str | Path) -> tuple[str, ...]:
     """Training texts from a JSON-lines file. Raises UsageError for a hub dataset: none is read as texts."""
     if isinstance(place, str):
-        raise UsageError(f"'{place}' cannot be read as texts.", remedy="Give a JSON-lines file with the field 'text'.")
+        raise UsageError(
+            f"'{place}' cannot be read as texts.",
+            remedy="Give a JSON-lines file with the field 'text'.",
+            code="bad-item",
+        )
     return load_texts(place)
 
 
@@ -98,10 +104,10 @@ def read_ids(place: str | Path) -> tuple[str, ...]:
     try:
         lines = Path(place).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise FileError(f"cannot be read: {error}.", where=str(place)) from None
+        raise FileError(f"cannot be read: {error}.", where=str(place), code="bad-item") from None
     ids = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not ids:
-        raise FileError("names no items.", remedy="Write one id a line.", where=str(place))
+        raise FileError("names no items.", remedy="Write one id a line.", where=str(place), code="bad-item")
     return ids
 
 
@@ -150,7 +156,9 @@ def role_key(name: str) -> bytes:
     secret = os.environ.get(variable, "")
     if not secret:
         raise UsageError(
-            f"the role key '{name}' is not known here.", remedy=f"Set {variable}, or use the key 'public'."
+            f"the role key '{name}' is not known here.",
+            remedy=f"Set {variable}, or use the key 'public'.",
+            code="no-role-key",
         )
     return secret.encode()
 
@@ -160,7 +168,12 @@ def keep(items: Sequence[Item], ids: Sequence[str], where: str) -> tuple[Item, .
     known = {item.question.id for item in items}
     unknown = [each for each in ids if each not in known]
     if unknown:
-        raise FileError(f"names '{unknown[0]}', which is not among the items ({len(unknown)} such).", where=where)
+        raise FileError(
+            f"names '{unknown[0]}', which is not among the items ({len(unknown)} such).",
+            remedy="Take it out of the subset, or find out who changed the items.",
+            where=where,
+            code="unknown-item",
+        )
     wanted = set(ids)
     return tuple(item for item in items if item.question.id in wanted)
 
@@ -181,10 +194,12 @@ def id_of(stem: str, choices: Sequence[str]) -> str:
 def _folder(folder: Path) -> Iterator[Mapping[str, Any]]:
     files = sorted([*folder.glob("*.jsonl"), *folder.glob("*.parquet")])
     if not files:
-        raise FileError("holds no *.jsonl or *.parquet file.", where=str(folder))
+        raise FileError("holds no *.jsonl or *.parquet file.", where=str(folder), code="bad-item")
     kinds = {path.suffix for path in files}
     if len(kinds) > 1:
-        raise FileError("holds both *.jsonl and *.parquet: one benchmark, one kind of file.", where=str(folder))
+        raise FileError(
+            "holds both *.jsonl and *.parquet: one benchmark, one kind of file.", where=str(folder), code="bad-item"
+        )
     if kinds == {".jsonl"}:
         for path in files:
             for _, record in json_lines(path):
@@ -199,6 +214,7 @@ def _hub(place: str) -> Iterator[Mapping[str, Any]]:
         raise UsageError(
             f"'{place}' does not name a dataset by its commit.",
             remedy="Write hf-dataset://OWNER/NAME@40-HEX-COMMIT/CONFIG/SPLIT: a branch may change under a verdict.",
+            code="moving-tag",
         )
     yield from _datasets(found["name"], name=found["config"], split=found["split"], revision=found["revision"])
 
@@ -216,18 +232,26 @@ def _datasets(path: str, **arguments: Any) -> Iterator[Mapping[str, Any]]:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         remedy = "Is it complete?" if path == "parquet" else "Is it in the cache, or the hub in reach?"
-        raise FileError(f"cannot be read as a dataset: {first[:200]}.", remedy=remedy, where=path) from None
+        raise FileError(
+            f"cannot be read as a dataset: {first[:200]}.", remedy=remedy, where=path, code="bad-item"
+        ) from None
 
 
 def _item(row: Mapping[str, Any], where: str) -> Item:
     for name in ("question", "choices", "answer"):
         if row.get(name) is None:
-            raise FileError(f"the column '{name}' is missing.", remedy="WMDP's and MMLU's have it.", where=where)
+            raise FileError(
+                f"the column '{name}' is missing.", remedy="WMDP's and MMLU's have it.", where=where, code="bad-item"
+            )
     if not isinstance(row["choices"], (list, tuple)):
-        raise FileError("'choices' must be a list.", where=where)
+        raise FileError("'choices' must be a list.", where=where, code="bad-item")
     stem, choices, answer = str(row["question"]), [str(each) for each in row["choices"]], row["answer"]
     if not stem.strip() or not 2 <= len(choices) <= MAX_CHOICES or not all(each.strip() for each in choices):
-        raise FileError(f"a question and two to {MAX_CHOICES} choices are needed, none empty.", where=where)
+        raise FileError(
+            f"a question and two to {MAX_CHOICES} choices are needed, none empty.", where=where, code="bad-item"
+        )
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise FileError(f"'answer' must be an index from 0 to {len(choices) - 1}, found {answer!r}.", where=where)
+        raise FileError(
+            f"'answer' must be an index from 0 to {len(choices) - 1}, found {answer!r}.", where=where, code="bad-item"
+        )
     return Item(Question(str(row.get("id") or id_of(stem, choices)), stem, tuple(choices)), answer)

@@ -19,7 +19,9 @@ from robustness_gate.verdict import covers
 
 MOVING = re.compile(r"[@/](main|master|head|latest|dev|trunk)(/|$)", re.IGNORECASE)
 PINNED = re.compile(r"@[0-9a-f]{40}(/|$)")
-NEVER_WAIVED = frozenset(["limit", "limits", "sham", "canary", "self_test", "utility", "guardrail", "ratchet", "target", "required"])
+NEVER_WAIVED = frozenset(
+    ("limit", "limits", "sham", "canary", "self_test", "utility", "guardrail", "ratchet", "target", "required")
+)
 
 
 def contradictions(policy: Policy) -> Iterator[Trouble]:

@@ -103,7 +103,6 @@ CODES = {
     "wrong-key-for-kind": "The key does not go with the task's kind.",
     "two-dev-sets": "The hazard's dev items come from its roles and from `dev`.",
     "missing-file": "A file that the suite names is not there.",
-    "missing-dev": "Attacks have nothing to choose on.",
     "leak": "An attacker could see a verdict item.",
     "unknown-item": "A subset names an item that is not there.",
     "bad-item": "A line of a data file is not an item or text.",

@@ -281,7 +281,7 @@ ADDED: Mapping[str, Direction] = {
     "waivers": "looser",
     "accepted_risks": "looser",
 }
-"""Which way it goes when a whole record comes. When one goes, the other way; what merely differs coming is looser going."""
+"""Which way it goes when a record comes. When it goes, the other way; what merely differs in coming is looser in going."""
 
 
 def compare(before: Policy, after: Policy) -> tuple[Change, ...]:

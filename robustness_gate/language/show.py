@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -40,7 +40,7 @@ def page(loaded: Loaded[Policy], *, resolved: bool = False) -> str:
 class _Dumper(yaml.SafeDumper):
     """Writes what our loader reads: text that YAML 1.2's core schema, or 1.1's booleans, would misread is quoted."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - lists stand in
         super().increase_indent(flow, False)
@@ -98,7 +98,7 @@ def _paragraphs(policy: Policy) -> Iterator[str]:
     yield f"Against ({model.access}): {model.adversary}{original}."
     if model.out_of_scope:
         yield f"Not against: {'; '.join(model.out_of_scope)}."
-    yield f"A PASS shows each of these at {1 - numbers.alpha_pass:.4g} confidence, on the questions pinned under 'tasks':"
+    yield f"A PASS shows each of these at {1 - numbers.alpha_pass:.4g} confidence, on the questions of 'tasks':"
     yield from (f"  {_limit(each)}" for each in policy.limits)
     if policy.ratchet:
         yield f"  each of these at most {policy.ratchet.max_rise:.1%} over '{policy.ratchet.over}'"
@@ -118,9 +118,11 @@ def _paragraphs(policy: Policy) -> Iterator[str]:
     )
     for waiver in policy.waivers:
         about = waiver.requirement or waiver.flag
-        yield f"Waived until {waiver.expires} for {waiver.checkpoint[:12]}: {about} ({waiver.owner}: {waiver.reason})"
+        who = f"({waiver.owner}: {waiver.reason})"
+        yield f"Waived until {waiver.expires} for {waiver.checkpoint[:12]}: {about} {who}"
     for risk in policy.accepted_risks:
-        yield f"Accepted until {risk.expires} for {risk.checkpoint[:12]}, though it may FAIL ({risk.owner}: {risk.reason})"
+        who = f"({risk.owner}: {risk.reason})"
+        yield f"Accepted until {risk.expires} for {risk.checkpoint[:12]}, though it may FAIL {who}"
 
 
 def _dates(policy: Policy) -> Iterator[str]:
