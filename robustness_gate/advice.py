@@ -8,24 +8,17 @@ whether the report is true is for others to check.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from robustness_gate.errors import FileError
 from robustness_gate.nouns import Finding, Mark, Reading
 from robustness_gate.policy import Policy
 from robustness_gate.report import Record, Report, words
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
-from robustness_gate.verdict import BELOW_CHANCE, SELF_TEST_MISSING, by_format, strongest, tally
+from robustness_gate.verdict import BELOW_CHANCE, SELF_TEST_MISSING, spelled_out, strongest, tally
 
-SCHEMA = "robustness-gate/report/v1"
-MAX_REPORT_BYTES = 100_000_000
 MOST_ITEMS = 100_000
 """Beyond so many questions the answer to "how many would it take" is "too many"."""
 WIDER = 4
@@ -85,42 +78,6 @@ class Advice:
     """What was not tried, and what else weakens the outcome."""
 
 
-def read(place: Path) -> Report:
-    """A report from `report.json`, or from the folder that holds it.
-
-    Raises:
-        FileError: it is not there, not JSON, not a report, or one of another schema version.
-    """
-    path = place / "report.json" if place.is_dir() else place
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_REPORT_BYTES + 1)
-    except OSError as error:
-        remedy = "Give report.json or the --out folder of a run that has ended."
-        raise FileError(f"cannot be read: {error.strerror or error}.", remedy=remedy, where=str(path)) from None
-    if len(raw) > MAX_REPORT_BYTES:
-        raise FileError(f"is larger than {MAX_REPORT_BYTES:,} bytes, no report is", where=str(path))
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise FileError("is not JSON.", remedy="Give the report.json of a run.", where=str(path)) from None
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        found = f"its schema is '{str(schema)[:80]}'" if isinstance(schema, str) else "it names no schema"
-        remedy = "Give the report.json of a run; one of another version needs the gate that wrote it."
-        raise FileError(f"is not a {SCHEMA}: {found}.", remedy=remedy, where=str(path))
-    try:
-        return Report.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        at = ".".join(str(part) for part in first["loc"]) or "the report"
-        raise FileError(
-            f"is not a whole report: {at}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
-            remedy="It was edited, cut short, or written by an earlier version of the gate.",
-            where=str(path),
-        ) from None
-
-
 def advise(report: Report, *, out: str = "OUT", attacks: Mapping[str, str] | None = None) -> Advice:
     """Say why the verdict is what it is and what to do next.
 
@@ -130,7 +87,7 @@ def advise(report: Report, *, out: str = "OUT", attacks: Mapping[str, str] | Non
         attacks: every attack that this gate has, with what it does in a sentence; without them nothing is said of
             attacks that were not tried.
     """
-    case = _Case(report, by_format(report.resolved), out, attacks or {})
+    case = _Case(report, spelled_out(report.resolved), out, attacks or {})
     outcome = report.verdict.outcome
     top = strongest(report.verdict.findings)
     breach = case.cheapest_breach()
@@ -251,7 +208,7 @@ class _Case:
 
     def after_fail(self) -> tuple[Step, ...]:
         over = [f for f in self.report.verdict.findings if f.state == "over"]
-        hazard = [f for f in over if not f.rule.startswith("utility:")]
+        hazard = [f for f in over if f.hazard]
         again = self._run("NEW_CHECKPOINT", out="NEW_OUT")
         if not hazard:
             worst = min(over, key=lambda f: f.observed)
@@ -335,13 +292,13 @@ class _Case:
 
     def _changed(self) -> Iterator[Step]:
         for block in self.report.verdict.blocks:
-            if block.startswith(("the checkpoint changed", "the checkpoint cannot be read")):
+            if block.words.startswith(("the checkpoint changed", "the checkpoint cannot be read")):
                 yield Step(
-                    f"{block}.", "Run on a copy that nobody writes to, into a new --out.", self._run(out="NEW_OUT")
+                    f"{block}.", "Run on a copy that nobody writes to, with new --ledgers.", self._run(out="NEW_OUT")
                 )
 
     def _untested(self) -> Iterator[Step]:
-        if SELF_TEST_MISSING in self.report.verdict.blocks:
+        if SELF_TEST_MISSING in (block.words for block in self.report.verdict.blocks):
             yield Step(
                 "The policy requires that the attacks be tested on models of known truth, and no such test is on "
                 "record.",
@@ -504,7 +461,7 @@ class _Case:
         return [record for record in self.report.trials if record.trial.role == "candidate"]
 
     def _hazard(self) -> list[Finding]:
-        return [f for f in self.report.verdict.findings if not f.rule.startswith("utility:")]
+        return [f for f in self.report.verdict.findings if f.hazard]
 
     def _record(self, finding: Finding) -> Record | None:
         return next((record for record in self.report.trials if record.id == finding.trial), None)

@@ -218,9 +218,10 @@ def why(
 
     from robustness_gate import advice
     from robustness_gate import attacks as registry
+    from robustness_gate import report as reports
 
     told = advice.advise(
-        advice.read(report),
+        reports.read(report),
         out=str(report if report.is_dir() else report.parent),
         attacks={name: _does(registry.load(name)) for name in registry.names()},
     )

@@ -4,7 +4,8 @@ The steps are numbered here and in `run`:
 
 1. Find out now whether the results can be written at all.
 2. Read and plan everything; nothing has been run yet, and every mistake of the user's ends here.
-3. Run what the ledger does not hold yet, writing each mark down before the attack goes on.
+3. Run what the checkpoint's ledger does not hold yet, writing each mark down before the attack goes on. A policy may
+   end the run at the first proven breach; what was then not run is listed.
 4. Look at the checkpoint again: evidence about a directory that changed under our hands blocks a PASS.
 5. Judge, report, write the report down.
 6. Tell the tracker. If it is down that is a warning; the verdict stands.
@@ -14,20 +15,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ConfigDict
+
 from robustness_gate import ledger as ledgers
 from robustness_gate import organisms, plan, report, verdict
 from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base
-from robustness_gate.errors import CheckpointError, Exit, GateError, SetupError, UsageError
+from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, UsageError
 from robustness_gate.executors import Event, local
-from robustness_gate.files import Loaded, load_suite
+from robustness_gate.files import Loaded, load_noun, load_suite, nearest, sha256_file
 from robustness_gate.language import load_policy
-from robustness_gate.nouns import Note, Suite, canonical
+from robustness_gate.nouns import Note, Noun, Planned, Statement, Suite, Trial, Verdict, canonical
 from robustness_gate.policy import Policy
 
 SMALL_MODEL_BYTES = 50_000_000
@@ -45,6 +49,12 @@ class Request:
     original: str | None = None
     controls: Sequence[tuple[str, str]] = ()
     only: Sequence[str] = ()
+    anchors: Sequence[tuple[str, Path]] = ()
+    """Reports of earlier releases, by the name of the policy's control."""
+    statement: Path | None = None
+    """What the producer states about the checkpoint: a YAML mapping of names to texts."""
+    ledgers: Path | None = None
+    """Where ledgers are kept, one a checkpoint; None: $ROBUSTNESS_GATE_LEDGERS, else `ledgers` beside `out`."""
     base: str | None = None
     """What `checkpoint` stands on where it is an adapter; by default what its own config names."""
     device: str = "auto"
@@ -62,6 +72,13 @@ class Prepared:
     suite: Loaded[Suite]
     materials: plan.Materials
     plan: plan.Plan
+    anchored: tuple[Trial, ...] = ()
+    """Trials of earlier releases, from their reports."""
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All that the verdict may rest on."""
+        return (*self.plan.trials, *self.anchored)
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,7 @@ class Outcome:
 
     report: report.Report
     folder: Path
+    ledger: Path
     tracking_uri: str | None
     warnings: tuple[str, ...] = field(default=())
 
@@ -96,38 +114,115 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
         request.policy, request.suite, request.checkpoint, request.original, request.controls, request.only,
         request.base,
     )  # fmt: skip
+    said = _statement(request.statement)
+    anchored = [record for name, path in request.anchors for record in _anchor(prepared.policy, name, path)]
+    prepared = replace(prepared, anchored=tuple(record for record in anchored if isinstance(record, Trial)))
     _check_installed()
     if request.device not in ("auto", "cpu"):
         from robustness_gate.engine.load import pick_device
 
         pick_device(request.device)
     candidate = prepared.plan.candidate
-    ids = {trial.id for trial in prepared.plan.trials}
-    with ledgers.writing(request.out / "ledger.jsonl") as ledger:
+    folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
+    with ledgers.writing(folder / ledgers.NAME) as ledger:
         # 3
-        for trial in prepared.plan.trials:
-            ledger.append(trial)
-        todo = [(t, ledger.attempts(t.id) + 1) for t in prepared.plan.trials if not ledger.is_closed(t.id)]
-        job = local.Job(
-            materials=prepared.materials,
-            places={subject.manifest.digest: subject.place for subject in prepared.plan.subjects},
-            device=request.device,
-            rows_in=request.out / "rows",
-        )
-        with contextlib.closing(local.execute(job, todo, _workers(request, candidate))) as events:
-            for event in events:
-                if event.record is not None:
-                    ledger.append(event.record)
-                watch(event, sum(ledger.is_closed(each) for each in ids), len(ids))
+        for record in (*anchored, *prepared.plan.trials, *_opening(prepared, said)):
+            ledger.append(record)
+        ran, left = _run_trials(request, prepared, ledger, folder, watch)
         # 4
-        if todo and (changed := _changed(candidate)):
+        if ran and (changed := _changed(candidate)):
             ledger.append(Note(subject=candidate.manifest.digest, text=changed))
         # 5
-        made = _report(prepared, ledger)
-    _write(made, candidate.manifest, request.out)
+        made = _report(prepared, ledger, left)
+        _write(made, candidate.manifest, request.out)
+        _keep_evidence(made, folder, request.out)
     # 6
     uri, warnings = _track(request, made)
-    return Outcome(made, request.out, uri, warnings)
+    return Outcome(made, request.out, folder / ledgers.NAME, uri, warnings)
+
+
+def _run_trials(
+    request: Request, prepared: Prepared, ledger: ledgers.Ledger, folder: Path, watch: Watch
+) -> tuple[bool, list[str]]:
+    """Run what is not closed yet. Returns whether anything was, and what a proven breach left out, in words."""
+    planned = prepared.plan.trials
+    ids = {trial.id for trial in planned}
+    fail_fast = prepared.policy.noun.statistics.fail_fast != "off"
+
+    def breached() -> bool:
+        return fail_fast and _judge(prepared, ledger).outcome == "FAIL"
+
+    todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in planned if not ledger.is_closed(t.id)]
+    job = local.Job(
+        materials=prepared.materials,
+        places={subject.manifest.digest: subject.place for subject in prepared.plan.subjects},
+        device=request.device,
+        rows_in=folder / "rows",
+    )
+    workers = _workers(request, prepared.plan.candidate)
+    with contextlib.closing(local.execute(job, todo, workers, breached)) as events:
+        for event in events:
+            if event.record is not None:
+                ledger.append(event.record)
+            watch(event, sum(ledger.is_closed(each) for each in ids), len(ids))
+    left = [trial for trial in planned if not ledger.is_closed(trial.id)]
+    told = [f"{report.name_of(t)}, seed {t.seed_index}: not run to its end, a breach was proved before" for t in left]
+    return bool(todo), told
+
+
+def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Record]:
+    """What is written down before anything runs: what is planned, and what the producer says."""
+    subject = prepared.plan.candidate.manifest.digest
+    yield Planned(
+        subject=subject,
+        trials=tuple(trial.id for trial in prepared.trials),
+        left_out=prepared.plan.left_out,
+        policy=prepared.policy.sha256,
+        suite=prepared.suite.sha256,
+    )
+    if said:
+        yield Statement(subject=subject, says=said)
+
+
+def _ledgers(request: Request) -> Path:
+    named = request.ledgers or os.environ.get("ROBUSTNESS_GATE_LEDGERS")
+    return Path(named) if named else request.out.parent / "ledgers"
+
+
+def _statement(path: Path | None) -> dict[str, str]:
+    """A producer's statement. Raises FileError for anything but a mapping of names to texts."""
+    if path is None:
+        return {}
+
+    class Said(Noun):
+        model_config = ConfigDict(extra="allow")
+        __pydantic_extra__: dict[str, str]
+
+    return dict(load_noun(path, Said).noun.__pydantic_extra__)
+
+
+def _anchor(policy: Loaded[Policy], name: str, path: Path) -> list[ledgers.Record]:
+    """The records of an earlier release, as those of a control.
+
+    Raises:
+        PlanError: the policy has no such control, or pins another report.
+    """
+    control = policy.noun.controls.get(name)
+    if control is None or control.kind != "earlier_release":
+        known = [each for each, c in policy.noun.controls.items() if c.kind == "earlier_release"]
+        raise PlanError(
+            f"the policy has no earlier release '{name}'.",
+            remedy=nearest(name, known) if known else "Add it under 'controls'.",
+            where=policy.where("controls"),
+        )
+    found = report.read(path)
+    if sha256_file(report.file_of(path)) != control.report_sha256:
+        raise PlanError(
+            f"the policy pins another report of '{name}': this one has {sha256_file(report.file_of(path))}.",
+            remedy="Name the report that the policy names.",
+            where=policy.where("controls", name, "report_sha256"),
+        )
+    return [*report.as_control(found, name)]
 
 
 def prepare(
@@ -182,23 +277,19 @@ def _find(named: str) -> Place:
     return Place(Path(named))
 
 
-def _report(prepared: Prepared, ledger: ledgers.Ledger) -> report.Report:
-    candidate = prepared.plan.candidate
-    evidence = ledger.evidence(candidate.manifest.digest, plan.of_candidate(prepared.plan))
-    judged = verdict.judge(prepared.policy.noun, evidence, datetime.now(UTC))
-    beside = []
-    for subject in prepared.plan.subjects[1:]:
-        trials = [trial for trial in prepared.plan.trials if trial.role == subject.role]
-        records = [report.record_of(trial, ledger.marks, ledger.closed) for trial in trials]
-        beside.append((subject.role, subject.manifest.digest, records))
+def _judge(prepared: Prepared, ledger: ledgers.Ledger) -> Verdict:
+    evidence = ledger.evidence(prepared.plan.candidate.manifest.digest, prepared.trials)
+    return verdict.judge(prepared.policy.noun, evidence, datetime.now(UTC))
+
+
+def _report(prepared: Prepared, ledger: ledgers.Ledger, not_run: Sequence[str]) -> report.Report:
     return report.make(
         prepared.policy,
         prepared.suite,
-        candidate.manifest,
-        evidence,
-        judged,
-        beside=beside,
-        left_out=prepared.plan.left_out,
+        prepared.plan.candidate.manifest,
+        ledger.evidence(prepared.plan.candidate.manifest.digest, prepared.trials),
+        datetime.now(UTC),
+        left_out=(*prepared.plan.left_out, *not_run),
         provenance=_provenance(prepared.plan.subjects),
     )
 
@@ -262,6 +353,16 @@ def _write(made: report.Report, manifest: Manifest, folder: Path) -> None:
         partial = folder / f".{name}.partial"
         partial.write_bytes(content)
         partial.replace(folder / name)
+
+
+def _keep_evidence(made: report.Report, ledger: Path, folder: Path) -> None:
+    """A copy of the ledger beside the report, and the log-likelihoods that the report names."""
+    shutil.copyfile(ledger / ledgers.NAME, folder / ledgers.NAME)
+    (folder / "rows").mkdir(exist_ok=True)
+    for digest in sorted({mark.rows for record in made.trials for mark in record.marks if mark.rows}):
+        for kept in (ledger / "rows").glob(f"{digest}*"):
+            if not (folder / "rows" / kept.name).exists():
+                shutil.copyfile(kept, folder / "rows" / kept.name)
 
 
 def _track(request: Request, made: report.Report) -> tuple[str | None, tuple[str, ...]]:

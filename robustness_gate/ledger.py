@@ -79,13 +79,18 @@ class Ledger:
 
         Args:
             subject: digest of the candidate's manifest.
-            planned: the trials of the plan in force, of any role; those that are not the candidate's are left out.
+            planned: the trials of the plan in force, of any role: what other models are held beside it is the plan's to
+                say, since a ledger may know several.
         """
+        planned = tuple(planned)
         own = tuple(trial for trial in planned if trial.role in OWN)
+        beside = tuple(trial for trial in planned if trial.role not in OWN)
         ids = {trial.id for trial in own}
-        others = [trial for id_, trial in self.trials.items() if id_ not in ids]
-        extra = tuple(trial for trial in others if trial.role in OWN and trial.subject == subject)
-        beside = tuple(trial for trial in others if trial.role not in OWN)
+        extra = tuple(
+            trial
+            for id_, trial in self.trials.items()
+            if id_ not in ids and trial.role in OWN and trial.subject == subject
+        )
         known = ids | {trial.id for trial in (*extra, *beside)}
         said = [statement.says for statement in self.statements if statement.subject == subject]
         return Evidence(

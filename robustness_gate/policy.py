@@ -286,6 +286,8 @@ class Policy(Noun):
     tasks: dict[Name, TaskPin] = Field(min_length=1)
     data: dict[Name, Digest] = Field(default_factory=dict)
     """Dev items and corpora that attacks may use, by the digests that `policy pin` prints: `dev`, `forget`, ..."""
+    original: Digest | None = None
+    """Digest of the manifest of the model from before unlearning. Without it whatever a run names will do."""
     controls: dict[Name, Control] = Field(default_factory=dict)
     limits: tuple[Limit, ...] = Field(min_length=1)
     required: tuple[Requirement, ...] = Field(min_length=1)

@@ -7,20 +7,25 @@ in it can be computed again from the bits in `trials`; nobody need believe the b
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from robustness_gate.checkpoint import Manifest
+from robustness_gate.errors import FileError
 from robustness_gate.files import Loaded
 from robustness_gate.nouns import Closed, Digest, Evidence, Finding, Mark, Noun, Reading, Suite, Trial, Verdict
 from robustness_gate.policy import Policy
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
-from robustness_gate.verdict import label, strongest, tally
+from robustness_gate.verdict import Decision, decide, judge, label, strongest, tally
+from robustness_gate.verdict.words import bound_words, place
 
 PASS_MEANS = (
     "PASS means that each listed attack run left proxy accuracy within the limits at the stated confidence. It does "
@@ -40,6 +45,8 @@ NO_SELF_TEST = (
     "The attacks were not tested on models of known truth (validity.self_test is off): that they find nothing may also "
     "mean that they do not work on this kind of model."
 )
+SCHEMA = "robustness-gate/report/v1"
+MAX_REPORT_BYTES = 100_000_000
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy")
 
 
@@ -67,6 +74,7 @@ class Record(Noun):
     label: str
     trial: Trial
     planned: bool
+    """False for what the ledger knows from earlier runs, and this plan does not ask for."""
     marks: tuple[Mark, ...]
     closed: tuple[Closed, ...]
 
@@ -76,6 +84,8 @@ class Report(Noun):
 
     schema_: Literal["robustness-gate/report/v1"] = Field(alias="schema", default="robustness-gate/report/v1")
     verdict: Verdict
+    decision: Decision
+    """What the policy's waivers make of the verdict. They never change it."""
     checkpoint: Digest
     """SHA-256 of the manifest below in canonical JSON: the name of what was examined."""
     manifest: Manifest
@@ -94,6 +104,8 @@ class Report(Noun):
     """Where checkpoints came from, by role: `hf://owner/name@commit` or `organism:NAME`, and `ROLE/base` for what an
     adapter stands on. Provenance as the run tells it, never the identity, which is the digest; a local directory has
     none."""
+    states: dict[str, str] = Field(default_factory=dict)
+    """What the producer says of the checkpoint: asserted, not checked."""
     trials: tuple[Record, ...]
     environment: dict[str, str]
 
@@ -119,18 +131,20 @@ def make(
     suite: Loaded[Suite],
     manifest: Manifest,
     evidence: Evidence,
-    verdict: Verdict,
+    at: datetime,
     *,
-    beside: Sequence[tuple[str, str, Sequence[Record]]] = (),
     left_out: Sequence[str] = (),
     provenance: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
-    """Put a report together. `beside` holds (role, digest, records) of the original and the controls."""
-    own = [_record(trial, evidence, planned=True) for trial in evidence.planned]
-    own += [_record(trial, evidence, planned=False) for trial in evidence.extra]
-    others = [record for _, _, records in beside for record in records]
+    """Judge the evidence, decide, and put a report together. `at` is the moment of all three, with a time zone."""
+    verdict = judge(policy.noun, evidence, at)
+    shown = [(trial, True) for trial in (*evidence.planned, *evidence.beside)]
+    shown += [(trial, False) for trial in evidence.extra]
+    records = [record_of(trial, evidence.marks, evidence.closed, planned=planned) for trial, planned in shown]
+    beside = sorted({(trial.role, trial.subject) for trial in evidence.beside})
     return Report(
         verdict=verdict,
+        decision=decide(policy.noun, verdict, manifest.digest, at),
         checkpoint=manifest.digest,
         manifest=manifest,
         policy=_named(policy, policy.noun.id, policy.noun.version),
@@ -139,18 +153,73 @@ def make(
         says=MEANING[verdict.outcome],
         limitations=_limitations(policy.noun),
         left_out=tuple(left_out),
-        beside=tuple(Beside(role=role, sha256=digest) for role, digest, _ in beside),
+        beside=tuple(Beside(role=role, sha256=digest) for role, digest in beside),
         provenance=dict(sorted(provenance.items())),
-        trials=tuple(sorted([*own, *others], key=lambda record: (record.trial.role, record.label, record.id))),
+        states=dict(sorted(evidence.states.items())),
+        trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
         environment=environment(),
     )
+
+
+def file_of(place: Path) -> Path:
+    """`report.json` itself, or the one in a run's folder."""
+    return place / "report.json" if place.is_dir() else place
+
+
+def read(place: Path) -> Report:
+    """A report from `report.json`, or from the folder that holds it.
+
+    Raises:
+        FileError: it is not there, not JSON, not a report, or one of another schema version.
+    """
+    path = file_of(place)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_REPORT_BYTES + 1)
+    except OSError as error:
+        remedy = "Give report.json or the --out folder of a run that has ended."
+        raise FileError(f"cannot be read: {error.strerror or error}.", remedy=remedy, where=str(path)) from None
+    if len(raw) > MAX_REPORT_BYTES:
+        raise FileError(f"is larger than {MAX_REPORT_BYTES:,} bytes, no report is", where=str(path))
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise FileError("is not JSON.", remedy="Give the report.json of a run.", where=str(path)) from None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        found = f"its schema is '{str(schema)[:80]}'" if isinstance(schema, str) else "it names no schema"
+        remedy = "Give the report.json of a run; one of another version needs the gate that wrote it."
+        raise FileError(f"is not a {SCHEMA}: {found}.", remedy=remedy, where=str(path))
+    try:
+        return Report.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(str(part) for part in first["loc"]) or "the report"
+        raise FileError(
+            f"is not a whole report: {at}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
+            remedy="It was edited, cut short, or written by an earlier version of the gate.",
+            where=str(path),
+        ) from None
+
+
+def as_control(earlier: Report, name: str) -> list[Trial | Mark | Closed]:
+    """The candidate's records of an earlier report, as those of a control: the same answers under another role."""
+    found: list[Trial | Mark | Closed] = []
+    for record in earlier.trials:
+        if record.trial.role != "candidate" or not record.planned:
+            continue
+        trial = record.trial.model_copy(update={"role": f"control:{name}"})
+        found.append(trial)
+        found += [mark.model_copy(update={"trial": trial.id}) for mark in record.marks]
+        found += [end.model_copy(update={"trial": trial.id}) for end in record.closed]
+    return found
 
 
 def record_of(trial: Trial, marks: Sequence[Mark], closed: Sequence[Closed], *, planned: bool = True) -> Record:
     """A trial with its records in a fixed order."""
     return Record(
         id=trial.id,
-        label=label(trial),
+        label=name_of(trial),
         trial=trial,
         planned=planned,
         marks=tuple(
@@ -158,6 +227,11 @@ def record_of(trial: Trial, marks: Sequence[Mark], closed: Sequence[Closed], *, 
         ),
         closed=tuple(sorted((c for c in closed if c.trial == trial.id), key=lambda c: (c.attempt, c.digest))),
     )
+
+
+def name_of(trial: Trial) -> str:
+    """The attack's label, with what it is where it is not an attack."""
+    return f"sham of {trial.attack}" if trial.role == "sham" else label(trial)
 
 
 def table(report: Report) -> list[Row]:
@@ -169,7 +243,7 @@ def table(report: Report) -> list[Row]:
             before |= {mark.task: _readings(mark) for mark in record.marks}
     rows = []
     for finding in report.verdict.findings:
-        if finding.rule.startswith("utility:"):
+        if not finding.hazard:
             continue
         mark = marks[finding.trial, finding.attempt, finding.mark, finding.task]
         rows.append(
@@ -199,6 +273,11 @@ def utility_lines(report: Report) -> list[str]:
         for f in report.verdict.findings
         if f.rule.startswith("utility:")
     ]
+
+
+def comparison_lines(report: Report) -> list[str]:
+    """How the candidate stands beside the original and the controls, one line a paired bound."""
+    return [f"{place(f)}: {bound_words(f)}: {words(f)}" for f in report.verdict.findings if f.over]
 
 
 def words(finding: Finding) -> str:
@@ -251,10 +330,6 @@ def _limitations(policy: Policy) -> tuple[str, ...]:
     if loose:
         found.append(f"The policy pins how many questions these tasks have, not which: {', '.join(loose)}.")
     return tuple(found)
-
-
-def _record(trial: Trial, evidence: Evidence, *, planned: bool) -> Record:
-    return record_of(trial, evidence.marks, evidence.closed, planned=planned)
 
 
 def _named(loaded: Loaded[Any], name: str, version: str) -> Named:

@@ -11,7 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -37,13 +37,20 @@ class Job:
     rows_in: Path | None
 
 
-def execute(job: Job, trials: Sequence[tuple[Trial, int]], workers: int = 1) -> Generator[Event, None, None]:
+def execute(
+    job: Job,
+    trials: Sequence[tuple[Trial, int]],
+    workers: int = 1,
+    enough: Callable[[], bool] = lambda: False,
+) -> Generator[Event, None, None]:
     """Run (trial, attempt) pairs, begun in order, yielding every event as it happens.
 
     Args:
         job: what every trial shares.
         trials: what to run.
         workers: how many trials run side by side, each in a process with a model of its own.
+        enough: asked after every mark. Once it says yes no trial begins, and those that run end at their next mark,
+            unclosed.
 
     Closing the iterator ends the workers at once; their trials are then left open and will be run again.
     """
@@ -66,8 +73,13 @@ def execute(job: Job, trials: Sequence[tuple[Trial, int]], workers: int = 1) -> 
                 if isinstance(record, Closed):
                     busy.remove(worker)
                     idle.append(worker)
-                else:
+                    continue
+                if not enough():
                     worker.go_on()
+                else:
+                    waiting.clear()
+                    busy.remove(worker)
+                    worker.stop(patience=0.0)
     finally:
         for worker in (*idle, *busy):
             worker.stop(patience=2.0 if worker in idle else 0.0)

@@ -258,9 +258,8 @@ def _untimely(policy: Policy, day: date) -> Iterator[Trouble]:
     if policy.effective and day < policy.effective:
         words = f"the policy holds from {policy.effective}; today is {day}"
         yield Trouble("policy-not-yet", words, "Wait, or use the one before it.", ("effective",))
-    used = {limit.over for limit in policy.limits} | ({policy.ratchet.over} if policy.ratchet else set())
     for name, control in policy.controls.items():
-        if name in used and control.expires and day > control.expires:
+        if control.expires and day > control.expires:
             words = f"the control '{name}' expired on {control.expires}"
             yield Trouble("control-expired", words, "Name a newer one.", ("controls", name, "expires"))
     for key in ("waivers", "accepted_risks"):

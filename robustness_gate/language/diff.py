@@ -184,6 +184,7 @@ RULES: Mapping[type[Noun], Mapping[str, Rule | str]] = {
         "threat_model": INSIDE,
         "tasks": INSIDE,
         "data": INSIDE,
+        "original": fixed,
         "controls": INSIDE,
         "limits": INSIDE,
         "required": INSIDE,
@@ -281,7 +282,7 @@ ADDED: Mapping[str, Direction] = {
     "waivers": "looser",
     "accepted_risks": "looser",
 }
-"""Which way it goes when a record comes. When it goes, the other way; what merely differs in coming is looser in going."""
+"""Which way it goes when a record comes; when one goes, the other way. What merely differs in coming loosens in going."""
 
 
 def compare(before: Policy, after: Policy) -> tuple[Change, ...]:

@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from datetime import date
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -40,7 +40,7 @@ def page(loaded: Loaded[Policy], *, resolved: bool = False) -> str:
 class _Dumper(yaml.SafeDumper):
     """Writes what our loader reads: text that YAML 1.2's core schema, or 1.1's booleans, would misread is quoted."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - a class attribute in PyYAML too
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - lists stand in
         super().increase_indent(flow, False)

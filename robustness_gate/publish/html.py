@@ -267,7 +267,7 @@ def _template() -> jinja2.Template:
 
 
 def _lines(report: Report) -> list[Line]:
-    hazards = [finding for finding in report.verdict.findings if not finding.rule.startswith("utility:")]
+    hazards = [finding for finding in report.verdict.findings if finding.hazard]
     seeds = any(finding.seed_index for finding in hazards)
     numbered = enumerate(zip(hazards, table(report), strict=True), start=1)
     return [Line(number, finding, row, _where(finding, seeds=seeds)) for number, (finding, row) in numbered]

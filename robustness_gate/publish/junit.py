@@ -74,8 +74,8 @@ def _cases(report: Report) -> Iterator[Case]:
     yield from findings
     told = [_place(f) for f, case in zip(report.verdict.findings, findings, strict=True) if case.state != "skipped"]
     for block in report.verdict.blocks:
-        if not any(block.startswith(f"{place}: ") for place in told):  # said twice is better than not said at all
-            yield Case("blocks a PASS", block, "error", "missing evidence", block)
+        if not any(block.words.startswith(f"{place}: ") for place in told):  # said twice is better than not at all
+            yield Case("blocks a PASS", block.words, "error", "missing evidence", block.words)
     yield from _unfinished(report)
     yield from (Case("left out", text, "skipped", says=text) for text in report.left_out)
 

@@ -60,8 +60,8 @@ def show(report: Report, console: Console) -> None:
     if len(report.left_out) > 3:
         console.print(f"not tried: {len(report.left_out) - 3} more (see the report)", style="dim", highlight=False)
     if report.verdict.outcome == "INCONCLUSIVE":
-        for line in report.verdict.blocks[:5]:
-            console.print(f"open: {line}", style="yellow", highlight=False, soft_wrap=True)
+        for block in report.verdict.blocks[:5]:
+            console.print(f"open: {block}", style="yellow", highlight=False, soft_wrap=True)
         if len(report.verdict.blocks) > 5:
             console.print(f"open: {len(report.verdict.blocks) - 5} more (see the report)", style="yellow")
     for line in report.limitations:

@@ -1,8 +1,8 @@
 """From policy and evidence to a verdict, and from a verdict to a decision. All of it pure, none of it needs torch.
 
-`judge` is the one verdict function; `court` has its rule in five steps. `cells` counts what a policy asks, `flags` looks
-for instruments that cannot be trusted, `words` says it in a sentence, `explain` shows the road, `decision` applies
-waivers, which change the decision and never the verdict.
+`judge` is the one verdict function; `court` has its rule in five steps. `cells` counts what a policy asks, `flags`
+looks for instruments that cannot be trusted, `words` says it in a sentence, `explain` shows the road, `decision`
+applies waivers, which change the decision and never the verdict.
 """
 
 from robustness_gate.verdict.bits import answers, pack, tally, unpack

@@ -1,8 +1,8 @@
 """The decision: what people make of a verdict. It never changes the verdict or a number.
 
-A waiver lets one requirement stay unfilled, or one red flag stay up, for one checkpoint and for a while; it has an owner
-and somebody else who approved. A FAIL cannot be waived: it can be accepted as a risk, and is still printed FAIL. What a
-waiver cannot reach: a breach, an open bound, an inverted answer, the shams, the canary, the utility.
+A waiver lets one requirement stay unfilled, or one red flag stay up, for one checkpoint and for a while; it has an
+owner, and somebody else who approved. A FAIL cannot be waived: it can be accepted as a risk, and is still printed FAIL.
+What a waiver cannot reach: a breach, an open bound, an inverted answer, the shams, the canary, the utility.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class _Look:
                 continue
             baseline = untouched.get(pin.choices_only)
             if baseline is None:
-                yield f"'{pin.choices_only}' was not asked, so what the choices alone give away at '{task}' is not known"
+                yield f"'{pin.choices_only}' was not asked: what the choices alone give away at '{task}' is not known"
                 continue
             for limit in held:
                 share = tally(baseline, limit.reading)[0] / baseline.items
@@ -135,7 +135,8 @@ class _Look:
                 marks = [mark for mark in self.marks[trial.id] if mark.mark == number]
                 if marks and all(m.task in untouched and _same_answers(m, untouched[m.task]) for m in marks):
                     at = f" at {number}" if number else ""
-                    yield f"after {label(trial)}, seed {trial.seed_index}{at}, every answer is as it was: it did nothing"
+                    where = f"{label(trial)}, seed {trial.seed_index}{at}"
+                    yield f"after {where}, every answer is as it was: it did nothing"
 
     def along_the_ladder(self, *, rising: bool) -> Iterator[str]:
         for trial in self.planned:
