@@ -124,7 +124,7 @@ class Raw:
 
 
 def read_yaml(path: Path) -> Raw:
-    """The data of a YAML file and where each thing stands. Raises FileError where it is not one mapping in plain YAML."""
+    """The data of a YAML file and where each thing stands. Raises FileError where it is no mapping in plain YAML."""
     raw = _read(path)
     data, places = _parse(path, raw)
     if not isinstance(data, dict):

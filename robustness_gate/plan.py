@@ -252,6 +252,15 @@ def model_type(place: Place) -> str:
     return str(config.get("model_type", "")) if isinstance(config, dict) else ""
 
 
+def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:
+    """The same policy without digests of questions, data and settings: what `policy pin` makes anew."""
+    noun = policy.noun
+    tasks = {name: pin.model_copy(update={"sha256": None, "source": None}) for name, pin in noun.tasks.items()}
+    required = tuple(each.model_copy(update={"config_sha256": None}) for each in noun.required)
+    bare = noun.model_copy(update={"tasks": tasks, "data": {}, "required": required})
+    return dataclasses.replace(policy, noun=bare)
+
+
 def of_candidate(plan: Plan) -> tuple[Trial, ...]:
     """The candidate's trials."""
     return tuple(trial for trial in plan.trials if trial.role == "candidate")

@@ -282,7 +282,7 @@ ADDED: Mapping[str, Direction] = {
     "waivers": "looser",
     "accepted_risks": "looser",
 }
-"""Which way it goes when a record comes; when one goes, the other way. What merely differs in coming loosens in going."""
+"""Which way it goes when a record comes; when one goes, the other way. What merely differs coming is looser going."""
 
 
 def compare(before: Policy, after: Policy) -> tuple[Change, ...]:

@@ -101,7 +101,12 @@ MISFITS: list[tuple[str, list[Edit], list[Edit], str, str]] = [
     ),
     (
         "a limit on a setting that the suite does not run",
-        [("max: 0.40}", "max: 0.40, attacks: [{attack: none}, {attack: relearn}, {attack: relearn, where: {rank: 99}}]}")],
+        [
+            (
+                "max: 0.40}",
+                "max: 0.40, attacks: [{attack: none}, {attack: relearn}, {attack: relearn, where: {rank: 99}}]}",
+            )
+        ],
         [],
         "{attack: relearn, where: {rank: 99}}",
         "relearn (rank: 99)",
