@@ -29,6 +29,7 @@ from robustness_gate.nouns import Item, Json, Noun, Question, Suite, canonical
 MAX_YAML_BYTES = 1_000_000
 MAX_LINE_BYTES = 1_000_000
 MAX_CHOICES = 26  # one letter each
+ONE_ITEM = "Correct the data: an item has id, question, choices and answer (index from 0); a text has text."
 SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a character: JSON and YAML can write one, UTF-8 cannot
 
 Path_ = tuple[str | int, ...]
@@ -492,7 +493,10 @@ def load_items(path: Path) -> tuple[Item, ...]:
             )
         if items and len(item.question.choices) != len(items[0].question.choices):
             raise FileError(
-                "has another number of choices than the first item", where=f"{path}:{line}", code="bad-item"
+                "has another number of choices than the first item",
+                remedy=ONE_ITEM,
+                where=f"{path}:{line}",
+                code="bad-item",
             )
         ids.add(item.question.id)
         items.append(item)
@@ -506,7 +510,12 @@ def load_texts(path: Path) -> tuple[str, ...]:
     texts = []
     for line, record in json_lines(path):
         if set(record) != {"text"} or not isinstance(record["text"], str) or not record["text"].strip():
-            raise FileError("expected one field, 'text', that is not empty", where=f"{path}:{line}", code="bad-item")
+            raise FileError(
+                "expected one field, 'text', that is not empty",
+                remedy=ONE_ITEM,
+                where=f"{path}:{line}",
+                code="bad-item",
+            )
         texts.append(record["text"])
     if not texts:
         raise FileError("holds no texts", remedy='Write one {"text": "..."} a line.', where=str(path), code="bad-item")
@@ -525,21 +534,28 @@ def _item(record: dict[str, Json], where: str) -> Item:
             raise FileError(f"unknown field '{key}'", remedy=nearest(key, fields), where=where, code="bad-item")
     for key in fields:
         if key not in record:
-            raise FileError(f"the field '{key}' is missing", where=where, code="bad-item")
+            raise FileError(f"the field '{key}' is missing", remedy=ONE_ITEM, where=where, code="bad-item")
     id_, stem, choices, key = (record[name] for name in fields)
     if not isinstance(id_, str) or not id_ or not isinstance(stem, str) or not stem.strip():
-        raise FileError("'id' and 'question' must be text that is not empty", where=where, code="bad-item")
+        raise FileError(
+            "'id' and 'question' must be text that is not empty", remedy=ONE_ITEM, where=where, code="bad-item"
+        )
     if (
         not isinstance(choices, list)
         or not 2 <= len(choices) <= MAX_CHOICES
         or not all(isinstance(c, str) and c.strip() for c in choices)
     ):
-        raise FileError(f"'choices' must be a list of two to {MAX_CHOICES} texts", where=where, code="bad-item")
+        raise FileError(
+            f"'choices' must be a list of two to {MAX_CHOICES} texts", remedy=ONE_ITEM, where=where, code="bad-item"
+        )
     if len(set(choices)) != len(choices):
-        raise FileError("two choices are the same", where=where, code="bad-item")
+        raise FileError("two choices are the same", remedy=ONE_ITEM, where=where, code="bad-item")
     if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < len(choices):
         raise FileError(
-            f"'answer' must be an index from 0 to {len(choices) - 1}, found {_shown(key)}", where=where, code="bad-item"
+            f"'answer' must be an index from 0 to {len(choices) - 1}, found {_shown(key)}",
+            remedy=ONE_ITEM,
+            where=where,
+            code="bad-item",
         )
     return Item(Question(id_, stem, tuple(choices)), key)
 
@@ -551,7 +567,10 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Json]]]:
             for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
                 if len(raw) > MAX_LINE_BYTES:
                     raise FileError(
-                        f"the line is longer than {MAX_LINE_BYTES:,} bytes", where=f"{path}:{number}", code="bad-item"
+                        f"the line is longer than {MAX_LINE_BYTES:,} bytes",
+                        remedy=ONE_ITEM,
+                        where=f"{path}:{number}",
+                        code="bad-item",
                     )
                 if raw.strip():
                     yield number, _json_object(raw, f"{path}:{number}")
@@ -563,7 +582,7 @@ def _json_object(raw: bytes, where: str) -> dict[str, Json]:
     def once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise FileError("a field is given twice", where=where, code="bad-item")
+            raise FileError("a field is given twice", remedy=ONE_ITEM, where=where, code="bad-item")
         return found
 
     try:
@@ -574,7 +593,9 @@ def _json_object(raw: bytes, where: str) -> dict[str, Json]:
             "is not a JSON object", remedy="Write one JSON object a line.", where=where, code="bad-item"
         ) from None
     if not isinstance(record, dict):
-        raise FileError(f"expected a JSON object, found {_kind_of(record)}", where=where, code="bad-item")
+        raise FileError(
+            f"expected a JSON object, found {_kind_of(record)}", remedy=ONE_ITEM, where=where, code="bad-item"
+        )
     if "\\u" in text and SURROGATE.search(json.dumps(record, ensure_ascii=False)):
-        raise FileError("the text holds a lone surrogate", where=where, code="bad-item")
+        raise FileError("the text holds a lone surrogate", remedy=ONE_ITEM, where=where, code="bad-item")
     return record

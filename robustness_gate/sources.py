@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustness_gate.errors import FileError, SetupError, UsageError
-from robustness_gate.files import MAX_CHOICES, items_digest, json_lines, load_items, load_texts
+from robustness_gate.files import MAX_CHOICES, ONE_ITEM, items_digest, json_lines, load_items, load_texts
 from robustness_gate.nouns import Item, Question, Roles
 
 HUB = re.compile(
@@ -75,6 +75,7 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
         if items and options != len(next(iter(items.values())).question.choices):
             raise FileError(
                 f"the item '{item.question.id}' has another number of choices than the first one.",
+                remedy=ONE_ITEM,
                 where=str(place),
                 code="bad-item",
             )
@@ -84,7 +85,7 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
             id_ = f"{item.question.id}-{copies}"
         items[id_] = Item(Question(id_, item.question.stem, item.question.choices), item.answer)
     if not items:
-        raise FileError("holds no items.", where=str(place), code="bad-item")
+        raise FileError("holds no items.", remedy=ONE_ITEM, where=str(place), code="bad-item")
     return tuple(items.values())
 
 
@@ -104,7 +105,7 @@ def read_ids(place: str | Path) -> tuple[str, ...]:
     try:
         lines = Path(place).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise FileError(f"cannot be read: {error}.", where=str(place), code="bad-item") from None
+        raise FileError(f"cannot be read: {error}.", remedy=ONE_ITEM, where=str(place), code="bad-item") from None
     ids = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not ids:
         raise FileError("names no items.", remedy="Write one id a line.", where=str(place), code="bad-item")
@@ -194,11 +195,14 @@ def id_of(stem: str, choices: Sequence[str]) -> str:
 def _folder(folder: Path) -> Iterator[Mapping[str, Any]]:
     files = sorted([*folder.glob("*.jsonl"), *folder.glob("*.parquet")])
     if not files:
-        raise FileError("holds no *.jsonl or *.parquet file.", where=str(folder), code="bad-item")
+        raise FileError("holds no *.jsonl or *.parquet file.", remedy=ONE_ITEM, where=str(folder), code="bad-item")
     kinds = {path.suffix for path in files}
     if len(kinds) > 1:
         raise FileError(
-            "holds both *.jsonl and *.parquet: one benchmark, one kind of file.", where=str(folder), code="bad-item"
+            "holds both *.jsonl and *.parquet: one benchmark, one kind of file.",
+            remedy=ONE_ITEM,
+            where=str(folder),
+            code="bad-item",
         )
     if kinds == {".jsonl"}:
         for path in files:
@@ -244,14 +248,20 @@ def _item(row: Mapping[str, Any], where: str) -> Item:
                 f"the column '{name}' is missing.", remedy="WMDP's and MMLU's have it.", where=where, code="bad-item"
             )
     if not isinstance(row["choices"], (list, tuple)):
-        raise FileError("'choices' must be a list.", where=where, code="bad-item")
+        raise FileError("'choices' must be a list.", remedy=ONE_ITEM, where=where, code="bad-item")
     stem, choices, answer = str(row["question"]), [str(each) for each in row["choices"]], row["answer"]
     if not stem.strip() or not 2 <= len(choices) <= MAX_CHOICES or not all(each.strip() for each in choices):
         raise FileError(
-            f"a question and two to {MAX_CHOICES} choices are needed, none empty.", where=where, code="bad-item"
+            f"a question and two to {MAX_CHOICES} choices are needed, none empty.",
+            remedy=ONE_ITEM,
+            where=where,
+            code="bad-item",
         )
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
         raise FileError(
-            f"'answer' must be an index from 0 to {len(choices) - 1}, found {answer!r}.", where=where, code="bad-item"
+            f"'answer' must be an index from 0 to {len(choices) - 1}, found {answer!r}.",
+            remedy=ONE_ITEM,
+            where=where,
+            code="bad-item",
         )
     return Item(Question(str(row.get("id") or id_of(stem, choices)), stem, tuple(choices)), answer)

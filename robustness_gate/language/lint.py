@@ -3,8 +3,8 @@
 Two models stand for what cannot be known: one at chance, which knows nothing, and one two points above it, as shortcuts
 in the items often allow. The odds of a limit on an accuracy are the judge's own rule under a binomial; those of a
 paired limit are the normal approximation at no true difference, with answers as different as two independent
-guessers' (marked with ~). Trials on the same items depend on one another, so the chance that all pass lies somewhere between the two
-that are given; the lower one holds whatever the dependence. Sources: certification.md 1.6.
+guessers' (marked with ~). Trials on the same items depend on one another, so the chance that all pass lies somewhere
+about the two that are given; the lower one holds whatever the dependence. Sources: certification.md 1.6.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Row:
     false_fail: float
     """Probability that any of its cells convicts a model that is exactly at the limit, by the union bound."""
     needed_80: int | None
-    """Items with which one cell passes a model at chance 80 times in 100; None for a paired limit, or if none will do."""
+    """Items with which one cell passes a model at chance 80 times in 100; None for a paired limit, or if none do."""
     needed_90: int | None
 
 

@@ -46,6 +46,15 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
+BREAKS = re.compile("[\x85\u2028\u2029]")  # line ends to YAML 1.1, which a reader may fold into a space
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    style = '"' if BREAKS.search(value) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
 for _tag, _pattern, _first in (*CORE_SCHEMA, ("bool", r"(?i:y|yes|n|no|on|off|true|false)", "yYnNtTfFoO")):
     _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first) or [""])
 

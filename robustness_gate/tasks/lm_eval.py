@@ -239,4 +239,9 @@ class _Doc:
             raise self._wrong(key, f"the template fails: {str(error)[:200]}") from None
 
     def _wrong(self, key: str, words: str) -> FileError:
-        return FileError(f"{key}, {self.where}: {words}.", where=self.loaded.where(key), code="bad-item")
+        return FileError(
+            f"{key}, {self.where}: {words}.",
+            remedy="Correct the template or the data.",
+            where=self.loaded.where(key),
+            code="bad-item",
+        )
