@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -46,6 +47,10 @@ Original = Annotated[str | None, typer.Option("--original", help="The model befo
 Controls = Annotated[list[str] | None, typer.Option("--control", help="NAME=DIR of a model that never knew.")]
 Base = Annotated[str | None, typer.Option("--base", help="What an adapter stands on, if its config does not say.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Ledgers = Annotated[
+    Path | None,
+    typer.Option("--ledgers", help="Where ledgers lie; else $ROBUSTNESS_GATE_LEDGERS or beside --out."),
+]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Run this attack alone; a PASS is then impossible.")]
 
 
@@ -69,8 +74,15 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="Folder for the ledger and the report.")],
     original: Original = None,
     control: Controls = None,
+    anchor: Annotated[
+        list[str] | None, typer.Option("--anchor", help="NAME=REPORT of the earlier release that the policy names.")
+    ] = None,
+    statement: Annotated[
+        Path | None, typer.Option("--statement", help="What the producer states (YAML), recorded as said.")
+    ] = None,
     only: Only = None,
     base: Base = None,
+    ledgers: Ledgers = None,
     device: Device = "auto",
     workers: Annotated[
         int, typer.Option(min=0, help="Trials side by side; 0: one a core for a small model on the CPU, else one.")
@@ -81,10 +93,14 @@ def run(
     no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not log to MLflow.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict alone.")] = False,
+    honour_decision: Annotated[
+        bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
+    ] = False,
 ) -> None:
     """Attack a checkpoint, judge it, leave the evidence in --out.
 
-    A run that was stopped goes on where it stopped when the same command is given again.
+    A run that was stopped goes on where it stopped when the same command is given again. What was ever found on this
+    checkpoint counts: its ledger is found by its digest, whatever --out is.
     """
     from rich.console import Console
 
@@ -99,9 +115,12 @@ def run(
         suite=suite,
         out=out,
         original=original,
-        controls=_controls(control),
+        controls=_pairs(control, "--control", "oracle=models/oracle"),
+        anchors=tuple((name, Path(place)) for name, place in _pairs(anchor, "--anchor", "best=runs/1/report.json")),
+        statement=statement,
         only=tuple(only or ()),
         base=base,
+        ledgers=ledgers,
         device=device,
         workers=workers,
         tracking_uri="" if no_mlflow else tracking_uri,
@@ -117,6 +136,8 @@ def run(
     else:
         terminal.show(outcome.report, out_console)
         out_console.print(f"report: {out / 'report.md'}", style="dim", highlight=False, soft_wrap=True)
+    if honour_decision and outcome.report.decision.releases:
+        raise typer.Exit(int(Exit.PASS))
     raise typer.Exit(int(outcome.exit_code))
 
 
@@ -135,7 +156,15 @@ def plan(
     from robustness_gate import gate
     from robustness_gate.verdict import declared_cells, label
 
-    prepared = gate.prepare(policy, suite, checkpoint, original, _controls(control), tuple(only or ()), base)
+    prepared = gate.prepare(
+        policy,
+        suite,
+        checkpoint,
+        original,
+        _pairs(control, "--control", "oracle=models/oracle"),
+        tuple(only or ()),
+        base,
+    )
     trials = prepared.plan.trials
     if as_json:
         _say(json.dumps([{"id": trial.id, **trial.model_dump(mode="json")} for trial in trials], indent=1))
@@ -201,6 +230,56 @@ def doctor(
             good = "Nothing in the files prevents a run." if no_load else "The gate can run on it."
             _say(good if able else "The gate cannot run on it: mend what is marked PROBLEM.")
     raise typer.Exit(int(Exit.PASS if able else Exit.USAGE))
+
+
+@app.command(epilog="Example: robustness-gate judge runs/mine/ledger.jsonl --policy gate/policy.yaml --explain")
+def judge(
+    ledger: Annotated[Path, typer.Argument(help="A ledger.jsonl, or a folder that holds one.")],
+    policy: PolicyFile,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="Its digest or the beginning of it; by default the last one run.")
+    ] = None,
+    at: Annotated[datetime | None, typer.Option("--at", help="The moment of judgement, UTC; by default now.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the road from numbers to verdict.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print verdict and decision as one JSON object.")] = False,
+    honour_decision: Annotated[
+        bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
+    ] = False,
+) -> None:
+    """Judge old evidence anew, under any policy; nothing is run.
+
+    Evidence is what the last run on the checkpoint planned, and every other trial that the ledger knows of it.
+    """
+    from robustness_gate import ledger as ledgers
+    from robustness_gate.files import load_policy
+    from robustness_gate.verdict import decide
+    from robustness_gate.verdict import judge as judge_
+    from robustness_gate.verdict.explain import explain as explained
+
+    loaded = load_policy(policy)
+    found = ledgers.read(ledger / ledgers.NAME if ledger.is_dir() else ledger)
+    plan = found.latest_plan(checkpoint)
+    planned = [found.trials[id_] for id_ in plan.trials if id_ in found.trials]
+    evidence = found.evidence(plan.subject, planned)
+    moment = (at or datetime.now(UTC)).replace(tzinfo=UTC)
+    verdict = judge_(loaded.noun, evidence, moment)
+    decision = decide(loaded.noun, verdict, plan.subject, moment)
+    if as_json:
+        _say(json.dumps({"checkpoint": plan.subject, "verdict": verdict.model_dump(mode="json"),
+                         "decision": decision.model_dump(mode="json")}, indent=1))  # fmt: skip
+    else:
+        for line in explained(loaded.noun, verdict) if explain else ():
+            _say(line)
+        _say(f"{verdict.outcome}: {verdict.reason}")
+        if loaded.noun.waivers or loaded.noun.accepted_risks:
+            _say(f"decision {decision.outcome}: {decision.reason}")
+            for line in (*decision.applied, *(f"inert: {each}" for each in decision.inert)):
+                _say(f"  {line}")
+        left = f", {len(plan.left_out)} left out" if plan.left_out else ""
+        _say(f"checkpoint {plan.subject[:12]}: {verdict.trials} trials ever made on it, {len(planned)} planned{left}")
+    codes = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
+    released = honour_decision and decision.releases
+    raise typer.Exit(int(Exit.PASS if released else codes[verdict.outcome]))
 
 
 @app.command(epilog="Example: robustness-gate why runs/mine")
@@ -361,14 +440,12 @@ def root(
         _say(context.get_help())
 
 
-def _controls(given: list[str] | None) -> tuple[tuple[str, str], ...]:
+def _pairs(given: list[str] | None, option: str, example: str) -> tuple[tuple[str, str], ...]:
     found = []
     for each in given or ():
         name, equals, place = each.partition("=")
         if not (name and equals and place):
-            raise UsageError(
-                f"--control '{each}' is not NAME=DIR.", remedy="Write e.g. --control oracle=models/oracle."
-            )
+            raise UsageError(f"{option} '{each}' is not NAME=PLACE.", remedy=f"Write e.g. {option} {example}.")
         found.append((name, place))
     return tuple(found)
 
