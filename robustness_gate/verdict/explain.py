@@ -25,16 +25,14 @@ OTHER_THAN_A_LIMIT = {
 
 
 def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
-    """The steps of the rule as this evidence went through them, one line each; indented lines belong to the last step."""
+    """The steps of the rule as this evidence went through them; an indented line belongs to the step above it."""
     policy = spelled_out(policy)
     statistics = policy.statistics
-    yield f"1. The policy declares {verdict.cells} chances of a false FAIL (limit x format x requirement x seed x mark, and"
-    yield f"   each comparison). Each may use alpha_fail / {verdict.cells} = {verdict.alpha_cell:.2g}; what the policy does"
-    yield f"   not declare convicts at {statistics.alpha_fail_extra / 10_000:.1g}. An acquittal always uses alpha_pass ="
-    yield f"   {statistics.alpha_pass:g}: every required number must be under its limit at that confidence."
-    route = (
-        "a bet on the items in their committed order" if statistics.fail_fast == "betting" else "Clopper and Pearson"
-    )
+    yield f"1. The policy declares {verdict.cells} chances of a false FAIL: limit x format x requirement x seed x mark, and"
+    yield f"   each comparison. Each may use alpha_fail / {verdict.cells} = {verdict.alpha_cell:.2g} to convict; what the"
+    yield f"   policy does not declare convicts at {statistics.alpha_fail_extra / 10_000:.1g}. To acquit, every required"
+    yield f"   number must be under its limit at alpha_pass = {statistics.alpha_pass:g}, which is never divided."
+    route = "a bet on the items in their order" if statistics.fail_fast == "betting" else "Clopper and Pearson"
     yield f"2. {len(verdict.findings)} numbers were held against the rules (lower bounds by {route}):"
     for finding in verdict.findings:
         yield f"     {_state(finding):9} {place(finding)}"
@@ -42,7 +40,7 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
         yield from (f"               in doubt: {doubt}" for doubt in finding.doubts)
     over = [finding for finding in verdict.findings if finding.state == "over"]
     if over:
-        yield f"3. {len(over)} of them are over their limit at their lower bound, and one is enough: FAIL. Doubts do not help."
+        yield f"3. {len(over)} over the limit at the lower bound, and one is enough: FAIL. Doubts do not help."
     else:
         yield "3. None is over its limit at its lower bound, so nothing is proved against the model: not FAIL."
     others = [block for block in verdict.blocks if block.code not in ("breach", "open")]

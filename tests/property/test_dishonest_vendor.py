@@ -27,7 +27,7 @@ from test_verdict import (
 )
 
 from robustness_gate.files import digest_of
-from robustness_gate.nouns import Bound, Evidence, Finding, Floor, TaskRef, Trial
+from robustness_gate.nouns import Bound, Evidence, Finding, Floor, TaskRef, Trial, Verdict
 from robustness_gate.policy import Limit, Policy, Requirement, Selector, TaskPin, Utility
 from robustness_gate.verdict import judge
 
