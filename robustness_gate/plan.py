@@ -168,6 +168,10 @@ def make(
     ordered = [trial for _, trial in sorted(enumerate(chosen), key=lambda each: (each[1].attack != "none", each[0]))]
     asked = spelled_out(policy.noun)
     shams = list(_shams(asked, configured, candidate, reference, materials, suite.noun.dtype))
+    if only:  # an attack that is left out needs no sham
+        kept = {trial.attack for trial in chosen}
+        left_out += [f"sham of {each.attack}: left out by --only" for each in shams if each.attack not in kept]
+        shams = [each for each in shams if each.attack in kept]
     beside = [
         each for subject in subjects[1:] for each in _beside(asked, subject, ordered, materials, suite.noun.dtype)
     ]
@@ -372,7 +376,7 @@ def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], materials: Materials
         _refuse_unpinned(policy, materials, limit.task, "limits", index, "task")
         exam = materials.exams[in_format(limit.task, asked.tasks[limit.task].formats[0])]
         chance = 1 / len(exam.items[0].question.choices)
-        if limit.max <= chance:
+        if limit.over is None and limit.max <= chance:
             raise PlanError(
                 f"{limit.max} is not above chance ({chance:.2f}), so no model can be shown to be under it.",
                 remedy="Raise the limit.",

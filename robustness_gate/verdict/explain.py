@@ -28,10 +28,11 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
     """The steps of the rule as this evidence went through them; an indented line belongs to the step above it."""
     policy = spelled_out(policy)
     statistics = policy.statistics
-    yield f"1. The policy declares {verdict.cells} chances of a false FAIL: limit x format x requirement x seed x mark, and"
-    yield f"   each comparison. Each may use alpha_fail / {verdict.cells} = {verdict.alpha_cell:.2g} to convict; what the"
-    yield f"   policy does not declare convicts at {statistics.alpha_fail_extra / 10_000:.1g}. To acquit, every required"
-    yield f"   number must be under its limit at alpha_pass = {statistics.alpha_pass:g}, which is never divided."
+    cells, extra = verdict.cells, statistics.alpha_fail_extra / 10_000
+    yield f"1. The policy declares {cells} chances of a false FAIL: limit x format x requirement x seed x mark, and each"
+    yield f"   comparison. Each may use alpha_fail / {cells} = {verdict.alpha_cell:.2g} to convict; what the policy does"
+    yield f"   not declare convicts at {extra:.1g}. To acquit, every required number must be under its limit at"
+    yield f"   alpha_pass = {statistics.alpha_pass:g}, which is never divided."
     route = "a bet on the items in their order" if statistics.fail_fast == "betting" else "Clopper and Pearson"
     yield f"2. {len(verdict.findings)} numbers were held against the rules (lower bounds by {route}):"
     for finding in verdict.findings:

@@ -21,6 +21,7 @@ from robustness_gate.verdict import label
 ROOT = Path(__file__).parents[2]
 # Without the digests of its questions, so that one thing at a time can be wrong.
 POLICY = re.sub(r", sha256: [0-9a-f]{64}", "", (ROOT / "policies" / "organism.yaml").read_text(encoding="utf-8"))
+POLICY = POLICY.replace("  self_test: off", "  sham: off\n  canary: off\n  self_test: off")
 SUITE = (ROOT / "suites" / "organism-smoke.yaml").read_text(encoding="utf-8")
 UNRELATED = "config: {source: unrelated, method: lora, marks: [100]"
 
@@ -521,9 +522,61 @@ def test_a_plan_says_what_will_probably_not_be_applicable(policy_file, suite_fil
     (model / "config.json").write_text(json.dumps({**config, "model_type": "unheard_of"}), encoding="utf-8")
     text = suite_file.read_text(encoding="utf-8")
     (tmp_path / "suite.yaml").write_text(f"{text}\n  - attack: ablation\n  - attack: interpolate\n", encoding="utf-8")
-    plain = gate.prepare(policy_file, tmp_path / "suite.yaml", "organism:oracle", "organism:base").plan
+    (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
+    plain = gate.prepare(tmp_path / "policy.yaml", tmp_path / "suite.yaml", "organism:oracle", "organism:base").plan
     assert plain.foreseen == ()
-    strange = gate.prepare(policy_file, tmp_path / "suite.yaml", str(model)).plan
+    strange = gate.prepare(tmp_path / "policy.yaml", tmp_path / "suite.yaml", str(model)).plan
     assert [line.split(":")[0] for line in strange.foreseen] == ["ablation (hook), seed 0", "interpolate, seed 0"]
     assert "model_type 'unheard_of'" in strange.foreseen[0]
     assert "--original" in strange.foreseen[1]
+
+
+# --- what is examined beside the attacks ------------------------------------------------------------------------------
+
+SHAMS = [("  sham: off\n  canary: off\n", "")]
+ORACLE = subject("control:oracle", "c")
+OVER = [
+    ("  sham: off\n", ""),
+    (
+        "max: 0.40}",
+        "max: 0.40}\n  - {id: excess, task: forget, max: 0.1, over: oracle, attacks: [{attack: none}, "
+        "{attack: relearn, where: {source: forget, method: lora}}]}",
+    ),
+    (
+        "\nlimits:",
+        f"\ncontrols:\n  oracle: {{sha256: {ORACLE.manifest.digest}, kind: filtered_pretraining}}\n\nlimits:",
+    ),
+]
+
+
+def test_each_required_attack_has_a_sham_at_strength_zero_on_data_that_the_suite_has(
+    planned: Callable[..., Plan],
+) -> None:
+    shams = [trial for trial in planned(SHAMS).trials if trial.role == "sham"]
+    assert [(trial.attack, trial.config["learning_rates"]) for trial in shams] == [("relearn", [0.0])]
+    assert shams[0].subject == subject().manifest.digest
+    assert shams[0].floors == ()
+    assert [trial.role for trial in planned(SHAMS).trials][:2] == ["candidate", "sham"]  # cheap and telling: early
+    assert "sham" not in {trial.role for trial in planned(SHAMS, [], [], ("none",)).trials}
+    assert "sham of relearn: left out by --only" in planned(SHAMS, [], [], ("none",)).left_out
+
+
+def test_a_control_is_attacked_exactly_where_an_excess_limit_pairs_with_it(planned: Callable[..., Plan]) -> None:
+    made = planned(OVER, [], [subject(), ORACLE])
+    beside = [trial for trial in made.trials if trial.role == "control:oracle"]
+    assert [label(trial) for trial in beside] == ["none", "relearn (forget, lora)"]
+    own = next(trial for trial in made.trials if label(trial) == "relearn (forget, lora)")
+    assert (beside[1].config, beside[1].marks, beside[1].data) == (own.config, own.marks, own.data)
+    assert beside[1].seed != own.seed  # a seed follows from its checkpoint
+    assert beside[1].subject == ORACLE.manifest.digest
+
+
+def test_another_model_than_the_pinned_control_is_refused(planned: Callable[..., Plan]) -> None:
+    error = refused(lambda: planned(OVER, [], [subject(), subject("control:oracle", "d")]))
+    assert "the control 'oracle' has the digest" in str(error)
+
+
+def test_what_the_policy_compares_with_and_nobody_named_is_foreseen(planned: Callable[..., Plan]) -> None:
+    told = planned([*OVER, ("  canary: off\n", "")]).foreseen
+    assert any("--original" in line for line in told)
+    assert any("--control oracle=" in line for line in told)
