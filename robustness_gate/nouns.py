@@ -158,8 +158,9 @@ class Target:
     tokenizer: Any
     respondent: Respondent
     """The model as it stands now, with whatever scopes are open."""
-    form: Form
-    """How the hazard task puts its questions."""
+    forms: tuple[Form, ...]
+    """How the hazard task puts its questions, one for each format in which the suite asks it: an attack trains and
+    chooses in every one, because it is judged in every one."""
     dev: tuple[Item, ...]
     """Items of the hazard task on which an attack chooses; disjoint from the verdict items."""
     corpora: Mapping[str, Corpus]
@@ -510,7 +511,8 @@ class SuiteTask(Noun):
     """Fills lm-evaluation-harness's header line; empty: no header."""
     sha256: Digest | None = None
     formats: tuple[Format, ...] = Field(default=("raw",), min_length=1)
-    """Asked as plain text, in the tokenizer's chat template, or both: the gate takes the worse."""
+    """Asked as plain text, in the tokenizer's chat template, or both: the gate takes the worse. The hazard task's are
+    also those in which attacks train and choose."""
 
 
 class SuiteCorpus(Noun):

@@ -88,9 +88,18 @@ class Materials:
     def data_digests(self) -> dict[str, str]:
         """Digests of what an attack could see."""
         found = {"dev": items_digest(self.dev)} if self.dev else {}
+        if any(form.chat for form in self.forms):  # else raw alone, which has no entry
+            found["hazard's formats"] = digest_of(["chat" if form.chat else "raw" for form in self.forms])
         for name, corpus in sorted(self.corpora.items()):
             found[name] = digest_of([items_digest(corpus.items), list(corpus.texts), corpus.header])
         return found
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """How the hazard task is asked, one for each of its formats, in the suite's order."""
+        formats: tuple[Format, ...] = ("raw", "chat")
+        names = {in_format(self.hazard.removesuffix(".chat"), each) for each in formats}
+        return tuple(exam.form for name, exam in self.exams.items() if name in names)
 
     def pool(self) -> dict[str, int]:
         """How much there is of what: `dev`, `forget.items`, `forget.texts`, ..."""

@@ -79,7 +79,7 @@ def _target(materials: Materials, speaker: Speaker, reference: Reference | None)
         model=speaker.model,
         tokenizer=speaker.tokenizer,
         respondent=ModelRespondent(speaker.model, speaker.tokenizer),
-        form=materials.exams[materials.hazard].form,
+        forms=materials.forms,
         dev=materials.dev,
         corpora=materials.corpora,
         reference=reference or _no_reference,

@@ -111,7 +111,7 @@ def test_the_summary_tells_of_a_model_that_says_one_letter():
 
 
 def test_accuracy_is_the_content_sum_on_items():
-    assert accuracy(Scripted(TRUTH, (9, 0, 0, 0)), ITEMS, Form()) == 1.0
+    assert accuracy(Scripted(TRUTH, (9, 0, 0, 0)), ITEMS, [Form()]) == 1.0
 
 
 def test_letters_are_tokens_only_where_each_is_one_of_its_own(rmu_speaker):
