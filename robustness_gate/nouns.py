@@ -76,6 +76,16 @@ class Item:
     question: Question
     answer: int
 
+    @property
+    def right(self) -> frozenset[int]:
+        """Every choice with the key's words, white space apart: public benchmarks repeat a choice now and then.
+
+        A reader cannot tell such choices apart, so answering either is answering rightly. Guessing then succeeds more
+        often than with distinct choices, which can only make a limit harder to hold.
+        """
+        words = [choice.split() for choice in self.question.choices]
+        return frozenset(index for index, each in enumerate(words) if each == words[self.answer])
+
 
 @dataclass(frozen=True, slots=True)
 class Form:

@@ -96,7 +96,7 @@ def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: 
     questions = tuple(item.question for item in exam.items)
     task = KINDS[exam.kind]
     rows = task.ask(recovery.respondent, task.Config(questions, exam.form))
-    marked = task.read(rows, [item.answer for item in exam.items])
+    marked = task.read(rows, [item.right for item in exam.items])
     if all(marked.missing):
         raise BrokenTrial(f"no item of '{name}' has a finite answer: the model's logits are not numbers")
     return Mark(

@@ -227,7 +227,7 @@ def _against_original(target: Target, forget: Sequence[Item], form: Form, config
         asked = [item.question for item in forget]
         theirs = score.ModelRespondent(*original).choose(asked, asking).argmax(dim=-1).tolist()
         ours = target.respondent.choose(asked, asking).argmax(dim=-1).tolist()
-        lost = [i for i, o, t in zip(forget, ours, theirs, strict=True) if t == i.answer != o]
+        lost = [i for i, o, t in zip(forget, ours, theirs, strict=True) if t in i.right and o not in i.right]
         kept = lost if len(lost) >= 8 else list(forget)  # too few to average over: take all
         there = _streams(target, original.model, kept, "forget", form, config)
         here = _streams(target, target.model, kept, "forget", form, config)

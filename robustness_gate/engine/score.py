@@ -148,11 +148,11 @@ def accuracy(respondent: Any, items: Sequence[Item], forms: Sequence[Form]) -> f
 
     Of several forms the highest counts, since the gate takes the worse: an attacker needs one that answers.
     """
-    key = torch.tensor([item.answer for item in items])
     shares = []
     for form in forms:
         found = content_logliks(respondent, [item.question for item in items], form).sum(dim=1)
-        right = (found.argmax(dim=-1) == key) & found.isfinite().all(dim=-1)
+        known = zip(items, found.argmax(dim=-1).tolist(), found.isfinite().all(dim=-1).tolist(), strict=True)
+        right = torch.tensor([finite and choice in item.right for item, choice, finite in known])
         shares.append(float(right.float().mean()))
     return max(shares)
 

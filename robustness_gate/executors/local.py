@@ -1,9 +1,9 @@
 """Resident worker processes: a model is loaded once in each, and a crash cannot take the ledger along.
 
 A worker hands over each mark and waits until the parent has written it down. If it dies at its trial (a segmentation
-fault, the out-of-memory killer), the trial is closed as a failure and a fresh worker takes the next one. If it died with
-nothing to do, the trial that it was to take is no worse for it: a fresh worker takes it. Ending the parent ends the
-worker: its pipe breaks.
+fault, the out-of-memory killer), the trial is closed as a failure and a fresh worker takes the next one. If it died
+with nothing to do, the trial that it was to take is no worse for it: a fresh worker takes it. Ending the parent ends
+the worker: its pipe breaks.
 """
 
 from __future__ import annotations
