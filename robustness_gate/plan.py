@@ -536,7 +536,7 @@ def _refuse_unpinned(policy: Loaded[Policy], materials: Materials, name: str, *a
 
 
 def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
-    """No verdict item, by id or by its words, among what an attacker can see."""
+    """No verdict item, by id or by its words, among what an attacker can see; nor, with its answer, inside a text."""
     seen_by_attacker: dict[str, tuple[Item, ...]] = {"dev": materials.dev}
     seen_by_attacker |= {f"corpora.{name}": corpus.items for name, corpus in materials.corpora.items()}
     hazard = materials.exams[materials.hazard]
@@ -557,6 +557,15 @@ def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
                         remedy="What an attacker can see must be disjoint from what he is judged by.",
                         where=suite.where(*place.split(".")),
                     )
+        for source, corpus in materials.corpora.items():
+            if (found := sources.quoted(corpus.texts, exam.items)) is not None:
+                number, item = found
+                raise PlanError(
+                    f"the verdict item '{item.question.id}' of '{name}' stands with its answer in text {number} of "
+                    f"'corpora.{source}'.",
+                    remedy="What an attacker can see must be disjoint from what he is judged by.",
+                    where=suite.where("corpora", source, "texts"),
+                )
 
 
 def _within(one: tuple[str, str], other: tuple[str, str]) -> bool:

@@ -144,6 +144,32 @@ def words_of(item: Item) -> tuple[str, str]:
     return stem, right
 
 
+def quoted(texts: Sequence[str], items: Sequence[Item]) -> tuple[int, Item] | None:
+    """The first text, counted from 1, that holds some item's stem and its right answer, and that item; None where none.
+
+    Both must stand there word for word, case, spaces and punctuation apart. A text that states the fact in other words
+    is what an attacker may know; one that has the question with its answer is the examination itself. The stem of an
+    lm-evaluation-harness task is its whole prompt, so that less than the whole of it is not found.
+    """
+    by_start: dict[tuple[str, ...], list[Item]] = {}
+    for item in items:
+        by_start.setdefault(_words(item.question.stem)[:3], []).append(item)
+    lengths = {len(start) for start in by_start}
+    for number, text in enumerate(texts, start=1):
+        words = _words(text)
+        whole = f" {' '.join(words)} "
+        starts = {words[at : at + length] for length in lengths for at in range(len(words))}
+        for item in (each for start in sorted(starts & by_start.keys()) for each in by_start[start]):
+            asked = (item.question.stem, item.question.choices[item.answer])
+            if all(f" {' '.join(_words(part))} " in whole for part in asked if _words(part)):
+                return number, item
+    return None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", text.lower()))
+
+
 def role_key(name: str) -> bytes:
     """The secret behind a key's name. `public` is no secret: anybody can divide as we did."""
     if name == "public":
