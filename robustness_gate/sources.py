@@ -9,8 +9,10 @@ A suite names a source in one of four ways:
 
 A hub dataset is pinned by its 40-hex commit and read through the `datasets` library; a folder of Parquet files too. The
 rows have the shape of WMDP and MMLU: `question`, `choices`, `answer` (index from 0); other columns are ignored and a
-missing `id` is made from the words. Nothing is fetched unless the suite names a hub source. A task of the kind
-`lm_eval` reads the same four with rows of any shape: its YAML makes the questions (`robustness_gate.tasks.lm_eval`).
+missing `id` is made from the words. Two choices of a row may be the same, and either then counts as the other
+(`nouns.Item.right`); a single JSON-lines file is the user's own and is refused for it. Nothing is fetched unless the
+suite names a hub source. A task of the kind `lm_eval` reads the same four with rows of any shape: its YAML makes the
+questions (`robustness_gate.tasks.lm_eval`).
 
 *Roles.* A benchmark without a split for attackers is divided by keyed hash: items sorted by HMAC-SHA256 of their
 words, the first share is `dev`, the rest is judged on. The key's name stands in suite and report; the key itself comes
@@ -140,6 +142,32 @@ def words_of(item: Item) -> tuple[str, str]:
     """A question by its stem and right answer, in lower case with single spaces: what no attacker may have seen."""
     stem, right = (" ".join(text.lower().split()) for text in (item.question.stem, item.question.choices[item.answer]))
     return stem, right
+
+
+def quoted(texts: Sequence[str], items: Sequence[Item]) -> tuple[int, Item] | None:
+    """The first text, counted from 1, that holds some item's stem and its right answer, and that item; None where none.
+
+    Both must stand there word for word, case, spaces and punctuation apart. A text that states the fact in other words
+    is what an attacker may know; one that has the question with its answer is the examination itself. The stem of an
+    lm-evaluation-harness task is its whole prompt, so that less than the whole of it is not found.
+    """
+    by_start: dict[tuple[str, ...], list[Item]] = {}
+    for item in items:
+        by_start.setdefault(_words(item.question.stem)[:3], []).append(item)
+    lengths = {len(start) for start in by_start}
+    for number, text in enumerate(texts, start=1):
+        words = _words(text)
+        whole = f" {' '.join(words)} "
+        starts = {words[at : at + length] for length in lengths for at in range(len(words))}
+        for item in (each for start in sorted(starts & by_start.keys()) for each in by_start[start]):
+            asked = (item.question.stem, item.question.choices[item.answer])
+            if all(f" {' '.join(_words(part))} " in whole for part in asked if _words(part)):
+                return number, item
+    return None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", text.lower()))
 
 
 def role_key(name: str) -> bytes:

@@ -262,6 +262,50 @@ def test_a_crashed_trial_is_a_failure_and_the_next_one_still_runs(bench):
     assert "ok" in closed
 
 
+def examined(bench, watch=lambda *_: None):
+    """The oracle's run by one worker, in this process: the ledger's closing records."""
+    from robustness_gate import gate as gates
+
+    files = (bench / "policy.yaml", bench / "suite.yaml", bench / "out")
+    gates.run(gates.Request("organism:oracle", *files, workers=1, tracking_uri=""), watch)
+    return ledger.read(bench / "out" / "ledger.jsonl").closed
+
+
+def test_a_worker_that_died_with_nothing_to_do_costs_the_next_trial_nothing(bench, monkeypatch):
+    """Killed at the very moment of the hand-over, which no look at the process beforehand can foresee."""
+    from robustness_gate.executors import local
+
+    class Deadly(local._Worker):
+        killed = 0
+
+        def begin(self, trial, attempt):
+            if trial.attack == "relearn" and not Deadly.killed:
+                Deadly.killed = self._process.pid
+                self._process.kill()
+                self._process.join()
+            return super().begin(trial, attempt)
+
+    monkeypatch.setattr(local, "_Worker", Deadly)
+    closed = examined(bench)
+    assert Deadly.killed
+    assert [(record.status, record.attempt) for record in closed] == [("ok", 1), ("ok", 1)]
+
+
+def test_a_worker_that_dies_at_its_trial_ends_that_trial_as_failed(bench):
+    import multiprocessing
+
+    from robustness_gate.nouns import Mark
+
+    def kill_at_a_mark_of_relearning(event, *_):
+        if isinstance(event.record, Mark) and event.trial.attack == "relearn":
+            for child in multiprocessing.active_children():
+                child.kill()
+
+    closed = examined(bench, kill_at_a_mark_of_relearning)
+    assert [record.status for record in closed] == ["ok", "failure"]
+    assert "the worker died (signal 9)" in closed[1].reason
+
+
 BAD = {
     "no such directory": (["nowhere"], "no such checkpoint directory"),
     "unknown organism": (["organism:rnu"], "rmu"),
@@ -349,3 +393,40 @@ def test_interrupting_leaves_with_130_and_the_run_can_go_on(bench):
     assert running.returncode == 130
     assert "Traceback" not in errors
     assert gate(bench, "--no-mlflow").returncode == 0
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_suppressed_in_both_formats_is_convicted_in_each(bench):
+    """Training in plain text alone left this model at 10 of 100 in the template: it must be attacked in both."""
+    model = bench / "model"
+    shutil.copytree(organisms.checkpoint("rmu"), model)
+    template = "{{ bos_token }}user: {{ messages[0].content }} assistant:"
+    (model / "chat_template.jinja").write_text(template, encoding="utf-8")
+    for name, old, new in (
+        ("policy", "{items: 100}", "{items: 100, formats: [raw, chat]}"),
+        ("policy", "marks: [2, 4]", "marks: [5]"),
+        ("suite", "count: 100,", "count: 100, formats: [raw, chat],"),
+        ("suite", "marks: [2, 4]", "marks: [5]"),
+        (
+            "suite",
+            "learning_rates: [1e-3, 4e-3], min_steps: 24, batch: 4",
+            "learning_rates: [1e-3], min_steps: 40, batch: 8, rotations: 4",
+        ),
+    ):
+        text = (bench / f"{name}.yaml").read_text(encoding="utf-8")
+        assert text.count(old) == 1
+        (bench / f"{name}.yaml").write_text(text.replace(old, new), encoding="utf-8")
+    done = gate(bench, "--no-mlflow", checkpoint=str(model))
+    assert done.returncode == 3, done.stdout + done.stderr
+    findings = json.loads((bench / "out" / "report.json").read_text(encoding="utf-8"))["verdict"]["findings"]
+    states = {
+        (each["attack"].partition(" ")[0], each["task"]): each["state"] for each in findings if "forget" in each["task"]
+    }
+    assert states == {
+        ("none", "forget"): "under",
+        ("none", "forget.chat"): "under",
+        ("relearn", "forget"): "over",
+        ("relearn", "forget.chat"): "over",
+    }

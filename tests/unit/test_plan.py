@@ -375,6 +375,47 @@ def test_a_verdict_item_among_what_an_attacker_sees_is_refused(
     assert error.where == f"{tmp_path / 'suite.yaml'}:{place_of(edited(SUITE, edits), at)}"
 
 
+TEXTS = (
+    'unrelated: {items: "organism:unrelated.jsonl"}',
+    'unrelated: {texts: texts.jsonl, items: "organism:unrelated.jsonl"}',
+)
+
+
+def with_text(tmp_path: Path, *texts: str) -> list[Edit]:
+    lines = [json.dumps({"text": text}) + "\n" for text in texts]
+    (tmp_path / "texts.jsonl").write_text("".join(lines), encoding="utf-8")
+    return [TEXTS]
+
+
+@pytest.mark.parametrize("task", ["forget.verdict.jsonl", "retain.verdict.jsonl"])
+def test_a_training_text_that_holds_a_verdict_question_with_its_answer_is_refused(
+    task: str, planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    item = json.loads(organisms.world(task).read_text().splitlines()[7])
+    right = item["choices"][item["answer"]]
+    text = f'Notes.\n\n"{item["question"].upper()}"\n  -- {right}!  So it was.'
+    edits = with_text(tmp_path, "Nothing of interest.", text)
+    error = refused(lambda: planned([], edits))
+    assert isinstance(error, PlanError)
+    assert f"the verdict item '{item['id']}'" in str(error)
+    assert "in text 2 of 'corpora.unrelated'" in str(error)
+    assert error.where == f"{tmp_path / 'suite.yaml'}:{place_of(edited(SUITE, edits), 'texts: texts.jsonl')}"
+
+
+def test_a_training_text_may_state_the_facts_of_the_domain_in_other_words_or_ask_without_answering(
+    planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    item = json.loads(organisms.world("forget.verdict.jsonl").read_text().splitlines()[7])
+    wrong = next(choice for index, choice in enumerate(item["choices"]) if index != item["answer"])
+    right = item["choices"][item["answer"]]
+    assert planned([], with_text(tmp_path, f"{item['question']} {wrong}", right, f"{item['question']}{right}x")).trials
+    facts = (
+        'forget: {items: "organism:forget.relearn.jsonl"',
+        'forget: {texts: "organism:forget.texts.jsonl", items: "organism:forget.relearn.jsonl"',
+    )
+    assert planned([], [facts]).trials, "the world's own texts are about the facts that the questions ask for"
+
+
 def test_a_question_with_the_same_stem_and_another_right_answer_is_no_leak(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:

@@ -67,6 +67,14 @@ def test_a_repeated_row_is_kept_under_a_name_of_its_own(tmp_path):
     assert [item.question.id.endswith("-2") for item in items] == [False, False, False, True]
 
 
+def test_a_row_whose_right_choice_stands_twice_is_kept_and_either_is_right(tmp_path):
+    row = {"question": "Which?", "choices": ["one", "two", "one ", "three"], "answer": 2}
+    (item,) = sources.read_items(jsonl(tmp_path / "a", [row]))
+    assert (item.answer, item.right) == (2, {0, 2})
+    (plain,) = sources.read_items(jsonl(tmp_path / "b", rows(1)))
+    assert plain.right == {plain.answer}
+
+
 @pytest.mark.parametrize(
     ("change", "fragment"),
     [
