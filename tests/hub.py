@@ -14,6 +14,19 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+WMDP_SUITE = {
+    "cais/wmdp@7125571f22f032c56415e7980f48d877dd830ff8/wmdp-bio/test": 1273,
+    "cais/wmdp@7125571f22f032c56415e7980f48d877dd830ff8/wmdp-cyber/test": 1987,
+    "cais/wmdp@7125571f22f032c56415e7980f48d877dd830ff8/wmdp-chem/test": 408,
+    "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/college_biology/test": 144,
+    "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/virology/test": 166,
+    "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/medical_genetics/test": 100,
+    "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/computer_security/test": 100,
+    "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/all/validation": 1531,
+    "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/elementary_mathematics/test": 378,
+}
+"""Every place of suites/wmdp-smoke.yaml with its number of items, as the cards of both datasets give them."""
+
 LARGE = (".safetensors", ".parquet", ".bin")
 
 
