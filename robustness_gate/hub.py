@@ -6,7 +6,8 @@ was named, with or without network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -44,8 +45,12 @@ def snapshot(
             "huggingface_hub is not installed.",
             remedy="What lies on the hub needs robustness-gate[run]; or give a directory.",
         ) from None
+    quiet = (
+        _without_bars() if kind == "dataset" else nullcontext()
+    )  # a suite reads ten small ones, a model takes minutes
     try:
-        return Path(snapshot_download(repository, repo_type=kind, revision=commit, allow_patterns=list(patterns)))
+        with quiet:
+            return Path(snapshot_download(repository, repo_type=kind, revision=commit, allow_patterns=list(patterns)))
     except errors.HFValidationError:
         raise UsageError(f"'{repository}' names no repository.", remedy="Write OWNER/NAME@COMMIT.") from None
     except Exception as error:  # noqa: BLE001 - no access, no network, no space: whatever fails here is the user's to mend
@@ -61,3 +66,19 @@ def snapshot(
             remedy=f"Check name, commit, network and, for a private or gated {kind}, HF_TOKEN.",
             where=where,
         ) from None
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars inside the block, unless the environment has decided about them."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
