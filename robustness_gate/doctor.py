@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "note", "PROBLEM"]
 NEEDED = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers")
-USEFUL = {"mlflow": "no runs are logged to MLflow", "datasets": "no suite can read datasets from a hub or Parquet"}
+USEFUL = {"mlflow": "no runs are logged to MLflow", "pyarrow": "no suite can read Parquet, as most hub datasets are"}
 INSTALL = "pip install 'robustness-gate[run]'"
 LITTLE_DISK = 1 << 30
 """A run writes a ledger, a report and the log-likelihoods: some tens of megabytes. Under this, say so."""

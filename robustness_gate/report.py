@@ -307,6 +307,16 @@ def words(finding: Finding) -> str:
     return "in doubt" if finding.doubts else "within"
 
 
+def origins(report: Report) -> list[tuple[str, str]]:
+    """What an auditor must know of the checkpoints besides their digests: an adapter's base, and their sources."""
+    base = report.manifest.base
+    found = [("adapter merged on base", base)] if base is not None else []
+    for role, source in report.provenance.items():
+        owner, _, part = role.partition("/")
+        found.append((f"{owner}'s {part} from" if part else f"{owner} from", source))
+    return found
+
+
 def sentence(report: Report) -> str:
     """The verdict in one sentence, with the strongest attack."""
     return f"{report.verdict.outcome}: {report.verdict.reason}"

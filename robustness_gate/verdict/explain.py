@@ -29,10 +29,10 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
     policy = spelled_out(policy)
     statistics = policy.statistics
     cells, extra = verdict.cells, statistics.alpha_fail_extra / 10_000
-    yield f"1. The policy declares {cells} chances of a false FAIL: limit x format x requirement x seed x mark, and each"
-    yield f"   comparison. Each may use alpha_fail / {cells} = {verdict.alpha_cell:.2g} to convict; what the policy does"
-    yield f"   not declare convicts at {extra:.1g}. To acquit, every required number must be under its limit at"
-    yield f"   alpha_pass = {statistics.alpha_pass:g}, which is never divided."
+    yield f"1. The policy declares {cells} chances of a false FAIL: limit x format x requirement x seed x mark, and"
+    yield f"   each comparison. Each may use alpha_fail / {cells} = {verdict.alpha_cell:.2g} to convict; what the"
+    yield f"   policy does not declare convicts at {extra:.1g}. To acquit, every required number must be under"
+    yield f"   its limit at alpha_pass = {statistics.alpha_pass:g}, which is never divided."
     route = "a bet on the items in their order" if statistics.fail_fast == "betting" else "Clopper and Pearson"
     yield f"2. {len(verdict.findings)} numbers were held against the rules (lower bounds by {route}):"
     for finding in verdict.findings:
