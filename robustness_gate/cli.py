@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from robustness_gate.advice import Advice, Tried
     from robustness_gate.doctor import Check
     from robustness_gate.files import Loaded
-    from robustness_gate.nouns import Policy, Suite
     from robustness_gate.plan import Subject
     from robustness_gate.seal import Terms
 
@@ -395,7 +394,7 @@ def _check_seal(path: Path, public: Sequence[Path], policy: Path, suite: Path, *
         _say(f"ok: {len(sealed.tasks)} tasks, {len(sealed.data)} sets of data, {len(sealed.attacks)} attacks")
 
 
-def _terms(policy: Loaded[Policy], suite: Loaded[Suite], at: datetime) -> Terms:
+def _terms(policy: Loaded[Any], suite: Loaded[Any], at: datetime) -> Terms:
     """What these files lead to here; that they fit each other is checked on the way."""
     from robustness_gate import plan as plans
     from robustness_gate import seal as seals

@@ -30,7 +30,7 @@ from robustness_gate.attest import (
 )
 from robustness_gate.errors import SigningError, Unverified
 from robustness_gate.files import Loaded, digest_of
-from robustness_gate.nouns import Digest, Name, Noun, Policy, Suite, TaskRef, Trial, canonical
+from robustness_gate.nouns import Digest, Name, Noun, TaskRef, Trial, canonical
 from robustness_gate.verdict import label
 
 PREDICATE_TYPE = "urn:robustness-gate:seal:v1"
@@ -94,8 +94,8 @@ class Seal:
 
 
 def make(
-    policy: Loaded[Policy],
-    suite: Loaded[Suite],
+    policy: Loaded[Any],
+    suite: Loaded[Any],
     refs: Mapping[str, TaskRef],
     data: Mapping[str, str],
     trials: Sequence[Trial],
@@ -174,7 +174,7 @@ def read_seal(path: Path, keys: Sequence[PublicKey]) -> Seal:
     return Seal(terms, opened.key, opened.sha256)
 
 
-def file_differences(sealed: Terms, policy: Loaded[Policy], suite: Loaded[Suite]) -> tuple[str, ...]:
+def file_differences(sealed: Terms, policy: Loaded[Any], suite: Loaded[Any]) -> tuple[str, ...]:
     """Which of the two files is not the sealed one, in words; empty where both are, byte for byte."""
     return tuple(_file_changes(sealed, _file(policy), _file(suite)))
 
@@ -223,7 +223,7 @@ def _by_label(attacks: Sequence[SealedAttack]) -> dict[str, list[SealedAttack]]:
     return found
 
 
-def _file(loaded: Loaded[Policy] | Loaded[Suite]) -> SealedFile:
+def _file(loaded: Loaded[Any]) -> SealedFile:
     return SealedFile(id=loaded.noun.id, version=loaded.noun.version, sha256=loaded.sha256)
 
 
