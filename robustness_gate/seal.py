@@ -108,7 +108,8 @@ def make(
         suite: what is tried, as it was read.
         refs: the questions by digest, as `plan.gather` finds them.
         data: what an attacker may see, by digest, likewise.
-        trials: what the candidate would go through, as `plan.make` writes it out, for any candidate.
+        trials: as `plan.make` writes them out, for any candidate. The candidate's own are sealed; what is run beside
+            them (the original, controls) follows from the policy.
         at: when it is sealed; with a time zone.
 
     Raises:
@@ -118,7 +119,8 @@ def make(
         raise SigningError("the time of the seal has no time zone.", remedy="Write e.g. 2026-11-21T14:00:00Z.")
     kinds: dict[str, list[Trial]] = {}
     for trial in trials:
-        kinds.setdefault(attack_digest(trial), []).append(trial)
+        if trial.role == "candidate":
+            kinds.setdefault(attack_digest(trial), []).append(trial)
     attacks = [
         SealedAttack(
             label=label(same[0]),

@@ -25,7 +25,8 @@ KEY = attest.generate()
 def trials_of(policy_file: Path, suite_file: Path, materials: Any, subject: str = "0") -> tuple[Trial, ...]:
     manifest = Manifest(files=(FileEntry(path="-", size=0, sha256=subject * 64),))
     somebody = plans.Subject("candidate", Place(Path()), manifest)
-    return plans.make(load_policy(policy_file), load_suite(suite_file), materials, [somebody]).trials
+    made = plans.make(load_policy(policy_file), load_suite(suite_file), materials, [somebody]).trials
+    return tuple(trial for trial in made if trial.role == "candidate")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,14 @@ def test_the_same_terms_give_the_same_bytes_whatever_the_order_of_trials(
 ) -> None:
     turned = made(policy_file, suite_file, materials, trials[::-1])
     assert seal.seal(turned, KEY) == seal.seal(terms, KEY)
+
+
+def test_what_is_run_beside_the_candidate_is_not_sealed(
+    terms: seal.Terms, policy_file: Path, suite_file: Path, materials: Any, trials: tuple[Trial, ...]
+) -> None:
+    """Whether an original was at hand when it was sealed must not decide whether the seal holds."""
+    beside = [trials[0].model_copy(update={"role": role, "attack_version": 7}) for role in ("original", "control:x")]
+    assert made(policy_file, suite_file, materials, [*trials, *beside]) == terms
 
 
 def test_it_holds_for_any_checkpoint(terms: seal.Terms, policy_file: Path, suite_file: Path, materials: Any) -> None:
