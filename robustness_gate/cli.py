@@ -1,7 +1,8 @@
 """The verbs: arguments in, exit code out, and one clear line for every mistake of the user's.
 
-Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 130 interrupted. What a verb
-needs is imported inside it, so that `--help`, `plan` and `policy check` start at once and without torch.
+Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 5 does not verify,
+130 interrupted. What a verb needs is imported inside it, so that `--help`, `plan` and `policy check` start at once and
+without torch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -18,7 +19,8 @@ from robustness_gate import __version__
 from robustness_gate.errors import Exit, GateError, SetupError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
     from types import ModuleType
 
     from rich.console import Console
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
     from robustness_gate.advice import Advice, Tried
     from robustness_gate.doctor import Check
+    from robustness_gate.files import Loaded
+    from robustness_gate.plan import Subject
+    from robustness_gate.seal import Terms
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,11 +38,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Attack an unlearned checkpoint and say whether the knowledge stays gone.\n\n"
-    "Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 130 interrupted.",
+    "Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 5 does not verify, "
+    "130 interrupted.",
 )
-policy_app = typer.Typer(no_args_is_help=True, help="Look at policies.")
+policy_app = typer.Typer(no_args_is_help=True, help="Look at policies, and seal them before a run.")
+keys_app = typer.Typer(no_args_is_help=True, help="Make and look at signing keys.")
 organisms_app = typer.Typer(no_args_is_help=True, help="The shipped tiny models of known truth.")
 app.add_typer(policy_app, name="policy")
+app.add_typer(keys_app, name="keys")
 app.add_typer(organisms_app, name="organisms")
 
 Checkpoint = Annotated[str, typer.Argument(help="A Hugging Face directory, hf://OWNER/NAME@COMMIT, or organism:NAME.")]
@@ -364,22 +372,208 @@ def policy_check(
 ) -> None:
     """Read a policy (and a suite) and say what is wrong, with file:line:column."""
     from robustness_gate import plan as plans
-    from robustness_gate.checkpoint import FileEntry, Manifest, Place
     from robustness_gate.files import load_policy, load_suite
     from robustness_gate.verdict import declared_cells
 
     loaded = load_policy(policy)
     if suite is not None:
         read = load_suite(suite)
-        nobody = Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))  # a plan needs a subject; any will do
         try:
             materials = plans.gather(read)
         except SetupError as error:  # Parquet and the hub need the extra `run`, which a runner for checks has not
             _say(f"{suite}: read, but its questions and its fit to the policy were NOT checked: {error}")
         else:
-            plans.make(loaded, read, materials, [plans.Subject("candidate", Place(Path()), nobody)])
+            plans.make(loaded, read, materials, [_nobody()])
     cells = declared_cells(loaded.noun)
     _say(f"{policy}: ok, {len(loaded.noun.limits)} limits, {len(loaded.noun.required)} requirements, {cells} cells")
+
+
+@policy_app.command(
+    "seal",
+    epilog="Example: robustness-gate policy seal --policy gate/policy.yaml --suite gate/suite.yaml --key signing.key "
+    "--out seal.sigstore.json",
+)
+def policy_seal(
+    policy: PolicyFile,
+    suite: SuiteFile,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Private key (PEM); by default $ROBUSTNESS_GATE_SIGNING_KEY.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write the seal; never overwritten.")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="When it is sealed (RFC 3339); by default now.")] = None,
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Do not seal: hold the files against this seal.")
+    ] = None,
+    public: Annotated[
+        list[Path] | None, typer.Option("--public", help="With --check: a public key that you trust; repeatable.")
+    ] = None,
+    files_only: Annotated[
+        bool, typer.Option("--files-only", help="With --check: do not read the questions, compare the two files alone.")
+    ] = False,
+) -> None:
+    """Sign, before a run, what models will be held to; or check that these are the sealed files.
+
+    The seal names policy, suite, questions, data and attacks by digest. Its time is the signer's own word: give a copy
+    away before the run. With --check, leaves with 5 if the seal does not verify or anything is not as sealed.
+    """
+    from robustness_gate import attest
+    from robustness_gate import seal as seals
+    from robustness_gate.files import load_policy, load_suite
+
+    if check is not None:
+        if not public or key is not None or out is not None or at is not None:
+            raise UsageError("--check goes with --public, and with none of --key, --out and --at.")
+        _check_seal(check, public, policy, suite, files_only=files_only)
+        return
+    if out is None or public or files_only:
+        raise UsageError(
+            "to seal, --out is needed; --public and --files-only go with --check.", remedy="Give --out FILE."
+        )
+    when = _time(at)
+    signer = attest.signing_key(key, ask=_ask_passphrase())
+    terms = _terms(load_policy(policy), load_suite(suite), when)
+    written = seals.seal(terms, signer)
+    try:
+        attest.create(out, written)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror or error}.") from None
+    opened = attest.open_bundle(written, [signer.public])
+    _say(f"{out}: {terms.policy.id} {terms.policy.version} and {terms.suite.id} {terms.suite.version}, sealed")
+    _say(f"sealed at {terms.sealed_at}, as its signer says; key {signer.public.id}")
+    _say(f"sha256 of the sealed statement: {opened.sha256}")
+
+
+def _check_seal(path: Path, public: Sequence[Path], policy: Path, suite: Path, *, files_only: bool) -> None:
+    from robustness_gate import attest
+    from robustness_gate import seal as seals
+    from robustness_gate.errors import FileError, PlanError, Unverified
+    from robustness_gate.files import load_policy, load_suite
+
+    asked, tried = load_policy(policy), load_suite(suite)
+    found = seals.read_seal(path, [attest.public_key(each) for each in public])
+    sealed = found.terms
+    _say(f"seal: signed by {found.key.id}, sha256 {found.sha256}")
+    _say(f"sealed at {sealed.sealed_at}, as its signer says, with {sealed.made_by}")
+    wrong = seals.file_differences(sealed, asked, tried)
+    if not wrong and not files_only:
+        try:
+            wrong = seals.differences(sealed, _terms(asked, tried, _time(None)))
+        except (PlanError, FileError) as error:  # it was a whole plan when it was sealed, or there would be no seal
+            raise Unverified(
+                f"the files are the sealed ones, and what they lead to is not as sealed, or not here: {error}",
+                remedy="--files-only compares the two files alone.",
+            ) from None
+    for each in wrong:
+        _say(f"DIFFERS: {each}")
+    if wrong:
+        raise typer.Exit(int(Exit.UNVERIFIED))
+    _say(f"ok: policy {sealed.policy.id} {sealed.policy.version} and suite {sealed.suite.id} {sealed.suite.version}")
+    if files_only:
+        _say("not checked: questions, data and attacks")
+    else:
+        _say(f"ok: {len(sealed.tasks)} tasks, {len(sealed.data)} sets of data, {len(sealed.attacks)} attacks")
+
+
+def _terms(policy: Loaded[Any], suite: Loaded[Any], at: datetime) -> Terms:
+    """What these files lead to here; that they fit each other is checked on the way."""
+    from robustness_gate import plan as plans
+    from robustness_gate import seal as seals
+
+    materials = plans.gather(suite)
+    trials = plans.make(policy, suite, materials, [_nobody()]).trials
+    return seals.make(policy, suite, materials.refs, materials.data_digests, trials, at)
+
+
+def _nobody() -> Subject:
+    """A plan needs a subject, and where none is examined any will do."""
+    from robustness_gate.checkpoint import FileEntry, Manifest, Place
+    from robustness_gate.plan import Subject
+
+    manifest = Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
+    return Subject("candidate", Place(Path()), manifest)
+
+
+def _time(given: str | None) -> datetime:
+    """A time as the user wrote it, with its zone and not in the future; now where there is none."""
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC)
+    if given is None:
+        return now
+    remedy = "Write e.g. 2026-11-21T14:00:00Z."
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError:
+        raise UsageError(f"--at '{given}' is not a time.", remedy=remedy) from None
+    if found.tzinfo is None:
+        raise UsageError(f"--at '{given}' has no time zone.", remedy=remedy)
+    if found > now:
+        raise UsageError(f"--at '{given}' has not come yet.", remedy="A seal is on what already lies there.")
+    return found
+
+
+@keys_app.command("generate", epilog="Example: robustness-gate keys generate --out keys --encrypted")
+def keys_generate(
+    out: Annotated[Path, typer.Option("--out", help="Folder for signing.key and signing.pub.")],
+    kind: Annotated[str, typer.Option("--type", help="ecdsa (P-256) or ed25519, which fewer clients read.")] = "ecdsa",
+    encrypted: Annotated[
+        bool, typer.Option("--encrypted", help="Ask for a passphrase, or take $ROBUSTNESS_GATE_SIGNING_PASSPHRASE.")
+    ] = False,
+) -> None:
+    """Make a key to sign reports and seals with.
+
+    signing.key can be read by its owner alone; signing.pub is for everyone. Nothing is ever overwritten.
+    """
+    from robustness_gate import attest
+    from robustness_gate.files import nearest
+
+    chosen = next((each for each in attest.KINDS if each == kind), None)
+    if chosen is None:
+        raise UsageError(f"--type '{kind}' is not a kind of key.", remedy=nearest(kind, attest.KINDS))
+    passphrase = _new_passphrase() if encrypted else ""
+    key = attest.generate(chosen)
+    private, public = attest.save(key, out, passphrase)
+    _say(f"wrote {private}{', encrypted' if passphrase else ', not encrypted'}: keep it to yourself")
+    _say(f"wrote {public}: give it to whoever checks your reports")
+    _say(f"key id: {key.public.id}")
+
+
+@keys_app.command("show", epilog="Example: robustness-gate keys show keys/signing.pub")
+def keys_show(file: Annotated[Path, typer.Argument(help="A public or private key (PEM).")]) -> None:
+    """Print a key's type, its id and its public part.
+
+    The id is the SHA-256 of the public key's DER (SubjectPublicKeyInfo): `openssl pkey -pubin -in signing.pub
+    -outform DER | sha256sum` gives the same.
+    """
+    from robustness_gate import attest
+
+    key = attest.any_public_key(file, ask=_ask_passphrase())
+    _say(f"type: {key.kind}")
+    _say(f"key id: {key.id}")
+    _say(key.pem.rstrip())
+
+
+def _ask_passphrase() -> Callable[[], str] | None:
+    """How to ask for a passphrase; None where nobody is there to answer."""
+    import getpass
+
+    return (lambda: getpass.getpass("Passphrase of the key: ")) if sys.stdin.isatty() else None
+
+
+def _new_passphrase() -> str:
+    import getpass
+    import os
+
+    from robustness_gate.attest import PASSPHRASE_VARIABLE
+
+    if found := os.environ.get(PASSPHRASE_VARIABLE):
+        return found
+    if not sys.stdin.isatty():
+        raise UsageError("--encrypted needs a passphrase.", remedy=f"Set ${PASSPHRASE_VARIABLE}.")
+    first = getpass.getpass("Passphrase for the new key: ")
+    if not first or first != getpass.getpass("Once more: "):
+        raise UsageError("the two passphrases differ, or are empty.", remedy="Try again.")
+    return first
 
 
 @app.command(epilog="Example: robustness-gate schema > report.v1.schema.json")
