@@ -9,10 +9,10 @@ A suite names a source in one of four ways:
 
 A hub dataset is pinned by its 40-hex commit; of it, the files of one split are fetched, once, into the cache that
 `hf download` fills too. The files are Parquet or JSON lines, the rows have the shape of WMDP and MMLU: `question`,
-`choices`, `answer` (index from 0); other columns are ignored and a missing `id` is made from the words. Two choices of a
-row may be the same, and either then counts as the other (`nouns.Item.right`); a single JSON-lines file is the user's own
-and is refused for it. Nothing is fetched unless the suite names a hub source. A task of the kind `lm_eval` reads the
-same four with rows of any shape: its YAML makes the questions (`robustness_gate.tasks.lm_eval`).
+`choices`, `answer` (index from 0); other columns are ignored and a missing `id` is made from the words. Two choices
+of a row may be the same, and either then counts as the other (`nouns.Item.right`); a single JSON-lines file is the
+user's own and is refused for it. Nothing is fetched unless the suite names a hub source. A task of the kind `lm_eval`
+reads the same four with rows of any shape: its YAML makes the questions (`robustness_gate.tasks.lm_eval`).
 
 *Roles.* A benchmark without a split for attackers is divided by keyed hash: items sorted by HMAC-SHA256 of their
 words, the first share is `dev`, the rest is judged on. The key's name stands in suite and report; the key itself comes

@@ -15,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from robustness_gate import ledger, organisms
+from robustness_gate.checkpoint import Place, manifest_of
 
 POLICY = """
 schema: robustness-gate/policy/v1
@@ -30,7 +31,7 @@ required:
   - {attack: relearn, where: {source: forget}, marks: [2, 4]}
 utility:
   - {task: retain, min: 0.5, min_attacked: 0.3}
-validity: {self_test: off}
+validity: {self_test: off, sham: off, canary: off}
 """
 
 SUITE = """
@@ -165,12 +166,12 @@ def test_a_killed_run_goes_on_where_it_stopped_and_finds_the_same(bench, after_l
     straight = bench / "straight"
     shutil.copytree(bench, straight)
     assert gate(straight, "--no-mlflow").returncode == 0
-    path = bench / "out" / "ledger.jsonl"
+    path = kept(bench, "oracle")
     running = subprocess.Popen(
         command(bench, "--no-mlflow"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 120
-    while not path.exists() or path.read_bytes().count(b"\n") < after_lines:
+    while not path.exists() or path.read_bytes().count(b"\n") < after_lines + 1:
         assert time.monotonic() < deadline
         assert running.poll() is None, "the run ended before it could be killed"
         time.sleep(0.01)
@@ -183,6 +184,12 @@ def test_a_killed_run_goes_on_where_it_stopped_and_finds_the_same(bench, after_l
     assert len(now.closed) == len({record.trial for record in now.closed}) == 2, "a closed trial ran twice"
     assert all(mark.attempt == 1 for mark in now.marks if mark.trial in closed_then)
     assert numbers_of(bench) == numbers_of(straight)
+
+
+def kept(bench: Path, checkpoint: str | Path) -> Path:
+    """Where the ledger of a checkpoint lies: by its digest, beside the output folder."""
+    place = Place(organisms.checkpoint(checkpoint) if isinstance(checkpoint, str) else checkpoint)
+    return ledger.home(bench / "ledgers", manifest_of(place).digest) / ledger.NAME
 
 
 def numbers_of(bench: Path) -> list[str]:
@@ -223,11 +230,11 @@ def test_logits_that_are_not_numbers_are_a_failure_in_the_ledger_and_never_a_pas
 
 def test_a_checkpoint_that_changes_during_the_run_is_never_passed(bench):
     model = copied(bench, "oracle")
-    path = bench / "out" / "ledger.jsonl"
+    path = kept(bench, model)
     running = subprocess.Popen(
         command(bench, "--no-mlflow", checkpoint=str(model)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while not path.exists() or path.read_bytes().count(b"\n") < 4:
+    while not path.exists() or path.read_bytes().count(b"\n") < 5:
         assert running.poll() is None
         time.sleep(0.01)
     (model / "extra.json").write_text("{}", encoding="utf-8")
@@ -309,7 +316,7 @@ def test_a_worker_that_dies_at_its_trial_ends_that_trial_as_failed(bench):
 BAD = {
     "no such directory": (["nowhere"], "no such checkpoint directory"),
     "unknown organism": (["organism:rnu"], "rmu"),
-    "bad control": (["organism:oracle", "--control", "oracle"], "is not NAME=DIR"),
+    "bad control": (["organism:oracle", "--control", "oracle"], "is not NAME=PLACE"),
     "bad only": (["organism:oracle", "--only", "relern"], "relearn"),
     "bad option": (["organism:oracle", "--nonsense"], "No such option"),
 }
@@ -343,7 +350,7 @@ def test_a_checkpoint_that_is_unsafe_or_unfit_is_refused_before_anything_runs(be
     assert done.returncode == 2
     assert fragment in done.stderr
     assert done.stderr.count("\n") == 1, "one line"
-    assert not (bench / "out" / "ledger.jsonl").exists()
+    assert not list(bench.rglob(ledger.NAME))
 
 
 def _set(path: Path, key: str, value: object) -> None:
@@ -369,7 +376,7 @@ def test_an_output_folder_that_cannot_be_written_is_found_out_at_the_start(bench
 
 def test_two_runs_into_one_folder_are_refused(bench):
     (bench / "out").mkdir()
-    with ledger.writing(bench / "out" / "ledger.jsonl"):
+    with ledger.writing(kept(bench, "oracle")):
         done = gate(bench)
     assert done.returncode == 2
     assert "another run is writing" in done.stderr
@@ -384,8 +391,8 @@ def test_interrupting_leaves_with_130_and_the_run_can_go_on(bench):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background shell ignores it
     )
-    path = bench / "out" / "ledger.jsonl"
-    while not path.exists() or path.read_bytes().count(b"\n") < 4:
+    path = kept(bench, "oracle")
+    while not path.exists() or path.read_bytes().count(b"\n") < 5:
         assert running.poll() is None
         time.sleep(0.01)
     os.killpg(running.pid, signal.SIGINT)
