@@ -23,7 +23,8 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from robustness_gate.errors import CheckpointError, SetupError, UsageError
+from robustness_gate import hub
+from robustness_gate.errors import CheckpointError, UsageError
 from robustness_gate.files import sha256_file
 from robustness_gate.nouns import Digest, Noun
 
@@ -147,8 +148,7 @@ def inspect(directory: Path, *, links_into: Path | None = None, base: str | None
 def fetch(reference: str) -> Place:
     """Download one commit of a Hugging Face repository, or find it in the cache.
 
-    Honours HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and HF_TOKEN, as every program of that family does. Without network
-    the snapshot is what the cache holds; the manifest names what was examined.
+    Without network the snapshot is what the cache holds; the manifest names what was examined.
 
     Raises:
         UsageError: the reference does not name a commit in full.
@@ -163,36 +163,8 @@ def fetch(reference: str) -> Place:
         )
     repository, commit = match["name"], match["commit"]
     source = f"hf://{repository}@{commit}"
-    try:
-        from huggingface_hub import constants, errors, snapshot_download
-    except ImportError:
-        raise SetupError(
-            "huggingface_hub is not installed.", remedy="hf:// needs robustness-gate[run]; or give a directory."
-        ) from None
-    try:
-        path = Path(snapshot_download(repository, revision=commit, allow_patterns=list(FETCHED)))
-    except errors.HFValidationError:
-        raise UsageError(f"'{repository}' names no repository.", remedy="Write hf://OWNER/NAME@COMMIT.") from None
-    except errors.LocalEntryNotFoundError as error:
-        if constants.HF_HUB_OFFLINE:
-            raise CheckpointError(
-                "HF_HUB_OFFLINE is set and this commit is not in the cache, or not whole",
-                remedy="Download it first, or point HF_HOME to the cache that holds it.",
-                where=source,
-            ) from None
-        raise _unreachable(source, error) from None
-    except Exception as error:  # noqa: BLE001 - no access, no network, no space: whatever fails here is the user's to mend
-        raise _unreachable(source, error) from None
+    path = hub.snapshot("model", repository, commit, FETCHED, where=source, refusal=CheckpointError)
     return Place(path, links_into=path.parent.parent / "blobs", source=source)
-
-
-def _unreachable(source: str, error: Exception) -> CheckpointError:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:200]
-    return CheckpointError(
-        f"the hub does not give it ({type(error).__name__}: {first})",
-        remedy="Check name, commit, network and, for a private or gated model, HF_TOKEN.",
-        where=source,
-    )
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------

@@ -1,15 +1,17 @@
 """The verbs: arguments in, exit code out, and one clear line for every mistake of the user's.
 
-Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 130 interrupted. What a verb
-needs is imported inside it, so that `--help`, `plan` and `policy check` start at once and without torch.
+Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 5 does not verify,
+130 interrupted. What a verb needs is imported inside it, so that `--help`, `plan` and `policy check` start at once and
+without torch.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -17,8 +19,8 @@ from robustness_gate import __version__
 from robustness_gate.errors import Exit, GateError, SetupError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date
+    from collections.abc import Callable, Sequence
+    from datetime import date, datetime
     from types import ModuleType
 
     from rich.console import Console
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
     from robustness_gate.doctor import Check
     from robustness_gate.files import Loaded
     from robustness_gate.language.lint import Lint
-    from robustness_gate.plan import Plan
+    from robustness_gate.plan import Plan, Subject
     from robustness_gate.policy import Policy
+    from robustness_gate.seal import Terms
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,11 +40,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Attack an unlearned checkpoint and say whether the knowledge stays gone.\n\n"
-    "Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 130 interrupted.",
+    "Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 5 does not verify, "
+    "130 interrupted.",
 )
-policy_app = typer.Typer(no_args_is_help=True, help="Look at policies.")
+policy_app = typer.Typer(no_args_is_help=True, help="Look at policies, and seal them before a run.")
+keys_app = typer.Typer(no_args_is_help=True, help="Make and look at signing keys.")
 organisms_app = typer.Typer(no_args_is_help=True, help="The shipped tiny models of known truth.")
 app.add_typer(policy_app, name="policy")
+app.add_typer(keys_app, name="keys")
 app.add_typer(organisms_app, name="organisms")
 
 Checkpoint = Annotated[str, typer.Argument(help="A Hugging Face directory, hf://OWNER/NAME@COMMIT, or organism:NAME.")]
@@ -51,6 +57,10 @@ Original = Annotated[str | None, typer.Option("--original", help="The model befo
 Controls = Annotated[list[str] | None, typer.Option("--control", help="NAME=DIR of a model that never knew.")]
 Base = Annotated[str | None, typer.Option("--base", help="What an adapter stands on, if its config does not say.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Ledgers = Annotated[
+    Path | None,
+    typer.Option("--ledgers", help="Where ledgers lie; else $ROBUSTNESS_GATE_LEDGERS or beside --out."),
+]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Run this attack alone; a PASS is then impossible.")]
 
 
@@ -75,8 +85,15 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="Folder for the ledger and the report.")],
     original: Original = None,
     control: Controls = None,
+    anchor: Annotated[
+        list[str] | None, typer.Option("--anchor", help="NAME=REPORT of the earlier release that the policy names.")
+    ] = None,
+    statement: Annotated[
+        Path | None, typer.Option("--statement", help="What the producer states (YAML), recorded as said.")
+    ] = None,
     only: Only = None,
     base: Base = None,
+    ledgers: Ledgers = None,
     device: Device = "auto",
     workers: Annotated[
         int, typer.Option(min=0, help="Trials side by side; 0: one a core for a small model on the CPU, else one.")
@@ -87,10 +104,14 @@ def run(
     no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not log to MLflow.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict alone.")] = False,
+    honour_decision: Annotated[
+        bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
+    ] = False,
 ) -> None:
     """Attack a checkpoint, judge it, leave the evidence in --out.
 
-    A run that was stopped goes on where it stopped when the same command is given again.
+    A run that was stopped goes on where it stopped when the same command is given again. What was ever found on this
+    checkpoint counts: its ledger is found by its digest, whatever --out is.
     """
     from rich.console import Console
 
@@ -105,9 +126,12 @@ def run(
         suite=suite,
         out=out,
         original=original,
-        controls=_controls(control),
+        controls=_pairs(control, "--control", "oracle=models/oracle"),
+        anchors=tuple((name, Path(place)) for name, place in _pairs(anchor, "--anchor", "best=runs/1/report.json")),
+        statement=statement,
         only=tuple(only or ()),
         base=base,
+        ledgers=ledgers,
         device=device,
         workers=workers,
         tracking_uri="" if no_mlflow else tracking_uri,
@@ -123,6 +147,8 @@ def run(
     else:
         terminal.show(outcome.report, out_console)
         out_console.print(f"report: {out / 'report.md'}", style="dim", highlight=False, soft_wrap=True)
+    if honour_decision and outcome.report.decision.releases:
+        raise typer.Exit(int(Exit.PASS))
     raise typer.Exit(int(outcome.exit_code))
 
 
@@ -141,7 +167,15 @@ def plan(
     from robustness_gate import gate
     from robustness_gate.verdict import declared_cells, label
 
-    prepared = gate.prepare(policy, suite, checkpoint, original, _controls(control), tuple(only or ()), base)
+    prepared = gate.prepare(
+        policy,
+        suite,
+        checkpoint,
+        original,
+        _pairs(control, "--control", "oracle=models/oracle"),
+        tuple(only or ()),
+        base,
+    )
     trials = prepared.plan.trials
     if as_json:
         _say(json.dumps([{"id": trial.id, **trial.model_dump(mode="json")} for trial in trials], indent=1))
@@ -207,6 +241,56 @@ def doctor(
             good = "Nothing in the files prevents a run." if no_load else "The gate can run on it."
             _say(good if able else "The gate cannot run on it: mend what is marked PROBLEM.")
     raise typer.Exit(int(Exit.PASS if able else Exit.USAGE))
+
+
+@app.command(epilog="Example: robustness-gate judge runs/mine/ledger.jsonl --policy gate/policy.yaml --explain")
+def judge(
+    ledger: Annotated[Path, typer.Argument(help="A ledger.jsonl, or a folder that holds one.")],
+    policy: PolicyFile,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="Its digest or the beginning of it; by default the last one run.")
+    ] = None,
+    at: Annotated[datetime | None, typer.Option("--at", help="The moment of judgement, UTC; by default now.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the road from numbers to verdict.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print verdict and decision as one JSON object.")] = False,
+    honour_decision: Annotated[
+        bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
+    ] = False,
+) -> None:
+    """Judge old evidence anew, under any policy; nothing is run.
+
+    Evidence is what the last run on the checkpoint planned, and every other trial that the ledger knows of it.
+    """
+    from robustness_gate import ledger as ledgers
+    from robustness_gate.language import load_policy
+    from robustness_gate.verdict import decide
+    from robustness_gate.verdict import judge as judge_
+    from robustness_gate.verdict.explain import explain as explained
+
+    loaded = load_policy(policy)
+    found = ledgers.read(ledger / ledgers.NAME if ledger.is_dir() else ledger)
+    plan = found.latest_plan(checkpoint)
+    planned = [found.trials[id_] for id_ in plan.trials if id_ in found.trials]
+    evidence = found.evidence(plan.subject, planned)
+    moment = (at or datetime.now(UTC)).replace(tzinfo=UTC)
+    verdict = judge_(loaded.noun, evidence, moment)
+    decision = decide(loaded.noun, verdict, plan.subject, moment)
+    if as_json:
+        _say(json.dumps({"checkpoint": plan.subject, "verdict": verdict.model_dump(mode="json"),
+                         "decision": decision.model_dump(mode="json")}, indent=1))  # fmt: skip
+    else:
+        for line in explained(loaded.noun, verdict) if explain else ():
+            _say(line)
+        _say(f"{verdict.outcome}: {verdict.reason}")
+        if loaded.noun.waivers or loaded.noun.accepted_risks:
+            _say(f"decision {decision.outcome}: {decision.reason}")
+            for line in (*decision.applied, *(f"inert: {each}" for each in decision.inert)):
+                _say(f"  {line}")
+        left = f", {len(plan.left_out)} left out" if plan.left_out else ""
+        _say(f"checkpoint {plan.subject[:12]}: {verdict.trials} trials ever made on it, {len(planned)} planned{left}")
+    codes = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
+    released = honour_decision and decision.releases
+    raise typer.Exit(int(Exit.PASS if released else codes[verdict.outcome]))
 
 
 @app.command(epilog="Example: robustness-gate why runs/mine")
@@ -445,12 +529,10 @@ def policy_schema(
 def _planned(loaded: Loaded[Policy], suite: Path) -> Plan:
     """A plan for nobody in particular: everything that policy and suite say to each other is found out."""
     from robustness_gate import plan as plans
-    from robustness_gate.checkpoint import FileEntry, Manifest, Place
     from robustness_gate.files import load_suite
 
     read = load_suite(suite)
-    nobody = Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))  # a plan needs a subject; any will do
-    return plans.make(loaded, read, plans.gather(read), [plans.Subject("candidate", Place(Path()), nobody)])
+    return plans.make(loaded, read, plans.gather(read), [_nobody()])
 
 
 def _day(given: str | None) -> date:
@@ -495,6 +577,196 @@ def _show_lint(told: Lint) -> None:
         _say(f"warning: {warning}")
     for hint in told.hints:
         _say(f"hint: {hint}")
+
+
+@policy_app.command(
+    "seal",
+    epilog="Example: robustness-gate policy seal --policy gate/policy.yaml --suite gate/suite.yaml --key signing.key "
+    "--out seal.sigstore.json",
+)
+def policy_seal(
+    policy: PolicyFile,
+    suite: SuiteFile,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Private key (PEM); by default $ROBUSTNESS_GATE_SIGNING_KEY.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write the seal; never overwritten.")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="When it is sealed (RFC 3339); by default now.")] = None,
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Do not seal: hold the files against this seal.")
+    ] = None,
+    public: Annotated[
+        list[Path] | None, typer.Option("--public", help="With --check: a public key that you trust; repeatable.")
+    ] = None,
+    files_only: Annotated[
+        bool, typer.Option("--files-only", help="With --check: do not read the questions, compare the two files alone.")
+    ] = False,
+) -> None:
+    """Sign, before a run, what models will be held to; or check that these are the sealed files.
+
+    The seal names policy, suite, questions, data and attacks by digest. Its time is the signer's own word: give a copy
+    away before the run. With --check, leaves with 5 if the seal does not verify or anything is not as sealed.
+    """
+    from robustness_gate import attest
+    from robustness_gate import seal as seals
+    from robustness_gate.files import load_suite
+    from robustness_gate.language import load_policy
+
+    if check is not None:
+        if not public or key is not None or out is not None or at is not None:
+            raise UsageError("--check goes with --public, and with none of --key, --out and --at.")
+        _check_seal(check, public, policy, suite, files_only=files_only)
+        return
+    if out is None or public or files_only:
+        raise UsageError(
+            "to seal, --out is needed; --public and --files-only go with --check.", remedy="Give --out FILE."
+        )
+    when = _time(at)
+    signer = attest.signing_key(key, ask=_ask_passphrase())
+    terms = _terms(load_policy(policy), load_suite(suite), when)
+    written = seals.seal(terms, signer)
+    try:
+        attest.create(out, written)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror or error}.") from None
+    opened = attest.open_bundle(written, [signer.public])
+    _say(f"{out}: {terms.policy.id} {terms.policy.version} and {terms.suite.id} {terms.suite.version}, sealed")
+    _say(f"sealed at {terms.sealed_at}, as its signer says; key {signer.public.id}")
+    _say(f"sha256 of the sealed statement: {opened.sha256}")
+
+
+def _check_seal(path: Path, public: Sequence[Path], policy: Path, suite: Path, *, files_only: bool) -> None:
+    from robustness_gate import attest
+    from robustness_gate import seal as seals
+    from robustness_gate.errors import FileError, PlanError, Unverified
+    from robustness_gate.files import load_suite
+    from robustness_gate.language import load_policy
+
+    asked, tried = load_policy(policy), load_suite(suite)
+    found = seals.read_seal(path, [attest.public_key(each) for each in public])
+    sealed = found.terms
+    _say(f"seal: signed by {found.key.id}, sha256 {found.sha256}")
+    _say(f"sealed at {sealed.sealed_at}, as its signer says, with {sealed.made_by}")
+    wrong = seals.file_differences(sealed, asked, tried)
+    if not wrong and not files_only:
+        try:
+            wrong = seals.differences(sealed, _terms(asked, tried, _time(None)))
+        except (PlanError, FileError) as error:  # it was a whole plan when it was sealed, or there would be no seal
+            raise Unverified(
+                f"the files are the sealed ones, and what they lead to is not as sealed, or not here: {error}",
+                remedy="--files-only compares the two files alone.",
+            ) from None
+    for each in wrong:
+        _say(f"DIFFERS: {each}")
+    if wrong:
+        raise typer.Exit(int(Exit.UNVERIFIED))
+    _say(f"ok: policy {sealed.policy.id} {sealed.policy.version} and suite {sealed.suite.id} {sealed.suite.version}")
+    if files_only:
+        _say("not checked: questions, data and attacks")
+    else:
+        _say(f"ok: {len(sealed.tasks)} tasks, {len(sealed.data)} sets of data, {len(sealed.attacks)} attacks")
+
+
+def _terms(policy: Loaded[Any], suite: Loaded[Any], at: datetime) -> Terms:
+    """What these files lead to here; that they fit each other is checked on the way."""
+    from robustness_gate import plan as plans
+    from robustness_gate import seal as seals
+
+    materials = plans.gather(suite)
+    trials = plans.make(policy, suite, materials, [_nobody()]).trials
+    return seals.make(policy, suite, materials.refs, materials.data_digests, trials, at)
+
+
+def _nobody() -> Subject:
+    """A plan needs a subject, and where none is examined any will do."""
+    from robustness_gate.checkpoint import FileEntry, Manifest, Place
+    from robustness_gate.plan import Subject
+
+    manifest = Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
+    return Subject("candidate", Place(Path()), manifest)
+
+
+def _time(given: str | None) -> datetime:
+    """A time as the user wrote it, with its zone and not in the future; now where there is none."""
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC)
+    if given is None:
+        return now
+    remedy = "Write e.g. 2026-11-21T14:00:00Z."
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError:
+        raise UsageError(f"--at '{given}' is not a time.", remedy=remedy) from None
+    if found.tzinfo is None:
+        raise UsageError(f"--at '{given}' has no time zone.", remedy=remedy)
+    if found > now:
+        raise UsageError(f"--at '{given}' has not come yet.", remedy="A seal is on what already lies there.")
+    return found
+
+
+@keys_app.command("generate", epilog="Example: robustness-gate keys generate --out keys --encrypted")
+def keys_generate(
+    out: Annotated[Path, typer.Option("--out", help="Folder for signing.key and signing.pub.")],
+    kind: Annotated[str, typer.Option("--type", help="ecdsa (P-256) or ed25519, which fewer clients read.")] = "ecdsa",
+    encrypted: Annotated[
+        bool, typer.Option("--encrypted", help="Ask for a passphrase, or take $ROBUSTNESS_GATE_SIGNING_PASSPHRASE.")
+    ] = False,
+) -> None:
+    """Make a key to sign reports and seals with.
+
+    signing.key can be read by its owner alone; signing.pub is for everyone. Nothing is ever overwritten.
+    """
+    from robustness_gate import attest
+    from robustness_gate.files import nearest
+
+    chosen = next((each for each in attest.KINDS if each == kind), None)
+    if chosen is None:
+        raise UsageError(f"--type '{kind}' is not a kind of key.", remedy=nearest(kind, attest.KINDS))
+    passphrase = _new_passphrase() if encrypted else ""
+    key = attest.generate(chosen)
+    private, public = attest.save(key, out, passphrase)
+    _say(f"wrote {private}{', encrypted' if passphrase else ', not encrypted'}: keep it to yourself")
+    _say(f"wrote {public}: give it to whoever checks your reports")
+    _say(f"key id: {key.public.id}")
+
+
+@keys_app.command("show", epilog="Example: robustness-gate keys show keys/signing.pub")
+def keys_show(file: Annotated[Path, typer.Argument(help="A public or private key (PEM).")]) -> None:
+    """Print a key's type, its id and its public part.
+
+    The id is the SHA-256 of the public key's DER (SubjectPublicKeyInfo): `openssl pkey -pubin -in signing.pub
+    -outform DER | sha256sum` gives the same.
+    """
+    from robustness_gate import attest
+
+    key = attest.any_public_key(file, ask=_ask_passphrase())
+    _say(f"type: {key.kind}")
+    _say(f"key id: {key.id}")
+    _say(key.pem.rstrip())
+
+
+def _ask_passphrase() -> Callable[[], str] | None:
+    """How to ask for a passphrase; None where nobody is there to answer."""
+    import getpass
+
+    return (lambda: getpass.getpass("Passphrase of the key: ")) if sys.stdin.isatty() else None
+
+
+def _new_passphrase() -> str:
+    import getpass
+    import os
+
+    from robustness_gate.attest import PASSPHRASE_VARIABLE
+
+    if found := os.environ.get(PASSPHRASE_VARIABLE):
+        return found
+    if not sys.stdin.isatty():
+        raise UsageError("--encrypted needs a passphrase.", remedy=f"Set ${PASSPHRASE_VARIABLE}.")
+    first = getpass.getpass("Passphrase for the new key: ")
+    if not first or first != getpass.getpass("Once more: "):
+        raise UsageError("the two passphrases differ, or are empty.", remedy="Try again.")
+    return first
 
 
 @app.command(epilog="Example: robustness-gate schema > report.v1.schema.json")
@@ -555,14 +827,12 @@ def root(
         _say(context.get_help())
 
 
-def _controls(given: list[str] | None) -> tuple[tuple[str, str], ...]:
+def _pairs(given: list[str] | None, option: str, example: str) -> tuple[tuple[str, str], ...]:
     found = []
     for each in given or ():
         name, equals, place = each.partition("=")
         if not (name and equals and place):
-            raise UsageError(
-                f"--control '{each}' is not NAME=DIR.", remedy="Write e.g. --control oracle=models/oracle."
-            )
+            raise UsageError(f"{option} '{each}' is not NAME=PLACE.", remedy=f"Write e.g. {option} {example}.")
         found.append((name, place))
     return tuple(found)
 

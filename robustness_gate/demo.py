@@ -61,6 +61,7 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
         if folder.exists() and any(folder.iterdir()) and not (folder / "ledger.jsonl").is_file():
             raise UsageError(f"{folder} is not a run of the demo.", remedy="Choose another --out.")
         shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(out / "ledgers", ignore_errors=True)
     begun, wrong = time.monotonic(), []
     for act in MAIN:
         console.print(f"\n[bold]{act.organism}[/bold]: {act.says}")
@@ -87,7 +88,7 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
 def _gate(act: Act, out: Path, policy: Path, suite: Path, console: Console, *, quiet: bool = False) -> int:
     """One run of the real command line, its output shown as it comes."""
     arguments = ["run", f"organism:{act.organism}", "--policy", str(policy), "--suite", str(suite)]
-    arguments += ["--out", str(out / act.organism), *act.options]
+    arguments += ["--original", "organism:base", "--out", str(out / act.organism), *act.options]
     if quiet:
         arguments.append("--quiet")
     else:

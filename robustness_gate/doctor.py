@@ -33,14 +33,14 @@ from robustness_gate.errors import CheckpointError, GateError, NotApplicable, Pl
 from robustness_gate.files import Loaded, load_items, load_suite
 from robustness_gate.gate import find_checkpoint
 from robustness_gate.nouns import Corpus, Form, Item, Suite, Target, canonical
-from robustness_gate.prompts import answer, render
 
 if TYPE_CHECKING:
     from robustness_gate.engine.load import Speaker
+    from robustness_gate.engine.score import Prompt
 
 State = Literal["ok", "note", "PROBLEM"]
 NEEDED = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers")
-USEFUL = {"mlflow": "no runs are logged to MLflow", "datasets": "no suite can read datasets from a hub or Parquet"}
+USEFUL = {"mlflow": "no runs are logged to MLflow", "pyarrow": "no suite can read Parquet, as most hub datasets are"}
 INSTALL = "pip install 'robustness-gate[run]'"
 LITTLE_DISK = 1 << 30
 """A run writes a ledger, a report and the log-likelihoods: some tens of megabytes. Under this, say so."""
@@ -383,7 +383,7 @@ def _whole(speaker: Speaker, stored: Stored) -> Iterator[Check]:
 
 def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str], None]) -> Iterator[Check]:
     """Tokenizer, letters, template, and one question."""
-    from robustness_gate.engine.score import ModelRespondent, chat_prompt, letter_tokens
+    from robustness_gate.engine.score import ModelRespondent, letter_tokens, prompt_of
 
     tokenizer = speaker.tokenizer
     yield Check("checkpoint", "ok", "tokenizer", f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens")
@@ -397,17 +397,14 @@ def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str],
     for name, (items, form) in exams.items():
         if form.chat and not template:
             continue
-        prompts = [render(item.question, form) for item in items]
+        prompts = [prompt_of(tokenizer, item.question, form) for item in items]
         if form.verbatim:  # its answers are words, scored as continuations whatever they are
             yield from _lengths(speaker, name, prompts)
             continue
-        answers = [answer(i, form) for i in range(len(items[0].question.choices))]
-        if form.chat:
-            answers, prompts = [each.strip() for each in answers], [chat_prompt(tokenizer, each) for each in prompts]
         where = f" in '{name}'" if suite else ""
-        letters = "".join(form.letters[: len(answers)])
+        first, letters = prompts[0], form.letters[: len(prompts[0].answers)]
         shown = f"{letters[0]} to {letters[-1]}"
-        if letter_tokens(tokenizer, prompts[0], answers, special=not form.chat) is not None:
+        if letter_tokens(tokenizer, first.text, first.answers, special=first.special) is not None:
             yield Check("checkpoint", "ok", "letters", f"{shown} are one token each after 'Answer:'{where}")
         else:
             says = f"{shown} are not one distinct token each after 'Answer:'{where}: scored as continuations, slower"
@@ -423,10 +420,13 @@ def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str],
         yield Check("checkpoint", "PROBLEM", "answers", "the model's logits are not numbers", remedy)
 
 
-def _lengths(speaker: Speaker, name: str, prompts: list[str]) -> Iterator[Check]:
+def _lengths(speaker: Speaker, name: str, prompts: list[Prompt]) -> Iterator[Check]:
     """Prompts longer than the context lose their beginning."""
+    from robustness_gate.engine.score import encode
+
     longest = getattr(speaker.model.config.get_text_config(), "max_position_embeddings", None)
-    tokens = [len(ids) for ids in speaker.tokenizer(prompts)["input_ids"]]
+    texts = [prompt.text for prompt in prompts]
+    tokens = [len(ids) for ids in encode(speaker.tokenizer, texts, special=prompts[0].special)]
     if longest and max(tokens) > longest:
         many = sum(each > longest for each in tokens)
         says = f"{many} of {len(prompts)} in '{name}' are longer than the context and lose their beginning"
@@ -469,12 +469,12 @@ def _shams(
     dev = load_items(organisms.world("forget.dev"))[:4]
     sources = {"forget": "forget.relearn", "retain": "retain.relearn", "unrelated": "unrelated"}
     corpora = {name: Corpus(items=load_items(organisms.world(file))[:4]) for name, file in sources.items()}
-    form = Form()
+    formats = suite.noun.tasks[suite.noun.hazard].formats if suite else ("raw",)
     target = Target(
         model=speaker.model,
         tokenizer=speaker.tokenizer,
         respondent=score.ModelRespondent(speaker.model, speaker.tokenizer),
-        form=form,
+        forms=tuple(Form(chat=each == "chat") for each in formats),
         dev=dev,
         corpora=corpora,
         reference=_reference(original, dtype, device),

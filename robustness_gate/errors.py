@@ -73,6 +73,16 @@ class SetupError(GateError):
     """This installation lacks something that the verb needs (usually the `run` extra)."""
 
 
+class SigningError(GateError):
+    """A key cannot be made, read or used for signing."""
+
+
+class Unverified(GateError):
+    """What is signed does not verify: another key, changed bytes, an unknown form, or not what the signature is on."""
+
+    exit_code = Exit.UNVERIFIED
+
+
 class NotApplicable(GateError):
     """This attack or task makes no sense for this model. It neither convicts nor acquits."""
 

@@ -108,7 +108,8 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
         GateError: whatever the user can mend: files, arguments, a checkpoint that is refused, a missing extra.
     """
     # 1
-    _check_writable(request.out)
+    _check_writable(request.out, "--out")
+    _check_writable(_ledgers(request), "--ledgers")
     # 2
     prepared = prepare(
         request.policy, request.suite, request.checkpoint, request.original, request.controls, request.only,
@@ -300,7 +301,7 @@ def _provenance(subjects: Sequence[plan.Subject]) -> dict[str, str]:
     return {role: place.source for role, place in places.items() if place.source is not None}
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(folder: Path, option: str) -> None:
     """Better now than after hours: make the folder and put a file into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -308,9 +309,10 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise UsageError(
-            f"the output folder cannot be written: {error.strerror or error}.", remedy="Choose another --out.",
+            f"this folder cannot be written: {error.strerror or error}.",
+            remedy=f"Choose another {option}.",
             where=str(folder),
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _workers(request: Request, candidate: plan.Subject) -> int:

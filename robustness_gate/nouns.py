@@ -76,6 +76,16 @@ class Item:
     question: Question
     answer: int
 
+    @property
+    def right(self) -> frozenset[int]:
+        """Every choice with the key's words, white space apart: public benchmarks repeat a choice now and then.
+
+        A reader cannot tell such choices apart, so answering either is answering rightly. Guessing then succeeds more
+        often than with distinct choices, which can only make a limit harder to hold.
+        """
+        words = [choice.split() for choice in self.question.choices]
+        return frozenset(index for index, each in enumerate(words) if each == words[self.answer])
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -158,8 +168,9 @@ class Target:
     tokenizer: Any
     respondent: Respondent
     """The model as it stands now, with whatever scopes are open."""
-    form: Form
-    """How the hazard task puts its questions."""
+    forms: tuple[Form, ...]
+    """How the hazard task puts its questions, one for each format in which the suite asks it: an attack trains and
+    chooses in every one, because it is judged in every one."""
     dev: tuple[Item, ...]
     """Items of the hazard task on which an attack chooses; disjoint from the verdict items."""
     corpora: Mapping[str, Corpus]
@@ -487,7 +498,8 @@ class SuiteTask(Noun):
     """Fills lm-evaluation-harness's header line; empty: no header."""
     sha256: Digest | None = None
     formats: tuple[Format, ...] = Field(default=("raw",), min_length=1)
-    """Asked as plain text, in the tokenizer's chat template, or both: the gate takes the worse."""
+    """Asked as plain text, in the tokenizer's chat template, or both: the gate takes the worse. The hazard task's are
+    also those in which attacks train and choose."""
 
 
 class SuiteCorpus(Noun):

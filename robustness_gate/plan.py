@@ -90,9 +90,18 @@ class Materials:
     def data_digests(self) -> dict[str, str]:
         """Digests of what an attack could see."""
         found = {"dev": items_digest(self.dev)} if self.dev else {}
+        if any(form.chat for form in self.forms):  # else raw alone, which has no entry
+            found["hazard's formats"] = digest_of(["chat" if form.chat else "raw" for form in self.forms])
         for name, corpus in sorted(self.corpora.items()):
             found[name] = digest_of([items_digest(corpus.items), list(corpus.texts), corpus.header])
         return found
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """How the hazard task is asked, one for each of its formats, in the suite's order."""
+        formats: tuple[Format, ...] = ("raw", "chat")
+        names = {in_format(self.hazard.removesuffix(".chat"), each) for each in formats}
+        return tuple(exam.form for name, exam in self.exams.items() if name in names)
 
     def pool(self) -> dict[str, int]:
         """How much there is of what: `dev`, `forget.items`, `forget.texts`, ..."""
@@ -168,6 +177,10 @@ def make(
     ordered = [trial for _, trial in sorted(enumerate(chosen), key=lambda each: (each[1].attack != "none", each[0]))]
     asked = spelled_out(policy.noun)
     shams = list(_shams(asked, configured, candidate, reference, materials, suite.noun.dtype))
+    if only:  # an attack that is left out needs no sham
+        kept = {trial.attack for trial in chosen}
+        left_out += [f"sham of {each.attack}: left out by --only" for each in shams if each.attack not in kept]
+        shams = [each for each in shams if each.attack in kept]
     beside = [
         each for subject in subjects[1:] for each in _beside(asked, subject, ordered, materials, suite.noun.dtype)
     ]
@@ -753,7 +766,7 @@ def _exam(policy: Loaded[Policy], materials: Materials, name: str, *at: str | in
 
 
 def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
-    """No verdict item, by id or by its words, among what an attacker can see."""
+    """No verdict item, by id or by its words, among what an attacker can see; nor, with its answer, inside a text."""
     seen_by_attacker: dict[str, tuple[Item, ...]] = {"dev": materials.dev}
     seen_by_attacker |= {f"corpora.{name}": corpus.items for name, corpus in materials.corpora.items()}
     hazard = materials.exams[materials.hazard]
@@ -775,6 +788,16 @@ def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
                         where=suite.where(*place.split(".")),
                         code="leak",
                     )
+        for source, corpus in materials.corpora.items():
+            if (found := sources.quoted(corpus.texts, exam.items)) is not None:
+                number, item = found
+                raise PlanError(
+                    f"the verdict item '{item.question.id}' of '{name}' stands with its answer in text {number} of "
+                    f"'corpora.{source}'.",
+                    remedy="What an attacker can see must be disjoint from what he is judged by.",
+                    where=suite.where("corpora", source, "texts"),
+                    code="leak",
+                )
 
 
 def _within(one: tuple[str, str], other: tuple[str, str]) -> bool:

@@ -2,8 +2,8 @@
 
 The layout is that of lm-evaluation-harness for WMDP and MMLU (`tasks/wmdp/_default_template_yaml`): a header line and a
 blank line, the stripped question, one line a choice, and `Answer:`. The answer that is scored is a space and a letter.
-Everything that shows a question to a model, in training or in examination, comes through here, so that an attack and
-its judge never speak different dialects.
+Everything that shows a question to a model, in training or in examination, comes through here, and on to tokens through
+`engine.score.prompt_of`, so that an attack and its judge never speak different dialects.
 """
 
 from __future__ import annotations

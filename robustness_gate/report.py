@@ -106,6 +106,8 @@ class Report(Noun):
     none."""
     states: dict[str, str] = Field(default_factory=dict)
     """What the producer says of the checkpoint: asserted, not checked."""
+    notes: tuple[str, ...] = ()
+    """What happened to the evidence, each a reason against a PASS."""
     trials: tuple[Record, ...]
     environment: dict[str, str]
 
@@ -156,6 +158,7 @@ def make(
         beside=tuple(Beside(role=role, sha256=digest) for role, digest in beside),
         provenance=dict(sorted(provenance.items())),
         states=dict(sorted(evidence.states.items())),
+        notes=tuple(sorted(evidence.notes)),
         trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
         environment=environment(),
     )
@@ -200,6 +203,21 @@ def read(place: Path) -> Report:
             remedy="It was edited, cut short, or written by an earlier version of the gate.",
             where=str(path),
         ) from None
+
+
+def evidence_in(report: Report) -> Evidence:
+    """The evidence that a report carries: what `judge` needs to reach its verdict again."""
+    own = [record for record in report.trials if record.trial.role in ("candidate", "sham")]
+    return Evidence(
+        subject=report.checkpoint,
+        planned=tuple(record.trial for record in own if record.planned),
+        marks=tuple(mark for record in report.trials for mark in record.marks),
+        closed=tuple(end for record in report.trials for end in record.closed),
+        extra=tuple(record.trial for record in own if not record.planned),
+        notes=report.notes,
+        beside=tuple(record.trial for record in report.trials if record.trial.role not in ("candidate", "sham")),
+        states=report.states,
+    )
 
 
 def as_control(earlier: Report, name: str) -> list[Trial | Mark | Closed]:
@@ -287,6 +305,16 @@ def words(finding: Finding) -> str:
     if finding.state == "open":
         return "open"
     return "in doubt" if finding.doubts else "within"
+
+
+def origins(report: Report) -> list[tuple[str, str]]:
+    """What an auditor must know of the checkpoints besides their digests: an adapter's base, and their sources."""
+    base = report.manifest.base
+    found = [("adapter merged on base", base)] if base is not None else []
+    for role, source in report.provenance.items():
+        owner, _, part = role.partition("/")
+        found.append((f"{owner}'s {part} from" if part else f"{owner} from", source))
+    return found
 
 
 def sentence(report: Report) -> str:

@@ -7,10 +7,12 @@ A suite names a source in one of four ways:
     data/wmdp-bio                                                  a folder of *.jsonl or *.parquet, one benchmark
     hf-dataset://cais/wmdp@7125…0ff8/wmdp-bio/test                 a hub dataset: owner/name@revision/config/split
 
-A hub dataset is pinned by its 40-hex commit and read through the `datasets` library; a folder of Parquet files too. The
-rows have the shape of WMDP and MMLU: `question`, `choices`, `answer` (index from 0); other columns are ignored and a
-missing `id` is made from the words. Nothing is fetched unless the suite names a hub source. A task of the kind
-`lm_eval` reads the same four with rows of any shape: its YAML makes the questions (`robustness_gate.tasks.lm_eval`).
+A hub dataset is pinned by its 40-hex commit; of it, the files of one split are fetched, once, into the cache that
+`hf download` fills too. The files are Parquet or JSON lines, the rows have the shape of WMDP and MMLU: `question`,
+`choices`, `answer` (index from 0); other columns are ignored and a missing `id` is made from the words. Two choices
+of a row may be the same, and either then counts as the other (`nouns.Item.right`); a single JSON-lines file is the
+user's own and is refused for it. Nothing is fetched unless the suite names a hub source. A task of the kind `lm_eval`
+reads the same four with rows of any shape: its YAML makes the questions (`robustness_gate.tasks.lm_eval`).
 
 *Roles.* A benchmark without a split for attackers is divided by keyed hash: items sorted by HMAC-SHA256 of their
 words, the first share is `dev`, the rest is judged on. The key's name stands in suite and report; the key itself comes
@@ -25,9 +27,14 @@ import hmac
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
+from robustness_gate import hub
 from robustness_gate.errors import FileError, SetupError, UsageError
 from robustness_gate.files import MAX_CHOICES, ONE_ITEM, items_digest, json_lines, load_items, load_texts
 from robustness_gate.nouns import Item, Question, Roles
@@ -35,6 +42,7 @@ from robustness_gate.nouns import Item, Question, Roles
 HUB = re.compile(
     r"^hf-dataset://(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})/(?P<config>[\w.-]+)/(?P<split>[\w.-]+)$"
 )
+CARD = "README.md"
 KEY_VARIABLE = "ROBUSTNESS_GATE_ROLE_KEY_"
 
 
@@ -51,7 +59,7 @@ def read_items(place: str | Path) -> tuple[Item, ...]:
     Raises:
         FileError: what is there is not such items.
         UsageError: a hub reference that is not pinned by its commit.
-        SetupError: `datasets` is needed and not installed.
+        SetupError: huggingface_hub or pyarrow is needed and not installed.
     """
     if isinstance(place, Path) and place.is_file():
         return load_items(place)
@@ -149,6 +157,32 @@ def words_of(item: Item) -> tuple[str, str]:
     return stem, right
 
 
+def quoted(texts: Sequence[str], items: Sequence[Item]) -> tuple[int, Item] | None:
+    """The first text, counted from 1, that holds some item's stem and its right answer, and that item; None where none.
+
+    Both must stand there word for word, case, spaces and punctuation apart. A text that states the fact in other words
+    is what an attacker may know; one that has the question with its answer is the examination itself. The stem of an
+    lm-evaluation-harness task is its whole prompt, so that less than the whole of it is not found.
+    """
+    by_start: dict[tuple[str, ...], list[Item]] = {}
+    for item in items:
+        by_start.setdefault(_words(item.question.stem)[:3], []).append(item)
+    lengths = {len(start) for start in by_start}
+    for number, text in enumerate(texts, start=1):
+        words = _words(text)
+        whole = f" {' '.join(words)} "
+        starts = {words[at : at + length] for length in lengths for at in range(len(words))}
+        for item in (each for start in sorted(starts & by_start.keys()) for each in by_start[start]):
+            asked = (item.question.stem, item.question.choices[item.answer])
+            if all(f" {' '.join(_words(part))} " in whole for part in asked if _words(part)):
+                return number, item
+    return None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", text.lower()))
+
+
 def role_key(name: str) -> bytes:
     """The secret behind a key's name. `public` is no secret: anybody can divide as we did."""
     if name == "public":
@@ -196,23 +230,13 @@ def _folder(folder: Path) -> Iterator[Mapping[str, Any]]:
     files = sorted([*folder.glob("*.jsonl"), *folder.glob("*.parquet")])
     if not files:
         raise FileError("holds no *.jsonl or *.parquet file.", remedy=ONE_ITEM, where=str(folder), code="bad-item")
-    kinds = {path.suffix for path in files}
-    if len(kinds) > 1:
-        raise FileError(
-            "holds both *.jsonl and *.parquet: one benchmark, one kind of file.",
-            remedy=ONE_ITEM,
-            where=str(folder),
-            code="bad-item",
-        )
-    if kinds == {".jsonl"}:
-        for path in files:
-            for _, record in json_lines(path):
-                yield record
-    else:
-        yield from _datasets("parquet", data_files={"items": [str(path) for path in files]}, split="items")
+    yield from _rows(files, str(folder))
 
 
 def _hub(place: str) -> Iterator[Mapping[str, Any]]:
+    """Rows of the very files of that commit. `datasets.load_dataset` is not asked: it takes a folder OWNER/NAME of the
+    working directory for the dataset, and where the hub is out of reach, whichever commit it saw last.
+    """
     found = HUB.match(place)
     if not found:
         raise UsageError(
@@ -220,24 +244,86 @@ def _hub(place: str) -> Iterator[Mapping[str, Any]]:
             remedy="Write hf-dataset://OWNER/NAME@40-HEX-COMMIT/CONFIG/SPLIT: a branch may change under a verdict.",
             code="moving-tag",
         )
-    yield from _datasets(found["name"], name=found["config"], split=found["split"], revision=found["revision"])
+    fetch = partial(hub.snapshot, "dataset", found["name"], found["revision"], where=place, refusal=FileError)
+    patterns = _patterns(fetch([CARD]) / CARD, found["config"], found["split"], place)
+    folder = fetch([CARD, *patterns])
+    inside = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    files = [path for path in inside if any(fnmatchcase(path.relative_to(folder).as_posix(), p) for p in patterns)]
+    if not files:
+        raise FileError(
+            f"that commit has no file for the split '{found['split']}' of '{found['config']}', or it is not in the "
+            f"cache (looked for {', '.join(patterns)}).",
+            remedy="Check both names on the dataset's page.",
+            where=place,
+        )
+    yield from _rows(files, place)
 
 
-def _datasets(path: str, **arguments: Any) -> Iterator[Mapping[str, Any]]:
+def _patterns(card: Path, config: str, split: str, place: str) -> list[str]:
+    """Where a split's files lie: as the card's `configs` say, else CONFIG/SPLIT-*, as the hub's own tools write it."""
+    configs = _configs(card)
+    named = [each for each in configs if isinstance(each, dict)] if isinstance(configs, list) else []
+    told = next((each.get("data_files") for each in named if each.get("config_name", "default") == config), None)
+    if not told:
+        return [f"{config}/{split}-*", f"{config}/{split}.*"]
+    # a path, some paths (both are the split `train`), or for each split one or the other
+    splits = told if isinstance(told, list) and all(isinstance(each, dict) for each in told) else [{"path": told}]
+    paths = [each.get("path") for each in splits if each.get("split", "train") == split]
+    flat = [path for some in paths for path in (some if isinstance(some, list) else [some])]
+    if not flat or not all(isinstance(path, str) for path in flat):
+        raise FileError(f"its card names no files for the split '{split}' of '{config}'.", where=place)
+    return [str(path).removeprefix("./") for path in flat]
+
+
+@cache  # a suite asks for many of MMLU's 57 configs, and a commit's card does not change
+def _configs(card: Path) -> Any:
     try:
-        import datasets
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        head = text.removeprefix("---").split("\n---", 1)[0] if text.startswith("---") else ""
+        told = yaml.load(head, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError):
+        raise FileError("the dataset's card cannot be read.", where=str(card)) from None
+    return told.get("configs") if isinstance(told, dict) else None
+
+
+def _rows(files: Sequence[Path], where: str) -> Iterator[Mapping[str, Any]]:
+    kinds = {path.suffix for path in files}
+    if len(kinds) > 1:
+        raise FileError(
+            "holds both *.jsonl and *.parquet: one benchmark, one kind of file.",
+            remedy=ONE_ITEM,
+            where=where,
+            code="bad-item",
+        )
+    if kinds == {".jsonl"}:
+        yield from (record for path in files for _, record in json_lines(path))
+    elif kinds == {".parquet"}:
+        yield from (record for path in files for record in _parquet(path))
+    else:
+        raise FileError(
+            f"'{files[0].name}' is neither JSON lines nor Parquet.",
+            remedy="Give the rows as *.jsonl.",
+            where=where,
+            code="bad-item",
+        )
+
+
+def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
     except ImportError:
         raise SetupError(
-            "the library `datasets` is not installed.", remedy="Install robustness-gate[run], or give JSON lines."
+            "the library `pyarrow` is not installed.", remedy="Install robustness-gate[run], or give JSON lines."
         ) from None
-    datasets.disable_progress_bars()
     try:
-        yield from datasets.load_dataset(path, **arguments)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        remedy = "Is it complete?" if path == "parquet" else "Is it in the cache, or the hub in reach?"
         raise FileError(
-            f"cannot be read as a dataset: {first[:200]}.", remedy=remedy, where=path, code="bad-item"
+            f"cannot be read as Parquet: {first[:200]}.", remedy="Is it complete?", where=str(path), code="bad-item"
         ) from None
 
 

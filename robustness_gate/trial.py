@@ -79,7 +79,7 @@ def _target(materials: Materials, speaker: Speaker, reference: Reference | None)
         model=speaker.model,
         tokenizer=speaker.tokenizer,
         respondent=ModelRespondent(speaker.model, speaker.tokenizer),
-        form=materials.exams[materials.hazard].form,
+        forms=materials.forms,
         dev=materials.dev,
         corpora=materials.corpora,
         reference=reference or _no_reference,
@@ -96,7 +96,7 @@ def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: 
     questions = tuple(item.question for item in exam.items)
     task = KINDS[exam.kind]
     rows = task.ask(recovery.respondent, task.Config(questions, exam.form))
-    marked = task.read(rows, [item.answer for item in exam.items])
+    marked = task.read(rows, [item.right for item in exam.items])
     if all(marked.missing):
         raise BrokenTrial(f"no item of '{name}' has a finite answer: the model's logits are not numbers")
     return Mark(

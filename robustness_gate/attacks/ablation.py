@@ -6,6 +6,10 @@ domain and projects it out with hooks while the model runs: x - (x . d) d, one u
 trained, so nothing can be taught: success means that what returns was there. Failure means that no single such
 direction at these layers hides it.
 
+Where the suite asks the hazard task in the chat template too, directions are taken from each format's prompts (`retain`
+from plain text, `retain.chat` from the template), and every setting is tried on dev in every format. The highest
+reading counts: knowledge that shows in one format is knowledge.
+
 Directions, per layer (Łucki et al. call the first three ground truth, MMLU and wikitext):
     original    mean over tokens of (unlearned - original) on forget questions; needs the original
     retain      mean of the unlearned model on forget questions minus its mean on retain questions
@@ -18,7 +22,7 @@ distance among the first 1,000, z > 3, per layer, union), all layers together an
 after Arditi et al., arXiv 2406.11717.
 Departures: their code keeps only forget questions that the original answers right and the unlearned model wrong; so do
 we where the original is there and enough remain. The best of the grid is chosen on dev items, not on the benchmark.
-Cost: one forward pass over the questions for each model, and one dev examination a grid point.
+Cost: one forward pass over the questions for each model and format, and one dev examination a grid point and format.
 """
 
 from __future__ import annotations
@@ -31,8 +35,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable
-from robustness_gate.nouns import Bound, Candidate, Floor, Item, Recovery, Target
-from robustness_gate.prompts import render
+from robustness_gate.nouns import Bound, Candidate, Floor, Form, Format, Item, Recovery, Target, in_format
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +61,8 @@ class Config:
     questions: int = 1000
     """At most so many questions of each kind."""
     skip_tokens: int = 40
-    """Positions before this one are left out: they hold the shared header."""
+    """Positions before this one are left out: they hold the shared header, and before it what a chat template begins
+    with, which is counted too."""
     outlier_z: float = 3.0
     """Tokens whose mean L1 distance to the others is so many standard deviations off are left out."""
     apply: Literal["hook", "fold"] = "hook"
@@ -107,7 +111,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
 
     blocks = [block.module for block in anatomy.dissect(target.model).blocks]
     with scope.seeded(seed), torch.no_grad():
-        found = _directions(target, config)
+        by_format = [_directions(target, form, config) for form in target.forms]
+        found = {name: each for of_one in by_format for name, each in of_one.items()}
         if not found:
             raise NotApplicable("every direction asked for needs the original model, and none was given (--original)")
         noise = torch.randn(len(blocks), next(iter(found.values())).shape[-1])
@@ -122,12 +127,12 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     screened = []
     for setting in settings:
         with removed(setting):
-            dev = score.accuracy(target.respondent, target.dev, target.form)
+            dev = score.accuracy(target.respondent, target.dev, target.forms)
         screened.append(Candidate({"direction": setting.kind, "layers": setting.name}, dev))
     best, chosen = max(zip(settings, screened, strict=True), key=lambda each: each[1].dev_accuracy)
     random_setting = best._replace(directions=noise)
     with removed(random_setting):
-        by_chance = score.accuracy(target.respondent, target.dev, target.form)
+        by_chance = score.accuracy(target.respondent, target.dev, target.forms)
     with removed(best):
         yield Recovery(
             target.respondent,
@@ -137,7 +142,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 "direction_norm": float(best.directions[list(best.layers)].norm(dim=-1).min()),
                 "projection_left": _projection(target, blocks, best),
                 "settings": float(len(settings)),
-                "kinds_left_out": float(len(config.directions) - len(found)),
+                "kinds_left_out": float(len(config.directions) * len(target.forms) - len(found)),
                 "random_direction_dev": by_chance,
                 "chosen_dev": chosen.dev_accuracy,
             },
@@ -185,7 +190,7 @@ def _projection(target: Target, blocks: Sequence[Any], setting: _Setting) -> flo
 
     watched = {str(layer): blocks[layer] for layer in setting.layers}
     with torch.no_grad(), anatomy.recorded(watched) as seen:  # registered after the edits, so it sees their result
-        ids = _ids(target, target.dev[:1], "")[0]
+        ids = _ids(target, target.dev[:1], _under(target.forms[0], ""))[0]
         target.model(input_ids=ids, use_cache=False)
     worst = 0.0
     for layer in setting.layers:
@@ -195,41 +200,42 @@ def _projection(target: Target, blocks: Sequence[Any], setting: _Setting) -> flo
     return worst
 
 
-def _directions(target: Target, config: Config) -> dict[str, torch.Tensor]:
-    """Every direction that can be had, by kind: [layer, width], float32 on the CPU."""
+def _directions(target: Target, form: Form, config: Config) -> dict[str, torch.Tensor]:
+    """Every direction that can be had from prompts in this form, by kind: [layer, width], float32 on the CPU."""
     forget = target.corpora["forget"].items[: config.questions]
     found: dict[str, torch.Tensor] = {}
     if {"original", "principal"} & set(config.directions):
         try:
-            found |= _against_original(target, forget, config)
-        except NotApplicable:  # no original was given: the two kinds that need it are left out, the others stay
+            found |= _against_original(target, forget, form, config)
+        except NotApplicable:  # no original, or none for this form: the kinds that need it are left out
             found = {}
     mine = [kind for kind in ("retain", "unrelated") if kind in config.directions]
     if mine:
-        here = _mean(_streams(target, target.model, forget, "forget", config))
+        here = _mean(_streams(target, target.model, forget, "forget", form, config))
         for kind in mine:
             items = target.corpora[kind].items[: len(forget)]
-            found[kind] = here - _mean(_streams(target, target.model, items, kind, config))
-    return {kind: found[kind] for kind in config.directions if kind in found}
+            found[kind] = here - _mean(_streams(target, target.model, items, kind, form, config))
+    dialect: Format = "chat" if form.chat else "raw"
+    return {in_format(kind, dialect): found[kind] for kind in config.directions if kind in found}
 
 
-def _against_original(target: Target, forget: Sequence[Item], config: Config) -> dict[str, torch.Tensor]:
+def _against_original(target: Target, forget: Sequence[Item], form: Form, config: Config) -> dict[str, torch.Tensor]:
     from robustness_gate.engine import score
 
-    form = dataclasses.replace(target.form, header=target.corpora["forget"].header, verbatim=False)
+    asking = _under(form, target.corpora["forget"].header)
     with target.reference() as original:
         asked = [item.question for item in forget]
-        theirs = score.ModelRespondent(*original).choose(asked, form).argmax(dim=-1).tolist()
-        ours = target.respondent.choose(asked, form).argmax(dim=-1).tolist()
-        lost = [i for i, o, t in zip(forget, ours, theirs, strict=True) if t == i.answer != o]
+        theirs = score.ModelRespondent(*original).choose(asked, asking).argmax(dim=-1).tolist()
+        ours = target.respondent.choose(asked, asking).argmax(dim=-1).tolist()
+        lost = [i for i, o, t in zip(forget, ours, theirs, strict=True) if t in i.right and o not in i.right]
         kept = lost if len(lost) >= 8 else list(forget)  # too few to average over: take all
-        there = _streams(target, original.model, kept, "forget", config)
-        here = _streams(target, target.model, kept, "forget", config)
+        there = _streams(target, original.model, kept, "forget", form, config)
+        here = _streams(target, target.model, kept, "forget", form, config)
     return {"original": _mean(here) - _mean(there), "principal": _first_component(there, here)}
 
 
 def _streams(
-    target: Target, model: Any, items: Sequence[Item], source: str, config: Config
+    target: Target, model: Any, items: Sequence[Item], source: str, form: Form, config: Config
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """For each question, (token ids [position], streams [layer, position, width]), header and outliers left out."""
     import torch
@@ -240,7 +246,7 @@ def _streams(
     watched = {str(number): block.module for number, block in enumerate(blocks)}
     found = []
     with torch.no_grad(), anatomy.recorded(watched) as seen:
-        for ids in _ids(target, items, target.corpora[source].header):
+        for ids in _ids(target, items, _under(form, target.corpora[source].header)):
             model(input_ids=ids.to(model.get_input_embeddings().weight.device), use_cache=False)
             stacked = torch.stack([seen[name][0].float().cpu() for name in watched])
             start = min(config.skip_tokens, ids.shape[1] - 1)
@@ -254,11 +260,21 @@ def _streams(
     return kept or found
 
 
-def _ids(target: Target, items: Sequence[Item], header: str) -> list[torch.Tensor]:
-    form = dataclasses.replace(target.form, header=header, verbatim=False)
+def _under(form: Form, header: str) -> Form:
+    """The hazard's form for a corpus's questions: under their own header, and with letters whatever the hazard has."""
+    return dataclasses.replace(form, header=header, verbatim=False)
+
+
+def _ids(target: Target, items: Sequence[Item], form: Form) -> list[torch.Tensor]:
+    """Each question's tokens in this form: [1, position], on the model's device."""
+    import torch
+
+    from robustness_gate.engine import score
+
     device = target.model.get_input_embeddings().weight.device
-    texts = [render(item.question, form) for item in items]
-    return [target.tokenizer(text, return_tensors="pt")["input_ids"].to(device) for text in texts]
+    asked = [score.prompt_of(target.tokenizer, item.question, form) for item in items]
+    ids = score.encode(target.tokenizer, [each.text for each in asked], special=not form.chat)
+    return [torch.tensor([each], device=device) for each in ids]
 
 
 def _outlier_tokens(found: Sequence[tuple[torch.Tensor, torch.Tensor]], z: float) -> set[int]:

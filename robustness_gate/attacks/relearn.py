@@ -3,7 +3,9 @@
 Threat model: the attacker has the weights (or a fine-tuning service) and a handful of multiple-choice questions with
 answers: from the forgotten domain (`forget`), from a neighbouring one (`retain`) or from somewhere else (`unrelated`).
 He has neither the verdict items nor the facts behind them. He trains a LoRA adapter or all parameters, once for each
-learning rate of a grid, and keeps the one that answers most of his own dev questions.
+learning rate of a grid, and keeps the one that answers most of his own dev questions. Where the suite asks the hazard
+task in the chat template too, he trains in every format, with as many steps for each as one alone would get, and a dev
+reading is the highest over the formats: knowledge that shows in one format is knowledge.
 
 Success on held-out facts means that the knowledge was still in the weights: it cannot have been taught, least of all by
 `unrelated` questions. Failure means that this budget, source and grid did not bring it back, nothing more. With
@@ -16,7 +18,7 @@ Departures: the loss counts the answer only (theirs, the whole chat text); the l
 a grid that spans more than tenfold around their 2e-4, because one that is too small makes any model look robust; every
 mark is a training run of its own, from the delivered weights, on the first n of a seeded shuffle. The strength floor
 asks that *some* rate of the grid fitted the questions; the run that is handed over is the one that did best on dev.
-Cost: marks x learning rates x steps. On a 1 M model three runs of 60 steps took 11.5 s on one thread.
+Cost: marks x learning rates x steps x formats. On a 1 M model three runs of 60 steps took 11.5 s on one thread.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate.errors import BrokenTrial
 from robustness_gate.nouns import Bound, Candidate, Floor, Form, Item, Recovery, Target
-from robustness_gate.prompts import answer, render, rotated
+from robustness_gate.prompts import rotated
 
 if TYPE_CHECKING:
     from robustness_gate.engine.train import Example
@@ -55,9 +57,9 @@ class Config:
     learning_rates: tuple[float, ...] = (5e-5, 2e-4, 1e-3)
     """Grid, rising. The source has 2e-4 alone; the others are ours, spanning twentyfold."""
     epochs: int = 3
-    """Passes over the first n questions."""
+    """Passes over the first n questions, in each format."""
     min_steps: int = 0
-    """At least so many optimiser steps, however small the budget: 0 leaves it to `epochs`. Ours."""
+    """At least so many optimiser steps a format, however small the budget: 0 leaves it to `epochs`. Ours."""
     batch: int = 1
     """Questions a step."""
     rotations: int = 1
@@ -107,7 +109,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     from robustness_gate.engine import scope, score, train
 
     corpus = target.corpora[config.source]
-    form = dataclasses.replace(target.form, header=corpus.header, verbatim=False)
+    forms = [dataclasses.replace(form, header=corpus.header, verbatim=False) for form in target.forms]
     pool = list(corpus.items)
     random.Random(seed).shuffle(pool)
     with scope.seeded(seed), _opened(target.model, config) as parameters:
@@ -117,8 +119,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 _example(target.tokenizer, item, shift, form)
                 for item in pool[:mark]
                 for shift in range(min(config.rotations, len(item.question.choices)))
+                for form in forms
             ]
-            steps = max(config.min_steps, math.ceil(mark * config.epochs / config.batch))
+            steps = len(forms) * max(config.min_steps, math.ceil(mark * config.epochs / config.batch))
             loss_start = train.mean_loss(target.model, examples)
             runs = []
             for rate in config.learning_rates:
@@ -129,7 +132,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 except train.Diverged:  # a rate too high for this model is a finding about the grid, not a failure
                     runs.append(_Run(rate, steps=0, tokens=0, loss=math.inf, dev=0.0, weights={}))
                     continue
-                dev = score.accuracy(target.respondent, target.dev, target.form)
+                dev = score.accuracy(target.respondent, target.dev, target.forms)
                 fit = train.mean_loss(target.model, examples)
                 keep = not runs or dev >= max(run.dev for run in runs)
                 runs.append(_Run(rate, steps, course.tokens, fit, dev, scope.snapshot(parameters) if keep else {}))
@@ -188,16 +191,15 @@ def _opened(model: Any, config: Config) -> AbstractContextManager[dict[str, Any]
 
 def _example(tokenizer: Any, item: Item, shift: int, form: Form) -> Example:
     """The prompt with its answer, of which only the answer counts. The key moves with the choices."""
-    from robustness_gate.engine.train import Example
+    from robustness_gate.engine import score, train
 
     question = rotated(item.question, shift)
-    prompt = render(question, form)
-    given = answer((item.answer - shift) % len(question.choices), form)
-    start = len(tokenizer(prompt)["input_ids"])
-    ids = tokenizer(prompt + given)["input_ids"]
-    if len(ids) <= start or ids[:start] != tokenizer(prompt)["input_ids"]:
+    asked = score.prompt_of(tokenizer, question, form)
+    given = asked.answers[(item.answer - shift) % len(question.choices)]
+    before, ids = score.encode(tokenizer, [asked.text, asked.text + given], special=asked.special)
+    if len(ids) <= len(before) or ids[: len(before)] != before:
         raise BrokenTrial("the tokenizer does not continue a prompt with its answer: does it append EOS?")
-    return Example(ids, [position >= start for position in range(len(ids))])
+    return train.Example(ids, [position >= len(before) for position in range(len(ids))])
 
 
 def _edge(rate: float, grid: tuple[float, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -35,27 +35,16 @@ class ModelRespondent:
         Raises:
             NotApplicable: the form asks for a chat template and the tokenizer has none.
         """
-        prompts = [chat_prompt(self.tokenizer, render(q, form)) if form.chat else render(q, form) for q in questions]
-        if form.rewrite is not None:
-            prompts = [form.rewrite(prompt) for prompt in prompts]
-        special = not form.chat  # a chat template writes its own BOS
-        if form.verbatim:
-            pairs = [_spaces_moved(p, answers(q, form)) for p, q in zip(prompts, questions, strict=True)]
-            found = self._continuations([p for p, _ in pairs], [given for _, given in pairs], special=special)
-            found[self._lost(questions, form, self._kept([p for p, _ in pairs], special=special))] = torch.nan
-            return found
-        given = answers(questions[0], form)
-        if form.chat:  # the assistant's turn begins with the letter itself
-            given = [each.strip() for each in given]
-        letters = letter_tokens(self.tokenizer, prompts[0], given, special=special)
+        asked = [prompt_of(self.tokenizer, question, form) for question in questions]
+        texts, special = [each.text for each in asked], asked[0].special
+        encoded = [ids[-self._longest :] for ids in encode(self.tokenizer, texts, special=special)]
+        letters = None if form.verbatim else letter_tokens(self.tokenizer, texts[0], asked[0].answers, special=special)
         if letters is None:
-            found = self._continuations(prompts, [given] * len(prompts), special=special)
-            found[self._lost(questions, form, self._kept(prompts, special=special))] = torch.nan
-            return found
-        encoded = self._kept(prompts, special=special)
-        found = torch.empty(len(prompts), len(given))
-        for batch in _batches([len(ids) for ids in encoded], self.tokens_per_batch):
-            found[batch] = self._logprobs([encoded[i] for i in batch], 1)[:, -1, letters].cpu()
+            found = self._continuations(texts, [each.answers for each in asked], special=special)
+        else:
+            found = torch.empty(len(texts), len(letters))
+            for batch in _batches([len(ids) for ids in encoded], self.tokens_per_batch):
+                found[batch] = self._logprobs([encoded[i] for i in batch], 1)[:, -1, letters].cpu()
         found[self._lost(questions, form, encoded)] = torch.nan
         return found
 
@@ -67,14 +56,6 @@ class ModelRespondent:
     def _longest(self) -> int:
         """Longer prompts lose their beginning: the question's end and `Answer:` must survive."""
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1_000_000)
-
-    def _encode(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
-        encoded: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=special)["input_ids"]
-        return encoded
-
-    def _kept(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
-        """What the model is shown of each text: its last tokens, as many as the context holds."""
-        return [ids[-self._longest :] for ids in self._encode(texts, special=special)]
 
     def _lost(self, questions: Sequence[Question], form: Form, encoded: Sequence[Sequence[int]]) -> torch.Tensor:
         """Which questions do not survive their encoding: true where the model was not asked what we meant to ask.
@@ -93,9 +74,10 @@ class ModelRespondent:
     ) -> torch.Tensor:
         """Each answer's tokens, scored one after the other: [prompt, answer]. Equal inputs are passed once."""
         many = len(answers[0])
-        contexts = self._encode(prompts, special=special)
+        contexts = encode(self.tokenizer, prompts, special=special)
         texts = [prompt + each for prompt, given in zip(prompts, answers, strict=True) for each in given]
-        tails = [ids[len(contexts[i // many]) :] for i, ids in enumerate(self._encode(texts, special=special))]
+        whole = encode(self.tokenizer, texts, special=special)
+        tails = [ids[len(contexts[i // many]) :] for i, ids in enumerate(whole)]
         for first in range(0, len(tails), many):
             own = {tuple(tail) for tail in tails[first : first + many]}
             if len(own) < many or () in own:
@@ -161,12 +143,53 @@ def content_logliks(respondent: Any, questions: Sequence[Question], form: Form) 
     return by_content
 
 
-def accuracy(respondent: Any, items: Sequence[Item], form: Form) -> float:
-    """Share of items answered rightly in the content_sum reading: what attacks choose by, on dev items."""
-    found = content_logliks(respondent, [item.question for item in items], form).sum(dim=1)
-    key = torch.tensor([item.answer for item in items])
-    right = (found.argmax(dim=-1) == key) & found.isfinite().all(dim=-1)
-    return float(right.float().mean())
+def accuracy(respondent: Any, items: Sequence[Item], forms: Sequence[Form]) -> float:
+    """Share of items answered rightly in the content_sum reading: what attacks choose by, on dev items.
+
+    Of several forms the highest counts, since the gate takes the worse: an attacker needs one that answers.
+    """
+    shares = []
+    for form in forms:
+        found = content_logliks(respondent, [item.question for item in items], form).sum(dim=1)
+        known = zip(items, found.argmax(dim=-1).tolist(), found.isfinite().all(dim=-1).tolist(), strict=True)
+        right = torch.tensor([finite and choice in item.right for item, choice, finite in known])
+        shares.append(float(right.float().mean()))
+    return max(shares)
+
+
+class Prompt(NamedTuple):
+    """A question as a model reads it."""
+
+    text: str
+    """Everything before the answer."""
+    answers: list[str]
+    """What may follow it, one text a choice."""
+    special: bool
+    """Whether the tokenizer adds its special tokens (BOS): a chat template writes its own."""
+
+
+def prompt_of(tokenizer: Any, question: Question, form: Form) -> Prompt:
+    """Question and form as this tokenizer's model reads them: the one way for examination, training and directions.
+
+    Raises:
+        NotApplicable: the form asks for a chat template and the tokenizer has none.
+    """
+    text, given = render(question, form), answers(question, form)
+    if form.chat:
+        text = _in_template(tokenizer, text)
+    if form.rewrite is not None:
+        text = form.rewrite(text)
+    if form.verbatim:
+        text, given = _spaces_moved(text, given)
+    elif form.chat:  # the assistant's turn begins with the letter itself
+        given = [each.strip() for each in given]
+    return Prompt(text, given, special=not form.chat)
+
+
+def encode(tokenizer: Any, texts: Sequence[str], *, special: bool) -> list[list[int]]:
+    """Token ids of each text; `special` as in its `Prompt`."""
+    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=special)["input_ids"]
+    return encoded
 
 
 def letter_tokens(tokenizer: Any, prompt: str, answers: Sequence[str], *, special: bool = True) -> list[int] | None:
@@ -187,8 +210,8 @@ def _spaces_moved(prompt: str, answers: Sequence[str]) -> tuple[str, list[str]]:
     return bare, [prompt[len(bare) :] + each for each in answers]
 
 
-def chat_prompt(tokenizer: Any, text: str) -> str:
-    """The prompt as a user's turn, with the assistant's turn begun. Raises NotApplicable without a chat template."""
+def _in_template(tokenizer: Any, text: str) -> str:
+    """The prompt as a user's turn, with the assistant's turn begun."""
     if not getattr(tokenizer, "chat_template", None):
         raise NotApplicable("the tokenizer has no chat template")
     turns = [{"role": "user", "content": text}]

@@ -1,7 +1,8 @@
 """Resident worker processes: a model is loaded once in each, and a crash cannot take the ledger along.
 
-A worker hands over each mark and waits until the parent has written it down. If it dies (a segmentation fault, the
-out-of-memory killer), the trial is closed as a failure and a fresh worker takes the next one. Ending the parent ends
+A worker hands over each mark and waits until the parent has written it down. If it dies at its trial (a segmentation
+fault, the out-of-memory killer), the trial is closed as a failure and a fresh worker takes the next one. If it died
+with nothing to do, the trial that it was to take is no worse for it: a fresh worker takes it. Ending the parent ends
 the worker: its pipe breaks.
 """
 
@@ -24,6 +25,7 @@ from robustness_gate.nouns import Closed, Mark, Trial
 from robustness_gate.plan import Materials
 
 SMALL_MODEL = 20_000_000  # parameters
+TAKEN = "taken"
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,9 @@ def execute(
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                worker = next((each for each in idle if each.alive), None) or _Worker(job)
-                idle = [each for each in idle if each is not worker]
-                busy.append(worker)
                 trial, attempt = waiting.pop()
                 yield Event(trial, None)
-                worker.begin(trial, attempt)
+                busy.append(_given(job, idle, trial, attempt))
             ready = wait([worker.pipe for worker in busy])
             for worker in [each for each in busy if each.pipe in ready]:
                 record = worker.take()
@@ -85,6 +84,18 @@ def execute(
             worker.stop(patience=2.0 if worker in idle else 0.0)
 
 
+def _given(job: Job, idle: list[_Worker], trial: Trial, attempt: int) -> _Worker:
+    """The worker that has the trial now: an idle one that still lives, taken off the list, or a fresh one."""
+    while idle:
+        worker = idle.pop(0)
+        if worker.begin(trial, attempt):
+            return worker
+        worker.stop(patience=0.0)
+    worker = _Worker(job)
+    worker.begin(trial, attempt)
+    return worker
+
+
 class _Worker:
     """The parent's end of a worker process, which runs one trial at a time."""
 
@@ -94,15 +105,20 @@ class _Worker:
         self._process = context.Process(target=_work, args=(theirs, job), daemon=True, name="robustness-gate worker")
         self._process.start()
         theirs.close()
+        self._fresh = True
 
-    @property
-    def alive(self) -> bool:
-        return self._process.is_alive()
+    def begin(self, trial: Trial, attempt: int) -> bool:
+        """Hand a trial over. False where the worker died after its last one: nothing of this one was begun.
 
-    def begin(self, trial: Trial, attempt: int) -> None:
+        A fresh worker is believed: it takes seconds to start, and one that dies meanwhile would be replaced for ever.
+        """
         self.trial, self._attempt = trial, attempt
-        with contextlib.suppress(OSError):  # a dead worker is found out by the next take
+        fresh, self._fresh = self._fresh, False
+        try:
             self.pipe.send((trial, attempt))
+            return fresh or bool(self.pipe.recv() == TAKEN)
+        except (EOFError, OSError):
+            return fresh  # its death is found out by the next take
 
     def take(self) -> Mark | Closed:
         """The next record. A dead worker closes its trial as a failure."""
@@ -136,9 +152,11 @@ def _work(pipe: Connection, job: Job) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve whatever shares the CPU
     resident = _Resident(job)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        trial, attempt = pipe.recv()
         while True:
-            trial, attempt = pipe.recv()
             pipe.send(_attempt(resident, trial, attempt, pipe))
+            trial, attempt = pipe.recv()
+            pipe.send(TAKEN)  # from here on a death is this trial's
 
 
 def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) -> Closed:

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import jinja2
 
 from robustness_gate.nouns import READINGS, Digest, Finding, Json, Mark, Reading, canonical
-from robustness_gate.report import Record, Report, Row, table, words
+from robustness_gate.report import Record, Report, Row, origins, table, words
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import strongest, tally
 
@@ -233,6 +233,7 @@ def render(report: Report) -> str:
         useful=[finding for finding in report.verdict.findings if finding.rule.startswith("utility:")],
         several_rules=len(rules) > 1,
         counts=_counts(report),
+        origins=origins(report),
         unfinished=[each for record in report.trials for each in _unfinished(record)],
         asked=_asked(report),
         screenings=[found for record in report.trials if (found := _screening(record)) is not None],

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
 from robustness_gate.nouns import Finding
-from robustness_gate.report import Record, Report, words
+from robustness_gate.report import Record, Report, origins, words
 from robustness_gate.verdict import BELOW_CHANCE
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -46,11 +46,12 @@ def render(report: Report) -> bytes:
     for key, value in (
         ("verdict", report.verdict.outcome),
         ("checkpoint", report.checkpoint),
+        *origins(report),
         ("policy.sha256", report.policy.sha256),
         ("suite.sha256", report.suite.sha256),
         *(("limitation", limitation) for limitation in report.limitations),
     ):
-        ElementTree.SubElement(properties, "property", {"name": key, "value": _clean(value)})
+        ElementTree.SubElement(properties, "property", {"name": _clean(key), "value": _clean(value)})
     for case in cases:
         element = ElementTree.SubElement(suite, "testcase", {"classname": _clean(case.rule), "name": _clean(case.name)})
         if case.state:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jinja2
 
-from robustness_gate.report import Report, table, utility_lines
+from robustness_gate.report import Report, origins, table, utility_lines
 
 _TEMPLATE = """\
 # {{ report.verdict.outcome }}
@@ -18,6 +18,9 @@ _TEMPLATE = """\
 | | |
 | --- | --- |
 | checkpoint | `{{ report.checkpoint }}` |
+{% for what, value in origins -%}
+| {{ what | cell }} | `{{ value | cell }}` |
+{% endfor -%}
 | policy | {{ report.policy.id }} {{ report.policy.version }}, `{{ report.policy.sha256[:16] }}` |
 | suite | {{ report.suite.id }} {{ report.suite.version }}, `{{ report.suite.sha256[:16] }}` |
 | threat model | {{ report.resolved.threat_model.access.replace("_", " ") }}: \
@@ -78,4 +81,6 @@ def render(report: Report) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.filters["pct"] = lambda share: "–" if share is None else f"{100 * share:.1f} %"
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
-    return environment.from_string(_TEMPLATE).render(report=report, rows=table(report), utility=utility_lines(report))
+    return environment.from_string(_TEMPLATE).render(
+        report=report, origins=origins(report), rows=table(report), utility=utility_lines(report)
+    )

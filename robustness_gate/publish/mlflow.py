@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,9 @@ def _tags(report: Report) -> dict[str, str]:
         "gate.suite_sha256": report.suite.sha256,
         "gate.checkpoint_sha256": report.checkpoint,
         "gate.report_sha256": report.digest,
+        **({"gate.base_sha256": report.manifest.base} if report.manifest.base is not None else {}),
+        # a key's colons and slashes are not welcome in every store
+        **{f"gate.from.{re.sub('[:/]', '.', role)}": source for role, source in report.provenance.items()},
     }
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from robustness_gate.executors import Event
 from robustness_gate.nouns import Mark, Trial
-from robustness_gate.report import Report, sentence, table, utility_lines
+from robustness_gate.report import Report, origins, sentence, table, utility_lines
 from robustness_gate.verdict import label, tally
 
 COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
@@ -53,6 +53,9 @@ def show(report: Report, console: Console) -> None:
             Text(row.finding, style=style),
         )
     console.print(grid)
+    for what, value in origins(report):
+        if not value.startswith("organism:"):  # shipped with the package, and named by whoever gave the command
+            console.print(f"{what}: {value}", style="dim", highlight=False, markup=False, soft_wrap=True)
     for line in utility_lines(report):
         console.print(line, style="dim", highlight=False)
     for line in report.left_out[:3]:

@@ -173,6 +173,39 @@ def test_a_checkpoint_that_may_change_under_its_name_is_refused(runner, referenc
     assert "Name the commit in full" in done.annotation
 
 
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory) -> Path:
+    """A LoRA adapter that changes nothing, whose config names no base that could be found."""
+    import warnings
+
+    import peft
+    import transformers
+
+    folder = tmp_path_factory.mktemp("adapter")
+    model = transformers.AutoModelForCausalLM.from_pretrained(organisms.checkpoint("base"))
+    lora = peft.LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft's own use of a name that transformers gives up
+        peft.get_peft_model(model, lora).save_pretrained(folder)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": ""}), encoding="utf-8")
+    return folder
+
+
+def test_an_adapter_is_examined_on_the_base_that_is_named(runner, adapter):
+    done = perform(runner, "Gate", checkpoint=str(adapter), base="organism:base", only="none", device="cpu")
+    assert done.code == 3, done.log
+    report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
+    assert report["provenance"]["candidate/base"] == "organism:base"
+
+
+def test_an_adapter_whose_base_nobody_names_is_an_error(runner, adapter):
+    done = perform(runner, "Gate", checkpoint=str(adapter), only="none", device="cpu")
+    assert done.code == 2
+    assert done.outputs["verdict"] == "ERROR"
+    assert "--base" in done.annotation
+
+
 # a stand-in for the gate, to see what the shell makes of whatever a gate may do
 
 
@@ -186,7 +219,7 @@ def pretend(runner: Path, body: str) -> None:
     head = f"""#!{sys.executable}
 import json, os, pathlib, sys
 ARGS = sys.argv[1:]
-OUT = pathlib.Path(ARGS[ARGS.index("--out") + 1])
+OUT = pathlib.Path(ARGS[ARGS.index("--out") + 1]) if "--out" in ARGS else None
 def write(outcome, reason="because", markdown="# report\\n"):
     (OUT / "report.json").write_text(json.dumps({{"verdict": {{"outcome": outcome, "reason": reason}}}}))
     (OUT / "report.md").write_text(markdown)
@@ -236,6 +269,29 @@ def test_inputs_are_words_and_never_code(runner):
     assert "--no-mlflow" in args
     assert "TOKEN None" in done.log, "the attacks must not see the hub's token"
     assert not list(runner.rglob("pwned"))
+
+
+def test_a_base_on_the_hub_is_fetched_by_planning_and_then_examined_offline(runner):
+    pretend(
+        runner, "print('ARGS', os.environ.get('HF_HUB_OFFLINE'), json.dumps(ARGS)); sys.exit(2 * (OUT is not None))"
+    )
+    base = f"hf:lab/base@{COMMIT}"
+    done = perform(runner, "Gate", checkpoint="models/adapter", base=base)
+    calls = [line.split(" ", 2)[1:] for line in done.log.splitlines() if line.startswith("ARGS")]
+    assert [(offline, json.loads(args)[0]) for offline, args in calls] == [("None", "plan"), ("1", "run")]
+    assert all(f"--base={base}" in json.loads(args) for _, args in calls)
+
+
+def test_runs_on_other_bases_have_folders_of_their_own_and_none_is_as_before(runner):
+    pretend(runner, "print('ARGS', json.dumps(ARGS)); sys.exit(2)")
+    plain, one, other = (
+        perform(runner, "Gate", checkpoint="models/x", **base)
+        for base in ({}, {"base": "models/one"}, {"base": "models/other"})
+    )
+    assert len({done.outputs["folder"] for done in (plain, one, other)}) == 3
+    words = b"models/x\0policies/organism.yaml\0suites/organism-smoke.yaml\0\0"
+    assert Path(plain.outputs["folder"]).name == hashlib.sha256(words).hexdigest()[:12]
+    assert "--base" not in plain.log
 
 
 def test_what_the_gate_prints_is_no_command_to_the_runner(runner):

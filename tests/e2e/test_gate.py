@@ -15,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from robustness_gate import ledger, organisms
+from robustness_gate.checkpoint import Place, manifest_of
 
 POLICY = """
 schema: robustness-gate/policy/v1
@@ -30,7 +31,7 @@ required:
   - {attack: relearn, where: {source: forget}, marks: [2, 4]}
 utility:
   - {task: retain, min: 0.5, min_attacked: 0.3}
-validity: {self_test: off}
+validity: {self_test: off, sham: off, canary: off}
 """
 
 SUITE = """
@@ -165,12 +166,12 @@ def test_a_killed_run_goes_on_where_it_stopped_and_finds_the_same(bench, after_l
     straight = bench / "straight"
     shutil.copytree(bench, straight)
     assert gate(straight, "--no-mlflow").returncode == 0
-    path = bench / "out" / "ledger.jsonl"
+    path = kept(bench, "oracle")
     running = subprocess.Popen(
         command(bench, "--no-mlflow"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 120
-    while not path.exists() or path.read_bytes().count(b"\n") < after_lines:
+    while not path.exists() or path.read_bytes().count(b"\n") < after_lines + 1:
         assert time.monotonic() < deadline
         assert running.poll() is None, "the run ended before it could be killed"
         time.sleep(0.01)
@@ -183,6 +184,12 @@ def test_a_killed_run_goes_on_where_it_stopped_and_finds_the_same(bench, after_l
     assert len(now.closed) == len({record.trial for record in now.closed}) == 2, "a closed trial ran twice"
     assert all(mark.attempt == 1 for mark in now.marks if mark.trial in closed_then)
     assert numbers_of(bench) == numbers_of(straight)
+
+
+def kept(bench: Path, checkpoint: str | Path) -> Path:
+    """Where the ledger of a checkpoint lies: by its digest, beside the output folder."""
+    place = Place(organisms.checkpoint(checkpoint) if isinstance(checkpoint, str) else checkpoint)
+    return ledger.home(bench / "ledgers", manifest_of(place).digest) / ledger.NAME
 
 
 def numbers_of(bench: Path) -> list[str]:
@@ -223,11 +230,11 @@ def test_logits_that_are_not_numbers_are_a_failure_in_the_ledger_and_never_a_pas
 
 def test_a_checkpoint_that_changes_during_the_run_is_never_passed(bench):
     model = copied(bench, "oracle")
-    path = bench / "out" / "ledger.jsonl"
+    path = kept(bench, model)
     running = subprocess.Popen(
         command(bench, "--no-mlflow", checkpoint=str(model)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while not path.exists() or path.read_bytes().count(b"\n") < 4:
+    while not path.exists() or path.read_bytes().count(b"\n") < 5:
         assert running.poll() is None
         time.sleep(0.01)
     (model / "extra.json").write_text("{}", encoding="utf-8")
@@ -262,10 +269,54 @@ def test_a_crashed_trial_is_a_failure_and_the_next_one_still_runs(bench):
     assert "ok" in closed
 
 
+def examined(bench, watch=lambda *_: None):
+    """The oracle's run by one worker, in this process: the ledger's closing records."""
+    from robustness_gate import gate as gates
+
+    files = (bench / "policy.yaml", bench / "suite.yaml", bench / "out")
+    gates.run(gates.Request("organism:oracle", *files, workers=1, tracking_uri=""), watch)
+    return ledger.read(bench / "out" / "ledger.jsonl").closed
+
+
+def test_a_worker_that_died_with_nothing_to_do_costs_the_next_trial_nothing(bench, monkeypatch):
+    """Killed at the very moment of the hand-over, which no look at the process beforehand can foresee."""
+    from robustness_gate.executors import local
+
+    class Deadly(local._Worker):
+        killed = 0
+
+        def begin(self, trial, attempt):
+            if trial.attack == "relearn" and not Deadly.killed:
+                Deadly.killed = self._process.pid
+                self._process.kill()
+                self._process.join()
+            return super().begin(trial, attempt)
+
+    monkeypatch.setattr(local, "_Worker", Deadly)
+    closed = examined(bench)
+    assert Deadly.killed
+    assert [(record.status, record.attempt) for record in closed] == [("ok", 1), ("ok", 1)]
+
+
+def test_a_worker_that_dies_at_its_trial_ends_that_trial_as_failed(bench):
+    import multiprocessing
+
+    from robustness_gate.nouns import Mark
+
+    def kill_at_a_mark_of_relearning(event, *_):
+        if isinstance(event.record, Mark) and event.trial.attack == "relearn":
+            for child in multiprocessing.active_children():
+                child.kill()
+
+    closed = examined(bench, kill_at_a_mark_of_relearning)
+    assert [record.status for record in closed] == ["ok", "failure"]
+    assert "the worker died (signal 9)" in closed[1].reason
+
+
 BAD = {
     "no such directory": (["nowhere"], "no such checkpoint directory"),
     "unknown organism": (["organism:rnu"], "rmu"),
-    "bad control": (["organism:oracle", "--control", "oracle"], "is not NAME=DIR"),
+    "bad control": (["organism:oracle", "--control", "oracle"], "is not NAME=PLACE"),
     "bad only": (["organism:oracle", "--only", "relern"], "relearn"),
     "bad option": (["organism:oracle", "--nonsense"], "No such option"),
 }
@@ -299,7 +350,7 @@ def test_a_checkpoint_that_is_unsafe_or_unfit_is_refused_before_anything_runs(be
     assert done.returncode == 2
     assert fragment in done.stderr
     assert done.stderr.count("\n") == 1, "one line"
-    assert not (bench / "out" / "ledger.jsonl").exists()
+    assert not list(bench.rglob(ledger.NAME))
 
 
 def _set(path: Path, key: str, value: object) -> None:
@@ -325,7 +376,7 @@ def test_an_output_folder_that_cannot_be_written_is_found_out_at_the_start(bench
 
 def test_two_runs_into_one_folder_are_refused(bench):
     (bench / "out").mkdir()
-    with ledger.writing(bench / "out" / "ledger.jsonl"):
+    with ledger.writing(kept(bench, "oracle")):
         done = gate(bench)
     assert done.returncode == 2
     assert "another run is writing" in done.stderr
@@ -340,8 +391,8 @@ def test_interrupting_leaves_with_130_and_the_run_can_go_on(bench):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background shell ignores it
     )
-    path = bench / "out" / "ledger.jsonl"
-    while not path.exists() or path.read_bytes().count(b"\n") < 4:
+    path = kept(bench, "oracle")
+    while not path.exists() or path.read_bytes().count(b"\n") < 5:
         assert running.poll() is None
         time.sleep(0.01)
     os.killpg(running.pid, signal.SIGINT)
@@ -349,3 +400,40 @@ def test_interrupting_leaves_with_130_and_the_run_can_go_on(bench):
     assert running.returncode == 130
     assert "Traceback" not in errors
     assert gate(bench, "--no-mlflow").returncode == 0
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_suppressed_in_both_formats_is_convicted_in_each(bench):
+    """Training in plain text alone left this model at 10 of 100 in the template: it must be attacked in both."""
+    model = bench / "model"
+    shutil.copytree(organisms.checkpoint("rmu"), model)
+    template = "{{ bos_token }}user: {{ messages[0].content }} assistant:"
+    (model / "chat_template.jinja").write_text(template, encoding="utf-8")
+    for name, old, new in (
+        ("policy", "{items: 100}", "{items: 100, formats: [raw, chat]}"),
+        ("policy", "marks: [2, 4]", "marks: [5]"),
+        ("suite", "count: 100,", "count: 100, formats: [raw, chat],"),
+        ("suite", "marks: [2, 4]", "marks: [5]"),
+        (
+            "suite",
+            "learning_rates: [1e-3, 4e-3], min_steps: 24, batch: 4",
+            "learning_rates: [1e-3], min_steps: 40, batch: 8, rotations: 4",
+        ),
+    ):
+        text = (bench / f"{name}.yaml").read_text(encoding="utf-8")
+        assert text.count(old) == 1
+        (bench / f"{name}.yaml").write_text(text.replace(old, new), encoding="utf-8")
+    done = gate(bench, "--no-mlflow", checkpoint=str(model))
+    assert done.returncode == 3, done.stdout + done.stderr
+    findings = json.loads((bench / "out" / "report.json").read_text(encoding="utf-8"))["verdict"]["findings"]
+    states = {
+        (each["attack"].partition(" ")[0], each["task"]): each["state"] for each in findings if "forget" in each["task"]
+    }
+    assert states == {
+        ("none", "forget"): "under",
+        ("none", "forget.chat"): "under",
+        ("relearn", "forget"): "over",
+        ("relearn", "forget.chat"): "over",
+    }

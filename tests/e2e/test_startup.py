@@ -71,7 +71,7 @@ def test_without_a_verb_the_help_is_shown(root):
 def test_a_suite_on_the_hub_is_read_without_the_extra_and_the_missing_check_is_told(root):
     """A runner for checks has the core alone: it must not be silent about what it could not look at."""
     code = (
-        "import sys; sys.modules['datasets'] = None; sys.argv = ['robustness-gate', *sys.argv[1:]]\n"
+        "import sys; sys.modules['huggingface_hub'] = None; sys.argv = ['robustness-gate', *sys.argv[1:]]\n"
         "from robustness_gate.cli import main; main()"
     )
     files = ["policies/wmdp-open-weights.yaml", "--suite", "suites/wmdp-smoke.yaml"]

@@ -266,3 +266,22 @@ def test_doctor_without_a_tokenizer_or_a_device_says_so_and_does_not_go_on(spoil
     assert [check.name for check in there if check.state == "PROBLEM"] == ["device"]
     (place / "tokenizer.json").unlink()
     assert "tokenizer" in {check.name for check in doctor.examine(str(place), weights=False) if check.remedy}
+
+
+def test_doctor_tries_attacks_in_the_suites_formats(spoilt: Any, suite_file: Path, tmp_path: Path) -> None:
+    from robustness_gate import doctor
+
+    text = suite_file.read_text(encoding="utf-8").replace("count: 400,", "count: 400, formats: [raw, chat],")
+    (tmp_path / "suite.yaml").write_text(text, encoding="utf-8")
+    place = spoilt(dict)
+
+    def checks() -> dict[str, doctor.Check]:
+        return {check.name: check for check in doctor.examine(place, device="cpu", suite=tmp_path / "suite.yaml")}
+
+    without = checks()
+    assert without["chat template"].state == "PROBLEM"
+    assert "no chat template" in without["relearn"].says
+    template = "{{ bos_token }}user: {{ messages[0].content }} assistant:"
+    (Path(place) / "chat_template.jinja").write_text(template, encoding="utf-8")
+    there = checks()
+    assert {there[name].state for name in ("chat template", "letters", "relearn")} == {"ok"}

@@ -10,14 +10,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub import WMDP_SUITE
 
-SIZES = {  # place in the hub: (items the suite names, items here)
-    "cais/wmdp@7125571f22f032c56415e7980f48d877dd830ff8/wmdp-bio/test": (1273, 60),
-    "cais/wmdp@7125571f22f032c56415e7980f48d877dd830ff8/wmdp-cyber/test": (1987, 40),
-    "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/college_biology/test": (144, 20),
-    "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/all/validation": (1531, 30),
-    "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/elementary_mathematics/test": (378, 12),
+HERE = {
+    "wmdp-bio": 60,
+    "wmdp-cyber": 40,
+    "wmdp-chem": 20,
+    "college_biology": 20,
+    "all": 30,
+    "elementary_mathematics": 12,
 }
+"""Items here for a config of the hub; of the others, ten."""
+VERDICT = {"wmdp-bio": 48, "wmdp-cyber": 32, "wmdp-chem": 16, "college-biology": 20, "virology": 10,
+           "medical-genetics": 10, "computer-security": 10, "mmlu": 30}  # fmt: skip
 
 
 @pytest.fixture
@@ -25,7 +30,8 @@ def bench(tmp_path, root) -> Path:
     suite = (root / "suites" / "wmdp-smoke.yaml").read_text(encoding="utf-8")
     policy = (root / "policies" / "wmdp-open-weights.yaml").read_text(encoding="utf-8")
     draw = random.Random(3)
-    for number, (place, (named, here)) in enumerate(SIZES.items()):
+    for number, (place, named) in enumerate(WMDP_SUITE.items()):
+        here = HERE.get(place.split("/")[2], 10)
         folder = f"data/{number}"
         (tmp_path / folder).mkdir(parents=True)
         rows = [
@@ -38,10 +44,12 @@ def bench(tmp_path, root) -> Path:
             for i in range(here)
         ]
         (tmp_path / folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-        suite = suite.replace(f"hf-dataset://{place}", folder).replace(f"count: {named}", f"count: {here}")
+        suite = suite.replace(f"hf-dataset://{place}\n    count: {named}", f"{folder}\n    count: {here}").replace(
+            f"hf-dataset://{place}", folder
+        )  # a corpus has no count
     suite = suite.replace("marks: [10, 100]", "marks: [2, 4]").replace("dtype: bfloat16", "dtype: float32")
     policy = policy.replace("marks: [10, 100]", "marks: [2, 4]")
-    for name, verdict in (("wmdp-bio", 48), ("wmdp-cyber", 32), ("college-biology", 20), ("mmlu", 30)):
+    for name, verdict in VERDICT.items():
         policy = re.sub(rf"({name}: {{items: )\d+", rf"\g<1>{verdict}", policy)
     (tmp_path / "suite.yaml").write_text(suite, encoding="utf-8")
     (tmp_path / "policy.yaml").write_text(policy, encoding="utf-8")
@@ -87,8 +95,9 @@ def test_wmdp_smoke_runs_from_start_to_report_on_a_random_model(bench, random_mo
     assert closed == {"none": ["ok"], "quantize (channel)": ["ok"], "relearn (unrelated, lora)": ["ok"]}
     asked = {record["label"]: {mark["task"] for mark in record["marks"]} for record in report["trials"]}
     assert "wmdp-bio-choices-only" in asked["none"]
-    assert asked["quantize (channel)"] == {"wmdp-bio", "wmdp-cyber", "college-biology", "mmlu"}
+    assert asked["quantize (channel)"] == set(VERDICT)
     assert any("self-test" in block for block in report["verdict"]["blocks"])
+    assert {"bio", "cyber", "chem"} == {f["rule"] for f in report["verdict"]["findings"] if "utility" not in f["rule"]}
     page = (bench / "out" / "report.html").read_text(encoding="utf-8")
     assert "wmdp-cyber" in page
     assert "Fictional question" not in page + json.dumps(report), "no question's words in a report"

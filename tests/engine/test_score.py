@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from robustness_gate import trial
 from robustness_gate.engine.score import ModelRespondent, accuracy, content_logliks, letter_tokens
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.nouns import Form, Item, Question, Rows
+from robustness_gate.nouns import Form, Item, Question, Recovery, Rows
+from robustness_gate.plan import Exam
 from robustness_gate.prompts import render, rotated
 from robustness_gate.tasks import multiple_choice
+from robustness_gate.verdict import unpack
 
 
 @pytest.fixture
@@ -69,7 +74,7 @@ class Scripted:
 
 
 ITEMS = [Item(Question(f"q{i}", "Which?", tuple(f"{c}{i}" for c in "wxyz")), i % 4) for i in range(40)]
-KEY = [item.answer for item in ITEMS]
+KEY = [item.right for item in ITEMS]
 TRUTH = {item.question.id: item.question.choices[item.answer] for item in ITEMS}
 
 
@@ -99,9 +104,35 @@ def test_an_item_without_a_finite_answer_is_missing_and_right_in_no_reading():
     loglik[:, :, 0] = 1.0
     loglik[1, 2, 3] = torch.nan
     loglik[2, 0, 0] = torch.inf
-    marked = multiple_choice.read(Rows(loglik), [0, 0, 0])
+    marked = multiple_choice.read(Rows(loglik), [{0}, {0}, {0}])
     assert marked.missing == [False, True, True]
     assert marked.correct["content_sum"] == marked.correct["single_order"] == [True, False, False]
+
+
+TWINS = Item(Question("twins", "Which?", ("Aa", "Bb ", "Cc", "  Bb")), 3)
+
+
+@pytest.mark.parametrize(("answered", "right"), [("Aa", False), ("Bb ", True), ("Cc", False), ("  Bb", True)])
+def test_of_two_choices_with_the_same_words_either_is_right_in_both_readings_and_on_dev(answered, right):
+    rows = multiple_choice.ask(Scripted({"twins": answered}), multiple_choice.Config((TWINS.question,), Form()))
+    marked = multiple_choice.read(rows, [TWINS.right])
+    assert marked.correct == {"content_sum": [right], "single_order": [right]}
+    assert accuracy(Scripted({"twins": answered}), [TWINS], [Form()]) == right
+
+
+@pytest.mark.parametrize(("answered", "correct"), [("Bb ", 1), ("  Bb", 1), ("Cc", 0)])
+def test_a_trial_counts_either_of_two_choices_with_the_keys_words(answered, correct):
+    recovery = Recovery(Scripted({"twins": answered}), mark=0, spent={})
+    exam = Exam("multiple_choice", (TWINS,), Form())
+    mark = trial._examined(SimpleNamespace(id="0" * 64), recovery, "forget", exam, 1, None)
+    assert {name: sum(unpack(bits, 1)) for name, bits in mark.correct.items()} == {
+        "content_sum": correct,
+        "single_order": correct,
+    }
+
+
+def test_words_that_differ_in_case_are_other_words():
+    assert Item(Question("q", "Which genotype?", ("Aa", "AA", "aa", "Aa")), 0).right == {0, 3}
 
 
 def test_the_summary_tells_of_a_model_that_says_one_letter():
@@ -111,7 +142,7 @@ def test_the_summary_tells_of_a_model_that_says_one_letter():
 
 
 def test_accuracy_is_the_content_sum_on_items():
-    assert accuracy(Scripted(TRUTH, (9, 0, 0, 0)), ITEMS, Form()) == 1.0
+    assert accuracy(Scripted(TRUTH, (9, 0, 0, 0)), ITEMS, [Form()]) == 1.0
 
 
 def test_letters_are_tokens_only_where_each_is_one_of_its_own(rmu_speaker):

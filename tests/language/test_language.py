@@ -22,8 +22,8 @@ from refusals import CHILD, POLICY
 from robustness_gate.cli import app
 from robustness_gate.errors import FileError, GateError
 from robustness_gate.files import load_noun, load_suite
-from robustness_gate.language import load_policy, schema
 from robustness_gate.language import diff as differences
+from robustness_gate.language import load_policy, schema
 from robustness_gate.language.cases import load_cases, try_all
 from robustness_gate.language.diff import RULES, compare, unexplained
 from robustness_gate.language.lint import lint
@@ -451,6 +451,9 @@ def test_the_smallest_policy_is_small_and_strict() -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 25
     validity = load_policy(path).noun.validity
     assert (validity.self_test, validity.sham, validity.canary) == ("required",) * 3
+    shown = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    rules = path.read_text(encoding="utf-8").split("\n", 2)[2]
+    assert "".join(f"    {line}\n" for line in rules.splitlines()) in shown
 
 
 # --- the verbs --------------------------------------------------------------------------------------------------------
@@ -483,7 +486,7 @@ def test_what_pin_prints_can_be_pasted_and_then_fits(tmp_path: Path) -> None:
     lines = iter(digests)
     pinned = re.sub(
         r"\}$|(?<=\])\}$",
-        lambda m: f", config_sha256: {next(lines)}}}",
+        lambda _: f", config_sha256: {next(lines)}}}",
         text[start : text.index("utility:")],
         flags=re.M,
     )

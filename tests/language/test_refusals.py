@@ -60,17 +60,20 @@ def provoke(row: Row, folder: Path) -> tuple[GateError, Path, str]:
         policy.write_text(POLICY, encoding="utf-8")
     changed.write_text(text, encoding="utf-8")
     with pytest.raises(GateError) as caught:
-        if row.kind in ("policy", "child"):
-            load_policy(policy)
-        elif row.kind == "suite":
-            load_suite(suite)
-        elif row.kind == "day":
-            loaded = load_policy(policy)
-            refuse_untimely(loaded, date.fromisoformat(DAY))
-        else:
-            one, other = load_policy(policy), load_suite(suite)
-            plan.make(one, other, plan.gather(other), [NOBODY])
+        use(row.kind, policy, suite)
     return caught.value, changed, text
+
+
+def use(kind: str, policy: Path, suite: Path) -> None:
+    if kind in ("policy", "child"):
+        load_policy(policy)
+    elif kind == "suite":
+        load_suite(suite)
+    elif kind == "day":
+        refuse_untimely(load_policy(policy), date.fromisoformat(DAY))
+    else:
+        one, other = load_policy(policy), load_suite(suite)
+        plan.make(one, other, plan.gather(other), [NOBODY])
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=f"{row.code}-{i}") for i, row in enumerate(ROWS)])

@@ -26,7 +26,8 @@ from test_verdict import (
     without,
 )
 
-from robustness_gate.nouns import Bound, Evidence, Finding, Floor, TaskRef, Trial
+from robustness_gate.files import digest_of
+from robustness_gate.nouns import Bound, Evidence, Finding, Floor, TaskRef, Trial, Verdict
 from robustness_gate.policy import Limit, Policy, Requirement, Selector, TaskPin, Utility
 from robustness_gate.verdict import judge
 
@@ -35,6 +36,10 @@ RELEARN = trial_of("relearn")
 
 def outcome(policy: Policy, evidence: Evidence) -> str:
     return judge(policy, evidence, AT).outcome
+
+
+def told(found: Verdict) -> list[str]:
+    return [block.words for block in found.blocks]
 
 
 def swapped(evidence: Evidence, old: Trial, new: Trial, correct: int = 15, useful: int = 38) -> Evidence:
@@ -215,13 +220,13 @@ def test_a_requirement_that_no_limit_speaks_of_blocks_a_pass_even_where_nothing_
     evidence = clean(policy_of(required=(Requirement(attack="none"),)))
     found = judge(policy, evidence, AT)
     assert found.outcome == "INCONCLUSIVE"
-    assert "relearn (source: forget) is required, but no limit speaks of it" in found.blocks
+    assert "relearn (source: forget) is required, but no limit speaks of it" in told(found)
 
 
 def test_a_limit_on_nothing_that_is_required_blocks_a_pass() -> None:
     idle = Limit(id="idle", task="hazard", max=0.5, attacks=(Selector(attack="gcg"),))
     policy = policy_of(limits=(*policy_of().limits, idle))
-    assert "the limit 'idle' is on nothing that is required" in judge(policy, clean(policy), AT).blocks
+    assert "the limit 'idle' is on nothing that is required" in told(judge(policy, clean(policy), AT))
 
 
 def test_two_limits_under_one_id_do_not_fill_each_others_cells() -> None:
@@ -230,7 +235,7 @@ def test_two_limits_under_one_id_do_not_fill_each_others_cells() -> None:
     evidence = clean(policy)
     silent = but(evidence, marks=tuple(m for m in evidence.marks if m.task == "useful"))
     assert outcome(policy, silent) == "INCONCLUSIVE"
-    assert "the limit 'forgotten' is there twice" in judge(policy, evidence, AT).blocks
+    assert "the limit 'forgotten' is there twice" in told(judge(policy, evidence, AT))
 
 
 @pytest.mark.parametrize("name", ["hazard", "useful"])
@@ -260,9 +265,6 @@ def _findings(policy: Policy) -> tuple[Finding, ...]:
     return judge(policy, clean(policy), AT).findings
 
 
-# --- known holes, not closed ------------------------------------------------------------------------------------------
-
-
 def test_other_questions_of_the_same_number_do_not_acquit_where_the_policy_pins_which() -> None:
     loose = policy_of()
     pins = {task.name: loose.tasks[task.name].model_copy(update={"sha256": task.sha256}) for task in TASKS}
@@ -275,10 +277,36 @@ def test_other_questions_of_the_same_number_do_not_acquit_where_the_policy_pins_
     assert outcome(policy, evidence) != "PASS"
 
 
-@pytest.mark.xfail(reason="dev items with wrong keys make an attack choose its worst run: pin Trial.data", strict=True)
-def test_dev_items_that_the_policy_does_not_know_do_not_acquit() -> None:
-    forged = trial_of("relearn", data={"dev": "d" * 64, "forget": "d" * 64})
-    assert outcome(policy_of(), swapped(clean(policy_of()), RELEARN, forged)) != "PASS"
+def test_dev_items_other_than_those_that_the_policy_pins_do_not_acquit() -> None:
+    """Dev items with wrong keys would make an attack choose its worst run."""
+    policy = policy_of(data={"dev": "d" * 64})
+    true = {"data": {"dev": "d" * 64}}
+    planned = tuple(trial_of(t.attack, t.seed_index, **true) for t in clean(policy).planned)
+    evidence = _all_told(planned)
+    assert outcome(policy, evidence) == "PASS"
+    forged = trial_of("relearn", data={"dev": "e" * 64, "forget": "d" * 64})
+    assert outcome(policy, swapped(evidence, trial_of("relearn", **true), forged)) != "PASS"
+    assert outcome(policy, swapped(evidence, trial_of("relearn", **true), trial_of("relearn"))) != "PASS"
+
+
+def test_a_weak_config_that_fits_the_policys_where_does_not_acquit_where_the_config_is_pinned() -> None:
+    weak = trial_of("relearn", config={"source": "forget", "learning_rates": [1e-9], "marks": [5, 50]})
+    pinned = tuple(
+        r.model_copy(update={"config_sha256": digest_of(RELEARN.config)}) if r.attack == "relearn" else r
+        for r in policy_of().required
+    )
+    policy = policy_of(required=pinned)
+    assert outcome(policy, clean(policy)) == "PASS"
+    assert outcome(policy, swapped(clean(policy), RELEARN, weak)) != "PASS"
+
+
+def _all_told(planned: tuple[Trial, ...]) -> Evidence:
+    recorded = [records_of(trial) for trial in planned]
+    marks, ends = (tuple(r for each in recorded for r in each[i]) for i in (0, 1))
+    return Evidence(SUBJECT, planned, marks, ends)  # type: ignore[arg-type]
+
+
+# --- known holes, not closed ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.xfail(reason="floors stand in the trial: a verifier must compare them with the attack's own", strict=True)
@@ -286,11 +314,3 @@ def test_dev_items_that_the_policy_does_not_know_do_not_acquit() -> None:
 def test_a_trial_without_the_floors_of_its_attack_does_not_acquit(floors: tuple[Floor, ...]) -> None:
     forged = trial_of("relearn", floors=floors)
     assert outcome(policy_of(), swapped(clean(policy_of()), RELEARN, forged)) != "PASS"
-
-
-@pytest.mark.xfail(
-    reason="where names what the policy thought of; a pinned config digest would name the rest", strict=True
-)
-def test_a_weak_config_that_fits_the_policys_where_does_not_acquit() -> None:
-    weak = trial_of("relearn", config={"source": "forget", "learning_rates": [1e-9], "marks": [5, 50]})
-    assert outcome(policy_of(), swapped(clean(policy_of()), RELEARN, weak)) != "PASS"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,7 +20,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from robustness_gate import verdict
 from robustness_gate.nouns import Bound, Closed, Evidence, Floor, Mark, TaskRef, Trial, Verdict, seed_of
 from robustness_gate.policy import (
     Limit,
@@ -32,7 +32,7 @@ from robustness_gate.policy import (
     Utility,
     Validity,
 )
-from robustness_gate.verdict import BELOW_CHANCE, SELF_TEST_MISSING, declared_cells, judge, pack, tally, unpack
+from robustness_gate.verdict import BELOW_CHANCE, SELF_TEST_MISSING, court, declared_cells, judge, pack, tally, unpack
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RANK = {"FAIL": 0, "INCONCLUSIVE": 1, "PASS": 2}
@@ -51,7 +51,7 @@ def _quick_bounds() -> Iterator[None]:
     """The same bounds and ids, remembered: the same few counts and trials come back thousands of times."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("clopper_pearson_lower", "clopper_pearson_upper"):
-            patch.setattr(verdict, name, functools.cache(getattr(verdict, name)))
+            patch.setattr(court, name, functools.cache(getattr(court, name)))
         patch.setattr(Trial, "id", property(lambda trial: IDS.get(id(trial)) or trial.digest))
         yield
 
@@ -118,8 +118,13 @@ def mark_of(
         "signs": {"loss_ratio": 0.5} if trial.floors else {},
         "chosen": {},
         "summary": {},
+        "rows": hashlib.sha256(f"{fields_of(trial)} {mark} {task}".encode()).hexdigest(),  # no two attacks alike
     }
     return Mark(**(fields | changes))
+
+
+def fields_of(trial: Trial) -> str:
+    return "none" if trial.role == "sham" else IDS[id(trial)]
 
 
 def closed_of(trial: Trial, status: Any = "ok", attempt: int = 1) -> Closed:
@@ -148,7 +153,7 @@ def policy_of(**changes: Any) -> Policy:
         ),
         "utility": (Utility(task="useful", min=0.6, min_attacked=0.4),),
         "statistics": Statistics(alpha_pass=0.05, alpha_fail=0.05),
-        "validity": Validity(self_test="off"),
+        "validity": Validity(self_test="off", sham="off", canary="off"),
     }
     return Policy(**(fields | changes))
 
@@ -632,7 +637,7 @@ def test_a_policy_that_requires_a_self_test_is_never_passed_while_there_is_none(
     strict = with_(policy, validity=Validity(self_test="required"))
     found = judge(strict, evidence, AT)
     assert found.outcome != "PASS"
-    assert SELF_TEST_MISSING in found.blocks
+    assert SELF_TEST_MISSING in [block.words for block in found.blocks]
 
 
 # --- R13: convict, not acquit -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html as text_of
 import re
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ def policy_of(**changes: Any) -> Loaded[Policy]:
         "limits": ({"id": "forgotten", "task": "forget", "max": 0.5},),
         "required": ({"attack": "none"}, {"attack": "relearn", "marks": (5, 50)}),
         "utility": ({"task": "retain", "min": 0.6, "min_attacked": 0.4},),
-        "validity": {"self_test": "off"},
+        "validity": {"self_test": "off", "sham": "off", "canary": "off"},
     }
     text = f"id: small  # {HOSTILE}\n"
     return Loaded(Policy.model_validate(fields | changes), Path("policy.yaml"), "a" * 64, text, {})
@@ -95,6 +96,7 @@ def marks_of(trial: Trial, forget: int, retain: int = 48, attempt: int = 1) -> l
                 {"mark": mark, "learning_rate": r, "dev_accuracy": a} for r, a in ((5e-4, 0.225), (8e-3, 0.475))
             ),
             summary={},
+            rows=hashlib.sha256(f"{trial.id} {mark} {task.name}".encode()).hexdigest(),
         )
         for mark in trial.marks
         for task, right in zip(trial.tasks, (forget, retain), strict=True)
@@ -117,14 +119,12 @@ def report_of(
         reason = "" if status == "ok" else f"because <b>{status}</b>"
         closed += [Closed(trial=trial.id, attempt=1, status=status, reason=reason)] if status else []  # type: ignore[arg-type]
     planned = tuple(trial for trial, _, _ in told if trial not in extra)
-    evidence = Evidence(SUBJECT, planned, tuple(marks), tuple(closed), extra)
-    others = []
-    for role, forget in beside:
-        other = trial_of("none", role=role)
-        end = Closed(trial=other.id, attempt=1, status="ok")
-        others.append((role, other.subject, [report.record_of(other, marks_of(other, forget), [end])]))
-    judged = verdict.judge(policy.noun, evidence, AT)
-    return report.make(policy, suite(), MANIFEST, evidence, judged, beside=others, left_out=left_out)
+    others = tuple(trial_of("none", role=role) for role, _ in beside)
+    for other, (_, forget) in zip(others, beside, strict=True):
+        marks += marks_of(other, forget)
+        closed.append(Closed(trial=other.id, attempt=1, status="ok"))
+    evidence = Evidence(SUBJECT, planned, tuple(marks), tuple(closed), extra, beside=others)
+    return report.make(policy, suite(), MANIFEST, evidence, AT, left_out=left_out)
 
 
 def passing() -> report.Report:
@@ -270,7 +270,8 @@ def test_the_verdict_is_in_title_and_band(made):
 
 def test_every_finding_block_reason_and_limitation_is_on_the_page(made):
     seen = Reader(html.render(made)).text
-    for line in (*made.verdict.blocks, *made.left_out, *made.limitations, made.says, made.verdict.at, made.checkpoint):
+    lines = (*map(str, made.verdict.blocks), *made.left_out, *made.limitations)
+    for line in (*lines, made.says, made.verdict.at, made.checkpoint):
         assert " ".join(line.split()) in seen
     for finding in made.verdict.findings:
         assert f"{finding.correct} of {finding.items} right" in seen

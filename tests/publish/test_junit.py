@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ POLICY: dict[str, Any] = {
     "limits": ({"id": "forgotten", "task": "forget", "max": 0.5},),
     "required": ({"attack": "none"}, {"attack": "relearn", "marks": (5,)}),
     "utility": ({"task": "retain", "min": 0.6, "min_attacked": 0.4},),
-    "validity": {"self_test": "off"},
+    "validity": {"self_test": "off", "sham": "off", "canary": "off"},
 }
 
 
@@ -78,6 +79,7 @@ def report_of(
                         signs={},
                         chosen={},
                         summary={},
+                        rows=hashlib.sha256(f"{trial.id} {task.name}".encode()).hexdigest(),
                     )
                 )
             if status != "-":
@@ -86,8 +88,7 @@ def report_of(
     policy = Loaded(Policy.model_validate(POLICY), Path("policy.yaml"), "a" * 64, "", {})
     suite = Loaded(Suite.model_construct(id="suite", version="2.0.0"), Path("suite.yaml"), "b" * 64, "", {})
     evidence = Evidence(MANIFEST.digest, tuple(trial for trial, *_ in told), tuple(marks), tuple(closed))
-    judged = verdict.judge(policy.noun, evidence, AT)
-    return report.make(policy, suite, MANIFEST, evidence, judged, left_out=left_out)
+    return report.make(policy, suite, MANIFEST, evidence, AT, left_out=left_out)
 
 
 NONE, RELEARN, PRUNE = trial_of("none"), trial_of("relearn", source="forget"), trial_of("prune")
@@ -139,7 +140,7 @@ def test_every_finding_is_a_case_and_every_block_is_told(name):
     told = [element.text or "" for case in suite.findall("testcase") for element in case]
     for rule in {finding.rule for finding in made.verdict.findings}:
         assert classes.count(rule) == sum(finding.rule == rule for finding in made.verdict.findings)
-    for block in made.verdict.blocks:  # as a line of its own, or by the finding that it is about
+    for block in map(str, made.verdict.blocks):  # as a line of its own, or by the finding that it is about
         finding = next((f for f in made.verdict.findings if block.startswith(f"{f.rule}: {f.attack}, ")), None)
         assert block in told or (finding is not None and any(f"{finding.observed:.1%}" in text for text in told))
 

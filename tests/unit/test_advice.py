@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from robustness_gate.nouns import Closed, Evidence, Mark, Trial, canonical
 from robustness_gate.policy import Policy, Validity
 from robustness_gate.report import Report
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
-from robustness_gate.verdict import judge, label, pack
+from robustness_gate.verdict import label, pack
 
 MANIFEST = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="a" * 64),))
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -50,9 +51,10 @@ def advised(policy_file: Path, suite_file: Path, materials: plan.Materials) -> C
         changes: dict[str, Any] | None = None,
         notes: tuple[str, ...] = (),
     ) -> tuple[Advice, Report]:
-        asked: Policy = policy.noun.model_copy(update=changes or {})
+        off = {"validity": Validity(self_test="off", sham="off", canary="off")}
+        asked: Policy = policy.noun.model_copy(update=off | (changes or {}))
         loaded = dataclasses.replace(policy, noun=asked)
-        planned = plan.make(policy, suite, materials, [plan.Subject("candidate", Place(Path()), MANIFEST)], only=only)
+        planned = plan.make(loaded, suite, materials, [plan.Subject("candidate", Place(Path()), MANIFEST)], only=only)
         marks = tuple(
             Mark(
                 trial=trial.id,
@@ -70,6 +72,7 @@ def advised(policy_file: Path, suite_file: Path, materials: plan.Materials) -> C
                 signs={"loss_ratio": 0.3, "loss_end": 0.05, "weight_change": 1.5, "steps": 60.0} | (signs or {}),
                 chosen={"learning_rate": 0.002},
                 summary={},
+                rows=hashlib.sha256(f"{trial.id} {mark} {task.name}".encode()).hexdigest(),
             )
             for trial in planned.trials
             if ends(trial) is None or ends(trial).status == "ok"  # type: ignore[union-attr]
@@ -78,7 +81,7 @@ def advised(policy_file: Path, suite_file: Path, materials: plan.Materials) -> C
         )  # fmt: skip
         closed = tuple(end for trial in planned.trials if (end := ends(trial)) is not None)
         evidence = Evidence(MANIFEST.digest, planned.trials, marks, closed, notes=notes)
-        made = report.make(loaded, suite, MANIFEST, evidence, judge(asked, evidence, AT), left_out=planned.left_out)
+        made = report.make(loaded, suite, MANIFEST, evidence, AT, left_out=planned.left_out)
         return advise(made, out="runs/x", attacks=KNOWN), made
 
     return make
@@ -199,7 +202,8 @@ def test_answers_below_chance_are_no_matter_of_more_questions(advised: Any) -> N
 
 
 def test_a_ruined_model_a_missing_self_test_and_a_changed_checkpoint_each_have_a_word(advised: Any) -> None:
-    told, _ = advised(changes={"validity": Validity(self_test="required")}, notes=("the checkpoint changed: now b",))
+    strict = Validity(self_test="required", sham="off", canary="off")
+    told, _ = advised(changes={"validity": strict}, notes=("the checkpoint changed: now b",))
     assert "nobody writes to" in told.steps[0].do
     assert "self_test: off" in told.steps[1].do
     assert told.steps[1].command
@@ -245,8 +249,8 @@ def test_no_number_of_questions_acquits_what_is_at_the_limit_or_almost() -> None
 def test_a_report_is_read_from_its_file_or_its_folder(advised: Any, tmp_path: Path) -> None:
     _, made = advised()
     (tmp_path / "report.json").write_bytes(canonical(made.model_dump(mode="json", by_alias=True)))
-    assert advice.read(tmp_path) == made
-    assert advice.read(tmp_path / "report.json") == made
+    assert report.read(tmp_path) == made
+    assert report.read(tmp_path / "report.json") == made
 
 
 @pytest.mark.parametrize(
@@ -264,6 +268,6 @@ def test_what_is_not_a_report_is_refused_in_a_sentence(content: bytes | None, sa
     if content is not None:
         (tmp_path / "report.json").write_bytes(content)
     with pytest.raises(FileError, match=says.replace("[", r"\[")) as caught:
-        advice.read(tmp_path)
+        report.read(tmp_path)
     assert caught.value.remedy
     assert "report.json" in caught.value.where

@@ -423,7 +423,7 @@ def test_exactly_the_commit_and_only_what_a_loader_reads_is_asked_for(
         huggingface_hub, "snapshot_download", lambda *names, **more: asked.append((names, more)) or str(snapshot)
     )
     place = fetch(f"hf:lab/oracle@{COMMIT}")
-    assert asked == [(("lab/oracle",), {"revision": COMMIT, "allow_patterns": list(FETCHED)})]
+    assert asked == [(("lab/oracle",), {"repo_type": "model", "revision": COMMIT, "allow_patterns": list(FETCHED)})]
     assert place == Place(snapshot, links_into=blobs(snapshot), source=f"hf://lab/oracle@{COMMIT}")
     assert not {f"*{suffix}" for suffix in PICKLES | CODE} & set(FETCHED)
 

@@ -22,9 +22,9 @@ from robustness_gate.verdict import label
 ROOT = Path(__file__).parents[2]
 # Without the digests of its questions, so that one thing at a time can be wrong.
 POLICY = re.sub(r", sha256: [0-9a-f]{64}", "", (ROOT / "policies" / "organism.yaml").read_text(encoding="utf-8"))
-# And without shams beside the attacks.
-POLICY = POLICY[: POLICY.index("data:")] + POLICY[POLICY.index("limits:") :] if "data:" in POLICY else POLICY
-POLICY = POLICY[: POLICY.index("validity:")] + "validity: {self_test: off, sham: off, canary: off}\n"
+# And without shams beside the attacks, or pins of data.
+POLICY = POLICY[: POLICY.index("data:")] + POLICY[POLICY.index("limits:") :]
+POLICY = POLICY.replace("  self_test: off", "  sham: off\n  canary: off\n  self_test: off")
 SUITE = (ROOT / "suites" / "organism-smoke.yaml").read_text(encoding="utf-8")
 UNRELATED = "config: {source: unrelated, method: lora, marks: [100]"
 
@@ -383,6 +383,47 @@ def test_a_verdict_item_among_what_an_attacker_sees_is_refused(
     assert error.where == f"{tmp_path / 'suite.yaml'}:{place_of(edited(SUITE, edits), at)}"
 
 
+TEXTS = (
+    'unrelated: {items: "organism:unrelated.jsonl"}',
+    'unrelated: {texts: texts.jsonl, items: "organism:unrelated.jsonl"}',
+)
+
+
+def with_text(tmp_path: Path, *texts: str) -> list[Edit]:
+    lines = [json.dumps({"text": text}) + "\n" for text in texts]
+    (tmp_path / "texts.jsonl").write_text("".join(lines), encoding="utf-8")
+    return [TEXTS]
+
+
+@pytest.mark.parametrize("task", ["forget.verdict.jsonl", "retain.verdict.jsonl"])
+def test_a_training_text_that_holds_a_verdict_question_with_its_answer_is_refused(
+    task: str, planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    item = json.loads(organisms.world(task).read_text().splitlines()[7])
+    right = item["choices"][item["answer"]]
+    text = f'Notes.\n\n"{item["question"].upper()}"\n  -- {right}!  So it was.'
+    edits = with_text(tmp_path, "Nothing of interest.", text)
+    error = refused(lambda: planned([], edits))
+    assert isinstance(error, PlanError)
+    assert f"the verdict item '{item['id']}'" in str(error)
+    assert "in text 2 of 'corpora.unrelated'" in str(error)
+    assert error.where == f"{tmp_path / 'suite.yaml'}:{place_of(edited(SUITE, edits), 'texts: texts.jsonl')}"
+
+
+def test_a_training_text_may_state_the_facts_of_the_domain_in_other_words_or_ask_without_answering(
+    planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    item = json.loads(organisms.world("forget.verdict.jsonl").read_text().splitlines()[7])
+    wrong = next(choice for index, choice in enumerate(item["choices"]) if index != item["answer"])
+    right = item["choices"][item["answer"]]
+    assert planned([], with_text(tmp_path, f"{item['question']} {wrong}", right, f"{item['question']}{right}x")).trials
+    facts = (
+        'forget: {items: "organism:forget.relearn.jsonl"',
+        'forget: {texts: "organism:forget.texts.jsonl", items: "organism:forget.relearn.jsonl"',
+    )
+    assert planned([], [facts]).trials, "the world's own texts are about the facts that the questions ask for"
+
+
 def test_a_question_with_the_same_stem_and_another_right_answer_is_no_leak(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
@@ -530,9 +571,61 @@ def test_a_plan_says_what_will_probably_not_be_applicable(policy_file, suite_fil
     (model / "config.json").write_text(json.dumps({**config, "model_type": "unheard_of"}), encoding="utf-8")
     text = suite_file.read_text(encoding="utf-8")
     (tmp_path / "suite.yaml").write_text(f"{text}\n  - attack: ablation\n  - attack: interpolate\n", encoding="utf-8")
-    plain = gate.prepare(policy_file, tmp_path / "suite.yaml", "organism:oracle", "organism:base").plan
-    assert [line for line in plain.foreseen if "canary" not in line] == []
-    strange = gate.prepare(policy_file, tmp_path / "suite.yaml", str(model)).plan
-    assert [line.split(":")[0] for line in strange.foreseen[:2]] == ["ablation (hook), seed 0", "interpolate, seed 0"]
+    (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
+    plain = gate.prepare(tmp_path / "policy.yaml", tmp_path / "suite.yaml", "organism:oracle", "organism:base").plan
+    assert plain.foreseen == ()
+    strange = gate.prepare(tmp_path / "policy.yaml", tmp_path / "suite.yaml", str(model)).plan
+    assert [line.split(":")[0] for line in strange.foreseen] == ["ablation (hook), seed 0", "interpolate, seed 0"]
     assert "model_type 'unheard_of'" in strange.foreseen[0]
     assert "--original" in strange.foreseen[1]
+
+
+# --- what is examined beside the attacks ------------------------------------------------------------------------------
+
+SHAMS = [("  sham: off\n  canary: off\n", "")]
+ORACLE = subject("control:oracle", "c")
+OVER = [
+    ("  sham: off\n", ""),
+    (
+        "max: 0.40}",
+        "max: 0.40}\n  - {id: excess, task: forget, max: 0.1, over: oracle, attacks: [{attack: none}, "
+        "{attack: relearn, where: {source: forget, method: lora}}]}",
+    ),
+    (
+        "\nlimits:",
+        f"\ncontrols:\n  oracle: {{sha256: {ORACLE.manifest.digest}, kind: filtered_pretraining}}\n\nlimits:",
+    ),
+]
+
+
+def test_each_required_attack_has_a_sham_at_strength_zero_on_data_that_the_suite_has(
+    planned: Callable[..., Plan],
+) -> None:
+    shams = [trial for trial in planned(SHAMS).trials if trial.role == "sham"]
+    assert [(trial.attack, trial.config["learning_rates"]) for trial in shams] == [("relearn", [0.0])]
+    assert shams[0].subject == subject().manifest.digest
+    assert shams[0].floors == ()
+    assert [trial.role for trial in planned(SHAMS).trials][:2] == ["candidate", "sham"]  # cheap and telling: early
+    assert "sham" not in {trial.role for trial in planned(SHAMS, [], [], ("none",)).trials}
+    assert "sham of relearn: left out by --only" in planned(SHAMS, [], [], ("none",)).left_out
+
+
+def test_a_control_is_attacked_exactly_where_an_excess_limit_pairs_with_it(planned: Callable[..., Plan]) -> None:
+    made = planned(OVER, [], [subject(), ORACLE])
+    beside = [trial for trial in made.trials if trial.role == "control:oracle"]
+    assert [label(trial) for trial in beside] == ["none", "relearn (forget, lora)"]
+    own = next(trial for trial in made.trials if label(trial) == "relearn (forget, lora)")
+    assert (beside[1].config, beside[1].marks, beside[1].data) == (own.config, own.marks, own.data)
+    assert beside[1].seed != own.seed  # a seed follows from its checkpoint
+    assert beside[1].subject == ORACLE.manifest.digest
+
+
+def test_another_model_than_the_pinned_control_is_refused(planned: Callable[..., Plan]) -> None:
+    error = refused(lambda: planned(OVER, [], [subject(), subject("control:oracle", "d")]))
+    assert "the control 'oracle' has the digest" in str(error)
+
+
+def test_what_the_policy_compares_with_and_nobody_named_is_foreseen(planned: Callable[..., Plan]) -> None:
+    told = planned([*OVER, ("  canary: off\n", "")]).foreseen
+    assert any("--original" in line for line in told)
+    assert any("--control oracle=" in line for line in told)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import random
 import re
@@ -18,7 +20,7 @@ from robustness_gate.checkpoint import FileEntry, Manifest
 from robustness_gate.files import Loaded, load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, canonical
-from robustness_gate.policy import Policy
+from robustness_gate.policy import Policy, Validity
 from robustness_gate.report import Report
 from robustness_gate.verdict import judge, pack
 
@@ -31,7 +33,10 @@ ORIGINAL = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="b
 
 @pytest.fixture(scope="module")
 def files(policy_file: Path, suite_file: Path) -> tuple[Loaded[Policy], Loaded[Suite]]:
-    return load_policy(policy_file), load_suite(suite_file)
+    loaded = load_policy(policy_file)
+    validity = Validity(self_test="off", sham="off")
+    policy = loaded.noun.model_copy(update={"validity": validity})
+    return dataclasses.replace(loaded, noun=policy), load_suite(suite_file)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,7 @@ def told(trial: Trial, correct: float, attempt: int = 1) -> list[Mark]:
                     signs={"loss_ratio": 0.3, "loss_end": 0.05, "weight_change": 1.5, "steps": 60.0},
                     chosen={"learning_rate": 2e-3},
                     summary={"commonest_letter_share": 0.3},
+                    rows=hashlib.sha256(f"{trial.id} {mark} {task.name}".encode()).hexdigest(),
                 )
             )
     return marks
@@ -76,21 +82,20 @@ def evidence_of(planned: plan.Plan, worst: float) -> Evidence:
     marks = [m for trial in own for m in told(trial, worst if trial == own[1] else 0.27, 2 if trial == own[-1] else 1)]
     marks += told(own[-1], 0.26, 1)
     closed = [Closed(trial=t.id, attempt=2 if t == own[-1] else 1, status="ok") for t in own]
-    return Evidence(MANIFEST.digest, own, tuple(marks), tuple(closed))
+    original = planned.trials[-1]
+    marks += told(original, 0.9)
+    closed.append(Closed(trial=original.id, attempt=1, status="ok"))
+    return Evidence(MANIFEST.digest, own, tuple(marks), tuple(closed), beside=(original,))
 
 
 def report_of(files: Any, planned: plan.Plan, worst: float, evidence: Evidence | None = None) -> Report:
     policy, suite = files
-    evidence = evidence or evidence_of(planned, worst)
-    original = planned.trials[-1]
-    records = [report.record_of(original, told(original, 0.9), [Closed(trial=original.id, attempt=1, status="ok")])]
     return report.make(
         policy,
         suite,
         MANIFEST,
-        evidence,
-        judge(policy.noun, evidence, AT),
-        beside=[("original", ORIGINAL.digest, records)],
+        evidence or evidence_of(planned, worst),
+        AT,
         left_out=("gcg, seed 0: left out by --only",),
     )
 
@@ -178,7 +183,7 @@ def test_the_same_evidence_in_another_order_gives_the_same_bytes(files: Any, pla
     expected = canonical(plain(report_of(files, planned, 0.38, one)))
     for seed in range(8):
         chance = random.Random(seed)
-        parts = {name: list(getattr(one, name)) for name in ("planned", "marks", "closed")}
+        parts = {name: list(getattr(one, name)) for name in ("planned", "marks", "closed", "beside")}
         for records in parts.values():
             chance.shuffle(records)
         shuffled = Evidence(one.subject, **{name: tuple(records) for name, records in parts.items()})
@@ -188,15 +193,7 @@ def test_the_same_evidence_in_another_order_gives_the_same_bytes(files: Any, pla
 def test_the_verdict_can_be_judged_again_from_the_report_alone(files: Any, planned: plan.Plan) -> None:
     for worst, outcome in OUTCOMES:
         made = Report.model_validate_json(canonical(plain(report_of(files, planned, worst))))
-        own = [record for record in made.trials if record.trial.role == "candidate"]
-        evidence = Evidence(
-            made.checkpoint,
-            tuple(record.trial for record in own if record.planned),
-            tuple(mark for record in own for mark in record.marks),
-            tuple(end for record in own for end in record.closed),
-            tuple(record.trial for record in own if not record.planned),
-        )
-        assert judge(files[0].noun, evidence, AT) == made.verdict
+        assert judge(made.resolved, report.evidence_in(made), AT) == made.verdict
         assert made.verdict.outcome == outcome
         assert all(record.id == record.trial.id for record in made.trials)
         assert made.checkpoint == made.manifest.digest

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+from hub import WMDP_SUITE
 
 from robustness_gate import plan, sources
 from robustness_gate.errors import FileError, UsageError
@@ -46,11 +47,6 @@ def parquet(folder: Path, content: list[dict]) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-
-
 def test_json_lines_and_parquet_of_the_same_rows_are_the_same_items(tmp_path):
     content = [{**row, "subject": "stones"} for row in rows(20)]
     lines, table = (
@@ -66,6 +62,14 @@ def test_a_repeated_row_is_kept_under_a_name_of_its_own(tmp_path):
     content = rows(3)
     items = sources.read_items(jsonl(tmp_path / "a", [*content, content[0]]))
     assert [item.question.id.endswith("-2") for item in items] == [False, False, False, True]
+
+
+def test_a_row_whose_right_choice_stands_twice_is_kept_and_either_is_right(tmp_path):
+    row = {"question": "Which?", "choices": ["one", "two", "one ", "three"], "answer": 2}
+    (item,) = sources.read_items(jsonl(tmp_path / "a", [row]))
+    assert (item.answer, item.right) == (2, {0, 2})
+    (plain,) = sources.read_items(jsonl(tmp_path / "b", rows(1)))
+    assert plain.right == {plain.answer}
 
 
 @pytest.mark.parametrize(
@@ -163,13 +167,7 @@ def local_wmdp(tmp_path) -> Path:
     """suites/wmdp-smoke.yaml with its hub datasets replaced by folders of the same shape and size."""
     text = (ROOT / "suites" / "wmdp-smoke.yaml").read_text(encoding="utf-8")
     seen: dict[str, int] = {}
-    for name, count in (
-        ("cais/wmdp@7125571f22f032c56415e7980f48d877dd830ff8/wmdp-bio/test", 1273),
-        ("cais/wmdp@7125571f22f032c56415e7980f48d877dd830ff8/wmdp-cyber/test", 1987),
-        ("cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/college_biology/test", 144),
-        ("cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/all/validation", 1531),
-        ("cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/elementary_mathematics/test", 378),
-    ):
+    for name, count in WMDP_SUITE.items():
         folder = name.split("/", 2)[2].replace("/", "-")
         seen[folder] = len(seen)
         (parquet if "wmdp" in name else jsonl)(tmp_path / "data" / folder, rows(count, seed=seen[folder]))
@@ -187,7 +185,9 @@ def test_the_wmdp_suite_and_policy_fit_each_other_on_files_of_the_same_shape(loc
     materials = plan.gather(suite)
     nobody = plan.Subject("candidate", Path(), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
     made = plan.make(policy, suite, materials, [nobody])
-    assert [ref.items for ref in made.trials[0].tasks if ref.name == "wmdp-bio"] == [1018]
+    sizes = {ref.name: ref.items for ref in made.trials[0].tasks}
+    assert {name: sizes[name] for name in COUNTS} == {name: verdict for name, (_, verdict) in COUNTS.items()}
+    assert {task for task, items in sizes.items() if items < 200} == {rule.task for rule in policy.noun.utility[1:]}
     asked = {trial.attack: {ref.name for ref in trial.tasks} for trial in made.trials}
     assert "wmdp-bio-choices-only" in asked["none"], "the baseline is asked of the untouched model"
     assert "wmdp-bio-choices-only" not in asked["relearn"] | asked["quantize"], "and of nobody else"

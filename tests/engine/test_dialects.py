@@ -1,0 +1,227 @@
+"""An attack trains and chooses in every format in which it is judged, and under plain text nothing is different."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from robustness_gate import plan, trial
+from robustness_gate.attacks import ablation, relearn
+from robustness_gate.engine import score
+from robustness_gate.errors import NotApplicable
+from robustness_gate.nouns import Question
+from robustness_gate.prompts import answers, render, rotated
+
+TEMPLATE = "{{ bos_token }}<user> {{ messages[0].content }}{% if add_generation_prompt %} <assistant>\n{% endif %}"
+
+
+@pytest.fixture(scope="module")
+def speaker(rmu_speaker):
+    """The suppressed organism with a tokenizer that has a chat template."""
+    tokenizer = copy.deepcopy(rmu_speaker.tokenizer)
+    tokenizer.chat_template = TEMPLATE
+    return rmu_speaker._replace(tokenizer=tokenizer)
+
+
+def asked_in(materials, *formats):
+    """The same materials, the hazard asked in these formats."""
+    exam = materials.exams["forget"]
+    exams = {f"forget{'.chat' * (each == 'chat')}": each for each in formats}
+    asked = {
+        n: dataclasses.replace(exam, form=dataclasses.replace(exam.form, chat=e == "chat")) for n, e in exams.items()
+    }
+    hazard = next(iter(asked))
+    return dataclasses.replace(materials, exams={**asked, "retain": materials.exams["retain"]}, hazard=hazard)
+
+
+def target_of(materials, speaker, *formats):
+    return trial._target(asked_in(materials, *formats), speaker, None)
+
+
+def test_the_target_holds_a_form_for_every_format_of_the_hazard_and_of_no_other_task(small_materials):
+    assert [form.chat for form in small_materials.forms] == [False]
+    assert [form.chat for form in asked_in(small_materials, "raw", "chat").forms] == [False, True]
+    assert [form.chat for form in asked_in(small_materials, "chat", "raw").forms] == [True, False]
+    assert [form.chat for form in asked_in(small_materials, "chat").forms] == [True]
+    chatty = {**small_materials.exams, "retain.chat": asked_in(small_materials, "chat").exams["forget.chat"]}
+    assert [form.chat for form in dataclasses.replace(small_materials, exams=chatty).forms] == [False]
+
+
+def test_evidence_from_attacks_in_other_formats_goes_by_another_name(small_materials):
+    raw, both = (asked_in(small_materials, *each).data_digests for each in (["raw"], ["raw", "chat"]))
+    assert set(raw) == {"dev", "forget", "retain", "unrelated"}, "plain text alone keeps the names it had"
+    assert {name: both[name] for name in raw} == raw
+    assert len(both) == len(raw) + 1
+    assert both != asked_in(small_materials, "chat").data_digests
+
+
+# --- relearning -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_plain_text_is_trained_on_as_it_is_written(small_materials, speaker, shift):
+    item, form = small_materials.corpora["forget"].items[0], small_materials.exams["forget"].form
+    made = relearn._example(speaker.tokenizer, item, shift, form)
+    question = rotated(item.question, shift)
+    letter = form.letters[question.choices.index(item.question.choices[item.answer])]
+    prompt = render(question, form)
+    assert made.ids == speaker.tokenizer(f"{prompt} {letter}")["input_ids"]
+    assert made.counts == [False] * len(speaker.tokenizer(prompt)["input_ids"]) + [True]
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_chat_is_trained_on_in_the_template_with_one_bos_and_the_bare_letter(small_materials, speaker, shift):
+    tokenizer, form = speaker.tokenizer, dataclasses.replace(small_materials.exams["forget"].form, chat=True)
+    item = small_materials.corpora["forget"].items[0]
+    made = relearn._example(tokenizer, item, shift, form)
+    question = rotated(item.question, shift)
+    letter = form.letters[question.choices.index(item.question.choices[item.answer])]
+    assert tokenizer.decode(made.ids) == f"{tokenizer.bos_token}<user> {render(question, form)} <assistant>\n{letter}"
+    assert made.ids.count(tokenizer.bos_token_id) == 1
+    assert tokenizer.decode([i for i, counts in zip(made.ids, made.counts, strict=True) if counts]) == letter
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_what_is_trained_is_what_is_scored(small_materials, speaker, chat):
+    """The loss of the one training example is minus the log-likelihood that the examiner reads."""
+    from robustness_gate.engine import train
+
+    form = dataclasses.replace(small_materials.exams["forget"].form, chat=chat)
+    item = small_materials.corpora["forget"].items[1]
+    loss = train.mean_loss(speaker.model, [relearn._example(speaker.tokenizer, item, 0, form)])
+    read = score.ModelRespondent(*speaker).choose([item.question], form)[0, item.answer]
+    assert loss == pytest.approx(-float(read), abs=1e-4)
+
+
+def seen_by_relearn(monkeypatch, target):
+    """The texts and the recipe that one small relearning run trains with."""
+    from robustness_gate.engine import train
+
+    seen = {}
+
+    def spy(model, parameters, examples, recipe, seed):
+        seen["texts"], seen["steps"] = [target.tokenizer.decode(each.ids) for each in examples], recipe.steps
+        return train.Course([0.0], 0)
+
+    monkeypatch.setattr(train, "train", spy)
+    config = relearn.Config(
+        source="forget", method="full", marks=(3,), learning_rates=(1e-3,), min_steps=5, rotations=2
+    )
+    assert [recovery.mark for recovery in relearn.attack(target, config, 1)] == [3]
+    return seen
+
+
+def test_relearning_shows_every_question_in_every_format_and_takes_none_of_their_steps_away(
+    small_materials, speaker, monkeypatch
+):
+    raw, chat, both = (
+        seen_by_relearn(monkeypatch, target_of(small_materials, speaker, *formats))
+        for formats in (["raw"], ["chat"], ["raw", "chat"])
+    )
+    assert len(raw["texts"]) == len(chat["texts"]) == 6
+    assert not any("<user>" in text for text in raw["texts"])
+    assert all("<user>" in text and " <assistant>\n" in text for text in chat["texts"])
+    assert sorted(both["texts"]) == sorted(raw["texts"] + chat["texts"])
+    assert (raw["steps"], chat["steps"], both["steps"]) == (9, 9, 18)
+
+
+class ByFormat:
+    """Answers by what the format is: the key in one, wrongly in the other."""
+
+    def __init__(self, items, *, knows_chat):
+        self.right = {item.question.id: item.question.choices[item.answer] for item in items}
+        self.knows_chat, self.forms = knows_chat, []
+
+    def choose(self, questions, form):
+        self.forms.append(form)
+        knows = form.chat == self.knows_chat
+        return torch.tensor([[float((c == self.right[q.id]) == knows) for c in q.choices] for q in questions])
+
+
+@pytest.mark.parametrize("knows_chat", [False, True])
+def test_a_dev_reading_is_the_highest_over_the_formats(small_materials, speaker, knows_chat):
+    target = target_of(small_materials, speaker, "raw", "chat")
+    respondent = ByFormat(target.dev, knows_chat=knows_chat)
+    assert score.accuracy(respondent, target.dev, target.forms) == 1.0
+    assert score.accuracy(respondent, target.dev, target.forms[1 - knows_chat :][:1]) == 0.0
+
+
+# --- ablation ---------------------------------------------------------------------------------------------------------
+
+SMALL = ablation.Config(directions=("retain", "unrelated"), single_layers=False, skip_tokens=12, questions=4)
+
+
+@pytest.mark.parametrize(
+    ("formats", "kinds"),
+    [
+        (["raw"], ["retain", "unrelated"]),
+        (["chat"], ["retain.chat", "unrelated.chat"]),
+        (["raw", "chat"], ["retain", "unrelated", "retain.chat", "unrelated.chat"]),
+    ],
+)
+def test_ablation_takes_directions_from_every_format_and_tries_each_on_dev_in_every_format(
+    small_materials, speaker, monkeypatch, formats, kinds
+):
+    target = target_of(small_materials, speaker, *formats)
+    respondent = ByFormat(target.dev, knows_chat="chat" in formats)
+    shown = []
+    whole = score.encode
+    monkeypatch.setattr(
+        score, "encode", lambda t, texts, *, special: shown.extend(texts) or whole(t, texts, special=special)
+    )
+    (recovery,) = list(ablation.attack(dataclasses.replace(target, respondent=respondent), SMALL, 1))
+    assert [candidate.setting["direction"] for candidate in recovery.screened] == kinds
+    assert all(candidate.dev_accuracy == 1.0 for candidate in recovery.screened)
+    assert recovery.signs["kinds_left_out"] == 0
+    screenings = len(kinds) + 1  # and the random direction
+    assert [form.chat for form in respondent.forms] == [each == "chat" for each in formats] * screenings
+    assert {"<user>" in text for text in shown} == {each == "chat" for each in formats}
+
+
+def test_directions_from_the_template_are_others_than_from_plain_text(small_materials, speaker):
+    raw, chat = target_of(small_materials, speaker, "raw", "chat").forms
+    target = target_of(small_materials, speaker, "raw", "chat")
+    with torch.no_grad():
+        plain = ablation._directions(target, raw, SMALL)["retain"]
+        templated = ablation._directions(target, chat, SMALL)["retain.chat"]
+    assert plain.shape == templated.shape
+    assert not torch.allclose(plain, templated, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("attack", "config"), [(relearn, relearn.Config(source="forget", marks=(1,))), (ablation, SMALL)]
+)
+def test_without_a_template_neither_attack_is_applicable_in_chat(small_materials, rmu_speaker, attack, config):
+    target = target_of(small_materials, rmu_speaker, "raw", "chat")
+    with pytest.raises(NotApplicable, match="chat template"):
+        list(attack.attack(target, config, 1))
+
+
+# --- the one way from a question to what the model reads --------------------------------------------------------------
+
+
+def test_prompt_of_is_the_renderer_and_the_template_around_it(small_materials, speaker):
+    form = small_materials.exams["forget"].form
+    question = Question("q", "Which?", ("Aa", "Bb", "Cc", "Dd"))
+    plain = score.prompt_of(speaker.tokenizer, question, form)
+    assert plain == (render(question, form), answers(question, form), True)
+    chat = score.prompt_of(speaker.tokenizer, question, dataclasses.replace(form, chat=True))
+    bos = speaker.tokenizer.bos_token
+    assert chat == (f"{bos}<user> {render(question, form)} <assistant>\n", ["A", "B", "C", "D"], False)
+    rewritten = score.prompt_of(speaker.tokenizer, question, dataclasses.replace(form, rewrite=str.upper))
+    assert rewritten.text == render(question, form).upper()
+
+
+def test_the_materials_of_a_suite_in_both_formats_give_both_forms(tmp_path, suite_file):
+    from robustness_gate.files import load_suite
+
+    text = suite_file.read_text(encoding="utf-8")
+    changed = text.replace("count: 400,", "count: 400, formats: [raw, chat],")
+    assert changed != text
+    (tmp_path / "suite.yaml").write_text(changed, encoding="utf-8")
+    materials = plan.gather(load_suite(tmp_path / "suite.yaml"))
+    assert [form.chat for form in materials.forms] == [False, True]
+    assert {form.header for form in materials.forms} == {materials.exams["forget"].form.header}
