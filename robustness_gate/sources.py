@@ -255,6 +255,7 @@ def _hub(place: str) -> Iterator[Mapping[str, Any]]:
             f"cache (looked for {', '.join(patterns)}).",
             remedy="Check both names on the dataset's page.",
             where=place,
+            code="missing-file",
         )
     yield from _rows(files, place)
 

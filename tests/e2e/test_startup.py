@@ -44,6 +44,12 @@ def report_file(policy_file, suite_file, tmp_path_factory):
         ["why", "{report}"],
         ["plan", "organism:oracle", *FILES],
         ["policy", "check", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "show", "policies/organism.yaml", "--resolved"],
+        ["policy", "lint", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "diff", "policies/organism.yaml", "policies/smallest.yaml"],
+        ["policy", "test", "policies/organism.yaml", "policies/organism.cases.yaml"],
+        ["policy", "pin", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "schema"],
     ],
     ids=" ".join,
 )

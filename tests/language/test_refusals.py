@@ -157,12 +157,18 @@ def test_every_code_is_known_and_provoked() -> None:
 BEGIN, END = "<!-- codes: begin -->\n", "<!-- codes: end -->\n"
 
 
+def short(text: str) -> str:
+    """On one line, at most 60 characters, a tab to be seen."""
+    line = " ".join(text.replace("\t", "<tab>").split())
+    return f"`{line[:57]}...`" if len(line) > 60 else f"`{line}`"
+
+
 def listed() -> str:
     """The table of codes as docs/policy.md must have it: the first row of each code is its example."""
     example = {code: words for code, words in WHOLE_FILES.items()}
     for row in reversed(ROWS):
-        shown = " ".join((row.new or f"{row.old.strip()} taken out").split())
-        example[row.code] = f"`{shown[:77]}...`" if len(shown) > 80 else f"`{shown}`"
+        old, new = (short(text) for text in (row.old, row.new))
+        example[row.code] = f"{old} becomes {new}" if row.new else f"{old} is taken out"
     lines = ["| code | what it means | for example |", "|---|---|---|"]
     lines += [
         f"| `{code}` | {meaning} | {example[code].replace('|', chr(92) + '|')} |" for code, meaning in CODES.items()
