@@ -18,7 +18,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 from refusals import CHILD, POLICY
+from test_refusals import NOBODY
 
+from robustness_gate import plan
 from robustness_gate.cli import app
 from robustness_gate.errors import FileError, GateError
 from robustness_gate.files import load_noun, load_suite
@@ -28,7 +30,7 @@ from robustness_gate.language.cases import load_cases, try_all
 from robustness_gate.language.diff import RULES, compare, unexplained
 from robustness_gate.language.lint import lint
 from robustness_gate.language.show import as_yaml, page, plain
-from robustness_gate.nouns import Noun
+from robustness_gate.nouns import Item, Noun, Question
 from robustness_gate.policy import Limit, Policy, Selector
 from robustness_gate.statistics import pass_power
 from robustness_gate.verdict import declared_cells
@@ -380,6 +382,43 @@ def test_the_shipped_policies_can_be_met_by_a_model_that_knows_nothing(path: Pat
     assert told.warnings == ()
     assert told.joint.at_least > 0.95
     assert told.false_fail <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("policy", "suite"),
+    [
+        ("organism", "organism-smoke"),
+        ("smallest", "organism-smoke"),
+        ("custom", "custom"),
+        ("wmdp-open-weights", "wmdp-smoke"),
+        ("strict-baseline", "wmdp-smoke"),
+        ("wmdp-api-only", "wmdp-api-only"),
+    ],
+)
+def test_each_shipped_policy_fits_a_shipped_suite(policy: str, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's datasets by questions of the same number: digests aside, nothing here depends on their words."""
+    counts = {
+        task.items: task.count for path in SUITES for task in load_suite(path).noun.tasks.values()
+    } | {f"hf-dataset://cais/mmlu@{MMLU}/elementary_mathematics/test": 378}  # fmt: skip
+    theirs = plan.sources.read_items
+    monkeypatch.setattr(
+        plan.sources, "read_items", lambda place: made_up(place, counts[place]) if place in counts else theirs(place)
+    )
+    loaded, read = load_policy(ROOT / "policies" / f"{policy}.yaml"), load_suite(ROOT / "suites" / f"{suite}.yaml")
+    made = plan.make(loaded, read, plan.gather(read), [NOBODY])
+    assert {str(each) for each in loaded.noun.required} == {
+        str(each) for each in loaded.noun.required if any(each.selects(trial) for trial in made.trials)
+    }
+
+
+MMLU = "c30699e8356da336a370243923dbaf21066bb9fe"
+
+
+def made_up(place: str, count: int) -> tuple[Item, ...]:
+    return tuple(
+        Item(Question(f"{place}-{i}", f"What is number {i} of {place}?", (f"w{i}", f"x{i}", f"y{i}", f"z{i}")), i % 4)
+        for i in range(count)
+    )
 
 
 # --- test, schema, the smallest policy --------------------------------------------------------------------------------
