@@ -33,11 +33,14 @@ def test_every_claimed_rate_holds_within_three_standard_errors(error_rates: Any)
     def gate(group: str) -> list[Any]:
         return [row for row in claimed if row.group.startswith(group)]
 
-    assert [row.most for row in gate("False PASS")] == [0.05] * 5  # 1, 10 and 50 trials, the latter two in both ways
-    assert [row.most for row in gate("False FAIL")] == [0.05] * 5
+    assert [row.most for row in gate("False PASS: one")] == [0.05] * 5  # 1, 10 and 50 trials, the latter in both ways
+    assert [row.most for row in gate("False FAIL: every")] == [0.05] * 5
+    assert [row.most for row in gate("False PASS by an excess")] == [0.05] * 6
+    assert [row.most for row in gate("False FAIL by an excess")] == [0.05] * 3
     assert [row.least for row in gate("True PASS")] == [0.95] * 5
     assert len(gate("Clusters")) == 9
     assert len(gate("Stopping")) == 2
+    assert len(gate("A policy with fail_fast")) == len(gate("Bets on clusters")) == 1
     assert len(gate("Retry")) == 1
     assert all(row.judged for row in claimed if not row.what.endswith("the truth"))
 
@@ -57,7 +60,7 @@ def test_the_rules_that_are_not_ours_err_as_the_certification_page_says(error_ra
     assert rate("False FAIL", "50 trials, the same items", "do not share") == pytest.approx(0.587, abs=0.06)
     assert rate("false PASS", "1272 items", "ignored") > 0.09
     assert rate("Stopping", "alpha 0.05", "every 50 items") == pytest.approx(0.205, abs=0.05)
-    assert rate("clusters", "as if independent") > 0.05
+    assert rate("Bets on clusters", "as if independent") > 0.05
     assert rate("Retry", "starts anew") == pytest.approx(0.64, abs=0.2)
 
 
@@ -80,5 +83,5 @@ def test_the_shortcut_is_held_against_the_judge_and_one_disagreement_ends_the_si
     assert outcomes.tolist() == ["PASS", "INCONCLUSIVE", "FAIL", "INCONCLUSIVE"]
     assert seen == 4
     monkeypatch.setattr(error_rates, "judged", lambda *_: "PASS")
-    with pytest.raises(AssertionError, match="judge says PASS, the shortcut INCONCLUSIVE"):
+    with pytest.raises(AssertionError, match="judge says PASS, the shortcut INCONCLUSIVE, in replicate 1"):
         error_rates.checked(policy, counts, useful, 12)
