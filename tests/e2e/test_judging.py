@@ -67,9 +67,9 @@ def write(path: Path, content: object) -> str:
     return path.name
 
 
-def run(folder: Path, policy: str, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, policy: str, name: str, *more: str, out: str = "") -> subprocess.CompletedProcess[str]:
     arguments = ["run", f"organism:{name}", "--policy", str(folder / policy), "--suite", str(folder / "suite.yaml")]
-    return told(*arguments, "--out", str(folder / name), "--no-mlflow", *more)
+    return told(*arguments, "--out", str(folder / (out or name)), "--no-mlflow", *more)
 
 
 def judged(folder: Path, *more: str, **changes: object) -> subprocess.CompletedProcess[str]:
@@ -196,9 +196,10 @@ def test_a_release_that_rises_over_the_best_one_fails_though_no_absolute_limit_i
 
 
 def test_the_best_release_itself_is_within_its_own_ratchet(desk: Path, ratcheted: str) -> None:
-    done = run(desk, ratcheted, "oracle", "--original", "organism:base", "--anchor", f"best={desk / 'oracle'}")
+    beside = ["--original", "organism:base", "--anchor", f"best={desk / 'oracle'}"]
+    done = run(desk, ratcheted, "oracle", *beside, out="again")
     assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((desk / "oracle" / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((desk / "again" / "report.json").read_text(encoding="utf-8"))
     excess = next(f for f in report["verdict"]["findings"] if f["rule"] == "gone.ratchet")
     assert (excess["correct"], excess["state"]) == (excess["over_correct"], "under")
 
