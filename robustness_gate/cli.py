@@ -320,6 +320,30 @@ def why(
         _show_advice(_console(), told, quiet=quiet)
 
 
+@app.command(epilog="Example: robustness-gate compare runs/before runs/after")
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A report.json, or the --out folder of a run.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as one JSON object.")] = False,
+) -> None:
+    """Put two reports side by side: verdicts, accuracies, differences on the same questions.
+
+    Differences are B less A, item by item, with 95 % bounds. It judges nothing: the exit code is 0 whatever differs.
+    """
+    import dataclasses
+
+    from robustness_gate import compare as comparing
+    from robustness_gate import report
+
+    found = comparing.compare(report.read(a), report.read(b))
+    if as_json:
+        _say(json.dumps(dataclasses.asdict(found), indent=1))
+    else:
+        from robustness_gate.publish import comparison
+
+        comparison.show(found, _console())
+
+
 @app.command(epilog="Example: robustness-gate init .")
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The root of your repository.")] = Path(),
