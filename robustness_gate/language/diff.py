@@ -5,7 +5,7 @@ in RULES; a field without one, and a change whose direction cannot be told, coun
 so that a new field cannot be forgotten.
 
 Tighter is not harsher in every way: what is required more of shares alpha_fail among more cells, so a FAIL may become
-INCONCLUSIVE. Both block; no change called tighter can make a PASS (tests/property/test_language.py).
+INCONCLUSIVE. Both block; no change called tighter can make a PASS (tests/property/test_policy_language.py).
 """
 
 from __future__ import annotations
