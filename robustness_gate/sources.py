@@ -272,7 +272,12 @@ def _patterns(card: Path, config: str, split: str, place: str) -> list[str]:
     paths = [each.get("path") for each in splits if each.get("split", "train") == split]
     flat = [path for some in paths for path in (some if isinstance(some, list) else [some])]
     if not flat or not all(isinstance(path, str) for path in flat):
-        raise FileError(f"its card names no files for the split '{split}' of '{config}'.", where=place)
+        raise FileError(
+            f"its card names no files for the split '{split}' of '{config}'.",
+            remedy="Check both names on the dataset's page.",
+            where=place,
+            code="missing-file",
+        )
     return [str(path).removeprefix("./") for path in flat]
 
 
@@ -283,7 +288,9 @@ def _configs(card: Path) -> Any:
         head = text.removeprefix("---").split("\n---", 1)[0] if text.startswith("---") else ""
         told = yaml.load(head, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):
-        raise FileError("the dataset's card cannot be read.", where=str(card)) from None
+        raise FileError(
+            "the dataset's card cannot be read.", remedy="Fetch it again.", where=str(card), code="unreadable"
+        ) from None
     return told.get("configs") if isinstance(told, dict) else None
 
 

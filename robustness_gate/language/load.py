@@ -135,12 +135,12 @@ def merged(parent: Raw, child: Raw) -> tuple[dict[str, Json], dict[Path_, Spot]]
 
 
 def _merge(base: _Side | None, over: _Side | None, at: Path_, places: dict[Path_, Spot]) -> Json:
-    says = over or base
-    assert says is not None
-    if says.at in says.places:
-        places[at] = says.places[says.at]
     if base is None or over is None:
-        return _copied(says, at, places)
+        side = over or base
+        assert side is not None
+        return _copied(side, at, places)
+    if over.at in over.places:
+        places[at] = over.places[over.at]
     if isinstance(base.value, dict) and isinstance(over.value, dict) and at[-1:] != ("where",):
         keys = [*base.value, *(key for key in over.value if key not in base.value)]
         return {key: _merge(_child(base, key), _child(over, key), (*at, key), places) for key in keys}
@@ -151,9 +151,13 @@ def _merge(base: _Side | None, over: _Side | None, at: Path_, places: dict[Path_
 
 
 def _copied(side: _Side, at: Path_, places: dict[Path_, Spot]) -> Json:
-    places |= {
-        (*at, *spot[len(side.at) :]): place for spot, place in side.places.items() if spot[: len(side.at)] == side.at
-    }
+    """One side's value as it is, each thing in it at its place there."""
+    if side.at in side.places:
+        places[at] = side.places[side.at]
+    inside = range(len(side.value)) if isinstance(side.value, list) else side.value
+    if isinstance(side.value, (dict, list)):
+        for key in inside:
+            _copied(_Side(side.value[key], (*side.at, key), side.places), (*at, key), places)
     return side.value
 
 

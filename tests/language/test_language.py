@@ -21,7 +21,7 @@ from refusals import CHILD, POLICY
 from test_refusals import NOBODY
 
 from robustness_gate import plan
-from robustness_gate.cli import app
+from robustness_gate.cli import app, main
 from robustness_gate.errors import FileError, GateError
 from robustness_gate.files import load_noun, load_suite
 from robustness_gate.language import diff as differences
@@ -509,6 +509,20 @@ def test_check_takes_the_day_from_the_user_or_the_clock(tmp_path: Path) -> None:
     assert code == 2
     assert error.startswith(f"error[waiver-expired]: {path}:") or error.startswith(f"error[policy-expired]: {path}:")
     assert gate("policy", "check", str(path), "--at", "soon")[0] == 2
+
+
+def test_a_mistake_is_one_line_with_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.replace("utility:", "utilty:"), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["robustness-gate", "policy", "check", str(path)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error[unknown-key]: {path}:25:1: utilty: unknown key. Did you mean 'utility'?\n"
+    )
 
 
 def test_what_pin_prints_can_be_pasted_and_then_fits(tmp_path: Path) -> None:
