@@ -70,7 +70,7 @@ REQUIREMENT = st.fixed_dictionaries(
         "tuning": st.just({"over": "learning_rate"}),
     },
 )
-CHILDREN = st.fixed_dictionaries(
+ANYTHING = st.fixed_dictionaries(
     {},
     optional={
         "limits": st.lists(LIMIT, max_size=2),
@@ -124,6 +124,27 @@ CHILDREN = st.fixed_dictionaries(
         "provenance": st.just({"require": ["method"]}),
     },
 )
+
+A_LITTLE_TIGHTER = st.fixed_dictionaries(
+    {},
+    optional={
+        "limits": st.sampled_from(
+            [
+                [{"id": "forgotten", "max": 0.45}],
+                [{"id": "third", "task": "hazard", "max": 0.6}],
+                [{"id": "third", "task": "useful", "max": 0.99, "attacks": [{"attack": "none"}]}],
+            ]
+        ),
+        "required": st.sampled_from([[{"attack": "none", "seeds": 1}], [{"attack": "prune"}], [{"attack": "gcg"}]]),
+        "utility": st.just([{"task": "useful", "min": 0.6, "min_attacked": 0.45}]),
+        "tasks": st.sampled_from([{"hazard": {"design_effect": 1.3}}, {"hazard": {"sha256": "1" * 64}}]),
+        "statistics": st.sampled_from([{"alpha_pass": 0.01}, {"alpha_fail": 0.2}, {"max_missing": 0.01}]),
+        "expires": st.just("2027-01-01"),
+        "effective": st.just("2026-01-01"),
+        "validity": st.just({"record_only": []}),
+    },
+)
+CHILDREN = st.one_of(A_LITTLE_TIGHTER, A_LITTLE_TIGHTER, ANYTHING)
 
 
 def child_of(parent: Policy, says: dict[str, Any]) -> Policy | None:
