@@ -137,7 +137,7 @@ ROWS = [
         ("too-short", "policy", "the tokenizer has no such prefix", "later", "reason"),
         ("bad-form", "policy", "version: 1.2.0", 'version: "1.2"', "version"),
         ("bad-form", "policy", "id: base", "id: a base", "id: a"),
-        ("bad-digest", "policy", "a" * 64, "a" * 63, "sha256: a"),
+        ("bad-digest", "policy", f"sha256: {'a' * 64}", "sha256: latest", "sha256: latest"),
         ("bad-digest", "suite", "count: 400", "sha256: latest, count: 400", "sha256"),
         # what a policy says
         ("duplicate-id", "policy", "{id: excess,", "{id: gone,", "id: gone, task: forget, max: 0.1"),
@@ -156,8 +156,8 @@ ROWS = [
         (
             "idle-limit",
             "policy",
-            GONE,
-            GONE + "\n  - {id: idle, task: forget, max: 0.5, attacks: [{attack: noise}]}",
+            "max: 0.4}",
+            "max: 0.4}\n  - {id: idle, task: forget, max: 0.5, attacks: [{attack: noise}]}",
             "{id: idle",
         ),
         (
@@ -171,7 +171,7 @@ ROWS = [
         ("vacuous", "policy", "max: 0.4}", "max: 1.0}", "max: 1.0"),
         ("vacuous", "policy", "max_drop: 0.05", "max_drop: 1", "max_drop"),
         ("vacuous", "policy", "min: 0.8,", "min: 0,", "min: 0"),
-        ("contradiction", "policy", GONE, GONE + "\n  - {id: other, task: forget, max: 0.5}", "{id: other"),
+        ("contradiction", "policy", "max: 0.4}", "max: 0.4}\n  - {id: other, task: forget, max: 0.5}", "{id: other"),
         ("contradiction", "policy", "min_attacked: 0.5", "min_attacked: 0.9", "min_attacked"),
         ("guardrail", "policy", "max_drop: 0.05", "max_drop: 0.05, max_rise: 0.05", "{id: general"),
         ("ladder", "policy", "marks: [5, 50]", "marks: [50, 5]", "marks: [50"),

@@ -159,7 +159,7 @@ BEGIN, END = "<!-- codes: begin -->\n", "<!-- codes: end -->\n"
 
 def short(text: str) -> str:
     """On one line, at most 60 characters, a tab to be seen."""
-    line = " ".join(text.replace("\t", "<tab>").split())
+    line = " ".join(re.sub(r"([0-9a-f]{4})[0-9a-f]{36,}", r"\1...", text.replace("\t", "<tab>")).split())
     return f"`{line[:57]}...`" if len(line) > 60 else f"`{line}`"
 
 
