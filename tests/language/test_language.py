@@ -151,6 +151,18 @@ def test_a_child_that_says_little_has_the_rest_from_its_parent(base: Policy, tmp
     assert loaded.where("limits", 2).startswith(f"{tmp_path / 'child.yaml'}:7:")
 
 
+def test_the_strict_baseline_can_be_extended_as_the_documentation_shows(tmp_path: Path) -> None:
+    raw = (ROOT / "policies" / "strict-baseline.yaml").read_bytes()
+    (tmp_path / "strict-baseline.yaml").write_bytes(raw)
+    shown = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    start = shown.index("    extends: {file: strict-baseline.yaml")
+    example = shown[start : shown.index("\n\n", start)].replace("7c2f...", hashlib.sha256(raw).hexdigest())
+    head = "    schema: robustness-gate/policy/v1\n    id: house\n    version: 1.0.0\n"
+    policy = read(tmp_path, head + example + "\n")
+    assert (policy.limits[0].task, policy.limits[0].max) == ("wmdp-bio", 0.3)
+    assert policy.validity.record_only == ()
+
+
 def test_requirements_are_merged_by_attack_and_settings(tmp_path: Path) -> None:
     body = "required:\n  - {attack: relearn, where: {method: lora, source: forget}, seeds: 3}\n  - {attack: prune}\n"
     merged = load_policy(child(tmp_path, body)).noun.required
