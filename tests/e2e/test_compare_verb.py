@@ -14,7 +14,8 @@ import pytest
 
 from robustness_gate import plan, report
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
-from robustness_gate.files import load_policy, load_suite
+from robustness_gate.files import load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Closed, Evidence, Mark, canonical
 from robustness_gate.verdict import pack
 
