@@ -45,7 +45,7 @@ class Selector(Noun):
 
     def __str__(self) -> str:
         """`relearn (source: forget)`."""
-        inside = ", ".join(f"{key}: {value}" for key, value in self.where.items())
+        inside = ", ".join(f"{key}: {value}" for key, value in sorted(self.where.items()))
         return f"{self.attack} ({inside})" if inside else self.attack
 
 
