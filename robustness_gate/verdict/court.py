@@ -476,16 +476,20 @@ class _Court:
         """
         names = {limit.id for limit in self.policy.limits}
         held = {(f.trial, f.attempt, f.mark, f.task) for f in findings if f.rule in names}
+        found: dict[tuple[Any, ...], Block] = {}
         for trial in self._own:
             asked_for = next((each for each in self.policy.required if each.selects(trial)), None)
+            where = f"{label(trial)}, seed {trial.seed_index}"
             for mark in self._marks.get(self.id_of(trial), []):
                 if (mark.trial, mark.attempt, mark.mark, mark.task) in held:
                     continue
                 for limit in self.policy.limits:
                     if limit.over and limit.task == mark.task and limits(limit, trial):
-                        where = f"{label(trial)}, seed {trial.seed_index}, mark {mark.mark}"
-                        words = f"{limit.id}: {where}: without valid answers of the control '{limit.over}' beside it"
-                        yield Block(code="not_run", words=words, about=str(asked_for) if asked_for else "")
+                        beside = f"without valid answers of the control '{limit.over}' beside it"
+                        words = f"{limit.id}: {where}, mark {mark.mark}: {beside}"
+                        block = Block(code="not_run", words=words, about=str(asked_for) if asked_for else "")
+                        found[limit.id, label(trial), trial.seed_index, mark.mark, block.about] = block
+        yield from (block for _, block in sorted(found.items(), key=lambda each: each[0]))
 
     def _unfinished(self, findings: Sequence[Finding]) -> Iterator[Block]:
         """A trial that was planned must end well, required or not: otherwise one could crash one's way to a PASS."""
