@@ -124,6 +124,21 @@ class Ledger:
             )
         return plans[-1]
 
+    def planned(self, plan: Planned) -> list[Trial]:
+        """The trials of a plan.
+
+        Raises:
+            LedgerError: one is not here, so nobody can see that it is missing from the evidence.
+        """
+        lost = [id_ for id_ in plan.trials if id_ not in self.trials]
+        if lost:
+            raise LedgerError(
+                f"lacks {len(lost)} of the {len(plan.trials)} trials that were planned, {lost[0][:12]} among them",
+                remedy=NEVER_REPAIRED,
+                where=str(self.path),
+            )
+        return [self.trials[id_] for id_ in plan.trials]
+
     def _take(self, record: dict[str, Json]) -> None:
         kind = record.get("kind")
         if kind == "trial":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -73,3 +74,17 @@ def in_order(mark: Mark) -> tuple[Any, ...]:
     """A key for sorting by everything that is compared of a mark, so that the order of the evidence does not matter."""
     told = sorted(mark.correct.items()), mark.missing, mark.rows or "", sorted(mark.summary.items())
     return (mark.mark, mark.task, mark.trial, mark.attempt, mark.items, *told)
+
+
+def shuffled(right: tuple[bool, ...], questions: str) -> list[bool]:
+    """Answers in an order that follows from the questions' digest, as if drawn by lot, and that nobody chooses.
+
+    A bet takes each item for no likelier than the limit to be right, given those before. In a file that is sorted by
+    topic that is false: a model that knows the first topic alone would be convicted of an accuracy that it lacks.
+    """
+    return [right[i] for i in _lots(questions, len(right))]
+
+
+@lru_cache(maxsize=256)
+def _lots(questions: str, items: int) -> tuple[int, ...]:
+    return tuple(sorted(range(items), key=lambda i: hashlib.sha256(f"{questions}\n{i}".encode()).digest()))

@@ -35,7 +35,7 @@ from robustness_gate.statistics import (
     tango_lower,
     tango_upper,
 )
-from robustness_gate.verdict.bits import answers, changes, differences, in_order, tally, unpack
+from robustness_gate.verdict.bits import answers, changes, differences, in_order, shuffled, tally, unpack
 from robustness_gate.verdict.cells import covers, declared_cells, declares, label, limits, spelled_out
 from robustness_gate.verdict.flags import red_flags
 from robustness_gate.verdict.words import bound_words, place, strongest, verdict_in_a_sentence
@@ -163,7 +163,7 @@ class _Court:
             return
         lower, upper = self._bounds(mark, correct, missing, alpha)
         if self.policy.statistics.fail_fast == "betting":
-            bet = betting_lower(answers(mark, limit.reading)[0], alpha)
+            bet = betting_lower(shuffled(answers(mark, limit.reading)[0], _asked(trial, mark.task) or mark.task), alpha)
             # A bet item by item takes them for independent; where they come in clusters the fixed bound must agree.
             lower = bet if self._effect(mark) == 1.0 else min(bet, lower)
         yield _finding(limit.id, limit, trial, mark, (lower, upper), limit.max, doubts, declared)
