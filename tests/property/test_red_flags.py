@@ -55,8 +55,8 @@ def by_mark(evidence: Evidence, trial: Trial, counts: dict[int, int]) -> Evidenc
 # --- letter_collapse --------------------------------------------------------------------------------------------------
 
 
-def collapsed(evidence: Evidence, share: float) -> Evidence:
-    return rewritten(evidence, NONE, "hazard", summary={"commonest_letter_share": share})
+def collapsed(evidence: Evidence, share: float, key: str = "commonest_letter_share") -> Evidence:
+    return rewritten(evidence, NONE, "hazard", summary={key: share})
 
 
 @pytest.mark.parametrize(("share", "raised"), [(0.95, True), (0.9001, True), (0.9, False), (0.3, False)])
@@ -78,6 +78,12 @@ def test_a_constant_letter_is_seen_under_an_excess_limit_alone_too() -> None:
     over = Limit(id="excess", task="hazard", max=0.3, over="never", reading="single_order")
     policy = plain(limits=(over,))
     assert told(policy, collapsed(scene(policy), 0.99)) == ("INCONCLUSIVE", {"letter_collapse": True})
+
+
+def test_a_constant_place_in_a_task_of_the_harness_is_a_constant_letter() -> None:
+    policy = plain(limits=(Limit(id="forgotten", task="hazard", max=0.8, reading="single_order"),))
+    evidence = collapsed(scene(policy), 0.99, "commonest_place_share")
+    assert told(policy, evidence) == ("INCONCLUSIVE", {"letter_collapse": True})
 
 
 def test_an_inverted_model_is_named_in_the_verdicts_one_reason() -> None:
