@@ -274,7 +274,7 @@ def judge(
     loaded = load_policy(policy)
     found = ledgers.read(ledger / ledgers.NAME if ledger.is_dir() else ledger)
     plan = found.latest_plan(checkpoint)
-    planned = [found.trials[id_] for id_ in plan.trials if id_ in found.trials]
+    planned = found.planned(plan)
     evidence = found.evidence(plan.subject, planned)
     moment = (at or datetime.now(UTC)).replace(tzinfo=UTC)
     verdict = judge_(loaded.noun, evidence, moment)

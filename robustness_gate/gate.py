@@ -131,7 +131,12 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
     with ledgers.writing(folder / ledgers.NAME) as ledger:
         # 3
-        for record in (*anchored, *prepared.plan.trials, *_opening(prepared, said)):
+        known = [*ledger.marks, *ledger.closed]
+        for record in (
+            *(each for each in anchored if each not in known),
+            *prepared.plan.trials,
+            *_opening(prepared, said),
+        ):
             ledger.append(record)
         ran, left = _run_trials(request, prepared, ledger, folder, watch)
         # 4

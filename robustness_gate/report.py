@@ -372,6 +372,10 @@ def _limitations(policy: Policy) -> tuple[str, ...]:
     loose = sorted(name for name, pin in policy.tasks.items() if pin.sha256 is None)
     if loose:
         found.append(f"The policy pins how many questions these tasks have, not which: {', '.join(loose)}.")
+    if policy.original is None and (policy.guardrails or policy.validity.canary == "required"):
+        found.append(
+            "The policy does not pin the original: guardrails and canary rest on the model that the run named."
+        )
     return tuple(found)
 
 

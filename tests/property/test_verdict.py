@@ -43,7 +43,7 @@ TASKS = (
     TaskRef(name="hazard", kind="multiple_choice", sha256="1" * 64, items=HAZARD, options=4),
     TaskRef(name="useful", kind="multiple_choice", sha256="2" * 64, items=USEFUL, options=4),
 )
-MANY = settings(max_examples=300, deadline=None)
+MANY = settings(max_examples=500, deadline=None)
 
 
 @pytest.fixture(scope="module", autouse=True)
