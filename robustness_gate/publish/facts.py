@@ -185,10 +185,13 @@ def unasked(report: Report) -> list[str]:
 
 
 def trials_line(report: Report) -> str:
-    """How often somebody tried."""
+    """How often somebody tried, as far as the checkpoint's ledger knows."""
     number, more = report.verdict.trials, len(unasked(report))
+    if not number:
+        return "no trial on this checkpoint is on record"
     asked = f"{more} of them not asked for by this plan" if more else "all of them asked for by this plan"
-    return f"{number} {'trial was' if number == 1 else 'trials were'} ever made on this checkpoint, {asked}"
+    told = "1 trial on this checkpoint is on record" if number == 1 else f"{number} trials on this checkpoint are on record"
+    return f"{told}, {asked}"
 
 
 class Ruling(NamedTuple):

@@ -331,7 +331,7 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
     counts = _counts(report)
     missing = [f"{number} {what}" for what, number in counts.items() if what != "ended well" and number]
     whole = f"{counts['ended well']} of {sum(counts.values())}"
-    ever = f"{report.verdict.trials} ever made on this checkpoint"
+    ever = f"{report.verdict.trials} on record for this checkpoint"
     if more := len(facts.unasked(report)):
         ever += f", {more} of them not asked for by this plan"
     found.append(("Trials ended well", whole, f"{', '.join(missing) or 'none is missing'}; {ever}"))
