@@ -29,7 +29,8 @@ from robustness_gate import organisms, plan, report, verdict
 from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base
 from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, UsageError
 from robustness_gate.executors import Event, local
-from robustness_gate.files import Loaded, load_noun, load_policy, load_suite, nearest, sha256_file
+from robustness_gate.files import Loaded, load_noun, load_suite, nearest, sha256_file
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Note, Noun, Planned, Statement, Suite, Trial, Verdict, canonical
 from robustness_gate.policy import Policy
 

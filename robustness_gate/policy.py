@@ -257,6 +257,17 @@ class Extends(Noun):
     sha256: Digest
 
 
+class Loosening(Noun):
+    """Why something is looser than in an earlier version: what `policy diff --require-reason` asks for."""
+
+    what: str = Field(min_length=1)
+    """The thing as `policy diff` names it, e.g. `limits.bio.max`."""
+    since: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    """The version in which it was loosened; an old reason does not excuse the next step."""
+    reason: str = Field(min_length=10)
+    owner: str = Field(min_length=1)
+
+
 class Policy(Noun):
     """What "the knowledge stays gone" means."""
 
@@ -288,6 +299,8 @@ class Policy(Noun):
     provenance: Provenance | None = None
     waivers: tuple[Waiver, ...] = ()
     accepted_risks: tuple[AcceptedRisk, ...] = ()
+    loosened: tuple[Loosening, ...] = ()
+    """Reasons on record for what became looser; the judge does not read them."""
 
     @model_validator(mode="after")
     def _lives_for_a_while(self) -> Policy:

@@ -190,8 +190,8 @@ def trials_line(report: Report) -> str:
     if not number:
         return "no trial on this checkpoint is on record"
     asked = f"{more} of them not asked for by this plan" if more else "all of them asked for by this plan"
-    told = "1 trial on this checkpoint is on record" if number == 1 else f"{number} trials on this checkpoint are on record"
-    return f"{told}, {asked}"
+    told = "1 trial on this checkpoint is" if number == 1 else f"{number} trials on this checkpoint are"
+    return f"{told} on record, {asked}"
 
 
 class Ruling(NamedTuple):

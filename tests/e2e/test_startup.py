@@ -10,7 +10,8 @@ import pytest
 
 from robustness_gate import report
 from robustness_gate.checkpoint import FileEntry, Manifest
-from robustness_gate.files import load_policy, load_suite
+from robustness_gate.files import load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Evidence, canonical
 from robustness_gate.verdict import judge
 
@@ -43,6 +44,12 @@ def report_file(policy_file, suite_file, tmp_path_factory):
         ["why", "{report}"],
         ["plan", "organism:oracle", *FILES],
         ["policy", "check", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "show", "policies/organism.yaml", "--resolved"],
+        ["policy", "lint", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "diff", "policies/organism.yaml", "policies/smallest.yaml"],
+        ["policy", "test", "policies/organism.yaml", "policies/organism.cases.yaml"],
+        ["policy", "pin", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "schema"],
     ],
     ids=" ".join,
 )

@@ -16,7 +16,8 @@ import yaml
 
 from robustness_gate import plan, report, starter
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
-from robustness_gate.files import load_policy, load_suite
+from robustness_gate.files import load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Evidence, canonical
 from robustness_gate.verdict import judge
 

@@ -19,7 +19,8 @@ from robustness_gate import advice, plan, report
 from robustness_gate.advice import Advice, Step, advise, items_to_acquit, items_to_convict
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.errors import FileError
-from robustness_gate.files import load_policy, load_suite
+from robustness_gate.files import load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Block, Closed, Evidence, Mark, RedFlag, Trial, canonical
 from robustness_gate.policy import (
     AcceptedRisk,

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from robustness_gate import plan, report
 from robustness_gate.checkpoint import FileEntry, Manifest
-from robustness_gate.files import Loaded, load_policy, load_suite
+from robustness_gate.files import Loaded, load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, canonical
 from robustness_gate.policy import Policy, Validity
 from robustness_gate.report import Report

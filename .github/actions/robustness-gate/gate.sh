@@ -54,11 +54,11 @@ attempt() {
     return "$code"
 }
 
-# reason_in LOG CODE: the gate's `error: ...`, typer's `Error: ...`, else the last line of a traceback.
+# reason_in LOG CODE: the gate's `error: ...` or `error[code]: ...`, typer's `Error: ...`, else the last line of a traceback.
 reason_in() {
     local line
-    line=$(grep -im1 '^error: ' "$1" || grep -v '^[[:space:]]*$' "$1" | tail -n 1 || true)
-    line=${line#[Ee]rror: }
+    line=$(grep -iEm1 '^error(\[[a-z0-9-]+\])?: ' "$1" || grep -v '^[[:space:]]*$' "$1" | tail -n 1 || true)
+    if [[ $line =~ ^[Ee]rror(\[[a-z0-9-]+\])?:\  ]]; then line=${line#"${BASH_REMATCH[0]}"}; fi
     line=${line:-it said nothing}
     if (($2 > 128)); then line="killed by signal $(($2 - 128)); its last line: $line"; fi
     printf '%s' "$line"
