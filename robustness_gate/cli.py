@@ -94,6 +94,8 @@ def run(
     only: Only = None,
     base: Base = None,
     ledgers: Ledgers = None,
+    seal: Annotated[Path | None, typer.Option("--seal", help="The seal under which this run is made.")] = None,
+    seal_key: Annotated[Path | None, typer.Option("--seal-key", help="Public key of whoever sealed it.")] = None,
     device: Device = "auto",
     workers: Annotated[
         int, typer.Option(min=0, help="Trials side by side; 0: one a core for a small model on the CPU, else one.")
@@ -132,6 +134,8 @@ def run(
         only=tuple(only or ()),
         base=base,
         ledgers=ledgers,
+        seal=seal,
+        seal_key=seal_key,
         device=device,
         workers=workers,
         tracking_uri="" if no_mlflow else tracking_uri,

@@ -27,7 +27,7 @@ from pydantic import ConfigDict
 from robustness_gate import ledger as ledgers
 from robustness_gate import organisms, plan, report, verdict
 from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base
-from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, UsageError
+from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, Unverified, UsageError
 from robustness_gate.executors import Event, local
 from robustness_gate.files import Loaded, load_noun, load_suite, nearest, sha256_file
 from robustness_gate.language import load_policy
@@ -53,6 +53,10 @@ class Request:
     """Reports of earlier releases, by the name of the policy's control."""
     statement: Path | None = None
     """What the producer states about the checkpoint: a YAML mapping of names to texts."""
+    seal: Path | None = None
+    """A seal under which this run is made; what lies here must be what was sealed."""
+    seal_key: Path | None = None
+    """The public key of whoever sealed it."""
     ledgers: Path | None = None
     """Where ledgers are kept, one a checkpoint; None: $ROBUSTNESS_GATE_LEDGERS, else `ledgers` beside `out`."""
     base: str | None = None
@@ -115,7 +119,7 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
         request.policy, request.suite, request.checkpoint, request.original, request.controls, request.only,
         request.base,
     )  # fmt: skip
-    said = _statement(request.statement)
+    said, sealed = _statement(request.statement), _sealed(request, prepared)
     anchored = [record for name, path in request.anchors for record in _anchor(prepared.policy, name, path)]
     prepared = replace(prepared, anchored=tuple(record for record in anchored if isinstance(record, Trial)))
     _check_installed()
@@ -134,7 +138,7 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
         if ran and (changed := _changed(candidate)):
             ledger.append(Note(subject=candidate.manifest.digest, text=changed))
         # 5
-        made = _report(prepared, ledger, left)
+        made = _report(prepared, ledger, left, sealed)
         _write(made, candidate.manifest, request.out)
         _keep_evidence(made, folder, request.out)
     # 6
@@ -200,6 +204,29 @@ def _statement(path: Path | None) -> dict[str, str]:
         __pydantic_extra__: dict[str, str]
 
     return dict(load_noun(path, Said).noun.__pydantic_extra__)
+
+
+def _sealed(request: Request, prepared: Prepared) -> report.SealedBefore | None:
+    """The seal under which this run is made.
+
+    Raises:
+        UsageError: a seal without the key of whoever sealed, or the key without the seal.
+        Unverified: somebody else signed it, it was changed, or what lies here is not what was sealed.
+    """
+    if request.seal is None or request.seal_key is None:
+        if (request.seal is None) != (request.seal_key is None):
+            raise UsageError("a seal and its key go together.", remedy="Give both --seal and --seal-key.")
+        return None
+    from robustness_gate import attest, seal
+
+    found = seal.read_seal(request.seal, [attest.any_public_key(request.seal_key)])
+    data = prepared.materials
+    here = seal.make(
+        prepared.policy, prepared.suite, data.refs, data.data_digests, prepared.plan.trials, datetime.now(UTC)
+    )
+    if other := seal.differences(found.terms, here):
+        raise Unverified(f"{'; '.join(other)}.", remedy="Seal what you mean to run.", where=str(request.seal))
+    return report.SealedBefore(sha256=found.sha256, key=found.key.id, at=found.terms.sealed_at)
 
 
 def _anchor(policy: Loaded[Policy], name: str, path: Path) -> list[ledgers.Record]:
@@ -283,7 +310,9 @@ def _judge(prepared: Prepared, ledger: ledgers.Ledger) -> Verdict:
     return verdict.judge(prepared.policy.noun, evidence, datetime.now(UTC))
 
 
-def _report(prepared: Prepared, ledger: ledgers.Ledger, not_run: Sequence[str]) -> report.Report:
+def _report(
+    prepared: Prepared, ledger: ledgers.Ledger, not_run: Sequence[str], sealed: report.SealedBefore | None
+) -> report.Report:
     return report.make(
         prepared.policy,
         prepared.suite,
@@ -292,6 +321,7 @@ def _report(prepared: Prepared, ledger: ledgers.Ledger, not_run: Sequence[str]) 
         datetime.now(UTC),
         left_out=(*prepared.plan.left_out, *not_run),
         provenance=_provenance(prepared.plan.subjects),
+        seal=sealed,
     )
 
 

@@ -75,6 +75,17 @@ class Beside(Noun):
     sha256: Digest
 
 
+class SealedBefore(Noun):
+    """A signed statement from before the run: policy, suite, questions and attacks were fixed then."""
+
+    sha256: Digest
+    """Of the signed statement."""
+    key: Digest
+    """Of the signer's public key."""
+    at: str
+    """When, by the signer's own word. RFC 3339, UTC."""
+
+
 class Record(Noun):
     """One trial with everything that was recorded about it."""
 
@@ -116,6 +127,8 @@ class Report(Noun):
     """What the producer says of the checkpoint: asserted, not checked."""
     notes: tuple[str, ...] = ()
     """What happened to the evidence, each a reason against a PASS."""
+    seal: SealedBefore | None = None
+    """The seal under which it was run, its signature checked then."""
     trials: tuple[Record, ...]
     environment: dict[str, str]
 
@@ -145,6 +158,7 @@ def make(
     *,
     left_out: Sequence[str] = (),
     provenance: Mapping[str, str] = MappingProxyType({}),
+    seal: SealedBefore | None = None,
 ) -> Report:
     """Judge the evidence, decide, and put a report together. `at` is the moment of all three, with a time zone."""
     verdict = judge(policy.noun, evidence, at)
@@ -167,6 +181,7 @@ def make(
         provenance=dict(sorted(provenance.items())),
         states=dict(sorted(evidence.states.items())),
         notes=tuple(sorted(evidence.notes)),
+        seal=seal,
         trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
         environment=environment(),
     )

@@ -216,3 +216,25 @@ def test_without_its_anchor_a_ratchet_stays_open_and_another_report_is_refused(d
     unknown = run(desk, ratcheted, "rmu", "--anchor", f"bst={desk / 'oracle'}")
     assert unknown.returncode == 2
     assert "Did you mean 'best'?" in unknown.stderr
+
+
+def test_a_run_under_a_seal_names_it_and_another_policy_is_refused_under_it(desk: Path, tmp_path: Path) -> None:
+    assert told("keys", "generate", "--out", str(tmp_path)).returncode == 0
+    files = ["--policy", str(desk / "policy.yaml"), "--suite", str(desk / "suite.yaml")]
+    seal, public = tmp_path / "seal.sigstore.json", str(tmp_path / "signing.pub")
+    sealed = told("policy", "seal", *files, "--key", str(tmp_path / "signing.key"), "--out", str(seal))
+    assert sealed.returncode == 0, sealed.stderr
+    under = ["--seal", str(seal), "--seal-key", public]
+    done = run(desk, "policy.yaml", "oracle", *under, out="sealed")
+    assert done.returncode == 0, done.stdout + done.stderr
+    named = json.loads((desk / "sealed" / "report.json").read_text(encoding="utf-8"))["seal"]
+    assert named["sha256"] in sealed.stdout
+    assert named["key"] in sealed.stdout
+
+    write(desk / "laxer.yaml", POLICY | {"limits": [{"id": "gone", "task": "forget", "max": 0.5}]})
+    other = run(desk, "laxer.yaml", "oracle", *under, out="laxer")
+    assert other.returncode == 5
+    assert "the policy is not the sealed one" in other.stderr
+    assert not (desk / "laxer" / "report.json").exists()
+    alone = run(desk, "policy.yaml", "oracle", "--seal", str(seal), out="alone")
+    assert (alone.returncode, "Give both" in alone.stderr) == (2, True)
