@@ -221,6 +221,13 @@ def ruling_lines(report: Report) -> list[str]:
     return [first, *(f"signed: {each}" for each in told.applied), *(f"without effect: {each}" for each in told.inert)]
 
 
+def seal_line(report: Report) -> str:
+    """Under which seal it was run; empty without one."""
+    if report.seal is None:
+        return ""
+    return f"sealed at {report.seal.at}, as its signer says: statement {report.seal.sha256}, key {report.seal.key}"
+
+
 def stated(report: Report) -> list[str]:
     """What the producer says."""
     return [f"the producer states, unchecked: {name}: {says}" for name, says in report.states.items()]

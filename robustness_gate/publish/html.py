@@ -255,6 +255,7 @@ def render(report: Report) -> str:
         red_flags=facts.red_flags(report),
         instruments=list(facts.instruments(report)),
         size=facts.corrected(report),
+        seal=facts.seal_line(report),
         trials=facts.trials_line(report),
         unasked=facts.unasked(report),
         origins=origins(report),

@@ -54,6 +54,7 @@ def render(report: Report) -> bytes:
         ("trials", facts.trials_line(report)),
         *((("strongest", size.line),) if (size := facts.corrected(report)) else ()),
         *((each.name, each.says) for each in facts.instruments(report)),
+        *((("seal", seal),) if (seal := facts.seal_line(report)) else ()),
         *(("decision", line) for line in facts.ruling_lines(report)),
         *((f"producer states, unchecked: {name}", says) for name, says in report.states.items()),
         *(("limitation", limitation) for limitation in report.limitations),

@@ -40,6 +40,9 @@ _TEMPLATE = """\
 {% for other in report.beside -%}
 | {{ other.role }} | `{{ other.sha256 }}` |
 {% endfor -%}
+{% if seal -%}
+| seal | {{ seal }} |
+{% endif -%}
 {% for each in instruments -%}
 | {{ each.name }} | {{ "**no:** " if each.state == "fault" }}{{ each.says | cell }} |
 {% endfor -%}
@@ -136,6 +139,7 @@ def render(report: Report) -> str:
         red_flags=facts.red_flags(report),
         instruments=list(facts.instruments(report)),
         size=facts.corrected(report),
+        seal=facts.seal_line(report),
         trials=facts.trials_line(report),
         unasked=facts.unasked(report),
         comparisons=facts.comparisons(report),

@@ -104,6 +104,7 @@ def _tags(report: Report) -> dict[str, str]:
         "gate.checkpoint_sha256": report.checkpoint,
         "gate.report_sha256": report.digest,
         "gate.decision": report.decision.outcome,
+        **({"gate.seal_sha256": report.seal.sha256} if report.seal is not None else {}),
         **{f"gate.instrument.{each.name.replace(' ', '_')}": each.says for each in facts.instruments(report)},
         **({"gate.red_flags": "; ".join(told)[:500]} if (told := facts.red_flags(report)) else {}),
         **{f"gate.stated.{name}": says[:500] for name, says in report.states.items()},

@@ -60,7 +60,8 @@ def show(report: Report, console: Console) -> None:
     for line in (*(each.line for each in facts.comparisons(report)), *utility_lines(report)):
         console.print(line, style="dim", highlight=False, soft_wrap=True)
     size = facts.corrected(report)
-    for line in (*((size.line,) if size else ()), facts.trials_line(report), *facts.stated(report)):
+    told = [size.line if size else "", facts.trials_line(report), *facts.stated(report), facts.seal_line(report)]
+    for line in filter(None, told):
         console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
     for each in facts.instruments(report):
         if each.state != "off":  # that is a limitation, and told with them

@@ -361,3 +361,13 @@ def test_what_the_producer_says_is_told_as_said():
     assert "the producer states, unchecked: method: RMU <b>on</b> 400 | questions" in shown(made)["terminal"]
     assert "RMU <b>on</b> 400 | questions" in shown(made)["junit"]
     assert "gate.stated.method" in tracker._tags(made)
+
+
+def test_a_seal_is_named_in_every_projection_and_its_absence_in_none():
+    sealed = passing().model_copy(
+        update={"seal": report.SealedBefore(sha256="7" * 64, key="8" * 64, at="2026-11-20T09:00:00Z")}
+    )
+    for seen in shown(sealed).values():
+        assert f"sealed at 2026-11-20T09:00:00Z, as its signer says: statement {'7' * 64}, key {'8' * 64}" in seen
+    assert tracker._tags(sealed)["gate.seal_sha256"] == "7" * 64
+    assert all("sealed at" not in seen for seen in shown(passing()).values())
