@@ -37,7 +37,7 @@ from robustness_gate.statistics import (
 )
 from robustness_gate.verdict.bits import answers, changes, differences, in_order, shuffled, tally, unpack
 from robustness_gate.verdict.cells import covers, declared_cells, declares, label, limits, spelled_out
-from robustness_gate.verdict.flags import red_flags
+from robustness_gate.verdict.flags import SUSPICION, red_flags
 from robustness_gate.verdict.words import bound_words, place, strongest, verdict_in_a_sentence
 
 UNDECLARED_SHARE = 10_000
@@ -59,7 +59,7 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
     policy = spelled_out(policy)
     court = _Court(policy, evidence, at, alpha_cell=policy.statistics.alpha_fail / cells)
     findings = tuple(sorted(dict.fromkeys(court.findings()), key=_order))
-    flags = tuple(red_flags(policy, evidence, court.alpha_cell))
+    flags = tuple(red_flags(policy, evidence))
     blocks = [*court.blocks(findings)]
     blocks += [Block(code="flag", words=f"{flag.flag}: {flag.words}", about=flag.flag) for flag in flags if flag.blocks]
     blocks += [Block(code="note", words=note) for note in sorted(evidence.notes)]
@@ -154,7 +154,7 @@ class _Court:
         declared = any(covers(limit, r) and declares(r, trial, mark.mark) for r in self.policy.required)
         alpha = self.alpha_cell if declared else self.policy.statistics.alpha_fail_extra / UNDECLARED_SHARE
         correct, missing = tally(mark, limit.reading)
-        surely_under = self._bounds(mark, correct, 0, alpha, upper_alpha=alpha)[1]  # missing ones cannot hide it
+        surely_under = clopper_pearson_upper(correct, mark.items, SUSPICION)  # missing ones cannot hide it
         doubts = (*doubts, BELOW_CHANCE) if surely_under < self._chance(trial, mark) else doubts
         if limit.over is not None:
             for _, its in self._partners(f"control:{limit.over}", trial, mark):

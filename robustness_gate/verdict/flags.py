@@ -3,7 +3,7 @@
 They are to this gate what AutoAttack's flags (Croce and Hein 2020) and the checklist of Carlini et al. (1902.06705) are
 to adversarial examples; there they warn, here they block unless the policy lets one be recorded only. A flag never
 convicts, and it is raised only by marks of attempts that ended well. Comparisons are paired, on the same items, by
-Tango's bound at a declared cell's share of alpha_fail: an honest run seldom trips over chance.
+Tango's bound at an error rate of one in a thousand, which is nobody's to change: honest runs seldom trip over chance.
 
 letter_collapse        one letter is nearly every answer: a reading in one letter order measures the letter
 vacuous                the original itself is within a limit: nothing was there to be removed
@@ -42,9 +42,14 @@ WEAKER = (
 """Who should not beat whom. Both must be known to the policy: a trial that nobody asked for excuses nothing."""
 
 
-def red_flags(policy: Policy, evidence: Evidence, alpha: float) -> Iterator[RedFlag]:
-    """Every flag that is up, in a fixed order. `policy` is spelled out (see `cells`), `alpha` is a cell's share."""
-    look = _Look(policy, evidence, alpha)
+SUSPICION = 0.001
+"""Error rate of each suspicion, on the plain counts. No policy sets it: were it a cell's share of alpha_fail, at the
+pinned design effect, a policy padded with cells would be harder to alarm."""
+
+
+def red_flags(policy: Policy, evidence: Evidence) -> Iterator[RedFlag]:
+    """Every flag that is up, in a fixed order. `policy` is spelled out (see `cells`)."""
+    look = _Look(policy, evidence)
     found: list[tuple[Flag, str, bool]] = []
     found += [("letter_collapse", words, decides) for words, decides in look.letter_collapse()]
     found += [("vacuous", words, True) for words in look.vacuous()]
@@ -60,8 +65,8 @@ def red_flags(policy: Policy, evidence: Evidence, alpha: float) -> Iterator[RedF
 class _Look:
     """The evidence, laid out for looking: marks of the first attempt of each trial that ended well."""
 
-    def __init__(self, policy: Policy, evidence: Evidence, alpha: float) -> None:
-        self.policy, self.alpha = policy, alpha
+    def __init__(self, policy: Policy, evidence: Evidence) -> None:
+        self.policy = policy
         ends: dict[tuple[str, int], set[str]] = {}
         for record in evidence.closed:
             ends.setdefault((record.trial, record.attempt), set()).add(record.status)
@@ -173,37 +178,40 @@ class _Look:
                     stronger = [*self._of(strong, limit, task, declared=True)]
                     if not weaker or not stronger:
                         continue
-                    best = max(stronger, key=lambda each: (tally(each[1], limit.reading)[0], in_order(each[1])))
-                    for trial, mark in weaker:
-                        gain = self._gain(mark, best[1], limit)
+                    for (trial, mark), (other, best) in product(weaker, _at_their_best(stronger, limit)):
+                        gain = self._gain(mark, best, limit)
                         if gain > NEAR:
                             yield (
                                 f"{label(trial)} at {mark.mark} recovers at least {gain:.1%} more of '{task}' than "
-                                f"{label(best[0])} at its best"
+                                f"{label(other)} at its best"
                             )
 
     def _of(self, which: Selector, limit: Limit, task: str, *, declared: bool) -> Iterator[tuple[Trial, Mark]]:
         # What an earlier run found with the weaker attack stays found; the stronger has to be what the policy asks for.
         for trial in self.planned if declared else (*self.planned, *self.extra):
             if which.selects(trial) and limits(limit, trial):
-                for mark in self.marks(trial):
-                    wanted = any(declares(each, trial, mark.mark) for each in self.policy.required)
-                    if mark.task == task and (wanted or not declared):
-                        yield trial, mark
+                wanted = any(declares(r, trial, m.mark) for r in self.policy.required for m in self.marks(trial))
+                yield from ((trial, m) for m in self.marks(trial) if m.task == task and (wanted or not declared))
 
     def _gain(self, one: Mark, other: Mark, limit: Limit) -> float:
         """Lower bound on how much more `one` has right than `other`; 0 where they are not answers to the same."""
         if one.items != other.items:
             return 0.0
-        effect = self.policy.tasks[one.task].design_effect if one.task in self.policy.tasks else 1.0
         only_one, only_other = differences(one, other, limit.reading, favour=False)
-        return tango_lower(only_one / effect, only_other / effect, one.items / effect, self.alpha)
+        return tango_lower(only_one, only_other, one.items, SUSPICION)
 
     def _upper(self, mark: Mark, limit: Limit) -> float:
-        correct, missing = tally(mark, limit.reading)
-        effect = self.policy.tasks[mark.task].design_effect if mark.task in self.policy.tasks else 1.0
-        items = mark.items / effect
-        return clopper_pearson_upper(min((correct + missing) / effect, items), items, self.policy.statistics.alpha_pass)
+        return clopper_pearson_upper(sum(tally(mark, limit.reading)), mark.items, 0.05)
+
+
+def _at_their_best(told: Sequence[tuple[Trial, Mark]], limit: Limit) -> list[tuple[Trial, Mark]]:
+    """Of each trial the mark at which it recovers most: a weak budget of a strong attack may well be beaten."""
+    best: dict[int, tuple[Trial, Mark]] = {}
+    for trial, mark in told:
+        rank = tally(mark, limit.reading)[0], in_order(mark)
+        if id(trial) not in best or rank > (tally(best[id(trial)][1], limit.reading)[0], in_order(best[id(trial)][1])):
+            best[id(trial)] = trial, mark
+    return list(best.values())
 
 
 def _same_answers(one: Mark, other: Mark) -> bool:

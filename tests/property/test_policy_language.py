@@ -1,10 +1,9 @@
 """R5 and R18: a child that the language accepts is at or under its parent; what it prints it reads; no bytes break it.
 
 The order is FAIL < INCONCLUSIVE < PASS. A child that is accepted may turn a FAIL into an INCONCLUSIVE, because what is
-required more of shares alpha_fail among more cells; it never makes a PASS of anything else. One exception is the
-judge's own and is told here, not hidden: "significantly below chance", red flags and the canary are tests at a cell's
-share of alpha_fail at the pinned design effect, so a child with more cells, or with a larger design effect, sees a
-little less of them.
+required more of shares alpha_fail among more cells; it never makes a PASS of anything else. One exception is in the
+words: a tighter limit can catch an original that a looser one did not, and then the canary is heard and the limit is no
+longer vacuous.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from robustness_gate.language.cases import Case, evidence, load_cases, try_all
 from robustness_gate.language.diff import compare
 from robustness_gate.language.load import merged
 from robustness_gate.language.show import as_yaml, page, plain
-from robustness_gate.nouns import Evidence, Trial
+from robustness_gate.nouns import Block, Evidence, Trial
 from robustness_gate.policy import Policy
 from robustness_gate.verdict import court, judge
 
@@ -162,6 +161,10 @@ def child_of(parent: Policy, says: dict[str, Any]) -> Policy | None:
     return None if any(change.direction == "looser" for change in compare(parent, child)) else child
 
 
+def caught_by_a_tighter_limit(block: Block) -> bool:
+    return block.about == "vacuous" or "the canary sings" in block.words
+
+
 @given(cases(), CHILDREN)
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_a_child_that_is_accepted_is_at_or_under_its_parent(
@@ -175,9 +178,7 @@ def test_a_child_that_is_accepted_is_at_or_under_its_parent(
     fewer_cells = after.alpha_cell >= before.alpha_cell
     larger = any(child.tasks[name].design_effect > pin.design_effect for name, pin in parent.tasks.items())
     if after.outcome == "PASS" and before.outcome != "PASS":
-        assert before.outcome == "INCONCLUSIVE"
-        assert all("below chance" in str(block) or block.code == "flag" for block in before.blocks)
-        assert larger or not fewer_cells
+        assert all(caught_by_a_tighter_limit(block) for block in before.blocks)
     if before.outcome == "FAIL" and fewer_cells and not larger:
         assert after.outcome == "FAIL"
 
@@ -264,7 +265,7 @@ def test_so_is_one_with_controls_guardrails_a_ratchet_and_instruments(case: Case
     found = evidence(parent, case, {})
     before, after = judge(parent, found, AT), judge(child, found, AT)
     if after.outcome == "PASS" and before.outcome != "PASS":
-        assert all("below chance" in str(block) or block.code == "flag" for block in before.blocks)
+        assert all(caught_by_a_tighter_limit(block) for block in before.blocks)
     if before.outcome == "FAIL" and after.alpha_cell >= before.alpha_cell and "controls" not in says:
         assert after.outcome == "FAIL"
 
