@@ -189,9 +189,10 @@ def trials_line(report: Report) -> str:
     number, more = report.verdict.trials, len(unasked(report))
     if not number:
         return "no trial on this checkpoint is on record"
+    if number == 1:
+        return f"1 trial on this checkpoint is on record, {'not ' if more else ''}asked for by this plan"
     asked = f"{more} of them not asked for by this plan" if more else "all of them asked for by this plan"
-    told = "1 trial on this checkpoint is" if number == 1 else f"{number} trials on this checkpoint are"
-    return f"{told} on record, {asked}"
+    return f"{number} trials on this checkpoint are on record, {asked}"
 
 
 class Ruling(NamedTuple):
