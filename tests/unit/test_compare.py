@@ -19,7 +19,8 @@ from robustness_gate import compare as comparing
 from robustness_gate import plan, report
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.compare import Comparison, Line, compare
-from robustness_gate.files import load_policy, load_suite
+from robustness_gate.files import load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Closed, Evidence, Mark, Trial
 from robustness_gate.publish import comparison
 from robustness_gate.report import Report
