@@ -234,7 +234,9 @@ class _Court:
         subject = self.policy.original if pinned is None else pinned.sha256
         asked = _asked(trial, mark.task)
         for other in self.evidence.beside:
-            if other.role != role or subject not in (None, other.subject) or other.subject == self.evidence.subject:
+            if other.role != role or subject not in (None, other.subject):
+                continue
+            if subject is None and other.subject == self.evidence.subject:  # a run named the candidate beside itself
                 continue
             if asked is None or _asked(other, mark.task) != asked:
                 continue
