@@ -271,6 +271,10 @@ def judge(
     from robustness_gate.verdict import judge as judge_
     from robustness_gate.verdict.explain import explain as explained
 
+    if (
+        at is not None and honour_decision
+    ):  # else a waiver that has expired could be honoured by naming a day of its life
+        raise UsageError("--honour-decision is about now.", remedy="Leave --at out, or --honour-decision.")
     loaded = load_policy(policy)
     found = ledgers.read(ledger / ledgers.NAME if ledger.is_dir() else ledger)
     plan = found.latest_plan(checkpoint)

@@ -162,7 +162,7 @@ def _run_trials(
     def breached() -> bool:
         return fail_fast and _judge(prepared, ledger).outcome == "FAIL"
 
-    todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in planned if not ledger.is_closed(t.id)]
+    todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in planned if not ledger.is_settled(t.id)]
     job = local.Job(
         materials=prepared.materials,
         places={subject.manifest.digest: subject.place for subject in prepared.plan.subjects},
@@ -174,8 +174,8 @@ def _run_trials(
         for event in events:
             if event.record is not None:
                 ledger.append(event.record)
-            watch(event, sum(ledger.is_closed(each) for each in ids), len(ids))
-    left = [trial for trial in planned if not ledger.is_closed(trial.id)]
+            watch(event, sum(ledger.has_ended(each) for each in ids), len(ids))
+    left = [trial for trial in planned if not ledger.has_ended(trial.id)]
     told = [f"{report.name_of(t)}, seed {t.seed_index}: not run to its end, a breach was proved before" for t in left]
     return bool(todo), told
 

@@ -70,8 +70,16 @@ class Ledger:
         seen = [mark.attempt for mark in self.marks if mark.trial == trial]
         return max(seen + [end.attempt for end in self.closed if end.trial == trial], default=0)
 
-    def is_closed(self, trial: str) -> bool:
-        """Whether the trial has ended, well or badly: it is then never run again."""
+    def is_settled(self, trial: str) -> bool:
+        """Whether the trial has ended well or is not applicable: it is then never run again.
+
+        One that failed (a worker that was killed, a full memory) is tried again as the next attempt when the same
+        command is given again. What it had shown before it failed still counts against a PASS.
+        """
+        return any(record.trial == trial and record.status != "failure" for record in self.closed)
+
+    def has_ended(self, trial: str) -> bool:
+        """Whether any attempt at the trial has ended, well or badly."""
         return any(record.trial == trial for record in self.closed)
 
     def evidence(self, subject: str, planned: Iterable[Trial]) -> Evidence:

@@ -672,7 +672,7 @@ def _trial(
     return Trial(
         subject=subject.manifest.digest,
         role=subject.role,
-        reference=reference,
+        reference=reference if _looks_at_the_original(module) else None,
         attack=attack,
         attack_version=module.VERSION,
         family=module.FAMILY,
@@ -685,6 +685,11 @@ def _trial(
         floors=floors,
         dtype=dtype,
     )
+
+
+def _looks_at_the_original(module: ModuleType) -> bool:
+    """Whether an attack looks at the original where there is one. To the others it is no part of what they are."""
+    return "original" in (*getattr(module, "NEEDS", ()), *getattr(module, "USES", ()))
 
 
 def _task_ref(name: str, exam: Exam) -> TaskRef:

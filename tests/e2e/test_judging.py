@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -166,9 +167,13 @@ def test_a_waiver_changes_the_decision_and_not_the_verdict(desk: Path) -> None:
     assert "approved by bob" in waived.stdout
     assert "INCONCLUSIVE: " in waived.stdout
     assert "inert: W-1: it expired on 2026-12-01" in late.stdout
-    more = ["--at", "2026-11-20", "--honour-decision"]
-    assert judged(desk, *more, required=required, validity=validity, waivers=[waiver]).returncode == 0
+    today = datetime.now(UTC).date()
+    live = waiver | {"issued": str(today), "expires": str(today + timedelta(days=1))}
+    more = ["--honour-decision"]
+    assert judged(desk, *more, required=required, validity=validity, waivers=[live]).returncode == 0
     assert judged(desk, *more, required=required, validity=validity).returncode == 4
+    revived = judged(desk, "--at", "2026-11-20", *more, required=required, validity=validity, waivers=[waiver])
+    assert revived.returncode == 2
 
 
 @pytest.fixture(scope="module")

@@ -499,7 +499,10 @@ def test_the_original_and_controls_are_examined_untouched_and_never_as_the_candi
     assert [(trial.role, trial.attack, trial.subject) for trial in others] == [
         (each.role, "none", each.manifest.digest) for each in beside
     ]
-    assert {trial.reference for trial in own} == {beside[0].manifest.digest}
+    assert {trial.reference for trial in own} == {None}  # none of these attacks looks at the original
+    with_ablation = planned([], [(SUITE, f"{SUITE}\n  - attack: ablation\n")], [subject(), *beside]).trials
+    told = {trial.attack: trial.reference for trial in with_ablation if trial.role == "candidate"}
+    assert told == {"none": None, "relearn": None, "ablation": beside[0].manifest.digest}
     assert plan.of_candidate(made) == own
 
 
