@@ -1,0 +1,229 @@
+"""Verbs on a checkpoint: `run`, `plan`, `doctor`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustness_gate.cli.common import (
+    Base,
+    Checkpoint,
+    Controls,
+    Device,
+    Ledgers,
+    Only,
+    Original,
+    PolicyFile,
+    SuiteFile,
+    app,
+    console_for_output,
+    pairs,
+    print_grid,
+    say,
+)
+from robustness_gate.errors import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from robustness_gate.doctor import Check
+
+
+@app.command(
+    epilog="Example: robustness-gate run models/mine --policy gate/policy.yaml --suite gate/suite.yaml --out runs/1"
+)
+def run(
+    checkpoint: Checkpoint,
+    policy: PolicyFile,
+    suite: SuiteFile,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the ledger and the report.")],
+    original: Original = None,
+    control: Controls = None,
+    anchor: Annotated[
+        list[str] | None, typer.Option("--anchor", help="NAME=REPORT of the earlier release that the policy names.")
+    ] = None,
+    statement: Annotated[
+        Path | None, typer.Option("--statement", help="What the producer states (YAML), recorded as said.")
+    ] = None,
+    only: Only = None,
+    base: Base = None,
+    ledgers: Ledgers = None,
+    seal: Annotated[Path | None, typer.Option("--seal", help="The seal under which this run is made.")] = None,
+    seal_key: Annotated[Path | None, typer.Option("--seal-key", help="Public key of whoever sealed it.")] = None,
+    device: Device = "auto",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Trials side by side; 0: one a core for a small model on the CPU, else one.")
+    ] = 0,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow; by default $MLFLOW_TRACKING_URI or a SQLite file beside --out.")
+    ] = None,
+    no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not log to MLflow.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict alone.")] = False,
+    honour_decision: Annotated[
+        bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
+    ] = False,
+) -> None:
+    """Attack a checkpoint, judge it, leave the evidence in --out.
+
+    A run that was stopped goes on where it stopped when the same command is given again. What was ever found on this
+    checkpoint counts: its ledger is found by its digest, whatever --out is.
+    """
+    from rich.console import Console
+
+    from robustness_gate import gate, report
+    from robustness_gate.publish import terminal
+
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)  # a log has no edge to wrap at
+    out_console = Console(width=None if sys.stdout.isatty() else 160)
+    request = gate.Request(
+        checkpoint=checkpoint,
+        policy=policy,
+        suite=suite,
+        out=out,
+        original=original,
+        controls=pairs(control, "--control", "oracle=models/oracle"),
+        anchors=tuple((name, Path(place)) for name, place in pairs(anchor, "--anchor", "best=runs/1/report.json")),
+        statement=statement,
+        only=tuple(only or ()),
+        base=base,
+        ledgers=ledgers,
+        seal=seal,
+        seal_key=seal_key,
+        device=device,
+        workers=workers,
+        tracking_uri="" if no_mlflow else tracking_uri,
+    )
+    with terminal.watching(console, quiet=quiet or as_json) as watch:
+        outcome = gate.run(request, watch)
+    for warning in outcome.warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+    if as_json:
+        out_console.print_json(data={**report.headline(outcome.report), "report": str(out / "report.json")})
+    elif quiet:
+        out_console.print(report.sentence(outcome.report), highlight=False, soft_wrap=True)
+    else:
+        terminal.show(outcome.report, out_console)
+        out_console.print(f"report: {out / 'report.md'}", style="dim", highlight=False, soft_wrap=True)
+    if honour_decision and outcome.report.decision.releases:
+        raise typer.Exit(int(Exit.PASS))
+    raise typer.Exit(int(outcome.exit_code))
+
+
+@app.command(epilog="Example: robustness-gate plan models/mine --policy gate/policy.yaml --suite gate/suite.yaml")
+def plan(
+    checkpoint: Checkpoint,
+    policy: PolicyFile,
+    suite: SuiteFile,
+    original: Original = None,
+    control: Controls = None,
+    only: Only = None,
+    base: Base = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every trial in full.")] = False,
+) -> None:
+    """List every trial that a run would make, without running any."""
+    from robustness_gate import gate
+    from robustness_gate.verdict import declared_cells, label
+
+    prepared = gate.prepare(
+        policy,
+        suite,
+        checkpoint,
+        original,
+        pairs(control, "--control", "oracle=models/oracle"),
+        tuple(only or ()),
+        base,
+    )
+    trials = prepared.plan.trials
+    if as_json:
+        say(json.dumps([{"id": trial.id, **trial.model_dump(mode="json")} for trial in trials], indent=1))
+        return
+    for trial in trials:
+        role = "" if trial.role == "candidate" else f"  [{trial.role}]"
+        at = "" if trial.marks == (0,) else f"  marks {', '.join(map(str, trial.marks))}"
+        say(f"{trial.id[:12]}  {label(trial)}, seed {trial.seed_index}{at}{role}")
+    for line in prepared.plan.left_out:
+        say(f"{'':12}  {line}")
+    for line in prepared.plan.foreseen:
+        say(f"note: {line}")
+    for task in trials[0].tasks:
+        say(f"{task.name}: {task.items} items, sha256 {task.sha256}")
+    noun = prepared.policy.noun
+    cells = declared_cells(noun)
+    prompts = sum(task.items * task.options * len(trial.marks) for trial in trials for task in trial.tasks)
+    examined = sum(len(trial.marks) for trial in trials)
+    say(f"{len(trials)} trials, {examined} marks, {prompts:,} verdict prompts")
+    say(f"{cells} declared cells: each convicts at alpha {noun.statistics.alpha_fail / cells:.2g}")
+
+
+@app.command(epilog="Example: robustness-gate doctor models/mine --suite gate/suite.yaml")
+def doctor(
+    checkpoint: Checkpoint,
+    device: Device = "auto",
+    suite: Annotated[Path | None, typer.Option("--suite", help="Try this suite's attacks, not all there are.")] = None,
+    original: Original = None,
+    base: Base = None,
+    no_load: Annotated[bool, typer.Option("--no-load", help="Look at the files alone; load no weights.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only what is not ok.")] = False,
+) -> None:
+    """Find out whether a checkpoint can be examined here, and how.
+
+    Looks at the installation, the device and the files, loads the model, and tries every attack at strength zero.
+    Leaves with 0 if the gate can run, with 2 if something prevents it; each problem comes with its remedy.
+    """
+    import dataclasses
+
+    from rich.console import Console
+
+    from robustness_gate import doctor as practice
+
+    errors = Console(stderr=True)
+    status = errors.status("looking", spinner="dots") if errors.is_terminal and not quiet else None
+    if status is not None:
+        status.start()
+    try:
+        step = status.update if status is not None else lambda _: None
+        checks = practice.examine(
+            checkpoint, device=device, suite=suite, original=original, base=base, weights=not no_load, step=step
+        )
+    finally:
+        if status is not None:
+            status.stop()
+    able = practice.can_run(checks)
+    if as_json:
+        say(json.dumps({"can_run": able, "checks": [dataclasses.asdict(check) for check in checks]}, indent=1))
+    else:
+        _show_checks(console_for_output(), [check for check in checks if not (quiet and check.state == "ok")])
+        if not quiet:
+            good = "Nothing in the files prevents a run." if no_load else "The gate can run on it."
+            say(good if able else "The gate cannot run on it: mend what is marked PROBLEM.")
+    raise typer.Exit(int(Exit.PASS if able else Exit.USAGE))
+
+
+def _show_checks(console: Console, checks: Sequence[Check]) -> None:
+    """One line a check, by part, the remedy under it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {"ok": "green", "note": "yellow", "PROBLEM": "bold red"}
+    width = max((len(check.name) for check in checks), default=0)
+    for part in dict.fromkeys(check.part for check in checks):
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, min_width=len("PROBLEM"))
+        grid.add_column(no_wrap=True, min_width=width)
+        grid.add_column(overflow="fold")
+        for check in (each for each in checks if each.part == part):
+            says = Text(check.says)
+            if check.remedy:
+                says.append(f"\n{check.remedy}", style="dim")
+            grid.add_row(Text(check.state, style=styles[check.state]), check.name, says)
+        console.print(Text(f"{part}", style="bold"))
+        print_grid(console, grid)
+        console.print()

@@ -1,0 +1,93 @@
+"""What the verbs share: the tree that they hang on, the options that several take, and how they speak."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustness_gate import __version__
+from robustness_gate.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Attack an unlearned checkpoint and say whether the knowledge stays gone.\n\n"
+    "Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 5 does not verify, "
+    "130 interrupted.",
+)
+policy_app = typer.Typer(no_args_is_help=True, help="Look at policies, and seal them before a run.")
+keys_app = typer.Typer(no_args_is_help=True, help="Make and look at signing keys.")
+organisms_app = typer.Typer(no_args_is_help=True, help="The shipped tiny models of known truth.")
+app.add_typer(policy_app, name="policy")
+app.add_typer(keys_app, name="keys")
+app.add_typer(organisms_app, name="organisms")
+
+Checkpoint = Annotated[str, typer.Argument(help="A Hugging Face directory, hf://OWNER/NAME@COMMIT, or organism:NAME.")]
+PolicyFile = Annotated[Path, typer.Option("--policy", help="What must hold (YAML).")]
+SuiteFile = Annotated[Path, typer.Option("--suite", help="What is tried (YAML).")]
+Original = Annotated[str | None, typer.Option("--original", help="The model before unlearning, for comparison.")]
+Controls = Annotated[list[str] | None, typer.Option("--control", help="NAME=DIR of a model that never knew.")]
+Base = Annotated[str | None, typer.Option("--base", help="What an adapter stands on, if its config does not say.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Ledgers = Annotated[
+    Path | None,
+    typer.Option("--ledgers", help="Where ledgers lie; else $ROBUSTNESS_GATE_LEDGERS or beside --out."),
+]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Run this attack alone; a PASS is then impossible.")]
+
+
+PolicyArgument = Annotated[Path, typer.Argument(metavar="POLICY", help="The policy file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Attack an unlearned checkpoint and say whether the knowledge stays gone."""
+    if version:
+        say(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        say(context.get_help())
+
+
+def pairs(given: list[str] | None, option: str, example: str) -> tuple[tuple[str, str], ...]:
+    """What was given as NAME=PLACE. Raises UsageError, with an example, for anything else."""
+    found = []
+    for each in given or ():
+        name, equals, place = each.partition("=")
+        if not (name and equals and place):
+            raise UsageError(f"{option} '{each}' is not NAME=PLACE.", remedy=f"Write e.g. {option} {example}.")
+        found.append((name, place))
+    return tuple(found)
+
+
+def say(text: str) -> None:
+    """Print to standard output."""
+    print(text)  # noqa: T201 - the one place where a verb's words leave
+
+
+def console_for_output() -> Console:
+    """Standard output; a file or pipe has no edge to wrap at."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def print_grid(console: Console, grid: Table) -> None:
+    """A table without the spaces with which rich fills its last column."""
+    with console.capture() as drawn:
+        console.print(grid)
+    say("\n".join(line.rstrip() for line in drawn.get().splitlines()))

@@ -1,0 +1,192 @@
+"""Verbs on what was found: `judge`, `why`, `compare`. None of them runs anything."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustness_gate.cli.common import (
+    PolicyFile,
+    app,
+    console_for_output,
+    print_grid,
+    say,
+)
+from robustness_gate.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from types import ModuleType
+
+    from rich.console import Console
+
+    from robustness_gate.advice import Advice, Tried
+
+
+@app.command(epilog="Example: robustness-gate judge runs/mine/ledger.jsonl --policy gate/policy.yaml --explain")
+def judge(
+    ledger: Annotated[Path, typer.Argument(help="A ledger.jsonl, or a folder that holds one.")],
+    policy: PolicyFile,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="Its digest or the beginning of it; by default the last one run.")
+    ] = None,
+    at: Annotated[datetime | None, typer.Option("--at", help="The moment of judgement, UTC; by default now.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the road from numbers to verdict.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print verdict and decision as one JSON object.")] = False,
+    honour_decision: Annotated[
+        bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
+    ] = False,
+) -> None:
+    """Judge old evidence anew, under any policy; nothing is run.
+
+    Evidence is what the last run on the checkpoint planned, and every other trial that the ledger knows of it.
+    """
+    from robustness_gate import ledger as ledgers
+    from robustness_gate.language import load_policy
+    from robustness_gate.verdict import decide
+    from robustness_gate.verdict import judge as judge_
+    from robustness_gate.verdict.explain import explain as explained
+
+    if (
+        at is not None and honour_decision
+    ):  # else a waiver that has expired could be honoured by naming a day of its life
+        raise UsageError("--honour-decision is about now.", remedy="Leave --at out, or --honour-decision.")
+    loaded = load_policy(policy)
+    found = ledgers.read(ledger / ledgers.NAME if ledger.is_dir() else ledger)
+    plan = found.latest_plan(checkpoint)
+    planned = found.planned(plan)
+    evidence = found.evidence(plan.subject, planned)
+    moment = (at or datetime.now(UTC)).replace(tzinfo=UTC)
+    verdict = judge_(loaded.noun, evidence, moment)
+    decision = decide(loaded.noun, verdict, plan.subject, moment)
+    if as_json:
+        say(json.dumps({"checkpoint": plan.subject, "verdict": verdict.model_dump(mode="json"),
+                         "decision": decision.model_dump(mode="json")}, indent=1))  # fmt: skip
+    else:
+        for line in explained(loaded.noun, verdict) if explain else ():
+            say(line)
+        say(f"{verdict.outcome}: {verdict.reason}")
+        if loaded.noun.waivers or loaded.noun.accepted_risks:
+            say(f"decision {decision.outcome}: {decision.reason}")
+            for line in (*decision.applied, *(f"inert: {each}" for each in decision.inert)):
+                say(f"  {line}")
+        left = f", {len(plan.left_out)} left out" if plan.left_out else ""
+        say(f"checkpoint {plan.subject[:12]}: {verdict.trials} trials ever made on it, {len(planned)} planned{left}")
+    codes = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
+    released = honour_decision and decision.releases
+    raise typer.Exit(int(Exit.PASS if released else codes[verdict.outcome]))
+
+
+@app.command(epilog="Example: robustness-gate why runs/mine")
+def why(
+    report: Annotated[Path, typer.Argument(help="A report.json, or the --out folder of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the advice as one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict and the next step alone.")] = False,
+) -> None:
+    """Explain a verdict and say what to do next.
+
+    The reason, the strongest attack in words and numbers, the cheapest next step, and what was not tried.
+    """
+    import dataclasses
+
+    from robustness_gate import advice
+    from robustness_gate import attacks as registry
+    from robustness_gate import report as reports
+
+    told = advice.advise(
+        reports.read(report),
+        out=str(report if report.is_dir() else report.parent),
+        attacks={name: does(registry.load(name)) for name in registry.names()},
+    )
+    if as_json:
+        say(json.dumps(dataclasses.asdict(told), indent=1))
+    else:
+        _show_advice(console_for_output(), told, quiet=quiet)
+
+
+@app.command(epilog="Example: robustness-gate compare runs/before runs/after")
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A report.json, or the --out folder of a run.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as one JSON object.")] = False,
+) -> None:
+    """Put two reports side by side: verdicts, accuracies, differences on the same questions.
+
+    Differences are B less A, item by item, with 95 % bounds. It judges nothing: the exit code is 0 whatever differs.
+    """
+    import dataclasses
+
+    from robustness_gate import compare as comparing
+    from robustness_gate import report
+
+    found = comparing.compare(report.read(a), report.read(b))
+    if as_json:
+        say(json.dumps(dataclasses.asdict(found), indent=1))
+    else:
+        from robustness_gate.publish import comparison
+
+        comparison.show(found, console_for_output())
+
+
+def does(module: ModuleType) -> str:
+    """What an attack does, in the first line of its file."""
+    return (module.__doc__ or "").strip().splitlines()[0]
+
+
+def _show_advice(console: Console, told: Advice, *, quiet: bool) -> None:
+    """Why, the strongest attack, the next steps, and what to bear in mind; or the first and the third line alone."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustness_gate.publish.terminal import COLOURS
+
+    console.print(Text(f"{told.outcome}: {told.why}", style=f"bold {COLOURS[told.outcome]}"))
+    if not quiet:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, style="bold")
+        grid.add_column(overflow="fold")
+        for title, value in _about(told.strongest, told.cheapest_breach):
+            grid.add_row(title, Text(value))
+        console.print()
+        print_grid(console, grid)
+    for number, step in enumerate(told.steps[: 1 if quiet else None]):
+        console.print(Text("\nnext" if number == 0 else "\nthen", style="bold"))
+        console.print(Padding(Text(step.because), (0, 0, 0, 2)))
+        console.print(Padding(Text(step.do, style="bold" if number == 0 else ""), (0, 0, 0, 2)))
+        if step.command:  # left to the terminal to wrap, so that it can be copied whole
+            console.print(Text(f"  $ {step.command}", style="cyan"), soft_wrap=True)
+    if told.caveats and not quiet:
+        console.print(Text("\nbear in mind", style="bold"))
+        for caveat in told.caveats:
+            console.print(Padding(Text(caveat, style="dim"), (0, 0, 0, 2)))
+
+
+def _about(top: Tried | None, cheapest: Tried | None) -> list[tuple[str, str]]:
+    """The strongest attack in words, and the cheapest that is enough."""
+    if top is None:
+        return [("strongest attack", "nothing was examined")]
+    seed = f", seed {top.seed_index}" if top.seed_index else ""
+    rows = [("strongest attack", f"{top.name}{seed}")]
+    rows += [
+        (title, value) for title, value in (("", top.does), ("settings", top.settings), ("spent", top.spent)) if value
+    ]
+    rows.append(("asked", f"'{top.task}', limit {top.limit:.0%}"))
+    for reading in sorted(top.after, key=lambda each: each != top.reading):
+        change = f"{_share(top.before.get(reading))} -> {_share(top.after[reading])}"
+        if reading == top.reading:
+            rows.append((reading, f"{change}, bounds {top.lower:.1%} to {top.upper:.1%} (decides)"))
+        else:
+            rows.append((reading, change + (" (one letter order, as in papers)" if reading == "single_order" else "")))
+    if cheapest is not None:
+        effort = f" ({cheapest.spent})" if cheapest.spent else ""
+        rows.append(("cheapest breach", f"{cheapest.name}: {_share(cheapest.after[cheapest.reading])}{effort}"))
+    return rows
+
+
+def _share(value: float | None) -> str:
+    return "not examined" if value is None else f"{value:.1%}"
