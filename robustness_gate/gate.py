@@ -31,7 +31,7 @@ from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, 
 from robustness_gate.executors import Event, local
 from robustness_gate.files import Loaded, load_noun, load_suite, nearest, sha256_file
 from robustness_gate.language import load_policy
-from robustness_gate.nouns import Note, Noun, Planned, Statement, Suite, Trial, Verdict, canonical
+from robustness_gate.nouns import Note, Noun, Planned, SelfTests, Statement, Suite, Trial, Verdict, canonical
 from robustness_gate.policy import Policy
 
 SMALL_MODEL_BYTES = 50_000_000
@@ -53,6 +53,8 @@ class Request:
     """Reports of earlier releases, by the name of the policy's control."""
     statement: Path | None = None
     """What the producer states about the checkpoint: a YAML mapping of names to texts."""
+    self_test: Path | None = None
+    """What `robustness-gate self-test` left behind."""
     seal: Path | None = None
     """A seal under which this run is made; what lies here must be what was sealed."""
     seal_key: Path | None = None
@@ -119,6 +121,7 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
         request.policy, request.suite, request.checkpoint, request.original, request.controls, request.only,
         request.base,
     )  # fmt: skip
+    tested = load_noun(request.self_test, SelfTests).noun.tests if request.self_test else ()
     said, sealed = _statement(request.statement), _sealed(request, prepared)
     anchored = [record for name, path in request.anchors for record in _anchor(prepared.policy, name, path)]
     prepared = replace(prepared, anchored=tuple(record for record in anchored if isinstance(record, Trial)))
@@ -136,6 +139,7 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
             *(each for each in anchored if each not in known),
             *prepared.plan.trials,
             *_opening(prepared, said),
+            *(each for each in tested if each not in ledger.self_tests),
         ):
             ledger.append(record)
         ran, left = _run_trials(request, prepared, ledger, folder, watch)
@@ -187,6 +191,7 @@ def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Recor
         subject=subject,
         trials=tuple(trial.id for trial in prepared.trials),
         left_out=prepared.plan.left_out,
+        model_type=plan.model_type(prepared.plan.candidate.place),
         policy=prepared.policy.sha256,
         suite=prepared.suite.sha256,
     )

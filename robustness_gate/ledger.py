@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from robustness_gate.errors import LedgerError
-from robustness_gate.nouns import Closed, Evidence, Json, Mark, Note, Planned, Statement, Trial, canonical
+from robustness_gate.nouns import Closed, Evidence, Json, Mark, Note, Planned, SelfTest, Statement, Trial, canonical
 
 OWN = ("candidate", "sham")
 """Roles in which it is the candidate itself that answers."""
@@ -30,7 +30,7 @@ FIRST = "0" * 64
 NEVER_REPAIRED = "Evidence is never repaired: keep it for whoever asks, and start anew with another --ledgers."
 NAME = "ledger.jsonl"
 
-Record = Trial | Mark | Closed | Note | Statement | Planned
+Record = Trial | Mark | Closed | Note | Statement | Planned | SelfTest
 
 
 class _UnknownKind(Exception):
@@ -48,6 +48,7 @@ class Ledger:
     notes: list[Note] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     plans: list[Planned] = field(default_factory=list)
+    self_tests: list[SelfTest] = field(default_factory=list)
     head: str = FIRST
     _file: IO[bytes] | None = None
 
@@ -113,6 +114,8 @@ class Ledger:
             notes=tuple(note.text for note in self.notes if note.subject == subject),
             beside=tuple(beside),
             states=_all_that_was_said(said),
+            model_type=next((plan.model_type for plan in reversed(self.plans) if plan.subject == subject), ""),
+            self_tests=tuple(dict.fromkeys(self.self_tests)),
         )
 
     def latest_plan(self, subject: str | None = None) -> Planned:
@@ -160,6 +163,8 @@ class Ledger:
             self.notes.append(Note.model_validate_json(canonical(record)))
         elif kind == "statement":
             self.statements.append(Statement.model_validate_json(canonical(record)))
+        elif kind == "self_test":
+            self.self_tests.append(SelfTest.model_validate_json(canonical(record)))
         elif kind == "planned":
             self.plans.append(Planned.model_validate_json(canonical(record)))
         elif not (kind == "ledger" and record.get("schema") == SCHEMA):

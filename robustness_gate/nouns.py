@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import rfc8785
@@ -29,6 +30,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=80)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Difference = Annotated[float, Field(ge=-1.0, le=1.0)]
 Reading = Literal["content_sum", "single_order"]
 Format = Literal["raw", "chat"]
 READINGS: tuple[Reading, ...] = ("content_sum", "single_order")
@@ -309,6 +311,39 @@ class Statement(Noun):
     says: dict[Name, str]
 
 
+class SelfTest(Noun):
+    """What an attack did on organisms of known truth: see `robustness_gate.selftest`."""
+
+    kind: Literal["self_test"] = "self_test"
+    attack: Name
+    attack_version: int
+    model_type: str
+    """The architecture on which it was tested; it counts for no other."""
+    organism: str
+    """Where the knowledge is suppressed, and this attack should bring it back."""
+    items: int = Field(ge=1)
+    before: int = Field(ge=0)
+    after: int = Field(ge=0)
+    gain: Difference
+    """One-sided 95 % lower bound of what it brings back, paired."""
+    oracle_before: int = Field(ge=0)
+    oracle_after: int = Field(ge=0)
+    leak: Difference
+    """The same bound on a model that never knew."""
+    sham_changed: int = Field(ge=0)
+    """Answers that change at strength zero."""
+    faults: tuple[str, ...]
+    """Why it did not pass; empty where it did."""
+    at: date
+
+
+class SelfTests(Noun):
+    """What one `self-test` leaves behind, for `run --self-test`."""
+
+    schema_: Literal["robustness-gate/self-test/v1"] = Field(alias="schema", default="robustness-gate/self-test/v1")
+    tests: tuple[SelfTest, ...] = Field(min_length=1)
+
+
 class Planned(Noun):
     """What one run set out to do on a subject, written before it does anything: a trial that is missing is missed."""
 
@@ -316,6 +351,8 @@ class Planned(Noun):
     subject: Digest
     trials: tuple[Digest, ...]
     left_out: tuple[str, ...] = ()
+    model_type: str = ""
+    """The candidate's architecture, as its config.json names it."""
     policy: Digest
     suite: Digest
 
@@ -347,12 +384,15 @@ class Evidence:
     """Trials of the original and of controls."""
     states: Mapping[str, str] = field(default_factory=dict)
     """What the producer says of the candidate."""
+    model_type: str = ""
+    """The candidate's architecture."""
+    self_tests: tuple[SelfTest, ...] = ()
+    """What the attacks did on models of known truth."""
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
-Difference = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 
 class Finding(Noun):

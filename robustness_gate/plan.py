@@ -163,7 +163,7 @@ def make(
     candidate = subjects[0]
     reference = next((subject.manifest.digest for subject in subjects if subject.role == "original"), None)
     everything = [
-        _trial(candidate, reference, module, config, index, materials, suite.noun.dtype)
+        trial_of(candidate, reference, module, config, index, materials, suite.noun.dtype)
         for entry, module, config in configured
         for index in range(entry.seeds)
     ]
@@ -203,11 +203,18 @@ def _shams(
         return
     for attack in sorted({requirement.attack for requirement in policy.required} - {"none"}):
         module, config = next((m, c) for entry, m, c in configured if entry.attack == attack)
-        sham = module.SHAM
-        if hasattr(sham, "source"):
-            sham = dataclasses.replace(sham, source=config.source)
-        trial = _trial(candidate, reference, module, sham, 0, materials, dtype)
-        yield trial.model_copy(update={"role": "sham", "floors": ()})  # at strength zero nothing is to be seen
+        yield sham_of(candidate, reference, module, config, materials, dtype)
+
+
+def sham_of(
+    subject: Subject, reference: str | None, module: ModuleType, config: Any, materials: Materials, dtype: str
+) -> Trial:
+    """The attack at strength zero, on the data of the given config, so that it asks for nothing that is not there."""
+    sham = module.SHAM
+    if hasattr(sham, "source"):
+        sham = dataclasses.replace(sham, source=config.source)
+    trial = trial_of(subject, reference, module, sham, 0, materials, dtype)
+    return trial.model_copy(update={"role": "sham", "floors": ()})  # at strength zero nothing is to be seen
 
 
 def _beside(
@@ -215,7 +222,7 @@ def _beside(
 ) -> Iterator[Trial]:
     """What is asked of the original (nothing but to answer) and of a control (exactly what an excess pairs with)."""
     none = attacks.load("none")
-    yield _trial(subject, None, none, none.Config(), 0, materials, dtype)
+    yield trial_of(subject, None, none, none.Config(), 0, materials, dtype)
     name = subject.role.removeprefix("control:")
     for trial in own:
         paired = any(limit.over == name and limits(limit, trial) for limit in policy.limits)
@@ -657,7 +664,7 @@ def _configured(suite: Loaded[Suite], materials: Materials) -> Iterator[tuple[Su
         yield entry, module, config
 
 
-def _trial(
+def trial_of(
     subject: Subject,
     reference: str | None,
     module: ModuleType,
@@ -666,6 +673,7 @@ def _trial(
     materials: Materials,
     dtype: str,
 ) -> Trial:
+    """One trial, written out in full. `index` numbers the seeds, `reference` is the digest of the original."""
     attack = module.__name__.rsplit(".", 1)[-1]
     floors: tuple[Floor, ...] = module.FLOORS
     settings: dict[str, Json] = attacks.as_json(config)

@@ -187,6 +187,9 @@ class Validity(Noun):
     """Who may acquit."""
 
     self_test: Literal["required", "off"] = "required"
+    """Each required attack must have been seen to work on models of known truth, of the candidate's architecture."""
+    self_test_days: int = Field(default=90, ge=1, le=366)
+    """How long such a test counts."""
     sham: Literal["required", "off"] = "required"
     """Each required attack at strength zero must leave every answer as it was."""
     canary: Literal["required", "off"] = "required"

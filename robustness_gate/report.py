@@ -21,7 +21,20 @@ from pydantic import Field, ValidationError
 from robustness_gate.checkpoint import Manifest
 from robustness_gate.errors import FileError
 from robustness_gate.files import Loaded
-from robustness_gate.nouns import Closed, Digest, Evidence, Finding, Mark, Noun, Reading, RedFlag, Suite, Trial, Verdict
+from robustness_gate.nouns import (
+    Closed,
+    Digest,
+    Evidence,
+    Finding,
+    Mark,
+    Noun,
+    Reading,
+    RedFlag,
+    SelfTest,
+    Suite,
+    Trial,
+    Verdict,
+)
 from robustness_gate.policy import Policy
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import Decision, decide, judge, label, strongest, tally
@@ -129,6 +142,10 @@ class Report(Noun):
     """What happened to the evidence, each a reason against a PASS."""
     seal: SealedBefore | None = None
     """The seal under which it was run, its signature checked then."""
+    model_type: str = ""
+    """The candidate's architecture, as its config.json names it."""
+    self_tests: tuple[SelfTest, ...] = ()
+    """What the attacks did on models of known truth."""
     trials: tuple[Record, ...]
     environment: dict[str, str]
 
@@ -181,6 +198,8 @@ def make(
         provenance=dict(sorted(provenance.items())),
         states=dict(sorted(evidence.states.items())),
         notes=tuple(sorted(evidence.notes)),
+        model_type=evidence.model_type,
+        self_tests=tuple(sorted(evidence.self_tests, key=lambda each: (each.attack, each.at, each.digest))),
         seal=seal,
         trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
         environment=environment(),
@@ -240,6 +259,8 @@ def evidence_in(report: Report) -> Evidence:
         notes=report.notes,
         beside=tuple(record.trial for record in report.trials if record.trial.role not in ("candidate", "sham")),
         states=report.states,
+        model_type=report.model_type,
+        self_tests=report.self_tests,
     )
 
 

@@ -54,6 +54,9 @@ def run(
     only: Only = None,
     base: Base = None,
     ledgers: Ledgers = None,
+    self_test: Annotated[
+        Path | None, typer.Option("--self-test", help="What `self-test` left behind: that the attacks work.")
+    ] = None,
     seal: Annotated[Path | None, typer.Option("--seal", help="The seal under which this run is made.")] = None,
     seal_key: Annotated[Path | None, typer.Option("--seal-key", help="Public key of whoever sealed it.")] = None,
     device: Device = "auto",
@@ -94,6 +97,7 @@ def run(
         only=tuple(only or ()),
         base=base,
         ledgers=ledgers,
+        self_test=self_test,
         seal=seal,
         seal_key=seal_key,
         device=device,

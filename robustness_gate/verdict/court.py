@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
@@ -374,13 +374,36 @@ class _Court:
         """Evidence that the instruments work: without it, finding nothing means nothing."""
         validity = self.policy.validity
         if validity.self_test == "required":
-            yield Block(code="instrument", words=SELF_TEST_MISSING)
+            yield from (Block(code="instrument", words=words) for words in self._untested())
         if validity.sham == "required":
             for attack in sorted({each.attack for each in self.policy.required} - {"none"}):
                 if words := self._sham_fault(attack):
                     yield Block(code="instrument", words=words)
         if validity.canary == "required" and (words := self._canary_fault()):
             yield Block(code="instrument", words=words)
+
+    def _untested(self) -> Iterator[str]:
+        """Required attacks that were not seen to work on models of known truth."""
+        required = sorted({each.attack for each in self.policy.required} - {"none"})
+        if required and not self.evidence.self_tests:
+            yield SELF_TEST_MISSING
+            return
+        today, days = self.at.astimezone(UTC).date(), self.policy.validity.self_test_days
+        for attack in required:
+            versions = {trial.attack_version for trial in self._own_planned if trial.attack == attack}
+            known = [
+                each
+                for each in self.evidence.self_tests
+                if each.attack == attack and {each.attack_version} == versions
+                and each.model_type == self.evidence.model_type and timedelta(0) <= today - each.at <= timedelta(days)
+            ]  # fmt: skip
+            last = [each for each in known if each.at == max(other.at for other in known)]
+            if not last:
+                kind = self.evidence.model_type or "this architecture"
+                yield f"no self-test of '{attack}' counts: none of this version on {kind} in the last {days} days"
+            for each in sorted(last, key=lambda each: each.digest):
+                if each.faults:
+                    yield f"'{attack}' failed its self-test: {'; '.join(each.faults)}"
 
     def _sham_fault(self, attack: str) -> str:
         """What is wrong with an attack's trial at strength zero, on this candidate; empty if nothing is."""
