@@ -74,6 +74,9 @@ class _Answers:
     trial: Trial
     best: Mark | None
     failed: str
+    """How it ended, if not well."""
+    weak: str
+    """The strength floor that it missed."""
 
 
 def run(only: Sequence[str], at: datetime, *, workers: int = 1, watch: Watch = lambda _: None) -> list[SelfTest]:
@@ -156,9 +159,8 @@ def _answers(trial: Trial, records: Sequence[Mark | Closed]) -> _Answers:
     ends = [record for record in own if isinstance(record, Closed)]
     floors = [f.says for m in marks for f in trial.floors if not any(b.holds(m.signs) for b in f.any_of)]
     failed = next((f"{end.status.replace('_', ' ')}: {end.reason}" for end in ends if end.status != "ok"), "")
-    if not failed and floors:
-        failed = f"strength floor missed: {floors[0]}"
-    return _Answers(trial, max(marks, key=lambda m: (tally(m, READING)[0], m.mark), default=None), failed)
+    best = max(marks, key=lambda m: (tally(m, READING)[0], m.mark), default=None)
+    return _Answers(trial, best, failed, weak=floors[0] if floors else "")
 
 
 def _tested(case: Case, found: dict[tuple[str, str, bool], _Answers], kind: str, at: datetime) -> SelfTest:
@@ -167,6 +169,8 @@ def _tested(case: Case, found: dict[tuple[str, str, bool], _Answers], kind: str,
     leak = found["oracle", case.attack, False]
     faults = [f"{where}: {each.failed}" for where, each in (
         (case.organism, after), ("sham", sham), ("oracle", leak)) if each.failed]  # fmt: skip
+    if after.weak:  # asked here alone: on the oracle, which is its own original, there may be nothing to move towards
+        faults.append(f"{case.organism}: strength floor missed: {after.weak}")
     before, nothing = found[case.organism, "none", False].best, found["oracle", "none", False].best
     known = found["base", "none", False].best
     if not (after.best and sham.best and leak.best and before and nothing and known):

@@ -237,6 +237,7 @@ RULES: Mapping[type[Noun], Mapping[str, Rule | str]] = {
     },
     Validity: {
         "self_test": rising("off", "required"),
+        "self_test_days": smaller,
         "sham": rising("off", "required"),
         "canary": rising("off", "required"),
         "record_only": fewer,
