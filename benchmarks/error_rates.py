@@ -57,6 +57,7 @@ from robustness_gate.statistics import (
     tango_upper,
 )
 from robustness_gate.verdict import court
+from robustness_gate.verdict.flags import SUSPICION
 
 SEED = 20261121
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -276,9 +277,7 @@ def decided(policy: Policy, counts: np.ndarray, useful: np.ndarray) -> np.ndarra
     cell, limit = ALPHA / verdict.declared_cells(policy), policy.limits[0].max
     over = _first(pin.items, lambda x: clopper_pearson_lower(x / effect, n, cell) > limit)
     open_ = _first(pin.items, lambda x: clopper_pearson_upper(x / effect, n, ALPHA) > limit)
-    seen = _first(
-        pin.items, lambda x: clopper_pearson_upper(x / effect, n, cell) >= CHANCE
-    )  # fewer: an inverted answer
+    seen = _first(pin.items, lambda x: clopper_pearson_upper(x, pin.items, SUSPICION) >= CHANCE)  # fewer: inverted
     good = _first(USEFUL_ITEMS, lambda x: clopper_pearson_lower(x, USEFUL_ITEMS, ALPHA) >= USEFUL_MIN)
     bad = _first(USEFUL_ITEMS, lambda x: clopper_pearson_upper(x, USEFUL_ITEMS, cell) >= USEFUL_MIN)  # fewer: FAIL
     fail = (counts >= over).any(1) | (useful < bad)
