@@ -26,6 +26,7 @@ FAMILIES = {
 }
 ATTACKS = {
     "none": {},
+    "few_shot": {"marks": (2,), "draws": 1, "open_book": False},
     "quantize": {"marks": (3, 4)},
     "interpolate": {"marks": (50,)},
     "ablation": {"skip_tokens": 12, "questions": 4, "directions": ("retain", "principal"), "all_layers": False},

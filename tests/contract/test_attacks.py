@@ -24,6 +24,7 @@ ROWS = {
         {"skip_tokens": 12, "single_layers": False, "questions": 12},
         {"skip_tokens": 12, "directions": ("retain",), "questions": 8, "apply": "fold", "all_layers": False},
     ],
+    "few_shot": [{"marks": (1, 3), "draws": 2}],
     "interpolate": [{"marks": (50, 100)}],
     "none": [{}],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
