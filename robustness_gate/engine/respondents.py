@@ -6,8 +6,10 @@ They change nothing in the model. What they are asked goes on as something else,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -42,3 +44,68 @@ class Edited:
     def write(self, prompts: Sequence[str]) -> list[str]:  # noqa: ARG002 - the protocol has it
         """Not offered: a finished prompt has no question left that could be edited."""
         raise NotApplicable("this attack edits questions, and was handed finished prompts")
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Takes off what a letter gets whatever is asked.
+
+    With p the mean log-likelihood of each letter over the probes, an answer x becomes x - p, shifted by one number a
+    question so that all letters together keep their probability. In the content_sum reading p adds the same to every
+    choice and cancels; in a single order it undoes a liking for a letter.
+    """
+
+    respondent: Respondent
+    probes: Callable[[int], Sequence[Question]]
+    """Questions with so many choices on which the liking is read; none leaves the answers as they are."""
+
+    def choose(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
+        """The respondent's answers without the liking: [question, choice]. Verbatim answers have no letters."""
+        found = self.respondent.choose(questions, form)
+        probes = () if form.verbatim else self.probes(found.shape[1])
+        if not probes:
+            return found
+        liking = self.respondent.choose(probes, form)
+        free = found - liking[liking.isfinite().all(dim=1)].mean(dim=0)  # none finite: nan, and so is every answer
+        return free - free.logsumexp(dim=1, keepdim=True) + found.logsumexp(dim=1, keepdim=True)
+
+    def write(self, prompts: Sequence[str]) -> list[str]:
+        """As the respondent writes: only letters are calibrated."""
+        return self.respondent.write(prompts)
+
+
+@dataclass(frozen=True)
+class Respelling:
+    """The same text in other tokens: each token that can be cut into two of the vocabulary is, with a probability.
+
+    The model reads the same characters in pieces in which it has seldom seen them.
+    """
+
+    halves: Mapping[int, tuple[int, int]]
+    share: float
+    """Probability with which a token is cut, in [0, 1]."""
+    seed: int
+
+    def __call__(self, ids: Sequence[int]) -> list[int]:
+        """The ids with some cut in two; the same ids are always cut alike."""
+        rng = random.Random(self.seed)
+        found: list[int] = []
+        for each in ids:
+            cut = rng.random() < self.share
+            found += self.halves.get(each, (each,)) if cut else (each,)
+        return found
+
+
+def halves(tokenizer: Any) -> dict[int, tuple[int, int]]:
+    """For each token that is two others of the vocabulary written together, those two, as equally long as can be."""
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    marks = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    found = {}
+    for word, number in vocabulary.items():
+        if word in marks or word.startswith("<0x"):  # a byte that a vocabulary spells out
+            continue
+        for at in sorted(range(1, len(word)), key=lambda at: (abs(2 * at - len(word)), at)):
+            if word[:at] in vocabulary and word[at:] in vocabulary:
+                found[number] = (vocabulary[word[:at]], vocabulary[word[at:]])
+                break
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ class ModelRespondent:
     model: Any
     tokenizer: Any
     tokens_per_batch: int = TOKENS_PER_BATCH
+    respelling: Callable[[Sequence[int]], list[int]] | None = None
+    """Applied to the token ids of every prompt, but not to those of its answers."""
 
     def choose(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
         """Log-likelihood of each answer after its prompt, normalised over the whole vocabulary.
@@ -37,7 +39,7 @@ class ModelRespondent:
         """
         asked = [prompt_of(self.tokenizer, question, form) for question in questions]
         texts, special = [each.text for each in asked], asked[0].special
-        encoded = [ids[-self._longest :] for ids in encode(self.tokenizer, texts, special=special)]
+        encoded = [ids[-self._longest :] for ids in self._spelt(encode(self.tokenizer, texts, special=special))]
         letters = None if form.verbatim else letter_tokens(self.tokenizer, texts[0], asked[0].answers, special=special)
         if letters is None:
             found = self._continuations(texts, [each.answers for each in asked], special=special)
@@ -57,6 +59,9 @@ class ModelRespondent:
         asked = prompt_of(self.tokenizer, question, form)
         ids = encode(self.tokenizer, [asked.text], special=asked.special)[0][-self._longest :]
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _spelt(self, encoded: list[list[int]]) -> list[list[int]]:
+        return encoded if self.respelling is None else [self.respelling(ids) for ids in encoded]
 
     @property
     def _longest(self) -> int:
@@ -88,6 +93,7 @@ class ModelRespondent:
             own = {tuple(tail) for tail in tails[first : first + many]}
             if len(own) < many or () in own:
                 raise BrokenTrial("the tokenizer does not continue a prompt with distinct answers: does it append EOS?")
+        contexts = self._spelt(contexts)
         inputs: dict[tuple[int, ...], list[int]] = {}
         for i, tail in enumerate(tails):
             inputs.setdefault(tuple((contexts[i // many] + tail)[-self._longest - 1 : -1]), []).append(i)
