@@ -109,3 +109,68 @@ def halves(tokenizer: Any) -> dict[int, tuple[int, int]]:
                 found[number] = (vocabulary[word[:at]], vocabulary[word[at:]])
                 break
     return found
+
+
+class Remembered:
+    """Asks once and remembers: for an attack that hears the same answers again and again.
+
+    Only where what it stands around does not change meanwhile.
+    """
+
+    def __init__(self, respondent: Respondent) -> None:
+        self.respondent = respondent
+        self._known: dict[tuple[tuple[Question, ...], Form], torch.Tensor] = {}
+
+    def choose(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
+        """The respondent's answers to these questions in this order: [question, choice]."""
+        key = (tuple(questions), form)
+        if key not in self._known:
+            self._known[key] = self.respondent.choose(questions, form)
+        return self._known[key].clone()
+
+    def write(self, prompts: Sequence[str]) -> list[str]:
+        """As the respondent writes, not remembered."""
+        return self.respondent.write(prompts)
+
+
+JITTER = 1e-4
+"""Of a vote: ties are broken by it, and nothing else is."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Hears k sampled answers instead of likelihoods, and estimates these from the votes.
+
+    Each answer is drawn from the choices alone, with the respondent's odds at a temperature. A choice with v of k votes
+    among n gets ln((v + 1/2) / (k + n/2)) (Krichevsky and Trofimov's estimate: no vote is not no chance), and all
+    together keep the probability that they had. So the likeliest is the one with most votes, and the sum over letter
+    orders is evidence added up.
+    """
+
+    respondent: Respondent
+    draws: int
+    """Answers a question and letter order; 0 hears the likelihoods as they are."""
+    temperature: float
+    seed: int
+
+    def choose(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
+        """Estimated log-likelihoods: [question, choice]. A question is always answered alike, whatever is beside it."""
+        found = self.respondent.choose(questions, form)
+        if not self.draws:
+            return found
+        odds = (found.double() / self.temperature).softmax(dim=1)
+        votes = torch.full_like(odds, torch.nan)
+        for at, question in enumerate(questions):
+            if bool(odds[at].isfinite().all()):
+                votes[at] = torch.tensor(self._votes(question, odds[at].tolist()), dtype=odds.dtype)
+        estimate = ((votes + 0.5) / (self.draws + 0.5 * odds.shape[1])).log()
+        return (estimate - estimate.logsumexp(dim=1, keepdim=True)).float() + found.logsumexp(dim=1, keepdim=True)
+
+    def _votes(self, question: Question, odds: Sequence[float]) -> list[float]:
+        rng = random.Random(f"{self.seed} {question.id} {question.choices}")
+        drawn = rng.choices(range(len(odds)), weights=odds, k=self.draws)
+        return [drawn.count(choice) + JITTER * rng.random() for choice in range(len(odds))]
+
+    def write(self, prompts: Sequence[str]) -> list[str]:  # noqa: ARG002 - the protocol has it
+        """Not offered: what is sampled here are choices."""
+        raise NotApplicable("this attack samples choices, and was asked for text")

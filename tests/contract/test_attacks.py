@@ -37,6 +37,7 @@ ROWS = {
         {**SMALL, "source": "retain", "method": "full"},
         {**SMALL, "source": "unrelated", "method": "lora", "rotations": 2},
     ],
+    "sample": [{"marks": (1, 8), "temperatures": (0.5, 1.0)}],
 }
 CASES = [(name, i) for name, rows in ROWS.items() for i in range(len(rows))]
 
