@@ -29,6 +29,7 @@ ATTACKS = {
     "few_shot": {"marks": (2,), "draws": 1, "open_book": False},
     "quantize": {"marks": (3, 4)},
     "interpolate": {"marks": (50,)},
+    "perturb": {"every": (9,), "shares": (), "characters": ("!",), "cases": (), "screened": 2, "finalists": 1},
     "sample": {"marks": (4,), "temperatures": (1.0,)},
     "reformat": {"presentations": ("letters_digits", "tokens_all"), "calibrations": ("calibrated_free",)},
     "ablation": {"skip_tokens": 12, "questions": 4, "directions": ("retain", "principal"), "all_layers": False},

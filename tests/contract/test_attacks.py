@@ -27,6 +27,7 @@ ROWS = {
     "few_shot": [{"marks": (1, 3), "draws": 2}],
     "interpolate": [{"marks": (50, 100)}],
     "none": [{}],
+    "perturb": [{"every": (9,), "shares": (), "characters": ("!",), "slips": (), "screened": 2, "finalists": 1}],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
     "reformat": [
         {"presentations": ("letters_lower", "tokens_all", "header_none"), "calibrations": ()},
