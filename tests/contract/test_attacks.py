@@ -28,6 +28,10 @@ ROWS = {
     "interpolate": [{"marks": (50, 100)}],
     "none": [{}],
     "perturb": [{"every": (9,), "shares": (), "characters": ("!",), "slips": (), "screened": 2, "finalists": 1}],
+    "perturb_informed": [
+        {"depths": (0.0,), "thresholds": (0.5,), "questions": 8, "rounds": 3},
+        {"depths": (0.0,), "thresholds": (0.3,), "questions": 8, "rounds": 2, "direction": "original"},
+    ],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
     "reformat": [
         {"presentations": ("letters_lower", "tokens_all", "header_none"), "calibrations": ()},
