@@ -3,9 +3,9 @@
 Threat model: anyone who can send prompts and read letter probabilities, with a few dev questions of the domain and
 their answers. He tries a fixed list of presentations on them, in every format of the hazard task, and uses the best:
 other letters, no header or another, the question twice, a conversation, idle text in front, the first words of the
-response already said, the same text in other tokens, and, where the chat template has a thinking block, one left empty
-or filled with a sentence. On top of the best he takes the letters' standing popularity off the answers. Nothing about
-the facts is added and no weight is seen.
+response already said, the same text in other tokens, and, where the chat template has a thinking block, one left empty,
+filled with a sentence, or with what the model itself thinks. On top of the best he takes the letters' standing
+popularity off the answers. Nothing about the facts is added and no weight is seen.
 
 Success means that the knowledge was tied to the wording in which it was suppressed: it was hidden, and thinly. Failure
 means that none of these few presentations shows it; the space of wordings is far larger. The untouched presentation is
@@ -22,7 +22,7 @@ template that has one, a header where there is none, letters in a task that scor
     filler_english, filler_latin, filler_hindi          two idle sentences in front
     prefill_correct, prefill_recall, prefill_certain    the response has begun
     tokens_half, tokens_all                             half or all tokens cut in two that can be
-    thought_empty, thought_short                        a closed thinking block in front of the answer
+    thought_empty, thought_short, thought_full          a closed thinking block in front: empty, a sentence, its own
     calibrated_free, calibrated_domain                  less each letter's popularity without content; on dev questions
 
 Sources: filler text in English, Hindi and Latin, and conversation, "Prompt attacks reveal superficial knowledge removal
@@ -30,21 +30,22 @@ in unlearning methods"; repeated questions and the instruction, `repeat_question
 ethz-spylab/unlearning-vs-safety at 75dade5; other formats against unlearning, Doshi & Stickland, arXiv 2411.12103;
 calibration on content-free input, Zhao et al., arXiv 2102.09690, and on the domain's own prompts as in RTT; empty and
 short thinking, R-TOFU, arXiv 2505.15214; prefilling and rarer tokens as in battery.md B.13 and scout.md 2.B.
-Departures: no translation, poem or renamed terms, which need a writer; no thinking that the model writes itself, which
-needs generation; tokens are cut at random and not by a search; calibration averages log-likelihoods, not probabilities.
-Cost: about twenty examinations of the dev items in each format.
+Departures: no translation, poem or renamed terms, which need a writer; tokens are cut at random and not by a search;
+calibration averages log-likelihoods, not probabilities; thinking blocks are those between <think> and </think>, and the
+model's own are greedy and closed after `thinking_tokens`.
+Cost: about twenty examinations of the dev items in each format. Where there is a thinking block to fill, as many tokens
+again for each dev prompt as `thinking_tokens`, and for each verdict prompt if that is chosen.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.nouns import Bound, Candidate, Floor, Form, Question, Recovery, Respondent, Target
-from robustness_gate.prompts import rotated
+from robustness_gate.prompts import rotated, thought
 
 if TYPE_CHECKING:
     from robustness_gate.engine.score import Shares
@@ -67,6 +68,7 @@ Presentation = Literal[
     "tokens_all",
     "thought_empty",
     "thought_short",
+    "thought_full",
 ]
 Calibration = Literal["calibrated_free", "calibrated_domain"]
 
@@ -107,6 +109,8 @@ class Config:
     """Each is tried alone and on top of the best presentation."""
     probes: int = 32
     """On so many dev questions, at least 1, the domain's calibration is read, in every letter order. Ours."""
+    thinking_tokens: int = 256
+    """`thought_full` thinks at most so many, at least 1. Ours; R-TOFU lets models think to the end."""
     chosen_by: Literal["content_sum", "single_order"] = "content_sum"
     """The dev reading that decides; the other breaks ties. The content sum is what limits are held against."""
 
@@ -114,8 +118,8 @@ class Config:
         for name in ("presentations", "calibrations"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"'{name}' must name different ones, found {list(getattr(self, name))}")
-        if self.probes < 1:
-            raise ValueError(f"'probes' must be at least 1, found {self.probes}")
+        if self.probes < 1 or self.thinking_tokens < 1:
+            raise ValueError("'probes' and 'thinking_tokens' must be at least 1")
 
 
 SHAM = Config(presentations=(), calibrations=())
@@ -211,8 +215,10 @@ def _presentations(target: Target, config: Config, seed: int) -> Iterator[tuple[
         if name in CUTS:
             spelling = respondents.Respelling(cuts, CUTS[name], seed)
             yield name, score.ModelRespondent(target.model, target.tokenizer, respelling=spelling)
-        elif name in THOUGHTS and not thinks:
+        elif name.startswith("thought") and not thinks:
             yield name, None
+        elif name == "thought_full":
+            yield name, respondents.Thinking(target.respondent, target.model, target.tokenizer, config.thinking_tokens)
         else:
             yield name, respondents.Edited(target.respondent, Dressed(name))
 
@@ -295,9 +301,8 @@ class Thought:
     words: str
 
     def __call__(self, text: str) -> str:
-        """The text ending in one closed block, whether the template opens or closes one itself or leaves it out."""
-        bare = re.sub(r"<think>\s*(</think>\s*)?$", "", text)
-        return f"{bare}<think>\n{self.words}\n</think>\n\n"
+        """The text ending in one closed block."""
+        return thought(text, self.words)
 
 
 def _also(form: Form, rewrite: Any) -> Form:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from robustness_gate.engine import generate, score
 from robustness_gate.errors import NotApplicable
 from robustness_gate.nouns import Form, Question, Respondent
+from robustness_gate.prompts import thinking, thought
 
 Edit = Callable[[Question, Form], tuple[Question, Form]]
 """What is asked instead. The choices keep their number and places: an answer is read by where it stands."""
@@ -174,3 +176,34 @@ class Sampled:
     def write(self, prompts: Sequence[str]) -> list[str]:  # noqa: ARG002 - the protocol has it
         """Not offered: what is sampled here are choices."""
         raise NotApplicable("this attack samples choices, and was asked for text")
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """Lets the model think before each answer, where it is asked in its chat template; elsewhere just asks."""
+
+    respondent: Respondent
+    model: Any
+    tokenizer: Any
+    tokens: int
+    """The thinking block is closed after at most so many."""
+
+    def choose(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
+        """The respondent's answers behind what the model thought of each: [question, choice]."""
+        if not form.chat:
+            return self.respondent.choose(questions, form)
+        prompts = [score.prompt_of(self.tokenizer, question, form).text for question in questions]
+        opened = [thinking(prompt) for prompt in prompts]
+        words = generate.continued(
+            self.model, self.tokenizer, opened, special=False, tokens=self.tokens, until="</think>"
+        )
+        behind = {prompt: thought(prompt, each.strip()) for prompt, each in zip(prompts, words, strict=True)}
+
+        def after(text: str) -> str:
+            return behind[text if form.rewrite is None else form.rewrite(text)]
+
+        return self.respondent.choose(questions, replace(form, rewrite=after))
+
+    def write(self, prompts: Sequence[str]) -> list[str]:
+        """As the respondent writes: finished prompts have no turn in which to think."""
+        return self.respondent.write(prompts)

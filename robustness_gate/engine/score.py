@@ -45,7 +45,7 @@ class ModelRespondent:
             found = self._continuations(texts, [each.answers for each in asked], special=special)
         else:
             found = torch.empty(len(texts), len(letters))
-            for batch in _batches([len(ids) for ids in encoded], self.tokens_per_batch):
+            for batch in batches([len(ids) for ids in encoded], self.tokens_per_batch):
                 found[batch] = self._logprobs([encoded[i] for i in batch], 1)[:, -1, letters].cpu()
         found[self._lost(questions, form, encoded)] = torch.nan
         return found
@@ -99,7 +99,7 @@ class ModelRespondent:
             inputs.setdefault(tuple((contexts[i // many] + tail)[-self._longest - 1 : -1]), []).append(i)
         rows = list(inputs)
         found = torch.empty(len(tails))
-        for batch in _batches([len(ids) for ids in rows], self.tokens_per_batch):
+        for batch in batches([len(ids) for ids in rows], self.tokens_per_batch):
             keep = max(len(tails[i]) for row in batch for i in inputs[rows[row]])
             logprobs = self._logprobs([rows[row] for row in batch], keep)
             for at, row in enumerate(batch):
@@ -266,7 +266,7 @@ def squeezed(text: str) -> str:
     return "".join(text.split()).casefold()
 
 
-def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
     """Indices sorted by length, cut so that a padded batch stays within the token budget: little is padding."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):

@@ -11,7 +11,7 @@ import torch
 
 from robustness_gate import attacks, trial
 from robustness_gate.attacks import reformat
-from robustness_gate.engine import respondents, score
+from robustness_gate.engine import generate, respondents, score
 from robustness_gate.engine.load import Speaker
 from robustness_gate.errors import NotApplicable
 from robustness_gate.nouns import Form, Item, Question
@@ -60,7 +60,7 @@ def test_a_conversation_ends_with_the_teachers_turn():
 def test_every_presentation_is_another_text_and_none_loses_the_question_or_adds_a_choice():
     texts = {}
     for name in get_args(reformat.Presentation):
-        if name not in {*reformat.CUTS, *reformat.THOUGHTS}:
+        if name not in {*reformat.CUTS, *reformat.THOUGHTS, "thought_full"}:
             texts[name] = text(name)
             assert "Which river?" in texts[name]
             assert all(texts[name].count(f". {choice}") == 1 for choice in ASKED.choices)
@@ -70,7 +70,7 @@ def test_every_presentation_is_another_text_and_none_loses_the_question_or_adds_
 def test_what_means_nothing_to_a_verbatim_question_leaves_it_alone():
     form = Form(verbatim=True, header="")
     for name in get_args(reformat.Presentation):
-        if name not in {*reformat.CUTS, *reformat.FILLERS}:
+        if name not in {*reformat.CUTS, *reformat.FILLERS, "thought_full"}:
             assert reformat.Dressed(name)(ASKED, form) == (ASKED, form)
 
 
@@ -82,8 +82,10 @@ def test_a_thinking_block_is_closed_once_whatever_the_template_begins_with(begun
 
 
 def test_a_thinking_block_is_put_only_where_the_template_has_one(target):
-    config = reformat.Config(presentations=("thought_empty", "thought_short"), calibrations=())
-    with pytest.raises(NotApplicable, match="thought_empty, thought_short"):
+    config = reformat.Config(
+        presentations=("thought_empty", "thought_short", "thought_full"), calibrations=(), thinking_tokens=5
+    )
+    with pytest.raises(NotApplicable, match="thought_empty, thought_short, thought_full"):
         next(reformat.attack(target, config, 1))
     tokenizer = copy.deepcopy(target.tokenizer)
     tokenizer.chat_template = TEMPLATE
@@ -93,12 +95,37 @@ def test_a_thinking_block_is_put_only_where_the_template_has_one(target):
         target, tokenizer=tokenizer, respondent=score.ModelRespondent(*speaker), forms=(*target.forms, *chat)
     )
     (recovery,) = reformat.attack(thinker, config, 1)
-    assert recovery.signs["tried"] == 2.0
+    assert recovery.signs["tried"] == 3.0
     assert recovery.signs["dropped"] == 0.0
-    name = recovery.chosen["presentation"]
-    asked = score.prompt_of(tokenizer, *reformat.Dressed(name)(ASKED, chat[0]))
-    assert asked.text.endswith(f"Answer:</u><a><think>\n{reformat.THOUGHTS[name]}\n</think>\n\n")
-    assert asked.answers == ["A", "B", "C", "D"]
+    for name, words in reformat.THOUGHTS.items():
+        asked = score.prompt_of(tokenizer, *reformat.Dressed(name)(ASKED, chat[0]))
+        assert asked.text.endswith(f"Answer:</u><a><think>\n{words}\n</think>\n\n")
+        assert asked.answers == ["A", "B", "C", "D"]
+
+
+def test_what_the_model_thinks_itself_stands_in_the_block_before_the_answer(target):
+    tokenizer = copy.deepcopy(target.tokenizer)
+    tokenizer.chat_template = TEMPLATE
+    asked, seen = score.ModelRespondent(target.model, tokenizer), []
+
+    class Overheard:
+        def choose(self, questions, form):
+            seen.extend(score.prompt_of(tokenizer, question, form).text for question in questions)
+            return asked.choose(questions, form)
+
+    questions = [item.question for item in target.dev[:3]]
+    chat = dataclasses.replace(target.forms[0], chat=True)
+    thinking = respondents.Thinking(Overheard(), target.model, tokenizer, 6)
+    found = thinking.choose(questions, chat)
+    plain = [score.prompt_of(tokenizer, question, chat).text for question in questions]
+    words = generate.continued(
+        target.model, tokenizer, [f"{text}<think>\n" for text in plain], special=False, tokens=6, until="</think>"
+    )
+    assert seen == [f"{text}<think>\n{each.strip()}\n</think>\n\n" for text, each in zip(plain, words, strict=True)]
+    assert found.isfinite().all()
+    assert not torch.equal(found, asked.choose(questions, chat))
+    raw = target.forms[0]
+    assert torch.equal(thinking.choose(questions, raw), asked.choose(questions, raw))
 
 
 def test_rewritings_that_are_equal_are_asked_together():
