@@ -8,12 +8,14 @@ whether the report is true is for others to check.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robustness_gate.nouns import Finding, Mark, Reading
+from robustness_gate.ledger import OWN
+from robustness_gate.nouns import Block, Finding, Mark, Reading
 from robustness_gate.policy import Policy
 from robustness_gate.report import Record, Report, words
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
@@ -61,6 +63,40 @@ class Step:
     because: str
     do: str
     command: str = ""
+
+
+STAYS_FAIL = Step(
+    "This checkpoint stays FAIL: evidence is only added to, and every attempt counts.",
+    "Do not run it again until it is green, and do not raise the limit after having seen the numbers.",
+)
+FLAGGED = {
+    "choices_only": (
+        "Whoever guesses from the choices alone gets nearly this far. Ask questions whose choices give nothing away, "
+        "and pin them in the policy before any candidate is seen."
+    ),
+    "identical_answers": (
+        "The attack did not happen. Look at its settings and its strength floor, and whether it fits this kind of "
+        "model (robustness-gate doctor CHECKPOINT --suite SUITE). Once it is mended, it alone runs again."
+    ),
+    "less_at_more": (
+        "An attack that recovers less with more was not run well: an attacker would have stopped earlier or chosen "
+        "better. Widen its grid and add seeds, so that it is at its best at every budget."
+    ),
+    "letter_collapse": (
+        "Let the limit read `content_sum`, which asks in four letter orders and adds up: the stricter reading of such "
+        "a model."
+    ),
+    "still_rising": "The ladder ends before the attack does. Add a larger budget to suite and policy.",
+    "vacuous": (
+        "These questions do not show the knowledge even in the model before unlearning. Check that ORIGINAL is that "
+        "model; else ask questions that it answers."
+    ),
+    "weaker_beats_stronger": (
+        "The attack that should be the stronger one was not run well. Widen its grid and add seeds until it is at "
+        "least as good."
+    ),
+}
+"""What to do about a red flag."""
 
 
 @dataclass(frozen=True)
@@ -211,15 +247,7 @@ class _Case:
         hazard = [f for f in over if f.hazard]
         again = self._run("NEW_CHECKPOINT", out="NEW_OUT")
         if not hazard:
-            worst = min(over, key=lambda f: f.observed)
-            return (
-                Step(
-                    f"The untouched model answers {worst.observed:.1%} of '{worst.task}', where at least "
-                    f"{worst.limit:.0%} is asked: unlearning ruined it.",
-                    "Unlearn more gently from the original, then run the whole suite on the new checkpoint.",
-                    again,
-                ),
-            )
+            return self._without_a_hazard(over, again), STAYS_FAIL
         examined, attacks = len(self._hazard()), sorted({f.attack for f in hazard})
         because = f"{len(hazard)} of {examined} readings are over a limit, by {_listed(attacks)}."
         if "none" in attacks:
@@ -233,16 +261,48 @@ class _Case:
                 "run the whole suite on the new checkpoint. More training against this one attack is no cure: it "
                 "moves the breach to the next."
             )
-        rerun = Step(
-            "This checkpoint stays FAIL: evidence is only added to, and every attempt counts.",
-            "Do not run it again until it is green, and do not raise the limit after having seen the numbers.",
-        )
-        return Step(because, do, again), rerun
+        return Step(because, do, again), STAYS_FAIL
+
+    def _without_a_hazard(self, over: Sequence[Finding], again: str) -> Step:
+        """A FAIL without a breach of an absolute limit: an excess over a control, then what unlearning cost."""
+        excess = [f for f in over if f.over.startswith("control:")]
+        if excess:
+            worst = max(excess, key=lambda f: (f.observed - f.limit, f.attack, f.mark))
+            return Step(
+                f"After {_named(worst)} the model answers {worst.observed:.1%} more of '{worst.task}' than "
+                f"{worst.over.replace(':', ' ')}, where at most {worst.limit:.0%} more is allowed{_others(excess)}.",
+                "Something is there that the other does not have. Unlearn anew, then run the whole suite on the new "
+                "checkpoint.",
+                again,
+            )
+        lost = [f for f in over if f.over]
+        if lost:
+            worst = max(lost, key=lambda f: (f.observed - f.limit, f.rule))
+            because = (
+                f"On '{worst.task}' the untouched model lies {worst.observed:.1%} {'under' if worst.fell else 'over'} "
+                f"the original, where at most {worst.limit:.0%} is allowed{_others(lost)}: unlearning cost too much."
+            )
+        else:
+            worst = min(over, key=lambda f: f.observed)
+            because = (
+                f"The untouched model answers {worst.observed:.1%} of '{worst.task}', where at least "
+                f"{worst.limit:.0%} is asked: unlearning ruined it."
+            )
+        do = "Unlearn more gently from the original, then run the whole suite on the new checkpoint."
+        return Step(because, do, again)
 
     def after_inconclusive(self) -> tuple[Step, ...]:
         """The cheapest first; what makes all the rest futile before that."""
-        steps = [*self._hopeless(), *self._unfinished(), *self._changed(), *self._untested(), *self._not_applicable()]
-        steps += [*self._weak(), *self._failed(), *self._doubtful(), *self._too_few_questions()]
+        steps = [
+            *self._hopeless(),
+            *self._out_of_time(),
+            *self._idle(),
+            *self._unfinished(),
+            *self._changed(),
+            *self._instruments(),
+        ]
+        steps += [*self._not_given(), *self._not_applicable(), *self._weak(), *self._failed(), *self._doubtful()]
+        steps += [*self._flagged(), *self._too_few_questions(), *self._unstated()]
         told = tuple(dict.fromkeys(steps))
         if told:
             return told
@@ -261,6 +321,15 @@ class _Case:
                 "No rerun cures this. Unlearn anew, towards chance and not below it, and run the whole suite.",
                 again,
             )
+        for finding in (f for f in self.report.verdict.findings if f.over and f.state == "open"):
+            if finding.observed >= finding.limit:
+                yield Step(
+                    f"{_named(finding, capital=True)}: {_apart(finding)}, and at most {finding.limit:.0%} is allowed.",
+                    "No number of questions makes a PASS of that difference. Unlearn "
+                    f"{'further' if finding.over.startswith('control:') else 'more gently'}, then run the whole suite "
+                    "on the new checkpoint.",
+                    again,
+                )
         over = [f for f in self._hazard() if f.state == "open" and f.observed >= f.limit]
         if over:
             worst = max(over, key=lambda f: (f.observed - f.limit, f.attack, f.mark))
@@ -282,7 +351,7 @@ class _Case:
                 "Give the same command without --only, and the same --out: what the ledger holds is not run again.",
                 self._run(),
             )
-        stopped = [record for record in self._own() if record.planned and not record.closed]
+        stopped = [record for record in self._with_shams() if record.planned and not record.closed]
         if stopped:
             yield Step(
                 f"Not run to the end: {_listed([_trial_name(record) for record in stopped])}.",
@@ -294,17 +363,118 @@ class _Case:
         for block in self.report.verdict.blocks:
             if block.words.startswith(("the checkpoint changed", "the checkpoint cannot be read")):
                 yield Step(
-                    f"{block}.", "Run on a copy that nobody writes to, with new --ledgers.", self._run(out="NEW_OUT")
+                    f"{block}.",
+                    "Run on a copy that nobody writes to, with new --ledgers.",
+                    self._run(out="NEW_OUT", more="--ledgers NEW_LEDGERS"),
                 )
 
-    def _untested(self) -> Iterator[Step]:
-        if SELF_TEST_MISSING in (block.words for block in self.report.verdict.blocks):
+    def _out_of_time(self) -> Iterator[Step]:
+        """A policy or control that does not hold today. Its owner looks at it again; nobody else moves a date."""
+        for block in self._blocks("expired"):
             yield Step(
-                "The policy requires that the attacks be tested on models of known truth, and no such test is on "
-                "record.",
-                "Put a self-test on record; or let the policy say `validity: {self_test: off}`, which the report then "
-                "states on page one. The same command judges again without running anything twice.",
+                f"{_sentence(block)}.",
+                "Let whoever owns the policy look at its limits again and issue a new version with new dates. The same "
+                "command then judges again without running anything twice.",
                 self._run(),
+            )
+
+    def _idle(self) -> Iterator[Step]:
+        for block in self._blocks("idle_rule"):
+            yield Step(
+                f"{_sentence(block)}.",
+                "Let the policy's rules meet, or take one out: robustness-gate policy check POLICY --suite SUITE.",
+            )
+
+    def _instruments(self) -> Iterator[Step]:
+        """What must be seen to work before finding nothing means anything."""
+        for block in self._blocks("instrument"):
+            words = block.words
+            if words == SELF_TEST_MISSING:
+                yield Step(
+                    "The policy requires that the attacks be tested on models of known truth, and no such test is on "
+                    "record.",
+                    "Put a self-test on record; or let the policy say `validity: {self_test: off}`, which the report "
+                    "then states on page one. The same command judges again without running anything twice.",
+                    self._run(),
+                )
+            elif words.startswith("there is no canary"):
+                if "original" in (each.role for each in self.report.beside):
+                    do = (
+                        "The original was named, and its answers are not valid here: look at its digest and at the "
+                        "policy's `original`, and whether its trial ended well."
+                    )
+                else:
+                    do = "Name the model before unlearning; it is asked once, with no attack."
+                yield Step(f"{_sentence(block)}.", do, self._run(more="--original ORIGINAL"))
+            elif words.startswith("the canary sings"):
+                yield Step(
+                    f"{_sentence(block)}.",
+                    "A model that knows would pass as well, so no verdict under these limits means anything. Check "
+                    "that ORIGINAL is the model before unlearning, and that the questions ask what it knew; then set "
+                    "limits that it breaks, before any number of a candidate is seen.",
+                    self._run("ORIGINAL", out="ORIGINAL_OUT", more="--original ORIGINAL --only none"),
+                )
+            elif words.startswith("there is no sham") or "cannot be compared" in words:
+                yield Step(
+                    f"{_sentence(block)}.",
+                    "Give the same command again, without --only: the sham is planned with the attack, and held beside "
+                    "the untouched model. If it failed, its reason stands in the report.",
+                    self._run(),
+                )
+            else:
+                yield Step(
+                    f"{_sentence(block)}.",
+                    "An attack that does nothing must change nothing: the gate's own machinery moves the answers here, "
+                    "so nothing that it measures can be believed. Let robustness-gate doctor CHECKPOINT look, try "
+                    "`dtype: float32`, and report it as a fault of the gate.",
+                )
+
+    def _not_given(self) -> Iterator[Step]:
+        """Models beside which the policy holds the candidate, and which nobody named, or whose answers do not count."""
+        given = {each.role for each in self.report.beside}
+        held = {finding.over for finding in self.report.verdict.findings if finding.over}
+        for name in sorted({limit.over for limit in self.policy.limits if limit.over is not None}):
+            role, control = f"control:{name}", self.policy.controls.get(name)
+            if control is None or role in held:
+                continue
+            option = f"--anchor {name}=REPORT" if control.kind == "earlier_release" else f"--control {name}=DIR"
+            if role not in given:
+                because = f"The policy compares with '{name}', and this run was not given it."
+                do = (
+                    f"Name the report of that release; its SHA-256 begins with {(control.report_sha256 or '')[:12]}."
+                    if control.kind == "earlier_release"
+                    else "Name that model: it is put through the same attacks."
+                )
+            else:
+                because = f"'{name}' was given, and none of its answers can stand beside the candidate's."
+                do = (
+                    "Its trials must have ended well, on the same questions, data, attacks, seeds and budgets, and the "
+                    "policy's digest must be its own."
+                )
+            yield Step(because, do, self._run(more=option))
+        if self.policy.guardrails and "original" not in held and not self._blocks_about_canary():
+            rules = _listed(sorted(rule.id for rule in self.policy.guardrails))
+            yield Step(
+                f"What unlearning cost is held against the original ({rules}), and it has no valid answers here.",
+                "Name the model before unlearning; it is asked once, with no attack.",
+                self._run(more="--original ORIGINAL"),
+            )
+
+    def _flagged(self) -> Iterator[Step]:
+        """Red flags in the way: each says what is wrong with the instrument, none how to lower a number."""
+        for flag in self.report.verdict.flags:
+            if flag.blocks:
+                yield Step(f"Red flag, {flag.flag}: {flag.words}.", FLAGGED.get(flag.flag, "Mend this first."))
+
+    def _unstated(self) -> Iterator[Step]:
+        missing = self.policy.provenance.require if self.policy.provenance else ()
+        names = [name for name in missing if not self.report.states.get(name, "").strip()]
+        if names:
+            yield Step(
+                f"The policy requires that the producer state {_listed(names)}, and nothing is on record.",
+                f"Let the producer write a YAML file with {', '.join(f'`{name}: ...`' for name in names)}. It is "
+                "recorded as said; nothing runs twice.",
+                self._run(more="--statement FILE"),
             )
 
     def _not_applicable(self) -> Iterator[Step]:
@@ -350,15 +520,16 @@ class _Case:
             yield Step(because, do, self._run())
 
     def _failed(self) -> Iterator[Step]:
-        for record in self._own():
+        for record in self._with_shams():
             statuses = {end.status for end in record.closed}
             if not record.planned or "ok" in statuses or "failure" not in statuses:
                 continue
             reason = next(end.reason for end in reversed(record.closed) if end.status == "failure")
             yield Step(
                 f"{_trial_name(record)} failed: {reason.rstrip('.')}.",
-                f"{_remedy(reason)} Then run into a new --out: this ledger keeps the failure.",
-                self._run(out="NEW_OUT"),
+                f"{_remedy(reason)} A trial that was closed is not run again: change its settings in the suite, or use "
+                "other --ledgers and keep these for whoever asks.",
+                self._run(out="NEW_OUT", more="--ledgers NEW_LEDGERS"),
             )
 
     def _doubtful(self) -> Iterator[Step]:
@@ -384,6 +555,12 @@ class _Case:
                         "Let the suite compute in `dtype: float32`, and look whether the checkpoint itself is whole: "
                         "robustness-gate doctor CHECKPOINT.",
                     )
+                elif "were tried, the policy asks for" in doubt or "tried from" in doubt or "at the edge" in doubt:
+                    yield Step(
+                        f"{_named(finding, capital=True)}: {doubt}.",
+                        "Widen its grid in the suite as far as the policy asks. Only this attack runs again.",
+                        self._run(),
+                    )
                 elif not doubt.startswith(("strength floor", "the attempt", BELOW_CHANCE)):  # those were told above
                     yield Step(f"{_named(finding)}: {doubt}.", "Let policy and suite name the same.", self._run())
 
@@ -392,6 +569,10 @@ class _Case:
         cells: list[tuple[int, Finding]] = []
         for finding in self.report.verdict.findings:
             if finding.state != "open":
+                continue
+            if finding.over:
+                if finding.observed < finding.limit:
+                    yield self._too_few_pairs(finding)
                 continue
             effect = self._effect(finding.task)
             if finding.rule.startswith("utility:"):  # shown from the other side: share wrong under 1 - min
@@ -419,6 +600,19 @@ class _Case:
             "too few to decide.",
             f"At this very accuracy {enough} questions would do. Add questions of the same kind to '{hardest.task}', "
             "correct `count` in the suite and `items` in the policy, and run into a new --out.",
+            self._run(out="NEW_OUT"),
+        )
+
+    def _too_few_pairs(self, finding: Finding) -> Step:
+        """A difference within its limit whose bound is not. Bounds shrink with the root of the number of questions."""
+        gap = (finding.upper - finding.observed) / (finding.limit - finding.observed)
+        needed = math.ceil(finding.items * gap * gap)
+        enough = f"about {needed:,}" if needed <= MOST_ITEMS else f"more than {MOST_ITEMS:,}"
+        return Step(
+            f"{_named(finding, capital=True)}: {_apart(finding)}, upper bound {finding.upper:.1%}, limit "
+            f"{finding.limit:.0%}: {finding.items} questions are too few to decide.",
+            f"At this very difference {enough} questions would do, as a rule of thumb. Add questions of the same kind "
+            f"to '{finding.task}', correct `count` in the suite and `items` in the policy, and run into a new --out.",
             self._run(out="NEW_OUT"),
         )
 
@@ -453,12 +647,29 @@ class _Case:
                     f"Closest to its limit: {_named(close)}, upper bound {close.upper:.1%} of {close.limit:.0%} "
                     f"on {close.items} questions."
                 )
+        if unasked := [r for r in self._with_shams() if not r.planned and (r.marks or r.closed)]:
+            found.append(
+                f"{len(unasked)} of {self.report.verdict.trials} trials on record for this checkpoint are not part of "
+                "this plan: they can convict, not acquit."
+            )
+        if self.report.decision.outcome in ("RELEASE_WITH_WAIVER", "ACCEPTED_RISK"):
+            signed = "; ".join(self.report.decision.applied)
+            found.append(f"A decision stands beside the verdict and changes nothing in it: {signed}.")
         return (*found, *self.report.limitations)
 
     # --- looking things up --------------------------------------------------------------------------------------------
 
     def _own(self) -> list[Record]:
         return [record for record in self.report.trials if record.trial.role == "candidate"]
+
+    def _with_shams(self) -> list[Record]:
+        return [record for record in self.report.trials if record.trial.role in OWN]
+
+    def _blocks(self, code: str) -> list[Block]:
+        return [block for block in self.report.verdict.blocks if block.code == code]
+
+    def _blocks_about_canary(self) -> bool:
+        return any(block.words.startswith("there is no canary") for block in self._blocks("instrument"))
 
     def _hazard(self) -> list[Finding]:
         return [f for f in self.report.verdict.findings if f.hazard]
@@ -497,7 +708,21 @@ class _Case:
         same = self.report.provenance.get("candidate", "CHECKPOINT")  # a directory is not told in a report
         place = out or shlex.quote(self.out)
         command = f"robustness-gate run {checkpoint or same} --policy POLICY --suite SUITE --out {place}"
-        return f"{command} {more}" if more else command
+        return " ".join([command, *self._named_beside(more), *([more] if more else [])])
+
+    def _named_beside(self, more: str) -> Iterator[str]:
+        """What was named beside the candidate must be named again: an attack that may use the original is another."""
+        for other in self.report.beside:
+            name, place = other.role.removeprefix("control:"), self.report.provenance.get(other.role)
+            control = self.policy.controls.get(name)
+            if other.role == "original":
+                option, value = "--original", f" {place or 'ORIGINAL'}"
+            elif control is not None and control.kind == "earlier_release":
+                option, value = f"--anchor {name}", "=REPORT"
+            else:
+                option, value = f"--control {name}", f"={place or 'DIR'}"
+            if option not in more:
+                yield option + value
 
 
 def _remedy(reason: str) -> str:
@@ -525,6 +750,16 @@ def _named(finding: Finding, *, capital: bool = False) -> str:
     if finding.rule.startswith("utility:"):
         name = "no attack"
     return name[:1].upper() + name[1:] if capital else name
+
+
+def _apart(finding: Finding) -> str:
+    """How far the model lies from another."""
+    more = "fewer" if finding.fell else "more"
+    return f"{finding.observed:.1%} {more} of '{finding.task}' is right than by {finding.over.replace(':', ' ')}"
+
+
+def _sentence(block: Block) -> str:
+    return block.words[:1].upper() + block.words[1:]
 
 
 def _trial_name(record: Record) -> str:

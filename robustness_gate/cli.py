@@ -20,7 +20,7 @@ from robustness_gate.errors import Exit, GateError, SetupError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from datetime import date, datetime
     from types import ModuleType
 
     from rich.console import Console
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from robustness_gate.advice import Advice, Tried
     from robustness_gate.doctor import Check
     from robustness_gate.files import Loaded
-    from robustness_gate.plan import Subject
+    from robustness_gate.language.lint import Lint
+    from robustness_gate.plan import Plan, Subject
+    from robustness_gate.policy import Policy
     from robustness_gate.seal import Terms
 
 app = typer.Typer(
@@ -67,7 +69,8 @@ def main() -> NoReturn:
     try:
         app()  # leaves by itself: 2 for a usage error, 130 when interrupted, else the verb's own code
     except GateError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one place where a user's mistake is told
+        kind = f"error[{error.code}]" if error.code else "error"
+        print(f"{kind}: {error}", file=sys.stderr)  # noqa: T201 - the one place where a user's mistake is told
         sys.exit(int(error.exit_code))
     raise AssertionError("typer returned without an exit code")
 
@@ -91,6 +94,8 @@ def run(
     only: Only = None,
     base: Base = None,
     ledgers: Ledgers = None,
+    seal: Annotated[Path | None, typer.Option("--seal", help="The seal under which this run is made.")] = None,
+    seal_key: Annotated[Path | None, typer.Option("--seal-key", help="Public key of whoever sealed it.")] = None,
     device: Device = "auto",
     workers: Annotated[
         int, typer.Option(min=0, help="Trials side by side; 0: one a core for a small model on the CPU, else one.")
@@ -129,6 +134,8 @@ def run(
         only=tuple(only or ()),
         base=base,
         ledgers=ledgers,
+        seal=seal,
+        seal_key=seal_key,
         device=device,
         workers=workers,
         tracking_uri="" if no_mlflow else tracking_uri,
@@ -259,15 +266,19 @@ def judge(
     Evidence is what the last run on the checkpoint planned, and every other trial that the ledger knows of it.
     """
     from robustness_gate import ledger as ledgers
-    from robustness_gate.files import load_policy
+    from robustness_gate.language import load_policy
     from robustness_gate.verdict import decide
     from robustness_gate.verdict import judge as judge_
     from robustness_gate.verdict.explain import explain as explained
 
+    if (
+        at is not None and honour_decision
+    ):  # else a waiver that has expired could be honoured by naming a day of its life
+        raise UsageError("--honour-decision is about now.", remedy="Leave --at out, or --honour-decision.")
     loaded = load_policy(policy)
     found = ledgers.read(ledger / ledgers.NAME if ledger.is_dir() else ledger)
     plan = found.latest_plan(checkpoint)
-    planned = [found.trials[id_] for id_ in plan.trials if id_ in found.trials]
+    planned = found.planned(plan)
     evidence = found.evidence(plan.subject, planned)
     moment = (at or datetime.now(UTC)).replace(tzinfo=UTC)
     verdict = judge_(loaded.noun, evidence, moment)
@@ -317,6 +328,30 @@ def why(
         _show_advice(_console(), told, quiet=quiet)
 
 
+@app.command(epilog="Example: robustness-gate compare runs/before runs/after")
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A report.json, or the --out folder of a run.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as one JSON object.")] = False,
+) -> None:
+    """Put two reports side by side: verdicts, accuracies, differences on the same questions.
+
+    Differences are B less A, item by item, with 95 % bounds. It judges nothing: the exit code is 0 whatever differs.
+    """
+    import dataclasses
+
+    from robustness_gate import compare as comparing
+    from robustness_gate import report
+
+    found = comparing.compare(report.read(a), report.read(b))
+    if as_json:
+        _say(json.dumps(dataclasses.asdict(found), indent=1))
+    else:
+        from robustness_gate.publish import comparison
+
+        comparison.show(found, _console())
+
+
 @app.command(epilog="Example: robustness-gate init .")
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The root of your repository.")] = Path(),
@@ -363,29 +398,217 @@ def attacks(
         _say(f"{name:16} {module.FAMILY:13} {module.ACCESS:14} {_does(module)}")
 
 
+PolicyArgument = Annotated[Path, typer.Argument(metavar="POLICY", help="The policy file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")]
+
+
 @policy_app.command("check", epilog="Example: robustness-gate policy check gate/policy.yaml --suite gate/suite.yaml")
 def policy_check(
-    policy: Annotated[Path, typer.Argument(help="The policy file.")],
+    policy: PolicyArgument,
     suite: Annotated[
         Path | None, typer.Option("--suite", help="Also check that this suite runs what is required.")
     ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="The day on which it must hold, e.g. 2026-12-31; else today.")
+    ] = None,
 ) -> None:
-    """Read a policy (and a suite) and say what is wrong, with file:line:column."""
-    from robustness_gate import plan as plans
-    from robustness_gate.files import load_policy, load_suite
+    """Read a policy (and a suite) and say what is wrong, with a code and file:line:column."""
+    from robustness_gate.language import load_policy, refuse_untimely
     from robustness_gate.verdict import declared_cells
 
     loaded = load_policy(policy)
+    refuse_untimely(loaded, _day(at))
     if suite is not None:
-        read = load_suite(suite)
         try:
-            materials = plans.gather(read)
+            _planned(loaded, suite)
         except SetupError as error:  # Parquet and the hub need the extra `run`, which a runner for checks has not
             _say(f"{suite}: read, but its questions and its fit to the policy were NOT checked: {error}")
-        else:
-            plans.make(loaded, read, materials, [_nobody()])
     cells = declared_cells(loaded.noun)
     _say(f"{policy}: ok, {len(loaded.noun.limits)} limits, {len(loaded.noun.required)} requirements, {cells} cells")
+
+
+@policy_app.command("show", epilog="Example: robustness-gate policy show gate/policy.yaml --resolved")
+def policy_show(
+    policy: PolicyArgument,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Fill in every default.")] = False,
+) -> None:
+    """Read a policy aloud, and print it as YAML, merged with what it extends."""
+    from robustness_gate.language import load_policy
+    from robustness_gate.language.show import page
+
+    print(page(load_policy(policy), resolved=resolved), end="")  # noqa: T201 - the YAML ends its own last line
+
+
+@policy_app.command("diff", epilog="Example: robustness-gate policy diff old.yaml new.yaml --require-reason")
+def policy_diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="The policy before.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="The policy after.")],
+    require_reason: Annotated[
+        bool,
+        typer.Option("--require-reason", help="Leave with 2 if something is looser and B's 'loosened' has no reason."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is looser, what is tighter and what merely differs, one line each.
+
+    What is looser needs a reason with --require-reason: an entry {what, since, reason, owner} under B's `loosened`, of
+    which `what` is the thing as it is printed here and `since` is B's version, which must be another than A's.
+    """
+    from robustness_gate.language import load_policy
+    from robustness_gate.language.diff import compare, unexplained
+
+    one, other = load_policy(before), load_policy(after)
+    changes = compare(one.noun, other.noun)
+    if as_json:
+        _say(json.dumps([{"direction": c.direction, "what": c.what, "words": c.words} for c in changes], indent=1))
+    else:
+        for change in changes:
+            _say(str(change))
+        if not changes:
+            _say("no difference")
+    if require_reason and (bare := unexplained(other.noun, one.noun, changes)):
+        raise UsageError(
+            f"{len(bare)} of the looser things have no written reason: {', '.join(each.what for each in bare)}.",
+            remedy=f"Add each to 'loosened' with `since: {other.noun.version}` (a new version), a reason and an owner.",
+            where=other.where(*bare[0].at),
+            code="no-reason",
+        )
+
+
+@policy_app.command("lint", epilog="Example: robustness-gate policy lint gate/policy.yaml --strict")
+def policy_lint(
+    policy: PolicyArgument,
+    suite: Annotated[
+        Path | None, typer.Option("--suite", help="Take the number of choices from its questions; else four.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Leave with 2 if there is a warning.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say how often its limits are met by a model that knows nothing, and how often they err."""
+    import dataclasses
+
+    from robustness_gate.language import load_policy
+    from robustness_gate.language.lint import lint
+
+    loaded = load_policy(policy)
+    options = None
+    if suite is not None:
+        made = _planned(loaded, suite)
+        options = {task.name: task.options for task in made.trials[0].tasks}
+    told = lint(loaded.noun, options)
+    if as_json:
+        _say(json.dumps(dataclasses.asdict(told), indent=1))
+    else:
+        _show_lint(told)
+    if strict and told.warnings:
+        raise typer.Exit(int(Exit.USAGE))
+
+
+@policy_app.command("test", epilog="Example: robustness-gate policy test gate/policy.yaml gate/policy.cases.yaml")
+def policy_test(
+    policy: PolicyArgument,
+    cases: Annotated[Path, typer.Argument(metavar="CASES", help="Its fixtures (YAML).")],
+    at: Annotated[
+        str | None, typer.Option("--at", help="The day of judgement where a case names none; else today.")
+    ] = None,
+) -> None:
+    """Try a policy on made-up results, and leave with 2 if the judge says something else than a case expects."""
+    from robustness_gate.language import load_policy
+    from robustness_gate.language.cases import load_cases, try_all
+
+    tried = try_all(load_policy(policy).noun, load_cases(cases), _day(at))
+    for assumed in tried[0].assumed:
+        _say(f"taken as given: {assumed}")
+    for each in tried:
+        _say(f"{'ok ' if each.as_expected else 'NOT'} {each.verdict.outcome:12} {each.case.says}")
+        if not each.as_expected:
+            wanted = f" because of '{each.case.because}'" if each.case.because else ""
+            _say(f"    expected {each.case.expect}{wanted}; the reason was: {each.verdict.reason}")
+            for block in each.verdict.blocks[:5]:
+                _say(f"    {block}")
+    if not all(each.as_expected for each in tried):
+        raise typer.Exit(int(Exit.USAGE))
+
+
+@policy_app.command("pin", epilog="Example: robustness-gate policy pin gate/policy.yaml --suite gate/suite.yaml")
+def policy_pin(policy: PolicyArgument, suite: SuiteFile) -> None:
+    """Print the digests of a suite's questions, data and settings, as lines to paste into the policy."""
+    from robustness_gate import plan as plans
+    from robustness_gate.files import load_suite
+    from robustness_gate.language import load_policy
+    from robustness_gate.language.pin import lines
+
+    loaded = load_policy(policy)
+    unpinned = plans.without_pins(loaded)  # what is pinned now may be what is to be replaced
+    made, read = _planned(unpinned, suite), load_suite(suite)
+    refs = {task.name: task for task in made.trials[0].tasks}
+    sources = {name: task.items for name, task in read.noun.tasks.items()}
+    for line in lines(loaded.noun, refs, made.trials[0].data, plans.of_candidate(made), sources):
+        _say(line)
+
+
+@policy_app.command("schema", epilog="Example: robustness-gate policy schema > policy.v1.schema.json")
+def policy_schema(
+    suite: Annotated[bool, typer.Option("--suite", help="Of a suite in place of a policy.")] = False,
+) -> None:
+    """Print the JSON Schema of a policy, for editors."""
+    from robustness_gate.language import schema as schemas
+
+    made = schemas.suite_schema() if suite else schemas.policy_schema()
+    _say(json.dumps(made, indent=1, sort_keys=True))
+
+
+def _planned(loaded: Loaded[Policy], suite: Path) -> Plan:
+    """A plan for nobody in particular: everything that policy and suite say to each other is found out."""
+    from robustness_gate import plan as plans
+    from robustness_gate.files import load_suite
+
+    read = load_suite(suite)
+    return plans.make(loaded, read, plans.gather(read), [_nobody()])
+
+
+def _day(given: str | None) -> date:
+    """A day as the user wrote it, or today's, UTC."""
+    from datetime import UTC, date, datetime
+
+    if given is None:
+        return datetime.now(UTC).date()
+    try:
+        return date.fromisoformat(given)
+    except ValueError:
+        raise UsageError(f"--at '{given}' is not a day.", remedy="Write it as 2026-12-31.") from None
+
+
+def _show_lint(told: Lint) -> None:
+    """The table, the two sums, then warnings and hints, one line each."""
+    head = "limit", "n", "n/deff", "max", "cells", "at chance", "+2 points", "false FAIL", "n for 80 %", "n for 90 %"
+    rows = [
+        (
+            row.limit,
+            f"{row.items:,}",
+            f"{row.effective:,.0f}",
+            f"{row.max:.3g}",
+            f"{row.cells}",
+            f"{'~' if row.paired else ''}{row.at_chance:.1%}",
+            f"{'~' if row.paired else ''}{row.above_chance:.1%}",
+            f"{row.false_fail:.2%}",
+            f"{row.needed_80:,}" if row.needed_80 else "-",
+            f"{row.needed_90:,}" if row.needed_90 else "-",
+        )
+        for row in told.rows
+    ]
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    for row in (head, *rows):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        _say("  ".join(cells).rstrip())
+    _say(f"within every limit, at chance: at least {told.joint.at_least:.1%}, {told.joint.if_independent:.1%} if "
+         f"trials were independent; two points above: {told.joint_above.at_least:.1%}, "
+         f"{told.joint_above.if_independent:.1%}")  # fmt: skip
+    _say(f"{told.cells} cells; a model exactly at every limit is convicted at most {told.false_fail:.1%} of the times")
+    for warning in told.warnings:
+        _say(f"warning: {warning}")
+    for hint in told.hints:
+        _say(f"hint: {hint}")
 
 
 @policy_app.command(
@@ -418,7 +641,8 @@ def policy_seal(
     """
     from robustness_gate import attest
     from robustness_gate import seal as seals
-    from robustness_gate.files import load_policy, load_suite
+    from robustness_gate.files import load_suite
+    from robustness_gate.language import load_policy
 
     if check is not None:
         if not public or key is not None or out is not None or at is not None:
@@ -447,7 +671,8 @@ def _check_seal(path: Path, public: Sequence[Path], policy: Path, suite: Path, *
     from robustness_gate import attest
     from robustness_gate import seal as seals
     from robustness_gate.errors import FileError, PlanError, Unverified
-    from robustness_gate.files import load_policy, load_suite
+    from robustness_gate.files import load_suite
+    from robustness_gate.language import load_policy
 
     asked, tried = load_policy(policy), load_suite(suite)
     found = seals.read_seal(path, [attest.public_key(each) for each in public])

@@ -28,15 +28,17 @@ class GateError(Exception):
         message: what happened, in one sentence that names the thing.
         remedy: what to do next, in the imperative; empty where the message already says it.
         where: `file:line:column` or a path, for errors that have a place.
+        code: a word for the kind of mistake that never changes, for policies and suites; docs/policy.md lists them.
     """
 
     exit_code: Exit = Exit.USAGE
 
-    def __init__(self, message: str, *, remedy: str = "", where: str = "") -> None:
+    def __init__(self, message: str, *, remedy: str = "", where: str = "", code: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
         self.where = where
+        self.code = code
 
     def __str__(self) -> str:
         """One line: place, what happened, what to do."""

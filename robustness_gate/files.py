@@ -16,7 +16,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,14 +25,16 @@ from pydantic import BaseModel, ValidationError
 
 from robustness_gate.errors import FileError
 from robustness_gate.nouns import Item, Json, Noun, Question, Suite, canonical
-from robustness_gate.policy import Policy
 
 MAX_YAML_BYTES = 1_000_000
 MAX_LINE_BYTES = 1_000_000
 MAX_CHOICES = 26  # one letter each
+ONE_ITEM = "Correct the data: an item has id, question, choices and answer (index from 0); a text has text."
 SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a character: JSON and YAML can write one, UTF-8 cannot
 
 Path_ = tuple[str | int, ...]
+Spot = tuple[Path, int, int]
+"""A file, and line and column in it, from 1."""
 N = TypeVar("N", bound=Noun)
 
 
@@ -46,17 +48,14 @@ class Loaded(Generic[N]):
     """Of the raw bytes: what a reviewer sees."""
     text: str
     """Those bytes, so that nobody need read the file again after it may have changed."""
-    places: Mapping[Path_, tuple[int, int]]
-    """Line and column, from 1, of every key and element."""
+    places: Mapping[Path_, Spot] = field(repr=False)
+    """Where every key and element stands: in this file, or in the one that it extends."""
+    parent: Loaded[N] | None = None
+    """What this file extends, with its own bytes: noun is then the two merged, sha256 and text are the child's."""
 
     def where(self, *path: str | int) -> str:
         """`file:line:column` of the nearest thing that exists on the way to `path`."""
-        return _where(self.path, self.places, path)
-
-
-def load_policy(path: Path) -> Loaded[Policy]:
-    """Read a policy file. Raises FileError with a position for anything that is not exactly a policy."""
-    return load_noun(path, Policy)
+        return where_in(self.places, path) or f"{self.path}:1:1"
 
 
 def load_suite(path: Path) -> Loaded[Suite]:
@@ -88,28 +87,55 @@ class _Yaml12(yaml.SafeLoader):
     """PyYAML's safe loader with the core schema of YAML 1.2 in place of the implicit types of 1.1."""
 
 
-_Yaml12.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
+CORE_SCHEMA = (
     ("bool", r"true|false", "tf"),
     ("null", r"null|~|", "n~"),
     ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", "-+.0123456789"),
-):
-    _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
-_Yaml12.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
+    ("null", r"", ""),
+)
+"""What a bare word can be: tag, pattern, first characters (none: the empty word)."""
+_Yaml12.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in CORE_SCHEMA:
+    _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first) or [""])
 
 
 def load_noun(path: Path, kind: type[N]) -> Loaded[N]:
     """Read any noun from YAML. Raises FileError with a position for anything that is not exactly such a noun."""
+    return read_yaml(path).as_noun(kind)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A YAML file as plain data, not yet held against any model."""
+
+    path: Path
+    sha256: str
+    text: str
+    data: dict[str, Json]
+    places: Mapping[Path_, Spot]
+
+    def as_noun(self, kind: type[N], parent: Loaded[N] | None = None) -> Loaded[N]:
+        """The noun that the data are. Raises FileError with a position for anything that is not exactly such a noun."""
+        try:
+            noun = kind.model_validate_json(canonical(self.data))
+        except ValidationError as error:
+            raise _complaint(self, kind, error) from None
+        return Loaded(noun, self.path, self.sha256, self.text, self.places, parent)
+
+
+def read_yaml(path: Path) -> Raw:
+    """The data of a YAML file and where each thing stands. Raises FileError where it is no mapping in plain YAML."""
     raw = _read(path)
     data, places = _parse(path, raw)
     if not isinstance(data, dict):
-        raise FileError(f"expected a mapping of keys, found {_kind_of(data)}", where=f"{path}:1:1")
-    try:
-        noun = kind.model_validate_json(canonical(data))
-    except ValidationError as error:
-        raise _complaint(path, places, data, kind, error) from None
-    return Loaded(noun, path, hashlib.sha256(raw).hexdigest(), raw.decode(), places)
+        raise FileError(
+            f"expected a mapping of keys, found {_kind_of(data)}",
+            remedy="Write `key: value` lines.",
+            where=f"{path}:1:1",
+            code="not-a-mapping",
+        )
+    return Raw(path, hashlib.sha256(raw).hexdigest(), raw.decode(), data, places)
 
 
 def _read(path: Path) -> bytes:
@@ -119,15 +145,22 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise _unreadable(path, error) from None
     if len(raw) > MAX_YAML_BYTES:
-        raise FileError(f"is larger than {MAX_YAML_BYTES:,} bytes", where=str(path))
+        raise FileError(
+            f"is larger than {MAX_YAML_BYTES:,} bytes",
+            remedy="Keep data out of it.",
+            where=str(path),
+            code="too-large",
+        )
     return raw
 
 
 def _unreadable(path: Path, error: OSError) -> FileError:
-    return FileError(f"cannot be read: {error.strerror or error}.", remedy="Check the path.", where=str(path))
+    return FileError(
+        f"cannot be read: {error.strerror or error}.", remedy="Check the path.", where=str(path), code="unreadable"
+    )
 
 
-def _parse(path: Path, raw: bytes) -> tuple[Json, dict[Path_, tuple[int, int]]]:
+def _parse(path: Path, raw: bytes) -> tuple[Json, dict[Path_, Spot]]:
     try:
         text = raw.decode("utf-8")
         loader = _Yaml12(text)
@@ -138,12 +171,20 @@ def _parse(path: Path, raw: bytes) -> tuple[Json, dict[Path_, tuple[int, int]]]:
         finally:
             loader.dispose()
     except UnicodeDecodeError as error:
-        raise FileError(f"is not UTF-8 (byte {error.start})", where=str(path)) from None
+        raise FileError(
+            f"is not UTF-8 (byte {error.start})", remedy="Save it as UTF-8.", where=str(path), code="not-utf8"
+        ) from None
     except yaml.YAMLError as error:
-        raise FileError(_yaml_words(error), where=f"{path}:{_yaml_place(error)}") from None
+        words, remedy, code = _yaml_words(error)
+        raise FileError(words, remedy=remedy, where=f"{path}:{_yaml_place(error)}", code=code) from None
     except (RecursionError, ValueError) as error:
-        raise FileError(f"cannot be parsed as YAML: {type(error).__name__}", where=f"{path}:1:1") from None
-    places: dict[Path_, tuple[int, int]] = {(): (1, 1)}
+        raise FileError(
+            f"cannot be parsed as YAML: {type(error).__name__}",
+            remedy="Write plain YAML.",
+            where=f"{path}:1:1",
+            code="not-yaml",
+        ) from None
+    places: dict[Path_, Spot] = {(): (path, 1, 1)}
     return (None if root is None else _plain(path, root, (), places)), places
 
 
@@ -152,33 +193,52 @@ def _events(path: Path, text: str) -> Iterator[yaml.Event]:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > 40:  # no honest file nests so deep, and the composer recurses
-            raise FileError("is nested more than 40 levels deep", where=f"{path}:{_mark(event.start_mark)}")
+            raise FileError(
+                "is nested more than 40 levels deep",
+                remedy="Write it flat.",
+                where=f"{path}:{_mark(event.start_mark)}",
+                code="too-deep",
+            )
         yield event
 
 
 def _refuse_indirection(path: Path, event: yaml.Event) -> None:
     place = f"{path}:{_mark(event.start_mark)}"
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-        raise FileError("anchors and aliases are not allowed", remedy="Write the value out.", where=place)
+        raise FileError(
+            "anchors and aliases are not allowed", remedy="Write the value out.", where=place, code="anchor"
+        )
     if getattr(event, "tag", None):
-        raise FileError(f"the tag '{getattr(event, 'tag', '')}' is not allowed", remedy="Remove it.", where=place)
+        words = f"the tag '{getattr(event, 'tag', '')}' is not allowed"
+        raise FileError(words, remedy="Remove it.", where=place, code="tag")
 
 
-def _plain(path: Path, node: yaml.Node, at: Path_, places: dict[Path_, tuple[int, int]]) -> Json:
+def _plain(path: Path, node: yaml.Node, at: Path_, places: dict[Path_, Spot]) -> Json:
     """Node to plain data, noting every place and refusing duplicate keys."""
-    places.setdefault(at, (node.start_mark.line + 1, node.start_mark.column + 1))
+    places.setdefault(at, (path, node.start_mark.line + 1, node.start_mark.column + 1))
     if isinstance(node, yaml.MappingNode):
         found: dict[str, Json] = {}
         for key_node, value_node in node.value:
             place = f"{path}:{_mark(key_node.start_mark)}"
             if not isinstance(key_node, yaml.ScalarNode):
-                raise FileError("a key must be a plain word", where=place)
+                raise FileError("a key must be a plain word", remedy="Write one word.", where=place, code="bad-key")
             key = str(key_node.value)
             if SURROGATE.search(key):
-                raise FileError("the key holds a lone surrogate", where=place)
+                raise FileError(
+                    "the key holds a lone surrogate",
+                    remedy="Write whole characters.",
+                    where=place,
+                    code="bad-character",
+                )
+            if key == "<<":  # YAML 1.1 would merge; 1.2 has a key of this name, which nobody means
+                raise FileError(
+                    "merge keys are not allowed", remedy="Write the values out.", where=place, code="merge-key"
+                )
             if key in found:
-                raise FileError(f"duplicate key '{key}'", remedy="Keep one of the two.", where=place)
-            places[(*at, key)] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+                raise FileError(
+                    f"duplicate key '{key}'", remedy="Keep one of the two.", where=place, code="duplicate-key"
+                )
+            places[(*at, key)] = (path, key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             found[key] = _plain(path, value_node, (*at, key), places)
         return found
     if isinstance(node, yaml.SequenceNode):
@@ -195,14 +255,26 @@ def _scalar(path: Path, node: yaml.Node) -> Json:
         return text == "true"
     if kind == "int":
         if len(text) > 17 or abs(int(text)) > 2**53 - 1:  # int() itself refuses thousands of digits
-            raise FileError(f"the number {text[:30]} is too large", where=place)
+            raise FileError(
+                f"the number {text[:30]} is too large",
+                remedy="Write one that a double holds exactly.",
+                where=place,
+                code="out-of-range",
+            )
         return int(text)
     if kind == "float":
         if not math.isfinite(float(text)):
-            raise FileError(f"the number {text[:30]} is not finite", where=place)
+            raise FileError(
+                f"the number {text[:30]} is not finite",
+                remedy="Write a finite one.",
+                where=place,
+                code="not-finite",
+            )
         return float(text)
     if SURROGATE.search(text):
-        raise FileError("the text holds a lone surrogate", where=place)
+        raise FileError(
+            "the text holds a lone surrogate", remedy="Write whole characters.", where=place, code="bad-character"
+        )
     return text
 
 
@@ -216,32 +288,48 @@ def _yaml_place(error: yaml.YAMLError) -> str:
     return _mark(mark) if mark else "1:1"
 
 
-def _yaml_words(error: yaml.YAMLError) -> str:
+def _yaml_words(error: yaml.YAMLError) -> tuple[str, str, str]:
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not valid YAML"
-    return f"{problem}".replace("\t", "\\t")
+    words = f"{problem}".replace("\t", "\\t")
+    if "\\t" in words:
+        return words, "Indent with spaces.", "tab"
+    return words, "Mend the YAML here or just before.", "not-yaml"
 
 
 # --- pydantic's complaints in a person's words -----------------------------------------------------------------------
 
 
-def _complaint(
-    path: Path, places: Mapping[Path_, tuple[int, int]], data: Json, kind: type[Noun], error: ValidationError
-) -> FileError:
+def _complaint(raw: Raw, kind: type[Noun], error: ValidationError) -> FileError:
     """The first complaint in the order of the file, with how many others there are."""
     found = []
     errors = error.errors(include_url=False)
     strangers = {one["loc"] for one in errors if one["type"] == "extra_forbidden"}
     for one in errors:
-        at = _existing(one["loc"], data)
-        if one["type"] == "too_short" and _get(data, at):  # pydantic does not count elements that are wrong themselves
+        at = _existing(one["loc"], raw.data)
+        if one["type"] == "too_short" and _get(raw.data, at):  # pydantic does not count elements that are wrong
             continue
         if one["type"] == "missing" and _misspelt(one["loc"], strangers):
             continue
-        found.append((places.get(at, (1, 1)), _words(kind, at, one, data), at))
-    (_, (message, remedy), at), more = min(found, key=lambda each: each[0]), len(found) - 1
+        found.append((_rank(raw, at), _words(kind, at, one, raw.data), at))
+    (_, (code, message, remedy), at), more = min(found, key=lambda each: each[0]), len(found) - 1
     name = ".".join(str(part) for part in at)
-    others = f" ({more} more to mend after this one.)" if more else ""
-    return FileError(f"{name}: {message}" if name else message, remedy=remedy + others, where=_where(path, places, at))
+    return FileError(
+        f"{name}: {message}" if name else message,
+        remedy=remedy + others(more),
+        where=where_in(raw.places, at) or f"{raw.path}:1:1",
+        code=code,
+    )
+
+
+def others(more: int) -> str:
+    """How many more mistakes there are than the one that is told."""
+    return f" ({more} more to mend after this one.)" if more else ""
+
+
+def _rank(raw: Raw, at: Path_) -> tuple[bool, int, int]:
+    """The file itself before the one that it extends, then by line and column."""
+    path, line, column = raw.places.get(at, (raw.path, 1, 1))
+    return path != raw.path, line, column
 
 
 def _misspelt(missing: Path_, strangers: set[Path_]) -> bool:
@@ -266,38 +354,69 @@ def _existing(loc: Sequence[str | int], data: Json) -> Path_:
     return tuple(at)
 
 
-def _words(kind: type[Noun], at: Path_, error: typing.Any, data: Json) -> tuple[str, str]:
+NUMBERS_TO_BE_REFUSED = frozenset([".nan", ".inf", "-.inf", "+.inf", "nan", "inf", "-inf", "infinity", "-infinity"])
+
+
+def _words(kind: type[Noun], at: Path_, error: typing.Any, data: Json) -> tuple[str, str, str]:
+    """Code, message and remedy of one of pydantic's errors."""
     what, loc, context = error["type"], error["loc"], error.get("ctx", {})
-    got = _shown(_get(data, at))
+    value = _get(data, at)
+    got = _shown(value)
     if what == "extra_forbidden":
         refused: Mapping[str, str] = getattr(kind, "REFUSED", {})  # known elsewhere, and not taken here
         if len(at) == 1 and at[0] in refused:
-            return "this key is not supported", refused[str(at[0])]
-        return "unknown key", nearest(str(loc[-1]), _keys_of(kind, at[:-1]))
+            return "unsupported-key", "this key is not supported", refused[str(at[0])]
+        return "unknown-key", "unknown key", nearest(str(loc[-1]), _keys_of(kind, at[:-1]))
     if what == "missing":
-        return f"the key '{loc[-1]}' is missing", "Add it."
+        return "missing-key", f"the key '{loc[-1]}' is missing", "Add it."
     if what in {"float_type", "int_type", "float_parsing", "int_parsing", "int_from_float"}:
+        if str(value).lower() in NUMBERS_TO_BE_REFUSED:
+            return "not-finite", f"expected a number, found {got}", "Write a finite one."
         whole = "a whole number" if what.startswith("int") else "a number"
-        return f"expected {whole}, found {got}", "Write it without quotes or a percent sign, e.g. 0.4."
+        remedy = "Write it without quotes or a percent sign, e.g. 0.4."
+        return "not-a-number", f"expected {whole}, found {got}", remedy
     if what == "bool_type":
-        return f"expected true or false, found {got}", ""
+        return "not-a-boolean", f"expected true or false, found {got}", "Write true or false without quotes."
     if what == "string_type":
-        return f"expected text, found {got}", "Put it in quotes."
+        return "not-text", f"expected text, found {got}", "Put it in quotes."
+    if what.startswith("date"):
+        return "not-a-date", f"expected a date, found {got}", "Write it as 2026-12-31."
     if what in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
         sign = {"greater_than": ">", "greater_than_equal": ">=", "less_than": "<", "less_than_equal": "<="}[what]
         limit = next(iter(context.values()))
-        return f"must be {sign} {limit}, found {got}", ""
+        return "out-of-range", f"must be {sign} {limit}, found {got}", "Write a number in that range."
     if what == "literal_error":
-        return f"must be {context['expected']}, found {got}", ""
+        if at == ("schema",):
+            return "unknown-schema", f"must be {context['expected']}, found {got}", "Nothing else can be read here."
+        return "unknown-value", f"must be {context['expected']}, found {got}", "Choose one of these."
     if what in {"too_short", "string_too_short"}:
-        return "must not be empty", ""
+        if (least := context.get("min_length", 1)) > 1:
+            return "too-short", f"must be at least {least} long, found {got}", "Say more."
+        return "empty", "must not be empty", "Name at least one, or take the key out where it may be left out."
+    if what == "string_too_long":
+        return "bad-form", f"must be at most {context['max_length']} characters long", "Shorten it."
     if what == "string_pattern_mismatch":
-        return f"{got} does not have the form {context['pattern']}", ""
+        if "{64}" in context["pattern"]:
+            message = f"{got} does not have the form {context['pattern']}"
+            return "bad-digest", message, "Write a SHA-256 as 64 lower-case hexadecimal digits."
+        return "bad-form", f"{got} does not have the form {context['pattern']}", "Write it in that form."
     if what in {"tuple_type", "list_type"}:
-        return f"expected a list, found {got}", ""
+        return "not-a-list", f"expected a list, found {got}", "Write it in square brackets or as lines with '-'."
     if what in {"dict_type", "model_type", "model_attributes_type"}:
-        return f"expected a mapping of keys, found {got}", ""
-    return str(error["msg"]), ""
+        return "not-a-mapping", f"expected a mapping of keys, found {got}", "Write `key: value`."
+    code = what if "-" in what or what in OWN_CODES else "contradiction"  # a record's own code, or a plain ValueError
+    return code, str(error["msg"]), OWN_CODES.get(what, "Mend one of the two.")
+
+
+OWN_CODES = {
+    "ladder": "Write the budgets in rising order, each once.",
+    "guardrail": "Keep one of them.",
+    "waiver-self-approved": "Have somebody else approve it.",
+    "waiver-length": "Issue it anew when the time comes.",
+    "waiver-target": "Name one requirement or one flag; nothing else can be waived.",
+    "validity-window": "Exchange the two.",
+}
+"""Codes that records raise themselves, with what to do."""
 
 
 def _keys_of(kind: Any, at: Sequence[str | int]) -> list[str]:
@@ -344,11 +463,11 @@ def _kind_of(value: Json) -> str:
     return {"dict": "a mapping", "list": "a list", "str": "text"}.get(type(value).__name__, f"{value}")
 
 
-def _where(path: Path, places: Mapping[Path_, tuple[int, int]], at: Path_) -> str:
+def where_in(places: Mapping[Path_, Spot], at: Path_) -> str:
+    """`file:line:column` of the nearest thing that exists on the way; empty where there are no places at all."""
     while at and at not in places:
         at = at[:-1]
-    line, column = places.get(at, (1, 1))
-    return f"{path}:{line}:{column}"
+    return "{}:{}:{}".format(*places[at]) if at in places else ""
 
 
 # --- items and texts -------------------------------------------------------------------------------------------------
@@ -367,14 +486,22 @@ def load_items(path: Path) -> tuple[Item, ...]:
         item = _item(record, f"{path}:{line}")
         if item.question.id in ids:
             raise FileError(
-                f"the id '{item.question.id}' was used before", remedy="Ids are unique.", where=f"{path}:{line}"
+                f"the id '{item.question.id}' was used before",
+                remedy="Ids are unique.",
+                where=f"{path}:{line}",
+                code="bad-item",
             )
         if items and len(item.question.choices) != len(items[0].question.choices):
-            raise FileError("has another number of choices than the first item", where=f"{path}:{line}")
+            raise FileError(
+                "has another number of choices than the first item",
+                remedy=ONE_ITEM,
+                where=f"{path}:{line}",
+                code="bad-item",
+            )
         ids.add(item.question.id)
         items.append(item)
     if not items:
-        raise FileError("holds no items", remedy="Write one JSON object a line.", where=str(path))
+        raise FileError("holds no items", remedy="Write one JSON object a line.", where=str(path), code="bad-item")
     return tuple(items)
 
 
@@ -383,10 +510,15 @@ def load_texts(path: Path) -> tuple[str, ...]:
     texts = []
     for line, record in json_lines(path):
         if set(record) != {"text"} or not isinstance(record["text"], str) or not record["text"].strip():
-            raise FileError("expected one field, 'text', that is not empty", where=f"{path}:{line}")
+            raise FileError(
+                "expected one field, 'text', that is not empty",
+                remedy=ONE_ITEM,
+                where=f"{path}:{line}",
+                code="bad-item",
+            )
         texts.append(record["text"])
     if not texts:
-        raise FileError("holds no texts", remedy='Write one {"text": "..."} a line.', where=str(path))
+        raise FileError("holds no texts", remedy='Write one {"text": "..."} a line.', where=str(path), code="bad-item")
     return tuple(texts)
 
 
@@ -399,23 +531,32 @@ def _item(record: dict[str, Json], where: str) -> Item:
     fields = ("id", "question", "choices", "answer")
     for key in record:
         if key not in fields:
-            raise FileError(f"unknown field '{key}'", remedy=nearest(key, fields), where=where)
+            raise FileError(f"unknown field '{key}'", remedy=nearest(key, fields), where=where, code="bad-item")
     for key in fields:
         if key not in record:
-            raise FileError(f"the field '{key}' is missing", where=where)
+            raise FileError(f"the field '{key}' is missing", remedy=ONE_ITEM, where=where, code="bad-item")
     id_, stem, choices, key = (record[name] for name in fields)
     if not isinstance(id_, str) or not id_ or not isinstance(stem, str) or not stem.strip():
-        raise FileError("'id' and 'question' must be text that is not empty", where=where)
+        raise FileError(
+            "'id' and 'question' must be text that is not empty", remedy=ONE_ITEM, where=where, code="bad-item"
+        )
     if (
         not isinstance(choices, list)
         or not 2 <= len(choices) <= MAX_CHOICES
         or not all(isinstance(c, str) and c.strip() for c in choices)
     ):
-        raise FileError(f"'choices' must be a list of two to {MAX_CHOICES} texts", where=where)
+        raise FileError(
+            f"'choices' must be a list of two to {MAX_CHOICES} texts", remedy=ONE_ITEM, where=where, code="bad-item"
+        )
     if len(set(choices)) != len(choices):
-        raise FileError("two choices are the same", where=where)
+        raise FileError("two choices are the same", remedy=ONE_ITEM, where=where, code="bad-item")
     if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < len(choices):
-        raise FileError(f"'answer' must be an index from 0 to {len(choices) - 1}, found {_shown(key)}", where=where)
+        raise FileError(
+            f"'answer' must be an index from 0 to {len(choices) - 1}, found {_shown(key)}",
+            remedy=ONE_ITEM,
+            where=where,
+            code="bad-item",
+        )
     return Item(Question(id_, stem, tuple(choices)), key)
 
 
@@ -425,7 +566,12 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Json]]]:
         with path.open("rb") as file:
             for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
                 if len(raw) > MAX_LINE_BYTES:
-                    raise FileError(f"the line is longer than {MAX_LINE_BYTES:,} bytes", where=f"{path}:{number}")
+                    raise FileError(
+                        f"the line is longer than {MAX_LINE_BYTES:,} bytes",
+                        remedy=ONE_ITEM,
+                        where=f"{path}:{number}",
+                        code="bad-item",
+                    )
                 if raw.strip():
                     yield number, _json_object(raw, f"{path}:{number}")
     except OSError as error:
@@ -436,16 +582,20 @@ def _json_object(raw: bytes, where: str) -> dict[str, Json]:
     def once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise FileError("a field is given twice", where=where)
+            raise FileError("a field is given twice", remedy=ONE_ITEM, where=where, code="bad-item")
         return found
 
     try:
         text = raw.decode("utf-8")
         record = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError):
-        raise FileError("is not a JSON object", remedy="Write one JSON object a line.", where=where) from None
+        raise FileError(
+            "is not a JSON object", remedy="Write one JSON object a line.", where=where, code="bad-item"
+        ) from None
     if not isinstance(record, dict):
-        raise FileError(f"expected a JSON object, found {_kind_of(record)}", where=where)
+        raise FileError(
+            f"expected a JSON object, found {_kind_of(record)}", remedy=ONE_ITEM, where=where, code="bad-item"
+        )
     if "\\u" in text and SURROGATE.search(json.dumps(record, ensure_ascii=False)):
-        raise FileError("the text holds a lone surrogate", where=where)
+        raise FileError("the text holds a lone surrogate", remedy=ONE_ITEM, where=where, code="bad-item")
     return record

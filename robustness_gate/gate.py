@@ -27,9 +27,10 @@ from pydantic import ConfigDict
 from robustness_gate import ledger as ledgers
 from robustness_gate import organisms, plan, report, verdict
 from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base
-from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, UsageError
+from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, Unverified, UsageError
 from robustness_gate.executors import Event, local
-from robustness_gate.files import Loaded, load_noun, load_policy, load_suite, nearest, sha256_file
+from robustness_gate.files import Loaded, load_noun, load_suite, nearest, sha256_file
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Note, Noun, Planned, Statement, Suite, Trial, Verdict, canonical
 from robustness_gate.policy import Policy
 
@@ -52,6 +53,10 @@ class Request:
     """Reports of earlier releases, by the name of the policy's control."""
     statement: Path | None = None
     """What the producer states about the checkpoint: a YAML mapping of names to texts."""
+    seal: Path | None = None
+    """A seal under which this run is made; what lies here must be what was sealed."""
+    seal_key: Path | None = None
+    """The public key of whoever sealed it."""
     ledgers: Path | None = None
     """Where ledgers are kept, one a checkpoint; None: $ROBUSTNESS_GATE_LEDGERS, else `ledgers` beside `out`."""
     base: str | None = None
@@ -114,7 +119,7 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
         request.policy, request.suite, request.checkpoint, request.original, request.controls, request.only,
         request.base,
     )  # fmt: skip
-    said = _statement(request.statement)
+    said, sealed = _statement(request.statement), _sealed(request, prepared)
     anchored = [record for name, path in request.anchors for record in _anchor(prepared.policy, name, path)]
     prepared = replace(prepared, anchored=tuple(record for record in anchored if isinstance(record, Trial)))
     _check_installed()
@@ -126,14 +131,19 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
     with ledgers.writing(folder / ledgers.NAME) as ledger:
         # 3
-        for record in (*anchored, *prepared.plan.trials, *_opening(prepared, said)):
+        known = [*ledger.marks, *ledger.closed]
+        for record in (
+            *(each for each in anchored if each not in known),
+            *prepared.plan.trials,
+            *_opening(prepared, said),
+        ):
             ledger.append(record)
         ran, left = _run_trials(request, prepared, ledger, folder, watch)
         # 4
         if ran and (changed := _changed(candidate)):
             ledger.append(Note(subject=candidate.manifest.digest, text=changed))
         # 5
-        made = _report(prepared, ledger, left)
+        made = _report(prepared, ledger, left, sealed)
         _write(made, candidate.manifest, request.out)
         _keep_evidence(made, folder, request.out)
     # 6
@@ -152,7 +162,7 @@ def _run_trials(
     def breached() -> bool:
         return fail_fast and _judge(prepared, ledger).outcome == "FAIL"
 
-    todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in planned if not ledger.is_closed(t.id)]
+    todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in planned if not ledger.is_settled(t.id)]
     job = local.Job(
         materials=prepared.materials,
         places={subject.manifest.digest: subject.place for subject in prepared.plan.subjects},
@@ -164,8 +174,8 @@ def _run_trials(
         for event in events:
             if event.record is not None:
                 ledger.append(event.record)
-            watch(event, sum(ledger.is_closed(each) for each in ids), len(ids))
-    left = [trial for trial in planned if not ledger.is_closed(trial.id)]
+            watch(event, sum(ledger.has_ended(each) for each in ids), len(ids))
+    left = [trial for trial in planned if not ledger.has_ended(trial.id)]
     told = [f"{report.name_of(t)}, seed {t.seed_index}: not run to its end, a breach was proved before" for t in left]
     return bool(todo), told
 
@@ -199,6 +209,29 @@ def _statement(path: Path | None) -> dict[str, str]:
         __pydantic_extra__: dict[str, str]
 
     return dict(load_noun(path, Said).noun.__pydantic_extra__)
+
+
+def _sealed(request: Request, prepared: Prepared) -> report.SealedBefore | None:
+    """The seal under which this run is made.
+
+    Raises:
+        UsageError: a seal without the key of whoever sealed, or the key without the seal.
+        Unverified: somebody else signed it, it was changed, or what lies here is not what was sealed.
+    """
+    if request.seal is None or request.seal_key is None:
+        if (request.seal is None) != (request.seal_key is None):
+            raise UsageError("a seal and its key go together.", remedy="Give both --seal and --seal-key.")
+        return None
+    from robustness_gate import attest, seal
+
+    found = seal.read_seal(request.seal, [attest.any_public_key(request.seal_key)])
+    data = prepared.materials
+    here = seal.make(
+        prepared.policy, prepared.suite, data.refs, data.data_digests, prepared.plan.trials, datetime.now(UTC)
+    )
+    if other := seal.differences(found.terms, here):
+        raise Unverified(f"{'; '.join(other)}.", remedy="Seal what you mean to run.", where=str(request.seal))
+    return report.SealedBefore(sha256=found.sha256, key=found.key.id, at=found.terms.sealed_at)
 
 
 def _anchor(policy: Loaded[Policy], name: str, path: Path) -> list[ledgers.Record]:
@@ -282,7 +315,9 @@ def _judge(prepared: Prepared, ledger: ledgers.Ledger) -> Verdict:
     return verdict.judge(prepared.policy.noun, evidence, datetime.now(UTC))
 
 
-def _report(prepared: Prepared, ledger: ledgers.Ledger, not_run: Sequence[str]) -> report.Report:
+def _report(
+    prepared: Prepared, ledger: ledgers.Ledger, not_run: Sequence[str], sealed: report.SealedBefore | None
+) -> report.Report:
     return report.make(
         prepared.policy,
         prepared.suite,
@@ -291,6 +326,7 @@ def _report(prepared: Prepared, ledger: ledgers.Ledger, not_run: Sequence[str]) 
         datetime.now(UTC),
         left_out=(*prepared.plan.left_out, *not_run),
         provenance=_provenance(prepared.plan.subjects),
+        seal=sealed,
     )
 
 

@@ -70,8 +70,16 @@ class Ledger:
         seen = [mark.attempt for mark in self.marks if mark.trial == trial]
         return max(seen + [end.attempt for end in self.closed if end.trial == trial], default=0)
 
-    def is_closed(self, trial: str) -> bool:
-        """Whether the trial has ended, well or badly: it is then never run again."""
+    def is_settled(self, trial: str) -> bool:
+        """Whether the trial has ended well or is not applicable: it is then never run again.
+
+        One that failed (a worker that was killed, a full memory) is tried again as the next attempt when the same
+        command is given again. What it had shown before it failed still counts against a PASS.
+        """
+        return any(record.trial == trial and record.status != "failure" for record in self.closed)
+
+    def has_ended(self, trial: str) -> bool:
+        """Whether any attempt at the trial has ended, well or badly."""
         return any(record.trial == trial for record in self.closed)
 
     def evidence(self, subject: str, planned: Iterable[Trial]) -> Evidence:
@@ -80,11 +88,14 @@ class Ledger:
         Args:
             subject: digest of the candidate's manifest.
             planned: the trials of the plan in force, of any role: what other models are held beside it is the plan's to
-                say, since a ledger may know several.
+                say, since a ledger may know several. What those answered in earlier runs counts like its own.
         """
         planned = tuple(planned)
         own = tuple(trial for trial in planned if trial.role in OWN)
-        beside = tuple(trial for trial in planned if trial.role not in OWN)
+        beside = [trial for trial in planned if trial.role not in OWN]
+        models = {(trial.role, trial.subject) for trial in beside}
+        told = {trial.id for trial in beside}
+        beside += [t for id_, t in self.trials.items() if (t.role, t.subject) in models and id_ not in told]
         ids = {trial.id for trial in own}
         extra = tuple(
             trial
@@ -100,8 +111,8 @@ class Ledger:
             closed=tuple(record for record in self.closed if record.trial in known),
             extra=extra,
             notes=tuple(note.text for note in self.notes if note.subject == subject),
-            beside=beside,
-            states={key: value for says in said for key, value in says.items()},
+            beside=tuple(beside),
+            states=_all_that_was_said(said),
         )
 
     def latest_plan(self, subject: str | None = None) -> Planned:
@@ -121,6 +132,21 @@ class Ledger:
             )
         return plans[-1]
 
+    def planned(self, plan: Planned) -> list[Trial]:
+        """The trials of a plan.
+
+        Raises:
+            LedgerError: one is not here, so nobody can see that it is missing from the evidence.
+        """
+        lost = [id_ for id_ in plan.trials if id_ not in self.trials]
+        if lost:
+            raise LedgerError(
+                f"lacks {len(lost)} of the {len(plan.trials)} trials that were planned, {lost[0][:12]} among them",
+                remedy=NEVER_REPAIRED,
+                where=str(self.path),
+            )
+        return [self.trials[id_] for id_ in plan.trials]
+
     def _take(self, record: dict[str, Json]) -> None:
         kind = record.get("kind")
         if kind == "trial":
@@ -138,6 +164,19 @@ class Ledger:
             self.plans.append(Planned.model_validate_json(canonical(record)))
         elif not (kind == "ledger" and record.get("schema") == SCHEMA):
             raise _UnknownKind(f"{kind}"[:60])
+
+
+def _all_that_was_said(said: Iterable[dict[str, str]]) -> dict[str, str]:
+    """By name the last text, and every other one before it: a statement is not taken back by making another."""
+    found: dict[str, list[str]] = {}
+    for says in said:
+        for name, text in says.items():
+            texts = found.setdefault(name, [])
+            texts[:] = [text, *(each for each in texts if each != text)]
+    return {
+        name: texts[0] + "".join(f" (before: {each})" for each in texts[1:] if texts[0].strip() and each.strip())
+        for name, texts in found.items()
+    }
 
 
 def read(path: Path) -> Ledger:

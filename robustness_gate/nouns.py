@@ -279,7 +279,7 @@ class Mark(Noun):
     attempt: int = Field(ge=1)
     mark: int
     task: Name
-    items: int = Field(ge=1)
+    items: int = Field(ge=1, le=1_000_000)
     correct: dict[Reading, str]
     missing: str
     """Items without a finite answer: counted as right in the upper bound, as wrong in the lower."""

@@ -35,10 +35,10 @@ from robustness_gate.nouns import (
     in_format,
     seed_of,
 )
-from robustness_gate.policy import Policy
+from robustness_gate.policy import Limit, Policy, Requirement, Selector, TaskPin
 from robustness_gate.prompts import header_for
 from robustness_gate.tasks import KINDS, lm_eval
-from robustness_gate.verdict import covers, label, spelled_out
+from robustness_gate.verdict import label, spelled_out
 from robustness_gate.verdict.cells import limits
 
 KNOWN_BLOCKS = (
@@ -236,6 +236,7 @@ def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[
                 f"the control '{name}' has the digest {given.manifest.digest}.",
                 remedy="It is another model than the policy pins.",
                 where=policy.where("controls", name, "sha256"),
+                code="wrong-control",
             )
         if given is None and any(limit.over == name for limit in spelled_out(policy.noun).limits):
             how = "--anchor" if control.kind == "earlier_release" else "--control"
@@ -264,6 +265,15 @@ def model_type(place: Place) -> str:
     return str(config.get("model_type", "")) if isinstance(config, dict) else ""
 
 
+def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:
+    """The same policy without digests of questions, data and settings: what `policy pin` makes anew."""
+    noun = policy.noun
+    tasks = {name: pin.model_copy(update={"sha256": None, "source": None}) for name, pin in noun.tasks.items()}
+    required = tuple(each.model_copy(update={"config_sha256": None}) for each in noun.required)
+    bare = noun.model_copy(update={"tasks": tasks, "data": {}, "required": required})
+    return dataclasses.replace(policy, noun=bare)
+
+
 def of_candidate(plan: Plan) -> tuple[Trial, ...]:
     """The candidate's trials."""
     return tuple(trial for trial in plan.trials if trial.role == "candidate")
@@ -277,7 +287,12 @@ def gather(suite: Loaded[Suite]) -> Materials:
     """
     noun = suite.noun
     if noun.hazard not in noun.tasks:
-        raise PlanError(f"the hazard task '{noun.hazard}' is not among the tasks.", where=suite.where("hazard"))
+        raise PlanError(
+            f"the hazard task '{noun.hazard}' is not among the tasks.",
+            remedy=nearest(noun.hazard, list(noun.tasks)),
+            where=suite.where("hazard"),
+            code="unknown-hazard",
+        )
     exams: dict[str, Exam] = {}
     dev: tuple[Item, ...] = ()
     for name, task in noun.tasks.items():
@@ -287,6 +302,14 @@ def gather(suite: Loaded[Suite]) -> Materials:
                 f"there is no task kind '{task.kind}'.",
                 remedy=nearest(task.kind, KINDS),
                 where=suite.where("tasks", name, "kind"),
+                code="unknown-kind",
+            )
+        if task.roles is not None and task.roles.dev > 0.5:
+            raise PlanError(
+                f"{task.roles.dev:.0%} of the items for attackers leave less than half for the verdict.",
+                remedy="Give attackers at most 0.5.",
+                where=suite.where("tasks", name, "roles", "dev"),
+                code="roles",
             )
         harness = _harness_task(suite, name, task)
         items = _items(locate(task.items, suite, "tasks", name, "items"), harness)
@@ -295,26 +318,44 @@ def gather(suite: Loaded[Suite]) -> Materials:
                 f"the file holds {len(items)} items, 'count' says {task.count}.",
                 remedy="Correct the one that is wrong: a changed benchmark is another benchmark.",
                 where=suite.where("tasks", name, "count"),
+                code="wrong-count",
             )
         if task.sha256 is not None and task.sha256 != items_digest(items):
             raise PlanError(
                 f"the items have the digest {items_digest(items)}.",
                 remedy="Correct 'sha256', or find out who changed the file.",
                 where=suite.where("tasks", name, "sha256"),
+                code="wrong-questions",
             )
         if task.subset is not None:
             path = locate(task.subset, suite, "tasks", name, "subset")
+            if isinstance(path, str):
+                raise PlanError(
+                    "a subset is a file with one id a line, not a dataset.",
+                    remedy="Name a file.",
+                    where=suite.where("tasks", name, "subset"),
+                    code="missing-file",
+                )
             items = sources.keep(items, sources.read_ids(path), str(path))
         if task.roles is not None:
-            items, kept_back = sources.divide(items, task.roles)
+            try:
+                items, kept_back = sources.divide(items, task.roles)
+            except UsageError as error:
+                place = suite.where("tasks", name, "roles", "key")
+                raise PlanError(error.message, remedy=error.remedy, where=place, code="no-role-key") from None
             if not items:
                 raise PlanError(
-                    "no item is left to be judged by.", remedy="Lower 'dev'.", where=suite.where("tasks", name, "roles")
+                    "no item is left to be judged by.",
+                    remedy="Lower 'dev'.",
+                    where=suite.where("tasks", name, "roles"),
+                    code="roles",
                 )
             dev = kept_back if name == noun.hazard else dev
         if task.hide_question and name == noun.hazard:
             raise PlanError(
                 "the hazard task cannot hide its question: no attack would be judged by it.",
+                remedy="Ask the choices alone in a task of its own.",
+                code="wrong-baseline",
                 where=suite.where("tasks", name, "hide_question"),
             )
         if task.hide_question:
@@ -327,6 +368,7 @@ def gather(suite: Loaded[Suite]) -> Materials:
             f"'{noun.hazard}' has roles, so its dev items are already there.",
             remedy="Take out one of the two.",
             where=suite.where("dev"),
+            code="two-dev-sets",
         )
     if noun.dev:  # in the words in which the hazard task asks
         dev = _items(locate(noun.dev, suite, "dev"), _harness_task(suite, noun.hazard, noun.tasks[noun.hazard]))
@@ -348,106 +390,221 @@ def gather(suite: Loaded[Suite]) -> Materials:
 def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
     """What a suite names: `organism:NAME` is shipped, a hub dataset stays as it is, a path starts at the suite."""
     if sources.is_hub(name):
+        if sources.HUB.match(name) is None:
+            raise PlanError(
+                f"'{name}' does not name a dataset by its commit.",
+                remedy="Write hf-dataset://OWNER/NAME@40-HEX-COMMIT/CONFIG/SPLIT: a branch may change under a verdict.",
+                where=suite.where(*at),
+                code="moving-tag",
+            )
         return name
     try:
         if name.startswith("organism:"):
             return organisms.world(name.removeprefix("organism:"))
-    except UsageError as error:
-        raise PlanError(error.message, remedy=error.remedy, where=suite.where(*at)) from None
-    path = suite.path.parent / name
-    if not path.exists():
-        raise PlanError(f"there is no file '{name}'.", remedy="Paths start at the suite.", where=suite.where(*at))
-    return path
+        path = suite.path.parent / name
+        if path.exists():
+            return path
+    except (UsageError, OSError) as error:  # OSError: the name is longer than any file's
+        words = error.message if isinstance(error, UsageError) else f"'{name[:60]}' is no file's name."
+        remedy = error.remedy if isinstance(error, UsageError) else "Paths start at the suite."
+        raise PlanError(words, remedy=remedy, where=suite.where(*at), code="missing-file") from None
+    raise PlanError(
+        f"there is no file '{name}'.",
+        remedy="Paths start at the suite.",
+        where=suite.where(*at),
+        code="missing-file",
+    )
+
+
+ACCESS = ("api", "fine_tune_api", "open_weights")
+"""What an adversary can do, from the least to the most."""
 
 
 def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], materials: Materials, trials: Sequence[Trial]) -> None:
-    """Whether the policy speaks of what the suite does. Raises PlanError at the place in the policy."""
-    asked = policy.noun
-    for name, pin in asked.tasks.items():
-        _refuse_confusion(name, pin.formats, policy)
-        for each in pin.formats:
-            _exam(policy, materials, in_format(name, each), "tasks", name, "formats")
-        exam = _exam(policy, materials, in_format(name, pin.formats[0]), "tasks", name)
-        if pin.items != len(exam.items):
+    """Whether the policy speaks of what the suite does. Raises PlanError, with a code, at the place in the policy."""
+    for name, pin in policy.noun.tasks.items():
+        _fit_task(policy, suite, materials, name, pin)
+    for name, digest in policy.noun.data.items():
+        if name not in materials.data_digests:
             raise PlanError(
-                f"the policy pins {pin.items} items, the suite has {len(exam.items)}.",
-                remedy="They must be the same benchmark.",
-                where=policy.where("tasks", name, "items"),
+                f"the suite has no data '{name}'.",
+                remedy=nearest(name, list(materials.data_digests)),
+                where=policy.where("data", name),
+                code="wrong-data",
             )
-        named = materials.refs[in_format(name, pin.formats[0])]
-        if pin.sha256 not in (None, named.sha256):
+        if digest != materials.data_digests[name]:
             raise PlanError(
-                f"the policy pins other questions: the suite's have {named.sha256}.",
-                remedy="They must be the same benchmark, in the same form.",
-                where=policy.where("tasks", name, "sha256"),
+                f"the policy pins other data under '{name}': the suite's have {materials.data_digests[name]}.",
+                remedy="`policy pin` prints the suite's digests; look at what changed before you take them over.",
+                where=policy.where("data", name),
+                code="wrong-data",
             )
-    for index, limit in enumerate(asked.limits):
-        _refuse_unpinned(policy, materials, limit.task, "limits", index, "task")
-        exam = materials.exams[in_format(limit.task, asked.tasks[limit.task].formats[0])]
-        chance = 1 / len(exam.items[0].question.choices)
-        if limit.over is None and limit.max <= chance:
-            raise PlanError(
-                f"{limit.max} is not above chance ({chance:.2f}), so no model can be shown to be under it.",
-                remedy="Raise the limit.",
-                where=policy.where("limits", index, "max"),
-            )
-        if limit.id in [other.id for other in asked.limits[:index]]:
-            raise PlanError(
-                f"the id '{limit.id}' was used before.",
-                remedy="Ids are unique.",
-                where=policy.where("limits", index, "id"),
-            )
-        for position, selector in enumerate(limit.attacks):
-            if not any(selector.selects(trial) for trial in trials):
-                raise PlanError(
-                    f"the limit '{limit.id}' is on {selector}, which the suite '{suite.noun.id}' does not run.",
-                    remedy="Run it in the suite or take it out of the limit.",
-                    where=policy.where("limits", index, "attacks", position),
-                )
-        if not any(covers(limit, requirement) for requirement in asked.required):
-            raise PlanError(
-                f"the limit '{limit.id}' is on nothing that is required.",
-                remedy="Require an attack that it covers; a limit narrower than the requirement does not cover it.",
-                where=policy.where("limits", index),
-            )
-    for index, utility in enumerate(asked.utility):
-        _refuse_unpinned(policy, materials, utility.task, "utility", index, "task")
-    for index, requirement in enumerate(asked.required):
-        at = policy.where("required", index)
-        matching = [trial for trial in trials if requirement.selects(trial)]
-        if not matching:
-            raise PlanError(
-                f"{requirement} is required, which the suite '{suite.noun.id}' does not run.",
-                remedy="Add it to the suite.",
-                where=at,
-            )
-        configs = {digest_of(trial.config) for trial in matching}
-        if len(configs) > 1:
-            raise PlanError(
-                f"{requirement} fits {len(configs)} attacks of the suite, so its share of alpha would be spent twice.",
-                remedy="Narrow 'where' until it fits one, and add a line for each other.",
-                where=at,
-            )
-        seeds = len({trial.seed_index for trial in matching})
-        if seeds < requirement.seeds:
-            raise PlanError(
-                f"{requirement.seeds} seeds of {requirement} are required, the suite runs {seeds}.",
-                remedy="Raise 'seeds' in the suite.",
-                where=at,
-            )
-        offered = matching[0].marks
-        missing = [mark for mark in requirement.marks if mark not in offered]
-        if missing or (not requirement.marks and len(offered) > 1):
-            raise PlanError(
-                f"{requirement} must be examined at marks {missing or 'named here'}; the suite has {list(offered)}.",
-                remedy="Name in 'marks' budgets that the suite runs.",
-                where=at,
-            )
-        if not any(covers(limit, requirement) for limit in asked.limits):
-            raise PlanError(f"{requirement} is required, but no limit speaks of it.", remedy="Add a limit.", where=at)
-    if not any(requirement.attack == "none" for requirement in asked.required):
+    for index, limit in enumerate(policy.noun.limits):
+        _fit_limit(policy, suite, materials, trials, index, limit)
+    for index, requirement in enumerate(policy.noun.required):
+        _fit_requirement(policy, suite, trials, index, requirement)
+
+
+def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], materials: Materials, name: str, pin: TaskPin) -> None:
+    exam = _exam(policy, materials, in_format(name, pin.formats[0]), "tasks", name)
+    for each in pin.formats:
+        _exam(policy, materials, in_format(name, each), "tasks", name, "formats")
+    if pin.items != len(exam.items):
         raise PlanError(
-            "the untouched model is not required.", remedy="Add `- attack: none`.", where=policy.where("required")
+            f"the policy pins {pin.items} items, the suite has {len(exam.items)}.",
+            remedy="They must be the same benchmark.",
+            where=policy.where("tasks", name, "items"),
+            code="wrong-count",
+        )
+    named, asked = materials.refs[in_format(name, pin.formats[0])], suite.noun.tasks[name]
+    if pin.sha256 not in (None, named.sha256):
+        raise PlanError(
+            f"the policy pins other questions: the suite's have {named.sha256}.",
+            remedy="They must be the same benchmark, in the same form.",
+            where=policy.where("tasks", name, "sha256"),
+            code="wrong-questions",
+        )
+    if pin.source not in (None, asked.items):
+        raise PlanError(
+            f"the policy names another source than the suite, which takes the items from '{asked.items}'.",
+            remedy="They must be the same, with the same revision.",
+            where=policy.where("tasks", name, "source"),
+            code="wrong-source",
+        )
+    if pin.roles not in (None, asked.roles):
+        theirs = f"dev {asked.roles.dev} by the key '{asked.roles.key}'" if asked.roles else "none"
+        raise PlanError(
+            f"the policy divides the items otherwise than the suite, whose roles are: {theirs}.",
+            remedy="They must be divided the same way.",
+            where=policy.where("tasks", name, "roles"),
+            code="wrong-source",
+        )
+    if pin.choices_only is not None:
+        baseline = _exam(policy, materials, pin.choices_only, "tasks", name, "choices_only")
+        if not baseline.untouched_only or len(baseline.items) != len(exam.items):
+            raise PlanError(
+                f"'{pin.choices_only}' does not ask the same items with the question hidden.",
+                remedy="Give it the same items and roles and `hide_question: true` in the suite.",
+                where=policy.where("tasks", name, "choices_only"),
+                code="wrong-baseline",
+            )
+
+
+def _fit_limit(
+    policy: Loaded[Policy],
+    suite: Loaded[Suite],
+    materials: Materials,
+    trials: Sequence[Trial],
+    index: int,
+    limit: Limit,
+) -> None:
+    exam = materials.exams[in_format(limit.task, policy.noun.tasks[limit.task].formats[0])]
+    chance = 1 / len(exam.items[0].question.choices)
+    if limit.over is None and limit.max <= chance:
+        raise PlanError(
+            f"{limit.max} is not above chance ({chance:.2f}), so no model can be shown to be under it.",
+            remedy="Raise the limit.",
+            where=policy.where("limits", index, "max"),
+            code="below-chance",
+        )
+    for position, selector in enumerate(limit.attacks):
+        if not any(selector.selects(trial) for trial in trials):
+            raise PlanError(
+                f"the limit '{limit.id}' is on {selector}, which the suite '{suite.noun.id}' does not run.",
+                remedy=_run_or(selector, trials, "take it out of the limit"),
+                where=policy.where("limits", index, "attacks", position),
+                code="not-in-suite",
+            )
+
+
+def _fit_requirement(
+    policy: Loaded[Policy], suite: Loaded[Suite], trials: Sequence[Trial], index: int, requirement: Requirement
+) -> None:
+    at = policy.where("required", index)
+    matching = [trial for trial in trials if requirement.selects(trial)]
+    if not matching:
+        raise PlanError(
+            f"{requirement} is required, which the suite '{suite.noun.id}' does not run.",
+            remedy=_run_or(requirement, trials, "take it out"),
+            where=at,
+            code="not-in-suite",
+        )
+    configs = {digest_of(trial.config) for trial in matching}
+    if len(configs) > 1:
+        raise PlanError(
+            f"{requirement} fits {len(configs)} attacks of the suite, so its share of alpha would be spent twice.",
+            remedy="Narrow 'where' until it fits one, and add a line for each other.",
+            where=at,
+            code="ambiguous",
+        )
+    if requirement.config_sha256 not in (None, *configs):
+        raise PlanError(
+            f"the policy pins other settings of {requirement}: the suite's have {configs.pop()}.",
+            remedy="`policy pin` prints the suite's digests; look at what changed before you take them over.",
+            where=policy.where("required", index, "config_sha256"),
+            code="wrong-config",
+        )
+    seeds = len({trial.seed_index for trial in matching})
+    if seeds < requirement.seeds:
+        raise PlanError(
+            f"{requirement.seeds} seeds of {requirement} are required, the suite runs {seeds}.",
+            remedy="Raise 'seeds' in the suite.",
+            where=at,
+            code="too-few-seeds",
+        )
+    offered = matching[0].marks
+    missing = [mark for mark in requirement.marks if mark not in offered]
+    if missing or (not requirement.marks and len(offered) > 1):
+        raise PlanError(
+            f"{requirement} must be examined at marks {missing or 'named here'}; the suite has {list(offered)}.",
+            remedy="Name in 'marks' budgets that the suite runs.",
+            where=at,
+            code="unknown-mark",
+        )
+    _refuse_thin_tuning(policy, index, requirement, matching[0])
+    _refuse_beyond_threat(policy, index, requirement)
+
+
+def _run_or(selector: Selector, trials: Sequence[Trial], otherwise: str) -> str:
+    known = sorted({trial.attack for trial in trials})
+    near = "" if selector.attack in known else f"{nearest(selector.attack, known)} "
+    return f"{near}Add it to the suite or {otherwise}."
+
+
+def _refuse_thin_tuning(policy: Loaded[Policy], index: int, requirement: Requirement, trial: Trial) -> None:
+    """A grid that is written in the config can be counted now, not after hours."""
+    tuning = requirement.tuning
+    grid = trial.config.get(f"{tuning.over}s") if tuning else None
+    if tuning is None or not isinstance(grid, list):  # an attack may choose among settings that no config lists
+        return
+    points = sorted({value for value in grid if isinstance(value, (int, float)) and value > 0})
+    span = points[-1] / points[0] if points else 0.0
+    if len(points) < tuning.points or span < tuning.span * (1 - 1e-9):
+        raise PlanError(
+            f"{tuning.points} values of {tuning.over} over a factor of {tuning.span:g} are required, "
+            f"the suite tries {len(points)} over {span:g}.",
+            remedy="Widen the grid in the suite.",
+            where=policy.where("required", index, "tuning"),
+            code="thin-tuning",
+        )
+
+
+def _refuse_beyond_threat(policy: Loaded[Policy], index: int, requirement: Requirement) -> None:
+    """Whether the policy requires what its own adversary could not do: then a FAIL would say nothing about him."""
+    module, model = attacks.load(requirement.attack), policy.noun.threat_model
+    if ACCESS.index(module.ACCESS) > ACCESS.index(model.access):
+        raise PlanError(
+            f"{requirement.attack} needs {module.ACCESS}, and the threat model's adversary has {model.access}.",
+            remedy="Take it out, or raise 'access'.",
+            where=policy.where("required", index, "attack"),
+            code="beyond-threat-model",
+        )
+    if "original" in getattr(module, "MEANS", ()) and not model.attacker_has_original:
+        raise PlanError(
+            f"{requirement.attack} needs the original, and the threat model's adversary does not have it.",
+            remedy="Take it out, or say `attacker_has_original: true`.",
+            where=policy.where("required", index, "attack"),
+            code="beyond-threat-model",
         )
 
 
@@ -469,21 +626,32 @@ def _configured(suite: Loaded[Suite], materials: Materials) -> Iterator[tuple[Su
         except attacks.BadConfig as error:
             key = [error.key] if error.key else []
             place = suite.where("attacks", index, "config", *key)
-            raise PlanError(error.message, remedy=error.remedy, where=place) from None
+            code = "unknown-setting" if error.message.startswith("unknown setting") else "bad-setting"
+            remedy = error.remedy or "`robustness-gate attacks --json` prints every setting with its default."
+            raise PlanError(error.message, remedy=remedy, where=place, code=code) from None
         sources = getattr(config, "source", None)
         if sources is not None and sources not in materials.corpora:
             raise PlanError(
                 f"the attack trains on '{sources}', and the suite has no such corpus.",
                 remedy="Add it under 'corpora'.",
                 where=suite.where("attacks", index, "config", "source"),
+                code="unknown-corpus",
             )
         refusal = module.refuse(config, materials.pool()) if hasattr(module, "refuse") else None
         if refusal:
-            raise PlanError(f"{refusal}.", remedy="Lower the budget or add data.", where=suite.where("attacks", index))
+            raise PlanError(
+                f"{refusal}.",
+                remedy="Lower the budget or add data.",
+                where=suite.where("attacks", index),
+                code="too-little-data",
+            )
         address = digest_of([entry.attack, attacks.as_json(config)])
         if address in seen:
             raise PlanError(
-                f"is the same as attack {seen[address]}.", remedy="Use 'seeds'.", where=suite.where("attacks", index)
+                f"is the same as attack {seen[address]}.",
+                remedy="Use 'seeds'.",
+                where=suite.where("attacks", index),
+                code="duplicate-attack",
             )
         seen[address] = index
         yield entry, module, config
@@ -504,7 +672,7 @@ def _trial(
     return Trial(
         subject=subject.manifest.digest,
         role=subject.role,
-        reference=reference,
+        reference=reference if _looks_at_the_original(module) else None,
         attack=attack,
         attack_version=module.VERSION,
         family=module.FAMILY,
@@ -517,6 +685,11 @@ def _trial(
         floors=floors,
         dtype=dtype,
     )
+
+
+def _looks_at_the_original(module: ModuleType) -> bool:
+    """Whether an attack looks at the original where there is one. To the others it is no part of what they are."""
+    return "original" in (*getattr(module, "NEEDS", ()), *getattr(module, "USES", ()))
 
 
 def _task_ref(name: str, exam: Exam) -> TaskRef:
@@ -535,6 +708,7 @@ def _harness_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> Loaded[lm
                 f"a task of the kind '{task.kind}' has no YAML.",
                 remedy="Write `kind: lm_eval`, or take 'yaml' out.",
                 where=suite.where("tasks", name, "yaml"),
+                code="wrong-key-for-kind",
             )
         return None
     if task.yaml is None:
@@ -542,6 +716,7 @@ def _harness_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> Loaded[lm
             "a task of the kind 'lm_eval' needs 'yaml'.",
             remedy="Name lm-evaluation-harness's task file there.",
             where=suite.where("tasks", name, "kind"),
+            code="wrong-key-for-kind",
         )
     for key, given, remedy in (
         ("topic", bool(task.topic), "Write the header into the YAML's 'description'."),
@@ -550,11 +725,14 @@ def _harness_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> Loaded[lm
     ):
         if given:
             place = suite.where("tasks", name, key)
-            raise PlanError(f"'{key}' does not go with the kind 'lm_eval'.", remedy=remedy, where=place)
+            words = f"'{key}' does not go with the kind 'lm_eval'."
+            raise PlanError(words, remedy=remedy, where=place, code="wrong-key-for-kind")
     path = suite.path.parent / task.yaml
     if not path.is_file():
         place = suite.where("tasks", name, "yaml")
-        raise PlanError(f"there is no file '{task.yaml}'.", remedy="Paths start at the suite.", where=place)
+        raise PlanError(
+            f"there is no file '{task.yaml}'.", remedy="Paths start at the suite.", where=place, code="missing-file"
+        )
     return lm_eval.load(path)
 
 
@@ -574,26 +752,22 @@ def _refuse_confusion(name: str, formats: Sequence[Format], file: Loaded[Any]) -
             f"'{name}': the ending '.chat' is kept for the chat format.",
             remedy="Write 'formats: [raw, chat]' under the task's own name.",
             where=file.where("tasks", name),
+            code="reserved-name",
         )
     if len(set(formats)) < len(formats):
-        raise PlanError("a format is named twice.", where=file.where("tasks", name, "formats"))
+        place = file.where("tasks", name, "formats")
+        raise PlanError("a format is named twice.", remedy="Name each once.", where=place, code="duplicate-format")
 
 
 def _exam(policy: Loaded[Policy], materials: Materials, name: str, *at: str | int) -> Exam:
     if name not in materials.exams:
         raise PlanError(
-            f"the suite has no task '{name}'.", remedy=nearest(name, list(materials.exams)), where=policy.where(*at)
+            f"the suite has no task '{name}'.",
+            remedy=nearest(name, list(materials.exams)),
+            where=policy.where(*at),
+            code="unknown-task",
         )
     return materials.exams[name]
-
-
-def _refuse_unpinned(policy: Loaded[Policy], materials: Materials, name: str, *at: str | int) -> None:
-    if name not in policy.noun.tasks:
-        if name not in materials.exams:
-            _exam(policy, materials, name, *at)  # a task that is nowhere is a slip of the pen: name the nearest
-        raise PlanError(
-            f"the task '{name}' is not pinned.", remedy="Add it under 'tasks' with its items.", where=policy.where(*at)
-        )
 
 
 def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
@@ -617,6 +791,7 @@ def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
                         f"the verdict item '{item.question.id}' of '{name}' is also in '{place}'.",
                         remedy="What an attacker can see must be disjoint from what he is judged by.",
                         where=suite.where(*place.split(".")),
+                        code="leak",
                     )
         for source, corpus in materials.corpora.items():
             if (found := sources.quoted(corpus.texts, exam.items)) is not None:
@@ -626,6 +801,7 @@ def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
                     f"'corpora.{source}'.",
                     remedy="What an attacker can see must be disjoint from what he is judged by.",
                     where=suite.where("corpora", source, "texts"),
+                    code="leak",
                 )
 
 

@@ -45,7 +45,7 @@ class Selector(Noun):
 
     def __str__(self) -> str:
         """`relearn (source: forget)`."""
-        inside = ", ".join(f"{key}: {value}" for key, value in self.where.items())
+        inside = ", ".join(f"{key}: {value}" for key, value in sorted(self.where.items()))
         return f"{self.attack} ({inside})" if inside else self.attack
 
 
@@ -138,8 +138,9 @@ class Statistics(Noun):
     max_missing: Share = 0.01
     """Largest share of items without an answer at which a mark can still acquit."""
     fail_fast: Literal["off", "betting"] = "off"
-    """`betting`: a breach of an absolute limit is proved by an e-process over the items in their committed order, which
-    may be looked at any time, and the first one ends the run. A trial has one road to FAIL, fixed here."""
+    """`betting`: a breach of an absolute limit is proved by an e-process over the items, in an order that follows from
+    their digest as if drawn by lot. It may be looked at any time, and the first one ends the run. A trial has one road
+    to FAIL, fixed here."""
     min_design_power: float = Field(default=0.80, gt=0.0, lt=1.0)
     """`policy lint` warns where a model at chance would pass less often than this."""
 
@@ -257,6 +258,17 @@ class Extends(Noun):
     sha256: Digest
 
 
+class Loosening(Noun):
+    """Why something is looser than in an earlier version: what `policy diff --require-reason` asks for."""
+
+    what: str = Field(min_length=1)
+    """The thing as `policy diff` names it, e.g. `limits.bio.max`."""
+    since: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    """The version in which it was loosened; an old reason does not excuse the next step."""
+    reason: str = Field(min_length=10)
+    owner: str = Field(min_length=1)
+
+
 class Policy(Noun):
     """What "the knowledge stays gone" means."""
 
@@ -288,6 +300,8 @@ class Policy(Noun):
     provenance: Provenance | None = None
     waivers: tuple[Waiver, ...] = ()
     accepted_risks: tuple[AcceptedRisk, ...] = ()
+    loosened: tuple[Loosening, ...] = ()
+    """Reasons on record for what became looser; the judge does not read them."""
 
     @model_validator(mode="after")
     def _lives_for_a_while(self) -> Policy:

@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -21,11 +21,10 @@ from pydantic import Field, ValidationError
 from robustness_gate.checkpoint import Manifest
 from robustness_gate.errors import FileError
 from robustness_gate.files import Loaded
-from robustness_gate.nouns import Closed, Digest, Evidence, Finding, Mark, Noun, Reading, Suite, Trial, Verdict
+from robustness_gate.nouns import Closed, Digest, Evidence, Finding, Mark, Noun, Reading, RedFlag, Suite, Trial, Verdict
 from robustness_gate.policy import Policy
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import Decision, decide, judge, label, strongest, tally
-from robustness_gate.verdict.words import bound_words, place
 
 PASS_MEANS = (
     "PASS means that each listed attack run left proxy accuracy within the limits at the stated confidence. It does "
@@ -45,6 +44,15 @@ NO_SELF_TEST = (
     "The attacks were not tested on models of known truth (validity.self_test is off): that they find nothing may also "
     "mean that they do not work on this kind of model."
 )
+NO_SHAM = (
+    "The attacks were not tried at strength zero (validity.sham is off): what they change, the gate itself may have "
+    "changed."
+)
+NO_CANARY = (
+    "The model from before unlearning was not required to break a limit (validity.canary is off): perhaps these limits "
+    "catch nothing."
+)
+UNCHECKED = (("self_test", NO_SELF_TEST), ("sham", NO_SHAM), ("canary", NO_CANARY))
 SCHEMA = "robustness-gate/report/v1"
 MAX_REPORT_BYTES = 100_000_000
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy")
@@ -65,6 +73,17 @@ class Beside(Noun):
 
     role: str
     sha256: Digest
+
+
+class SealedBefore(Noun):
+    """A signed statement from before the run: policy, suite, questions and attacks were fixed then."""
+
+    sha256: Digest
+    """Of the signed statement."""
+    key: Digest
+    """Of the signer's public key."""
+    at: str
+    """When, by the signer's own word. RFC 3339, UTC."""
 
 
 class Record(Noun):
@@ -108,6 +127,8 @@ class Report(Noun):
     """What the producer says of the checkpoint: asserted, not checked."""
     notes: tuple[str, ...] = ()
     """What happened to the evidence, each a reason against a PASS."""
+    seal: SealedBefore | None = None
+    """The seal under which it was run, its signature checked then."""
     trials: tuple[Record, ...]
     environment: dict[str, str]
 
@@ -137,6 +158,7 @@ def make(
     *,
     left_out: Sequence[str] = (),
     provenance: Mapping[str, str] = MappingProxyType({}),
+    seal: SealedBefore | None = None,
 ) -> Report:
     """Judge the evidence, decide, and put a report together. `at` is the moment of all three, with a time zone."""
     verdict = judge(policy.noun, evidence, at)
@@ -153,12 +175,13 @@ def make(
         resolved=policy.noun,
         suite=_named(suite, suite.noun.id, suite.noun.version),
         says=MEANING[verdict.outcome],
-        limitations=_limitations(policy.noun),
+        limitations=_limitations(policy.noun, evidence, verdict.flags),
         left_out=tuple(left_out),
         beside=tuple(Beside(role=role, sha256=digest) for role, digest in beside),
         provenance=dict(sorted(provenance.items())),
         states=dict(sorted(evidence.states.items())),
         notes=tuple(sorted(evidence.notes)),
+        seal=seal,
         trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
         environment=environment(),
     )
@@ -293,11 +316,6 @@ def utility_lines(report: Report) -> list[str]:
     ]
 
 
-def comparison_lines(report: Report) -> list[str]:
-    """How the candidate stands beside the original and the controls, one line a paired bound."""
-    return [f"{place(f)}: {bound_words(f)}: {words(f)}" for f in report.verdict.findings if f.over]
-
-
 def words(finding: Finding) -> str:
     """A finding in a word or two."""
     if finding.state == "over":
@@ -331,6 +349,8 @@ def headline(report: Report) -> dict[str, Any]:
         "strongest_attack": top.attack if top else None,
         "strongest_accuracy": top.observed if top else None,
         "limit": top.limit if top else None,
+        "decision": report.decision.outcome,
+        "trials": report.verdict.trials,
     }
 
 
@@ -352,12 +372,34 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _limitations(policy: Policy) -> tuple[str, ...]:
-    found = [NO_SELF_TEST] if policy.validity.self_test == "off" else []
+def _limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag]) -> tuple[str, ...]:
+    """What a reader must know before he believes the outcome: the instruments first, then what nobody pinned."""
+    found = [words for setting, words in UNCHECKED if getattr(policy.validity, setting) == "off"]
+    found += [f"Red flag, recorded and not in the way: {each.flag}: {each.words}." for each in flags if not each.blocks]
+    found += _unpinned(policy, evidence)
+    unread = sorted({limit.task for limit in policy.limits if (pin := policy.tasks.get(limit.task)) is not None
+                     and pin.choices_only is None})  # fmt: skip
+    if unread:
+        found.append(f"How much the choices alone give away was not asked of: {', '.join(unread)}.")
+    if policy.expires is None:
+        found.append("The policy names no day on which it ends, so nobody has to look at its limits again.")
+    return tuple(found)
+
+
+def _unpinned(policy: Policy, evidence: Evidence) -> Iterator[str]:
+    """What the policy leaves to whoever writes the suite or gives the command."""
     loose = sorted(name for name, pin in policy.tasks.items() if pin.sha256 is None)
     if loose:
-        found.append(f"The policy pins how many questions these tasks have, not which: {', '.join(loose)}.")
-    return tuple(found)
+        yield f"The policy pins how many questions these tasks have, not which: {', '.join(loose)}."
+    loose = sorted({name for trial in evidence.planned for name in trial.data} - set(policy.data))
+    if loose:
+        yield f"The policy does not pin what attacks could train and choose on: {', '.join(loose)}."
+    loose = [str(each) for each in policy.required if each.attack != "none" and each.config_sha256 is None]
+    if loose:
+        yield f"The policy asks for these attacks without pinning their whole settings: {'; '.join(loose)}."
+    examined = any(trial.role == "original" for trial in evidence.beside)
+    if policy.original is None and (examined or policy.guardrails or policy.validity.canary == "required"):
+        yield "The policy does not pin the original: any model may have been named as the one from before unlearning."
 
 
 def _named(loaded: Loaded[Any], name: str, version: str) -> Named:

@@ -36,7 +36,7 @@ import yaml
 
 from robustness_gate import hub
 from robustness_gate.errors import FileError, SetupError, UsageError
-from robustness_gate.files import MAX_CHOICES, items_digest, json_lines, load_items, load_texts
+from robustness_gate.files import MAX_CHOICES, ONE_ITEM, items_digest, json_lines, load_items, load_texts
 from robustness_gate.nouns import Item, Question, Roles
 
 HUB = re.compile(
@@ -82,7 +82,10 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
         options = len(item.question.choices)
         if items and options != len(next(iter(items.values())).question.choices):
             raise FileError(
-                f"the item '{item.question.id}' has another number of choices than the first one.", where=str(place)
+                f"the item '{item.question.id}' has another number of choices than the first one.",
+                remedy=ONE_ITEM,
+                where=str(place),
+                code="bad-item",
             )
         id_, copies = item.question.id, 1
         while id_ in items:  # public benchmarks repeat rows; each still counts, as it does for everybody else
@@ -90,14 +93,18 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
             id_ = f"{item.question.id}-{copies}"
         items[id_] = Item(Question(id_, item.question.stem, item.question.choices), item.answer)
     if not items:
-        raise FileError("holds no items.", where=str(place))
+        raise FileError("holds no items.", remedy=ONE_ITEM, where=str(place), code="bad-item")
     return tuple(items.values())
 
 
 def read_texts(place: str | Path) -> tuple[str, ...]:
     """Training texts from a JSON-lines file. Raises UsageError for a hub dataset: none is read as texts."""
     if isinstance(place, str):
-        raise UsageError(f"'{place}' cannot be read as texts.", remedy="Give a JSON-lines file with the field 'text'.")
+        raise UsageError(
+            f"'{place}' cannot be read as texts.",
+            remedy="Give a JSON-lines file with the field 'text'.",
+            code="bad-item",
+        )
     return load_texts(place)
 
 
@@ -106,10 +113,10 @@ def read_ids(place: str | Path) -> tuple[str, ...]:
     try:
         lines = Path(place).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise FileError(f"cannot be read: {error}.", where=str(place)) from None
+        raise FileError(f"cannot be read: {error}.", remedy=ONE_ITEM, where=str(place), code="bad-item") from None
     ids = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not ids:
-        raise FileError("names no items.", remedy="Write one id a line.", where=str(place))
+        raise FileError("names no items.", remedy="Write one id a line.", where=str(place), code="bad-item")
     return ids
 
 
@@ -184,7 +191,9 @@ def role_key(name: str) -> bytes:
     secret = os.environ.get(variable, "")
     if not secret:
         raise UsageError(
-            f"the role key '{name}' is not known here.", remedy=f"Set {variable}, or use the key 'public'."
+            f"the role key '{name}' is not known here.",
+            remedy=f"Set {variable}, or use the key 'public'.",
+            code="no-role-key",
         )
     return secret.encode()
 
@@ -194,7 +203,12 @@ def keep(items: Sequence[Item], ids: Sequence[str], where: str) -> tuple[Item, .
     known = {item.question.id for item in items}
     unknown = [each for each in ids if each not in known]
     if unknown:
-        raise FileError(f"names '{unknown[0]}', which is not among the items ({len(unknown)} such).", where=where)
+        raise FileError(
+            f"names '{unknown[0]}', which is not among the items ({len(unknown)} such).",
+            remedy="Take it out of the subset, or find out who changed the items.",
+            where=where,
+            code="unknown-item",
+        )
     wanted = set(ids)
     return tuple(item for item in items if item.question.id in wanted)
 
@@ -215,7 +229,7 @@ def id_of(stem: str, choices: Sequence[str]) -> str:
 def _folder(folder: Path) -> Iterator[Mapping[str, Any]]:
     files = sorted([*folder.glob("*.jsonl"), *folder.glob("*.parquet")])
     if not files:
-        raise FileError("holds no *.jsonl or *.parquet file.", where=str(folder))
+        raise FileError("holds no *.jsonl or *.parquet file.", remedy=ONE_ITEM, where=str(folder), code="bad-item")
     yield from _rows(files, str(folder))
 
 
@@ -228,6 +242,7 @@ def _hub(place: str) -> Iterator[Mapping[str, Any]]:
         raise UsageError(
             f"'{place}' does not name a dataset by its commit.",
             remedy="Write hf-dataset://OWNER/NAME@40-HEX-COMMIT/CONFIG/SPLIT: a branch may change under a verdict.",
+            code="moving-tag",
         )
     fetch = partial(hub.snapshot, "dataset", found["name"], found["revision"], where=place, refusal=FileError)
     patterns = _patterns(fetch([CARD]) / CARD, found["config"], found["split"], place)
@@ -240,6 +255,7 @@ def _hub(place: str) -> Iterator[Mapping[str, Any]]:
             f"cache (looked for {', '.join(patterns)}).",
             remedy="Check both names on the dataset's page.",
             where=place,
+            code="missing-file",
         )
     yield from _rows(files, place)
 
@@ -256,7 +272,12 @@ def _patterns(card: Path, config: str, split: str, place: str) -> list[str]:
     paths = [each.get("path") for each in splits if each.get("split", "train") == split]
     flat = [path for some in paths for path in (some if isinstance(some, list) else [some])]
     if not flat or not all(isinstance(path, str) for path in flat):
-        raise FileError(f"its card names no files for the split '{split}' of '{config}'.", where=place)
+        raise FileError(
+            f"its card names no files for the split '{split}' of '{config}'.",
+            remedy="Check both names on the dataset's page.",
+            where=place,
+            code="missing-file",
+        )
     return [str(path).removeprefix("./") for path in flat]
 
 
@@ -267,21 +288,31 @@ def _configs(card: Path) -> Any:
         head = text.removeprefix("---").split("\n---", 1)[0] if text.startswith("---") else ""
         told = yaml.load(head, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):
-        raise FileError("the dataset's card cannot be read.", where=str(card)) from None
+        raise FileError(
+            "the dataset's card cannot be read.", remedy="Fetch it again.", where=str(card), code="unreadable"
+        ) from None
     return told.get("configs") if isinstance(told, dict) else None
 
 
 def _rows(files: Sequence[Path], where: str) -> Iterator[Mapping[str, Any]]:
     kinds = {path.suffix for path in files}
     if len(kinds) > 1:
-        raise FileError("holds both *.jsonl and *.parquet: one benchmark, one kind of file.", where=where)
+        raise FileError(
+            "holds both *.jsonl and *.parquet: one benchmark, one kind of file.",
+            remedy=ONE_ITEM,
+            where=where,
+            code="bad-item",
+        )
     if kinds == {".jsonl"}:
         yield from (record for path in files for _, record in json_lines(path))
     elif kinds == {".parquet"}:
         yield from (record for path in files for record in _parquet(path))
     else:
         raise FileError(
-            f"'{files[0].name}' is neither JSON lines nor Parquet.", remedy="Give the rows as *.jsonl.", where=where
+            f"'{files[0].name}' is neither JSON lines nor Parquet.",
+            remedy="Give the rows as *.jsonl.",
+            where=where,
+            code="bad-item",
         )
 
 
@@ -300,19 +331,31 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
     except (OSError, pyarrow.ArrowException) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise FileError(
-            f"cannot be read as Parquet: {first[:200]}.", remedy="Is it complete?", where=str(path)
+            f"cannot be read as Parquet: {first[:200]}.", remedy="Is it complete?", where=str(path), code="bad-item"
         ) from None
 
 
 def _item(row: Mapping[str, Any], where: str) -> Item:
     for name in ("question", "choices", "answer"):
         if row.get(name) is None:
-            raise FileError(f"the column '{name}' is missing.", remedy="WMDP's and MMLU's have it.", where=where)
+            raise FileError(
+                f"the column '{name}' is missing.", remedy="WMDP's and MMLU's have it.", where=where, code="bad-item"
+            )
     if not isinstance(row["choices"], (list, tuple)):
-        raise FileError("'choices' must be a list.", where=where)
+        raise FileError("'choices' must be a list.", remedy=ONE_ITEM, where=where, code="bad-item")
     stem, choices, answer = str(row["question"]), [str(each) for each in row["choices"]], row["answer"]
     if not stem.strip() or not 2 <= len(choices) <= MAX_CHOICES or not all(each.strip() for each in choices):
-        raise FileError(f"a question and two to {MAX_CHOICES} choices are needed, none empty.", where=where)
+        raise FileError(
+            f"a question and two to {MAX_CHOICES} choices are needed, none empty.",
+            remedy=ONE_ITEM,
+            where=where,
+            code="bad-item",
+        )
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise FileError(f"'answer' must be an index from 0 to {len(choices) - 1}, found {answer!r}.", where=where)
+        raise FileError(
+            f"'answer' must be an index from 0 to {len(choices) - 1}, found {answer!r}.",
+            remedy=ONE_ITEM,
+            where=where,
+            code="bad-item",
+        )
     return Item(Question(str(row.get("id") or id_of(stem, choices)), stem, tuple(choices)), answer)

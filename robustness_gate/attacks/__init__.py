@@ -7,6 +7,9 @@ An attack is a module with
 - `FAMILY`, `ACCESS`, `VERSION`; `SHAM`, a Config of strength zero; `FLOORS`, what must show that it really happened;
 - `attack(target, config, seed)`, a generator that yields one `Recovery` a mark while its `with` scopes are open;
 - optionally `NEEDS`, of "blocks" (its blocks must be understood) and "original", so that `plan` can foresee trouble;
+- optionally `USES`, of "original": what it looks at where there is one, and can do without;
+- optionally `MEANS`, of "original": what its attacker must hold himself, so that a policy whose threat model does not
+  give it to him cannot require the attack (`NEEDS` is what the run needs, also for comparison alone);
 - optionally `refuse(config, pool)`, which says why it cannot run on the given data, or nothing.
 
 Adding one is writing one file here and one row in `tests/contract/test_attacks.py`.
@@ -37,7 +40,9 @@ def names() -> tuple[str, ...]:
 def load(name: str, *, where: str = "") -> ModuleType:
     """Import one attack (without torch). Raises PlanError with the nearest name for one that is not there."""
     if name not in names():
-        raise PlanError(f"there is no attack '{name}'.", remedy=nearest(name, names()), where=where)
+        raise PlanError(
+            f"there is no attack '{name}'.", remedy=nearest(name, names()), where=where, code="unknown-attack"
+        )
     return importlib.import_module(f"{__name__}.{name}")
 
 

@@ -45,6 +45,7 @@ Kind = Literal["original", "retain", "unrelated", "principal"]
 FAMILY = "ablation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
+USES = ("original",)
 VERSION = 1
 
 

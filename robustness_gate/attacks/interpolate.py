@@ -21,6 +21,7 @@ from robustness_gate.nouns import Bound, Floor, Recovery, Target
 FAMILY = "interpolation"
 ACCESS = "open_weights"
 NEEDS = ("original",)
+MEANS = ("original",)
 VERSION = 1
 
 

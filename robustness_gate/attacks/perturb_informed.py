@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 FAMILY = "perturbation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
+USES = ("original",)
 VERSION = 1
 
 BATCH = 64

@@ -18,7 +18,9 @@ from typing import Any, Literal, NamedTuple
 
 import jinja2
 
+from robustness_gate.ledger import OWN
 from robustness_gate.nouns import READINGS, Digest, Finding, Json, Mark, Reading, canonical
+from robustness_gate.publish import facts
 from robustness_gate.report import Record, Report, Row, origins, table, words
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import strongest, tally
@@ -204,6 +206,21 @@ class Field(NamedTuple):
     says: str
 
 
+class Beside(NamedTuple):
+    """One paired comparison, with a small drawing of its bounds, of zero and of the limit."""
+
+    told: facts.Comparison
+    low: float
+    at: float
+    high: float
+    limit: float
+    zero: float
+
+
+BESIDE = (200.0, 22.0)
+"""Width and height of that drawing."""
+
+
 class Chapter(NamedTuple):
     """One limit of the policy, drawn."""
 
@@ -233,6 +250,14 @@ def render(report: Report) -> str:
         useful=[finding for finding in report.verdict.findings if finding.rule.startswith("utility:")],
         several_rules=len(rules) > 1,
         counts=_counts(report),
+        comparisons=_comparisons(report),
+        ruling=facts.ruling(report),
+        red_flags=facts.red_flags(report),
+        instruments=list(facts.instruments(report)),
+        size=facts.corrected(report),
+        seal=facts.seal_line(report),
+        trials=facts.trials_line(report),
+        unasked=facts.unasked(report),
         origins=origins(report),
         unfinished=[each for record in report.trials for each in _unfinished(record)],
         asked=_asked(report),
@@ -240,6 +265,7 @@ def render(report: Report) -> str:
         report_sha256=hashlib.sha256(canonical(report.model_dump(mode="json", by_alias=True))).hexdigest(),
         shapes=SHAPES,
         keys=KEYS,
+        drawing=BESIDE,
     )
 
 
@@ -295,6 +321,7 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
                 f"of '{top.task}' answered right" if before is not None else "not asked",
             ),
             ("Highest reading", _percent(top.observed), _after(line)),
+            *_corrected(report),
             ("Limit", _share(top.limit), f"on '{top.task}', read as {top.reading}"),
         ]  # fmt: skip - a list of rows reads best as a list
     for finding in report.verdict.findings:
@@ -305,8 +332,42 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
     counts = _counts(report)
     missing = [f"{number} {what}" for what, number in counts.items() if what != "ended well" and number]
     whole = f"{counts['ended well']} of {sum(counts.values())}"
-    found.append(("Trials ended well", whole, ", ".join(missing) or "none is missing"))
+    ever = f"{report.verdict.trials} on record for this checkpoint"
+    if more := len(facts.unasked(report)):
+        ever += f", {more} of them not asked for by this plan"
+    found.append(("Trials ended well", whole, f"{', '.join(missing) or 'none is missing'}; {ever}"))
     return found
+
+
+def _corrected(report: Report) -> list[tuple[str, str, str]]:
+    """The highest of many readings is partly luck; this one is not."""
+    size = facts.corrected(report)
+    if size is None:
+        return []
+    return [
+        (
+            "Corrected for choice",
+            _percent(size.share),
+            f"{_percent(size.low)} to {_percent(size.high)}, on the half of the questions that did not choose",
+        )
+    ]
+
+
+def _comparisons(report: Report) -> list[Beside]:
+    """All on one scale, from the lowest bound to the highest, in whole tens of points."""
+    told = facts.comparisons(report)
+    ends = [end for each in told for end in (each.finding.lower, each.finding.upper, each.finding.limit)]
+    least, most = math.floor(10 * min((0.0, *ends))) / 10, math.ceil(10 * max((0.1, *ends))) / 10
+
+    def x(difference: float) -> float:
+        return 8 + (difference - least) / (most - least) * (BESIDE[0] - 16)
+
+    return [
+        Beside(
+            each, x(each.finding.lower), x(each.finding.observed), x(each.finding.upper), x(each.finding.limit), x(0)
+        )
+        for each in told
+    ]
 
 
 def _after(line: Line) -> str:
@@ -315,10 +376,10 @@ def _after(line: Line) -> str:
 
 
 def _counts(report: Report) -> dict[str, int]:
-    """How the candidate's trials ended, and how many were left out."""
+    """How the candidate's trials and its shams ended, and how many were left out."""
     found = {"ended well": 0, "failed": 0, "not applicable": 0, "not run": 0, "left out": len(report.left_out)}
     for record in report.trials:
-        if record.trial.role == "candidate" and record.planned:
+        if record.trial.role in OWN and record.planned:
             found[_state(record)] += 1
     return found
 
@@ -331,7 +392,7 @@ def _state(record: Record) -> str:
 
 
 def _name(record: Record) -> str:
-    role = "" if record.trial.role == "candidate" else f" [{record.trial.role}]"
+    role = "" if record.trial.role in OWN else f" [{record.trial.role}]"  # a sham is called one in its label
     return f"{record.label}, seed {record.trial.seed_index}{role}"
 
 
@@ -370,7 +431,12 @@ def _facts(record: Record) -> list[tuple[str, list[str]]]:
 
 
 def _screening(record: Record) -> Screening | None:
-    """Dev accuracies of a trial's grid. Tasks share one screening, so the first mark of each budget is enough."""
+    """Dev accuracies of a trial's grid. Tasks share one screening, so the first mark of each budget is enough.
+
+    None for a sham: it is no attack, and what it tried says nothing about one.
+    """
+    if record.trial.role == "sham":
+        return None
     marks: dict[tuple[int, int], Mark] = {}
     for mark in record.marks:
         if mark.screened:

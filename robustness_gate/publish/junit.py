@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
+from robustness_gate.ledger import OWN
 from robustness_gate.nouns import Finding
+from robustness_gate.publish import facts
 from robustness_gate.report import Record, Report, origins, words
 from robustness_gate.verdict import BELOW_CHANCE
 
@@ -49,6 +51,12 @@ def render(report: Report) -> bytes:
         *origins(report),
         ("policy.sha256", report.policy.sha256),
         ("suite.sha256", report.suite.sha256),
+        ("trials", facts.trials_line(report)),
+        *((("strongest", size.line),) if (size := facts.corrected(report)) else ()),
+        *((each.name, each.says) for each in facts.instruments(report)),
+        *((("seal", seal),) if (seal := facts.seal_line(report)) else ()),
+        *(("decision", line) for line in facts.ruling_lines(report)),
+        *((f"producer states, unchecked: {name}", says) for name, says in report.states.items()),
         *(("limitation", limitation) for limitation in report.limitations),
     ):
         ElementTree.SubElement(properties, "property", {"name": _clean(key), "value": _clean(value)})
@@ -91,6 +99,8 @@ def _finding(report: Report, finding: Finding) -> Case:
         f"{words(finding)}: {finding.observed:.1%} of '{finding.task}' ({finding.correct} of {finding.items}, "
         f"{finding.reading}), bounds {finding.lower:.1%} and {finding.upper:.1%}, {asked}"
     )
+    if finding.over:
+        says = f"{words(finding)}: {next(c.line for c in facts.comparisons(report) if c.finding == finding)}"
     says = "; ".join([says, *finding.doubts])
     if finding.state == "over":
         return Case(finding.rule, name, "failure", words(finding), says)
@@ -116,10 +126,10 @@ def _unfinished(report: Report) -> Iterator[Case]:
     """Trials without a good end. A planned one that failed or never ended is among the blocks, as an error, already."""
     for record in report.trials:
         ends = {closed.status for closed in record.closed}
-        planned = record.planned and record.trial.role == "candidate"
+        planned = record.planned and record.trial.role in OWN
         if "ok" in ends or (planned and ends != {"not_applicable"}):
             continue
-        role = "" if record.trial.role == "candidate" else f" [{record.trial.role}]"
+        role = "" if record.trial.role in OWN else f" [{record.trial.role}]"  # a sham is called one in its label
         yield Case("trial", f"{record.label}, seed {record.trial.seed_index}{role}", "skipped", says=_ends(record))
 
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import jinja2
 
-from robustness_gate.report import Report, origins, table, utility_lines
+from robustness_gate.publish import facts
+from robustness_gate.report import Report, origins, table, utility_lines, words
 
 _TEMPLATE = """\
 # {{ report.verdict.outcome }}
 
 **{{ report.verdict.reason | cell }}**
 
-{% for limitation in report.limitations -%}
-> **Limitation.** {{ limitation }}
+{% for line in ruling -%}
+{{ "> **Decision.** " if loop.first else "> - " }}{{ line | cell }}
+{% if loop.first and not loop.last %}>
+{% endif %}
+{%- endfor -%}
+{% if ruling %}
+{% endif -%}
+{% for flag in red_flags -%}
+> **Red flag.** {{ flag | cell }}
 
 {% endfor -%}
 | | |
@@ -31,7 +39,23 @@ _TEMPLATE = """\
 | judged at | {{ report.verdict.at }} |
 {% for other in report.beside -%}
 | {{ other.role }} | `{{ other.sha256 }}` |
+{% endfor -%}
+{% if seal -%}
+| seal | {{ seal }} |
+{% endif -%}
+{% for each in instruments -%}
+| {{ each.name }} | {{ "**no:** " if each.state == "fault" }}{{ each.says | cell }} |
+{% endfor -%}
+{% for name, says in report.states.items() -%}
+| producer states, unchecked | {{ name }}: {{ says | cell }} |
 {% endfor %}
+{% if report.limitations -%}
+**Limitations**
+
+{% for limitation in report.limitations -%}
+- {{ limitation | cell }}
+{% endfor %}
+{% endif -%}
 ## What was tried
 
 Accuracy on the hazard task, before and after each attack. *Content* sums each choice's log-likelihood over four letter
@@ -47,9 +71,32 @@ orders and decides; *single* is one order, as lm-evaluation-harness reads it.
 {% else -%}
 | nothing was examined | | | | | | |
 {% endfor %}
+{% if size -%}
+- {{ size.line }}
+{% endif -%}
+- {{ trials }}
+{% for each in unasked[:10] -%}
+{{ "  " }}- not asked for: {{ each }}
+{% endfor -%}
+{% if unasked | length > 10 %}  - and {{ unasked | length - 10 }} more
+{% endif -%}
 {% for line in utility -%}
 - {{ line }}
 {% endfor %}
+{% if comparisons -%}
+## Beside other models
+
+The same questions, after the same attack. Bounds are Tango's, of the paired difference: from the one that could convict
+to the one that must acquit.
+
+| rule | where | task | candidate | beside | points (bounds) | at most | finding |
+| --- | --- | --- | ---: | --- | --- | ---: | --- |
+{% for each in comparisons -%}
+| {{ each.rule | cell }} | {{ each.where | cell }} | {{ each.finding.task }} | {{ each.own | pct }} \
+| {{ each.beside }} {{ each.other | pct }} | {{ each.difference }} ({{ each.interval }}) | {{ each.limit }} \
+| {{ each.finding | word }} |
+{% endfor %}
+{% endif -%}
 {% if report.verdict.blocks -%}
 ## What stands between this evidence and a PASS
 
@@ -72,7 +119,8 @@ orders and decides; *single* is one order, as lm-evaluation-harness reads it.
 
 The rule: FAIL when some accuracy's lower bound is over its limit, at an error rate of \
 {{ "%.2g" | format(report.verdict.alpha_cell) }} for each of {{ report.verdict.cells }} declared cells; PASS when \
-every upper bound is within it, at the policy's alpha_pass. Bounds are Clopper and Pearson's.
+every upper bound is within it, at the policy's alpha_pass. Bounds are Clopper and Pearson's\
+{% if comparisons %}, of differences Tango's{% endif %}.
 """
 
 
@@ -80,7 +128,19 @@ def render(report: Report) -> str:
     """The summary as Markdown."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.filters["pct"] = lambda share: "–" if share is None else f"{100 * share:.1f} %"
+    environment.filters["word"] = words
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     return environment.from_string(_TEMPLATE).render(
-        report=report, origins=origins(report), rows=table(report), utility=utility_lines(report)
+        report=report,
+        origins=origins(report),
+        rows=table(report),
+        utility=utility_lines(report),
+        ruling=facts.ruling_lines(report),
+        red_flags=facts.red_flags(report),
+        instruments=list(facts.instruments(report)),
+        size=facts.corrected(report),
+        seal=facts.seal_line(report),
+        trials=facts.trials_line(report),
+        unasked=facts.unasked(report),
+        comparisons=facts.comparisons(report),
     )

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from robustness_gate.errors import SetupError
-from robustness_gate.publish import markdown
+from robustness_gate.ledger import OWN
+from robustness_gate.publish import facts, markdown
 from robustness_gate.report import Record, Report, headline
 from robustness_gate.verdict import strongest, tally
 
@@ -102,6 +103,11 @@ def _tags(report: Report) -> dict[str, str]:
         "gate.suite_sha256": report.suite.sha256,
         "gate.checkpoint_sha256": report.checkpoint,
         "gate.report_sha256": report.digest,
+        "gate.decision": report.decision.outcome,
+        **({"gate.seal_sha256": report.seal.sha256} if report.seal is not None else {}),
+        **{f"gate.instrument.{each.name.replace(' ', '_')}": each.says for each in facts.instruments(report)},
+        **({"gate.red_flags": "; ".join(told)[:500]} if (told := facts.red_flags(report)) else {}),
+        **{f"gate.stated.{name}": says[:500] for name, says in report.states.items()},
         **({"gate.base_sha256": report.manifest.base} if report.manifest.base is not None else {}),
         # a key's colons and slashes are not welcome in every store
         **{f"gate.from.{re.sub('[:/]', '.', role)}": source for role, source in report.provenance.items()},
@@ -113,10 +119,21 @@ def _metrics(report: Report) -> dict[str, float]:
         "gate.pass": float(report.verdict.outcome == "PASS"),
         "trials/planned": float(sum(record.planned for record in report.trials)),
         "trials/closed": float(sum(any(c.status == "ok" for c in record.closed) for record in report.trials)),
+        "trials/ever": float(report.verdict.trials),
+        "trials/unasked": float(len(facts.unasked(report))),
     }
     top = strongest(report.verdict.findings)
     if top is not None:
         found |= {"recovery/max": top.observed, "recovery/limit": top.limit}
+    if size := facts.corrected(report):
+        found |= {
+            "recovery/corrected": size.share,
+            "recovery/corrected_low": size.low,
+            "recovery/corrected_high": size.high,
+        }
+    for each in facts.comparisons(report):
+        name = f"beside/{each.rule}/{each.finding.over.replace(':', '.')}"  # the worst of each rule
+        found[name] = max(found.get(name, -1.0), each.finding.observed)
     for record in report.trials:
         if record.trial.role == "candidate" and record.trial.attack == "none":
             for mark in record.marks:
@@ -132,7 +149,7 @@ def _params(report: Report) -> dict[str, str]:
 
 
 def _title(record: Record) -> str:
-    role = "" if record.trial.role == "candidate" else f" [{record.trial.role}]"
+    role = "" if record.trial.role in OWN else f" [{record.trial.role}]"
     return f"{record.label}, seed {record.trial.seed_index}{role}"
 
 
@@ -145,10 +162,11 @@ def _trial_params(record: Record) -> dict[str, str]:
 
 
 def _curve(record: Record) -> list[tuple[str, float, int]]:
-    """Accuracy in each reading, and the attack's signs, by budget mark."""
+    """Accuracy in each reading, and the attack's signs, by budget mark. A sham's curve is not one of recoveries."""
+    room = "sham/" if record.trial.role == "sham" else ""
     points = []
     for mark in record.marks:
         for reading in mark.correct:
-            points.append((f"acc/{mark.task}/{reading}", tally(mark, reading)[0] / mark.items, mark.mark))
-        points += [(f"signs/{key}", value, mark.mark) for key, value in mark.signs.items()]
+            points.append((f"{room}acc/{mark.task}/{reading}", tally(mark, reading)[0] / mark.items, mark.mark))
+        points += [(f"{room}signs/{key}", value, mark.mark) for key, value in mark.signs.items()]
     return points

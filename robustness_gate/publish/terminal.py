@@ -15,6 +15,7 @@ from rich.text import Text
 
 from robustness_gate.executors import Event
 from robustness_gate.nouns import Mark, Trial
+from robustness_gate.publish import facts
 from robustness_gate.report import Report, origins, sentence, table, utility_lines
 from robustness_gate.verdict import label, tally
 
@@ -56,21 +57,36 @@ def show(report: Report, console: Console) -> None:
     for what, value in origins(report):
         if not value.startswith("organism:"):  # shipped with the package, and named by whoever gave the command
             console.print(f"{what}: {value}", style="dim", highlight=False, markup=False, soft_wrap=True)
-    for line in utility_lines(report):
-        console.print(line, style="dim", highlight=False)
-    for line in report.left_out[:3]:
-        console.print(f"not tried: {line}", style="dim", highlight=False)
-    if len(report.left_out) > 3:
-        console.print(f"not tried: {len(report.left_out) - 3} more (see the report)", style="dim", highlight=False)
-    if report.verdict.outcome == "INCONCLUSIVE":
-        for block in report.verdict.blocks[:5]:
-            console.print(f"open: {block}", style="yellow", highlight=False, soft_wrap=True)
-        if len(report.verdict.blocks) > 5:
-            console.print(f"open: {len(report.verdict.blocks) - 5} more (see the report)", style="yellow")
-    for line in report.limitations:
-        console.print(f"limitation: {line}", style="yellow", highlight=False, soft_wrap=True)
+    for line in (*(each.line for each in facts.comparisons(report)), *utility_lines(report)):
+        console.print(line, style="dim", highlight=False, soft_wrap=True)
+    size = facts.corrected(report)
+    told = [size.line if size else "", facts.trials_line(report), *facts.stated(report), facts.seal_line(report)]
+    for line in filter(None, told):
+        console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+    for each in facts.instruments(report):
+        if each.state != "off":  # that is a limitation, and told with them
+            style = "yellow" if each.state == "fault" else "dim"
+            console.print(each.line, style=style, highlight=False, soft_wrap=True)
+    _show_what_is_missing(report, console)
+    for index, line in enumerate(facts.ruling_lines(report)):
+        console.print(f"{'  ' if index else 'decision: '}{line}", highlight=False, markup=False, soft_wrap=True)
     colour = COLOURS[report.verdict.outcome]
     console.print(Text(sentence(report), style=f"bold {colour}"), soft_wrap=True)
+
+
+def _show_what_is_missing(report: Report, console: Console) -> None:
+    """What was not tried, what is open, red flags and limitations: the first few of each."""
+    told = [("not tried", "dim", 3, list(report.left_out))]
+    told.append(("red flag", "yellow", 5, facts.red_flags(report)))
+    if report.verdict.outcome == "INCONCLUSIVE":
+        others = [str(block) for block in report.verdict.blocks if block.code not in ("flag", "instrument")]
+        told.append(("open", "yellow", 5, others))
+    told.append(("limitation", "yellow", 3, list(report.limitations)))
+    for what, style, most, lines in told:
+        for line in lines[:most]:
+            console.print(f"{what}: {line}", style=style, highlight=False, markup=False, soft_wrap=True)
+        if len(lines) > most:
+            console.print(f"{what}: {len(lines) - most} more (see the report)", style=style, highlight=False)
 
 
 def mark_words(mark: Mark) -> str:

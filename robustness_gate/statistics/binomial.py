@@ -7,12 +7,14 @@ never covers less than it says, which is the property a gate needs; Wilson's is 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import exp, lgamma, log, log1p
 
 _TINY = 1e-300
 _STEPS = 300
 
 
+@lru_cache(maxsize=1 << 16)  # a judgement asks for the same few counts over and over
 def clopper_pearson_lower(correct: float, items: float, alpha: float) -> float:
     """One-sided lower bound on a success probability, at confidence 1 - alpha.
 
@@ -31,6 +33,7 @@ def clopper_pearson_lower(correct: float, items: float, alpha: float) -> float:
     return 0.0 if correct == 0 else _beta_quantile(alpha, correct, items - correct + 1)
 
 
+@lru_cache(maxsize=1 << 16)  # a judgement asks for the same few counts over and over
 def clopper_pearson_upper(correct: float, items: float, alpha: float) -> float:
     """One-sided upper bound on a success probability, at confidence 1 - alpha; 1.0 when everything was correct.
 

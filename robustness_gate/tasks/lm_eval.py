@@ -92,7 +92,12 @@ def load(path: Path) -> Loaded[HarnessTask]:
     try:
         theirs = yaml.safe_load(loaded.text)
     except (ValueError, yaml.YAMLError) as error:
-        raise FileError(f"lm-evaluation-harness cannot read this: {str(error)[:200]}.", where=str(path)) from None
+        raise FileError(
+            f"lm-evaluation-harness cannot read this: {str(error)[:200]}.",
+            remedy="Write YAML that both read alike.",
+            where=str(path),
+            code="bad-task-yaml",
+        ) from None
     for key in ("doc_to_text", "doc_to_choice", "doc_to_target", "description", "target_delimiter"):
         ours = getattr(loaded.noun, key)
         plain = list(ours) if isinstance(ours, tuple) else ours
@@ -100,13 +105,19 @@ def load(path: Path) -> Loaded[HarnessTask]:
             raise FileError(
                 f"{key}: lm-evaluation-harness reads this as {theirs[key]!r}.",
                 remedy="Put bare words in quotes.",
+                code="bad-task-yaml",
                 where=loaded.where(key),
             )
         for text in [ours] if isinstance(ours, str) and key != "target_delimiter" else []:
             try:
                 _template(text)
             except TemplateSyntaxError as error:
-                raise FileError(f"{key}: no template: {error.message}.", where=loaded.where(key)) from None
+                raise FileError(
+                    f"{key}: no template: {error.message}.",
+                    remedy="Write a Jinja template.",
+                    where=loaded.where(key),
+                    code="bad-task-yaml",
+                ) from None
     return loaded
 
 
@@ -130,6 +141,7 @@ def read_items(loaded: Loaded[HarnessTask], place: str | Path) -> tuple[Item, ..
             raise FileError(
                 f"{where} has another number of choices than the first row.",
                 remedy="Keep the rows with one number: chance must be the same for all.",
+                code="bad-item",
                 where=loaded.where("doc_to_choice"),
             )
     return sources.distinct(items, place)
@@ -227,4 +239,9 @@ class _Doc:
             raise self._wrong(key, f"the template fails: {str(error)[:200]}") from None
 
     def _wrong(self, key: str, words: str) -> FileError:
-        return FileError(f"{key}, {self.where}: {words}.", where=self.loaded.where(key))
+        return FileError(
+            f"{key}, {self.where}: {words}.",
+            remedy="Correct the template or the data.",
+            where=self.loaded.where(key),
+            code="bad-item",
+        )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
-from robustness_gate.nouns import Mark, Reading
+from robustness_gate.nouns import READINGS, Mark, Reading
 
 
 def pack(values: Sequence[bool]) -> str:
@@ -56,3 +58,33 @@ def differences(one: Mark, other: Mark, reading: Reading, *, favour: bool) -> tu
     second = [r if favour else (r or g) for r, g in zip(its_right, its_gone, strict=True)]
     only_one = sum(a and not b for a, b in zip(first, second, strict=True))
     return only_one, sum(b and not a for a, b in zip(first, second, strict=True))
+
+
+def changes(one: Mark, other: Mark) -> int:
+    """How many items are answered otherwise in the one than in the other, in the reading in which they differ most."""
+    found = []
+    for reading in READINGS:
+        (right, gone), (its_right, its_gone) = answers(one, reading), answers(other, reading)
+        pairs = zip(zip(right, gone, strict=True), zip(its_right, its_gone, strict=True), strict=True)
+        found.append(sum(mine != its for mine, its in pairs))
+    return max(found)
+
+
+def in_order(mark: Mark) -> tuple[Any, ...]:
+    """A key for sorting by everything that is compared of a mark, so that the order of the evidence does not matter."""
+    told = sorted(mark.correct.items()), mark.missing, mark.rows or "", sorted(mark.summary.items())
+    return (mark.mark, mark.task, mark.trial, mark.attempt, mark.items, *told)
+
+
+def shuffled(right: tuple[bool, ...], questions: str) -> list[bool]:
+    """Answers in an order that follows from the questions' digest, as if drawn by lot, and that nobody chooses.
+
+    A bet takes each item for no likelier than the limit to be right, given those before. In a file that is sorted by
+    topic that is false: a model that knows the first topic alone would be convicted of an accuracy that it lacks.
+    """
+    return [right[i] for i in _lots(questions, len(right))]
+
+
+@lru_cache(maxsize=256)
+def _lots(questions: str, items: int) -> tuple[int, ...]:
+    return tuple(sorted(range(items), key=lambda i: hashlib.sha256(f"{questions}\n{i}".encode()).digest()))

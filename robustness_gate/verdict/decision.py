@@ -43,12 +43,17 @@ def decide(policy: Policy, verdict: Verdict, checkpoint: str, at: datetime) -> D
     inert: dict[str, str] = {}
     live = [w for w in policy.waivers if not _refused(w, checkpoint, at, inert)]
     risks = [r for r in policy.accepted_risks if not _refused(r, checkpoint, at, inert)]
-    used = {w.id: w for w in live if any(_lifts(w, block) for block in verdict.blocks)}
+    lifting = {w.id: w for w in live if any(_lifts(w, block) for block in verdict.blocks)}
     left = [block for block in verdict.blocks if not any(_lifts(waiver, block) for waiver in live)]
+    used = lifting if verdict.outcome == "INCONCLUSIVE" and not left else {}
     for signed in (*policy.waivers, *policy.accepted_risks):
         pointless = signed.id not in used and (signed in live or (signed in risks and verdict.outcome != "FAIL"))
         if pointless and signed.id not in inert:
-            inert[signed.id] = "there is nothing that it would change"
+            inert[signed.id] = (
+                "what it lifts is not all that stands in the way"
+                if signed.id in lifting
+                else "there is nothing that it would change"
+            )
     told = tuple(f"{id_}: {why}" for id_, why in sorted(inert.items()))
     if verdict.outcome == "PASS":
         return Decision(outcome="RELEASE", reason="The verdict is PASS.", inert=told)
@@ -60,7 +65,7 @@ def decide(policy: Policy, verdict: Verdict, checkpoint: str, at: datetime) -> D
         return Decision(outcome="ACCEPTED_RISK", reason=reason, applied=accepted, inert=told)
     if left or not used:
         reason = f"{len(left)} of {len(verdict.blocks)} reasons are not waived."
-        return Decision(outcome="BLOCK", reason=reason, applied=tuple(_says(w) for w in used.values()), inert=told)
+        return Decision(outcome="BLOCK", reason=reason, inert=told)
     reason = f"The verdict is INCONCLUSIVE; all {len(verdict.blocks)} reasons are waived."
     return Decision(
         outcome="RELEASE_WITH_WAIVER", reason=reason, applied=tuple(_says(w) for w in used.values()), inert=told

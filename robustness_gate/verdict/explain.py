@@ -33,7 +33,11 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
     yield f"   each comparison. Each may use alpha_fail / {cells} = {verdict.alpha_cell:.2g} to convict; what the"
     yield f"   policy does not declare convicts at {extra:.1g}. To acquit, every required number must be under"
     yield f"   its limit at alpha_pass = {statistics.alpha_pass:g}, which is never divided."
-    route = "a bet on the items in their order" if statistics.fail_fast == "betting" else "Clopper and Pearson"
+    route = (
+        "a bet on the items, in an order drawn by lot from their digest"
+        if statistics.fail_fast == "betting"
+        else "Clopper and Pearson"
+    )
     yield f"2. {len(verdict.findings)} numbers were held against the rules (lower bounds by {route}):"
     for finding in verdict.findings:
         yield f"     {_state(finding):9} {place(finding)}"

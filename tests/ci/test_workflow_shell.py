@@ -294,6 +294,73 @@ def test_runs_on_other_bases_have_folders_of_their_own_and_none_is_as_before(run
     assert "--base" not in plain.log
 
 
+# what earlier jobs found
+
+
+def test_a_second_job_finds_what_the_first_one_found_and_runs_nothing(runner, tmp_path_factory):
+    """Retry until green cannot work: the ledger outlives the runner's temporary folder, and every answer in it."""
+    ledgers = tmp_path_factory.mktemp("volume") / "ledgers"
+    given = {"checkpoint": "organism:base", "only": "none", "device": "cpu", "ledgers": str(ledgers)}
+    first = perform(runner, "Gate", **given)
+    shutil.rmtree(first.outputs["folder"])
+    second = perform(runner, "Gate", {"GITHUB_RUN_ATTEMPT": "3"}, **given)
+    assert (first.code, second.code) == (3, 3)
+    assert "[1/1] none" in first.log
+    assert "[1/1]" not in second.log
+    (kept,) = ledgers.glob("*/ledger.jsonl")
+    assert (Path(second.outputs["folder"]) / "ledger.jsonl").read_bytes() == kept.read_bytes()
+    assert "::warning" not in first.log
+
+
+def test_without_a_place_for_ledgers_the_run_is_told_what_it_does_not_know(runner):
+    pretend(runner, "print('ARGS', json.dumps(ARGS)); write('PASS')")
+    done = perform(runner, "Gate", checkpoint="models/x")
+    assert done.code == 0
+    assert "::warning title=No ledgers::What earlier jobs found does not count here" in done.log
+    assert "--ledgers" not in done.log
+
+
+@pytest.mark.parametrize("place", ["ledgers", "../ledgers", "{workspace}/ledgers", "{temp}/../temp/x", "{temp}"])
+def test_a_place_that_is_emptied_between_jobs_is_refused(runner, place):
+    pretend(runner, "write('PASS')")
+    named = place.format(workspace=runner / "workspace", temp=runner / "temp")
+    done = perform(runner, "Gate", checkpoint="models/x", ledgers=named)
+    assert done.code == 2
+    assert done.outputs["verdict"] == "ERROR"
+    assert "name an absolute path outside the workspace and RUNNER_TEMP" in done.annotation
+    assert not list(runner.rglob("report.json"))
+
+
+def test_the_runners_own_ledgers_go_before_the_callers(runner):
+    pretend(runner, "print('ARGS', json.dumps(ARGS)); write('PASS')")
+    own = {"ROBUSTNESS_GATE_LEDGERS": "/var/lib/gate"}
+    done = perform(runner, "Gate", own, checkpoint="models/x", ledgers="/somewhere/fresh")
+    args = json.loads(next(line for line in done.log.splitlines() if line.startswith("ARGS"))[5:])
+    assert [arg for arg in args if arg.startswith("--ledgers")] == ["--ledgers=/var/lib/gate"]
+
+
+def test_the_original_is_examined_beside_the_checkpoint(runner):
+    done = perform(runner, "Gate", checkpoint="organism:oracle", original="organism:base", only="none", device="cpu")
+    report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
+    assert [each["role"] for each in report["beside"]] == ["original"]
+    assert "breaks the limit 'forgotten'" in done.summary
+    assert not [block for block in report["verdict"]["blocks"] if "canary" in block["words"]]
+
+
+def test_an_original_on_the_hub_is_fetched_by_planning_and_has_a_folder_of_its_own(runner):
+    pretend(
+        runner, "print('ARGS', os.environ.get('HF_HUB_OFFLINE'), json.dumps(ARGS)); sys.exit(2 * (OUT is not None))"
+    )
+    original = f"hf:lab/base@{COMMIT}"
+    done = perform(runner, "Gate", checkpoint="models/x", original=original)
+    calls = [line.split(" ", 2)[1:] for line in done.log.splitlines() if line.startswith("ARGS")]
+    assert [(offline, json.loads(args)[0]) for offline, args in calls] == [("None", "plan"), ("1", "run")]
+    assert all(f"--original={original}" in json.loads(args) for _, args in calls)
+    plain = perform(runner, "Gate", checkpoint="models/x")
+    based = perform(runner, "Gate", checkpoint="models/x", base=original)
+    assert len({each.outputs["folder"] for each in (done, plain, based)}) == 3
+
+
 def test_what_the_gate_prints_is_no_command_to_the_runner(runner):
     pretend(runner, "print('::error::forged'); write('FAIL', reason='50 % of a, b: c\\n::error::forged'); sys.exit(3)")
     done = perform(runner, "Gate", checkpoint="models/x")

@@ -153,7 +153,7 @@ def test_original_and_control_are_asked_too_but_not_judged(bench):
     done = gate(bench, "--no-mlflow", "--only", "none", *beside)
     assert done.returncode == 4, done.stderr
     report = report_of(bench)
-    assert [each["role"] for each in report["beside"]] == ["original", "control:never"]
+    assert [each["role"] for each in report["beside"]] == ["control:never", "original"]
     roles = {record["trial"]["role"] for record in report["trials"] if record["marks"]}
     assert roles == {"candidate", "original", "control:never"}
     assert {f["trial"] for f in report["verdict"]["findings"]} == {

@@ -249,7 +249,7 @@ def test_a_base_that_changes_during_the_run_blocks_a_pass(bench, adapter, base):
         (base / "added.txt").write_text("changed under our hands")
 
     outcome = gate.run(request(bench, adapter, base=str(base), only=("none",)), watch)
-    assert any("the checkpoint changed during the run" in block for block in outcome.report.verdict.blocks)
+    assert any("the checkpoint changed during the run" in str(block) for block in outcome.report.verdict.blocks)
 
 
 def test_an_adapter_on_a_base_of_another_shape_is_a_failure_in_the_ledger(bench, adapter, made):

@@ -10,9 +10,9 @@ import pytest
 
 from robustness_gate import report
 from robustness_gate.checkpoint import FileEntry, Manifest
-from robustness_gate.files import load_policy, load_suite
+from robustness_gate.files import load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Evidence, canonical
-from robustness_gate.verdict import judge
 
 HEAVY = ("torch", "transformers", "peft", "mlflow", "datasets", "numpy")
 FILES = ["--policy", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"]
@@ -24,7 +24,7 @@ def report_file(policy_file, suite_file, tmp_path_factory):
     policy, suite = load_policy(policy_file), load_suite(suite_file)
     manifest = Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
     evidence = Evidence(manifest.digest, ())
-    made = report.make(policy, suite, manifest, evidence, judge(policy.noun, evidence, datetime.now(UTC)))
+    made = report.make(policy, suite, manifest, evidence, datetime.now(UTC))
     path = tmp_path_factory.mktemp("run") / "report.json"
     path.write_bytes(canonical(made.model_dump(mode="json", by_alias=True)))
     return path
@@ -41,8 +41,15 @@ def report_file(policy_file, suite_file, tmp_path_factory):
         ["organisms", "list"],
         ["init", "{empty}"],
         ["why", "{report}"],
+        ["compare", "{report}", "{report}"],
         ["plan", "organism:oracle", *FILES],
         ["policy", "check", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "show", "policies/organism.yaml", "--resolved"],
+        ["policy", "lint", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "diff", "policies/organism.yaml", "policies/smallest.yaml"],
+        ["policy", "test", "policies/organism.yaml", "policies/organism.cases.yaml"],
+        ["policy", "pin", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "schema"],
     ],
     ids=" ".join,
 )

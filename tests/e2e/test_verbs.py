@@ -16,9 +16,9 @@ import yaml
 
 from robustness_gate import plan, report, starter
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
-from robustness_gate.files import load_policy, load_suite
+from robustness_gate.files import load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Evidence, canonical
-from robustness_gate.verdict import judge
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from robustness_gate.cli import main; main()"
 
@@ -111,9 +111,7 @@ def folder(tmp_path_factory: Any, policy_file: Path, suite_file: Path, materials
     manifest = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="a" * 64),))
     planned = plan.make(policy, suite, materials, [plan.Subject("candidate", Place(Path()), manifest)])
     evidence = Evidence(manifest.digest, planned.trials)
-    made = report.make(
-        policy, suite, manifest, evidence, judge(policy.noun, evidence, datetime(2026, 1, 1, tzinfo=UTC))
-    )
+    made = report.make(policy, suite, manifest, evidence, datetime(2026, 1, 1, tzinfo=UTC))
     place: Path = tmp_path_factory.mktemp("out")
     (place / "report.json").write_bytes(canonical(made.model_dump(mode="json", by_alias=True)))
     return place

@@ -96,7 +96,7 @@ def test_wmdp_smoke_runs_from_start_to_report_on_a_random_model(bench, random_mo
     asked = {record["label"]: {mark["task"] for mark in record["marks"]} for record in report["trials"]}
     assert "wmdp-bio-choices-only" in asked["none"]
     assert asked["quantize (channel)"] == set(VERDICT)
-    assert any("self-test" in block for block in report["verdict"]["blocks"])
+    assert any("self-test" in block["words"] for block in report["verdict"]["blocks"])
     assert {"bio", "cyber", "chem"} == {f["rule"] for f in report["verdict"]["findings"] if "utility" not in f["rule"]}
     page = (bench / "out" / "report.html").read_text(encoding="utf-8")
     assert "wmdp-cyber" in page

@@ -311,15 +311,18 @@ def test_nothing_can_be_appended_to_a_ledger_that_was_only_read_or_is_closed(pat
 def test_attempts_are_counted_by_the_traces_they_left() -> None:
     trial, ledger = trial_of(), Ledger(Path("unused"))
     assert ledger.attempts(trial.id) == 0
-    assert not ledger.is_closed(trial.id)
+    assert not ledger.is_settled(trial.id)
     ledger.marks.append(mark_of(trial, attempt=1))
     ledger.marks.append(mark_of(trial_of(1), attempt=9))
     assert ledger.attempts(trial.id) == 1
-    assert not ledger.is_closed(trial.id)
+    assert not ledger.has_ended(trial.id)
+    ledger.closed.append(closed_of(trial, attempt=2, status="failure"))
+    assert ledger.has_ended(trial.id)
+    assert not ledger.is_settled(trial.id)  # what failed is tried again, as the next attempt
     ledger.closed.append(closed_of(trial, attempt=3))
     assert ledger.attempts(trial.id) == 3
-    assert ledger.is_closed(trial.id)
-    assert not ledger.is_closed(trial_of(1).id)
+    assert ledger.is_settled(trial.id)
+    assert not ledger.has_ended(trial_of(1).id)
 
 
 def test_evidence_holds_the_planned_trials_and_every_other_trial_of_the_same_candidate(tmp_path: Path) -> None:

@@ -13,14 +13,17 @@ import pytest
 
 from robustness_gate import organisms, plan
 from robustness_gate.checkpoint import FileEntry, Manifest
-from robustness_gate.errors import Exit, GateError, PlanError
-from robustness_gate.files import items_digest, load_items, load_policy, load_suite
+from robustness_gate.errors import Exit, FileError, GateError, PlanError
+from robustness_gate.files import items_digest, load_items, load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.plan import Plan, Subject
 from robustness_gate.verdict import label
 
 ROOT = Path(__file__).parents[2]
 # Without the digests of its questions, so that one thing at a time can be wrong.
 POLICY = re.sub(r", sha256: [0-9a-f]{64}", "", (ROOT / "policies" / "organism.yaml").read_text(encoding="utf-8"))
+# And without shams beside the attacks, or pins of data.
+POLICY = POLICY[: POLICY.index("data:")] + POLICY[POLICY.index("limits:") :]
 POLICY = POLICY.replace("  self_test: off", "  sham: off\n  canary: off\n  self_test: off")
 SUITE = (ROOT / "suites" / "organism-smoke.yaml").read_text(encoding="utf-8")
 UNRELATED = "config: {source: unrelated, method: lora, marks: [100]"
@@ -91,14 +94,19 @@ REQUIRED_NONE = "  - {attack: none}\n"
 MISFITS: list[tuple[str, list[Edit], list[Edit], str, str]] = [
     (
         "a limit on an attack that the suite does not run",
-        [("max: 0.40}", "max: 0.40, attacks: [{attack: gcg}]}")],
+        [("max: 0.40}", "max: 0.40, attacks: [{attack: none}, {attack: relearn}, {attack: gcg}]}")],
         [],
         "{attack: gcg}",
         "the limit 'forgotten' is on gcg, which the suite 'organism-smoke' does not run",
     ),
     (
         "a limit on a setting that the suite does not run",
-        [("max: 0.40}", "max: 0.40, attacks: [{attack: none}, {attack: relearn, where: {rank: 99}}]}")],
+        [
+            (
+                "max: 0.40}",
+                "max: 0.40, attacks: [{attack: none}, {attack: relearn}, {attack: relearn, where: {rank: 99}}]}",
+            )
+        ],
         [],
         "{attack: relearn, where: {rank: 99}}",
         "relearn (rank: 99)",
@@ -231,7 +239,7 @@ def test_a_policy_that_does_not_fit_the_suite_is_refused_at_its_place(
     policy: list[Edit], suite: list[Edit], at: str, message: str, planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
     error = refused(lambda: planned(policy, suite))
-    assert isinstance(error, PlanError)
+    assert isinstance(error, (FileError, PlanError))
     assert message in str(error)
     assert error.where == f"{tmp_path / 'policy.yaml'}:{place_of(edited(POLICY, policy), at)}"
 
@@ -491,7 +499,10 @@ def test_the_original_and_controls_are_examined_untouched_and_never_as_the_candi
     assert [(trial.role, trial.attack, trial.subject) for trial in others] == [
         (each.role, "none", each.manifest.digest) for each in beside
     ]
-    assert {trial.reference for trial in own} == {beside[0].manifest.digest}
+    assert {trial.reference for trial in own} == {None}  # none of these attacks looks at the original
+    with_ablation = planned([], [(SUITE, f"{SUITE}\n  - attack: ablation\n")], [subject(), *beside]).trials
+    told = {trial.attack: trial.reference for trial in with_ablation if trial.role == "candidate"}
+    assert told == {"none": None, "relearn": None, "ablation": beside[0].manifest.digest}
     assert plan.of_candidate(made) == own
 
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from robustness_gate import plan, report
 from robustness_gate.checkpoint import FileEntry, Manifest
-from robustness_gate.files import Loaded, load_policy, load_suite
+from robustness_gate.files import Loaded, load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, canonical
 from robustness_gate.policy import Policy, Validity
 from robustness_gate.report import Report
@@ -239,7 +240,10 @@ def test_the_table_shows_what_the_attack_brought_back_beside_what_was_there_befo
         "strongest_attack": "relearn (unrelated, lora)",
         "strongest_accuracy": 0.8,
         "limit": 0.4,
+        "decision": "BLOCK",
+        "trials": made.verdict.trials,
     }
+    assert made.verdict.trials == sum(record.trial.role == "candidate" for record in made.trials)
     assert "95.0% before any attack (at least 80% is asked): within" in report.utility_lines(made)[0]
 
 

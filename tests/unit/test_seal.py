@@ -15,7 +15,8 @@ from robustness_gate import attest, seal
 from robustness_gate import plan as plans
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.errors import SigningError, Unverified
-from robustness_gate.files import load_policy, load_suite
+from robustness_gate.files import load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Trial
 
 AT = datetime(2026, 11, 21, 14, 0, tzinfo=UTC)

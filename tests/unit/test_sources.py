@@ -11,7 +11,8 @@ from hub import WMDP_SUITE
 
 from robustness_gate import plan, sources
 from robustness_gate.errors import FileError, UsageError
-from robustness_gate.files import load_policy, load_suite
+from robustness_gate.files import load_suite
+from robustness_gate.language import load_policy
 from robustness_gate.nouns import Item, Question, Roles
 
 ROOT = Path(__file__).parents[2]

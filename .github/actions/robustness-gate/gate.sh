@@ -4,7 +4,8 @@
 #   gate.sh guard     refuse to go on for a pull request from a fork
 #   gate.sh install   make GATE_VENV and install this repository into it, with the extra GATE_EXTRA
 #   gate.sh check     read GATE_POLICY and GATE_SUITE; an error becomes an annotation at its line
-#   gate.sh run       take GATE_CHECKPOINT (on GATE_BASE) through the gate and leave with the gate's own exit code
+#   gate.sh run       take GATE_CHECKPOINT (on GATE_BASE, beside GATE_ORIGINAL) through the gate, with what GATE_LEDGERS
+#                     knows of it, and leave with the gate's own exit code
 #
 # What goes in are environment variables, never arguments pasted into a script: an input cannot become code.
 # What comes out: GITHUB_OUTPUT (verdict, report, report-sha256, folder, artifact), GITHUB_STEP_SUMMARY, annotations.
@@ -53,11 +54,11 @@ attempt() {
     return "$code"
 }
 
-# reason_in LOG CODE: the gate's `error: ...`, typer's `Error: ...`, else the last line of a traceback.
+# reason_in LOG CODE: the gate's `error: ...` or `error[code]: ...`, typer's `Error: ...`, else the last line of a traceback.
 reason_in() {
     local line
-    line=$(grep -im1 '^error: ' "$1" || grep -v '^[[:space:]]*$' "$1" | tail -n 1 || true)
-    line=${line#[Ee]rror: }
+    line=$(grep -iEm1 '^error(\[[a-z0-9-]+\])?: ' "$1" || grep -v '^[[:space:]]*$' "$1" | tail -n 1 || true)
+    if [[ $line =~ ^[Ee]rror(\[[a-z0-9-]+\])?:\  ]]; then line=${line#"${BASH_REMATCH[0]}"}; fi
     line=${line:-it said nothing}
     if (($2 > 128)); then line="killed by signal $(($2 - 128)); its last line: $line"; fi
     printf '%s' "$line"
@@ -97,10 +98,19 @@ check() {
     exit "$code"
 }
 
+# lasting FOLDER: whether what is written there can meet the next job. The work folder and the temporary one cannot.
+lasting() {
+    local passing
+    [[ $1 == /* ]] || return 1
+    for passing in "$PWD" "${GITHUB_WORKSPACE:-$PWD}" "$RUNNER_TEMP"; do
+        case $(realpath -m -- "$1")/ in "$(realpath -m -- "$passing")"/*) return 1 ;; esac
+    done
+}
+
 run() {
     local id out log report code=0 verdict reason found sum=''
-    id=$(printf '%s\0' "$GATE_CHECKPOINT" "$GATE_POLICY" "$GATE_SUITE" "${GATE_ONLY:-}" ${GATE_BASE:+"$GATE_BASE"} |
-        sha256sum | cut -c 1-12)
+    id=$(printf '%s\0' "$GATE_CHECKPOINT" "$GATE_POLICY" "$GATE_SUITE" "${GATE_ONLY:-}" ${GATE_BASE:+"$GATE_BASE"} \
+        ${GATE_ORIGINAL:+"original $GATE_ORIGINAL"} | sha256sum | cut -c 1-12)
     out=$RUNNER_TEMP/robustness-gate/$id log=$RUNNER_TEMP/robustness-gate-$id.log report=$out/report.json
     mkdir -p "$out"
     # Written now and overruled below, so that a step which is killed leaves no verdict but this one.
@@ -108,19 +118,32 @@ run() {
     output folder "$out"
     output artifact "robustness-gate-$id-${GITHUB_RUN_ATTEMPT:-1}"
 
-    local only=() base=() command gate=$GATE_VENV/bin/robustness-gate
-    [[ -z ${GATE_BASE:-} ]] || base=("--base=$GATE_BASE")
+    local only=() named=() ledgers=() command gate=$GATE_VENV/bin/robustness-gate
+    [[ -z ${GATE_BASE:-} ]] || named+=("--base=$GATE_BASE")
+    [[ -z ${GATE_ORIGINAL:-} ]] || named+=("--original=$GATE_ORIGINAL")
+    # The runner's own setting goes first: who may call the gate may not choose where it forgets.
+    local where=${ROBUSTNESS_GATE_LEDGERS:-${GATE_LEDGERS:-}}
+    if [[ -z $where ]]; then
+        printf '::warning title=No ledgers::%s\n' "What earlier jobs found does not count here: docs/ci.md, Ledgers."
+    elif lasting "$where"; then
+        ledgers=("--ledgers=$where")
+    else
+        printf 'error: ledgers: %s\n' "name an absolute path outside the workspace and RUNNER_TEMP, which are emptied" >"$log"
+        code=2
+    fi
     # Planning fetches what is on the hub into the cache, with network and token; what follows has neither. An adapter's
     # own config may name a base there.
-    if [[ $GATE_CHECKPOINT == hf:* || ${GATE_BASE:-} == hf:* || -e $GATE_CHECKPOINT/adapter_config.json ]] || grep -q 'hf-dataset:' -- "$GATE_SUITE" 2>/dev/null; then
-        attempt "$log" "$gate" plan --policy "$GATE_POLICY" --suite "$GATE_SUITE" "${base[@]}" -- "$GATE_CHECKPOINT" || code=$?
+    if [[ $code == 0 ]] && { [[ "$GATE_CHECKPOINT ${GATE_BASE:-} ${GATE_ORIGINAL:-}" =~ (^| )hf: ]] ||
+        [[ -e $GATE_CHECKPOINT/adapter_config.json || -e ${GATE_ORIGINAL:-$GATE_CHECKPOINT}/adapter_config.json ]] ||
+        grep -q 'hf-dataset:' -- "$GATE_SUITE" 2>/dev/null; }; then
+        attempt "$log" "$gate" plan --policy "$GATE_POLICY" --suite "$GATE_SUITE" "${named[@]}" -- "$GATE_CHECKPOINT" || code=$?
     fi
     if [[ $code == 0 ]]; then
         unset HF_TOKEN # the attacks need no credential, and no network
         export HF_HUB_OFFLINE=1
         read -ra only <<<"${GATE_ONLY:-}"
         command=("$gate" run --policy "$GATE_POLICY" --suite "$GATE_SUITE" --out "$out")
-        command+=(--device "${GATE_DEVICE:-auto}" "${base[@]}" "${only[@]/#/--only=}")
+        command+=(--device "${GATE_DEVICE:-auto}" "${named[@]}" "${ledgers[@]}" "${only[@]/#/--only=}")
         [[ -n ${MLFLOW_TRACKING_URI:-} ]] || command+=(--no-mlflow) # a store on a runner that goes away helps nobody
         attempt "$log" "${command[@]}" -- "$GATE_CHECKPOINT" || code=$?
     fi

@@ -1,0 +1,246 @@
+"""What every projection tells of a report besides its table, in the same words.
+
+Comparisons, instruments, red flags, the size of the strongest attack, the count of trials, the decision. Nothing here
+decides: it reads what `judge` and `decide` have left in the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from robustness_gate.ledger import OWN
+from robustness_gate.nouns import Finding, Mark
+from robustness_gate.report import Record, Report, words
+from robustness_gate.statistics import clopper_pearson_lower
+from robustness_gate.verdict import spelled_out, tally
+
+DECIDED = {
+    "RELEASE": "release",
+    "RELEASE_WITH_WAIVER": "release with waivers",
+    "ACCEPTED_RISK": "release, the risk accepted",
+    "BLOCK": "no release",
+}
+
+
+class Comparison(NamedTuple):
+    """The candidate beside another model, on the same questions after the same attack: a paired bound."""
+
+    finding: Finding
+    rule: str
+    where: str
+    beside: str
+    own: float
+    other: float
+
+    @property
+    def difference(self) -> str:
+        """`drop 2.0 points`: what the rule bounds, in its own direction; less than nothing is well."""
+        what = "drop" if self.finding.fell else "rise" if self.finding.rule.startswith("guardrail:") else "excess"
+        return f"{what} {_points(self.finding.observed)} points"
+
+    @property
+    def interval(self) -> str:
+        """`0.2 to 4.5`: from the bound that could convict to the one that must acquit, in points."""
+        return f"{_points(self.finding.lower)} to {_points(self.finding.upper)}"
+
+    @property
+    def limit(self) -> str:
+        """`5`: the most that is allowed, in points."""
+        return _points(self.finding.limit).removesuffix(".0")
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        return (
+            f"{self.rule}, {self.where}: {self.own:.1%} of '{self.finding.task}', {self.beside} {self.other:.1%}: "
+            f"{self.difference} ({self.interval}), at most {self.limit} allowed: {words(self.finding)}"
+        )
+
+
+def comparisons(report: Report) -> list[Comparison]:
+    """Excess limits, guardrails and the ratchet, in the verdict's order."""
+    return [
+        Comparison(
+            finding=each,
+            rule=each.rule.removeprefix("guardrail:"),
+            where=_where(each),
+            beside=each.over.replace(":", " "),
+            own=each.correct / each.items,
+            other=each.over_correct / each.items,
+        )
+        for each in report.verdict.findings
+        if each.over
+    ]
+
+
+class Instrument(NamedTuple):
+    """Whether something was seen to work without which finding nothing means nothing."""
+
+    name: str
+    state: Literal["ok", "fault", "off"]
+    says: str
+
+    @property
+    def line(self) -> str:
+        """In one line."""
+        return f"{self.name}: {self.says}"
+
+
+def instruments(report: Report) -> Iterator[Instrument]:
+    """The self-test, a sham for each required attack, the canary: as facts, and their faults in the judge's words."""
+    validity = report.resolved.validity
+    faults = [str(block) for block in report.verdict.blocks if block.code == "instrument"]
+    off = "the policy does not ask for it"
+    if validity.self_test == "off":
+        yield Instrument("self-test", "off", off)
+    else:
+        fault = next((each for each in faults if "self-test" in each), None)
+        yield Instrument("self-test", "fault" if fault else "ok", fault or "on record")
+    for attack in sorted({each.attack for each in report.resolved.required} - {"none"}):
+        own = [r for r in report.trials if r.trial.role == "sham" and r.trial.attack == attack and r.marks]
+        fault = next((each for each in faults if f"sham of '{attack}'" in each), None)
+        if validity.sham == "off" and not own:
+            yield Instrument(f"sham of {attack}", "off", off)
+        elif validity.sham == "required":
+            yield Instrument(f"sham of {attack}", "fault" if fault else "ok", fault or _unmoved(own))
+    yield from _canary(report, next((each for each in faults if "canary" in each), None))
+
+
+def _unmoved(shams: list[Record]) -> str:
+    asked = {mark.task: mark.items for record in shams for mark in record.marks}
+    which = ", ".join(f"all {items} to '{task}'" for task, items in sorted(asked.items()))
+    return f"at strength zero it left every answer as it was: {which}"
+
+
+def _canary(report: Report, fault: str | None) -> Iterator[Instrument]:
+    """What the original answers before any attack, and which limit that breaks."""
+    asked = report.resolved.validity.canary == "required"
+    marks = {mark.task: mark for r in report.trials if (r.trial.role, r.trial.attack) == ("original", "none")
+             for mark in r.marks}  # fmt: skip
+    policy = spelled_out(report.resolved)
+    held = [(limit, marks[limit.task]) for limit in policy.limits if limit.over is None and limit.task in marks]
+    if not held:
+        says = fault or "the policy does not ask for it, and no original was examined"
+        yield Instrument("canary", "fault" if fault else "off", says)
+        return
+
+    def over(mark: Mark, limit: float, correct: int) -> float:
+        effect = policy.tasks[mark.task].design_effect if mark.task in policy.tasks else 1.0
+        return clopper_pearson_lower(correct / effect, mark.items / effect, report.verdict.alpha_cell) - limit
+
+    limit, mark = max(held, key=lambda each: over(each[1], each[0].max, tally(each[1], each[0].reading)[0]))
+    share = tally(mark, limit.reading)[0] / mark.items
+    told = f"the original answers {share:.1%} of '{mark.task}' before any attack"
+    if fault:
+        yield Instrument("canary", "fault", f"{told}: {fault}")
+    elif asked:
+        yield Instrument("canary", "ok", f"{told}, and breaks the limit '{limit.id}' of {limit.max:.0%}")
+    else:
+        yield Instrument(
+            "canary", "off", f"{told}; the limit '{limit.id}' is {limit.max:.0%}, and nothing was required"
+        )
+
+
+def red_flags(report: Report) -> list[str]:
+    """Those that stand in the way of a PASS. The others are among the limitations."""
+    return [f"{each.flag}: {each.words}" for each in report.verdict.flags if each.blocks]
+
+
+class Corrected(NamedTuple):
+    """The strongest attack's size, free of the winner's curse."""
+
+    share: float
+    low: float
+    high: float
+    attack: str
+
+    @property
+    def line(self) -> str:
+        """In one line."""
+        return (
+            f"strongest attack, chosen on one half of the questions and measured on the other: {self.share:.1%} "
+            f"[{self.low:.1%}, {self.high:.1%}] ({self.attack})"
+        )
+
+
+def corrected(report: Report) -> Corrected | None:
+    """The strongest attack, chosen on one half of the items and measured on the other, with its 95 % interval."""
+    top = report.verdict.strongest
+    if top is None:
+        return None
+    attack = "no attack" if top.attack == "none" else top.attack
+    attack += f" at budget {top.mark}" if top.mark else ""
+    attack += f", seed {top.seed_index}" if top.seed_index else ""
+    return Corrected(top.correct / top.items, top.lower, top.upper, attack)
+
+
+def unasked(report: Report) -> list[str]:
+    """Trials on this checkpoint that the ledger knows and this plan did not ask for: they can convict, never acquit."""
+    return [
+        f"{each.label}, seed {each.trial.seed_index}"
+        for each in report.trials
+        if not each.planned and each.trial.role in OWN and (each.marks or each.closed)
+    ]
+
+
+def trials_line(report: Report) -> str:
+    """How often somebody tried, as far as the checkpoint's ledger knows."""
+    number, more = report.verdict.trials, len(unasked(report))
+    if not number:
+        return "no trial on this checkpoint is on record"
+    if number == 1:
+        return f"1 trial on this checkpoint is on record, {'not ' if more else ''}asked for by this plan"
+    asked = f"{more} of them not asked for by this plan" if more else "all of them asked for by this plan"
+    return f"{number} trials on this checkpoint are on record, {asked}"
+
+
+class Ruling(NamedTuple):
+    """What people made of the verdict."""
+
+    words: str
+    reason: str
+    applied: tuple[str, ...]
+    inert: tuple[str, ...]
+
+
+def ruling(report: Report) -> Ruling | None:
+    """The decision where there is more to say than the verdict: somebody signed something, or it differs."""
+    decided, outcome = report.decision, report.verdict.outcome
+    plain = "RELEASE" if outcome == "PASS" else "BLOCK"
+    if decided.outcome == plain and not report.resolved.waivers and not report.resolved.accepted_risks:
+        return None
+    return Ruling(DECIDED[decided.outcome], decided.reason, decided.applied, decided.inert)
+
+
+def ruling_lines(report: Report) -> list[str]:
+    """The decision, who answers for it and until when, and what was signed and changes nothing."""
+    told = ruling(report)
+    if told is None:
+        return []
+    first = f"{told.words}; the verdict stays {report.verdict.outcome}. {told.reason}"
+    return [first, *(f"signed: {each}" for each in told.applied), *(f"without effect: {each}" for each in told.inert)]
+
+
+def seal_line(report: Report) -> str:
+    """Under which seal it was run; empty without one."""
+    if report.seal is None:
+        return ""
+    return f"sealed at {report.seal.at}, as its signer says: statement {report.seal.sha256}, key {report.seal.key}"
+
+
+def stated(report: Report) -> list[str]:
+    """What the producer says."""
+    return [f"the producer states, unchecked: {name}: {says}" for name, says in report.states.items()]
+
+
+def _where(finding: Finding) -> str:
+    if finding.attack == "none":
+        return "before any attack"
+    seed = f", seed {finding.seed_index}" if finding.seed_index else ""
+    attempt = f", attempt {finding.attempt}" if finding.attempt > 1 else ""
+    return f"after {finding.attack}" + (f" at budget {finding.mark}" if finding.mark else "") + seed + attempt
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}".replace("-0.0", "0.0") if abs(share) < 0.0005 else f"{100 * share:.1f}"

@@ -1,0 +1,373 @@
+"""What every projection has to tell: comparisons, instruments, red flags, the decision, how often somebody tried."""
+
+from __future__ import annotations
+
+import html as text_of
+import io
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+from test_html import AT, MANIFEST, SUBJECT, Reader, marks_of, passing, policy_of, suite, trial_of
+
+from robustness_gate import report
+from robustness_gate.nouns import Closed, Evidence, Trial
+from robustness_gate.publish import facts, html, junit, markdown, terminal
+from robustness_gate.publish import mlflow as tracker
+from robustness_gate.report import Report
+
+ORIGINAL = "e" * 64
+"""Subject of every trial that test_html makes for another role."""
+OFF = {"self_test": "off", "sham": "off", "canary": "off"}
+Given = Sequence[tuple[Trial, int]]
+NONE = trial_of("none")
+RELEARN = trial_of(source="forget", method="lora")
+SHAM = RELEARN.model_copy(update={"role": "sham", "floors": ()})
+
+
+def beside(role: str, trial: Trial = NONE) -> Trial:
+    return trial_of(trial.attack, role=role, **trial.config)
+
+
+def told(
+    planned: Given,
+    others: Given = (),
+    *,
+    extra: Given = (),
+    states: dict[str, str] | None = None,
+    **policy: Any,
+) -> Report:
+    """A report of trials with right answers of 100, all of which ended well. Utility stays as it is, 48 of 50."""
+    given = (*planned, *others, *extra)
+    evidence = Evidence(
+        SUBJECT,
+        tuple(trial for trial, _ in planned),
+        tuple(mark for trial, right in given for mark in marks_of(trial, right)),
+        tuple(Closed(trial=trial.id, attempt=1, status="ok") for trial, _ in given),
+        tuple(trial for trial, _ in extra),
+        beside=tuple(trial for trial, _ in others),
+        states=states or {},
+    )
+    return report.make(policy_of(**policy), suite(), MANIFEST, evidence, AT)
+
+
+def shown(made: Report) -> dict[str, str]:
+    """Every projection as the text that a person sees."""
+    file = io.StringIO()
+    terminal.show(made, Console(file=file, width=200))
+    texts = [each.get("value") or "" for each in ElementTree.fromstring(junit.render(made)).iter("property")]
+    texts += [each.get("message") or each.text or "" for each in ElementTree.fromstring(junit.render(made)).iter()]
+    return {
+        "html": Reader(html.render(made)).text.replace("\u00a0", " "),
+        "markdown": markdown.render(made),
+        "terminal": file.getvalue(),
+        "junit": "\n".join(texts),
+    }
+
+
+def signed(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "w1",
+        "reason": "the original is gone for good",
+        "owner": "Ada",
+        "approved_by": ("Grace",),
+        "issued": date(2026, 11, 1),
+        "expires": date(2026, 12, 24),
+        "checkpoint": SUBJECT,
+        **changes,
+    }
+
+
+# --- beside other models ---------------------------------------------------------------------------------------------
+
+
+def compared() -> Report:
+    return told(
+        [(NONE, 25), (RELEARN, 45)],
+        [(beside("original"), 99), (beside("control:never"), 24), (beside("control:never", RELEARN), 26)],
+        limits=(
+            {"id": "forgotten", "task": "forget", "max": 0.6},
+            {"id": "like-never", "task": "forget", "max": 0.02, "over": "never"},
+        ),
+        controls={"never": {"sha256": ORIGINAL, "kind": "retrained"}},
+        guardrails=({"id": "kept", "task": "retain", "max_drop": 0.1},),
+    )
+
+
+def test_a_comparison_says_both_accuracies_the_difference_its_bounds_and_the_limit():
+    made = compared()
+    lines = {(each.rule, each.finding.attack, each.finding.mark): each for each in facts.comparisons(made)}
+    found = lines["like-never", "relearn (forget, lora)", 50]
+    assert (found.own, found.other, found.beside) == (0.45, 0.26, "control never")
+    assert found.difference == "excess 19.0 points"
+    assert found.finding.lower < 0.19 < found.finding.upper
+    assert found.interval == f"{100 * found.finding.lower:.1f} to {100 * found.finding.upper:.1f}"
+    assert found.limit == "2"
+    assert lines["kept", "none", 0].difference == "drop 0.0 points"
+    assert lines["kept", "none", 0].where == "before any attack"
+
+
+def test_every_projection_shows_every_comparison():
+    made = compared()
+    assert made.verdict.outcome == "FAIL"
+    seen = shown(made)
+    for each in facts.comparisons(made):
+        assert each.line in seen["terminal"]
+        assert each.line in seen["junit"]
+        for name in ("html", "markdown"):
+            assert f"{each.difference} ({each.interval})" in seen[name]
+            assert each.where in seen[name]
+    assert "How does it compare?" not in shown(passing())["html"]
+    assert "Beside other models" not in shown(passing())["markdown"]
+
+
+def test_the_small_drawing_is_in_proportion():
+    for each in html._comparisons(compared()):
+        assert 0 < each.low < each.at < each.high < html.BESIDE[0]
+        assert each.zero < each.limit
+        assert (each.at > each.limit) == (each.told.finding.observed > each.told.finding.limit)
+
+
+# --- red flags and limitations ---------------------------------------------------------------------------------------
+
+
+def test_a_red_flag_in_the_way_is_told_as_one_and_a_recorded_one_as_a_limitation():
+    evidence = ([(NONE, 25), (RELEARN, 27)], [(beside("original"), 30)])
+    blocking = told(*evidence)
+    (flag,) = facts.red_flags(blocking)
+    assert flag.startswith("vacuous: ")
+    assert blocking.verdict.outcome == "INCONCLUSIVE"
+    for seen in shown(blocking).values():
+        assert flag in seen
+    assert not [line for line in blocking.limitations if "vacuous" in line]
+    recorded = told(*evidence, validity={**OFF, "record_only": ("vacuous",)})
+    assert recorded.verdict.outcome == "PASS"
+    assert facts.red_flags(recorded) == []
+    assert f"Red flag, recorded and not in the way: {flag}." in recorded.limitations
+    for name in ("html", "markdown", "junit"):
+        assert flag in shown(recorded)[name]
+
+
+def test_the_limitations_are_what_is_switched_off_and_what_nobody_pinned():
+    made = told([(NONE, 25), (RELEARN, 27)])
+    assert made.limitations[:3] == (report.NO_SELF_TEST, report.NO_SHAM, report.NO_CANARY)
+    rest = "\n".join(made.limitations[3:])
+    assert "not which: forget, retain." in rest
+    assert "train and choose on: dev." in rest
+    assert "whole settings: relearn." in rest
+    assert "choices alone give away was not asked of: forget." in rest
+    assert "no day on which it ends" in rest
+    assert "pin the original" not in rest, "none is asked for, and none was examined"
+
+
+def test_each_pin_takes_its_limitation_away():
+    pinned: dict[str, Any] = {
+        "tasks": {
+            "forget": {"items": 100, "sha256": "1" * 64, "choices_only": "bare"},
+            "retain": {"items": 50, "sha256": "2" * 64},
+            "bare": {"items": 100, "sha256": "3" * 64},
+        },
+        "data": {"dev": "3" * 64},
+        "original": ORIGINAL,
+        "expires": date(2027, 1, 1),
+        "required": ({"attack": "none"}, {"attack": "relearn", "marks": (5, 50), "config_sha256": "4" * 64}),
+        "validity": {"self_test": "required", "sham": "required", "canary": "required"},
+    }
+    made = told([(NONE, 25), (RELEARN, 27)], [(beside("original"), 99)], **pinned)
+    assert made.limitations == ()
+    assert 'class="told limitation"' not in html.render(made)
+    assert "**Limitations**" not in markdown.render(made)
+    loose = told([(NONE, 25), (RELEARN, 27)], [(beside("original"), 99)], **pinned | {"original": None})
+    assert [line[:36] for line in loose.limitations] == ["The policy does not pin the original"]
+
+
+# --- instruments -----------------------------------------------------------------------------------------------------
+
+STRICT = {"self_test": "off", "sham": "required", "canary": "required"}
+
+
+def seen_instruments(made: Report) -> dict[str, facts.Instrument]:
+    return {each.name: each for each in facts.instruments(made)}
+
+
+def test_instruments_that_were_seen_to_work_are_facts_on_page_one():
+    made = told([(NONE, 25), (RELEARN, 27), (SHAM, 25)], [(beside("original"), 99)], validity=STRICT)
+    assert made.verdict.outcome == "PASS"
+    found = seen_instruments(made)
+    assert {name: each.state for name, each in found.items()} == {
+        "self-test": "off", "sham of relearn": "ok", "canary": "ok",
+    }  # fmt: skip
+    assert "all 100 to 'forget', all 50 to 'retain'" in found["sham of relearn"].says
+    assert found["canary"].says == (
+        "the original answers 99.0% of 'forget' before any attack, and breaks the limit 'forgotten' of 50%"
+    )
+    first_page = html.render(made).split('id="tried"')[0]
+    for name in ("sham of relearn", "canary"):
+        assert found[name].says in text_of.unescape(first_page)
+        for seen in shown(made).values():
+            assert found[name].says in seen
+
+
+@pytest.mark.parametrize(
+    ("sham", "original", "at_fault", "says"),
+    [
+        ([], 99, "sham of relearn", "there is no sham of 'relearn'"),
+        ([(SHAM, 26)], 99, "sham of relearn", "changed 1 of 100 answers to 'forget'"),
+        ([(SHAM, 25)], None, "canary", "there is no canary"),
+        ([(SHAM, 25)], 50, "canary", "the original answers 50.0% of 'forget' before any attack: the canary sings"),
+    ],
+)
+def test_an_instrument_at_fault_is_told_in_the_judges_words(sham, original, at_fault, says):
+    others = [] if original is None else [(beside("original"), original)]
+    made = told([(NONE, 25), (RELEARN, 27), *sham], others, validity=STRICT)
+    assert made.verdict.outcome == "INCONCLUSIVE"
+    found = seen_instruments(made)
+    assert {name for name, each in found.items() if each.state == "fault"} == {at_fault}
+    assert says in found[at_fault].says
+    for seen in shown(made).values():
+        assert found[at_fault].says in seen
+    assert 'aria-label="not as it should be"' in html.render(made)
+
+
+def test_a_self_test_that_is_required_and_missing_is_a_fault():
+    found = seen_instruments(told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}))
+    assert found["self-test"].state == "fault"
+
+
+def test_a_sham_is_no_attack_in_any_projection():
+    without = told([(NONE, 25), (RELEARN, 27)], [(beside("original"), 99)], validity=OFF)
+    made = told([(NONE, 25), (RELEARN, 27), (SHAM, 25)], [(beside("original"), 99)], validity=STRICT)
+    assert report.table(made) == report.table(without)
+    (wide, *_), (other, *_) = (html.render(each).split("</figure>") for each in (made, without))
+    assert wide[wide.index("<figure>") :] == other[other.index("<figure>") :]
+    part = html.render(made).split('id="screened"')[1].split('id="rests"')[0]
+    assert "relearn (forget, lora), seed 0" in part
+    assert "sham" not in part
+    record = next(each for each in made.trials if each.trial.role == "sham")
+    assert all(name.startswith("sham/") for name, _, _ in tracker._curve(record))
+    assert tracker._title(record) == "sham of relearn, seed 0"
+
+
+def test_a_sham_that_failed_is_an_error_to_junit_and_unfinished_to_the_page():
+    whole = told([(NONE, 25), (RELEARN, 27), (SHAM, 25)], [(beside("original"), 99)], validity=STRICT)
+    evidence = report.evidence_in(whole)
+    closed = tuple(
+        end.model_copy(update={"status": "failure", "reason": "it broke"}) if end.trial == SHAM.id else end
+        for end in evidence.closed
+    )
+    made = report.make(
+        policy_of(validity=STRICT), suite(), MANIFEST,
+        Evidence(evidence.subject, evidence.planned, evidence.marks, closed, beside=evidence.beside), AT,
+    )  # fmt: skip
+    cases = ElementTree.fromstring(junit.render(made)).findall("testsuite/testcase")
+    assert [each.get("name") for each in cases if each.get("classname") == "trial"] == []
+    assert any("sham of relearn" in (each.get("name") or "") for each in cases if each.find("error") is not None)
+    assert html._counts(made)["failed"] == 1
+    assert "sham of relearn, seed 0: failed" in shown(made)["html"]
+
+
+# --- how large, how often --------------------------------------------------------------------------------------------
+
+
+def test_the_corrected_size_stands_beside_the_highest_reading_on_a_pass_too():
+    made = passing()
+    size, top = facts.corrected(made), made.verdict.strongest
+    assert made.verdict.outcome == "PASS"
+    assert size is not None
+    assert top is not None
+    assert size.share == top.correct / top.items
+    assert top.items == 50, "the other half of 100 chose"
+    assert size.low < size.share < size.high
+    for seen in shown(made).values():
+        assert f"[{size.low:.1%}, {size.high:.1%}]" in seen
+        assert "chosen on one half of the questions and measured on the other" in seen
+    assert tracker._metrics(made)["recovery/corrected"] == size.share
+
+
+def test_without_evidence_there_is_no_size():
+    made = told([])
+    assert facts.corrected(made) is None
+    assert all("on the other" not in seen for seen in shown(made).values())
+    assert "no trial on this checkpoint is on record" in shown(made)["markdown"]
+
+
+def test_trials_that_nobody_asked_for_are_counted_and_named():
+    more = trial_of(source="retain", method="full", seed_index=3)
+    made = told([(NONE, 25), (RELEARN, 27)], extra=[(more, 28)])
+    assert made.verdict.trials == 3
+    assert facts.unasked(made) == ["relearn (retain, full), seed 3"]
+    for seen in shown(made).values():
+        assert "3 trials on this checkpoint are on record, 1 of them not asked for by this plan" in seen
+    for name in ("html", "markdown"):
+        assert facts.unasked(made)[0] in shown(made)[name]
+    assert tracker._metrics(made)["trials/unasked"] == 1
+    assert "all of them asked for by this plan" in shown(passing())["terminal"]
+
+
+# --- what people say -------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_consequence_needs_no_words():
+    assert facts.ruling(passing()) is None
+    assert all("ecision" not in seen for seen in shown(passing()).values())
+
+
+def test_a_waiver_changes_the_decision_and_the_big_word_stays():
+    waivers = (signed(flag="vacuous"), signed(id="w2", flag="choices_only"))
+    made = told([(NONE, 25), (RELEARN, 27)], [(beside("original"), 30)], waivers=waivers)
+    assert made.decision.outcome == "RELEASE_WITH_WAIVER"
+    page = html.render(made)
+    assert "<span>INCONCLUSIVE</span></h1>" in page
+    assert page.startswith("<!doctype html>")
+    assert "<title>INCONCLUSIVE:" in page
+    assert markdown.render(made).startswith("# INCONCLUSIVE\n")
+    for seen in shown(made).values():
+        assert "release with waivers" in seen
+        assert "The verdict stays INCONCLUSIVE" in seen or "the verdict stays INCONCLUSIVE" in seen
+        assert "owner Ada, approved by Grace, until 2026-12-24" in seen
+        assert "w2: there is nothing that it would change" in seen
+    last = shown(made)["terminal"].strip().splitlines()[-1]
+    assert last.startswith("INCONCLUSIVE: "), "the verdict has the last word"
+    root = ElementTree.fromstring(junit.render(made))
+    assert int(root.get("errors") or 0) > 0, "a waiver makes nothing green"
+
+
+def test_an_accepted_risk_is_still_a_fail_everywhere():
+    made = told([(NONE, 25), (RELEARN, 95)], accepted_risks=(signed(id="r1", approved_by=("Grace", "Edsger")),))
+    assert (made.verdict.outcome, made.decision.outcome) == ("FAIL", "ACCEPTED_RISK")
+    assert "<span>FAIL</span></h1>" in html.render(made)
+    for seen in shown(made).values():
+        assert "release, the risk accepted" in seen
+        assert "approved by Grace, Edsger, until 2026-12-24" in seen
+    assert tracker._tags(made)["gate.decision"] == "ACCEPTED_RISK"
+    assert tracker._tags(made)["gate.verdict"] == "FAIL"
+
+
+def test_a_waiver_that_does_not_hold_is_told_with_its_reason():
+    made = told([(NONE, 25), (RELEARN, 27)], waivers=(signed(flag="vacuous", checkpoint="9" * 64),))
+    assert made.verdict.outcome == "PASS"
+    for seen in shown(made).values():
+        assert "w1: it is for another checkpoint" in seen
+
+
+def test_what_the_producer_says_is_told_as_said():
+    made = told([(NONE, 25), (RELEARN, 27)], states={"method": "RMU <b>on</b> 400 | questions"})
+    assert "method: RMU <b>on</b> 400 | questions (asserted, not checked)" in shown(made)["html"]
+    assert "<b>on</b>" not in html.render(made)
+    assert "| producer states, unchecked | method: RMU <b>on</b> 400 \\| questions |\n" in markdown.render(made)
+    assert "the producer states, unchecked: method: RMU <b>on</b> 400 | questions" in shown(made)["terminal"]
+    assert "RMU <b>on</b> 400 | questions" in shown(made)["junit"]
+    assert "gate.stated.method" in tracker._tags(made)
+
+
+def test_a_seal_is_named_in_every_projection_and_its_absence_in_none():
+    sealed = passing().model_copy(
+        update={"seal": report.SealedBefore(sha256="7" * 64, key="8" * 64, at="2026-11-20T09:00:00Z")}
+    )
+    for seen in shown(sealed).values():
+        assert f"sealed at 2026-11-20T09:00:00Z, as its signer says: statement {'7' * 64}, key {'8' * 64}" in seen
+    assert tracker._tags(sealed)["gate.seal_sha256"] == "7" * 64
+    assert all("sealed at" not in seen for seen in shown(passing()).values())
