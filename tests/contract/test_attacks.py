@@ -35,7 +35,7 @@ ROWS = {
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
     "reformat": [
         {"presentations": ("letters_lower", "tokens_all", "header_none"), "calibrations": ()},
-        {"presentations": ("header_none",), "probes": 2, "chosen_by": "single_order"},
+        {"presentations": ("header_none",), "probes": 1, "chosen_by": "single_order"},
     ],
     "relearn": [
         {**SMALL, "source": "forget", "method": "lora"},

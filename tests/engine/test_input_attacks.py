@@ -21,7 +21,11 @@ CONFIGS = {
     "few_shot": {"marks": (2,), "draws": 1},
     "perturb": {"every": (9,), "shares": (), "characters": ("!",), "slips": (), "finalists": 1},
     "perturb_informed": {"depths": (0.0,), "thresholds": (0.3,), "questions": 6, "rounds": 2},
-    "reformat": {"probes": 1, "thinking_tokens": 2},
+    "reformat": {
+        "presentations": ("letters_roman", "prefill_correct", "tokens_all", "thought_full"),
+        "probes": 1,
+        "thinking_tokens": 2,
+    },
     "sample": {"marks": (2,), "temperatures": (1.0,)},
 }
 

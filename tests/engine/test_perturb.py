@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
@@ -18,7 +19,8 @@ TEXT = "Which river runs?"
 
 @pytest.fixture
 def target(small_materials, rmu_speaker):
-    return trial._target(small_materials, rmu_speaker, None)
+    few = dataclasses.replace(small_materials, dev=small_materials.dev[:4])
+    return trial._target(few, rmu_speaker, None)
 
 
 @pytest.mark.parametrize(
@@ -91,13 +93,13 @@ def test_a_perturbed_question_survives_its_encoding(target, small_materials):
 
 
 def test_the_finalists_are_tried_on_all_of_dev_and_the_best_is_handed_over(target):
-    config = perturb.Config(every=(3,), shares=(), characters=("!", "-"), cases=("upper",), screened=4, finalists=2)
+    config = perturb.Config(every=(3,), shares=(), characters=("!", "-"), cases=("upper",), screened=2, finalists=2)
     (recovery,) = perturb.attack(target, config, 1)
     assert {each.setting["perturbation"] for each in recovery.screened} == {"every 3: !", "every 3: -", "case upper"}
     again = score.shares(score.heard(recovery.respondent, target.dev, target.forms), target.dev)
     assert again == (recovery.signs["chosen_dev"], recovery.signs["chosen_dev_single_order"])
     assert recovery.respondent.edit.name == recovery.chosen["perturbation"]
-    assert recovery.spent["queries"] == 4 * (3 * 4 + 2 * 8)
+    assert recovery.spent["queries"] == 4 * (3 * 2 + 2 * 4)
 
 
 def test_without_a_grid_every_answer_is_the_same_bits(target, small_materials):
