@@ -26,7 +26,7 @@ FAMILIES = {
 }
 ATTACKS = {
     "none": {},
-    "few_shot": {"marks": (2,), "draws": 1, "open_book": False},
+    "few_shot": {"marks": (1,), "draws": 1, "open_book": False},
     "quantize": {"marks": (3, 4)},
     "interpolate": {"marks": (50,)},
     "perturb_informed": {"depths": (0.5,), "thresholds": (0.01,), "questions": 8, "rounds": 2},

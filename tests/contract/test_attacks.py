@@ -24,13 +24,13 @@ ROWS = {
         {"skip_tokens": 12, "single_layers": False, "questions": 12},
         {"skip_tokens": 12, "directions": ("retain",), "questions": 8, "apply": "fold", "all_layers": False},
     ],
-    "few_shot": [{"marks": (1, 3), "draws": 2}],
+    "few_shot": [{"marks": (1, 2), "draws": 1}],
     "interpolate": [{"marks": (50, 100)}],
     "none": [{}],
     "perturb": [{"every": (9,), "shares": (), "characters": ("!",), "slips": (), "screened": 2, "finalists": 1}],
     "perturb_informed": [
-        {"depths": (0.0,), "thresholds": (0.5,), "questions": 8, "rounds": 3},
-        {"depths": (0.0,), "thresholds": (0.3,), "questions": 8, "rounds": 2, "direction": "original"},
+        {"depths": (0.0,), "thresholds": (0.5,), "questions": 4, "rounds": 2},
+        {"depths": (0.0,), "thresholds": (0.3,), "questions": 4, "rounds": 1, "direction": "original"},
     ],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
     "reformat": [
