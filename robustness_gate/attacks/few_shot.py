@@ -115,7 +115,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 "chosen_dev_single_order": best.single_order,
                 **control,
             },
-            chosen={"draw": draw, "first": shown.shots[0].question.id if shown.shots else ""},
+            chosen={"draw": draw},
             screened=[Candidate({"mark": mark, "draw": run[2]}, run[0].content_sum) for run in runs],
         )
 
