@@ -13,10 +13,10 @@ Sources: Łucki et al., arXiv 2409.18025, section on perturbations, and `src/per
 ethz-spylab/unlearning-vs-safety at 75dade5: a space at a random place inside the token, `~` or `^` before a token of
 one character, at most 500 times, the question and each choice by itself. The released code sets its direction to zero
 and so does nothing; here the direction is real, and a floor asks that it is.
-Departures: a text is gone through once from left to right, because some tokens point that way however they are spelt
-(the first of a text, say) and starting over would stay at them for ever; their second pass over the whole prompt is
-left out; the direction is the mean difference over tokens of the questions, at several depths and thresholds, of which
-the best on dev is used; fewer rounds.
+Departures: a text is gone through once from left to right, because a single character or a mark may point that way
+itself, and starting over would put marks before it for ever; their second pass over the whole prompt is left out; the
+direction is the mean difference over tokens of the questions, at several depths and thresholds, of which the best on
+dev is used; fewer rounds.
 Cost: for each depth and threshold, up to `rounds` forward passes over short texts and one dev examination a format; the
 same passes over the verdict questions, once.
 """
