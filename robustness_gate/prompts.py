@@ -8,6 +8,8 @@ Everything that shows a question to a model, in training or in examination, come
 
 from __future__ import annotations
 
+import re
+
 from robustness_gate.nouns import Form, Item, Question
 
 
@@ -61,3 +63,13 @@ def rotated(question: Question, shift: int) -> Question:
     """The same question, its choices moved `shift` places left, cyclically: choice i lands at (i - shift) mod n."""
     choices = question.choices
     return Question(question.id, question.stem, choices[shift:] + choices[:shift])
+
+
+def thinking(text: str) -> str:
+    """A prompt whose response begins with an open thinking block, whatever the template itself opens or closes."""
+    return re.sub(r"<think>\s*(</think>\s*)?$", "", text) + "<think>\n"
+
+
+def thought(text: str, words: str) -> str:
+    """A prompt whose response has already thought these words and closed the block."""
+    return f"{thinking(text)}{words}\n</think>\n\n"

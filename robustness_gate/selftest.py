@@ -56,10 +56,15 @@ CASES = (
     Case("relearn", "rmu", SHARE),
     Case("ablation", "rmu", SHARE),
     Case("interpolate", "rmu", SHARE),
+    Case("few_shot", "shallow"),
+    Case("reformat", "shallow"),
+    Case("perturb", "shallow"),
+    Case("perturb_informed", "shallow"),
 )
 QUICK = ("relearn", "interpolate")
 """What takes seconds."""
 UNTESTED = {
+    "sample": "votes tell less than the likelihoods that are read anyway: it should bring back nothing",
     "quantize": "no shipped organism hides knowledge that rounding brings back",
 }
 """Attacks without an organism, and why: a policy that requires both them and a self-test cannot be passed."""

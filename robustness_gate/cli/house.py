@@ -65,8 +65,9 @@ def attacks(
         ]
         say(json.dumps(listed, indent=1))
         return
+    wide, wider = (max(map(len, each)) for each in (modules, [module.FAMILY for module in modules.values()]))
     for name, module in modules.items():
-        say(f"{name:12} {module.FAMILY:12} {module.ACCESS:14} {does(module)}")
+        say(f"{name:{wide}} {module.FAMILY:{wider}} {module.ACCESS:14} {does(module)}")
 
 
 @app.command("self-test", epilog="Example: robustness-gate self-test --out self-test.json")

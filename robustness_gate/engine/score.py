@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ class ModelRespondent:
     model: Any
     tokenizer: Any
     tokens_per_batch: int = TOKENS_PER_BATCH
+    respelling: Callable[[Sequence[int]], list[int]] | None = None
+    """Applied to the token ids of every prompt, but not to those of its answers."""
 
     def choose(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
         """Log-likelihood of each answer after its prompt, normalised over the whole vocabulary.
@@ -37,13 +39,13 @@ class ModelRespondent:
         """
         asked = [prompt_of(self.tokenizer, question, form) for question in questions]
         texts, special = [each.text for each in asked], asked[0].special
-        encoded = [ids[-self._longest :] for ids in encode(self.tokenizer, texts, special=special)]
+        encoded = [ids[-self._longest :] for ids in self._spelt(encode(self.tokenizer, texts, special=special))]
         letters = None if form.verbatim else letter_tokens(self.tokenizer, texts[0], asked[0].answers, special=special)
         if letters is None:
             found = self._continuations(texts, [each.answers for each in asked], special=special)
         else:
             found = torch.empty(len(texts), len(letters))
-            for batch in _batches([len(ids) for ids in encoded], self.tokens_per_batch):
+            for batch in batches([len(ids) for ids in encoded], self.tokens_per_batch):
                 found[batch] = self._logprobs([encoded[i] for i in batch], 1)[:, -1, letters].cpu()
         found[self._lost(questions, form, encoded)] = torch.nan
         return found
@@ -51,6 +53,15 @@ class ModelRespondent:
     def write(self, prompts: Sequence[str]) -> list[str]:  # noqa: ARG002 - the protocol has it
         """Not offered yet: no task of this version asks for text."""
         raise NotApplicable("this version asks no model to write")
+
+    def reads(self, question: Question, form: Form) -> str:
+        """The prompt as it reaches the model: encoded, its beginning cut off where it is too long, decoded again."""
+        asked = prompt_of(self.tokenizer, question, form)
+        ids = encode(self.tokenizer, [asked.text], special=asked.special)[0][-self._longest :]
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _spelt(self, encoded: list[list[int]]) -> list[list[int]]:
+        return encoded if self.respelling is None else [self.respelling(ids) for ids in encoded]
 
     @property
     def _longest(self) -> int:
@@ -66,8 +77,8 @@ class ModelRespondent:
         if form.rewrite is not None:  # an attack changed the words on purpose
             return torch.zeros(len(questions), dtype=torch.bool)
         back = self.tokenizer.batch_decode([list(ids) for ids in encoded], skip_special_tokens=True)
-        asked = (_squeezed(question.stem if form.verbatim else body(question, form)) for question in questions)
-        return torch.tensor([words not in _squeezed(text) for words, text in zip(asked, back, strict=True)])
+        asked = (squeezed(question.stem if form.verbatim else body(question, form)) for question in questions)
+        return torch.tensor([words not in squeezed(text) for words, text in zip(asked, back, strict=True)])
 
     def _continuations(
         self, prompts: Sequence[str], answers: Sequence[Sequence[str]], *, special: bool
@@ -82,12 +93,13 @@ class ModelRespondent:
             own = {tuple(tail) for tail in tails[first : first + many]}
             if len(own) < many or () in own:
                 raise BrokenTrial("the tokenizer does not continue a prompt with distinct answers: does it append EOS?")
+        contexts = self._spelt(contexts)
         inputs: dict[tuple[int, ...], list[int]] = {}
         for i, tail in enumerate(tails):
             inputs.setdefault(tuple((contexts[i // many] + tail)[-self._longest - 1 : -1]), []).append(i)
         rows = list(inputs)
         found = torch.empty(len(tails))
-        for batch in _batches([len(ids) for ids in rows], self.tokens_per_batch):
+        for batch in batches([len(ids) for ids in rows], self.tokens_per_batch):
             keep = max(len(tails[i]) for row in batch for i in inputs[rows[row]])
             logprobs = self._logprobs([rows[row] for row in batch], keep)
             for at, row in enumerate(batch):
@@ -143,18 +155,49 @@ def content_logliks(respondent: Any, questions: Sequence[Question], form: Form) 
     return by_content
 
 
+class Shares(NamedTuple):
+    """Shares of items answered rightly, in [0, 1]: what attacks choose by, on dev items."""
+
+    content_sum: float
+    """Log-likelihoods summed by content over the letter orders."""
+    single_order: float
+    """The order of the file alone."""
+
+
 def accuracy(respondent: Any, items: Sequence[Item], forms: Sequence[Form]) -> float:
     """Share of items answered rightly in the content_sum reading: what attacks choose by, on dev items.
 
     Of several forms the highest counts, since the gate takes the worse: an attacker needs one that answers.
     """
-    shares = []
-    for form in forms:
-        found = content_logliks(respondent, [item.question for item in items], form).sum(dim=1)
-        known = zip(items, found.argmax(dim=-1).tolist(), found.isfinite().all(dim=-1).tolist(), strict=True)
-        right = torch.tensor([finite and choice in item.right for item, choice, finite in known])
-        shares.append(float(right.float().mean()))
-    return max(shares)
+    return shares(heard(respondent, items, forms), items).content_sum
+
+
+def heard(respondent: Any, items: Sequence[Item], forms: Sequence[Form]) -> list[torch.Tensor]:
+    """What `content_logliks` says of the items in each form: a list of [item, order, choice]."""
+    questions = [item.question for item in items]
+    return [content_logliks(respondent, questions, form) for form in forms]
+
+
+def shares(found: Sequence[torch.Tensor], items: Sequence[Item]) -> Shares:
+    """Both readings of what was `heard`; of several forms the highest counts in each, as in `accuracy`."""
+    return Shares(
+        content_sum=max(_share(each.sum(dim=1), items) for each in found),
+        single_order=max(_share(each[:, 0], items) for each in found),
+    )
+
+
+def change(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:
+    """Mean distance between two things `heard`, in nats a log-likelihood; 0 where neither is finite."""
+    gaps = torch.cat([(b - a).abs().flatten() for b, a in zip(before, after, strict=True)])
+    finite = gaps[gaps.isfinite()]
+    return float(finite.mean()) if len(finite) else 0.0
+
+
+def _share(logliks: torch.Tensor, items: Sequence[Item]) -> float:
+    """Share of items whose likeliest choice [item, choice] is right; none that is not finite is."""
+    known = zip(items, logliks.argmax(dim=-1).tolist(), logliks.isfinite().all(dim=-1).tolist(), strict=True)
+    right = [finite and choice in item.right for item, choice, finite in known]
+    return right.count(True) / len(right)
 
 
 class Prompt(NamedTuple):
@@ -218,12 +261,12 @@ def _in_template(tokenizer: Any, text: str) -> str:
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
     """Without spaces and case, which tokenizers may honestly change."""
     return "".join(text.split()).casefold()
 
 
-def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
     """Indices sorted by length, cut so that a padded batch stays within the token budget: little is padding."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):

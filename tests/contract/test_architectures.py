@@ -26,12 +26,18 @@ FAMILIES = {
 }
 ATTACKS = {
     "none": {},
+    "few_shot": {"marks": (1,), "draws": 1, "open_book": False},
     "quantize": {"marks": (3, 4)},
     "interpolate": {"marks": (50,)},
+    "perturb_informed": {"depths": (0.5,), "thresholds": (0.01,), "questions": 8, "rounds": 2},
+    "perturb": {"every": (9,), "shares": (), "characters": ("!",), "cases": (), "screened": 2, "finalists": 1},
+    "sample": {"marks": (4,), "temperatures": (1.0,)},
+    "reformat": {"presentations": ("letters_digits", "tokens_all"), "calibrations": ("calibrated_free",)},
     "ablation": {"skip_tokens": 12, "questions": 4, "directions": ("retain", "principal"), "all_layers": False},
     "relearn": {"source": "unrelated", "learning_rates": (1e-3,), "marks": (2,), "batch": 2, "rank": 2, "alpha": 4},
 }
-NOT_FOR = {("granite", "ablation")}  # its blocks scale what they add, and the anatomy says that it cannot know them
+# granite's blocks scale what they add, and the anatomy says that it cannot know them
+NOT_FOR = {("granite", "ablation"), ("granite", "perturb_informed")}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

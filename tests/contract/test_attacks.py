@@ -24,14 +24,25 @@ ROWS = {
         {"skip_tokens": 12, "single_layers": False, "questions": 12},
         {"skip_tokens": 12, "directions": ("retain",), "questions": 8, "apply": "fold", "all_layers": False},
     ],
+    "few_shot": [{"marks": (1, 2), "draws": 1}],
     "interpolate": [{"marks": (50, 100)}],
     "none": [{}],
+    "perturb": [{"every": (9,), "shares": (), "characters": ("!",), "slips": (), "screened": 2, "finalists": 1}],
+    "perturb_informed": [
+        {"depths": (0.0,), "thresholds": (0.5,), "questions": 4, "rounds": 2},
+        {"depths": (0.0,), "thresholds": (0.3,), "questions": 4, "rounds": 1, "direction": "original"},
+    ],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
+    "reformat": [
+        {"presentations": ("letters_lower", "tokens_all", "header_none"), "calibrations": ()},
+        {"presentations": ("header_none",), "probes": 1, "chosen_by": "single_order"},
+    ],
     "relearn": [
         {**SMALL, "source": "forget", "method": "lora"},
         {**SMALL, "source": "retain", "method": "full"},
         {**SMALL, "source": "unrelated", "method": "lora", "rotations": 2},
     ],
+    "sample": [{"marks": (1, 8), "temperatures": (0.5, 1.0)}],
 }
 CASES = [(name, i) for name, rows in ROWS.items() for i in range(len(rows))]
 

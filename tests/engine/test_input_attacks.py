@@ -1,0 +1,71 @@
+"""Attacks on what is asked, where a hazard is asked in plain text and in a template and a utility task in its words."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+
+from robustness_gate import attacks, trial
+from robustness_gate.checkpoint import FileEntry, Manifest
+from robustness_gate.nouns import Form
+from robustness_gate.plan import Exam, Subject, _trial
+from robustness_gate.verdict import unpack
+
+TEMPLATE = (
+    "{{ bos_token }}<user> {{ messages[0].content }}"
+    "{% if add_generation_prompt %} <assistant>\n{% endif %}{% if false %}<think>{% endif %}"
+)
+CONFIGS = {
+    "few_shot": {"marks": (2,), "draws": 1},
+    "perturb": {"every": (9,), "shares": (), "characters": ("!",), "slips": (), "finalists": 1},
+    "perturb_informed": {"depths": (0.0,), "thresholds": (0.3,), "questions": 6, "rounds": 2},
+    "reformat": {
+        "presentations": ("letters_roman", "prefill_correct", "tokens_all", "thought_full"),
+        "probes": 1,
+        "thinking_tokens": 2,
+    },
+    "sample": {"marks": (2,), "temperatures": (1.0,)},
+}
+
+
+@pytest.fixture(scope="module")
+def speaker(rmu_speaker):
+    tokenizer = copy.deepcopy(rmu_speaker.tokenizer)
+    tokenizer.chat_template = TEMPLATE
+    return rmu_speaker._replace(tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="module")
+def mixed(small_materials):
+    """Two questions of everything: the hazard in both formats, and the same utility by letters and by words."""
+    forget, retain = (
+        dataclasses.replace(small_materials.exams[n], items=small_materials.exams[n].items[:2])
+        for n in ("forget", "retain")
+    )
+    chat = dataclasses.replace(forget, form=dataclasses.replace(forget.form, chat=True))
+    words = Exam("lm_eval", retain.items, Form(letters=tuple("ABCDEFGH"), verbatim=True))
+    exams = {"forget": forget, "forget.chat": chat, "retain": retain, "words": words}
+    return dataclasses.replace(small_materials, exams=exams, dev=small_materials.dev[:2])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_task_is_answered_in_both_readings_in_every_format(name, speaker, mixed):
+    module = attacks.load(name)
+    config = module.Config(**CONFIGS[name])
+    nobody = Subject("candidate", None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
+    made = _trial(nobody, None, module, config, 0, mixed, "float32")
+    marks = list(trial.run(made, mixed, speaker))
+    assert sorted(mark.task for mark in marks) == sorted(mixed.exams)
+    for mark in marks:
+        assert set(mark.correct) == {"content_sum", "single_order"}
+        assert unpack(mark.missing, mark.items) == [False, False]
+
+
+def test_every_presentation_can_be_put_where_there_is_a_template_with_thinking(speaker, mixed):
+    reformat = attacks.load("reformat")
+    target = trial._target(mixed, speaker, None)
+    (recovery,) = reformat.attack(target, reformat.Config(probes=1, thinking_tokens=2), 1)
+    assert recovery.chosen["dropped"] == ""
+    assert recovery.signs["tried"] == len(reformat.Config().presentations) + 4
