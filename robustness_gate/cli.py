@@ -360,7 +360,7 @@ def attacks(
         _say(json.dumps(listed, indent=1))
         return
     for name, module in modules.items():
-        _say(f"{name:12} {module.FAMILY:12} {module.ACCESS:14} {_does(module)}")
+        _say(f"{name:18} {module.FAMILY:12} {module.ACCESS:14} {_does(module)}")
 
 
 @policy_app.command("check", epilog="Example: robustness-gate policy check gate/policy.yaml --suite gate/suite.yaml")

@@ -25,6 +25,7 @@ ROWS = {
         {"skip_tokens": 12, "directions": ("retain",), "questions": 8, "apply": "fold", "all_layers": False},
     ],
     "interpolate": [{"marks": (50, 100)}],
+    "logit_lens": [{}, {"stages": ("attention", "mlp")}],
     "none": [{}],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
     "relearn": [
