@@ -29,11 +29,13 @@ ATTACKS = {
     "quantize": {"marks": (3, 4)},
     "interpolate": {"marks": (50,)},
     "ablation": {"skip_tokens": 12, "questions": 4, "directions": ("retain", "principal"), "all_layers": False},
+    "latent_prompt": {"marks": (2,), "learning_rates": (0.1,), "batch": 2, "questions": 2},
     "logit_lens": {},
     "relearn": {"source": "unrelated", "learning_rates": (1e-3,), "marks": (2,), "batch": 2, "rank": 2, "alpha": 4},
 }
 NOT_FOR = {
     ("granite", "ablation"),
+    ("granite", "latent_prompt"),
     ("granite", "logit_lens"),
 }  # its blocks scale what they add, and the anatomy says that it cannot know them
 
