@@ -32,6 +32,7 @@ ATTACKS = {
     "latent_prompt": {"marks": (2,), "learning_rates": (0.1,), "batch": 2, "questions": 2},
     "logit_lens": {},
     "relearn": {"source": "unrelated", "learning_rates": (1e-3,), "marks": (2,), "batch": 2, "rank": 2, "alpha": 4},
+    "soft_prompt": {"vectors": 3, "marks": (2,), "learning_rates": (0.1,), "batch": 2, "questions": 2},
 }
 NOT_FOR = {
     ("granite", "ablation"),

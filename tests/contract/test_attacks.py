@@ -27,7 +27,7 @@ ROWS = {
     "interpolate": [{"marks": (50, 100)}],
     "latent_prompt": [
         {"marks": (2, 4), "learning_rates": (0.1,), "batch": 4, "questions": 8},
-        {"marks": (3,), "learning_rates": (0.1,), "batch": 4, "questions": 4, "embedding": False, "positions": 2},
+        {"marks": (6,), "learning_rates": (0.1,), "batch": 4, "questions": 4, "depths": (), "rotations": 2},
     ],
     "logit_lens": [{}, {"stages": ("attention", "mlp")}],
     "none": [{}],
@@ -37,6 +37,7 @@ ROWS = {
         {**SMALL, "source": "retain", "method": "full"},
         {**SMALL, "source": "unrelated", "method": "lora", "rotations": 2},
     ],
+    "soft_prompt": [{"vectors": 8, "marks": (2, 12), "learning_rates": (0.1,), "batch": 4, "questions": 8}],
 }
 CASES = [(name, i) for name, rows in ROWS.items() for i in range(len(rows))]
 

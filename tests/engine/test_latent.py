@@ -10,7 +10,7 @@ import transformers
 from test_anatomy import FAMILIES
 
 from robustness_gate import trial
-from robustness_gate.attacks import latent_prompt
+from robustness_gate.attacks import latent_prompt, soft_prompt
 from robustness_gate.engine import anatomy, latent, train
 
 IDS = torch.tensor([[5, 9, 33, 2, 7], [1, 4, 4, 60, 21]])
@@ -99,6 +99,21 @@ def test_a_latent_prompt_stands_on_the_header_of_the_questions(small_materials, 
     header = rmu_speaker.tokenizer(small_materials.corpora["forget"].header)["input_ids"]
     assert recovery.signs["positions"] == len(header)
     assert recovery.signs["places"] == 4, "the embedding and the MLPs of layers 1, 2 and 3 of 4"
+
+
+def test_a_soft_prompt_is_judged_with_its_vectors_before_the_question_and_none_is_no_change(
+    small_materials, rmu_speaker
+):
+    target = trial._target(small_materials, rmu_speaker, None)
+    config = soft_prompt.Config(vectors=3, marks=(1,), learning_rates=(0.1,), questions=4, batch=2)
+    questions = [item.question for item in target.dev]
+    for recovery in soft_prompt.attack(target, config, 1):
+        assert recovery.respondent.places == 3
+        assert not torch.equal(
+            recovery.respondent.choose(questions, target.forms[0]), target.respondent.choose(questions, target.forms[0])
+        )
+    (sham,) = list(soft_prompt.attack(target, soft_prompt.SHAM, 1))
+    assert sham.respondent is target.respondent
 
 
 @pytest.mark.parametrize(
