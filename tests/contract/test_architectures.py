@@ -31,6 +31,7 @@ ATTACKS = {
     "ablation": {"skip_tokens": 12, "questions": 4, "directions": ("retain", "principal"), "all_layers": False},
     "latent_prompt": {"marks": (2,), "learning_rates": (0.1,), "batch": 2, "questions": 2},
     "logit_lens": {},
+    "refusal_direction": {"declined": "domain", "questions": 4, "validating": 2, "positions": 1, "tried": 2},
     "relearn": {"source": "unrelated", "learning_rates": (1e-3,), "marks": (2,), "batch": 2, "rank": 2, "alpha": 4},
     "soft_prompt": {"vectors": 3, "marks": (2,), "learning_rates": (0.1,), "batch": 2, "questions": 2},
 }
@@ -38,6 +39,7 @@ NOT_FOR = {
     ("granite", "ablation"),
     ("granite", "latent_prompt"),
     ("granite", "logit_lens"),
+    ("granite", "refusal_direction"),
 }  # its blocks scale what they add, and the anatomy says that it cannot know them
 
 

@@ -32,6 +32,9 @@ ROWS = {
     "logit_lens": [{}, {"stages": ("attention", "mlp")}],
     "none": [{}],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
+    "refusal_direction": [
+        {"declined": "wrong", "questions": 8, "validating": 4, "positions": 2, "tried": 2, "max_kl": 1.0},
+    ],
     "relearn": [
         {**SMALL, "source": "forget", "method": "lora"},
         {**SMALL, "source": "retain", "method": "full"},
