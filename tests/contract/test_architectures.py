@@ -34,12 +34,14 @@ ATTACKS = {
     "refusal_direction": {"declined": "domain", "questions": 4, "validating": 2, "positions": 1, "tried": 2},
     "relearn": {"source": "unrelated", "learning_rates": (1e-3,), "marks": (2,), "batch": 2, "rank": 2, "alpha": 4},
     "soft_prompt": {"vectors": 3, "marks": (2,), "learning_rates": (0.1,), "batch": 2, "questions": 2},
+    "steer": {"depths": (0.0, 0.5), "multiples": (1.0, 2.0), "questions": 2},
 }
 NOT_FOR = {
     ("granite", "ablation"),
     ("granite", "latent_prompt"),
     ("granite", "logit_lens"),
     ("granite", "refusal_direction"),
+    ("granite", "steer"),
 }  # its blocks scale what they add, and the anatomy says that it cannot know them
 
 

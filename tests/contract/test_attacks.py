@@ -41,6 +41,7 @@ ROWS = {
         {**SMALL, "source": "unrelated", "method": "lora", "rotations": 2},
     ],
     "soft_prompt": [{"vectors": 8, "marks": (2, 12), "learning_rates": (0.1,), "batch": 4, "questions": 8}],
+    "steer": [{"depths": (0.0, 0.5), "multiples": (1.0, 4.0), "questions": 4}],
 }
 CASES = [(name, i) for name, rows in ROWS.items() for i in range(len(rows))]
 
