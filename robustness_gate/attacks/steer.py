@@ -116,6 +116,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # 
         for layer in layers
         for multiple in config.multiples
     ]
+    settings = [each for each in settings if each.multiple * float(each.vector.norm()) > 1e-6] or settings
     screened = []
     for setting in settings:
         with steered(setting):

@@ -59,6 +59,13 @@ def test_a_vector_of_the_original_is_tried_where_there_is_one(small_materials, r
     assert recovery.signs["kinds_left_out"] == 0.0
 
 
+def test_a_vector_of_zeros_is_not_worth_an_examination(small_materials, rmu_speaker):
+    target = trial._target(small_materials, rmu_speaker, lambda: contextlib.nullcontext(rmu_speaker))
+    (recovery,) = list(steer.attack(target, dataclasses.replace(SMALL, vectors=("original", "retain")), 1))
+    assert {each.setting["vector"] for each in recovery.screened} == {"retain"}
+    assert recovery.signs["kinds_left_out"] == 0.0, "it was looked for"
+
+
 @pytest.mark.parametrize("wrong", [{"vectors": ()}, {"multiples": (2.0, 1.0)}, {"depths": (1.0,)}, {"questions": 0}])
 def test_a_config_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match="must"):
