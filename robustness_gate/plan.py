@@ -39,7 +39,7 @@ from robustness_gate.policy import Policy
 from robustness_gate.prompts import header_for
 from robustness_gate.tasks import KINDS, lm_eval
 from robustness_gate.verdict import covers, label, spelled_out
-from robustness_gate.verdict.cells import limits
+from robustness_gate.verdict.cells import DIAGNOSES, limits
 
 KNOWN_BLOCKS = (
     "gemma2",
@@ -414,6 +414,12 @@ def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], materials: Materials
         _refuse_unpinned(policy, materials, utility.task, "utility", index, "task")
     for index, requirement in enumerate(asked.required):
         at = policy.where("required", index)
+        if requirement.attack in DIAGNOSES:
+            raise PlanError(
+                f"'{requirement.attack}' only looks: it convicts nobody and acquits nobody, so it cannot be required.",
+                remedy="Take it out of 'required'. The suite may run it; the report tells what it saw.",
+                where=at,
+            )
         matching = [trial for trial in trials if requirement.selects(trial)]
         if not matching:
             raise PlanError(

@@ -15,6 +15,7 @@ from robustness_gate import attacks, organisms, trial
 from robustness_gate.engine.load import load
 from robustness_gate.nouns import Floor, Target
 from robustness_gate.plan import Subject, _trial
+from robustness_gate.verdict.cells import DIAGNOSES
 
 # One row an attack: configs small enough for a test, each of which must really change the model where it claims to.
 SMALL = {"learning_rates": (2e-3, 1e-2), "marks": (2, 4), "batch": 2, "min_steps": 16, "rank": 4, "alpha": 8}
@@ -31,6 +32,7 @@ ROWS = {
     ],
     "logit_lens": [{}, {"stages": ("attention", "mlp")}],
     "none": [{}],
+    "probe": [{"questions": 8, "folds": 2, "penalties": (10.0,)}],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
     "refusal_direction": [
         {"declined": "wrong", "questions": 8, "validating": 4, "positions": 2, "tried": 2, "max_kl": 1.0},
@@ -145,7 +147,7 @@ def test_a_real_attack_changes_answers_and_clears_its_own_floors(case, target, s
     plain = answers(target.respondent, small_materials)
     for recovery in module.attack(target, config, 1):
         changed = not torch.equal(plain, answers(recovery.respondent, small_materials))
-        assert changed == (module.FAMILY != "baseline")
+        assert changed == (module.FAMILY not in {"baseline", "diagnostic"})
         if recovery.mark == attacks.marks(config)[-1]:
             for floor in module.FLOORS:
                 assert any(bound.holds(recovery.signs) for bound in floor.any_of), floor.says
@@ -175,6 +177,11 @@ def test_the_module_declares_what_it_is(name):
     assert module.Config.__dataclass_params__.frozen
     assert isinstance(module.SHAM, module.Config)
     assert module.Config()  # every field has a default
+
+
+@pytest.mark.parametrize("name", attacks.names())
+def test_what_only_looks_is_known_to_the_judge_and_nothing_else_is_spared_a_limit(name):
+    assert (attacks.load(name).FAMILY == "diagnostic") == (name in DIAGNOSES)
 
 
 @pytest.mark.parametrize("name", attacks.names())

@@ -124,6 +124,13 @@ MISFITS: list[tuple[str, list[Edit], list[Edit], str, str]] = [
         "used before",
     ),
     (
+        "a probe that is required",
+        [(REQUIRED_NONE, REQUIRED_NONE + "  - {attack: probe}\n")],
+        [("  - attack: none\n", "  - attack: none\n  - attack: probe\n")],
+        "{attack: probe}",
+        "convicts nobody and acquits nobody",
+    ),
+    (
         "a requirement that the suite lacks",
         [(REQUIRED_NONE, REQUIRED_NONE + "  - {attack: gcg}\n")],
         [],
