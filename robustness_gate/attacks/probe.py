@@ -16,8 +16,8 @@ How: the stream after every block, at the last position of each question in all 
 would leave a letter's habit in). A ridge map onto the letters, standardised features, for every layer and penalty; both
 are chosen by cross-validation on `source` questions, all orders of one question in one fold. Then one map is fitted on
 all of these and read on the dev questions, which nothing has seen: scores are added per choice over the orders, and the
-interval is Clopper-Pearson's, two-sided 95 %, on questions. Beside it the same on answers drawn at random, the control
-task: a probe that reads those as well reads nothing.
+interval is Clopper-Pearson's, two-sided 95 %, on questions. Beside it the same with answers drawn at random, in
+training and in reading: the control task, which must come out at guessing.
 
 Sources: four-way linear probes on unlearned models in Li et al., arXiv 2403.03218 (WMDP); probes in general, Alain and
 Bengio, arXiv 1610.01644; control tasks, Hewitt and Liang, arXiv 1909.03368.
@@ -107,9 +107,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 for (layer, penalty), share in grid.items()
             ]
             layer, penalty = max(grid, key=lambda each: (grid[each], each))
-            nonsense = [Item(item.question, drawn.randrange(len(item.question.choices))) for item in pool]
+            nonsense, no_key = _drawn(pool, drawn), _drawn(target.dev, drawn)
             right = _right(_fitted(train, pool, layer, penalty, dev), target.dev)
-            by_chance = _right(_fitted(train, nonsense, layer, penalty, dev), target.dev)
+            by_chance = _right(_fitted(train, nonsense, layer, penalty, dev), no_key)
             found.append((right, by_chance, layer, penalty, words))
     right, by_chance, layer, penalty, words = max(found)
     asked, tail = len(target.dev), 0.025 / len(found)  # of several formats the highest is told, so each has a share
@@ -153,6 +153,11 @@ class _Seen(NamedTuple):
 
         at = torch.tensor([question * self.orders + shift for question in questions for shift in range(self.orders)])
         return self.streams[at, layer]
+
+
+def _drawn(items: Sequence[Item], generator: random.Random) -> list[Item]:
+    """The same questions with answers drawn at random: the control task."""
+    return [Item(item.question, generator.randrange(len(item.question.choices))) for item in items]
 
 
 def _cross_validated(seen: _Seen, items: Sequence[Item], layer: int, penalty: float, folds: int) -> float:
