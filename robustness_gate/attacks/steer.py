@@ -21,7 +21,8 @@ Sources: Rimsky et al., arXiv 2312.06681 (contrastive activation addition: mean 
 added at every position after one layer, multiples on both sides of 1); Turner et al., arXiv 2308.10248. Activation
 steering against unlearning: AnonAct, arXiv 2411.02631, whose anonymised rewrites a fixed suite does not have.
 Departures: the two sides of a pair are two domains or two models, not two answers to one question; the vector is also
-added on the prompt. Depths and multiples are ours.
+added on the prompt. Depths and multiples are ours. Dev alone chooses, so on a model that knows nothing a large multiple
+may win by luck and ruin the model (it did on our oracle): the trial can then convict but not acquit.
 Cost: a forward pass for each prompt, model and format; one dev examination for each vector, depth, multiple and format.
 """
 
