@@ -26,11 +26,8 @@ ROWS = {
         {"skip_tokens": 12, "directions": ("retain",), "questions": 8, "apply": "fold", "all_layers": False},
     ],
     "interpolate": [{"marks": (50, 100)}],
-    "latent_prompt": [
-        {"marks": (2, 4), "learning_rates": (0.1,), "batch": 4, "questions": 8},
-        {"marks": (6,), "learning_rates": (0.1,), "batch": 4, "questions": 4, "depths": (), "rotations": 2},
-    ],
-    "logit_lens": [{}, {"stages": ("attention", "mlp")}],
+    "latent_prompt": [{"marks": (2, 4), "learning_rates": (0.1,), "batch": 4, "questions": 8, "depths": (0.25,)}],
+    "logit_lens": [{}],
     "none": [{}],
     "probe": [{"questions": 8, "folds": 2, "penalties": (10.0,)}],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
