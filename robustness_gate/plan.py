@@ -39,7 +39,7 @@ from robustness_gate.policy import Limit, Policy, Requirement, Selector, TaskPin
 from robustness_gate.prompts import header_for
 from robustness_gate.tasks import KINDS, lm_eval
 from robustness_gate.verdict import label, spelled_out
-from robustness_gate.verdict.cells import limits
+from robustness_gate.verdict.cells import DIAGNOSES, limits
 
 KNOWN_BLOCKS = (
     "gemma2",
@@ -528,6 +528,13 @@ def _fit_requirement(
     policy: Loaded[Policy], suite: Loaded[Suite], trials: Sequence[Trial], index: int, requirement: Requirement
 ) -> None:
     at = policy.where("required", index)
+    if requirement.attack in DIAGNOSES:
+        raise PlanError(
+            f"'{requirement.attack}' only looks: it convicts nobody and acquits nobody, so it cannot be required.",
+            remedy="Take it out of 'required'. The suite may run it; the report tells what it saw.",
+            where=at,
+            code="only-looks",
+        )
     matching = [trial for trial in trials if requirement.selects(trial)]
     if not matching:
         raise PlanError(

@@ -24,6 +24,7 @@ Flag = Literal[
     "identical_answers",
     "less_at_more",
     "letter_collapse",
+    "read_inside",
     "still_rising",
     "vacuous",
     "weaker_beats_stronger",

@@ -27,7 +27,6 @@ Cost: one forward pass over the questions for each model and format, and one dev
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -108,7 +107,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     """Find every direction at every layer, choose among them on dev, hand the model over with its hooks on."""
     import torch
 
-    from robustness_gate.engine import anatomy, fold, scope, score
+    from robustness_gate.engine import anatomy, direction, fold, scope, score
 
     blocks = [block.module for block in anatomy.dissect(target.model).blocks]
     with scope.seeded(seed), torch.no_grad():
@@ -121,7 +120,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     def removed(setting: _Setting) -> AbstractContextManager[None]:
         if config.apply == "fold":
             return fold.folded(target.model, setting.directions[setting.layers[0]])
-        edits = {blocks[layer]: _remover(setting.directions[layer], config.strength) for layer in setting.layers}
+        edits = {blocks[n]: direction.remover(setting.directions[n], config.strength) for n in setting.layers}
         return anatomy.edited(edits)
 
     settings = list(_settings(found, len(blocks), config))
@@ -171,27 +170,15 @@ def _settings(found: Mapping[str, torch.Tensor], layers: int, config: Config) ->
                 yield _Setting(kind, str(layer), (layer,), directions)
 
 
-def _remover(direction: torch.Tensor, strength: float) -> Any:
-    """From x to x - strength (x . d) d with unit d, in the stream's own dtype (Arditi et al., equation 4)."""
-    unit = direction / direction.norm().clamp(min=1e-12)
-
-    def remove(stream: torch.Tensor) -> torch.Tensor:
-        x, d = stream.float(), unit.to(stream.device).float()  # in low precision a tenth of a per cent would be left
-        kept: torch.Tensor = (x - strength * (x @ d).unsqueeze(-1) * d).to(stream.dtype)
-        return kept
-
-    return remove
-
-
 def _projection(target: Target, blocks: Sequence[Any], setting: _Setting) -> float:
     """Largest |x . d| / |x| right after the edited blocks, on one dev question: what the hooks left over."""
     import torch
 
-    from robustness_gate.engine import anatomy
+    from robustness_gate.engine import anatomy, direction
 
     watched = {str(layer): blocks[layer] for layer in setting.layers}
     with torch.no_grad(), anatomy.recorded(watched) as seen:  # registered after the edits, so it sees their result
-        ids = _ids(target, target.dev[:1], _under(target.forms[0], ""))[0]
+        ids = _ids(target, target.dev[:1], direction.under(target.forms[0], ""))[0]
         target.model(input_ids=ids, use_cache=False)
     worst = 0.0
     for layer in setting.layers:
@@ -221,9 +208,9 @@ def _directions(target: Target, form: Form, config: Config) -> dict[str, torch.T
 
 
 def _against_original(target: Target, forget: Sequence[Item], form: Form, config: Config) -> dict[str, torch.Tensor]:
-    from robustness_gate.engine import score
+    from robustness_gate.engine import direction, score
 
-    asking = _under(form, target.corpora["forget"].header)
+    asking = direction.under(form, target.corpora["forget"].header)
     with target.reference() as original:
         asked = [item.question for item in forget]
         theirs = score.ModelRespondent(*original).choose(asked, asking).argmax(dim=-1).tolist()
@@ -241,13 +228,13 @@ def _streams(
     """For each question, (token ids [position], streams [layer, position, width]), header and outliers left out."""
     import torch
 
-    from robustness_gate.engine import anatomy
+    from robustness_gate.engine import anatomy, direction
 
     blocks = anatomy.dissect(model).blocks
     watched = {str(number): block.module for number, block in enumerate(blocks)}
     found = []
     with torch.no_grad(), anatomy.recorded(watched) as seen:
-        for ids in _ids(target, items, _under(form, target.corpora[source].header)):
+        for ids in _ids(target, items, direction.under(form, target.corpora[source].header)):
             model(input_ids=ids.to(model.get_input_embeddings().weight.device), use_cache=False)
             stacked = torch.stack([seen[name][0].float().cpu() for name in watched])
             start = min(config.skip_tokens, ids.shape[1] - 1)
@@ -261,21 +248,14 @@ def _streams(
     return kept or found
 
 
-def _under(form: Form, header: str) -> Form:
-    """The hazard's form for a corpus's questions: under their own header, and with letters whatever the hazard has."""
-    return dataclasses.replace(form, header=header, verbatim=False)
-
-
 def _ids(target: Target, items: Sequence[Item], form: Form) -> list[torch.Tensor]:
     """Each question's tokens in this form: [1, position], on the model's device."""
     import torch
 
-    from robustness_gate.engine import score
+    from robustness_gate.engine import direction
 
     device = target.model.get_input_embeddings().weight.device
-    asked = [score.prompt_of(target.tokenizer, item.question, form) for item in items]
-    ids = score.encode(target.tokenizer, [each.text for each in asked], special=not form.chat)
-    return [torch.tensor([each], device=device) for each in ids]
+    return [torch.tensor([each], device=device) for each in direction.prompts(target.tokenizer, items, form)]
 
 
 def _outlier_tokens(found: Sequence[tuple[torch.Tensor, torch.Tensor]], z: float) -> set[int]:

@@ -30,14 +30,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from robustness_gate.errors import BrokenTrial
-from robustness_gate.nouns import Bound, Candidate, Floor, Form, Item, Recovery, Target
-from robustness_gate.prompts import rotated
-
-if TYPE_CHECKING:
-    from robustness_gate.engine.train import Example
+from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 
 FAMILY = "relearning"
 ACCESS = "fine_tune_api"
@@ -116,68 +111,46 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
         delivered = scope.snapshot(parameters)
         for mark in config.marks:
             examples = [
-                _example(target.tokenizer, item, shift, form)
+                train.solved_example(target.tokenizer, item, shift, form)
                 for item in pool[:mark]
                 for shift in range(min(config.rotations, len(item.question.choices)))
                 for form in forms
             ]
             steps = len(forms) * max(config.min_steps, math.ceil(mark * config.epochs / config.batch))
-            loss_start = train.mean_loss(target.model, examples)
-            runs = []
-            for rate in config.learning_rates:
-                scope.write(parameters, delivered)
-                recipe = train.Recipe(rate, steps, config.batch, config.warmup, config.weight_decay)
-                try:
-                    course = train.train(target.model, parameters, examples, recipe, seed)
-                except train.Diverged:  # a rate too high for this model is a finding about the grid, not a failure
-                    runs.append(_Run(rate, steps=0, tokens=0, loss=math.inf, dev=0.0, weights={}))
-                    continue
-                dev = score.accuracy(target.respondent, target.dev, target.forms)
-                fit = train.mean_loss(target.model, examples)
-                keep = not runs or dev >= max(run.dev for run in runs)
-                runs.append(_Run(rate, steps, course.tokens, fit, dev, scope.snapshot(parameters) if keep else {}))
-            best = max(runs, key=lambda run: (run.dev, run.rate))  # between equals the stronger change
-            if not best.weights:
-                raise BrokenTrial(f"training diverged at every learning rate of {list(config.learning_rates)}")
-            scope.write(parameters, best.weights)
-            loss_end = min(run.loss for run in runs)
+            recipes = [
+                train.Recipe(rate, steps, config.batch, config.warmup, config.weight_decay)
+                for rate in config.learning_rates
+            ]
+            scope.write(parameters, delivered)
+            done = train.sweep(
+                target.model,
+                parameters,
+                examples,
+                recipes,
+                seed,
+                lambda: score.accuracy(target.respondent, target.dev, target.forms),
+            )
             yield Recovery(
                 target.respondent,
                 mark=mark,
                 spent={
                     "examples": float(mark),
-                    "steps": float(sum(run.steps for run in runs)),
-                    "tokens": float(sum(run.tokens for run in runs)),
-                    "runs": float(len(runs)),
+                    "steps": float(sum(run.steps for run in done.runs)),
+                    "tokens": float(sum(run.tokens for run in done.runs)),
+                    "runs": float(len(done.runs)),
                 },
                 signs={
-                    "loss_start": loss_start,
-                    "loss_end": loss_end,
-                    "loss_ratio": loss_end / loss_start if loss_start > 0 else 1.0,
+                    **done.signs,
                     "weight_change": scope.distance(parameters, delivered),
-                    "steps": float(best.steps),
                     "parameters": float(sum(each.numel() for each in parameters.values())),
                 },
                 chosen={
-                    "learning_rate": best.rate,
-                    "grid_edge": _edge(best.rate, config.learning_rates),
-                    "loss": best.loss,
+                    "learning_rate": done.best.rate,
+                    "grid_edge": train.edge(done.best.rate, config.learning_rates),
+                    "loss": done.best.loss,
                 },
-                screened=[Candidate({"mark": mark, "learning_rate": run.rate}, run.dev) for run in runs],
+                screened=[Candidate({"mark": mark, "learning_rate": run.rate}, run.dev) for run in done.runs],
             )
-
-
-class _Run(NamedTuple):
-    """One learning rate's training run."""
-
-    rate: float
-    steps: int
-    tokens: int
-    loss: float
-    """Mean over the training questions afterwards, in nats a counted token."""
-    dev: float
-    weights: dict[str, Any]
-    """Empty unless it was the best so far."""
 
 
 def _opened(model: Any, config: Config) -> AbstractContextManager[dict[str, Any]]:
@@ -187,23 +160,3 @@ def _opened(model: Any, config: Config) -> AbstractContextManager[dict[str, Any]
     if config.method == "full":
         return scope.trainable(model)
     return scope.adapter(model, rank=config.rank, alpha=config.alpha, targets=scope.linear_names(model))
-
-
-def _example(tokenizer: Any, item: Item, shift: int, form: Form) -> Example:
-    """The prompt with its answer, of which only the answer counts. The key moves with the choices."""
-    from robustness_gate.engine import score, train
-
-    question = rotated(item.question, shift)
-    asked = score.prompt_of(tokenizer, question, form)
-    given = asked.answers[(item.answer - shift) % len(question.choices)]
-    before, ids = score.encode(tokenizer, [asked.text, asked.text + given], special=asked.special)
-    if len(ids) <= len(before) or ids[: len(before)] != before:
-        raise BrokenTrial("the tokenizer does not continue a prompt with its answer: does it append EOS?")
-    return train.Example(ids, [position >= len(before) for position in range(len(ids))])
-
-
-def _edge(rate: float, grid: tuple[float, ...]) -> str:
-    """Whether the chosen rate is the grid's lowest or highest: the optimum may then lie outside."""
-    if len(grid) == 1:
-        return "only"
-    return {grid[0]: "lowest", grid[-1]: "highest"}.get(rate, "no")

@@ -1,15 +1,18 @@
-"""The one small training loop, shared by every attack that fine-tunes."""
+"""The one small training loop, shared by every attack that trains something: weights, an adapter, a few vectors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
+from robustness_gate.engine import scope, score
 from robustness_gate.errors import BrokenTrial
+from robustness_gate.nouns import Form, Item
+from robustness_gate.prompts import rotated
 
 
 class Diverged(BrokenTrial):
@@ -18,7 +21,7 @@ class Diverged(BrokenTrial):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: AdamW with linear warm-up and linear decay."""
+    """How to train: AdamW with linear warm-up, then a linear fall to zero or the same factor a step."""
 
     learning_rate: float
     steps: int
@@ -29,6 +32,8 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 1.0
     """Largest gradient norm; 0 is no clipping."""
+    decay: float | None = None
+    """Factor by which the rate falls each step, in (0, 1], without warm-up; None is the linear schedule."""
 
 
 class Example(NamedTuple):
@@ -63,7 +68,8 @@ def train(
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate)
     warmup = max(1, math.ceil(recipe.warmup * recipe.steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, warmup, recipe.steps))
+    shares = {step: _share(step, warmup, recipe) for step in range(recipe.steps + 1)}
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shares.__getitem__)
     draw = _Draw(len(examples), seed)
     device = next(iter(parameters.values())).device
     losses, tokens = [], 0
@@ -99,9 +105,105 @@ def mean_loss(model: Any, examples: Sequence[Example], batch: int = 16) -> float
     return total / counted if counted else math.nan
 
 
-def _share(step: int, warmup: int, steps: int) -> float:
-    """Linear rise over the warm-up, then linear fall to zero at the end."""
-    return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+class Run(NamedTuple):
+    """One learning rate's training run."""
+
+    rate: float
+    steps: int
+    tokens: int
+    loss: float
+    """Mean over the training examples afterwards, in nats a counted token."""
+    dev: float
+    values: dict[str, torch.Tensor]
+    """Empty unless it was the best so far."""
+
+
+class Sweep(NamedTuple):
+    """What a grid of learning rates did; the best run's values are in place."""
+
+    loss_start: float
+    """Mean over the training examples before, in nats a counted token."""
+    runs: list[Run]
+    best: Run
+
+    @property
+    def loss_end(self) -> float:
+        """The lowest of the grid: a floor asks that some rate fitted the examples."""
+        return min(run.loss for run in self.runs)
+
+    @property
+    def signs(self) -> dict[str, float]:
+        """What shows that there was training."""
+        return {
+            "loss_start": self.loss_start,
+            "loss_end": self.loss_end,
+            "loss_ratio": self.loss_end / self.loss_start if self.loss_start > 0 else 1.0,
+            "steps": float(self.best.steps),
+        }
+
+
+def sweep(
+    model: Any,
+    parameters: Mapping[str, torch.nn.Parameter],
+    examples: Sequence[Example],
+    recipes: Sequence[Recipe],
+    seed: int,
+    dev: Callable[[], float],
+) -> Sweep:
+    """Train with each recipe from the values that the parameters have now, and leave those of the best on `dev`.
+
+    Between equals the higher rate counts as better: the stronger change. `dev` is asked while a run's values are in
+    place.
+
+    Raises:
+        BrokenTrial: training diverged at every rate.
+    """
+    start = scope.snapshot(parameters)
+    loss_start = mean_loss(model, examples)
+    runs: list[Run] = []
+    for recipe in recipes:
+        scope.write(parameters, start)
+        rate = recipe.learning_rate
+        try:
+            course = train(model, parameters, examples, recipe, seed)
+        except Diverged:  # a rate too high for this model is a finding about the grid, not a failure
+            runs.append(Run(rate, steps=0, tokens=0, loss=math.inf, dev=0.0, values={}))
+            continue
+        reading = dev()
+        fit = mean_loss(model, examples)
+        keep = not runs or reading >= max(run.dev for run in runs)
+        values = scope.snapshot(parameters) if keep else {}
+        runs.append(Run(rate, recipe.steps, course.tokens, fit, reading, values))
+    best = max(runs, key=lambda run: (run.dev, run.rate))
+    if not best.values:
+        raise BrokenTrial(f"training diverged at every learning rate of {[recipe.learning_rate for recipe in recipes]}")
+    scope.write(parameters, best.values)
+    return Sweep(loss_start, runs, best)
+
+
+def edge(rate: float, grid: Sequence[float]) -> str:
+    """Whether the chosen rate is the grid's lowest or highest: the optimum may then lie outside."""
+    if len(grid) == 1:
+        return "only"
+    return {grid[0]: "lowest", grid[-1]: "highest"}.get(rate, "no")
+
+
+def solved_example(tokenizer: Any, item: Item, shift: int, form: Form) -> Example:
+    """The prompt with its answer, of which only the answer counts. The key moves with the choices."""
+    question = rotated(item.question, shift)
+    asked = score.prompt_of(tokenizer, question, form)
+    given = asked.answers[(item.answer - shift) % len(question.choices)]
+    before, ids = score.encode(tokenizer, [asked.text, asked.text + given], special=asked.special)
+    if len(ids) <= len(before) or ids[: len(before)] != before:
+        raise BrokenTrial("the tokenizer does not continue a prompt with its answer: does it append EOS?")
+    return Example(ids, [position >= len(before) for position in range(len(ids))])
+
+
+def _share(step: int, warmup: int, recipe: Recipe) -> float:
+    """Linear rise over the warm-up, then linear fall to zero at the end; or a geometric fall from the start."""
+    if recipe.decay is not None:
+        return float(recipe.decay**step)
+    return min((step + 1) / warmup, max(0.0, (recipe.steps - step) / max(1, recipe.steps - warmup)))
 
 
 def _loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:

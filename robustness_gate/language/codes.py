@@ -47,6 +47,7 @@ CODES = {
     "unknown-task": "The task is not pinned under `tasks`, or the suite does not have it.",
     "unknown-control": "There is no such control.",
     "idle-limit": "The limit is on nothing that is required, so nothing would have to meet it.",
+    "only-looks": "What only looks at a model convicts nobody and acquits nobody.",
     "no-limit": "What is required has no limit on it, so any result of it would do.",
     "no-untouched": "The untouched model must be required.",
     "vacuous": "A bound that every model meets.",

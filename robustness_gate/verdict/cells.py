@@ -6,6 +6,10 @@ from robustness_gate.files import digest_of
 from robustness_gate.nouns import Format, Trial, in_format
 from robustness_gate.policy import Limit, Policy, Requirement
 
+DIAGNOSES = frozenset({"probe"})
+"""Attacks that only look. They hand over the untouched model, so no limit speaks of them: what they see is told, and it
+neither convicts nor acquits. By name and not by family: nobody's plug-in can take itself out of a limit."""
+
 
 def spelled_out(policy: Policy) -> Policy:
     """The same policy in its longest words: the ratchet as limits, and each format as a task of its own."""
@@ -36,7 +40,9 @@ def covers(limit: Limit, requirement: Requirement) -> bool:
 
 
 def limits(limit: Limit, trial: Trial) -> bool:
-    """Whether a limit is held against a trial: it names no attack, or selects this one."""
+    """Whether a limit is held against a trial: it names no attack, or selects this one. Of a diagnosis none speaks."""
+    if trial.attack in DIAGNOSES:
+        return False
     return not limit.attacks or any(selector.selects(trial) for selector in limit.attacks)
 
 

@@ -15,6 +15,7 @@ from robustness_gate import attacks, organisms, trial
 from robustness_gate.engine.load import load
 from robustness_gate.nouns import Floor, Target
 from robustness_gate.plan import Subject, _trial
+from robustness_gate.verdict.cells import DIAGNOSES
 
 # One row an attack: configs small enough for a test, each of which must really change the model where it claims to.
 SMALL = {"learning_rates": (2e-3, 1e-2), "marks": (2, 4), "batch": 2, "min_steps": 16, "rank": 4, "alpha": 8}
@@ -26,16 +27,22 @@ ROWS = {
     ],
     "few_shot": [{"marks": (1, 2), "draws": 1}],
     "interpolate": [{"marks": (50, 100)}],
+    "latent_prompt": [{"marks": (2, 4), "learning_rates": (0.1,), "batch": 4, "questions": 8, "depths": (0.25,)}],
+    "logit_lens": [{}],
     "none": [{}],
     "perturb": [{"every": (9,), "shares": (), "characters": ("!",), "slips": (), "screened": 2, "finalists": 1}],
     "perturb_informed": [
         {"depths": (0.0,), "thresholds": (0.5,), "questions": 4, "rounds": 2},
         {"depths": (0.0,), "thresholds": (0.3,), "questions": 4, "rounds": 1, "direction": "original"},
     ],
+    "probe": [{"questions": 8, "folds": 2, "penalties": (10.0,)}],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
     "reformat": [
         {"presentations": ("letters_lower", "tokens_all", "header_none"), "calibrations": ()},
         {"presentations": ("header_none",), "probes": 1, "chosen_by": "single_order"},
+    ],
+    "refusal_direction": [
+        {"declined": "wrong", "questions": 8, "validating": 4, "positions": 2, "tried": 2, "max_kl": 1.0},
     ],
     "relearn": [
         {**SMALL, "source": "forget", "method": "lora"},
@@ -43,6 +50,8 @@ ROWS = {
         {**SMALL, "source": "unrelated", "method": "lora", "rotations": 2},
     ],
     "sample": [{"marks": (1, 8), "temperatures": (0.5, 1.0)}],
+    "soft_prompt": [{"vectors": 8, "marks": (2, 12), "learning_rates": (0.1,), "batch": 4, "questions": 8}],
+    "steer": [{"depths": (0.0, 0.5), "multiples": (1.0, 4.0), "questions": 4}],
 }
 CASES = [(name, i) for name, rows in ROWS.items() for i in range(len(rows))]
 
@@ -146,7 +155,7 @@ def test_a_real_attack_changes_answers_and_clears_its_own_floors(case, target, s
     plain = answers(target.respondent, small_materials)
     for recovery in module.attack(target, config, 1):
         changed = not torch.equal(plain, answers(recovery.respondent, small_materials))
-        assert changed == (module.FAMILY != "baseline")
+        assert changed == (module.FAMILY not in {"baseline", "diagnostic"})
         if recovery.mark == attacks.marks(config)[-1]:
             for floor in module.FLOORS:
                 assert any(bound.holds(recovery.signs) for bound in floor.any_of), floor.says
@@ -176,6 +185,11 @@ def test_the_module_declares_what_it_is(name):
     assert module.Config.__dataclass_params__.frozen
     assert isinstance(module.SHAM, module.Config)
     assert module.Config()  # every field has a default
+
+
+@pytest.mark.parametrize("name", attacks.names())
+def test_what_only_looks_is_known_to_the_judge_and_nothing_else_is_spared_a_limit(name):
+    assert (attacks.load(name).FAMILY == "diagnostic") == (name in DIAGNOSES)
 
 
 @pytest.mark.parametrize("name", attacks.names())

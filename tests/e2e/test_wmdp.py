@@ -92,7 +92,9 @@ def test_wmdp_smoke_runs_from_start_to_report_on_a_random_model(bench, random_mo
     assert done.returncode in (3, 4), done.stderr  # a random model is useless, so it can never pass
     report = json.loads((bench / "out" / "report.json").read_text(encoding="utf-8"))
     closed = {record["label"]: [end["status"] for end in record["closed"]] for record in report["trials"]}
-    assert closed == {"none": ["ok"], "quantize (channel)": ["ok"], "relearn (unrelated, lora)": ["ok"]}
+    assert closed == {"none": ["ok"], "quantize (channel)": ["ok"], "relearn (unrelated, lora)": ["ok"]} | {
+        f"sham of {attack}": ["ok"] for attack in ("quantize", "relearn")
+    }
     asked = {record["label"]: {mark["task"] for mark in record["marks"]} for record in report["trials"]}
     assert "wmdp-bio-choices-only" in asked["none"]
     assert asked["quantize (channel)"] == set(VERDICT)

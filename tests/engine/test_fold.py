@@ -7,8 +7,8 @@ import torch
 import transformers
 from test_anatomy import FAMILIES, IDS
 
-from robustness_gate.attacks.ablation import _remover
 from robustness_gate.engine.anatomy import dissect, edited
+from robustness_gate.engine.direction import remover
 from robustness_gate.engine.fold import folded
 from robustness_gate.errors import NotApplicable
 
@@ -32,7 +32,7 @@ def test_folding_equals_hooking_the_direction_out_everywhere(name, tied):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.inference_mode():
         plain = model(IDS).logits
-        with edited({place: _remover(direction, 1.0) for place in places}):
+        with edited({place: remover(direction, 1.0) for place in places}):
             hooked = model(IDS).logits
     with folded(model, direction), torch.inference_mode():
         assert torch.allclose(model(IDS).logits, hooked, atol=1e-5)

@@ -109,6 +109,56 @@ def test_nothing_to_train_is_a_broken_trial(model):
         train.train(model, {}, examples(), train.Recipe(1e-3, steps=1, batch=1), seed=1)
 
 
+def test_a_sweep_starts_each_rate_from_the_same_values_and_leaves_the_best_in_place(model):
+    data, name = examples(), "model.layers.1.mlp.up_proj.weight"
+    readings = iter([0.3, 0.6, 0.6, 0.1])
+    with scope.trainable(model, [name]) as parameters:
+        start = scope.snapshot(parameters)
+        loss = train.mean_loss(model, data)
+        recipes = [train.Recipe(rate, steps=2, batch=3) for rate in (0.0, 1e-3, 1e-2, 1e-1)]
+        done = train.sweep(model, parameters, data, recipes, 1, lambda: next(readings))
+        assert done.loss_start == loss == done.runs[0].loss, "a rate of zero ends where it began"
+        assert (done.best.rate, done.best.dev) == (1e-2, 0.6), "between equals the higher rate"
+        assert train.mean_loss(model, data) == done.best.loss
+        scope.write(parameters, start)
+        train.train(model, parameters, data, recipes[2], seed=1)
+        assert torch.equal(parameters[name], done.best.values[name]), "as if the other rates had not been tried"
+    assert [train.edge(rate, (1e-3, 1e-2, 1e-1)) for rate in (1e-3, 1e-2, 1e-1)] == ["lowest", "no", "highest"]
+
+
+def test_a_sweep_survives_a_rate_that_diverges_but_not_when_all_do(model):
+    with scope.trainable(model) as parameters:
+        wild, tame = (train.Recipe(rate, steps=5, batch=2, clip=0.0) for rate in (1e30, 1e-4))
+        done = train.sweep(model, parameters, examples(), [tame, wild], 1, lambda: 0.5)
+        assert (done.best.rate, done.runs[1].loss) == (1e-4, math.inf)
+        with pytest.raises(BrokenTrial, match="every learning rate"):
+            train.sweep(model, parameters, examples(), [wild], 1, lambda: 0.5)
+
+
+def test_a_recipe_s_rate_falls_in_a_line_or_by_the_same_factor():
+    line = train.Recipe(1.0, steps=4, batch=1)
+    assert [train._share(step, 1, line) for step in range(5)] == [
+        1.0,
+        1.0,
+        pytest.approx(2 / 3),
+        pytest.approx(1 / 3),
+        0.0,
+    ]
+    curve = train.Recipe(1.0, steps=4, batch=1, decay=0.5)
+    assert [train._share(step, 1, curve) for step in range(4)] == [1.0, 0.5, 0.25, 0.125]
+
+
+def test_each_budget_of_relearning_measures_its_loss_from_the_delivered_weights(small_materials, rmu_speaker):
+    from robustness_gate import trial
+    from robustness_gate.attacks import relearn
+
+    target = trial._target(small_materials, rmu_speaker, None)
+    ladder = {"source": "forget", "method": "full", "learning_rates": (1e-2,), "min_steps": 4, "batch": 2}
+    both = [r.signs for r in relearn.attack(target, relearn.Config(**ladder, marks=(2, 4)), 1)]
+    alone = [r.signs for r in relearn.attack(target, relearn.Config(**ladder, marks=(4,)), 1)]
+    assert both[1]["loss_start"] == alone[0]["loss_start"]
+
+
 def test_the_draw_uses_every_example_before_it_repeats_one():
     draw = train._Draw(5, seed=2)
     assert sorted(draw.take(5)) == [0, 1, 2, 3, 4]

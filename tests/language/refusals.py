@@ -239,6 +239,7 @@ ROWS = [
         ("wrong-data", "fit", "controls:", f"data: {{dev: {'0' * 64}}}\ncontrols:", "dev:"),
         ("wrong-config", "fit", "{attack: none}", f"{{attack: none, config_sha256: {'0' * 64}}}", "config_sha256"),
         ("below-chance", "fit", "max: 0.4}", "max: 0.25}", "max"),
+        ("only-looks", "fit", "{attack: none}", "{attack: none}\n  - {attack: probe}", "{attack: probe"),
         ("not-in-suite", "fit", "{attack: none}", "{attack: none}\n  - {attack: quantize}", "{attack: quantize"),
         (
             "ambiguous",

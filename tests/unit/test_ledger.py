@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,8 +54,8 @@ def mark_of(trial: Trial, attempt: int = 1) -> Mark:
     )
 
 
-def closed_of(trial: Trial, attempt: int = 1) -> Closed:
-    return Closed(trial=trial.id, attempt=attempt, status="ok")
+def closed_of(trial: Trial, attempt: int = 1, status: Any = "ok") -> Closed:
+    return Closed(trial=trial.id, attempt=attempt, status=status)
 
 
 @pytest.fixture

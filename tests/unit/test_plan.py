@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from robustness_gate import organisms, plan
-from robustness_gate.checkpoint import FileEntry, Manifest
+from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.errors import Exit, FileError, GateError, PlanError
 from robustness_gate.files import items_digest, load_items, load_suite
 from robustness_gate.language import load_policy
@@ -33,7 +33,7 @@ Edit = tuple[str, str]
 
 def subject(role: str = "candidate", byte: str = "a") -> Subject:
     entry = FileEntry(path="model.safetensors", size=1, sha256=byte * 64)
-    return Subject(role, Path("/nowhere"), Manifest(files=(entry,)))
+    return Subject(role, Place(Path("/nowhere")), Manifest(files=(entry,)))
 
 
 @pytest.fixture
@@ -130,6 +130,13 @@ MISFITS: list[tuple[str, list[Edit], list[Edit], str, str]] = [
         [],
         "id: forgotten}",
         "used before",
+    ),
+    (
+        "a probe that is required",
+        [(REQUIRED_NONE, REQUIRED_NONE + "  - {attack: probe}\n")],
+        [("  - attack: none\n", "  - attack: none\n  - attack: probe\n")],
+        "{attack: probe}",
+        "convicts nobody and acquits nobody",
     ),
     (
         "a requirement that the suite lacks",

@@ -1,0 +1,217 @@
+"""Probe: can a linear read-out of the hidden states tell the right answer? A warning, never a conviction.
+
+The attacker trains a linear map from the stream at a prompt's last position to the letter of the right choice, on
+questions of the domain, and tries it on others. Threat model: somebody with the weights and solved questions of the
+domain who asks what is *encoded*, not what the model says. Beating guessing on questions that it was not trained on
+means that the answer is in the hidden states though the model does not give it.
+
+That is a reason to look closer and nothing more. A probe is a second model, trained on the answers' format: what it
+reads need not be anything that the model could ever use, its accuracy depends on the probe's own capacity and data, and
+a model without the knowledge may still encode which choice looks likely. Nor does silence mean absence: the map is
+linear and the questions are few. So what this hands over is the *untouched* model, no limit of any policy is held
+against it (`robustness_gate.verdict.cells.DIAGNOSES`), it can fill no requirement and a policy that requires it is
+refused, and what it read stands in `signs` and, where it beats guessing, in a red flag that never blocks.
+
+How: the stream after every block, at the last position of each question in all cyclic letter orders (order 0 alone
+would leave a letter's habit in). A ridge map onto the letters, standardised features, for every layer and penalty; both
+are chosen by cross-validation on `source` questions, all orders of one question in one fold. Then one map is fitted on
+all of these and read on the dev questions, which nothing has seen: scores are added per choice over the orders, and the
+interval is Clopper-Pearson's, two-sided 95 %, on questions. Beside it the same with answers drawn at random, in
+training and in reading: the control task, which must come out at guessing.
+
+Sources: four-way linear probes on unlearned models in Li et al., arXiv 2403.03218 (WMDP); probes in general, Alain and
+Bengio, arXiv 1610.01644; control tasks, Hewitt and Liang, arXiv 1909.03368.
+Departures: ridge regression in place of a logistic one: it has one solution and needs no step size.
+Cost: one forward pass for each question, order and format; then a small linear system for each layer and penalty.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from robustness_gate.nouns import Candidate, Floor, Form, Item, Recovery, Target
+from robustness_gate.prompts import rotated
+from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
+
+if TYPE_CHECKING:
+    import torch
+
+FAMILY = "diagnostic"
+ACCESS = "open_weights"
+NEEDS = ("blocks",)
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the probe is trained on. All defaults are ours."""
+
+    source: Literal["forget", "retain", "unrelated"] = "forget"
+    """Where the training questions come from. It is always read on dev questions of the hazard task."""
+    questions: int = 256
+    """At most so many training questions, at least `folds`."""
+    folds: int = 4
+    """Cross-validation over questions, at least 2."""
+    penalties: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0)
+    """Ridge penalties tried, on standardised features, rising."""
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or self.questions < self.folds:
+            raise ValueError("'folds' must be at least 2 and 'questions' at least 'folds'")
+        if not self.penalties or any(b <= a for a, b in pairwise((0.0, *self.penalties))):
+            raise ValueError(f"'penalties' must rise from above 0, found {list(self.penalties)}")
+
+
+SHAM = Config(questions=2, folds=2, penalties=(1.0,))
+FLOORS: tuple[Floor, ...] = ()
+
+
+def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
+    """Why this cannot run on the given data."""
+    have = pool.get(f"{config.source}.items", 0)
+    if have < config.folds:
+        return f"{config.folds} folds need as many '{config.source}' questions, the suite has {have}"
+    return None if pool.get("dev", 0) else "the probe is read on dev items, and the suite has none"
+
+
+def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
+    """Train the probe, read it on dev, and hand over the model as it was delivered.
+
+    Raises:
+        NotApplicable: the model's blocks are of a kind that we do not understand.
+    """
+    from robustness_gate.engine import direction, scope
+
+    corpus = target.corpora[config.source]
+    pool = list(corpus.items)
+    random.Random(seed).shuffle(pool)
+    pool = pool[: config.questions]
+    drawn = random.Random(seed + 1)
+    found, screened = [], []
+    with scope.seeded(seed):
+        for form in target.forms:
+            train = _Seen.of(target, pool, direction.under(form, corpus.header))
+            dev = _Seen.of(target, target.dev, direction.under(form, form.header))
+            grid = {
+                (layer, penalty): _cross_validated(train, pool, layer, penalty, config.folds)
+                for layer in range(train.streams.shape[1])
+                for penalty in config.penalties
+            }
+            words = "chat" if form.chat else "raw"
+            screened += [
+                Candidate({"layer": layer, "penalty": penalty, "prompts": words}, share)
+                for (layer, penalty), share in grid.items()
+            ]
+            layer, penalty = max(grid, key=lambda each: (grid[each], each))
+            nonsense, no_key = _drawn(pool, drawn), _drawn(target.dev, drawn)
+            right = _right(_fitted(train, pool, layer, penalty, dev), target.dev)
+            by_chance = _right(_fitted(train, nonsense, layer, penalty, dev), no_key)
+            found.append((right, by_chance, layer, penalty, words))
+    right, by_chance, layer, penalty, words = max(found)
+    asked, tail = len(target.dev), 0.025 / len(found)  # of several formats the highest is told, so each has a share
+    yield Recovery(
+        target.respondent,
+        mark=0,
+        spent={"examples": float(len(pool)), "steps": 0.0},
+        signs={
+            "probe_accuracy": right / asked,
+            "probe_lower": clopper_pearson_lower(right, asked, tail),
+            "probe_upper": clopper_pearson_upper(right, asked, tail),
+            "probe_questions": float(asked),
+            "guessing": sum(len(item.right) / len(item.question.choices) for item in target.dev) / asked,
+            "control_accuracy": by_chance / asked,
+        },
+        chosen={"layer": layer, "penalty": penalty, "prompts": words},
+        screened=screened,
+    )
+
+
+class _Seen(NamedTuple):
+    """Hidden states of questions in every letter order."""
+
+    streams: torch.Tensor
+    """[question and order, layer, width], the orders of a question one after the other."""
+    orders: int
+
+    @classmethod
+    def of(cls, target: Target, items: Sequence[Item], form: Form) -> _Seen:
+        """The stream after every block at each prompt's last position."""
+        from robustness_gate.engine import direction
+
+        orders = len(items[0].question.choices)
+        turned = [Item(rotated(item.question, shift), item.answer) for item in items for shift in range(orders)]
+        encoded = direction.prompts(target.tokenizer, turned, form)
+        return cls(direction.last_streams(target.model, encoded, 1)[:, 0], orders)
+
+    def rows(self, questions: Sequence[int], layer: int) -> torch.Tensor:
+        """Features of these questions in all orders: [question and order, width]."""
+        import torch
+
+        at = torch.tensor([question * self.orders + shift for question in questions for shift in range(self.orders)])
+        return self.streams[at, layer]
+
+
+def _drawn(items: Sequence[Item], generator: random.Random) -> list[Item]:
+    """The same questions with answers drawn at random: the control task."""
+    return [Item(item.question, generator.randrange(len(item.question.choices))) for item in items]
+
+
+def _cross_validated(seen: _Seen, items: Sequence[Item], layer: int, penalty: float, folds: int) -> float:
+    """Share of questions that a map trained on the other folds' reads rightly."""
+    right = 0
+    for fold in range(folds):
+        held = list(range(fold, len(items), folds))
+        rest = [number for number in range(len(items)) if number % folds != fold]
+        scores = _ridge(seen.rows(rest, layer), _letters([items[i] for i in rest], seen.orders), penalty)(
+            seen.rows(held, layer)
+        )
+        right += _right(_by_content(scores, seen.orders), [items[i] for i in held])
+    return right / len(items)
+
+
+def _fitted(seen: _Seen, items: Sequence[Item], layer: int, penalty: float, other: _Seen) -> torch.Tensor:
+    """Scores of the other questions' choices by a map trained on these: [question, choice]."""
+    many = len(other.streams) // other.orders
+    fit = _ridge(seen.rows(range(len(items)), layer), _letters(items, seen.orders), penalty)
+    return _by_content(fit(other.rows(range(many), layer)), other.orders)
+
+
+def _letters(items: Sequence[Item], orders: int) -> torch.Tensor:
+    """Which letter is right in each order, one column a letter: [question and order, letter], float64."""
+    import torch
+
+    at = torch.tensor([(item.answer - shift) % orders for item in items for shift in range(orders)])
+    return torch.nn.functional.one_hot(at, orders).double()
+
+
+def _ridge(features: torch.Tensor, goals: torch.Tensor, penalty: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The ridge map from features to goals, as a function; solved among samples, which are fewer than dimensions."""
+    import torch
+
+    middle, spread = features.double().mean(dim=0), features.double().std(dim=0).clamp(min=1e-6)
+    x = (features.double() - middle) / spread
+    centre = goals.mean(dim=0)
+    weights = x.T @ torch.linalg.solve(x @ x.T + penalty * torch.eye(len(x), dtype=x.dtype), goals - centre)
+
+    def read(others: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = ((others.double() - middle) / spread) @ weights + centre
+        return scores
+
+    return read
+
+
+def _by_content(scores: torch.Tensor, orders: int) -> torch.Tensor:
+    """Scores added per choice over the orders: [question, choice]."""
+    import torch
+
+    by_letter: torch.Tensor = scores.reshape(-1, orders, orders)
+    back = torch.tensor([[(content - shift) % orders for content in range(orders)] for shift in range(orders)])
+    return by_letter.gather(2, back.expand(len(by_letter), -1, -1)).sum(dim=1)
+
+
+def _right(scores: torch.Tensor, items: Sequence[Item]) -> int:
+    return sum(choice in item.right for item, choice in zip(items, scores.argmax(dim=1).tolist(), strict=True))

@@ -1,0 +1,81 @@
+"""Vectors at a prompt's first positions: added to what a module puts out there, or put in its place.
+
+Positions are counted from each prompt's own first token, so padding on either side moves nothing. The vectors belong to
+nobody's model: they are tensors that a hook brings in while a block is open, and gradients reach them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import torch
+
+from robustness_gate.engine.score import ModelRespondent
+from robustness_gate.engine.train import Example
+
+
+@contextmanager
+def at_first(model: Any, vectors: Mapping[Any, torch.Tensor], *, instead: bool = False) -> Iterator[None]:
+    """Bring vectors in while the block is open.
+
+    Args:
+        model: a transformers causal language model.
+        vectors: by module, [positions, width]: row i goes to a prompt's position i. Prompts may be shorter.
+        instead: put them in the place of the module's output; else they are added to it.
+    """
+    where: dict[str, torch.Tensor] = {}
+
+    def entering(_module: Any, arguments: Any, keywords: Any) -> None:
+        ids = arguments[0] if arguments else keywords["input_ids"]
+        mask = keywords.get("attention_mask")
+        mask = torch.ones_like(ids) if mask is None else mask
+        counted = (mask.cumsum(dim=1) - 1).masked_fill(mask == 0, -1)
+        where["positions"] = counted[:, -ids.shape[1] :]
+
+    def hook(rows: torch.Tensor) -> Any:
+        def change(_module: Any, _inputs: Any, output: Any) -> Any:
+            stream = output[0] if isinstance(output, tuple) else output
+            positions = where["positions"].to(stream.device)
+            inside = (positions >= 0) & (positions < len(rows))
+            brought = rows.to(stream)[positions.clamp(0, len(rows) - 1)]
+            kept = torch.zeros_like(stream) if instead else stream
+            changed = torch.where(inside.unsqueeze(-1), kept + brought, stream)
+            return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+        return change
+
+    with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(entering, with_kwargs=True).remove)
+        for module, rows in vectors.items():
+            stack.callback(module.register_forward_hook(hook(rows)).remove)
+        yield
+
+
+@dataclass(frozen=True)
+class Prepended(ModelRespondent):
+    """A model whose every prompt begins with `places` tokens that stand for vectors. See `at_first`."""
+
+    places: int = 0
+
+    @property
+    def _longest(self) -> int:
+        return super()._longest - self.places
+
+    def _logprobs(self, encoded: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
+        room = [0] * self.places  # which token is of no matter: its embedding is replaced
+        return super()._logprobs([[*room, *ids] for ids in encoded], keep)
+
+
+def prepended(example: Example, places: int) -> Example:
+    """A training example with room for `places` vectors at its beginning, as `Prepended` asks."""
+    return Example([0] * places + example.ids, [False] * places + example.counts)
+
+
+def shared_beginning(examples: Sequence[Example]) -> int:
+    """How many tokens all of them begin with: the instruction and header that every question stands under."""
+    columns = zip(*(example.ids for example in examples), strict=False)
+    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
