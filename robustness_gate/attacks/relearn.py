@@ -30,14 +30,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from robustness_gate.errors import BrokenTrial
-from robustness_gate.nouns import Bound, Candidate, Floor, Form, Item, Recovery, Target
-from robustness_gate.prompts import rotated
-
-if TYPE_CHECKING:
-    from robustness_gate.engine.train import Example
+from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 
 FAMILY = "relearning"
 ACCESS = "fine_tune_api"
@@ -106,7 +102,7 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     """For each budget: train at every learning rate, keep what does best on dev, hand it over while it is in place."""
-    from robustness_gate.engine import scope, score, train
+    from robustness_gate.engine import examples, scope, score, train
 
     corpus = target.corpora[config.source]
     forms = [dataclasses.replace(form, header=corpus.header, verbatim=False) for form in target.forms]
@@ -115,25 +111,25 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     with scope.seeded(seed), _opened(target.model, config) as parameters:
         delivered = scope.snapshot(parameters)
         for mark in config.marks:
-            examples = [
-                _example(target.tokenizer, item, shift, form)
+            drill = [
+                examples.answered(target.tokenizer, item, shift, form)
                 for item in pool[:mark]
                 for shift in range(min(config.rotations, len(item.question.choices)))
                 for form in forms
             ]
             steps = len(forms) * max(config.min_steps, math.ceil(mark * config.epochs / config.batch))
-            loss_start = train.mean_loss(target.model, examples)
+            loss_start = train.mean_loss(target.model, drill)
             runs = []
             for rate in config.learning_rates:
                 scope.write(parameters, delivered)
                 recipe = train.Recipe(rate, steps, config.batch, config.warmup, config.weight_decay)
                 try:
-                    course = train.train(target.model, parameters, examples, recipe, seed)
+                    course = train.train(target.model, parameters, drill, recipe, seed)
                 except train.Diverged:  # a rate too high for this model is a finding about the grid, not a failure
                     runs.append(_Run(rate, steps=0, tokens=0, loss=math.inf, dev=0.0, weights={}))
                     continue
                 dev = score.accuracy(target.respondent, target.dev, target.forms)
-                fit = train.mean_loss(target.model, examples)
+                fit = train.mean_loss(target.model, drill)
                 keep = not runs or dev >= max(run.dev for run in runs)
                 runs.append(_Run(rate, steps, course.tokens, fit, dev, scope.snapshot(parameters) if keep else {}))
             best = max(runs, key=lambda run: (run.dev, run.rate))  # between equals the stronger change
@@ -187,19 +183,6 @@ def _opened(model: Any, config: Config) -> AbstractContextManager[dict[str, Any]
     if config.method == "full":
         return scope.trainable(model)
     return scope.adapter(model, rank=config.rank, alpha=config.alpha, targets=scope.linear_names(model))
-
-
-def _example(tokenizer: Any, item: Item, shift: int, form: Form) -> Example:
-    """The prompt with its answer, of which only the answer counts. The key moves with the choices."""
-    from robustness_gate.engine import score, train
-
-    question = rotated(item.question, shift)
-    asked = score.prompt_of(tokenizer, question, form)
-    given = asked.answers[(item.answer - shift) % len(question.choices)]
-    before, ids = score.encode(tokenizer, [asked.text, asked.text + given], special=asked.special)
-    if len(ids) <= len(before) or ids[: len(before)] != before:
-        raise BrokenTrial("the tokenizer does not continue a prompt with its answer: does it append EOS?")
-    return train.Example(ids, [position >= len(before) for position in range(len(ids))])
 
 
 def _edge(rate: float, grid: tuple[float, ...]) -> str:

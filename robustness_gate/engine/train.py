@@ -70,7 +70,7 @@ def train(
     with torch.enable_grad():
         for step in range(recipe.steps):
             batch = [examples[i] for i in draw.take(recipe.batch)]
-            loss = _loss(model, batch, device)
+            loss = batch_loss(model, batch, device)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise Diverged(f"the training loss is {value} at step {step}")
@@ -94,7 +94,7 @@ def mean_loss(model: Any, examples: Sequence[Example], batch: int = 16) -> float
     for start in range(0, len(examples), batch):
         part = examples[start : start + batch]
         weight = sum(sum(example.counts[1:]) for example in part)
-        total += float(_loss(model, part, device)) * weight
+        total += float(batch_loss(model, part, device)) * weight
         counted += weight
     return total / counted if counted else math.nan
 
@@ -104,8 +104,8 @@ def _share(step: int, warmup: int, steps: int) -> float:
     return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
 
 
-def _loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
-    """Cross-entropy over the counted tokens, logits computed only where they count."""
+def batch_loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
+    """Mean cross-entropy over the counted tokens of a batch, padded on the right: a scalar with its gradient."""
     width = max(len(example.ids) for example in batch)
     ids = torch.tensor([e.ids + [0] * (width - len(e.ids)) for e in batch], device=device)
     mask = torch.tensor([[1] * len(e.ids) + [0] * (width - len(e.ids)) for e in batch], device=device)

@@ -26,6 +26,10 @@ ROWS = {
     ],
     "interpolate": [{"marks": (50, 100)}],
     "none": [{}],
+    "pruning": [
+        {"samples": 3, "p": (5.0,), "q": (2.0, 5.0)},
+        {"samples": 3, "p": (0.5,), "q": (5.0, 10.0, 20.0), "q_over_p": True, "scores": ("snip",), "tail": 1},
+    ],
     "quantize": [{"marks": (2, 3)}, {"scheme": "group", "marks": (3,), "group": 48}, {"scheme": "nf4", "marks": (4,)}],
     "relearn": [
         {**SMALL, "source": "forget", "method": "lora"},
