@@ -148,13 +148,16 @@ def accuracy(respondent: Any, items: Sequence[Item], forms: Sequence[Form]) -> f
 
     Of several forms the highest counts, since the gate takes the worse: an attacker needs one that answers.
     """
-    shares = []
-    for form in forms:
-        found = content_logliks(respondent, [item.question for item in items], form).sum(dim=1)
-        known = zip(items, found.argmax(dim=-1).tolist(), found.isfinite().all(dim=-1).tolist(), strict=True)
-        right = torch.tensor([finite and choice in item.right for item, choice, finite in known])
-        shares.append(float(right.float().mean()))
-    return max(shares)
+    questions = [item.question for item in items]
+    return max(share_right(content_logliks(respondent, questions, form), items) for form in forms)
+
+
+def share_right(logliks: torch.Tensor, items: Sequence[Item]) -> float:
+    """Share of items whose right choice has the highest sum over the orders, of [item, order, choice]; NaN is wrong."""
+    found = logliks.sum(dim=1)
+    known = zip(items, found.argmax(dim=-1).tolist(), found.isfinite().all(dim=-1).tolist(), strict=True)
+    right = torch.tensor([finite and choice in item.right for item, choice, finite in known])
+    return float(right.float().mean())
 
 
 class Prompt(NamedTuple):

@@ -29,6 +29,7 @@ ATTACKS = {
     "quantize": {"marks": (3, 4)},
     "interpolate": {"marks": (50,)},
     "ablation": {"skip_tokens": 12, "questions": 4, "directions": ("retain", "principal"), "all_layers": False},
+    "model_guidance": {"weights": (2.0,)},
     "noise": {"marks": (50, 200), "draws": 2},
     "pruning": {"samples": 2, "p": (5.0,), "q": (5.0,)},
     "relearn": {"source": "unrelated", "learning_rates": (1e-3,), "marks": (2,), "batch": 2, "rank": 2, "alpha": 4},

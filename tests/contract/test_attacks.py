@@ -25,6 +25,7 @@ ROWS = {
         {"skip_tokens": 12, "directions": ("retain",), "questions": 8, "apply": "fold", "all_layers": False},
     ],
     "interpolate": [{"marks": (50, 100)}],
+    "model_guidance": [{}, {"weights": (0.5,)}],
     "noise": [{"marks": (50, 200), "draws": 2}, {"marks": (100,), "draws": 1, "where": "linear"}],
     "none": [{}],
     "pruning": [
