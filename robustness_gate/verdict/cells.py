@@ -52,6 +52,9 @@ def declares(requirement: Requirement, trial: Trial | None, mark: int) -> bool:
 def label(trial: Trial) -> str:
     """The attack and the settings that tell it from its siblings, e.g. `relearn (forget, lora)`."""
     words = [str(trial.config[key]) for key in ("source", "method", "scheme", "apply") if key in trial.config]
+    words += ["texts"] if trial.config.get("train_on") == "texts" else []
+    blocks = trial.config.get("layers")
+    words += [f"blocks {', '.join(str(each) for each in blocks)}"] if isinstance(blocks, list) and blocks else []
     return f"{trial.attack} ({', '.join(words)})" if words else trial.attack
 
 

@@ -37,6 +37,7 @@ ROWS = {
         {**SMALL, "source": "forget", "method": "lora"},
         {**SMALL, "source": "retain", "method": "full"},
         {**SMALL, "source": "unrelated", "method": "lora", "rotations": 2},
+        {**SMALL, "marks": (2,), "source": "forget", "train_on": "texts", "method": "full", "layers": (1, 2)},
     ],
 }
 CASES = [(name, i) for name, rows in ROWS.items() for i in range(len(rows))]
