@@ -41,6 +41,9 @@ from robustness_gate.tasks import KINDS, lm_eval
 from robustness_gate.verdict import label, spelled_out
 from robustness_gate.verdict.cells import limits
 
+WHICH_DATA = ("source", "train_on", "utility", "calibrate_on")
+"""Settings that say which of the suite's data an attack uses: a sham takes them over, because others may be missing."""
+
 KNOWN_BLOCKS = (
     "gemma2",
     "gemma3_text",
@@ -204,8 +207,7 @@ def _shams(
     for attack in sorted({requirement.attack for requirement in policy.required} - {"none"}):
         module, config = next((m, c) for entry, m, c in configured if entry.attack == attack)
         sham = module.SHAM
-        if hasattr(sham, "source"):
-            sham = dataclasses.replace(sham, source=config.source)
+        sham = dataclasses.replace(sham, **{name: getattr(config, name) for name in WHICH_DATA if hasattr(sham, name)})
         trial = _trial(candidate, reference, module, sham, 0, materials, dtype)
         yield trial.model_copy(update={"role": "sham", "floors": ()})  # at strength zero nothing is to be seen
 
