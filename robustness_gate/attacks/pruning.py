@@ -107,15 +107,16 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     """Score every weight, choose p and q on dev, hand the model over with its weights cut.
 
     Raises:
-        NotApplicable: the model has no linear layers beside its head.
+        NotApplicable: the model has no linear layers beside its head, or their weights are stored quantised.
     """
     import torch
 
     from robustness_gate.engine import scope, score
 
-    modules = {name: target.model.get_submodule(name) for name in scope.linear_modules(target.model)}
+    linear = {name: target.model.get_submodule(name) for name in scope.linear_modules(target.model)}
+    modules = {name: each for name, each in linear.items() if each.weight.is_floating_point()}
     if not modules:
-        raise NotApplicable("no linear layer was found beside the output head: there is nothing to prune")
+        raise NotApplicable("no linear layer with plain weights was found beside the head: there is nothing to prune")
     with scope.seeded(seed), scope.trainable(target.model, [f"{name}.weight" for name in modules]) as parameters:
         rankings = _rankings(target, config, modules, seed)
         scope.freeze(parameters)

@@ -8,6 +8,7 @@ import random
 
 import pytest
 import torch
+import transformers
 
 from robustness_gate import trial
 from robustness_gate.attacks import relearn
@@ -151,6 +152,17 @@ def test_relearning_in_chosen_blocks_trains_nothing_else(model, method):
         pass
     with pytest.raises(ValueError, match="'layers' must rise"):
         relearn.Config(layers=(2, 0))
+
+
+def test_an_adapter_in_one_block_of_gpt2_knows_that_its_matrices_are_transposed(recwarn):
+    """Were it not told, peft would warn and mend it."""
+    small = {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16, "vocab_size": 16}
+    model = transformers.AutoModelForCausalLM.from_config(transformers.GPT2Config(**small)).eval()
+    model.requires_grad_(False)
+    with relearn._opened(model, relearn.Config(layers=(1,), rank=2, alpha=2)) as parameters:
+        assert parameters
+        assert all(".h.1." in name for name in parameters)
+    assert not [each for each in recwarn if "fan_in_fan_out" in str(each.message)]
 
 
 def test_a_device_that_is_not_there_is_a_usage_error():
