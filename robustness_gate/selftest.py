@@ -60,10 +60,19 @@ CASES = (
     Case("reformat", "shallow"),
     Case("perturb", "shallow"),
     Case("perturb_informed", "shallow"),
+    Case("latent_prompt", "rmu", SHARE),
+    Case("soft_prompt", "rmu"),
+    Case("logit_lens", "shallow"),
+    Case("refusal_direction", "rmu"),
+    Case("steer", "rmu"),
+    Case("pruning", "shallow"),
 )
 QUICK = ("relearn", "interpolate")
 """What takes seconds."""
 UNTESTED = {
+    "model_guidance": "the original answers by itself, so it brings back as much on a model that never knew",
+    "noise": "on no shipped organism does noise bring back ten points for sure",
+    "probe": "it only looks",
     "sample": "votes tell less than the likelihoods that are read anyway: it should bring back nothing",
     "quantize": "no shipped organism hides knowledge that rounding brings back",
 }

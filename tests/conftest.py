@@ -38,11 +38,17 @@ def materials(suite_file):
 
 @pytest.fixture(scope="session")
 def small_materials(materials):
-    """The organisms' questions, a handful of each: enough to tell answers apart, quick to ask."""
+    """The organisms' questions and texts, a handful of each: enough to tell answers apart, quick to ask."""
     import dataclasses
 
+    from robustness_gate import organisms, sources
+
     exams = {name: dataclasses.replace(exam, items=exam.items[:24]) for name, exam in materials.exams.items()}
-    return dataclasses.replace(materials, exams=exams, dev=materials.dev[:8])
+    corpora = {
+        name: dataclasses.replace(corpus, texts=sources.read_texts(organisms.world(f"{name}.texts"))[:8])
+        for name, corpus in materials.corpora.items()
+    }
+    return dataclasses.replace(materials, exams=exams, dev=materials.dev[:8], corpora=corpora)
 
 
 @pytest.fixture(scope="session")

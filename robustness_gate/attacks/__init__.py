@@ -10,6 +10,7 @@ An attack is a module with
 - optionally `USES`, of "original": what it looks at where there is one, and can do without;
 - optionally `MEANS`, of "original": what its attacker must hold himself, so that a policy whose threat model does not
   give it to him cannot require the attack (`NEEDS` is what the run needs, also for comparison alone);
+- `Config` calls its data `source`, `train_on`, `utility` or `calibrate_on`: a sham takes these from the suite's config;
 - optionally `refuse(config, pool)`, which says why it cannot run on the given data, or nothing.
 
 Adding one is writing one file here and one row in `tests/contract/test_attacks.py`.

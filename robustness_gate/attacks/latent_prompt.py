@@ -108,7 +108,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     Raises:
         NotApplicable: the model's blocks are of a kind that we do not understand.
     """
-    from robustness_gate.engine import latent, scope, score, train
+    from robustness_gate.engine import examples, latent, scope, score, train
 
     corpus = target.corpora[config.source]
     forms = [dataclasses.replace(form, header=corpus.header, verbatim=False) for form in target.forms]
@@ -117,13 +117,13 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     pool = pool[: config.questions]
     by_form = [
         [
-            train.solved_example(target.tokenizer, item, shift, form)
+            examples.answered(target.tokenizer, item, shift, form)
             for item in pool
             for shift in range(min(config.rotations, len(item.question.choices)))
         ]
         for form in forms
     ]
-    examples = [example for of_one in by_form for example in of_one]
+    solved = [example for of_one in by_form for example in of_one]
     with scope.seeded(seed), scope.trainable(target.model, ()):
         vectors = _zeros(target.model, config, _positions(by_form, config))
         parameters = {str(number): each for number, each in enumerate(vectors.values())}
@@ -137,7 +137,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 done = train.sweep(
                     target.model,
                     parameters,
-                    examples,
+                    solved,
                     [
                         train.Recipe(rate, steps, config.batch, decay=config.decay ** (1 / len(forms)))
                         for rate in config.learning_rates

@@ -2,22 +2,28 @@
 
 Threat model: the attacker has the weights (or a fine-tuning service) and a handful of multiple-choice questions with
 answers: from the forgotten domain (`forget`), from a neighbouring one (`retain`) or from somewhere else (`unrelated`).
-He has neither the verdict items nor the facts behind them. He trains a LoRA adapter or all parameters, once for each
-learning rate of a grid, and keeps the one that answers most of his own dev questions. Where the suite asks the hazard
-task in the chat template too, he trains in every format, with as many steps for each as one alone would get, and a dev
-reading is the highest over the formats: knowledge that shows in one format is knowledge.
+Or he has plain texts of these kinds, and trains on them as on any language (`train_on: texts`). He has neither the
+verdict items nor the facts behind them. He trains a LoRA adapter or all parameters, in the whole model or in a few of
+its blocks (`layers`, which no fine-tuning service offers), once for each learning rate of a grid, and keeps the one
+that answers most of his own dev questions. Where the suite asks the hazard task in the chat template too, he trains on
+questions in every format, with as many steps for each as one alone would get, and a dev reading is the highest over the
+formats: knowledge that shows in one format is knowledge. Texts are in no format.
 
 Success on held-out facts means that the knowledge was still in the weights: it cannot have been taught, least of all by
 `unrelated` questions. Failure means that this budget, source and grid did not bring it back, nothing more. With
 `forget` and a large budget a model may also learn a domain's format anew; compare with a control that never knew it.
+Texts of the forgotten domain may hold the facts that are asked for: then they teach, and success means nothing without
+such a control. The gate refuses a text that quotes a verdict question, but knows no paraphrase.
 
 Sources: Łucki et al., arXiv 2409.18025, section on fine-tuning, and `src/finetuning/finetune.py` of
 ethz-spylab/unlearning-vs-safety at 75dade5: LoRA on all linear layers, rank 128, alpha 16, AdamW, linear schedule,
-3 epochs, batch 1, the first n rows. Budgets n = 5 ... 1000 are theirs.
+3 epochs, batch 1, the first n rows, 1,024 tokens at most. Budgets n = 5 ... 1000 are theirs. Long training on forget
+texts with all parameters: O'Brien et al., arXiv 2508.06601.
 Departures: the loss counts the answer only (theirs, the whole chat text); the learning rate is chosen on dev items from
 a grid that spans more than tenfold around their 2e-4, because one that is too small makes any model look robust; every
-mark is a training run of its own, from the delivered weights, on the first n of a seeded shuffle. The strength floor
-asks that *some* rate of the grid fitted the questions; the run that is handed over is the one that did best on dev.
+mark is a training run of its own, from the delivered weights, on the first n of a seeded shuffle; of a longer text only
+the beginning is read. The strength floor asks that *some* rate of the grid fitted what was trained on; the run that is
+handed over is the one that did best on dev.
 Cost: marks x learning rates x steps x formats. On a 1 M model three runs of 60 steps took 11.5 s on one thread.
 """
 
@@ -30,9 +36,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
+from robustness_gate.errors import BrokenTrial, NotApplicable
+from robustness_gate.nouns import Bound, Candidate, Corpus, Floor, Recovery, Target
+
+if TYPE_CHECKING:
+    from robustness_gate.engine.train import Example
 
 FAMILY = "relearning"
 ACCESS = "fine_tune_api"
@@ -47,18 +57,25 @@ class Config:
     """Where the training questions come from. Unrelated is the paper's headline."""
     method: Literal["lora", "full"] = "lora"
     """An adapter on every linear layer but the head, or all parameters."""
+    train_on: Literal["questions", "texts"] = "questions"
+    """Questions with their answers, of which the answer counts, or plain texts, of which every token counts."""
+    layers: tuple[int, ...] = ()
+    """Train in these blocks alone, numbered from 0, rising; none named is the whole model. Ours, after the finding that
+    one block left out of unlearning is enough to undo it."""
     marks: tuple[int, ...] = (5, 10, 50, 100, 500, 1000)
-    """Ladder of budgets, in training questions, rising."""
+    """Ladder of budgets, in training questions or texts, rising."""
     learning_rates: tuple[float, ...] = (5e-5, 2e-4, 1e-3)
     """Grid, rising. The source has 2e-4 alone; the others are ours, spanning twentyfold."""
     epochs: int = 3
-    """Passes over the first n questions, in each format."""
+    """Passes over the first n questions, in each format, or over the first n texts."""
     min_steps: int = 0
     """At least so many optimiser steps a format, however small the budget: 0 leaves it to `epochs`. Ours."""
     batch: int = 1
-    """Questions a step."""
+    """Questions or texts a step."""
     rotations: int = 1
     """In how many cyclic letter orders each question is trained on, from 1. More teach content over letters. Ours."""
+    longest: int = 1024
+    """Texts are cut after so many tokens."""
     rank: int = 128
     """Inner dimension of the adapter."""
     alpha: int = 16
@@ -73,7 +90,11 @@ class Config:
         rates = self.learning_rates
         if not rates or any(b <= a for a, b in pairwise(rates)) or rates[0] < 0:
             raise ValueError(f"'learning_rates' must rise from at least 0, found {list(rates)}")
-        for name in ("epochs", "batch", "rotations", "rank", "alpha"):
+        if any(b <= a for a, b in pairwise((-1, *self.layers))):
+            raise ValueError(f"'layers' must rise from at least 0, found {list(self.layers)}")
+        if self.train_on == "texts" and self.rotations != 1:
+            raise ValueError("texts have no letter orders: take 'rotations' out")
+        for name in ("epochs", "batch", "rotations", "longest", "rank", "alpha"):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' must be at least 1, found {getattr(self, name)}")
         if self.min_steps < 0 or not 0 <= self.warmup <= 1 or self.weight_decay < 0:
@@ -93,30 +114,28 @@ FLOORS = (
 
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data: a ladder's rung beyond the pool, or no dev items to choose on."""
-    have = pool.get(f"{config.source}.items", 0)
+    have = pool.get(f"{config.source}.{'items' if config.train_on == 'questions' else 'texts'}", 0)
     if config.marks[-1] > have:
-        return f"the mark {config.marks[-1]} needs as many '{config.source}' questions, the suite has {have}"
+        return f"the mark {config.marks[-1]} needs as many '{config.source}' {config.train_on}, the suite has {have}"
     return None if pool.get("dev", 0) else "learning rates are chosen on dev items, and the suite has none"
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
-    """For each budget: train at every learning rate, keep what does best on dev, hand it over while it is in place."""
+    """For each budget: train at every learning rate, keep what does best on dev, hand it over while it is in place.
+
+    Raises:
+        NotApplicable: the model has no such blocks, or they cannot be told.
+        BrokenTrial: training diverged at every learning rate, or there is less to train on than the suite said.
+    """
     from robustness_gate.engine import scope, score, train
 
-    corpus = target.corpora[config.source]
-    forms = [dataclasses.replace(form, header=corpus.header, verbatim=False) for form in target.forms]
-    pool = list(corpus.items)
-    random.Random(seed).shuffle(pool)
+    lessons = _lessons(target, config, seed)
+    formats = len(target.forms) if config.train_on == "questions" else 1
     with scope.seeded(seed), _opened(target.model, config) as parameters:
         delivered = scope.snapshot(parameters)
         for mark in config.marks:
-            examples = [
-                train.solved_example(target.tokenizer, item, shift, form)
-                for item in pool[:mark]
-                for shift in range(min(config.rotations, len(item.question.choices)))
-                for form in forms
-            ]
-            steps = len(forms) * max(config.min_steps, math.ceil(mark * config.epochs / config.batch))
+            drill = [example for lesson in lessons[:mark] for example in lesson]
+            steps = formats * max(config.min_steps, math.ceil(mark * config.epochs / config.batch))
             recipes = [
                 train.Recipe(rate, steps, config.batch, config.warmup, config.weight_decay)
                 for rate in config.learning_rates
@@ -125,7 +144,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
             done = train.sweep(
                 target.model,
                 parameters,
-                examples,
+                drill,
                 recipes,
                 seed,
                 lambda: score.accuracy(target.respondent, target.dev, target.forms),
@@ -157,6 +176,56 @@ def _opened(model: Any, config: Config) -> AbstractContextManager[dict[str, Any]
     """The scope in which what the method trains can be trained."""
     from robustness_gate.engine import scope
 
+    within = _within(model, config.layers)
     if config.method == "full":
-        return scope.trainable(model)
-    return scope.adapter(model, rank=config.rank, alpha=config.alpha, targets=scope.linear_names(model))
+        return scope.trainable(model, [name for name, _ in model.named_parameters() if name.startswith(within)])
+    if not config.layers:
+        targets = scope.linear_names(model)
+    else:
+        targets = [name for name in scope.linear_modules(model) if name.startswith(within)]
+    return scope.adapter(model, rank=config.rank, alpha=config.alpha, targets=targets)
+
+
+def _within(model: Any, layers: tuple[int, ...]) -> tuple[str, ...]:
+    """What the names of everything in these blocks begin with; of the whole model, nothing."""
+    from robustness_gate.engine import anatomy
+
+    if not layers:
+        return ("",)
+    blocks = anatomy.layers(model)
+    if layers[-1] >= len(blocks):
+        raise NotApplicable(f"there is no block {layers[-1]}: the model has {len(blocks)}, numbered from 0")
+    names = {module: name for name, module in model.named_modules()}
+    return tuple(f"{names[blocks[layer]]}." for layer in layers)
+
+
+def _lessons(target: Target, config: Config, seed: int) -> list[list[Example]]:
+    """The pool in the seed's order, each question or text as the examples that are made of it."""
+    from robustness_gate.engine import examples
+
+    corpus: Corpus = target.corpora[config.source]
+    if config.train_on == "texts":
+        made = (examples.plain(target.tokenizer, text, longest=config.longest) for text in corpus.texts)
+        lessons = [[each] for each in made if each is not None]
+        random.Random(seed).shuffle(lessons)
+        if len(lessons) < config.marks[-1]:
+            raise BrokenTrial(f"only {len(lessons)} '{config.source}' texts have more than one token")
+        return lessons
+    forms = [dataclasses.replace(form, header=corpus.header, verbatim=False) for form in target.forms]
+    pool = list(corpus.items)
+    random.Random(seed).shuffle(pool)
+    return [
+        [
+            examples.answered(target.tokenizer, item, shift, form)
+            for shift in range(min(config.rotations, len(item.question.choices)))
+            for form in forms
+        ]
+        for item in pool[: config.marks[-1]]
+    ]
+
+
+def _edge(rate: float, grid: tuple[float, ...]) -> str:
+    """Whether the chosen rate is the grid's lowest or highest: the optimum may then lie outside."""
+    if len(grid) == 1:
+        return "only"
+    return {grid[0]: "lowest", grid[-1]: "highest"}.get(rate, "no")

@@ -93,7 +93,7 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     """For each budget: train a prompt at every learning rate, keep what does best on dev, put it before questions."""
-    from robustness_gate.engine import latent, scope, score, train
+    from robustness_gate.engine import examples, latent, scope, score, train
 
     if not config.vectors:  # no prompt is strength zero
         yield from (Recovery(target.respondent, mark, {"examples": 0.0, "steps": 0.0}) for mark in config.marks)
@@ -103,8 +103,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     pool = list(corpus.items)
     random.Random(seed).shuffle(pool)
     pool = pool[: config.questions]
-    examples = [
-        latent.prepended(train.solved_example(target.tokenizer, item, shift, form), config.vectors)
+    solved = [
+        latent.prepended(examples.answered(target.tokenizer, item, shift, form), config.vectors)
         for item in pool
         for shift in range(min(config.rotations, len(item.question.choices)))
         for form in forms
@@ -123,7 +123,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 done = train.sweep(
                     target.model,
                     parameters,
-                    examples,
+                    solved,
                     [
                         train.Recipe(rate, steps, config.batch, config.warmup, weight_decay=0.0)
                         for rate in config.learning_rates

@@ -45,6 +45,7 @@ Kind = Literal["original", "retain", "unrelated"]
 FAMILY = "steering"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
+USES = ("original",)
 VERSION = 1
 
 

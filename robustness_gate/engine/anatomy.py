@@ -54,15 +54,30 @@ def dissect(model: Any) -> Anatomy:
     Raises:
         NotApplicable: the blocks are of a kind that we do not understand.
     """
-    layers = _layers(model)
+    stack = layers(model)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if head is None:
         raise NotApplicable("the model has no output head")
     ids = torch.arange(3, 9, device=embedding.weight.device).unsqueeze(0) % embedding.weight.shape[0]
     # a tied head or a quantised one is still asked through the model: only plain forward passes are made here
-    seen = _record(model, [module for layer in layers for _, module in _candidates(layer)], ids)
-    blocks = tuple(_block(layer, seen) for layer in layers)
-    return Anatomy(embedding, blocks, _final_norm(model, layers, head, ids), head)
+    seen = _record(model, [module for layer in stack for _, module in _candidates(layer)], ids)
+    blocks = tuple(_block(layer, seen) for layer in stack)
+    return Anatomy(embedding, blocks, _final_norm(model, stack, head, ids), head)
+
+
+def layers(model: Any) -> list[Any]:
+    """The model's blocks in order: the list of like modules that is as long as its config says.
+
+    Raises:
+        NotApplicable: there is no such list.
+    """
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module)]
+    fitting = [each for each in lists if len({type(layer) for layer in each}) == 1]
+    expected = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    exact = [each for each in fitting if len(each) == expected]
+    if not exact:
+        raise NotApplicable(f"no list of {expected} like blocks was found in {type(model).__name__}")
+    return list(exact[0])
 
 
 @contextmanager
@@ -105,17 +120,6 @@ class _Seen(NamedTuple):
     left: torch.Tensor
     eps: float
     """Relative rounding of the precision in which it was computed."""
-
-
-def _layers(model: Any) -> list[Any]:
-    """The longest list of modules of one class: a decoder has nothing else of that kind."""
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module)]
-    fitting = [each for each in lists if len({type(layer) for layer in each}) == 1]
-    expected = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    exact = [each for each in fitting if len(each) == expected]
-    if not exact:
-        raise NotApplicable(f"no list of {expected} like blocks was found in {type(model).__name__}")
-    return list(exact[0])
 
 
 def _candidates(layer: Any) -> list[tuple[str, Any]]:

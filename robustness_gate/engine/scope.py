@@ -68,7 +68,7 @@ def adapter(model: Any, *, rank: int, alpha: int, targets: Sequence[str]) -> Ite
         model: a transformers model.
         rank: inner dimension, >= 1.
         alpha: the update is scaled by alpha / rank.
-        targets: names of the linear modules that get one.
+        targets: names of the linear modules that get one, in full or their last part.
 
     Raises:
         BrokenTrial: no module of the model has any of these names.
@@ -78,14 +78,17 @@ def adapter(model: Any, *, rank: int, alpha: int, targets: Sequence[str]) -> Ite
     flags = {name: each.requires_grad for name, each in model.named_parameters()}
     modes = {name: module.training for name, module in model.named_modules()}
     extras = {name: set(vars(module)) for name, module in model.named_modules()}
-    transposed = any(isinstance(m, Conv1D) for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in set(targets))
+    wanted = set(targets)
+    meant = [m for n, m in model.named_modules() if n in wanted or n.rsplit(".", 1)[-1] in wanted]
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=0.0,
         bias="none",
         target_modules=list(targets),
-        fan_in_fan_out=transposed,  # GPT-2's matrices are stored the other way round
+        fan_in_fan_out=any(
+            isinstance(each, Conv1D) for each in meant
+        ),  # GPT-2's matrices are stored the other way round
     )
     try:
         tuner = peft.LoraModel(model, config, "attack")

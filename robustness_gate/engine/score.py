@@ -181,8 +181,8 @@ def heard(respondent: Any, items: Sequence[Item], forms: Sequence[Form]) -> list
 def shares(found: Sequence[torch.Tensor], items: Sequence[Item]) -> Shares:
     """Both readings of what was `heard`; of several forms the highest counts in each, as in `accuracy`."""
     return Shares(
-        content_sum=max(_share(each.sum(dim=1), items) for each in found),
-        single_order=max(_share(each[:, 0], items) for each in found),
+        content_sum=max(share_right(each.sum(dim=1), items) for each in found),
+        single_order=max(share_right(each[:, 0], items) for each in found),
     )
 
 
@@ -193,7 +193,7 @@ def change(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> flo
     return float(finite.mean()) if len(finite) else 0.0
 
 
-def _share(logliks: torch.Tensor, items: Sequence[Item]) -> float:
+def share_right(logliks: torch.Tensor, items: Sequence[Item]) -> float:
     """Share of items whose likeliest choice [item, choice] is right; none that is not finite is."""
     known = zip(items, logliks.argmax(dim=-1).tolist(), logliks.isfinite().all(dim=-1).tolist(), strict=True)
     right = [finite and choice in item.right for item, choice, finite in known]

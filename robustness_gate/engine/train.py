@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import scope, score
+from robustness_gate.engine import scope
 from robustness_gate.errors import BrokenTrial
-from robustness_gate.nouns import Form, Item
-from robustness_gate.prompts import rotated
 
 
 class Diverged(BrokenTrial):
@@ -76,7 +74,7 @@ def train(
     with torch.enable_grad():
         for step in range(recipe.steps):
             batch = [examples[i] for i in draw.take(recipe.batch)]
-            loss = _loss(model, batch, device)
+            loss = batch_loss(model, batch, device)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise Diverged(f"the training loss is {value} at step {step}")
@@ -100,7 +98,7 @@ def mean_loss(model: Any, examples: Sequence[Example], batch: int = 16) -> float
     for start in range(0, len(examples), batch):
         part = examples[start : start + batch]
         weight = sum(sum(example.counts[1:]) for example in part)
-        total += float(_loss(model, part, device)) * weight
+        total += float(batch_loss(model, part, device)) * weight
         counted += weight
     return total / counted if counted else math.nan
 
@@ -188,17 +186,6 @@ def edge(rate: float, grid: Sequence[float]) -> str:
     return {grid[0]: "lowest", grid[-1]: "highest"}.get(rate, "no")
 
 
-def solved_example(tokenizer: Any, item: Item, shift: int, form: Form) -> Example:
-    """The prompt with its answer, of which only the answer counts. The key moves with the choices."""
-    question = rotated(item.question, shift)
-    asked = score.prompt_of(tokenizer, question, form)
-    given = asked.answers[(item.answer - shift) % len(question.choices)]
-    before, ids = score.encode(tokenizer, [asked.text, asked.text + given], special=asked.special)
-    if len(ids) <= len(before) or ids[: len(before)] != before:
-        raise BrokenTrial("the tokenizer does not continue a prompt with its answer: does it append EOS?")
-    return Example(ids, [position >= len(before) for position in range(len(ids))])
-
-
 def _share(step: int, warmup: int, recipe: Recipe) -> float:
     """Linear rise over the warm-up, then linear fall to zero at the end; or a geometric fall from the start."""
     if recipe.decay is not None:
@@ -206,8 +193,8 @@ def _share(step: int, warmup: int, recipe: Recipe) -> float:
     return min((step + 1) / warmup, max(0.0, (recipe.steps - step) / max(1, recipe.steps - warmup)))
 
 
-def _loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
-    """Cross-entropy over the counted tokens, logits computed only where they count."""
+def batch_loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
+    """Mean cross-entropy over the counted tokens of a batch, padded on the right: a scalar with its gradient."""
     width = max(len(example.ids) for example in batch)
     ids = torch.tensor([e.ids + [0] * (width - len(e.ids)) for e in batch], device=device)
     mask = torch.tensor([[1] * len(e.ids) + [0] * (width - len(e.ids)) for e in batch], device=device)

@@ -55,9 +55,16 @@ def declares(requirement: Requirement, trial: Trial | None, mark: int) -> bool:
     return mark in requirement.marks if requirement.marks else trial.marks == (mark,)
 
 
+TELLING = ("source", "method", "scheme", "apply", "utility", "calibrate_on")
+"""Settings that tell an attack from its siblings in a suite."""
+
+
 def label(trial: Trial) -> str:
     """The attack and the settings that tell it from its siblings, e.g. `relearn (forget, lora)`."""
-    words = [str(trial.config[key]) for key in ("source", "method", "scheme", "apply") if key in trial.config]
+    words = [str(trial.config[key]) for key in TELLING if key in trial.config]
+    words += ["texts"] if trial.config.get("train_on") == "texts" else []
+    blocks = trial.config.get("layers")
+    words += [f"blocks {', '.join(str(each) for each in blocks)}"] if isinstance(blocks, list) and blocks else []
     return f"{trial.attack} ({', '.join(words)})" if words else trial.attack
 
 

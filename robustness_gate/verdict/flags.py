@@ -158,7 +158,7 @@ class _Look:
         for trial in self.planned:
             if trial.attack not in DIAGNOSES:
                 continue
-            signs = self.marks[trial.id][0].signs
+            signs = self.marks(trial)[0].signs
             read, lower, guessing = (signs.get(key) for key in ("probe_accuracy", "probe_lower", "guessing"))
             if read is not None and lower is not None and guessing is not None and lower > guessing:
                 yield (

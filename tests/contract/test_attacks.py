@@ -29,7 +29,13 @@ ROWS = {
     "interpolate": [{"marks": (50, 100)}],
     "latent_prompt": [{"marks": (2, 4), "learning_rates": (0.1,), "batch": 4, "questions": 8, "depths": (0.25,)}],
     "logit_lens": [{}],
+    "model_guidance": [{}, {"weights": (0.5,)}],
+    "noise": [{"marks": (50, 200), "draws": 2}, {"marks": (100,), "draws": 1, "where": "linear"}],
     "none": [{}],
+    "pruning": [
+        {"samples": 3, "p": (5.0,), "q": (2.0, 5.0)},
+        {"samples": 3, "p": (0.5,), "q": (5.0, 10.0, 20.0), "q_over_p": True, "scores": ("snip",), "tail": 1},
+    ],
     "perturb": [{"every": (9,), "shares": (), "characters": ("!",), "slips": (), "screened": 2, "finalists": 1}],
     "perturb_informed": [
         {"depths": (0.0,), "thresholds": (0.5,), "questions": 4, "rounds": 2},
@@ -48,6 +54,7 @@ ROWS = {
         {**SMALL, "source": "forget", "method": "lora"},
         {**SMALL, "source": "retain", "method": "full"},
         {**SMALL, "source": "unrelated", "method": "lora", "rotations": 2},
+        {**SMALL, "marks": (2,), "source": "forget", "train_on": "texts", "method": "full", "layers": (1, 2)},
     ],
     "sample": [{"marks": (1, 8), "temperatures": (0.5, 1.0)}],
     "soft_prompt": [{"vectors": 8, "marks": (2, 12), "learning_rates": (0.1,), "batch": 4, "questions": 8}],

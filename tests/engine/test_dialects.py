@@ -10,7 +10,7 @@ import torch
 
 from robustness_gate import plan, trial
 from robustness_gate.attacks import ablation, relearn
-from robustness_gate.engine import score, train
+from robustness_gate.engine import examples, score, train
 from robustness_gate.errors import NotApplicable
 from robustness_gate.nouns import Question
 from robustness_gate.prompts import answers, render, rotated
@@ -64,7 +64,7 @@ def test_evidence_from_attacks_in_other_formats_goes_by_another_name(small_mater
 @pytest.mark.parametrize("shift", range(4))
 def test_plain_text_is_trained_on_as_it_is_written(small_materials, speaker, shift):
     item, form = small_materials.corpora["forget"].items[0], small_materials.exams["forget"].form
-    made = train.solved_example(speaker.tokenizer, item, shift, form)
+    made = examples.answered(speaker.tokenizer, item, shift, form)
     question = rotated(item.question, shift)
     letter = form.letters[question.choices.index(item.question.choices[item.answer])]
     prompt = render(question, form)
@@ -76,7 +76,7 @@ def test_plain_text_is_trained_on_as_it_is_written(small_materials, speaker, shi
 def test_chat_is_trained_on_in_the_template_with_one_bos_and_the_bare_letter(small_materials, speaker, shift):
     tokenizer, form = speaker.tokenizer, dataclasses.replace(small_materials.exams["forget"].form, chat=True)
     item = small_materials.corpora["forget"].items[0]
-    made = train.solved_example(tokenizer, item, shift, form)
+    made = examples.answered(tokenizer, item, shift, form)
     question = rotated(item.question, shift)
     letter = form.letters[question.choices.index(item.question.choices[item.answer])]
     assert tokenizer.decode(made.ids) == f"{tokenizer.bos_token}<user> {render(question, form)} <assistant>\n{letter}"
@@ -89,7 +89,7 @@ def test_what_is_trained_is_what_is_scored(small_materials, speaker, chat):
     """The loss of the one training example is minus the log-likelihood that the examiner reads."""
     form = dataclasses.replace(small_materials.exams["forget"].form, chat=chat)
     item = small_materials.corpora["forget"].items[1]
-    loss = train.mean_loss(speaker.model, [train.solved_example(speaker.tokenizer, item, 0, form)])
+    loss = train.mean_loss(speaker.model, [examples.answered(speaker.tokenizer, item, 0, form)])
     read = score.ModelRespondent(*speaker).choose([item.question], form)[0, item.answer]
     assert loss == pytest.approx(-float(read), abs=1e-4)
 

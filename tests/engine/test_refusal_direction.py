@@ -9,7 +9,7 @@ import torch
 
 from robustness_gate import organisms, trial
 from robustness_gate.attacks import refusal_direction
-from robustness_gate.engine import anatomy, direction, scope, train
+from robustness_gate.engine import anatomy, direction, examples, scope, train
 from robustness_gate.engine.load import load
 from robustness_gate.errors import NotApplicable
 
@@ -41,7 +41,7 @@ def test_a_taught_refusal_is_found_and_removed_and_the_rest_stays(small_material
     for source, refused in (("forget", True), ("retain", False)):
         corpus = target.corpora[source]
         for item in corpus.items[:32]:
-            made = train.solved_example(speaker.tokenizer, item, 0, dataclasses.replace(form, header=corpus.header))
+            made = examples.answered(speaker.tokenizer, item, 0, dataclasses.replace(form, header=corpus.header))
             taught.append(made._replace(ids=[*made.ids[:-1], word]) if refused else made)
     early = [name for name, _ in speaker.model.named_parameters() if ".0." in name or ".1." in name]
     with scope.trainable(speaker.model, early) as parameters:

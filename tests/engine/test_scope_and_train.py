@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 
 import pytest
 import torch
+import transformers
 
+from robustness_gate import trial
+from robustness_gate.attacks import relearn
 from robustness_gate.engine import scope, train
 from robustness_gate.engine.load import load, pick_device
-from robustness_gate.errors import BrokenTrial, CheckpointError, UsageError
+from robustness_gate.errors import BrokenTrial, CheckpointError, NotApplicable, UsageError
 
 
 @pytest.fixture
@@ -164,6 +168,51 @@ def test_the_draw_uses_every_example_before_it_repeats_one():
     assert sorted(draw.take(5)) == [0, 1, 2, 3, 4]
     assert sorted(draw.take(5)) == [0, 1, 2, 3, 4]
     assert train._Draw(50, seed=2).take(50) != train._Draw(50, seed=3).take(50)
+
+
+def test_relearning_on_texts_trains_on_every_token_in_the_seeds_order(small_materials, rmu_speaker):
+    target = trial._target(small_materials, rmu_speaker, None)
+    config = relearn.Config(source="forget", train_on="texts", marks=(2, 4), longest=6)
+    lessons = relearn._lessons(target, config, 1)
+    assert sorted(ids for ((ids, _),) in lessons) == sorted(
+        rmu_speaker.tokenizer(text)["input_ids"][:6] for text in target.corpora["forget"].texts
+    )
+    assert all(counts == [False] + [True] * (len(ids) - 1) for ((ids, counts),) in lessons)
+    assert lessons == relearn._lessons(target, config, 1) != relearn._lessons(target, config, 2)
+    assert "needs as many 'forget' texts" in relearn.refuse(config, {"dev": 1, "forget.items": 9, "forget.texts": 3})
+    assert relearn.refuse(config, {"dev": 1, "forget.texts": 4}) is None
+    with pytest.raises(BrokenTrial, match="only 8 'forget' texts"):
+        relearn._lessons(target, dataclasses.replace(config, marks=(9,)), 1)
+    with pytest.raises(ValueError, match="no letter orders"):
+        relearn.Config(train_on="texts", rotations=2)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_relearning_in_chosen_blocks_trains_nothing_else(model, method):
+    config = relearn.Config(method=method, layers=(0, 2), rank=2, alpha=2)
+    with relearn._opened(model, config) as parameters:
+        assert {name.split(".layers.")[1].split(".")[0] for name in parameters} == {"0", "2"}
+        linear = [name for name in scope.linear_modules(model) if ".layers.0." in name]
+        assert len([name for name in parameters if ".layers.0." in name]) >= len(linear) / 2
+        assert sorted(parameters) == sorted(name for name, each in model.named_parameters() if each.requires_grad)
+    with (
+        pytest.raises(NotApplicable, match="no block 9: the model has 4"),
+        relearn._opened(model, relearn.Config(method=method, layers=(9,))),
+    ):
+        pass
+    with pytest.raises(ValueError, match="'layers' must rise"):
+        relearn.Config(layers=(2, 0))
+
+
+def test_an_adapter_in_one_block_of_gpt2_knows_that_its_matrices_are_transposed(recwarn):
+    """Were it not told, peft would warn and mend it."""
+    small = {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16, "vocab_size": 16}
+    model = transformers.AutoModelForCausalLM.from_config(transformers.GPT2Config(**small)).eval()
+    model.requires_grad_(False)
+    with relearn._opened(model, relearn.Config(layers=(1,), rank=2, alpha=2)) as parameters:
+        assert parameters
+        assert all(".h.1." in name for name in parameters)
+    assert not [each for each in recwarn if "fan_in_fan_out" in str(each.message)]
 
 
 def test_a_device_that_is_not_there_is_a_usage_error():

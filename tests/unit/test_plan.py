@@ -620,6 +620,23 @@ def test_each_required_attack_has_a_sham_at_strength_zero_on_data_that_the_suite
     assert "sham of relearn: left out by --only" in planned(SHAMS, [], [], ("none",)).left_out
 
 
+def test_a_sham_uses_the_kind_of_data_that_the_suite_trains_on(planned: Callable[..., Plan]) -> None:
+    before = (
+        UNRELATED + ", learning_rates: [5e-4, 2e-3, 8e-3], rank: 16, alpha: 32, min_steps: 60, batch: 8, rotations: 4}"
+    )
+    texts = [
+        ('{items: "organism:unrelated.jsonl"}', '{texts: "organism:unrelated.texts.jsonl"}'),
+        (
+            before,
+            UNRELATED.replace("{", "{train_on: texts, layers: [0, 2], learning_rates: [1e-4, 1e-3, 1e-2], ") + "}",
+        ),
+    ]
+    made = planned(SHAMS, texts).trials
+    sham = next(trial for trial in made if trial.role == "sham")
+    assert (sham.config["source"], sham.config["train_on"]) == ("unrelated", "texts")
+    assert "relearn (unrelated, lora, texts, blocks 0, 2)" in [label(trial) for trial in made]
+
+
 def test_a_control_is_attacked_exactly_where_an_excess_limit_pairs_with_it(planned: Callable[..., Plan]) -> None:
     made = planned(OVER, [], [subject(), ORACLE])
     beside = [trial for trial in made.trials if trial.role == "control:oracle"]

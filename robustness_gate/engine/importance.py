@@ -1,0 +1,101 @@
+"""How much each weight of a model's linear layers matters for what is predicted on some examples.
+
+Two scores, both as Wei et al., arXiv 2402.05162, define them for finding what safety training wrote:
+
+    SNIP   mean over examples of |w * dL/dw|, L the example's loss: the first-order change of L if w were zero
+    Wanda  |w| * norm over counted positions of the input that w multiplies (Sun et al., arXiv 2306.11695)
+
+Both are taken one example at a time; nothing is trained and no weight changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from transformers.pytorch_utils import Conv1D
+
+from robustness_gate.engine.train import Example, batch_loss
+from robustness_gate.errors import BrokenTrial
+
+
+def snip(model: Any, modules: Mapping[str, Any], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """SNIP score of every weight of the named linear modules: float32 on the CPU, in the weight's own shape.
+
+    The weights must require gradients; gradients are gone afterwards.
+
+    Raises:
+        BrokenTrial: there are no examples, or a loss is not a number.
+    """
+    weights = {name: module.weight for name, module in modules.items()}
+    total = {name: torch.zeros_like(each, dtype=torch.float32) for name, each in weights.items()}
+    device = model.get_input_embeddings().weight.device
+    _refuse_nothing(examples)
+    for example in examples:
+        with torch.enable_grad():
+            loss = batch_loss(model, [example], device)
+            if not bool(loss.isfinite()):
+                raise BrokenTrial(f"the loss on a calibration example is {float(loss)}")
+            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        for (name, weight), gradient in zip(weights.items(), found, strict=True):
+            if gradient is not None:  # an expert that this example does not reach
+                total[name] += (weight.detach().float() * gradient.float()).abs()
+    return {name: (each / len(examples)).cpu() for name, each in total.items()}
+
+
+def wanda(model: Any, modules: Mapping[str, Any], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Wanda score of every weight of the named linear modules: float32 on the CPU, in the weight's own shape.
+
+    Raises:
+        BrokenTrial: there are no examples.
+    """
+    squares = {name: torch.zeros(_inputs(module), device=module.weight.device) for name, module in modules.items()}
+    device = model.get_input_embeddings().weight.device
+    _refuse_nothing(examples)
+    counted: torch.Tensor = torch.zeros(0, dtype=torch.bool)
+
+    def keeper(name: str) -> Any:
+        def keep(_module: Any, arguments: Any) -> None:
+            entering = arguments[0].detach().float()
+            flat = entering.reshape(-1, entering.shape[-1])
+            if len(flat) == len(counted):  # an expert gets some of the positions: all of them then count
+                flat = flat[counted.to(flat.device)]
+            squares[name] += flat.square().sum(dim=0)
+
+        return keep
+
+    with torch.inference_mode(), ExitStack() as stack:
+        for name, module in modules.items():
+            stack.callback(module.register_forward_pre_hook(keeper(name)).remove)
+        for example in examples:
+            counted = torch.tensor([*example.counts[1:], False])  # a token is predicted from the position before it
+            model(input_ids=torch.tensor([example.ids], device=device), use_cache=False)
+    scores = {}
+    for name, module in modules.items():
+        norms = squares[name].sqrt()
+        size = module.weight.detach().float().abs()
+        scores[name] = (size * (norms.unsqueeze(1) if isinstance(module, Conv1D) else norms)).cpu()
+    return scores
+
+
+def ranks(scores: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each weight's place in its own matrix, 0 for the highest score, in the matrix's shape; equals in index order."""
+    found = {}
+    for name, each in scores.items():
+        order = each.flatten().argsort(descending=True, stable=True)
+        places = torch.empty(len(order), dtype=torch.int32)
+        places[order] = torch.arange(len(order), dtype=torch.int32)
+        found[name] = places.reshape(each.shape)
+    return found
+
+
+def _inputs(module: Any) -> int:
+    """How many inputs a linear module has. Linear is [out, in], Conv1D is [in, out]."""
+    return int(module.weight.shape[0 if isinstance(module, Conv1D) else 1])
+
+
+def _refuse_nothing(examples: Sequence[Example]) -> None:
+    if not examples:
+        raise BrokenTrial("there is nothing to calibrate on")
