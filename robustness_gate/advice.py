@@ -86,6 +86,10 @@ FLAGGED = {
         "Let the limit read `content_sum`, which asks in four letter orders and adds up: the stricter reading of such "
         "a model."
     ),
+    "read_inside": (
+        "The knowledge can be read off the hidden states, though the model does not say it. No limit speaks of that; try "
+        "the attacks that work inside: `ablation`, `latent_prompt`, `refusal_direction`."
+    ),
     "still_rising": "The ladder ends before the attack does. Add a larger budget to suite and policy.",
     "vacuous": (
         "These questions do not show the knowledge even in the model before unlearning. Check that ORIGINAL is that "

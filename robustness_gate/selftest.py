@@ -111,7 +111,7 @@ def run(only: Sequence[str], at: datetime, *, workers: int = 1, watch: Watch = l
             raise UsageError(f"'{name}' cannot be tested: {UNTESTED[name]}.", remedy="Test the others.")
         if name not in {each.attack for each in CASES}:
             raise UsageError(f"there is no self-test of '{name}'.", remedy=nearest(name, [c.attack for c in CASES]))
-    suite = load_suite(organisms.DATA / "self-test.yaml")
+    suite = load_suite(organisms.SELF_TEST)
     materials = plan.gather(suite)
     names = ("base", "oracle", *dict.fromkeys(case.organism for case in cases))
     places = {name: Place(organisms.checkpoint(name), source=f"organism:{name}") for name in names}

@@ -40,6 +40,9 @@ from robustness_gate.errors import UsageError
 DATA = Path(__file__).parent / "data"
 """Where the shipped files lie: `world/`, `checkpoints/`, `manifest.json`, `measured.json`."""
 
+SELF_TEST = Path(__file__).parent / "self-test.yaml"
+"""The suite of `robustness-gate self-test`: each attack at settings at which it bites on these models."""
+
 NAMES = ("base", "oracle", "rmu", "collapsed", "shallow")
 """The shipped checkpoints, in the order in which they are built."""
 

@@ -14,7 +14,7 @@ import torch
 from robustness_gate import attacks, organisms, trial
 from robustness_gate.engine.load import load
 from robustness_gate.nouns import Floor, Target
-from robustness_gate.plan import Subject, _trial
+from robustness_gate.plan import Subject, trial_of
 from robustness_gate.verdict.cells import DIAGNOSES
 
 # One row an attack: configs small enough for a test, each of which must really change the model where it claims to.
@@ -219,7 +219,7 @@ def test_a_trial_runs_from_its_record_alone_and_restores_the_model(case, small_m
     from robustness_gate.nouns import Trial, canonical
 
     nobody = Subject("candidate", None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
-    made = _trial(nobody, None, module, config, 0, small_materials, "float32")
+    made = trial_of(nobody, None, module, config, 0, small_materials, "float32")
     read = Trial.model_validate_json(canonical(made.model_dump(mode="json")))
     assert read.id == made.id
     before = state_of(rmu_speaker.model)

@@ -10,7 +10,7 @@ import pytest
 from robustness_gate import attacks, trial
 from robustness_gate.checkpoint import FileEntry, Manifest
 from robustness_gate.nouns import Form
-from robustness_gate.plan import Exam, Subject, _trial
+from robustness_gate.plan import Exam, Subject, trial_of
 from robustness_gate.verdict import unpack
 
 TEMPLATE = (
@@ -55,7 +55,7 @@ def test_every_task_is_answered_in_both_readings_in_every_format(name, speaker, 
     module = attacks.load(name)
     config = module.Config(**CONFIGS[name])
     nobody = Subject("candidate", None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
-    made = _trial(nobody, None, module, config, 0, mixed, "float32")
+    made = trial_of(nobody, None, module, config, 0, mixed, "float32")
     marks = list(trial.run(made, mixed, speaker))
     assert sorted(mark.task for mark in marks) == sorted(mixed.exams)
     for mark in marks:

@@ -90,7 +90,7 @@ def ours(speaker, folder, name, out):
     materials = plan.gather(load_suite(folder / f"suite-{name}.yaml"))
     nobody = plan.Subject("candidate", folder, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
     none = attacks.load("none")
-    planned = plan._trial(nobody, None, none, none.Config(), 0, materials, "float32")
+    planned = plan.trial_of(nobody, None, none, none.Config(), 0, materials, "float32")
     (mark,) = trial.run(planned, materials, speaker, rows_in=out)
     return mark, load_file(out / f"{mark.rows}.safetensors")["loglik"]
 

@@ -634,6 +634,7 @@ def test_a_note_blocks_a_pass_and_weakens_no_fail(note: str) -> None:
 @MANY
 def test_a_policy_that_requires_a_self_test_is_never_passed_while_there_is_none(case: tuple[Policy, Evidence]) -> None:
     policy, evidence = case
+    assume(any(requirement.attack != "none" for requirement in policy.required))  # else there is nothing to test
     strict = with_(policy, validity=Validity(self_test="required"))
     found = judge(strict, evidence, AT)
     assert found.outcome != "PASS"

@@ -32,7 +32,7 @@ GOOD = SelfTest(
 
 @pytest.fixture(scope="module")
 def addresses() -> dict[tuple[str, str, bool], Trial]:
-    suite = load_suite(organisms.DATA / "self-test.yaml")
+    suite = load_suite(organisms.SELF_TEST)
     places = {name: Place(organisms.checkpoint(name)) for name in ("base", "oracle", "rmu")}
     subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
     case = next(each for each in selftest.CASES if each.attack == "relearn")
@@ -101,7 +101,7 @@ def test_every_attack_has_an_organism_or_a_reason_why_not() -> None:
     assert cases | set(selftest.UNTESTED) | {"none"} == set(attacks.names())
     assert not cases & set(selftest.UNTESTED)
     assert set(selftest.QUICK) <= cases
-    assert {entry.attack for entry in load_suite(organisms.DATA / "self-test.yaml").noun.attacks} == cases | {"none"}
+    assert {entry.attack for entry in load_suite(organisms.SELF_TEST).noun.attacks} == cases | {"none"}
     for name in ("nonsense", *selftest.UNTESTED):
         with pytest.raises(UsageError):
             selftest.run([name], AT)
