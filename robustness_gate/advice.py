@@ -87,8 +87,8 @@ FLAGGED = {
         "a model."
     ),
     "read_inside": (
-        "The knowledge can be read off the hidden states, though the model does not say it. No limit speaks of that; try "
-        "the attacks that work inside: `ablation`, `latent_prompt`, `refusal_direction`."
+        "The knowledge can be read off the hidden states, though the model does not say it. No limit speaks of that; "
+        "try the attacks that work inside: `ablation`, `latent_prompt`, `refusal_direction`."
     ),
     "still_rising": "The ladder ends before the attack does. Add a larger budget to suite and policy.",
     "vacuous": (
