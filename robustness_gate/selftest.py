@@ -63,7 +63,7 @@ CASES = (
     Case("latent_prompt", "rmu", SHARE),
     Case("soft_prompt", "rmu"),
     Case("logit_lens", "shallow"),
-    Case("refusal_direction", "rmu"),
+    Case("refusal_direction", "shallow"),
     Case("steer", "rmu"),
     Case("pruning", "shallow"),
 )

@@ -106,19 +106,18 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     """One line a test, its faults under it."""
     from robustness_gate.selftest import UNTESTED
 
-    head = f"{'attack':14} {'organism':10} {'before > after':>15} {'gain':>7}   {'oracle':>15} {'leak':>7}"
+    wide = max(len(test.attack) for test in tests)
+    head = f"{'attack':{wide}} {'organism':10} {'before > after':>15} {'gain':>7}   {'oracle':>15} {'leak':>7}"
     say(f"{head}   sham   finding")
     for test in tests:
         there = f"{test.before / test.items:.1%} > {test.after / test.items:.1%}"
         nowhere = f"{test.oracle_before / test.items:.1%} > {test.oracle_after / test.items:.1%}"
         sham = "same" if test.sham_changed == 0 else f"{test.sham_changed} changed"
         found = "FAILED" if test.faults else "works"
-        say(
-            f"{test.attack:14} {test.organism:10} {there:>15} {test.gain:>7.1%}   {nowhere:>15} {test.leak:>7.1%}   "
-            f"{sham:6} {found}"
-        )
+        figures = f"{there:>15} {test.gain:>7.1%}   {nowhere:>15} {test.leak:>7.1%}"
+        say(f"{test.attack:{wide}} {test.organism:10} {figures}   {sham:6} {found}")
         for fault in test.faults:
-            say(f"{'':14} {fault}")
+            say(f"{'':{wide}} {fault}")
     say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions (content_sum)")
     for attack, why in sorted(UNTESTED.items()):
         say(f"not tested: {attack}, {why}")
