@@ -26,7 +26,7 @@ class Says:
         return torch.tensor(self.logliks)
 
     def write(self, _prompts):
-        raise NotImplementedError
+        raise NotImplementedError  # the attack only lets it choose; writing would be a fault of the attack
 
 
 @pytest.fixture(scope="module")
