@@ -75,9 +75,8 @@ def judge(
             for line in (*decision.applied, *(f"inert: {each}" for each in decision.inert)):
                 say(f"  {line}")
         left = f", {len(plan.left_out)} left out" if plan.left_out else ""
-        say(
-            f"checkpoint {plan.subject[:12]}: {verdict.trials} trials on record, {len(evidence.planned)} of its own planned{left}"
-        )
+        asked = f"{len(evidence.planned)} planned by the last run{left}"
+        say(f"checkpoint {plan.subject[:12]}: {verdict.trials} trials on record, {asked}")
     codes = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
     released = honour_decision and decision.releases
     raise typer.Exit(int(Exit.PASS if released else codes[verdict.outcome]))
