@@ -10,18 +10,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustness_gate.cli.common import AsJson, Base, app, console_for_output, print_grid, say
+from robustness_gate.cli.common import (
+    AsJson,
+    Base,
+    Bundle,
+    NoSignature,
+    PublicKeys,
+    TrustFile,
+    app,
+    console_for_output,
+    print_grid,
+    say,
+    trusted_by,
+)
 from robustness_gate.cli.signing import ask_passphrase
 from robustness_gate.errors import Unverified, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from robustness_gate.trust import Trusted
     from robustness_gate.verify import Verification
 
 UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="report.sigstore.json, or the folder that holds it.")]
 
 
 @app.command(epilog="Example: robustness-gate sign runs/mine --key keys/signing.key")
@@ -110,13 +118,9 @@ def verify(
         bool, typer.Option("--no-checkpoint", help="Check the report alone, whatever model it is about.")
     ] = False,
     base: Base = None,
-    trust: Annotated[Path | None, typer.Option("--trust", help="Whose keys you believe (YAML).")] = None,
-    public: Annotated[
-        list[Path] | None, typer.Option("--public", help="Instead of --trust: a public key; repeatable.")
-    ] = None,
-    no_signature: Annotated[
-        bool, typer.Option("--no-signature", help="Do not check who signed: anybody can have written it.")
-    ] = False,
+    trust: TrustFile = None,
+    public: PublicKeys = None,
+    no_signature: NoSignature = False,
     policy: Annotated[Path | None, typer.Option("--policy", help="Judge the evidence again under this policy.")] = None,
     require_suite: Annotated[
         Path | None, typer.Option("--require-suite", help="All that this suite tries must have been run.")
@@ -146,7 +150,7 @@ def verify(
         raise UsageError(
             "say what you are about to use.", remedy="Give --checkpoint DIR, or --no-checkpoint and not both."
         )
-    trusted = _trusted(trust, public, no_signature)
+    trusted = trusted_by(trust, public, no_signature)
     place = bundle / issued.BUNDLE if bundle.is_dir() else bundle
     asked = checks.Asked(
         trusted=trusted,
@@ -165,17 +169,6 @@ def verify(
     else:
         _show(found)
     raise typer.Exit(int(found.exit_code))
-
-
-def _trusted(trust: Path | None, public: Sequence[Path] | None, no_signature: bool) -> Trusted | None:
-    from robustness_gate import attest
-    from robustness_gate.trust import read_trust, trusting
-
-    if sum((trust is not None, bool(public), no_signature)) != 1:
-        raise UsageError("say whom you trust.", remedy="Give one of --trust FILE, --public KEY and --no-signature.")
-    if trust is not None:
-        return read_trust(trust)
-    return trusting([attest.public_key(each) for each in public]) if public else None
 
 
 def _plain(found: Verification) -> dict[str, object]:
