@@ -249,7 +249,7 @@ class Ability(NamedTuple):
         if back <= 0:
             return f"{begins}; {points} no attack brought any back"
         share = min(1.0, back / taken)
-        told = f"{begins}; {points} {100 * back:.1f} came back ({share:.0%}), most after {self.attack}"
+        told = f"{begins}; {points} at most {100 * back:.1f} came back ({share:.0%}), after {self.attack}"
         return f"{told}: that much was suppressed, not removed" if share >= 0.5 else told
 
 
