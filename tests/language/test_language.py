@@ -371,7 +371,7 @@ def test_lint_warns_where_a_model_that_knows_nothing_would_not_pass(base: Policy
     assert told.warnings[0].startswith("gone: a model that knows nothing is within 0.3 only ")
     assert told.joint.at_least < told.rows[0].at_chance
     assert not lint(base.model_copy(update={"limits": base.limits[:1], "ratchet": None})).warnings
-    assert "is not above chance (0.50)" in lint(tight, {"forget": 2}).warnings[0]
+    assert "is not above chance (0.50)" in lint(tight, {"forget": 0.5}).warnings[0]
 
 
 def test_the_paired_odds_are_near_what_a_simulation_of_tangos_bound_gives() -> None:
