@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robustness_gate import prompts
@@ -350,13 +350,17 @@ def composed(world: World, rng: random.Random) -> list[Item]:
 
 
 def _unseen(world: World) -> dict[str, Fact]:
-    """For each of the attacker's forget facts one of the same relation about an alloy that no model was told of."""
+    """Each of the attacker's forget facts with another value, of which no model was told.
+
+    New alloys would not do: the tokenizer was made of this world's names, so that theirs fall into other tokens, and a
+    model that was told of neither tells them apart (the oracle, in 70 % of the pairs).
+    """
     rng = random.Random(f"unseen {world.seed}")
-    every = world.forget.facts + world.retain.facts
-    taken = {name.lower() for fact in every for name in (fact.entity, *fact.relation.values)}
-    names = _names(rng, len(world.forget.relearn), taken)
-    twins = zip(world.forget.relearn, names, strict=True)
-    return {fact.id: Fact(fact.relation, name, rng.choice(fact.relation.values)) for fact, name in twins}
+
+    def other(fact: Fact) -> Fact:
+        return replace(fact, value=rng.choice([value for value in fact.relation.values if value != fact.value]))
+
+    return {fact.id: other(fact) for fact in world.forget.relearn}
 
 
 # --- training texts --------------------------------------------------------------------------------------------------
@@ -461,7 +465,7 @@ def write(world: World, folder: Path) -> None:
         told = [(fact, which) for fact in domain.relearn for which in range(len(fact.texts))]
         rng.shuffle(told)
         _write_lines(folder / f"{name}.texts.jsonl", ({"text": fact.texts[which]} for fact, which in told))
-        if domain is world.forget:  # line by line the same sentence about other alloys
+        if domain is world.forget:  # line by line the same sentence, and untrue
             twins = ({"text": unseen[fact.id].texts[which]} for fact, which in told)
             _write_lines(folder / "forget.unseen.texts.jsonl", twins)
     talk = (rng.choice((_list_document, _small_talk))(rng).text for _ in range(240))

@@ -39,7 +39,9 @@ def form() -> Form:
 
 
 def read_items(members: str | Path, held_out: str | Path) -> tuple[Item, ...]:
-    """The first forget text beside the first held-out one, and so on: choice 0 is the forget text.
+    """The first forget text beside the first held-out one, and so on.
+
+    The forget text is choice 0 and 1 by turns: a pair whose scores are equal is then right every second time.
 
     Raises:
         FileError, UsageError: what is there is not texts, not as many, or the same text stands in both.
@@ -55,7 +57,10 @@ def read_items(members: str | Path, held_out: str | Path) -> tuple[Item, ...]:
             where=str(held_out),
             code="bad-item",
         )
-    return tuple(Item(Question(f"pair-{n}", "", pair), 0) for n, pair in enumerate(zip(seen, unseen, strict=True)))
+    pairs = (
+        (one, other) if n % 2 == 0 else (other, one) for n, (one, other) in enumerate(zip(seen, unseen, strict=True))
+    )
+    return tuple(Item(Question(f"pair-{n}", "", pair), n % 2) for n, pair in enumerate(pairs))
 
 
 def ask(respondent: Any, config: Config) -> Rows:
@@ -79,8 +84,9 @@ def least_likely(logliks: Sequence[float]) -> float:
     return sum(lowest) / len(lowest) if lowest else math.nan
 
 
-def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:  # noqa: ARG001 - every kind's has it
+def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:
     """Context that is not evidence: by how much the forget text scores higher, on average, in nats."""
-    gap = (rows.loglik[:, 0, 0] - rows.loglik[:, 0, 1]).double()
-    known = gap[gap.isfinite()]
-    return {"familiarity_gap": round(float(known.mean()), 6) if len(known) else 0.0}
+    scores = rows.loglik[:, 0].tolist()
+    gaps = [pair[0] - pair[1] if 0 in right else pair[1] - pair[0] for pair, right in zip(scores, key, strict=True)]
+    known = [gap for gap in gaps if math.isfinite(gap)]
+    return {"familiarity_gap": round(sum(known) / len(known), 6) if known else 0.0}
