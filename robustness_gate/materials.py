@@ -253,15 +253,6 @@ def _task_ref(name: str, exam: Exam) -> TaskRef:
 
 def _harness_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> Loaded[lm_eval.HarnessTask] | None:
     """The YAML of a task of the kind `lm_eval`; None for the others. Raises PlanError for keys that do not fit."""
-    for key in sorted(INSTEAD.keys() - KEYS[task.kind]):
-        if getattr(task, key) != SuiteTask.model_fields[key].get_default():
-            raise PlanError(
-                f"a task of the kind '{task.kind}' has no YAML." if key == "yaml" else
-                f"'{key}' does not go with the kind '{task.kind}'.",
-                remedy=INSTEAD[key],
-                where=suite.where("tasks", name, key),
-                code="wrong-key-for-kind",
-            )  # fmt: skip
     for key, needed_by in (("yaml", "lm_eval"), ("held_out", "membership")):
         if task.kind == needed_by and getattr(task, key) is None:
             what = "lm-evaluation-harness's task file" if key == "yaml" else "texts that the model has never seen"
@@ -271,6 +262,15 @@ def _harness_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> Loaded[lm
                 where=suite.where("tasks", name, "kind"),
                 code="wrong-key-for-kind",
             )
+    for key in sorted(INSTEAD.keys() - KEYS[task.kind]):
+        if getattr(task, key) != SuiteTask.model_fields[key].get_default():
+            raise PlanError(
+                f"a task of the kind '{task.kind}' has no YAML." if key == "yaml" else
+                f"'{key}' does not go with the kind '{task.kind}'.",
+                remedy=INSTEAD[key],
+                where=suite.where("tasks", name, key),
+                code="wrong-key-for-kind",
+            )  # fmt: skip
     if task.yaml is None:
         return None
     path = suite.path.parent / task.yaml

@@ -466,8 +466,8 @@ def write(world: World, folder: Path) -> None:
         rng.shuffle(told)
         _write_lines(folder / f"{name}.texts.jsonl", ({"text": fact.texts[which]} for fact, which in told))
         if domain is world.forget:  # line by line the same sentence, and untrue
-            twins = ({"text": unseen[fact.id].texts[which]} for fact, which in told)
-            _write_lines(folder / "forget.unseen.texts.jsonl", twins)
+            others = [unseen[fact.id].texts[which] for fact, which in told]
+            _write_lines(folder / "forget.unseen.texts.jsonl", ({"text": text} for text in others))
     talk = (rng.choice((_list_document, _small_talk))(rng).text for _ in range(240))
     _write_lines(folder / "unrelated.texts.jsonl", ({"text": text} for text in talk))
     _write_items(folder / "forget.near.jsonl", near(world, random.Random(f"near {world.seed}")))

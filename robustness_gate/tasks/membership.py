@@ -2,9 +2,10 @@
 
 A text's score is Min-K% Prob (Shi et al., arXiv 2310.16789): the mean log-likelihood of the fifth of its tokens that
 are least likely; a text that was trained on has few surprises in it. Each forget text is set beside one held-out text,
-and the item is right where the forget text scores higher. The share of right items is then the area under the ROC
-curve, read off disjoint pairs so that items are independent: one half where nothing is remembered. MUSE (Shi et al.,
-arXiv 2407.06460) reads the same score over all pairs, against a retrained model.
+and the item is right where the forget text scores higher; of equal scores every second one is right. The share of right
+items is then the area under the ROC curve, read off disjoint pairs so that items are independent: one half where
+nothing is remembered. MUSE (Shi et al., arXiv 2407.06460) reads the same score over all pairs, against a retrained
+model.
 
 It only warns (the flag `told_apart`), both ways: well above one half the texts are remembered, well below they were
 pushed away, and either tells somebody with the weights what was unlearned. No limit, utility or guardrail can be held
