@@ -263,9 +263,11 @@ class _Case:
         examined, attacks = len(self._hazard()), sorted({f.attack for f in hazard})
         because = f"{len(hazard)} of {examined} readings are over a limit, by {_listed(attacks)}."
         if "none" in attacks:
+            lettered = {t.name for each in self.report.trials for t in each.trial.tasks if t.kind == "multiple_choice"}
+            known = any(f.attack == "none" and f.task in lettered for f in hazard)
             do = (
-                "No attack was needed: the knowledge is not even hidden from four letter orders. Unlearn anew, then "
-                "run the whole suite on the new checkpoint."
+                f"No attack was needed: the knowledge is not even hidden{' from four letter orders' if known else ''}. "
+                "Unlearn anew, then run the whole suite on the new checkpoint."
             )
         else:
             do = (
