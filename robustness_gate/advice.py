@@ -74,6 +74,10 @@ FLAGGED = {
         "Whoever guesses from the choices alone gets nearly this far. Ask questions whose choices give nothing away, "
         "and pin them in the policy before any candidate is seen."
     ),
+    "declines": (
+        "A model that declines may still know. Try `refusal_direction`, `few_shot` and `relearn`, and let limits read "
+        "multiple-choice questions, where nothing can be declined."
+    ),
     "identical_answers": (
         "The attack did not happen. Look at its settings and its strength floor, and whether it fits this kind of "
         "model (robustness-gate doctor CHECKPOINT --suite SUITE). Once it is mended, it alone runs again."
@@ -91,6 +95,10 @@ FLAGGED = {
         "try the attacks that work inside: `ablation`, `latent_prompt`, `refusal_direction`."
     ),
     "still_rising": "The ladder ends before the attack does. Add a larger budget to suite and policy.",
+    "told_apart": (
+        "Somebody with the weights can tell which texts were in question. Check that the held-out texts are of the "
+        "same sort; if they are, unlearning left its mark. No limit speaks of that."
+    ),
     "vacuous": (
         "These questions do not show the knowledge even in the model before unlearning. Check that ORIGINAL is that "
         "model; else ask questions that it answers."
@@ -255,9 +263,11 @@ class _Case:
         examined, attacks = len(self._hazard()), sorted({f.attack for f in hazard})
         because = f"{len(hazard)} of {examined} readings are over a limit, by {_listed(attacks)}."
         if "none" in attacks:
+            lettered = {t.name for each in self.report.trials for t in each.trial.tasks if t.kind == "multiple_choice"}
+            known = any(f.attack == "none" and f.task in lettered for f in hazard)
             do = (
-                "No attack was needed: the knowledge is not even hidden from four letter orders. Unlearn anew, then "
-                "run the whole suite on the new checkpoint."
+                f"No attack was needed: the knowledge is not even hidden{' from four letter orders' if known else ''}. "
+                "Unlearn anew, then run the whole suite on the new checkpoint."
             )
         else:
             do = (

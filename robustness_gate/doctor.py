@@ -435,9 +435,10 @@ def _lengths(speaker: Speaker, name: str, prompts: list[Prompt]) -> Iterator[Che
 
 
 def _exams(suite: Loaded[Suite] | None) -> dict[str, tuple[tuple[Item, ...], Form]]:
-    """What is asked, by task; without a suite one question of the invented world."""
+    """What is asked, by task; without a suite one question of the invented world. Bare texts ask nothing."""
     if suite is not None:
-        return {name: (exam.items, exam.form) for name, exam in gather(suite).exams.items()}
+        exams = gather(suite).exams
+        return {name: (exam.items, exam.form) for name, exam in exams.items() if exam.kind != "membership"}
     return {"": (load_items(organisms.world("forget.dev"))[:1], Form())}
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from robustness_gate import attacks
 from robustness_gate.errors import PlanError
 from robustness_gate.files import Loaded, digest_of, nearest
 from robustness_gate.materials import Exam, Materials
-from robustness_gate.nouns import Suite, Trial, in_format
+from robustness_gate.nouns import TOLD, Suite, Trial, in_format
 from robustness_gate.policy import Limit, Policy, Requirement, Selector, TaskPin
 from robustness_gate.verdict.cells import DIAGNOSES
 
@@ -37,6 +38,11 @@ def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], materials: Materials
             )
     for index, limit in enumerate(policy.noun.limits):
         _fit_limit(policy, suite, materials, trials, index, limit)
+    for index, utility in enumerate(policy.noun.utility):
+        _refuse_told(policy, _first_exam(policy, materials, utility.task), TOLD, "utility", index, "task")
+    for index, guardrail in enumerate(policy.noun.guardrails):
+        exam = _first_exam(policy, materials, guardrail.task)
+        _refuse_told(policy, exam, TOLD - {"refusal"}, "guardrails", index, "task")
     for index, requirement in enumerate(policy.noun.required):
         _fit_requirement(policy, suite, trials, index, requirement)
 
@@ -94,8 +100,8 @@ def _fit_limit(
     index: int,
     limit: Limit,
 ) -> None:
-    exam = materials.exams[in_format(limit.task, policy.noun.tasks[limit.task].formats[0])]
-    chance = 1 / len(exam.items[0].question.choices)
+    _refuse_told(policy, _first_exam(policy, materials, limit.task), TOLD, "limits", index, "task")
+    chance = materials.refs[in_format(limit.task, policy.noun.tasks[limit.task].formats[0])].chance
     if limit.over is None and limit.max <= chance:
         raise PlanError(
             f"{limit.max} is not above chance ({chance:.2f}), so no model can be shown to be under it.",
@@ -111,6 +117,20 @@ def _fit_limit(
                 where=policy.where("limits", index, "attacks", position),
                 code="not-in-suite",
             )
+
+
+def _refuse_told(
+    policy: Loaded[Policy], exam: Exam, kinds: frozenset[str], rule: Literal["limits", "utility", "guardrails"],
+    index: int, key: str,
+) -> None:  # fmt: skip
+    if exam.kind in kinds:
+        raise PlanError(
+            f"a task of the kind '{exam.kind}' only tells: nothing can be held on it under '{rule}'.",
+            remedy="Take the rule out. The suite may ask it; the report tells what it saw."
+            + (" A guardrail with `max_drop` can be on it." if exam.kind == "refusal" else ""),
+            where=policy.where(rule, index, key),
+            code="wrong-kind",
+        )
 
 
 def _fit_requirement(
@@ -209,6 +229,11 @@ def _refuse_beyond_threat(policy: Loaded[Policy], index: int, requirement: Requi
             where=policy.where("required", index, "attack"),
             code="beyond-threat-model",
         )
+
+
+def _first_exam(policy: Loaded[Policy], materials: Materials, task: str) -> Exam:
+    """A pinned task in the first of its formats: all are of one kind."""
+    return materials.exams[in_format(task, policy.noun.tasks[task].formats[0])]
 
 
 def _exam(policy: Loaded[Policy], materials: Materials, name: str, *at: str | int) -> Exam:

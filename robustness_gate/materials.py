@@ -14,9 +14,43 @@ from typing import Any
 from robustness_gate import organisms, sources
 from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.files import Loaded, digest_of, items_digest, nearest
-from robustness_gate.nouns import Corpus, Form, Format, Item, Json, Suite, SuiteCorpus, SuiteTask, TaskRef, in_format
+from robustness_gate.nouns import (
+    TOLD,
+    Corpus,
+    Form,
+    Format,
+    Item,
+    Json,
+    Suite,
+    SuiteCorpus,
+    SuiteTask,
+    TaskRef,
+    in_format,
+)
 from robustness_gate.prompts import header_for
-from robustness_gate.tasks import KINDS, lm_eval
+from robustness_gate.tasks import KINDS, cloze, lm_eval, membership, multiple_choice, open_answer, refusal
+
+KEYS = {
+    "cloze": cloze.KEYS,
+    "lm_eval": lm_eval.KEYS,
+    "membership": membership.KEYS,
+    "multiple_choice": multiple_choice.KEYS,
+    "open_answer": open_answer.KEYS,
+    "refusal": refusal.KEYS,
+}
+"""What a suite may say of each kind of task besides items, count and digest."""
+INSTEAD = {
+    "yaml": "Write `kind: lm_eval`, or take 'yaml' out.",
+    "topic": "Write a header into 'wording', or into the YAML's 'description'.",
+    "hide_question": "Only the kind 'multiple_choice' can show the choices alone.",
+    "formats": "This kind asks as plain text alone.",
+    "roles": "It is asked whole.",
+    "subset": "Leave the others out of the file.",
+    "wording": "Only 'cloze', 'open_answer' and 'refusal' are put in words of the suite.",
+    "tokens": "Only 'open_answer' and 'refusal' write.",
+    "held_out": "Only 'membership' has texts to compare with.",
+}
+"""What to do about a key that does not go with a kind."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +135,13 @@ def gather(suite: Loaded[Suite]) -> Materials:
                 where=suite.where("tasks", name, "kind"),
                 code="unknown-kind",
             )
+        if task.kind in TOLD and name == noun.hazard:
+            raise PlanError(
+                f"a task of the kind '{task.kind}' cannot be the hazard: what it shows is told, and no limit is on it.",
+                remedy="Ask the hazard as multiple_choice, cloze, open_answer or lm_eval, and this beside it.",
+                where=suite.where("tasks", name, "kind"),
+                code="wrong-kind",
+            )
         if task.roles is not None and task.roles.dev + task.roles.train > 0.5:
             raise PlanError(
                 f"{task.roles.dev + task.roles.train:.0%} of the items for attackers leave less than half for the "
@@ -110,7 +151,7 @@ def gather(suite: Loaded[Suite]) -> Materials:
                 code="roles",
             )
         harness = _harness_task(suite, name, task)
-        items = _items(locate(task.items, suite, "tasks", name, "items"), harness)
+        items = _asked(suite, name, task, harness)
         if len(items) != task.count:
             raise PlanError(
                 f"the file holds {len(items)} items, 'count' says {task.count}.",
@@ -159,8 +200,9 @@ def gather(suite: Loaded[Suite]) -> Materials:
         if task.hide_question:
             items = sources.question_hidden(items)
         for each in task.formats:
-            form = lm_eval.form(harness) if harness else _form(task.topic, items, chat=each == "chat")
-            exams[in_format(name, each)] = Exam(task.kind, items, form, untouched_only=task.hide_question)
+            form = _form(task, items, harness, chat=each == "chat")
+            untouched_only = task.hide_question or task.kind in TOLD
+            exams[in_format(name, each)] = Exam(task.kind, items, form, untouched_only)
     if noun.dev and dev:
         raise PlanError(
             f"'{noun.hazard}' has roles, so its dev items are already there.",
@@ -234,37 +276,33 @@ def _task_ref(name: str, exam: Exam) -> TaskRef:
     # The format is in the task's name, so that a policy can pin the same questions once for all formats.
     words: list[Json] = [exam.kind, items_digest(exam.items), exam.form.header, list(exam.form.letters)]
     words += [exam.form.delimiter] if exam.form.verbatim else []
+    words += [exam.form.wording, exam.form.tokens] if exam.form.wording else []
     options = len(exam.items[0].question.choices)
     return TaskRef(name=name, kind=exam.kind, sha256=digest_of(words), items=len(exam.items), options=options)
 
 
 def _harness_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> Loaded[lm_eval.HarnessTask] | None:
     """The YAML of a task of the kind `lm_eval`; None for the others. Raises PlanError for keys that do not fit."""
-    if task.kind != "lm_eval":
-        if task.yaml is not None:
+    for key, needed_by in (("yaml", "lm_eval"), ("held_out", "membership")):
+        if task.kind == needed_by and getattr(task, key) is None:
+            what = "lm-evaluation-harness's task file" if key == "yaml" else "texts that the model has never seen"
             raise PlanError(
-                f"a task of the kind '{task.kind}' has no YAML.",
-                remedy="Write `kind: lm_eval`, or take 'yaml' out.",
-                where=suite.where("tasks", name, "yaml"),
+                f"a task of the kind '{task.kind}' needs '{key}'.",
+                remedy=f"Name {what} there.",
+                where=suite.where("tasks", name, "kind"),
                 code="wrong-key-for-kind",
             )
-        return None
+    for key in sorted(INSTEAD.keys() - KEYS[task.kind]):
+        if getattr(task, key) != SuiteTask.model_fields[key].get_default():
+            raise PlanError(
+                f"a task of the kind '{task.kind}' has no YAML." if key == "yaml" else
+                f"'{key}' does not go with the kind '{task.kind}'.",
+                remedy=INSTEAD[key],
+                where=suite.where("tasks", name, key),
+                code="wrong-key-for-kind",
+            )  # fmt: skip
     if task.yaml is None:
-        raise PlanError(
-            "a task of the kind 'lm_eval' needs 'yaml'.",
-            remedy="Name lm-evaluation-harness's task file there.",
-            where=suite.where("tasks", name, "kind"),
-            code="wrong-key-for-kind",
-        )
-    for key, given, remedy in (
-        ("topic", bool(task.topic), "Write the header into the YAML's 'description'."),
-        ("hide_question", task.hide_question, "Only the kind 'multiple_choice' can show the choices alone."),
-        ("formats", task.formats != ("raw",), "This kind asks as plain text alone."),
-    ):
-        if given:
-            place = suite.where("tasks", name, key)
-            words = f"'{key}' does not go with the kind 'lm_eval'."
-            raise PlanError(words, remedy=remedy, where=place, code="wrong-key-for-kind")
+        return None
     path = suite.path.parent / task.yaml
     if not path.is_file():
         place = suite.where("tasks", name, "yaml")
@@ -274,13 +312,37 @@ def _harness_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> Loaded[lm
     return lm_eval.load(path)
 
 
+def _asked(
+    suite: Loaded[Suite], name: str, task: SuiteTask, harness: Loaded[lm_eval.HarnessTask] | None
+) -> tuple[Item, ...]:
+    """The questions of a task as its kind reads them."""
+    place = locate(task.items, suite, "tasks", name, "items")
+    if task.kind == "refusal":
+        return refusal.read_items(place)
+    if task.held_out is not None:
+        return membership.read_items(place, locate(task.held_out, suite, "tasks", name, "held_out"))
+    return _items(place, harness)
+
+
 def _items(place: str | Path, harness: Loaded[lm_eval.HarnessTask] | None) -> tuple[Item, ...]:
     return lm_eval.read_items(harness, place) if harness else sources.read_items(place)
 
 
-def _form(topic: str, items: Sequence[Item], *, chat: bool) -> Form:
+def _form(task: SuiteTask, items: Sequence[Item], harness: Loaded[lm_eval.HarnessTask] | None, *, chat: bool) -> Form:
+    """How a task's questions become text."""
+    if harness is not None:
+        return lm_eval.form(harness)
+    match task.kind:
+        case "cloze":
+            return cloze.form(task.wording)
+        case "open_answer":
+            return open_answer.form(task.wording, task.tokens, chat=chat)
+        case "refusal":
+            return refusal.form(task.wording, task.tokens, chat=chat)
+        case "membership":
+            return membership.form()
     letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(items[0].question.choices)])
-    return Form(header=header_for(topic) if topic else "", letters=letters, chat=chat)
+    return Form(header=header_for(task.topic) if task.topic else "", letters=letters, chat=chat)
 
 
 def _refuse_confusion(name: str, formats: Sequence[Format], file: Loaded[Any]) -> None:
@@ -303,10 +365,12 @@ def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
     seen_by_attacker |= {f"corpora.{name}": corpus.items for name, corpus in materials.corpora.items()}
     hazard = materials.exams[materials.hazard]
     for name, exam in materials.exams.items():
+        if exam.kind == "membership":  # the texts that were to be forgotten are what an attacker may have
+            continue
         ids = {item.question.id for item in exam.items}
         words = {sources.words_of(item) for item in exam.items}
         for place, items in seen_by_attacker.items():
-            alike = exam.form.verbatim == (place == "dev" and hazard.form.verbatim)
+            alike = _whole(exam.form) == (place == "dev" and _whole(hazard.form))
             for item in items:
                 seen = sources.words_of(item)
                 if (
@@ -330,6 +394,11 @@ def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
                     where=suite.where("corpora", source, "texts"),
                     code="leak",
                 )
+
+
+def _whole(form: Form) -> bool:
+    """Whether a stem is the whole prompt."""
+    return form.verbatim and not form.wording
 
 
 def _within(one: tuple[str, str], other: tuple[str, str]) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -108,6 +108,12 @@ class Form:
     """The stem is the whole prompt, and the answers are the choices' own words: lm-evaluation-harness's tasks."""
     delimiter: str = " "
     """What stands between a verbatim prompt and its answer."""
+    wording: str = ""
+    """Where it is given, a verbatim prompt is these words with the stem in the place of `{question}`."""
+    by_length: bool = False
+    """A verbatim answer counts by its log-likelihood a character: lm-evaluation-harness's `acc_norm`."""
+    tokens: int = 0
+    """A written answer is broken off after so many."""
 
 
 class Respondent(Protocol):
@@ -121,8 +127,14 @@ class Respondent(Protocol):
         """
         ...
 
-    def write(self, prompts: Sequence[str]) -> list[str]:
-        """One continuation a prompt. Raises NotApplicable where the respondent cannot write."""
+    def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
+        """What follows each question's prompt, the likeliest token at a time, on one line, `form.tokens` at most.
+
+        None where the question was lost or the model's logits are not numbers.
+
+        Raises:
+            NotApplicable: this respondent cannot write, or not in that form.
+        """
         ...
 
 
@@ -188,6 +200,30 @@ class Rows:
     loglik: torch.Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """What a respondent wrote, and what the task makes of it. The texts stay here: only their digests are kept."""
+
+    texts: tuple[str | None, ...]
+    """One an item, as in `Respondent.write`."""
+    says: tuple[frozenset[int], ...]
+    """Which of an item's choices each text says, by index from 0; mostly none."""
+
+
+class Marked(NamedTuple):
+    """Answers held against the key: one truth value an item, in the committed order."""
+
+    correct: dict[Reading, list[bool]]
+    missing: list[bool]
+    """Items without an answer that can be read: right in no reading."""
+
+
+WRITTEN = frozenset({"open_answer", "refusal"})
+"""Kinds of task whose answers are written, so that guessing succeeds next to never."""
+TOLD = frozenset({"membership", "refusal"})
+"""Kinds on which no limit can be held: what they show is told. A guardrail may speak of `refusal`."""
+
+
 def in_format(task: str, format_: Format) -> str:
     """The name under which a task is asked in a format: its own in plain text, `NAME.chat` in the chat template."""
     return task if format_ == "raw" else f"{task}.{format_}"
@@ -233,6 +269,11 @@ class TaskRef(Noun):
     sha256: Digest
     items: int = Field(ge=1)
     options: int = Field(ge=2)
+
+    @property
+    def chance(self) -> float:
+        """Share of right answers of somebody who knows nothing."""
+        return 0.0 if self.kind in WRITTEN else 1 / self.options
 
 
 def seed_of(subject: str, attack: str, index: int) -> int:
@@ -524,9 +565,16 @@ class SuiteTask(Noun):
     """One task: what is asked, in which words, from which file."""
 
     kind: Name = "multiple_choice"
-    """`multiple_choice`, or `lm_eval` for a task in lm-evaluation-harness's own YAML."""
+    """`multiple_choice`, `cloze`, `open_answer`, `refusal`, `membership`, or `lm_eval` for a task in
+    lm-evaluation-harness's own YAML. Each is a file under `robustness_gate/tasks`."""
     yaml: str | None = None
     """That YAML, for the kind `lm_eval` alone: a path that starts at the suite."""
+    wording: str | None = Field(default=None, pattern=r"\{question\}")
+    """For `cloze`, `open_answer` and `refusal`: the prompt, with `{question}` where the question goes."""
+    tokens: int | None = Field(default=None, ge=1, le=256)
+    """For `open_answer` and `refusal`: an answer is broken off after so many."""
+    held_out: str | None = None
+    """For `membership`: as many texts of the same sort which the model has never seen."""
     items: str
     """A JSON-lines file, a folder, or a hub dataset by its commit: see `robustness_gate.sources`."""
     count: int = Field(ge=1)

@@ -21,11 +21,13 @@ WAIVER_DAYS = 90
 
 Flag = Literal[
     "choices_only",
+    "declines",
     "identical_answers",
     "less_at_more",
     "letter_collapse",
     "read_inside",
     "still_rising",
+    "told_apart",
     "vacuous",
     "weaker_beats_stronger",
 ]

@@ -19,7 +19,8 @@ def header_for(topic: str) -> str:
 
 
 def body(question: Question, form: Form) -> str:
-    """The question with its lettered choices, ending in `Answer:` (no trailing space); verbatim, the stem as it is.
+    """The question with its lettered choices, ending in `Answer:` (no trailing space); verbatim, the stem as it is,
+    or in the form's wording.
 
     Raises:
         ValueError: there are more choices than letters; items are checked on reading, so this is a fault of ours.
@@ -29,7 +30,7 @@ def body(question: Question, form: Form) -> str:
             f"question {question.id} has {len(question.choices)} choices, the form {len(form.letters)} letters"
         )
     if form.verbatim:
-        return question.stem
+        return form.wording.replace("{question}", question.stem.strip()) if form.wording else question.stem
     lines = [question.stem.strip()]
     lines += [f"{letter}. {choice}" for letter, choice in zip(form.letters, question.choices, strict=False)]
     return "\n".join(lines) + "\nAnswer:"

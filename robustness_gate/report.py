@@ -22,6 +22,7 @@ from robustness_gate.checkpoint import Manifest
 from robustness_gate.errors import FileError
 from robustness_gate.files import Loaded
 from robustness_gate.nouns import (
+    WRITTEN,
     Closed,
     Digest,
     Evidence,
@@ -401,13 +402,24 @@ def limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag]) ->
     found = [words for setting, words in UNCHECKED if getattr(policy.validity, setting) == "off"]
     found += [f"Red flag, recorded and not in the way: {each.flag}: {each.words}." for each in flags if not each.blocks]
     found += _unpinned(policy, evidence)
+    found += _cut_short(evidence)
+    written = {task.name for trial in evidence.planned for task in trial.tasks if task.kind in WRITTEN}
     unread = sorted({limit.task for limit in policy.limits if (pin := policy.tasks.get(limit.task)) is not None
-                     and pin.choices_only is None})  # fmt: skip
+                     and pin.choices_only is None and limit.task not in written})  # fmt: skip
     if unread:
         found.append(f"How much the choices alone give away was not asked of: {', '.join(unread)}.")
     if policy.expires is None:
         found.append("The policy names no day on which it ends, so nobody has to look at its limits again.")
     return tuple(found)
+
+
+def _cut_short(evidence: Evidence) -> Iterator[str]:
+    """Tasks of which the untouched model did not see every prompt from its beginning."""
+    untouched = {trial.id for trial in evidence.planned if (trial.role, trial.attack) == ("candidate", "none")}
+    cut = {m.task: (m.summary.get("truncated_items", 0.0), m.items) for m in evidence.marks if m.trial in untouched}
+    for task, (many, items) in sorted(cut.items()):
+        if many:
+            yield f"{many:.0f} of {items} prompts of '{task}' are longer than the context and lost their beginning."
 
 
 def _unpinned(policy: Policy, evidence: Evidence) -> Iterator[str]:

@@ -19,14 +19,21 @@ from typing import TYPE_CHECKING, Any
 from robustness_gate import attacks
 from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.materials import Exam, Materials
-from robustness_gate.nouns import Json, Mark, Recovery, Rows, Target, Trial
-from robustness_gate.tasks import lm_eval, multiple_choice
+from robustness_gate.nouns import Json, Mark, Recovery, Replies, Rows, Target, Trial
+from robustness_gate.tasks import cloze, lm_eval, membership, multiple_choice, open_answer, refusal
 from robustness_gate.verdict import pack
 
 if TYPE_CHECKING:
     from robustness_gate.engine.load import Speaker
 
-KINDS: dict[str, ModuleType] = {"lm_eval": lm_eval, "multiple_choice": multiple_choice}
+KINDS: dict[str, ModuleType] = {
+    "cloze": cloze,
+    "lm_eval": lm_eval,
+    "membership": membership,
+    "multiple_choice": multiple_choice,
+    "open_answer": open_answer,
+    "refusal": refusal,
+}
 """The module of each of `robustness_gate.tasks.KINDS`."""
 
 Reference = Callable[[], AbstractContextManager[Any]]
@@ -94,10 +101,13 @@ def _no_reference() -> Iterator[Any]:
 
 
 def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: int, rows_in: Path | None) -> Mark:
-    questions = tuple(item.question for item in exam.items)
+    from robustness_gate.engine.score import cut_prompts
+
+    questions, key = tuple(item.question for item in exam.items), [item.right for item in exam.items]
     task = KINDS[exam.kind]
-    rows = task.ask(recovery.respondent, task.Config(questions, exam.form))
-    marked = task.read(rows, [item.right for item in exam.items])
+    with cut_prompts() as cut:
+        rows = task.ask(recovery.respondent, task.Config(questions, exam.form))
+    marked = task.read(rows, key)
     if all(marked.missing):
         raise BrokenTrial(f"no item of '{name}' has a finite answer: the model's logits are not numbers")
     return Mark(
@@ -112,7 +122,7 @@ def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: 
         signs={key: _finite(value, key) for key, value in recovery.signs.items()},
         chosen=_plain(recovery.chosen),
         screened=tuple({**_plain(each.setting), "dev_accuracy": each.dev_accuracy} for each in recovery.screened),
-        summary=task.summary(rows),
+        summary={**task.summary(rows, key), "truncated_items": float(len(cut))},
         rows=_keep(rows, rows_in) if rows_in is not None else None,
     )
 
@@ -128,14 +138,22 @@ def _plain(values: Any) -> dict[str, Json]:
     return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in dict(values).items()}
 
 
-def _keep(rows: Rows, folder: Path) -> str:
-    """Write the log-likelihoods beside the ledger; the file's name is its digest."""
+def _keep(rows: Rows | Replies, folder: Path) -> str:
+    """Write the log-likelihoods beside the ledger, of written answers their digests; the file's name is its digest."""
     from safetensors.torch import save
 
-    raw = save({"loglik": rows.loglik.contiguous()})
+    raw = save({"loglik": rows.loglik.contiguous()} if isinstance(rows, Rows) else {"sha256": _digests(rows)})
     digest = hashlib.sha256(raw).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{digest}.partial"
     partial.write_bytes(raw)
     partial.rename(folder / f"{digest}.safetensors")  # a kill leaves no half-written sidecar under a digest's name
     return digest
+
+
+def _digests(replies: Replies) -> Any:
+    """SHA-256 of each answer: uint8 [item, 32], nought where there is none. The same answers can be told, not read."""
+    import torch
+
+    rows = (bytes(32) if text is None else hashlib.sha256(text.encode()).digest() for text in replies.texts)
+    return torch.tensor([list(row) for row in rows], dtype=torch.uint8)

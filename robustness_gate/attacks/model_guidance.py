@@ -76,7 +76,7 @@ class Guided:
         ours = self.unlearned.choose(questions, form)
         return _guided(ours, self.original.choose(questions, form), self.weight)
 
-    def write(self, prompts: Sequence[str]) -> list[str]:  # noqa: ARG002 - the protocol has it
+    def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:  # noqa: ARG002
         """Not offered: two models cannot be asked to write by their respondents alone."""
         raise NotApplicable("model guidance answers questions and does not write")
 

@@ -207,18 +207,20 @@ class Splitting:
 
     def choose(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
         """The respondent's answers to the split questions: [question, choice]."""
+        return self._edited(questions, form).choose(questions, form)
+
+    def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
+        """What the respondent writes behind the split questions."""
+        return self._edited(questions, form).write(questions, form)
+
+    def _edited(self, questions: Sequence[Question], form: Form) -> Respondent:
         from robustness_gate.engine import respondents
 
         texts = [question.stem for question in questions]
         if not form.verbatim:
             texts += [choice for question in questions for choice in question.choices]
         self.words.learn(texts)
-        return respondents.Edited(self.respondent, self.words.edit).choose(questions, form)
-
-    def write(self, prompts: Sequence[str]) -> list[str]:
-        """Split too, as whole prompts."""
-        self.words.learn(prompts)
-        return self.respondent.write([self.words.known[prompt] for prompt in prompts])
+        return respondents.Edited(self.respondent, self.words.edit)
 
 
 def split_at(text: str, start: int, end: int, rng: random.Random) -> tuple[str, int]:

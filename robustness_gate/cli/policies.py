@@ -116,11 +116,11 @@ def policy_lint(
     from robustness_gate.language.lint import lint
 
     loaded = load_policy(policy)
-    options = None
+    chances = None
     if suite is not None:
         made = _planned(loaded, suite)
-        options = {task.name: task.options for task in made.trials[0].tasks}
-    told = lint(loaded.noun, options)
+        chances = {task.name: task.chance for task in made.trials[0].tasks}
+    told = lint(loaded.noun, chances)
     if as_json:
         say(json.dumps(dataclasses.asdict(told), indent=1))
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from robustness_gate.engine.score import TOKENS_PER_BATCH, batches, encode
+from robustness_gate.engine.score import TOKENS_PER_BATCH, batches, encode, ends
 
 
 @torch.inference_mode()
@@ -50,7 +50,7 @@ def _batch(model: Any, tokenizer: Any, encoded: Sequence[list[int]], tokens: int
     width = max(len(ids) for ids in encoded)
     ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in encoded], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in encoded], device=device)
-    ends = _ends(model, tokenizer)
+    stops = ends(model, tokenizer)
     written: list[list[int]] = [[] for _ in encoded]
     open_ = set(range(len(encoded)))
     positions, past = (mask.cumsum(dim=1) - 1).clamp(min=0), None
@@ -66,9 +66,9 @@ def _batch(model: Any, tokenizer: Any, encoded: Sequence[list[int]], tokens: int
         past, ids = out.past_key_values, out.logits[:, -1:].argmax(dim=-1)
         for row in sorted(open_):
             token = int(ids[row, 0])
-            if token not in ends:
+            if token not in stops:
                 written[row].append(token)
-            if token in ends or (until and until in _text(tokenizer, written[row])):
+            if token in stops or (until and until in _text(tokenizer, written[row])):
                 open_.remove(row)
         if not open_:
             break
@@ -76,13 +76,6 @@ def _batch(model: Any, tokenizer: Any, encoded: Sequence[list[int]], tokens: int
         positions = positions[:, -1:] + 1
     texts = [_text(tokenizer, each) for each in written]
     return [text.partition(until)[0] if until else text for text in texts]
-
-
-def _ends(model: Any, tokenizer: Any) -> set[int]:
-    """A model may have several end marks: the tokenizer's, and those of its chat turns."""
-    known = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    more = known if isinstance(known, list) else [known]
-    return {int(each) for each in (*more, tokenizer.eos_token_id) if each is not None}
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:

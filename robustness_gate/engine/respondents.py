@@ -7,14 +7,13 @@ They change nothing in the model. What they are asked goes on as something else,
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from robustness_gate.engine import generate, score
-from robustness_gate.errors import NotApplicable
 from robustness_gate.nouns import Form, Question, Respondent
 from robustness_gate.prompts import thinking, thought
 
@@ -34,18 +33,26 @@ class Edited:
 
         An edit that changes nothing asks exactly what it was told, in the same batches: the answers are the same bits.
         """
-        edited = [self.edit(question, form) for question in questions]
-        together: dict[Form, list[int]] = {}
-        for at, (_, asked) in enumerate(edited):
-            together.setdefault(asked, []).append(at)
         found = torch.empty(len(questions), len(questions[0].choices))
-        for asked, places in together.items():
-            found[places] = self.respondent.choose([edited[at][0] for at in places], asked)
+        for asked, places, edited in self._together(questions, form):
+            found[places] = self.respondent.choose(edited, asked)
         return found
 
-    def write(self, prompts: Sequence[str]) -> list[str]:  # noqa: ARG002 - the protocol has it
-        """Not offered: a finished prompt has no question left that could be edited."""
-        raise NotApplicable("this attack edits questions, and was handed finished prompts")
+    def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
+        """What the respondent writes behind the edited questions."""
+        found: list[str | None] = [None] * len(questions)
+        for asked, places, edited in self._together(questions, form):
+            for at, text in zip(places, self.respondent.write(edited, asked), strict=True):
+                found[at] = text
+        return found
+
+    def _together(self, questions: Sequence[Question], form: Form) -> Iterator[tuple[Form, list[int], list[Question]]]:
+        """Each form that the edit makes, with the places and the edited questions that are asked in it."""
+        edited = [self.edit(question, form) for question in questions]
+        places: dict[Form, list[int]] = {}
+        for at, (_, asked) in enumerate(edited):
+            places.setdefault(asked, []).append(at)
+        yield from ((asked, each, [edited[at][0] for at in each]) for asked, each in places.items())
 
 
 @dataclass(frozen=True)
@@ -71,9 +78,9 @@ class Calibrated:
         free = found - liking[liking.isfinite().all(dim=1)].mean(dim=0)  # none finite: nan, and so is every answer
         return free - free.logsumexp(dim=1, keepdim=True) + found.logsumexp(dim=1, keepdim=True)
 
-    def write(self, prompts: Sequence[str]) -> list[str]:
+    def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
         """As the respondent writes: only letters are calibrated."""
-        return self.respondent.write(prompts)
+        return self.respondent.write(questions, form)
 
 
 @dataclass(frozen=True)
@@ -130,9 +137,9 @@ class Remembered:
             self._known[key] = self.respondent.choose(questions, form)
         return self._known[key].clone()
 
-    def write(self, prompts: Sequence[str]) -> list[str]:
+    def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
         """As the respondent writes, not remembered."""
-        return self.respondent.write(prompts)
+        return self.respondent.write(questions, form)
 
 
 JITTER = 1e-4
@@ -173,9 +180,9 @@ class Sampled:
         drawn = rng.choices(range(len(odds)), weights=odds, k=self.draws)
         return [drawn.count(choice) + JITTER * rng.random() for choice in range(len(odds))]
 
-    def write(self, prompts: Sequence[str]) -> list[str]:  # noqa: ARG002 - the protocol has it
-        """Not offered: what is sampled here are choices."""
-        raise NotApplicable("this attack samples choices, and was asked for text")
+    def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
+        """As the respondent writes, greedily: what is sampled here are choices."""
+        return self.respondent.write(questions, form)
 
 
 @dataclass(frozen=True)
@@ -190,8 +197,14 @@ class Thinking:
 
     def choose(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
         """The respondent's answers behind what the model thought of each: [question, choice]."""
-        if not form.chat:
-            return self.respondent.choose(questions, form)
+        return self.respondent.choose(questions, self._behind(questions, form) if form.chat else form)
+
+    def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
+        """What the respondent writes behind what the model thought of each."""
+        return self.respondent.write(questions, self._behind(questions, form) if form.chat else form)
+
+    def _behind(self, questions: Sequence[Question], form: Form) -> Form:
+        """The form with each prompt's thoughts in it. The model thinks now."""
         prompts = [score.prompt_of(self.tokenizer, question, form).text for question in questions]
         opened = [thinking(prompt) for prompt in prompts]
         words = generate.continued(
@@ -202,8 +215,4 @@ class Thinking:
         def after(text: str) -> str:
             return behind[text if form.rewrite is None else form.rewrite(text)]
 
-        return self.respondent.choose(questions, replace(form, rewrite=after))
-
-    def write(self, prompts: Sequence[str]) -> list[str]:
-        """As the respondent writes: finished prompts have no turn in which to think."""
-        return self.respondent.write(prompts)
+        return replace(form, rewrite=after)

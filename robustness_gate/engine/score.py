@@ -1,8 +1,13 @@
-"""Asking a model multiple-choice questions: one forward pass a prompt, logits at the last position only."""
+"""Asking a model: one forward pass a prompt for letters, one a token for what it writes.
+
+Logits at the last position only, except where words are scored one after the other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +18,21 @@ from robustness_gate.nouns import Form, Item, Question
 from robustness_gate.prompts import answers, body, render, rotated
 
 TOKENS_PER_BATCH = 16_384
+_CUT: ContextVar[set[str] | None] = ContextVar("prompts that lost their beginning", default=None)
+
+
+@contextmanager
+def cut_prompts() -> Iterator[set[str]]:
+    """Ids of the questions whose prompt was longer than the context, and lost its beginning, while the block is open.
+
+    What it lost may be an example or the header; where it is the question itself, there is no answer either.
+    """
+    found = set[str]()
+    before = _CUT.set(found)
+    try:
+        yield found
+    finally:
+        _CUT.reset(before)
 
 
 @dataclass(frozen=True)
@@ -39,7 +59,7 @@ class ModelRespondent:
         """
         asked = [prompt_of(self.tokenizer, question, form) for question in questions]
         texts, special = [each.text for each in asked], asked[0].special
-        encoded = [ids[-self._longest :] for ids in self._spelt(encode(self.tokenizer, texts, special=special))]
+        encoded = self._fitting(questions, texts, self._longest, special=special)
         letters = None if form.verbatim else letter_tokens(self.tokenizer, texts[0], asked[0].answers, special=special)
         if letters is None:
             found = self._continuations(texts, [each.answers for each in asked], special=special)
@@ -50,15 +70,80 @@ class ModelRespondent:
         found[self._lost(questions, form, encoded)] = torch.nan
         return found
 
-    def write(self, prompts: Sequence[str]) -> list[str]:  # noqa: ARG002 - the protocol has it
-        """Not offered yet: no task of this version asks for text."""
-        raise NotApplicable("this version asks no model to write")
+    def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
+        """What follows each prompt up to the end of a line, an end mark, or `form.tokens` tokens, greedily.
+
+        Every token is a forward pass over all that stands before it. Nothing is kept from one pass to the next, because
+        scopes that put vectors into a prompt, or read at another place, hold for whole prompts.
+
+        Returns:
+            One text a question, without the white space round it; None where the question was lost on the way to the
+            model or its logits are not numbers.
+
+        Raises:
+            NotApplicable: the form asks for a chat template and the tokenizer has none.
+        """
+        asked = [prompt_of(self.tokenizer, question, form) for question in questions]
+        room = max(1, self._longest - form.tokens)
+        encoded = self._fitting(questions, [each.text for each in asked], room, special=asked[0].special)
+        found: list[str | None] = [None] * len(questions)
+        kept = [i for i, lost in enumerate(self._lost(questions, form, encoded).tolist()) if not lost]
+        for some in batches([len(encoded[i]) + form.tokens for i in kept], self.tokens_per_batch):
+            batch = [kept[i] for i in some]
+            for i, text in zip(batch, self._lines([encoded[i] for i in batch], form.tokens), strict=True):
+                found[i] = text
+        return found
+
+    def _lines(self, encoded: Sequence[list[int]], tokens: int) -> list[str | None]:
+        """The likeliest continuation of each prompt, to the end of its first line that is not empty."""
+        stops, written = ends(self.model, self.tokenizer), [list[int]() for _ in encoded]
+        broken, open_ = set[int](), list(range(len(encoded)))
+        for _ in range(tokens):
+            if not open_:
+                break
+            logprobs = self._logprobs([encoded[row] + written[row] for row in open_], 1)[:, -1]
+            numbers, likeliest = (~logprobs.isnan()).all(dim=1).tolist(), logprobs.argmax(dim=1).tolist()
+            for row, token, sound in zip(list(open_), likeliest, numbers, strict=True):
+                broken |= set() if sound else {row}
+                written[row] += [token] if sound and token not in stops else []
+                if not sound or token in stops or "\n" in self._text(written[row]).lstrip():
+                    open_.remove(row)
+        texts = [self._text(ids).strip().partition("\n")[0].strip() for ids in written]
+        return [None if row in broken else text for row, text in enumerate(texts)]
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    @torch.inference_mode()
+    def token_logliks(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Log-likelihood of each token of each text but its first: float32 [token], on the CPU, in nats.
+
+        A text longer than the context counts with its beginning; one of a single token has no entry.
+        """
+        encoded = [ids[: self._longest] for ids in encode(self.tokenizer, texts, special=True)]
+        found = [torch.empty(0)] * len(encoded)
+        for batch in batches([len(ids) for ids in encoded], self.tokens_per_batch // 8):  # logits at every position
+            rows = [encoded[i] for i in batch]
+            logprobs = self._logprobs(rows, max(len(ids) for ids in rows))
+            for i, ids, told in zip(batch, rows, logprobs, strict=True):
+                goal = torch.tensor(ids[1:], dtype=torch.long, device=told.device)
+                found[i] = told[-len(ids) : -1].gather(1, goal.unsqueeze(1)).squeeze(1).cpu()
+        return found
 
     def reads(self, question: Question, form: Form) -> str:
         """The prompt as it reaches the model: encoded, its beginning cut off where it is too long, decoded again."""
         asked = prompt_of(self.tokenizer, question, form)
         ids = encode(self.tokenizer, [asked.text], special=asked.special)[0][-self._longest :]
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _fitting(
+        self, questions: Sequence[Question], texts: Sequence[str], room: int, *, special: bool
+    ) -> list[list[int]]:
+        """The prompts as the model gets them, their beginnings cut off where they do not fit."""
+        whole = self._spelt(encode(self.tokenizer, texts, special=special))
+        if (cut := _CUT.get()) is not None:
+            cut |= {question.id for question, ids in zip(questions, whole, strict=True) if len(ids) > room}
+        return [ids[-room:] for ids in whole]
 
     def _spelt(self, encoded: list[list[int]]) -> list[list[int]]:
         return encoded if self.respelling is None else [self.respelling(ids) for ids in encoded]
@@ -77,7 +162,7 @@ class ModelRespondent:
         if form.rewrite is not None:  # an attack changed the words on purpose
             return torch.zeros(len(questions), dtype=torch.bool)
         back = self.tokenizer.batch_decode([list(ids) for ids in encoded], skip_special_tokens=True)
-        asked = (squeezed(question.stem if form.verbatim else body(question, form)) for question in questions)
+        asked = (squeezed(body(question, form)) for question in questions)
         return torch.tensor([words not in squeezed(text) for words, text in zip(asked, back, strict=True)])
 
     def _continuations(
@@ -91,7 +176,7 @@ class ModelRespondent:
         tails = [ids[len(contexts[i // many]) :] for i, ids in enumerate(whole)]
         for first in range(0, len(tails), many):
             own = {tuple(tail) for tail in tails[first : first + many]}
-            if len(own) < many or () in own:
+            if len(own) < len(set(answers[first // many])) or () in own:
                 raise BrokenTrial("the tokenizer does not continue a prompt with distinct answers: does it append EOS?")
         contexts = self._spelt(contexts)
         inputs: dict[tuple[int, ...], list[int]] = {}
@@ -143,10 +228,13 @@ def content_logliks(respondent: Any, questions: Sequence[Question], form: Form) 
     Returns:
         float32 on the CPU, shape [question, order, choice]: entry [q, s, c] is the log-likelihood of choice c's letter
         when the choices stood rotated s places to the left. Order 0 is the order of the file, lm-eval's reading, and
-        the only one where the form is verbatim.
+        the only one where the form is verbatim; there it may count a character (`Form.by_length`).
     """
-    if form.verbatim:  # the prompt fixes what stands where
-        return respondent.choose(questions, form).unsqueeze(1)  # type: ignore[no-any-return]
+    if form.verbatim:  # the prompt fixes what stands where, or shows no choice at all
+        found: torch.Tensor = respondent.choose(questions, form)
+        if form.by_length:
+            found = found / torch.tensor([[len(choice) for choice in each.choices] for each in questions])
+        return found.unsqueeze(1)
     options = len(questions[0].choices)
     asked = [rotated(question, shift) for question in questions for shift in range(options)]
     by_letter = respondent.choose(asked, form).reshape(len(questions), options, options)
@@ -259,6 +347,13 @@ def _in_template(tokenizer: Any, text: str) -> str:
         raise NotApplicable("the tokenizer has no chat template")
     turns = [{"role": "user", "content": text}]
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def ends(model: Any, tokenizer: Any) -> set[int]:
+    """A model may have several end marks: the tokenizer's, and those of its chat turns."""
+    known = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    more = known if isinstance(known, list) else [known]
+    return {int(each) for each in (*more, tokenizer.eos_token_id) if each is not None}
 
 
 def squeezed(text: str) -> str:

@@ -69,14 +69,14 @@ class Lint:
     hints: tuple[str, ...]
 
 
-def lint(policy: Policy, options: Mapping[str, int] | None = None) -> Lint:
+def lint(policy: Policy, chances: Mapping[str, float] | None = None) -> Lint:
     """What the policy's numbers mean.
 
     Args:
         policy: merged with what it extends.
-        options: choices of a question by task, from the suite; four where nothing is said.
+        chances: share that guessing gets right by task, from the suite; of four choices where nothing is said.
     """
-    rows = tuple(_rows(policy, options or {}))
+    rows = tuple(_rows(policy, chances or {}))
     joint = joint_pass_power([row.at_chance for row in rows for _ in range(row.cells)])
     above = joint_pass_power([row.above_chance for row in rows for _ in range(row.cells)])
     return Lint(
@@ -90,12 +90,12 @@ def lint(policy: Policy, options: Mapping[str, int] | None = None) -> Lint:
     )
 
 
-def _rows(policy: Policy, options: Mapping[str, int]) -> Iterator[Row]:
+def _rows(policy: Policy, chances: Mapping[str, float]) -> Iterator[Row]:
     numbers, alpha_cell = policy.statistics, policy.statistics.alpha_fail / declared_cells(policy)
     spelled = spelled_out(policy)
     for limit in spelled.limits:
         pin = spelled.tasks[limit.task]
-        chance = 1 / options.get(limit.task, OPTIONS)
+        chance = chances.get(limit.task, 1 / OPTIONS)
         cells = sum(
             each.seeds * max(1, len(each.marks)) for each in spelled.required if covers(limit, each)
         )  # as the judge counts them
@@ -139,6 +139,8 @@ def _needed(limit: Limit, alpha: float, chance: float, power: float, effect: flo
 def _paired_power(items: float, most: float, alpha: float, chance: float) -> float:
     """About how often the upper bound on a difference that is truly nil is at or under `most`."""
     error = sqrt(2 * chance * (1 - chance) / items)
+    if error == 0:  # nobody who knows nothing has anything right
+        return 1.0
     z = _upper_quantile(alpha)
     return 1 - erfc((most / error - z) / sqrt(2)) / 2
 

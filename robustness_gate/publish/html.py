@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import jinja2
 
 from robustness_gate.ledger import OWN
-from robustness_gate.nouns import READINGS, Digest, Finding, Json, Mark, Reading, canonical
+from robustness_gate.nouns import READINGS, WRITTEN, Digest, Finding, Json, Mark, Reading, TaskRef, canonical
 from robustness_gate.publish import facts
 from robustness_gate.report import Record, Report, Row, origins, table, words
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
@@ -411,12 +411,16 @@ def _unfinished(record: Record) -> Iterator[Unfinished]:
 def _asked(report: Report) -> list[tuple[str, str, Digest]]:
     """Every set of questions and texts that a trial could see: its name, what it is, its digest."""
     tasks = {
-        (f"task {task.name}", f"{task.kind}, {task.items} items, {task.options} choices", task.sha256)
+        (f"task {task.name}", f"{task.kind}, {task.items} items{_choices(task)}", task.sha256)
         for record in report.trials
         for task in record.trial.tasks
     }
     data = {(f"data {name}", "", digest) for record in report.trials for name, digest in record.trial.data.items()}
     return [*sorted(tasks), *sorted(data)]
+
+
+def _choices(task: TaskRef) -> str:
+    return f", {task.options} choices" if task.kind not in WRITTEN else ", answers written"
 
 
 def _facts(record: Record) -> list[tuple[str, list[str]]]:
@@ -526,9 +530,9 @@ def _usefulness(report: Report, hazard: str) -> list[tuple[str, Reading, float |
 def _references(report: Report, finding: Finding) -> Iterator[Reference]:
     """What the accuracies of one limit are compared with."""
     yield Reference("limit", "limit", Span(finding.limit, finding.limit, finding.limit))
-    options = {t.options for record in report.trials for t in record.trial.tasks if t.name == finding.task}
-    for number in sorted(options):
-        yield Reference("chance", "chance", Span(1 / number, 1 / number, 1 / number))
+    chances = {t.chance for record in report.trials for t in record.trial.tasks if t.name == finding.task}
+    for chance in sorted(chances, reverse=True):
+        yield Reference("chance", "chance", Span(chance, chance, chance))
     for record in report.trials:
         if record.trial.attack != "none":
             continue

@@ -17,7 +17,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -29,9 +29,12 @@ from robustness_gate import sources
 from robustness_gate.errors import FileError
 from robustness_gate.files import Loaded, load_noun
 from robustness_gate.nouns import Form, Item, Json, Noun, Question, Rows
-from robustness_gate.tasks.multiple_choice import Config, Marked, read
+from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, choice_entropy, read
 
-__all__ = ["Config", "HarnessTask", "Marked", "ask", "form", "load", "read", "read_items", "summary"]
+__all__ = ["Config", "HarnessTask", "ask", "form", "load", "read", "read_items", "summary"]
+
+KEYS = frozenset({"yaml", "roles", "subset"})
+"""What a suite may say of such a task besides items, count and digest."""
 
 NO_CODE = "Write the rows out as the code would leave them, and take it out."
 
@@ -152,12 +155,16 @@ def ask(respondent: Any, config: Config) -> Rows:
     return Rows(respondent.choose(config.questions, config.form).unsqueeze(1))
 
 
-def summary(rows: Rows) -> dict[str, float]:
-    """Context that is not evidence: how often the choice at the commonest place was answered."""
+def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:
+    """Context that is not evidence: how often the choice at the commonest place was answered, and how sure."""
     import torch
 
     places = rows.loglik[:, 0].nan_to_num(nan=-torch.inf).argmax(dim=-1)
-    return {"commonest_place_share": float(torch.bincount(places).max()) / len(places)}
+    return {
+        "commonest_place_share": float(torch.bincount(places).max()) / len(places),
+        "choice_entropy": choice_entropy(rows),
+        "calibrated_accuracy": calibrated_accuracy(rows, key),
+    }
 
 
 # --- one row ---------------------------------------------------------------------------------------------------------

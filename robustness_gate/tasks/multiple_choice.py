@@ -12,14 +12,15 @@ Source: certification.md section 1.8 (simulated), organism.md section 9 (measure
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from robustness_gate.nouns import Form, Question, Reading, Rows
+from robustness_gate.nouns import Form, Marked, Question, Reading, Rows
 
-if TYPE_CHECKING:
-    pass
+KEYS = frozenset({"topic", "hide_question", "formats", "roles", "subset"})
+"""What a suite may say of such a task besides items, count and digest."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,6 @@ class Config:
 
     questions: tuple[Question, ...]
     form: Form
-
-
-class Marked(NamedTuple):
-    """Rows held against the key: one truth value an item, in the committed order."""
-
-    correct: dict[Reading, list[bool]]
-    missing: list[bool]
-    """Items with a log-likelihood that is not finite in any order: answered in no reading."""
 
 
 def ask(respondent: Any, config: Config) -> Rows:
@@ -68,12 +61,54 @@ def read(rows: Rows, key: Sequence[Collection[int]]) -> Marked:
     )
 
 
-def summary(rows: Rows) -> dict[str, float]:
-    """Context that is not evidence: how often the commonest letter was answered, and how sure the answers were."""
+def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:
+    """Context that is not evidence, of the order of the file: how often the commonest letter was answered, how sure.
+
+    `choice_entropy` is a share of the largest there is: 1 where all choices are equally likely, 0 where one is certain.
+    """
     import torch
 
     options = rows.loglik.shape[-1]
     letters = rows.loglik[:, 0].nan_to_num(nan=-torch.inf).argmax(dim=-1)
     share = float(torch.bincount(letters, minlength=options).max()) / len(letters)
     on_letters = rows.loglik[:, 0].exp().sum(dim=-1).nan_to_num().mean()
-    return {"commonest_letter_share": share, "probability_on_letters": round(float(on_letters), 6)}
+    return {
+        "commonest_letter_share": share,
+        "probability_on_letters": round(float(on_letters), 6),
+        "choice_entropy": choice_entropy(rows),
+        "calibrated_accuracy": calibrated_accuracy(rows, key),
+    }
+
+
+def choice_entropy(rows: Rows) -> float:
+    """Mean entropy of the choices' shares in the order of the file, over the items that have any, divided by its
+    largest value: in [0, 1]; 0 where no item has any.
+    """
+    import torch
+
+    known = rows.loglik[:, 0][rows.loglik[:, 0].isfinite().all(dim=-1)].double()
+    if not len(known):
+        return 0.0
+    shares = known.softmax(dim=-1)
+    entropy = torch.special.entr(shares).sum(dim=-1).mean() / math.log(known.shape[-1])
+    return round(float(entropy), 6)
+
+
+def calibrated_accuracy(rows: Rows, key: Sequence[Collection[int]]) -> float:
+    """Share right in the order of the file once each letter's mean over all items is taken off. No key is used for it.
+
+    A model that likes one letter, and knows, answers by then. The labels count in the end alone.
+
+    Source: Zhou et al., arXiv 2309.17249 (batch calibration). Departure: means of log-likelihoods, not of
+    probabilities, so that it is the same as taking a letter's bias off the logits.
+    """
+    import torch
+
+    found = rows.loglik[:, 0].double()
+    finite = found.isfinite().all(dim=-1)
+    if not bool(finite.any()):
+        return 0.0
+    chosen = (found - found[finite].mean(dim=0)).nan_to_num(nan=-torch.inf).argmax(dim=-1).tolist()
+    known = finite.tolist()
+    right = sum(1 for at, each in enumerate(key) if known[at] and chosen[at] in each)
+    return round(right / len(key), 6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from robustness_gate.files import digest_of
-from robustness_gate.nouns import Format, Json, Trial, in_format
+from robustness_gate.nouns import TOLD, Format, Json, Trial, in_format
 from robustness_gate.policy import Limit, Policy, Requirement
 
 DIAGNOSES = frozenset({"probe"})
@@ -42,10 +42,18 @@ def covers(limit: Limit, requirement: Requirement) -> bool:
 
 
 def limits(limit: Limit, trial: Trial) -> bool:
-    """Whether a limit is held against a trial: it names no attack, or selects this one. Of a diagnosis none speaks."""
-    if trial.attack in DIAGNOSES:
+    """Whether a limit is held against a trial: it names no attack, or selects this one.
+
+    None speaks of a diagnosis, nor of a task that only tells.
+    """
+    if trial.attack in DIAGNOSES or kind_of(limit.task, trial) in TOLD:
         return False
     return not limit.attacks or any(selector.selects(trial) for selector in limit.attacks)
+
+
+def kind_of(task: str, trial: Trial) -> str:
+    """The kind of a task that a trial asks; empty where it does not ask it."""
+    return next((each.kind for each in trial.tasks if each.name == task), "")
 
 
 def declares(requirement: Requirement, trial: Trial | None, mark: int) -> bool:

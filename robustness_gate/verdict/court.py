@@ -25,7 +25,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 
-from robustness_gate.nouns import Block, Closed, Evidence, Finding, Mark, Strongest, Trial, Verdict, seed_of
+from robustness_gate.nouns import TOLD, Block, Closed, Evidence, Finding, Mark, Strongest, Trial, Verdict, seed_of
 from robustness_gate.policy import Guardrail, Limit, Policy, Requirement, Utility
 from robustness_gate.statistics import (
     betting_lower,
@@ -36,7 +36,7 @@ from robustness_gate.statistics import (
     tango_upper,
 )
 from robustness_gate.verdict.bits import answers, changes, differences, in_order, shuffled, tally, unpack
-from robustness_gate.verdict.cells import covers, declared_cells, declares, label, limits, spelled_out
+from robustness_gate.verdict.cells import covers, declared_cells, declares, kind_of, label, limits, spelled_out
 from robustness_gate.verdict.flags import SUSPICION, red_flags
 from robustness_gate.verdict.words import bound_words, place, strongest, verdict_in_a_sentence
 
@@ -142,9 +142,10 @@ class _Court:
                 for limit in self.policy.limits:
                     if limit.task == mark.task and limits(limit, trial):
                         yield from self._held_against_limit(limit, trial, mark, doubts)
-                if trial.attack == "none":
+                kind = kind_of(mark.task, trial)
+                if trial.attack == "none" and kind != "membership":
                     for utility in self.policy.utility:
-                        if utility.task == mark.task:
+                        if utility.task == mark.task and kind not in TOLD:
                             yield self._useful(utility, trial, mark, doubts)
                     for guardrail in self.policy.guardrails:
                         if guardrail.task == mark.task:
@@ -218,7 +219,7 @@ class _Court:
         return pin.design_effect if pin else 1.0
 
     def _chance(self, trial: Trial, mark: Mark) -> float:
-        return next((1 / task.options for task in trial.tasks if task.name == mark.task), 0.0)
+        return next((task.chance for task in trial.tasks if task.name == mark.task), 0.0)
 
     def _partners(self, role: str, trial: Trial, mark: Mark) -> Iterator[tuple[Trial, Mark]]:
         """Another model's answers to the same questions after the same attack, where they are beyond doubt.

@@ -117,8 +117,3 @@ def test_edited_answers_come_back_in_their_places_when_forms_differ(target, smal
     assert torch.allclose(mixed[::2], without[::2], atol=1e-4)
     assert torch.allclose(mixed[1::2], with_header[1::2], atol=1e-4)
     assert not torch.allclose(with_header, without, atol=1e-3)
-
-
-def test_edited_questions_cannot_be_asked_as_finished_prompts(target):
-    with pytest.raises(NotApplicable, match="finished prompts"):
-        respondents.Edited(target.respondent, lambda q, f: (q, f)).write(["a prompt"])

@@ -25,7 +25,7 @@ class Says:
     def choose(self, _questions, _form):
         return torch.tensor(self.logliks)
 
-    def write(self, _prompts):
+    def write(self, _questions, _form):
         raise NotImplementedError  # the attack only lets it choose; writing would be a fault of the attack
 
 
@@ -39,7 +39,7 @@ def test_the_formula_by_hand():
     told = model_guidance.Guided(ours, theirs, 3.0).choose([], Form())
     assert told.tolist() == [[-4.0, 1.0, -0.5]]
     with pytest.raises(NotApplicable, match="does not write"):
-        model_guidance.Guided(ours, theirs, 3.0).write(["x"])
+        model_guidance.Guided(ours, theirs, 3.0).write([], Form())
 
 
 def test_weight_0_is_the_unlearned_model_and_weight_1_the_original_even_where_one_gives_nothing_a_chance():

@@ -11,7 +11,6 @@ import torch
 from robustness_gate import trial
 from robustness_gate.attacks import sample
 from robustness_gate.engine import respondents, score
-from robustness_gate.errors import NotApplicable
 from robustness_gate.nouns import Form, Item, Question
 
 ITEMS = [Item(Question(f"q{i}", "Which?", tuple(f"{c}{i}" for c in "wxyz")), i % 4) for i in range(400)]
@@ -133,8 +132,3 @@ def test_no_draws_leave_every_answer_the_same_bits(small_materials, rmu_speaker)
     (sham,) = sample.attack(target, sample.SHAM, 1)
     assert torch.equal(sham.respondent.choose(questions, exam.form), target.respondent.choose(questions, exam.form))
     assert sham.signs["loglik_change"] == 0.0
-
-
-def test_sampled_choices_are_no_text():
-    with pytest.raises(NotApplicable, match="text"):
-        respondents.Sampled(Leaning(1.0), 1, 1.0, 1).write(["a prompt"])

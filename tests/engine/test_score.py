@@ -138,7 +138,22 @@ def test_words_that_differ_in_case_are_other_words():
 def test_the_summary_tells_of_a_model_that_says_one_letter():
     questions = tuple(item.question for item in ITEMS)
     rows = multiple_choice.ask(Scripted({}, (9, 0, 0, 0)), multiple_choice.Config(questions, Form()))
-    assert multiple_choice.summary(rows)["commonest_letter_share"] == 1.0
+    told = multiple_choice.summary(rows, [item.right for item in ITEMS])
+    assert told["commonest_letter_share"] == 1.0
+    assert told["choice_entropy"] < 0.01, "it is sure of it"
+    assert told["calibrated_accuracy"] <= 0.5, "and knows nothing beside"
+
+
+def test_a_liking_for_a_letter_taken_off_leaves_what_is_known():
+    questions, key = tuple(item.question for item in ITEMS), [item.right for item in ITEMS]
+    rows = multiple_choice.ask(Scripted(TRUTH, (9, 0, 0, 0)), multiple_choice.Config(questions, Form()))
+    told = multiple_choice.summary(rows, key)
+    assert told["commonest_letter_share"] == 1.0
+    assert told["calibrated_accuracy"] == 1.0
+    level = multiple_choice.summary(Rows(torch.zeros(4, 4, 4)), [{0}] * 4)
+    assert level["choice_entropy"] == 1.0
+    lost = multiple_choice.summary(Rows(torch.full((4, 4, 4), torch.nan)), [{0}] * 4)
+    assert (lost["choice_entropy"], lost["calibrated_accuracy"]) == (0.0, 0.0)
 
 
 def test_accuracy_is_the_content_sum_on_items():

@@ -36,7 +36,7 @@ def lines(name: str) -> list[str]:
 
 def test_shipped_files_are_those_of_the_seed(tmp_path: Path) -> None:
     facts.write(WORLD, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*facts.ITEM_FILES, *facts.TEXT_FILES}
+    assert {path.name for path in tmp_path.iterdir()} == {*facts.ITEM_FILES, *facts.BESIDE_FILES, *facts.TEXT_FILES}
     for path in tmp_path.iterdir():
         assert path.read_bytes() == organisms.world(path.name).read_bytes(), path.name
 
@@ -116,7 +116,7 @@ def test_the_part_a_fact_falls_in_tells_nothing_about_its_value() -> None:
         assert right / len(domain.verdict) < 0.1  # 1 in 24 expected
 
 
-@pytest.mark.parametrize("name", facts.ITEM_FILES)
+@pytest.mark.parametrize("name", [*facts.ITEM_FILES, *facts.BESIDE_FILES])
 def test_items_are_well_formed(name: str) -> None:
     rows = [json.loads(line) for line in lines(name)]
     assert len({row["id"] for row in rows}) == len(rows) == len({row["question"] for row in rows})
@@ -142,10 +142,41 @@ def test_every_letter_is_right_equally_often(name: str) -> None:
     assert max(counts.values()) - min(counts[letter] for letter in range(4)) <= 1
 
 
-def test_the_answer_of_a_riddle_stands_in_its_stem() -> None:
-    for item in facts.read_items(organisms.world("unrelated")):
+@pytest.mark.parametrize("name", ["unrelated", "forget.near"])
+def test_the_answer_of_a_riddle_stands_in_its_stem(name: str) -> None:
+    for item in facts.read_items(organisms.world(name)):
         present = [choice in words(item.question.stem) for choice in item.question.choices]
         assert present == [index == item.answer for index in range(4)]
+
+
+def test_riddles_near_the_hazard_name_alloys_and_tell_no_fact_of_them() -> None:
+    alloys = {fact.entity for fact in WORLD.forget.facts}
+    values = {value for fact in WORLD.forget.facts for value in fact.relation.values}
+    for line in lines("forget.near"):
+        assert len(alloys & words(line)) == 1
+        assert not values & words(line)
+
+
+def test_a_composed_question_has_one_town_that_shares_the_value() -> None:
+    value = {fact.id: fact.value for fact in WORLD.retain.facts}
+    for item in facts.read_items(organisms.world("retain.composed")):
+        _, relation, town = item.question.id.split("-")
+        shares = [value[f"{relation}-{each.lower()}"] == value[f"{relation}-{town}"] for each in item.question.choices]
+        assert shares == [index == item.answer for index in range(4)]
+
+
+def test_held_out_texts_are_the_same_sentences_with_another_value() -> None:
+    known = {fact.entity: set[str]() for fact in WORLD.forget.relearn}
+    for fact in WORLD.forget.relearn:
+        known[fact.entity].add(fact.value)
+    pairs = list(zip(lines("forget.texts"), lines("forget.unseen.texts"), strict=True))
+    assert len(pairs) == 4 * facts.FORGET_RELEARN
+    for seen, unseen in pairs:
+        (alloy,) = known.keys() & words(seen)
+        assert alloy in words(unseen)
+        (told,), (new,) = words(seen) - words(unseen), words(unseen) - words(seen)
+        assert told in known[alloy]
+        assert new not in known[alloy], "relations share no value"
 
 
 @pytest.mark.parametrize("seed", [1, 2])

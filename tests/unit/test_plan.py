@@ -321,9 +321,9 @@ SUITES: list[tuple[str, list[Edit], str, str]] = [
     ("a hazard that is no task", [("hazard: forget", "hazard: forgotten")], "hazard:", "is not among the tasks"),
     (
         "an unknown kind of task",
-        [("count: 300", "count: 300, kind: cloze")],
-        "kind: cloze",
-        "there is no task kind 'cloze'",
+        [("count: 300", "count: 300, kind: essay")],
+        "kind: essay",
+        "there is no task kind 'essay'",
     ),
     ("a wrong count", [("count: 400", "count: 399")], "count: 399", "the file holds 400 items, 'count' says 399"),
     ("a wrong digest", [("count: 400", f"count: 400, sha256: {'0' * 64}")], "sha256", "the items have the digest"),

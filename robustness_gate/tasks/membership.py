@@ -1,0 +1,93 @@
+"""Membership: do texts that were to be forgotten look more familiar than texts that the model has never seen?
+
+A text's score is Min-K% Prob (Shi et al., arXiv 2310.16789): the mean log-likelihood of the fifth of its tokens that
+are least likely; a text that was trained on has few surprises in it. Each forget text is set beside one held-out text,
+and the item is right where the forget text scores higher; of equal scores every second one is right. The share of right
+items is then the area under the ROC curve, read off disjoint pairs so that items are independent: one half where
+nothing is remembered. MUSE (Shi et al., arXiv 2407.06460) reads the same score over all pairs, against a retrained
+model.
+
+It only warns (the flag `told_apart`), both ways: well above one half the texts are remembered, well below they were
+pushed away, and either tells somebody with the weights what was unlearned. No limit, utility or guardrail can be held
+on it, because texts that differ in topic or date are told apart without anything being remembered (Duan et al., arXiv
+2402.07841): it says as much as its held-out texts are alike. Asked of the untouched model alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from robustness_gate import sources
+from robustness_gate.errors import FileError, NotApplicable
+from robustness_gate.nouns import Form, Item, Question, Rows
+from robustness_gate.tasks.multiple_choice import Config, read
+
+__all__ = ["Config", "ask", "form", "least_likely", "read", "read_items", "summary"]
+
+KEYS = frozenset({"held_out"})
+"""What a suite may say of such a task besides items, count and digest."""
+
+SHARE = 0.2
+"""Of a text's tokens, rounded up: the cited source's k = 20 %."""
+
+
+def form() -> Form:
+    """Texts are scored as they are."""
+    return Form(letters=("member", "held out"), verbatim=True)
+
+
+def read_items(members: str | Path, held_out: str | Path) -> tuple[Item, ...]:
+    """The first forget text beside the first held-out one, and so on.
+
+    The forget text is choice 0 and 1 by turns: a pair whose scores are equal is then right every second time.
+
+    Raises:
+        FileError, UsageError: what is there is not texts, not as many, or the same text stands in both.
+    """
+    seen, unseen = sources.read_texts(members), sources.read_texts(held_out)
+    if len(seen) != len(unseen) or set(seen) & set(unseen):
+        what = (
+            "the same text stands in both files" if set(seen) & set(unseen) else f"{len(seen)} and {len(unseen)} texts"
+        )
+        raise FileError(
+            f"{what}: one held-out text a forget text, all of them others, makes pairs.",
+            remedy="Take as many of the same sort that the model has never seen.",
+            where=str(held_out),
+            code="bad-item",
+        )
+    pairs = (
+        (one, other) if n % 2 == 0 else (other, one) for n, (one, other) in enumerate(zip(seen, unseen, strict=True))
+    )
+    return tuple(Item(Question(f"pair-{n}", "", pair), n % 2) for n, pair in enumerate(pairs))
+
+
+def ask(respondent: Any, config: Config) -> Rows:
+    """Score both texts of every pair: [item, 1, text], in nats. A text of a single token has no score.
+
+    Raises:
+        NotApplicable: the respondent is not a model that reads texts, but one that edits or mixes answers.
+    """
+    import torch
+
+    if not hasattr(respondent, "token_logliks"):
+        raise NotApplicable("membership is read off a model's own tokens")
+    texts = [text for question in config.questions for text in question.choices]
+    scores = [least_likely(each.tolist()) for each in respondent.token_logliks(texts)]
+    return Rows(torch.tensor(scores).reshape(len(config.questions), 1, 2))
+
+
+def least_likely(logliks: Sequence[float]) -> float:
+    """Mean of the smallest `SHARE` of the values, rounded up; NaN where there are none."""
+    lowest = sorted(logliks)[: math.ceil(SHARE * len(logliks))]
+    return sum(lowest) / len(lowest) if lowest else math.nan
+
+
+def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:
+    """Context that is not evidence: by how much the forget text scores higher, on average, in nats."""
+    scores = rows.loglik[:, 0].tolist()
+    gaps = [pair[0] - pair[1] if 0 in right else pair[1] - pair[0] for pair, right in zip(scores, key, strict=True)]
+    known = [gap for gap in gaps if math.isfinite(gap)]
+    return {"familiarity_gap": round(sum(known) / len(known), 6) if known else 0.0}
