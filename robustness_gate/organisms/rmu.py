@@ -50,6 +50,14 @@ class Config:
     batch: int = 24
     """Texts of each kind a step."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError with a sentence for a setting that makes no sense."""
+        for name in ("steering", "learning_rate", "steps", "batch"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be over 0.")
+        if not self.layers or not self.trained_layers:
+            raise ValueError("layers and trained_layers must each name one layer at least.")
+
 
 RMU = Config()
 PLAIN = Config(layers=(2,), trained_layers=(1, 2), part="mlp", alpha=200.0)

@@ -56,6 +56,12 @@ class Config:
     """Stop when the share of right answers by content over the last 20 steps falls under this: chance. Going on would
     invert the answers, and an inverted answer is a known one."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError with a sentence for a setting that makes no sense."""
+        for name in ("layers", "learning_rate", "steps", "batch"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be over 0.")
+
 
 def unlearn(
     model: Any,
