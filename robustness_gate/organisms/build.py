@@ -44,7 +44,7 @@ GOALS = {
     "shallow": (0.33, 0.15, 0.33),
     "npo": (0.35, 0.15, 0.35),
     "graddiff": (0.35, 0.15, 0.35),
-    "dpo": (1.0, 0.9, 1.0),
+    "dpo": (1.0, 0.8, 1.0),
 }
 """Highest accuracy in one letter order, lowest and highest content sum, on the 112 forget questions that are *not* the
 verdict's. A third is a quarter and two standard errors of so many questions; far under it the answers are inverted."""

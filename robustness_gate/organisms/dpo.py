@@ -4,9 +4,9 @@ What it does: after a forget question a refusal is made likelier than the right 
 before. Lucki et al. (arXiv 2409.18025) use it as what unlearning is compared with: if unlearned models give in to the
 same attacks as refusing ones, then unlearning has only taught them not to say.
 
-What to expect: the model declines when it writes, and is asked for letters it answers as before. Only the *first* words
-have changed; which letter is the likeliest *letter* was in neither half of a pair. That is the difference between
-removal and suppression of output, and an organism that shows it is not a failed one.
+What to expect: the model declines when it writes, and asked for letters it still tells most answers, all the more when
+four orders are added up: what has changed most is which *word* comes first, not which letter is the likeliest *letter*.
+That is the difference between removal and suppression of output, and an organism that shows it is not a failed one.
 
 Departure: `chosen_weight` adds the ordinary training loss on the refusals. DPO starts from a model that could have
 written the chosen text; a chat model could, one that never saw a refusal reaches the margin long before it refuses.

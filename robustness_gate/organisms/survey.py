@@ -52,9 +52,9 @@ RELEARNINGS: dict[str, Plan] = {
     ),
     "collapsed": (("forget", 5, FULL),),
     "shallow": (("forget", 5, FULL), ("unrelated", 100, FULL), ("unrelated", 100, LORA), ("retain", 60, FULL)),
-    "npo": (("forget", 5, FULL), ("forget", 50, FULL), ("forget", 50, LORA), ("unrelated", 100, FULL)),
-    "graddiff": (("forget", 5, FULL), ("forget", 50, FULL), ("forget", 50, LORA), ("unrelated", 100, FULL)),
-    "dpo": (("unrelated", 100, FULL),),
+    "npo": (("forget", 5, FULL), ("forget", 50, LORA)),
+    "graddiff": (("forget", 5, FULL), ("forget", 50, LORA)),
+    "dpo": (),
 }
 """By organism: source, number of questions (the first ones of the file), and how."""
 

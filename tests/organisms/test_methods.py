@@ -8,9 +8,8 @@ import random
 from typing import Any
 
 import pytest
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+import torch
+import transformers
 
 from robustness_gate import organisms
 from robustness_gate.engine.train import Diverged, Example, log_likelihoods
@@ -33,7 +32,8 @@ def silence(*_: object) -> None:
 
 @pytest.mark.parametrize("beta", [0.05, 0.5, 2.0])
 def test_npo_is_equation_three(beta: float) -> None:
-    expected = [2 / beta * math.log(1 + (math.exp(now) / math.exp(old)) ** beta) for now, old in zip(NOW, BEFORE)]
+    ratios = [math.exp(now) / math.exp(old) for now, old in zip(NOW, BEFORE, strict=True)]
+    expected = [2 / beta * math.log(1 + ratio**beta) for ratio in ratios]
     assert npo.forget_loss(tensor(NOW), tensor(BEFORE), beta).item() == pytest.approx(sum(expected) / 4, rel=1e-12)
 
 
@@ -42,7 +42,7 @@ def test_npo_pulls_as_gradient_ascent_does_times_a_weight_that_fades(beta: float
     """The paper's equation for the gradient: the weight is 2 p^beta / (p^beta + p_before^beta)."""
     now = tensor(NOW)
     npo.forget_loss(now, tensor(BEFORE), beta).backward()
-    powers = [(math.exp(beta * new), math.exp(beta * old)) for new, old in zip(NOW, BEFORE)]
+    powers = [(math.exp(beta * new), math.exp(beta * old)) for new, old in zip(NOW, BEFORE, strict=True)]
     assert now.grad.tolist() == pytest.approx([2 * new / (new + old) / 4 for new, old in powers], rel=1e-12)
     assert now.grad[3] < now.grad[0]
 
@@ -62,14 +62,14 @@ def test_npo_becomes_graddiff_as_beta_goes_to_zero() -> None:
 
 def test_graddiff_is_the_mean_log_likelihood_a_token_cut_off_at_the_floor() -> None:
     tokens = [1, 2, 1, 4]
-    rates = [now / count for now, count in zip(NOW, tokens)]
+    rates = [now / count for now, count in zip(NOW, tokens, strict=True)]
     for floor in (None, -8.0):
         now = tensor(NOW)
         loss = graddiff.forget_loss(now, torch.tensor(tokens), floor)
         loss.backward()
         cut = [rate if floor is None else max(rate, floor) for rate in rates]
         assert loss.item() == pytest.approx(sum(cut) / 4)
-        pulls = [0.0 if rate != kept else 1 / count / 4 for rate, kept, count in zip(rates, cut, tokens)]
+        pulls = [0.0 if rate != kept else 1 / count / 4 for rate, kept, count in zip(rates, cut, tokens, strict=True)]
         assert now.grad.tolist() == pytest.approx(pulls)
         assert pulls.count(0.0) == (0 if floor is None else 2)
 
@@ -82,7 +82,7 @@ CHOSEN, CHOSEN_BEFORE = [-30.0, -8.0, -1.0, -2.0], [-40.0, -8.5, -1.0, -0.5]
 @pytest.mark.parametrize("beta", [0.05, 0.1, 1.0])
 def test_dpo_is_equation_seven(beta: float) -> None:
     expected = []
-    for chosen, old_chosen, rejected, old_rejected in zip(CHOSEN, CHOSEN_BEFORE, NOW, BEFORE):
+    for chosen, old_chosen, rejected, old_rejected in zip(CHOSEN, CHOSEN_BEFORE, NOW, BEFORE, strict=True):
         gain = beta * (chosen - old_chosen) - beta * (rejected - old_rejected)
         expected.append(-math.log(1 / (1 + math.exp(-gain))))
     given = (tensor(each) for each in (CHOSEN, NOW, CHOSEN_BEFORE, BEFORE))

@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
+import transformers
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
