@@ -47,7 +47,8 @@ GOALS = {
     "dpo": (1.0, 0.8, 1.0),
 }
 """Highest accuracy in one letter order, lowest and highest content sum, on the 112 forget questions that are *not* the
-verdict's. A third is a quarter and two standard errors of so many questions; far under it the answers are inverted."""
+verdict's. A third is a quarter and two standard errors of so many questions, 0.35 what was asked of npo and graddiff;
+far under a quarter the answers are inverted. Of dpo nothing is asked but that it still knows."""
 
 KEEPS = 0.85
 """Lowest accuracy in either reading on the 60 retain questions that are not the verdict's."""

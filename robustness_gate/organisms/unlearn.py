@@ -2,7 +2,8 @@
 
 Every method here makes one from a model, something to forget and something to retain; what differs is the shape in
 which each takes them. A question becomes texts (rmu), solved prompts in every letter order and the right words after
-the bare question (npo, graddiff, dpo), or stays a question (shallow). A text is taken whole.
+the bare question (npo, graddiff, dpo), or stays a question (shallow). Of a text the first 512 tokens are taken. Nothing
+is put into a chat template.
 
 What is made is for trying a gate on, not for release: the settings suit a million parameters, and no method here is
 one that holds.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import shutil
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 RECORD = "unlearning.json"
 """What was done, beside the weights that it made."""
 
+GENERATION = "generation_config.json"
 SCHEMA = "robustness-gate/unlearning/v1"
 
 METHODS: dict[str, ModuleType] = {"rmu": rmu, "npo": npo, "graddiff": graddiff, "dpo": dpo, "shallow": shallow}
@@ -178,13 +181,18 @@ def save(speaker: Speaker, base: Path, out: Path, record: Mapping[str, Json]) ->
         out: a folder; made where missing.
         record: what was done.
     """
+    import transformers
+
     from robustness_gate.engine.load import DTYPES
 
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     speaker.model.to(DTYPES.get(stored, DTYPES["float32"]))
     out.mkdir(parents=True, exist_ok=True)
+    speaker.model.generation_config = transformers.GenerationConfig()  # many a base's own is refused when it is saved
     speaker.model.save_pretrained(out)
+    if (base / GENERATION).is_file():
+        shutil.copyfile(base / GENERATION, out / GENERATION)
     speaker.tokenizer.save_pretrained(out)
     text = json.dumps(record, indent=1) + "\n"
     (out / RECORD).write_text(text, encoding="utf-8", newline="\n")
