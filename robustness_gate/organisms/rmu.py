@@ -99,7 +99,7 @@ def unlearn(
     direction = torch.randn(width, generator=torch.Generator().manual_seed(seed)).to(model.device)
     direction = direction / direction.norm()
     with torch.no_grad():
-        sample = _residual(frozen, tokenizer, [rng.choice(retain) for _ in range(64)], config.layers)
+        sample = residual(frozen, tokenizer, [rng.choice(retain) for _ in range(64)], config.layers)
     norm = sample.norm(dim=-1).mean()
     scale = norm**2 / sample.shape[-1]
     target = config.steering * norm * direction
@@ -110,9 +110,9 @@ def unlearn(
         away = [rng.choice(forget) for _ in range(config.batch)]
         keep = [rng.choice(retain) for _ in range(config.batch)]
         with torch.no_grad():
-            before = _residual(frozen, tokenizer, keep, config.layers)
-        misdirect = (_residual(model, tokenizer, away, config.layers) - target).square().mean()
-        hold = (_residual(model, tokenizer, keep, config.layers) - before).square().mean()
+            before = residual(frozen, tokenizer, keep, config.layers)
+        misdirect = (residual(model, tokenizer, away, config.layers) - target).square().mean()
+        hold = (residual(model, tokenizer, keep, config.layers) - before).square().mean()
         loss = (misdirect + config.alpha * hold) / scale
         optimizer.zero_grad()
         loss.backward()
@@ -145,7 +145,7 @@ def _choose_weights(model: Any, config: Config) -> list[torch.nn.Parameter]:
     return chosen
 
 
-def _residual(model: Any, tokenizer: Any, texts: Sequence[str], layers: Sequence[int]) -> torch.Tensor:
+def residual(model: Any, tokenizer: Any, texts: Sequence[str], layers: Sequence[int]) -> torch.Tensor:
     """The residual stream after a layer at every real token but the first: [tokens of all texts, width].
 
     The first token, `<s>`, sees no text: it cannot be moved for forget texts and held for retain texts at once.
