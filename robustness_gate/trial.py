@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from robustness_gate import attacks
 from robustness_gate.errors import BrokenTrial, NotApplicable
+from robustness_gate.materials import Exam, Materials
 from robustness_gate.nouns import Json, Mark, Recovery, Rows, Target, Trial
-from robustness_gate.plan import Exam, Materials
 from robustness_gate.tasks import lm_eval, multiple_choice
 from robustness_gate.verdict import pack
 

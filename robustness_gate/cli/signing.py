@@ -119,8 +119,9 @@ def _terms(policy: Loaded[Any], suite: Loaded[Any], at: datetime) -> Terms:
     """What these files lead to here; that they fit each other is checked on the way."""
     from robustness_gate import plan as plans
     from robustness_gate import seal as seals
+    from robustness_gate.materials import gather
 
-    materials = plans.gather(suite)
+    materials = gather(suite)
     trials = plans.make(policy, suite, materials, [nobody()]).trials
     return seals.make(policy, suite, materials.refs, materials.data_digests, trials, at)
 

@@ -9,8 +9,9 @@ import pytest
 
 from robustness_gate import attacks, trial
 from robustness_gate.checkpoint import FileEntry, Manifest
+from robustness_gate.materials import Exam
 from robustness_gate.nouns import Form
-from robustness_gate.plan import Exam, Subject, trial_of
+from robustness_gate.plan import Subject, trial_of
 from robustness_gate.verdict import unpack
 
 TEMPLATE = (

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from refusals import CHILD, POLICY
 from test_refusals import NOBODY
 
-from robustness_gate import plan
+from robustness_gate import materials, plan
 from robustness_gate.cli import app, main
 from robustness_gate.errors import FileError, GateError
 from robustness_gate.files import load_noun, load_suite
@@ -412,12 +412,14 @@ def test_each_shipped_policy_fits_a_shipped_suite(policy: str, suite: str, monke
     counts = {
         task.items: task.count for path in SUITES for task in load_suite(path).noun.tasks.values()
     } | {f"hf-dataset://cais/mmlu@{MMLU}/elementary_mathematics/test": 378}  # fmt: skip
-    theirs = plan.sources.read_items
+    theirs = materials.sources.read_items
     monkeypatch.setattr(
-        plan.sources, "read_items", lambda place: made_up(place, counts[place]) if place in counts else theirs(place)
+        materials.sources,
+        "read_items",
+        lambda place: made_up(place, counts[place]) if place in counts else theirs(place),
     )
     loaded, read = load_policy(ROOT / "policies" / f"{policy}.yaml"), load_suite(ROOT / "suites" / f"{suite}.yaml")
-    made = plan.make(loaded, read, plan.gather(read), [NOBODY])
+    made = plan.make(loaded, read, materials.gather(read), [NOBODY])
     assert {str(each) for each in loaded.noun.required} == {
         str(each) for each in loaded.noun.required if any(each.selects(trial) for trial in made.trials)
     }

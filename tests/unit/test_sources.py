@@ -13,6 +13,7 @@ from robustness_gate import plan, sources
 from robustness_gate.errors import FileError, UsageError
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
+from robustness_gate.materials import gather
 from robustness_gate.nouns import Item, Question, Roles
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +183,7 @@ def test_the_wmdp_suite_and_policy_fit_each_other_on_files_of_the_same_shape(loc
     from robustness_gate.checkpoint import FileEntry, Manifest
 
     suite, policy = load_suite(local_wmdp), load_policy(ROOT / "policies" / "wmdp-open-weights.yaml")
-    materials = plan.gather(suite)
+    materials = gather(suite)
     nobody = plan.Subject("candidate", Path(), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
     made = plan.make(policy, suite, materials, [nobody])
     sizes = {ref.name: ref.items for ref in made.trials[0].tasks}
