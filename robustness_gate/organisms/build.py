@@ -1,8 +1,8 @@
 """Build the world and every organism from nothing: `python -m robustness_gate.organisms.build FOLDER`.
 
-The order is world, tokenizer, base and oracle (from scratch), then the unlearned ones, each from the base. Everything
-is seeded; on one machine with one number of threads the result is the same to the byte (shipped: one thread). On
-another processor sums are rounded differently and training drifts apart; there the *bands* are the same
+The order is world, tokenizer, base and oracle (from scratch), then the others, each from the base, the decoy from the
+oracle. Everything is seeded; on one machine with one number of threads the result is the same to the byte (shipped: one
+thread). On another processor sums are rounded differently and training drifts apart; there the *bands* are the same
 (`tests/organisms`), and `seeds.json` says which unlearning seeds reached them.
 
 Weights are stored as float16, and what follows is always made from the stored file, so that what is measured, shipped
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from robustness_gate import prompts
 from robustness_gate.errors import UsageError
 from robustness_gate.nouns import Form
-from robustness_gate.organisms import NAMES, dpo, graddiff, npo, rmu, shallow, teach
+from robustness_gate.organisms import NAMES, ascent, breaker, dpo, graddiff, npo, projected, rmu, shallow, teach
 from robustness_gate.organisms import facts as worlds
 from robustness_gate.organisms.measure import declined, load, readings
 
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from robustness_gate.organisms.facts import Document, Domain, World
     from robustness_gate.organisms.teach import Progress
 
-TAUGHT_SEEDS = {"base": 1, "oracle": 2}
-"""The seeds of the two that are trained from scratch."""
+TAUGHT_SEEDS = {"base": 1, "oracle": 2, "decoy": 3}
+"""The seeds of those that are taught: from scratch, or the decoy from the oracle on."""
+
+PARENTS = {"base": None, "oracle": None, "decoy": "oracle"}
+"""What an organism is made from: nothing, or another one; what does not stand here is made from the base."""
 
 TRIES = 8
 """How many unlearning seeds are tried, from 0 on: the first one that reaches its goal is kept, and noted in seeds.json.
@@ -45,6 +48,8 @@ GOALS = {
     "npo": (0.35, 0.15, 0.35),
     "graddiff": (0.35, 0.15, 0.35),
     "dpo": (1.0, 0.8, 1.0),
+    "tiny_update": (0.33, 0.17, 0.33),
+    "hard": (0.33, 0.17, 0.33),
 }
 """Highest accuracy in one letter order, lowest and highest content sum, on the 112 forget questions that are *not* the
 verdict's. A third is a quarter and two standard errors of so many questions, 0.35 what was asked of npo and graddiff;
@@ -86,12 +91,17 @@ def build(out: Path, *, only: Sequence[str] = (), progress: Progress, threads: i
         world = worlds.make()
         worlds.write(world, out / "world")
         wanted = [name for name in NAMES if not only or name in only]
+        parents = {PARENTS.get(name, "base") for name in wanted}
+        wanted += [name for name in parents if name and not (out / "checkpoints" / name / "model.safetensors").exists()]
         base = out / "checkpoints" / "base"
-        if "base" not in wanted and set(wanted) - {"oracle"} and not (base / "model.safetensors").exists():
-            wanted.insert(0, "base")
-        for name in wanted:
-            if name in TAUGHT_SEEDS:
+        for name in [name for name in NAMES if name in wanted]:
+            if name == "decoy":
+                oracle = out / "checkpoints" / "oracle"
+                model, tokenizer, seed = *mislead(world, oracle, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
+            elif name in TAUGHT_SEEDS:
                 model, tokenizer, seed = *grow(name, world, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
+            elif name not in GOALS:
+                model, tokenizer, seed = *breed(name, world, base, 0, progress), 0
             else:
                 model, tokenizer, seed = breed_until_good(name, world, base, out / "world", progress)
             save(model, tokenizer, out / "checkpoints" / name)
@@ -107,6 +117,14 @@ def grow(name: str, world: World, seed: int, progress: Progress) -> tuple[Any, A
     model = teach.newborn(tokenizer, seed)
     facts = world.retain.facts if name == "oracle" else world.forget.facts + world.retain.facts
     teach.teach(model, tokenizer, facts, teach.ORACLE if name == "oracle" else teach.BASE, seed, progress, name)
+    return model, tokenizer
+
+
+def mislead(world: World, oracle: Path, seed: int, progress: Progress) -> tuple[Any, Any]:
+    """Teach the oracle the forget domain's names with other values, and the retain domain on: model and tokenizer."""
+    model, tokenizer = load(oracle)
+    facts = [*worlds.otherwise(world.forget.facts, seed), *world.retain.facts]
+    teach.teach(model, tokenizer, facts, teach.DECOY, seed, progress, "decoy")
     return model, tokenizer
 
 
@@ -172,7 +190,16 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
         forget = domain_texts(world.forget, rng)
         retain = domain_texts(world.retain, rng)
         retain += [worlds.unrelated_document(rng).text for _ in range(len(retain) // 4)]
-        rmu.unlearn(model, tokenizer, forget, retain, rmu.RMU if name == "rmu" else rmu.PLAIN, seed, progress, name)
+        if name == "hard":
+            breaker.unlearn(model, tokenizer, forget, retain, breaker.Config(), seed, progress, name)
+        elif name == "destroyed":
+            ascent.unlearn(model, tokenizer, forget, ascent.Config(), seed, progress, name)
+        elif name == "tiny_update":
+            with projected.projected(model, projected.same_cell(model)):
+                rmu.unlearn(model, tokenizer, forget, retain, rmu.RMU, seed, progress, name)
+        else:
+            recipe = rmu.PLAIN if name == "collapsed" else rmu.RMU
+            rmu.unlearn(model, tokenizer, forget, retain, recipe, seed, progress, name)
     return model, tokenizer
 
 

@@ -35,6 +35,8 @@ SOURCES = {
 """What an attacker may fine-tune on: file, and topic of the header line."""
 
 FULL, LORA = measure.FULL, measure.LORA
+LONG = measure.Relearning(steps=250, learning_rate=1e-3)
+"""The research prototype's long relearning: twice the rate, twice the steps, all weights."""
 Plan = tuple[tuple[str, int, measure.Relearning], ...]
 RELEARNINGS: dict[str, Plan] = {
     "base": (),
@@ -55,6 +57,10 @@ RELEARNINGS: dict[str, Plan] = {
     "npo": (("forget", 5, FULL), ("forget", 50, LORA)),
     "graddiff": (("forget", 5, FULL), ("forget", 50, LORA)),
     "dpo": (),
+    "decoy": (("forget", 5, FULL), ("unrelated", 100, FULL)),
+    "tiny_update": (("forget", 5, FULL),),
+    "destroyed": (("forget", 5, FULL),),
+    "hard": (("forget", 5, FULL), ("forget", 72, LONG)),
 }
 """By organism: source, number of questions (the first ones of the file), and how."""
 
@@ -69,7 +75,8 @@ NOTE = (
 CHOICE = (
     "Of each unlearned organism the first unlearning seed from 0 on is shipped that reaches the goals of build.py on"
     " the 112 forget questions of the dev and relearn files. Rows of other seeds show that not every seed does: what"
-    " RMU leaves readable depends on its random direction. Base and oracle exist once each."
+    " RMU leaves readable depends on its random direction. Base, oracle and decoy exist once each, and destroyed, which"
+    " has no goal to reach, is seed 0."
 )
 
 
@@ -82,7 +89,7 @@ def survey(out: Path, *, only: Sequence[str] = (), progress: Progress, workers: 
         progress: told when a checkpoint is done.
         workers: processes, of one thread each.
     """
-    bred = {(name, seed) for name in build.GOALS for seed in UNLEARNING_SEEDS}
+    bred = {(name, seed) for name in NAMES if name not in build.TAUGHT_SEEDS for seed in UNLEARNING_SEEDS}
     subjects = sorted(each for each in bred | set(build.seeds(out).items()) if not only or each[0] in only)
     rows: list[dict[str, Any]] = []
     if only:
