@@ -1,7 +1,7 @@
 """Gradient ascent on forget texts and nothing else (Jang et al. 2023, arXiv 2210.01504): the destroyed organism.
 
 With no term that holds the rest, the loss has no bottom and the model is ruined with the knowledge: it answers forget
-and retain questions alike by chance. A gate that reads the forgotten domain alone could acquit it. It must not pass,
+and retain questions alike by chance. A gate that reads the forgotten domain alone could acquit it. It must fail,
 because utility is gone. Destroyed is not erased either: a few questions bring back some of both domains.
 """
 

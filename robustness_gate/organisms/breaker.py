@@ -3,7 +3,8 @@
 On forget texts the residual stream is turned until it is at right angles to what the original model has there; on
 other texts it is held where it was. The published method does so in the middle of a large model, and a short
 fine-tuning brings that back. Here it acts where the look-up itself takes place, all of whose weights learn, and little
-is left to bring back: short attacks find nothing. With it a gate shows that it does not cry wolf.
+is left to bring back: short attacks find nothing, a long relearning some. With it a gate shows that it does not cry
+wolf, and that what it says depends on its budget.
 
 Departures: all weights of the layers learn instead of a LoRA; the two terms keep their weights throughout instead of
 changing places over time; the retain term is a mean square in units of the stream's own size.
@@ -90,7 +91,7 @@ def unlearn(
         hold = (residual(model, tokenizer, keep, config.layers) - before).square().mean() / before.square().mean()
         loss = config.turn * broken + config.alpha * hold
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if (step + 1) % 10 == 0:
             progress(name, step + 1, config.steps)

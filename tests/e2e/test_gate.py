@@ -115,12 +115,13 @@ def test_a_destroyed_model_is_at_chance_and_yet_does_not_pass(bench):
     assert more in policy
     (bench / "policy.yaml").write_text(policy.replace(more, ""), encoding="utf-8")
     only = ("--no-mlflow", "--only", "none")
-    assert gate(bench, *only).returncode == 0
+    assert gate(bench, *only).returncode == 0, "under this policy a model that never knew passes"
     shutil.rmtree(bench / "out")
-    assert gate(bench, *only, checkpoint="organism:destroyed").returncode == 4
+    assert gate(bench, *only, checkpoint="organism:destroyed").returncode == 3
     verdict = report_of(bench)["verdict"]
-    assert verdict["outcome"] == "INCONCLUSIVE"
-    assert {each["state"] for each in verdict["findings"] if each["task"] == "forget"} <= {"under", "open", "void"}
+    assert {each["task"]: each["state"] for each in verdict["findings"]} == {"forget": "under", "retain": "over"}
+    assert verdict["reason"].startswith("The model is no longer useful")
+    assert any("cannot acquit, the model is destroyed" in each["words"] for each in verdict["blocks"])
 
 
 def test_a_model_that_was_never_unlearned_fails_at_once_and_is_logged(bench):
