@@ -24,7 +24,8 @@ that were raised in it. What each of them knows is known, because we taught it.
     tiny_update  rmu's objective, but every weight stays where 4 bits round it to as before: at chance, and all back
                  once it is stored in 4 bits; must FAIL (projected.py)
     destroyed    gradient ascent with nothing to hold the rest: at chance in both domains; must FAIL (ascent.py)
-    hard         a circuit breaker on the layers that look up: short attacks find nothing, a long relearning does (breaker.py)
+    hard         a circuit breaker on the layers that look up: short attacks find nothing, a long relearning does
+                 (breaker.py)
 
 An attack that brings back nothing on `rmu` or `shallow` does not work, and an attack that brings back something on
 `oracle` measures something else than knowledge. Between these two every attack has to find its place before its silence
