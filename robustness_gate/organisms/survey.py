@@ -74,9 +74,9 @@ NOTE = (
 
 CHOICE = (
     "Of each unlearned organism the first unlearning seed from 0 on is shipped that reaches the goals of build.py on"
-    " the 112 forget questions of the dev and relearn files. Rows of other seeds show that not every seed does: what"
-    " RMU leaves readable depends on its random direction. Base, oracle and decoy exist once each, and destroyed, which"
-    " has no goal to reach, is seed 0."
+    " the 112 forget questions of the dev and relearn files and the 60 of retain.relearn. Rows of other seeds show that"
+    " not every seed does: what RMU leaves readable depends on its random direction. Base, oracle and decoy exist once"
+    " each, and destroyed, which has no goal to reach, is seed 0."
 )
 
 
