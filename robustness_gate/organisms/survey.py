@@ -67,9 +67,9 @@ RELEARNINGS: dict[str, Plan] = {
 NOTE = (
     "Shares of right answers on the verdict items of the shipped world (400 forget, 300 retain), weights as stored in"
     " float16, computed in float32. One world, one base, one oracle, one seed of each fine-tuning; only the unlearning"
-    " was repeated, with the seeds given. Recipes were settled while looking at these same items, but for those of npo,"
-    " graddiff and dpo, which were settled on the dev and relearn items alone. Open questions: of the verdict's facts,"
-    " the share of replies that begin with the right value, and with a refusal."
+    " was repeated, with the seeds given. The recipes of rmu, collapsed and shallow were settled while looking at these"
+    " same items, those of the others on the dev and relearn items alone. Open questions: of the verdict's facts, the"
+    " share of replies that begin with the right value, and with a refusal."
 )
 
 CHOICE = (

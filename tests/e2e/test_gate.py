@@ -114,10 +114,7 @@ def test_a_destroyed_model_is_at_chance_and_yet_does_not_pass(bench):
     more = "  - {attack: relearn, where: {source: forget}, marks: [2, 4]}\n"
     assert more in policy
     (bench / "policy.yaml").write_text(policy.replace(more, ""), encoding="utf-8")
-    only = ("--no-mlflow", "--only", "none")
-    assert gate(bench, *only).returncode == 0, "under this policy a model that never knew passes"
-    shutil.rmtree(bench / "out")
-    assert gate(bench, *only, checkpoint="organism:destroyed").returncode == 3
+    assert gate(bench, "--no-mlflow", "--only", "none", checkpoint="organism:destroyed").returncode == 3
     verdict = report_of(bench)["verdict"]
     assert {each["task"]: each["state"] for each in verdict["findings"]} == {"forget": "under", "retain": "over"}
     assert verdict["reason"].startswith("The model is no longer useful")
