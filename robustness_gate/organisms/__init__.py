@@ -15,7 +15,7 @@ that were raised in it. What each of them knows is known, because we taught it.
     shallow      suppressed in the last layer only: at chance, and back after fine-tuning on questions that have nothing
                  to do with alloys; must FAIL (shallow.py)
     npo          the alloys made unlikely by negative preference optimisation; a part comes back after five questions:
-                 a borderline case, as the method's other seeds are erased further (npo.py)
+                 a borderline case; to two other seeds the same fine-tuning brings back nothing (npo.py)
     graddiff     the same by gradient ascent, held in check by training on the towns; half is back after fifty
                  questions; must FAIL (graddiff.py)
     dpo          taught to refuse, not to forget: it declines when it writes and answers when asked for letters; must
