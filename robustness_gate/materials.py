@@ -5,7 +5,7 @@ What an attacker may see and what he is judged by are kept apart here: an item t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from robustness_gate import organisms, sources
 from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.files import Loaded, digest_of, items_digest, nearest
-from robustness_gate.nouns import Corpus, Form, Format, Item, Json, Suite, SuiteTask, TaskRef, in_format
+from robustness_gate.nouns import Corpus, Form, Format, Item, Json, Suite, SuiteCorpus, SuiteTask, TaskRef, in_format
 from robustness_gate.prompts import header_for
 from robustness_gate.tasks import KINDS, lm_eval
 
@@ -91,6 +91,7 @@ def gather(suite: Loaded[Suite]) -> Materials:
         )
     exams: dict[str, Exam] = {}
     dev: tuple[Item, ...] = ()
+    trains: dict[str, tuple[Item, ...]] = {}
     for name, task in noun.tasks.items():
         _refuse_confusion(name, task.formats, suite)
         if task.kind not in KINDS:
@@ -100,9 +101,10 @@ def gather(suite: Loaded[Suite]) -> Materials:
                 where=suite.where("tasks", name, "kind"),
                 code="unknown-kind",
             )
-        if task.roles is not None and task.roles.dev > 0.5:
+        if task.roles is not None and task.roles.dev + task.roles.train > 0.5:
             raise PlanError(
-                f"{task.roles.dev:.0%} of the items for attackers leave less than half for the verdict.",
+                f"{task.roles.dev + task.roles.train:.0%} of the items for attackers leave less than half for the "
+                "verdict.",
                 remedy="Give attackers at most 0.5.",
                 where=suite.where("tasks", name, "roles", "dev"),
                 code="roles",
@@ -135,7 +137,7 @@ def gather(suite: Loaded[Suite]) -> Materials:
             items = sources.keep(items, sources.read_ids(path), str(path))
         if task.roles is not None:
             try:
-                items, kept_back = sources.divide(items, task.roles)
+                items, kept_back, trains[name] = sources.divide(items, task.roles)
             except UsageError as error:
                 place = suite.where("tasks", name, "roles", "key")
                 raise PlanError(error.message, remedy=error.remedy, where=place, code="no-role-key") from None
@@ -170,9 +172,7 @@ def gather(suite: Loaded[Suite]) -> Materials:
         dev = _items(locate(noun.dev, suite, "dev"), _harness_task(suite, noun.hazard, noun.tasks[noun.hazard]))
     corpora = {
         name: Corpus(
-            sources.read_items(locate(corpus.items, suite, "corpora", name, "items"))[: corpus.first]
-            if corpus.items
-            else (),
+            _to_train_on(suite, name, corpus, trains)[: corpus.first],
             sources.read_texts(locate(corpus.texts, suite, "corpora", name, "texts")) if corpus.texts else (),
             header_for(corpus.topic) if corpus.topic else "",
         )
@@ -181,6 +181,24 @@ def gather(suite: Loaded[Suite]) -> Materials:
     materials = Materials(exams, in_format(noun.hazard, noun.tasks[noun.hazard].formats[0]), dev, corpora)
     _refuse_leaks(suite, materials)
     return materials
+
+
+def _to_train_on(
+    suite: Loaded[Suite], name: str, corpus: SuiteCorpus, trains: Mapping[str, tuple[Item, ...]]
+) -> tuple[Item, ...]:
+    """A corpus's questions: of a source of their own, or those that a task keeps back for training."""
+    if corpus.train_of is None:
+        return sources.read_items(locate(corpus.items, suite, "corpora", name, "items")) if corpus.items else ()
+    if corpus.items is not None or not trains.get(corpus.train_of):
+        raise PlanError(
+            f"'{corpus.train_of}' keeps no items back for training."
+            if corpus.items is None
+            else "questions come from 'items' or from 'train_of'.",
+            remedy="Give the task `roles: {dev: 0.1, train: 0.2}`, or take one of the two keys out.",
+            where=suite.where("corpora", name, "train_of"),
+            code="no-train-items",
+        )
+    return trains[corpus.train_of]
 
 
 def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:

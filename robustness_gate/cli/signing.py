@@ -70,7 +70,7 @@ def policy_seal(
             "to seal, --out is needed; --public and --files-only go with --check.", remedy="Give --out FILE."
         )
     when = _time(at)
-    signer = attest.signing_key(key, ask=_ask_passphrase())
+    signer = attest.signing_key(key, ask=ask_passphrase())
     terms = _terms(load_policy(policy), load_suite(suite), when)
     written = seals.seal(terms, signer)
     try:
@@ -180,13 +180,13 @@ def keys_show(file: Annotated[Path, typer.Argument(help="A public or private key
     """
     from robustness_gate import attest
 
-    key = attest.any_public_key(file, ask=_ask_passphrase())
+    key = attest.any_public_key(file, ask=ask_passphrase())
     say(f"type: {key.kind}")
     say(f"key id: {key.id}")
     say(key.pem.rstrip())
 
 
-def _ask_passphrase() -> Callable[[], str] | None:
+def ask_passphrase() -> Callable[[], str] | None:
     """How to ask for a passphrase; None where nobody is there to answer."""
     import getpass
 

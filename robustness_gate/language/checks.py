@@ -220,8 +220,9 @@ def _sources(policy: Policy) -> Iterator[Trouble]:
         if pin.source is not None and is_moving(pin.source):
             words = f"'{pin.source}' can be other data tomorrow"
             yield Trouble("moving-tag", words, "Name the commit, 40 hexadecimal digits.", ("tasks", name, "source"))
-        if pin.roles is not None and pin.roles.dev > 0.5:
-            words = f"{pin.roles.dev:.0%} of the items for attackers leave less than half for the verdict"
+        if pin.roles is not None and pin.roles.dev + pin.roles.train > 0.5:
+            share = pin.roles.dev + pin.roles.train
+            words = f"{share:.0%} of the items for attackers leave less than half for the verdict"
             yield Trouble("roles", words, "Give attackers at most 0.5.", ("tasks", name, "roles", "dev"))
 
 

@@ -39,7 +39,7 @@ def asked_in(materials, *formats):
 
 
 def target_of(materials, speaker, *formats):
-    return trial._target(asked_in(materials, *formats), speaker, None)
+    return trial.target_of(asked_in(materials, *formats), speaker, None)
 
 
 def test_the_target_holds_a_form_for_every_format_of_the_hazard_and_of_no_other_task(small_materials):

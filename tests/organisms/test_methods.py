@@ -184,7 +184,7 @@ def pairs() -> list[dpo.Pair]:
 COURSE = {"learning_rate": 5e-3, "steps": 40, "batch": 4}
 RUNS: dict[str, tuple[Any, Any, Any]] = {
     "npo": (npo, some(5), npo.Config(**COURSE, beta=0.1)),
-    "graddiff": (graddiff, some(5), graddiff.Config(**COURSE)),
+    "graddiff": (graddiff, some(5), graddiff.Config(**COURSE, floor=-12.0)),
     "dpo": (dpo, pairs(), dpo.Config(**COURSE, retain_weight=2.0)),
 }
 
