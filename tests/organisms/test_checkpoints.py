@@ -110,7 +110,7 @@ def test_dpo_declines_what_it_still_knows() -> None:
 
 def test_tiny_update_comes_back_when_it_is_stored_in_four_bits_and_not_in_eight() -> None:
     """Rounded here by hand, apart from the attack: symmetric, to nearest, one scale a row."""
-    items = facts.read_items(organisms.world("forget.verdict"))[:100]
+    items = facts.read_items(organisms.world("forget.verdict"))[:60]
     found = {}
     for bits in (4, 8):
         model, tokenizer = measure.load(organisms.checkpoint("tiny_update"))
