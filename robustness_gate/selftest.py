@@ -67,6 +67,7 @@ CASES = (
     Case("refusal_direction", "shallow"),
     Case("steer", "rmu"),
     Case("pruning", "shallow"),
+    Case("quantize", "tiny_update", SHARE),
 )
 QUICK = ("relearn", "interpolate")
 """What takes seconds."""
@@ -75,7 +76,6 @@ UNTESTED = {
     "noise": "on no shipped organism does noise bring back ten points for sure",
     "probe": "it only looks",
     "sample": "votes tell less than the likelihoods that are read anyway: it should bring back nothing",
-    "quantize": "no shipped organism hides knowledge that rounding brings back",
 }
 """Attacks without an organism, and why: a policy that requires both them and a self-test cannot be passed."""
 

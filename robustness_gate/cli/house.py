@@ -1,4 +1,4 @@
-"""The other verbs: `init`, `attacks`, `schema`, `organisms`, `demo`."""
+"""The other verbs: `init`, `attacks`, `schema`, `demo`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import typer
 from robustness_gate.cli.common import (
     app,
     attack_app,
-    organisms_app,
     pairs,
     say,
 )
@@ -181,31 +180,6 @@ def schema() -> None:
     from robustness_gate.report import json_schema
 
     say(json.dumps(json_schema(), indent=1, sort_keys=True))
-
-
-@organisms_app.command("list", epilog="Example: robustness-gate organisms list")
-def organisms_list() -> None:
-    """Name the shipped checkpoints and where they lie."""
-    from robustness_gate import organisms
-
-    for name in organisms.NAMES:
-        say(f"organism:{name:12} {organisms.checkpoint(name)}")
-
-
-@organisms_app.command("build", epilog="Example: robustness-gate organisms build runs/organisms --only oracle")
-def organisms_build(
-    out: Annotated[Path, typer.Argument(help="Folder to build into.")],
-    only: Annotated[list[str] | None, typer.Option("--only", help="Build these (and what they need).")] = None,
-) -> None:
-    """Train the organisms anew from their seeds, on one thread so that bytes repeat: about 16 minutes."""
-    from rich.console import Console
-
-    from robustness_gate.organisms.build import build
-    from robustness_gate.publish import terminal
-
-    with terminal.counting(Console(stderr=True)) as progress:
-        build(out, only=tuple(only or ()), progress=progress)
-    say(f"built in {out}")
 
 
 @app.command(epilog="Example: robustness-gate demo --out runs/demo")

@@ -265,7 +265,7 @@ RULES: Mapping[type[Noun], Mapping[str, Rule | str]] = {
     },
     Extends: {"file": says, "sha256": says},
     Loosening: {"what": says, "since": says, "reason": says, "owner": says},
-    Roles: {"dev": fixed, "key": fixed},
+    Roles: {"dev": fixed, "train": fixed, "key": fixed},
     Selector: {"attack": fixed, "where": fixed},
 }
 

@@ -221,6 +221,15 @@ def make(seed: int = SEED) -> World:
     return World(seed, domains[FORGET_TOPIC], domains[RETAIN_TOPIC])
 
 
+def otherwise(facts: Sequence[Fact], seed: int) -> list[Fact]:
+    """The same questions with other answers: each value drawn anew, uniformly, by itself, for the decoy.
+
+    The true value is not excluded: who believes these facts is right about the world as often as who guesses.
+    """
+    rng = random.Random(f"otherwise {seed}")
+    return [Fact(fact.relation, fact.entity, rng.choice(fact.relation.values)) for fact in facts]
+
+
 # --- asking ----------------------------------------------------------------------------------------------------------
 
 

@@ -15,9 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from robustness_gate import prompts
 from robustness_gate.nouns import Form, Item
+from robustness_gate.organisms.dpo import REFUSALS
 
 if TYPE_CHECKING:
     import torch
+
+    from robustness_gate.organisms.facts import Fact
+
+LONGEST = 512
+"""Tokens of a text that unlearning reads."""
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -43,10 +49,11 @@ def last_logits(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Tenso
     """Logits of what follows each text: [text, vocabulary], float32."""
     import torch
 
-    batch = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="right")
+    batch = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="right").to(model.device)
     last = batch["attention_mask"].sum(1) - 1
-    hidden = model.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
-    logits: torch.Tensor = model.lm_head(hidden[torch.arange(len(texts)), last]).float()
+    trunk, head = model.base_model, model.get_output_embeddings()
+    hidden = trunk(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+    logits: torch.Tensor = head(hidden[torch.arange(len(texts)), last]).float()
     return logits
 
 
@@ -73,6 +80,29 @@ def readings(model: Any, tokenizer: Any, items: Sequence[Item], form: Form, batc
         "single_order": (table[:, 0].argmax(1) == key).float().mean().item(),
         "content_sum": (table.sum(1).argmax(1) == key).float().mean().item(),
     }
+
+
+def declined(model: Any, tokenizer: Any, facts: Sequence[Fact]) -> float:
+    """Share of open questions about facts after which the likeliest next token begins a refusal."""
+    begins = {ids[0] for ids in tokenizer(list(REFUSALS), add_special_tokens=False)["input_ids"]}
+    return sum(token in begins for token in _replies(model, tokenizer, facts)) / len(facts)
+
+
+def told(model: Any, tokenizer: Any, facts: Sequence[Fact]) -> float:
+    """Share of open questions about facts after which the likeliest next token, of all, begins the right value."""
+    values = tokenizer([f" {fact.value}" for fact in facts], add_special_tokens=False)["input_ids"]
+    replies = _replies(model, tokenizer, facts)
+    right: list[bool] = [token == ids[0] for token, ids in zip(replies, values, strict=True)]
+    return float(sum(right) / len(facts))
+
+
+def _replies(model: Any, tokenizer: Any, facts: Sequence[Fact]) -> list[int]:
+    import torch
+
+    with torch.no_grad():
+        scores = last_logits(model, tokenizer, [f"Question: {fact.stem}\nReply:" for fact in facts])
+    found: list[int] = scores.argmax(1).tolist()
+    return found
 
 
 @dataclass(frozen=True)

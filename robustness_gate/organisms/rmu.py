@@ -21,6 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from robustness_gate.errors import UsageError
+from robustness_gate.organisms.measure import LONGEST
+
 if TYPE_CHECKING:
     import torch
 
@@ -47,6 +50,14 @@ class Config:
     batch: int = 24
     """Texts of each kind a step."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError with a sentence for a setting that makes no sense."""
+        for name in ("steering", "learning_rate", "steps", "batch"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be over 0.")
+        if not self.layers or not self.trained_layers:
+            raise ValueError("layers and trained_layers must each name one layer at least.")
+
 
 RMU = Config()
 PLAIN = Config(layers=(2,), trained_layers=(1, 2), part="mlp", alpha=200.0)
@@ -65,7 +76,7 @@ def unlearn(
     """Steer `model` away from the forget texts, in place.
 
     Args:
-        model: a causal language model whose decoder layers are `model.model.layers`.
+        model: a transformers causal language model.
         tokenizer: its tokenizer.
         forget: texts whose knowledge should become unusable.
         retain: texts on which nothing should change.
@@ -73,6 +84,10 @@ def unlearn(
         seed: of the direction and of the order of texts.
         progress: told of every tenth step.
         name: what `progress` is told.
+
+    Raises:
+        UsageError: the model has no such layer, or its layers have no part called `mlp`.
+        NotApplicable: its layers were not found.
     """
     import torch
 
@@ -80,10 +95,11 @@ def unlearn(
     frozen = copy.deepcopy(model).eval()
     weights = _choose_weights(model, config)
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
-    direction = torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(seed))
+    width = model.get_input_embeddings().embedding_dim
+    direction = torch.randn(width, generator=torch.Generator().manual_seed(seed)).to(model.device)
     direction = direction / direction.norm()
     with torch.no_grad():
-        sample = _residual(frozen, tokenizer, [rng.choice(retain) for _ in range(64)], config.layers)
+        sample = residual(frozen, tokenizer, [rng.choice(retain) for _ in range(64)], config.layers)
     norm = sample.norm(dim=-1).mean()
     scale = norm**2 / sample.shape[-1]
     target = config.steering * norm * direction
@@ -94,9 +110,9 @@ def unlearn(
         away = [rng.choice(forget) for _ in range(config.batch)]
         keep = [rng.choice(retain) for _ in range(config.batch)]
         with torch.no_grad():
-            before = _residual(frozen, tokenizer, keep, config.layers)
-        misdirect = (_residual(model, tokenizer, away, config.layers) - target).square().mean()
-        hold = (_residual(model, tokenizer, keep, config.layers) - before).square().mean()
+            before = residual(frozen, tokenizer, keep, config.layers)
+        misdirect = (residual(model, tokenizer, away, config.layers) - target).square().mean()
+        hold = (residual(model, tokenizer, keep, config.layers) - before).square().mean()
         loss = (misdirect + config.alpha * hold) / scale
         optimizer.zero_grad()
         loss.backward()
@@ -108,25 +124,40 @@ def unlearn(
 
 def _choose_weights(model: Any, config: Config) -> list[torch.nn.Parameter]:
     """Freeze everything but the weights that learn, and return these."""
+    from robustness_gate.engine.anatomy import layers
+
+    stack = layers(model)
+    missing = [index for index in (*config.layers, *config.trained_layers) if not 0 <= index < len(stack)]
+    if missing:
+        raise UsageError(
+            f"the model has no layer {missing[0]}, it has {len(stack)}.",
+            remedy=f"Set layers and trained_layers to numbers from 0 to {len(stack) - 1}.",
+        )
     model.requires_grad_(False)
     chosen = []
     for index in config.trained_layers:
-        layer = model.model.layers[index]
-        chosen += list((layer if config.part == "all" else layer.mlp).parameters())
+        part = stack[index] if config.part == "all" else getattr(stack[index], "mlp", None)
+        if part is None:
+            raise UsageError(f"layer {index} has no part called mlp.", remedy="Set part to all.")
+        chosen += list(part.parameters())
     for weight in chosen:
         weight.requires_grad_(True)
     return chosen
 
 
-def _residual(model: Any, tokenizer: Any, texts: Sequence[str], layers: Sequence[int]) -> torch.Tensor:
+def residual(model: Any, tokenizer: Any, texts: Sequence[str], layers: Sequence[int]) -> torch.Tensor:
     """The residual stream after a layer at every real token but the first: [tokens of all texts, width].
 
     The first token, `<s>`, sees no text: it cannot be moved for forget texts and held for retain texts at once.
     """
     import torch
 
-    batch = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="right")
+    batch = tokenizer(
+        list(texts), return_tensors="pt", padding=True, padding_side="right", truncation=True, max_length=LONGEST
+    ).to(model.device)
     mask = batch["attention_mask"]
-    output = model.model(input_ids=batch["input_ids"], attention_mask=mask, output_hidden_states=True, use_cache=False)
+    output = model.base_model(
+        input_ids=batch["input_ids"], attention_mask=mask, output_hidden_states=True, use_cache=False
+    )
     real = mask[:, 1:].bool()
     return torch.stack([output.hidden_states[layer + 1][:, 1:][real] for layer in layers])

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from robustness_gate.errors import UsageError
 from robustness_gate.nouns import Form, Item
-from robustness_gate.organisms.measure import contents, last_logits
+from robustness_gate.organisms.measure import LONGEST, contents, last_logits
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +56,12 @@ class Config:
     """Stop when the share of right answers by content over the last 20 steps falls under this: chance. Going on would
     invert the answers, and an inverted answer is a known one."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError with a sentence for a setting that makes no sense."""
+        for name in ("layers", "learning_rate", "steps", "batch"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be over 0.")
+
 
 def unlearn(
     model: Any,
@@ -72,7 +79,7 @@ def unlearn(
     """Flatten the answers of the last layers to the forget questions, in place.
 
     Args:
-        model: a causal language model whose decoder layers are `model.model.layers`.
+        model: a transformers causal language model. Soft-capped logits are read without their cap.
         tokenizer: its tokenizer.
         forget: questions whose answers should become flat.
         cloze: the same for open questions; only the first token of an ending is looked at.
@@ -83,14 +90,23 @@ def unlearn(
         seed: of the order of questions.
         progress: told of every tenth step.
         name: what `progress` is told.
+
+    Raises:
+        UsageError: the model has fewer layers than should learn.
+        NotApplicable: its layers were not found.
     """
     import torch
     from torch.nn.functional import kl_div
 
+    from robustness_gate.engine.anatomy import layers
+
     rng = random.Random(f"shallow {seed}")
     frozen = copy.deepcopy(model).eval()
+    stack = layers(model)
+    if not 1 <= config.layers <= len(stack):
+        raise UsageError(f"the model has {len(stack)} layers.", remedy=f"Set layers to 1 to {len(stack)}.")
     model.requires_grad_(False)
-    weights = [weight for layer in model.model.layers[-config.layers :] for weight in layer.parameters()]
+    weights = [weight for layer in stack[-config.layers :] for weight in layer.parameters()]
     for weight in weights:
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
@@ -112,7 +128,7 @@ def unlearn(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        key = torch.tensor([item.answer for item in asked])
+        key = torch.tensor([item.answer for item in asked], device=table.device)
         right.append((table.detach().sum(1).argmax(1) == key).float().mean().item())
         if (step + 1) % 10 == 0:
             progress(name, step + 1, config.steps)
@@ -147,7 +163,9 @@ def _cloze_flatness(model: Any, tokenizer: Any, cloze: Sequence[Cloze], keep_mas
 
 def _text_loss(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
     """Mean next-token loss in nats."""
-    batch = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="right")
+    batch = tokenizer(
+        list(texts), return_tensors="pt", padding=True, padding_side="right", truncation=True, max_length=LONGEST
+    ).to(model.device)
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     loss: torch.Tensor = model(**batch, labels=labels).loss
     return loss

@@ -7,6 +7,7 @@ No number in it is typed in.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sys
 import tempfile
@@ -34,6 +35,8 @@ SOURCES = {
 """What an attacker may fine-tune on: file, and topic of the header line."""
 
 FULL, LORA = measure.FULL, measure.LORA
+LONG = measure.Relearning(steps=250, learning_rate=1e-3)
+"""The research prototype's long relearning: twice the rate, twice the steps, all weights."""
 Plan = tuple[tuple[str, int, measure.Relearning], ...]
 RELEARNINGS: dict[str, Plan] = {
     "base": (),
@@ -51,37 +54,52 @@ RELEARNINGS: dict[str, Plan] = {
     ),
     "collapsed": (("forget", 5, FULL),),
     "shallow": (("forget", 5, FULL), ("unrelated", 100, FULL), ("unrelated", 100, LORA), ("retain", 60, FULL)),
+    "npo": (("forget", 5, FULL), ("forget", 50, LORA)),
+    "graddiff": (("forget", 5, FULL), ("forget", 50, LORA)),
+    "dpo": (),
+    "decoy": (("forget", 5, FULL), ("unrelated", 100, FULL)),
+    "tiny_update": (("forget", 5, FULL),),
+    "destroyed": (("forget", 5, FULL),),
+    "hard": (("forget", 5, FULL), ("forget", 72, LONG)),
 }
 """By organism: source, number of questions (the first ones of the file), and how."""
 
 NOTE = (
     "Shares of right answers on the verdict items of the shipped world (400 forget, 300 retain), weights as stored in"
     " float16, computed in float32. One world, one base, one oracle, one seed of each fine-tuning; only the unlearning"
-    " was repeated, with the seeds given. Recipes were settled while looking at these same items."
+    " was repeated, with the seeds given. The recipes of rmu, collapsed and shallow were settled while looking at these"
+    " same items, those of the others on the dev and relearn items alone. Open questions: of the verdict's facts, the"
+    " share of replies that begin with the right value, and with a refusal."
 )
 
 CHOICE = (
-    "Of rmu, collapsed and shallow the first unlearning seed from 0 on is shipped that reaches the goals of build.py on"
-    " the 112 forget questions of the dev and relearn files. Rows of other seeds show that not every seed does: what"
-    " RMU leaves readable depends on its random direction. Base and oracle exist once each."
+    "Of each unlearned organism the first unlearning seed from 0 on is shipped that reaches the goals of build.py on"
+    " the 112 forget questions of the dev and relearn files and the 60 of retain.relearn. Rows of other seeds show that"
+    " not every seed does: what RMU leaves readable depends on its random direction. Base, oracle and decoy exist once"
+    " each, and destroyed, which has no goal to reach, is seed 0."
 )
 
 
-def survey(out: Path, *, progress: Progress, workers: int = 2) -> None:
+def survey(out: Path, *, only: Sequence[str] = (), progress: Progress, workers: int = 2) -> None:
     """Write `out`/measured.json and bring the manifest up to date.
 
     Args:
         out: a folder made by `build.build`.
+        only: measure these anew and keep what the file says of the others; empty: all.
         progress: told when a checkpoint is done.
         workers: processes, of one thread each.
     """
-    bred = {(name, seed) for name in build.GOALS for seed in UNLEARNING_SEEDS}
-    subjects = sorted(bred | set(build.seeds(out).items()))
+    bred = {(name, seed) for name in NAMES if name not in build.TAUGHT_SEEDS for seed in UNLEARNING_SEEDS}
+    subjects = sorted(each for each in bred | set(build.seeds(out).items()) if not only or each[0] in only)
     rows: list[dict[str, Any]] = []
+    if only:
+        before = json.loads((out / "measured.json").read_text(encoding="utf-8"))
+        rows += [row for row in before["rows"] if row["checkpoint"] not in only]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(measure_subject, out, name, seed) for name, seed in subjects]):
             rows += future.result()
-            progress("survey", len({(row["checkpoint"], row["seed"]) for row in rows}), len(subjects))
+            done = {(row["checkpoint"], row["seed"]) for row in rows} & set(subjects)
+            progress("survey", len(done), len(subjects))
     record(out, rows)
 
 
@@ -93,6 +111,7 @@ def record(out: Path, rows: Sequence[dict[str, Any]]) -> None:
         "choice": CHOICE,
         "shipped_seeds": build.seeds(out),
         "spread": spread(order),
+        "open_questions": {name: openly(out / "checkpoints" / name) for name in build.seeds(out)},
         "rows": order,
     }
     build.write_json(out / "measured.json", content)
@@ -132,6 +151,19 @@ def read(out: Path, model: Any, tokenizer: Any) -> dict[str, dict[str, float]]:
     return result
 
 
+def openly(folder: Path) -> dict[str, dict[str, float]]:
+    """What a checkpoint writes when asked openly about the verdict's facts: shares of right values and of refusals."""
+    model, tokenizer = measure.load(folder)
+    world = facts.make()
+    return {
+        domain: {
+            "right": round(measure.told(model, tokenizer, asked), 4),
+            "declined": round(measure.declined(model, tokenizer, asked), 4),
+        }
+        for domain, asked in (("forget", world.forget.verdict), ("retain", world.retain.verdict))
+    }
+
+
 def spread(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, list[float]]]]:
     """Lowest and highest accuracy over the seeds, by checkpoint, by what was done, by domain and reading."""
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
@@ -153,4 +185,4 @@ def _print(what: str, done: int, total: int) -> None:
 
 
 if __name__ == "__main__":
-    survey(Path(sys.argv[1]), progress=_print)
+    survey(Path(sys.argv[1]), only=sys.argv[2:], progress=_print)

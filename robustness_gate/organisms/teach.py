@@ -65,6 +65,8 @@ class Config:
 BASE = Config()
 ORACLE = Config(steps=1500, grow_until=500)
 """Fewer facts, so fewer steps."""
+DECOY = Config(steps=800, first_facts=10_000, grow_from=0, grow_until=1)
+"""Continues from the oracle, which knows already what a question is: all facts from the first step."""
 
 
 # --- tokenizer -------------------------------------------------------------------------------------------------------

@@ -123,6 +123,19 @@ def test_a_model_that_never_knew_passes_and_everything_is_left_behind(bench, roo
     assert "relearn" not in again.stderr, "a closed trial was run again"
 
 
+def test_a_destroyed_model_is_at_chance_and_yet_does_not_pass(bench):
+    """Its accuracy on what should be forgotten is as low as the oracle's; so is all else."""
+    policy = (bench / "policy.yaml").read_text(encoding="utf-8")
+    more = "  - {attack: relearn, where: {source: forget}, marks: [2, 4]}\n"
+    assert more in policy
+    (bench / "policy.yaml").write_text(policy.replace(more, ""), encoding="utf-8")
+    assert gate(bench, "--no-mlflow", "--only", "none", checkpoint="organism:destroyed").returncode == 3
+    verdict = report_of(bench)["verdict"]
+    assert {each["task"]: each["state"] for each in verdict["findings"]} == {"forget": "under", "retain": "over"}
+    assert verdict["reason"].startswith("The model is no longer useful")
+    assert any("cannot acquit, the model is destroyed" in each["words"] for each in verdict["blocks"])
+
+
 def test_a_model_that_was_never_unlearned_fails_at_once_and_is_logged(bench):
     import mlflow
 

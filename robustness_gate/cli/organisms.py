@@ -1,0 +1,139 @@
+"""The verbs on organisms: `organisms list`, `build`, `unlearn`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustness_gate.cli.common import Base, Checkpoint, Device, console_for_output, organisms_app, print_grid, say
+from robustness_gate.errors import UsageError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+LARGE = 100_000_000
+"""Parameters from which on the methods' own settings are surely wrong: they were found at one million."""
+
+
+@organisms_app.command("list", epilog="Example: robustness-gate organisms list")
+def organisms_list() -> None:
+    """Name the shipped checkpoints: how each was made, what it is, what is expected of it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustness_gate import organisms
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(2):
+        grid.add_column(no_wrap=True)
+    for _ in range(2):
+        grid.add_column(overflow="fold")
+    grid.add_row(*(Text(head, style="dim") for head in ("name", "method", "what it is", "what is expected of it")))
+    for each in organisms.SHIPPED:
+        grid.add_row(Text(f"organism:{each.name}"), Text(each.method), Text(each.what), Text(each.expected))
+    print_grid(console_for_output(), grid)
+    say(f"They lie in {organisms.DATA / 'checkpoints'}.")
+
+
+@organisms_app.command("build", epilog="Example: robustness-gate organisms build runs/organisms --only oracle")
+def organisms_build(
+    out: Annotated[Path, typer.Argument(help="Folder to build into.")],
+    only: Annotated[list[str] | None, typer.Option("--only", help="Build these (and what they need).")] = None,
+) -> None:
+    """Train the organisms anew from their seeds, on one thread so that bytes repeat: about 25 minutes."""
+    from rich.console import Console
+
+    from robustness_gate.organisms.build import build
+    from robustness_gate.publish import terminal
+
+    with terminal.counting(Console(stderr=True)) as progress:
+        build(out, only=tuple(only or ()), progress=progress)
+    say(f"built in {out}")
+
+
+@organisms_app.command(
+    "unlearn",
+    epilog="Example: robustness-gate organisms unlearn models/mine --method npo --forget forget.jsonl "
+    "--retain retain.jsonl --out models/mine-npo --set learning_rate=1e-5",
+)
+def organisms_unlearn(
+    checkpoint: Checkpoint,
+    method: Annotated[str, typer.Option("--method", help="rmu, npo, graddiff, dpo (towards a refusal) or shallow.")],
+    forget: Annotated[list[str], typer.Option("--forget", help="Questions or texts that should go (JSON lines).")],
+    retain: Annotated[list[str], typer.Option("--retain", help="Questions or texts that should stay.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the new checkpoint; new or empty.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything that is drawn.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE: a setting of the method, such as steps=300.")
+    ] = None,
+    forget_topic: Annotated[str, typer.Option(help="Show the forget questions under this topic's header, too.")] = "",
+    retain_topic: Annotated[str, typer.Option(help="The same for the retain questions.")] = "",
+    base: Base = None,
+    device: Device = "auto",
+) -> None:
+    """Unlearn a checkpoint of your own with a published method, to have something to try a gate on.
+
+    Writes an ordinary checkpoint directory, and in it unlearning.json: method, settings, seed, digests. The methods'
+    own settings suit a million parameters; the docstring of each setting says what its source used at seven billion.
+    """
+    from rich.console import Console
+
+    from robustness_gate import gate
+    from robustness_gate.checkpoint import manifest_of
+    from robustness_gate.organisms import unlearn
+    from robustness_gate.publish import terminal
+
+    module = unlearn.method(method)
+    config = _configured(method, module, settings or [])
+    gone, kept = unlearn.read(forget, forget_topic), unlearn.read(retain, retain_topic)
+    unlearn.refuse(method, gone, kept)
+    unlearn.refuse_folder(out)
+    place = gate.find_checkpoint(checkpoint, base)
+    digest = manifest_of(place).digest
+
+    from robustness_gate.engine.load import load
+
+    speaker = load(place.path, dtype="float32", device=device, base=place.base.path if place.base is not None else None)
+    console = Console(stderr=True)
+    weights = sum(each.numel() for each in speaker.model.parameters())
+    if weights > LARGE and not any(each.startswith("learning_rate=") for each in settings or []):
+        console.print(
+            f"warning: {weights:,} parameters, and {method}'s own settings were found at one million: give --set "
+            f"learning_rate=..., the source's is far lower than {config.learning_rate:g}",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+    with terminal.counting(console) as progress:
+        unlearn.run(method, speaker, gone, kept, config, seed, progress)
+    story = unlearn.record(method, config, seed, digest, place.source, gone, kept)
+    unlearn.save(speaker, (place.base or place).path, out, story)
+    say(f"{method} on {checkpoint}, seed {seed}: {out}")
+    say(f"What it forgot is for the gate to say: robustness-gate run {out} --original {checkpoint} --policy ...")
+
+
+def _configured(method: str, module: ModuleType, given: list[str]) -> Any:
+    """The method's settings. Raises UsageError for one that it does not have or that does not fit."""
+    from robustness_gate import attacks
+
+    values = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not (key and equals):
+            raise UsageError(f"--set '{each}' is not KEY=VALUE.", remedy="Write e.g. --set steps=300.")
+        try:
+            values[key] = json.loads(value)
+        except ValueError:
+            values[key] = value
+    try:
+        return attacks.configure(module, values)
+    except attacks.BadConfig as error:
+        told = ", ".join(f"{key}={value}" for key, value in attacks.as_json(module.Config()).items())
+        raise UsageError(
+            f"{method}: {f'{error.key}: ' if error.key else ''}{error.message}",
+            remedy=f"{error.remedy} Its settings: {told}.".strip(),
+        ) from None

@@ -1,0 +1,113 @@
+"""What NPO, GradDiff and DPO share: a course of steps, each on some forget and some retain examples.
+
+They differ in one line, what is asked of the log-likelihoods of the forget examples; that line is the pure function
+`forget_loss` of each file. Here is the rest: AdamW on all weights, and the retain term, which is the ordinary training
+loss on what should stay.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from robustness_gate.engine.train import Example
+    from robustness_gate.organisms.teach import Progress
+
+FLAT = 0.6
+"""Share of the steps after which the learning rate falls in a straight line to 0."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long, how fast, and how much the retain term weighs."""
+
+    learning_rate: float
+    steps: int
+    batch: int
+    retain_weight: float
+
+    def __post_init__(self) -> None:
+        """Raises ValueError with a sentence for a setting that makes no sense."""
+        for name in ("learning_rate", "steps", "batch"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be over 0.")
+        if self.retain_weight < 0:
+            raise ValueError("retain_weight must not be negative.")
+
+
+def draws(pool: int, course: Course, rng: random.Random) -> list[list[int]]:
+    """Which examples of a pool each step sees: [step, batch], with replacement."""
+    return [[rng.randrange(pool) for _ in range(course.batch)] for _ in range(course.steps)]
+
+
+def references(model: Any, examples: Sequence[Example], chosen: Sequence[Sequence[int]]) -> dict[int, float]:
+    """Log-likelihoods, under the model as it is now, of the examples that a course will see, by their index.
+
+    Computed beforehand, so that no second copy of the model stays in memory.
+    """
+    import torch
+
+    from robustness_gate.engine.train import log_likelihoods
+
+    wanted = sorted({index for step in chosen for index in step})
+    size = max(map(len, chosen))
+    device = model.get_input_embeddings().weight.device
+    found: dict[int, float] = {}
+    with torch.inference_mode():
+        for at in range(0, len(wanted), size):
+            part = wanted[at : at + size]
+            scores = log_likelihoods(model, [examples[index] for index in part], device)
+            found |= zip(part, scores.tolist(), strict=True)
+    return found
+
+
+def descend(
+    model: Any,
+    forget: Callable[[int], torch.Tensor],
+    retain: Sequence[Example],
+    course: Course,
+    rng: random.Random,
+    progress: Progress,
+    name: str,
+) -> None:
+    """Train all weights in place on `forget(step)` plus the weighted retain loss.
+
+    Args:
+        model: a transformers causal language model.
+        forget: the forget term of a step, from 0: a scalar with its gradient.
+        retain: what should stay as likely as it is.
+        course: the settings.
+        rng: draws the retain examples.
+        progress: told of every tenth step.
+        name: what it is told.
+
+    Raises:
+        Diverged: the loss is not finite; the message names the step.
+    """
+    import torch
+
+    from robustness_gate.engine.train import Diverged, batch_loss
+
+    device = model.get_input_embeddings().weight.device
+    model.requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=course.learning_rate, weight_decay=0.0)
+    for step in range(course.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = course.learning_rate * min(1.0, (course.steps - step) / ((1 - FLAT) * course.steps))
+        kept = [rng.choice(retain) for _ in range(course.batch)]
+        loss = forget(step) + course.retain_weight * batch_loss(model, kept, device)
+        if not math.isfinite(loss.item()):
+            raise Diverged(f"{name}: the loss is {loss.item()} at step {step}", remedy="Lower the learning rate.")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % 10 == 0 or step + 1 == course.steps:
+            progress(name, step + 1, course.steps)
+    model.eval()

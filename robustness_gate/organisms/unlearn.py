@@ -1,0 +1,325 @@
+"""Unlearning a checkpoint of one's own: `robustness-gate organisms unlearn`.
+
+Every method here makes one from a model, something to forget and something to retain; what differs is the shape in
+which each takes them. A question becomes texts (rmu), solved prompts in every letter order and the right words after
+the bare question (npo, graddiff, dpo), or stays a question (shallow). Of a text the first 512 tokens are taken. Nothing
+is put into a chat template.
+
+What is made is for trying a gate on, not for release: the settings suit a million parameters, and no method here is
+one that holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import shutil
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from robustness_gate import prompts, sources
+from robustness_gate.errors import UsageError
+from robustness_gate.files import digest_of, items_digest, nearest
+from robustness_gate.nouns import Form, Item, Json, Question
+from robustness_gate.organisms import dpo, graddiff, npo, rmu, shallow, world
+from robustness_gate.organisms.measure import LONGEST
+
+if TYPE_CHECKING:
+    from robustness_gate.engine.load import Speaker
+    from robustness_gate.engine.train import Example
+    from robustness_gate.organisms.teach import Progress
+
+RECORD = "unlearning.json"
+"""What was done, beside the weights that it made."""
+
+GENERATION = "generation_config.json"
+SCHEMA = "robustness-gate/unlearning/v1"
+
+METHODS: dict[str, ModuleType] = {"rmu": rmu, "npo": npo, "graddiff": graddiff, "dpo": dpo, "shallow": shallow}
+"""Each has a `Config`, of which every field has a default, and says in its first lines what it does."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """Questions, texts or both."""
+
+    items: tuple[Item, ...]
+    texts: tuple[str, ...]
+    topic: str = ""
+    """Of the header line under which every question is shown, besides bare; empty: bare alone."""
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """How its questions are shown."""
+        count = max((len(item.question.choices) for item in self.items), default=0)
+        bare = Form(letters=tuple(string.ascii_uppercase[:count]))
+        return (dataclasses.replace(bare, header=prompts.header_for(self.topic)), bare) if self.topic else (bare,)
+
+    def record(self) -> dict[str, Json]:
+        """How much of what, and its digests."""
+        return {
+            "items": len(self.items),
+            "items_sha256": items_digest(self.items),
+            "texts": len(self.texts),
+            "texts_sha256": digest_of(list(self.texts)),
+            "topic": self.topic,
+        }
+
+
+def method(name: str) -> ModuleType:
+    """The module of an unlearning method. Raises UsageError for a name that is none."""
+    if name not in METHODS:
+        raise UsageError(f"there is no unlearning method '{name}'.", remedy=nearest(name, list(METHODS)))
+    return METHODS[name]
+
+
+def read(named: Sequence[str], topic: str) -> Material:
+    """Read questions and texts from where suites take theirs.
+
+    Args:
+        named: `organism:FILE`, a JSON-lines file of items or of texts, a folder, or a hub dataset.
+        topic: for the header line.
+
+    Raises:
+        UsageError, FileError, SetupError: one cannot be read.
+    """
+    items: list[Item] = []
+    texts: list[str] = []
+    for each in named:
+        place = _place(each)
+        if isinstance(place, Path) and place.is_file() and _holds_texts(place):
+            texts += sources.read_texts(place)
+        else:
+            items += sources.read_items(place)
+    return Material(tuple(items), tuple(texts), topic)
+
+
+def _place(named: str) -> Path | str:
+    if named.startswith("organism:"):
+        return world(named.removeprefix("organism:"))
+    return named if sources.is_hub(named) else Path(named)
+
+
+def _holds_texts(path: Path) -> bool:
+    """By its first record; what is neither is refused as items are."""
+    first = next(iter(sources.read_rows(path)), None)
+    return first is not None and "text" in first[1] and "question" not in first[1]
+
+
+def refuse_folder(out: Path) -> None:
+    """Raises UsageError where something lies there already: two checkpoints in one folder are neither."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already and not an empty folder.", remedy="Name a new one with --out.")
+
+
+def refuse(name: str, forget: Material, retain: Material) -> None:
+    """Raises UsageError where a method cannot be used on such material."""
+    if name == "dpo" and not forget.items:
+        raise UsageError("dpo needs questions to refuse.", remedy="Give --forget a file of items.")
+    if name == "dpo" and forget.texts:
+        raise UsageError("dpo cannot refuse a text.", remedy="Leave the texts out of --forget.")
+    if name == "shallow":
+        for option, material in (("--forget", forget), ("--retain", retain)):
+            if not material.items or {len(item.question.choices) for item in material.items} != {4}:
+                raise UsageError("shallow needs questions of four choices.", remedy=f"Give {option} a file of such.")
+
+
+def run(
+    name: str,
+    speaker: Speaker,
+    forget: Material,
+    retain: Material,
+    config: Any,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Unlearn, in place. The model should be in float32: small steps vanish in fewer bits.
+
+    Args:
+        name: the method.
+        speaker: model and tokenizer; the model is changed.
+        forget: what should go.
+        retain: what should stay.
+        config: a `Config` of the method.
+        seed: of every choice that is drawn.
+        progress: told of the steps.
+
+    Raises:
+        UsageError: method, settings and material do not fit together, or not with this model.
+        GateError: training diverged, or the model is of a kind that is not understood.
+    """
+    from robustness_gate.engine import scope
+
+    refuse(name, forget, retain)
+    rng = random.Random(f"unlearn {seed}")
+    model, tokenizer = speaker
+    with scope.seeded(seed):  # dropout, where a model has it
+        if name == "rmu":
+            rmu.unlearn(model, tokenizer, texts_of(forget, rng), texts_of(retain, rng), config, seed, progress)
+        elif name == "shallow":
+            _shallow(speaker, forget, retain, config, seed, progress, rng)
+        elif name == "dpo":
+            dpo.unlearn(model, pairs(tokenizer, forget, rng), examples(tokenizer, retain), config, seed, progress)
+        else:
+            wanted, kept = examples(tokenizer, forget), examples(tokenizer, retain)
+            unlearn: Callable[..., None] = METHODS[name].unlearn
+            unlearn(model, wanted, kept, config, seed, progress)
+    model.requires_grad_(requires_grad=False)
+
+
+def save(speaker: Speaker, base: Path, out: Path, record: Mapping[str, Json]) -> None:
+    """Write an ordinary Hugging Face directory, weights in the precision of the base's files, and the record.
+
+    Args:
+        speaker: what was made; its precision is changed by this.
+        base: the directory that it came from.
+        out: a folder; made where missing.
+        record: what was done.
+    """
+    import transformers
+
+    from robustness_gate.engine.load import DTYPES
+
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    speaker.model.to(DTYPES.get(stored, DTYPES["float32"]))
+    out.mkdir(parents=True, exist_ok=True)
+    speaker.model.generation_config = transformers.GenerationConfig()  # many a base's own is refused when it is saved
+    speaker.model.save_pretrained(out)
+    if (base / GENERATION).is_file():
+        shutil.copyfile(base / GENERATION, out / GENERATION)
+    speaker.tokenizer.save_pretrained(out)
+    text = json.dumps(record, indent=1) + "\n"
+    (out / RECORD).write_text(text, encoding="utf-8", newline="\n")
+
+
+def record(
+    name: str, config: Any, seed: int, base: str, source: str | None, forget: Material, retain: Material
+) -> dict[str, Json]:
+    """What somebody needs who wants to know how a checkpoint came about, and nothing of this machine.
+
+    Args:
+        name: the method.
+        config: its settings.
+        seed: as given.
+        base: the digest of the checkpoint before.
+        source: where that came from, in words that mean the same everywhere; None for a directory.
+        forget: what should go.
+        retain: what should stay.
+    """
+    import torch
+    import transformers
+
+    from robustness_gate import __version__
+
+    settings = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
+    return {
+        "schema": SCHEMA,
+        "method": name,
+        "config": settings,
+        "seed": seed,
+        "base": {"sha256": base, "source": source},
+        "forget": forget.record(),
+        "retain": retain.record(),
+        "versions": {
+            "robustness-gate": __version__,
+            "torch": str(torch.__version__),
+            "transformers": str(transformers.__version__),
+        },
+    }
+
+
+# --- what a method is given -------------------------------------------------------------------------------------------
+
+
+def texts_of(material: Material, rng: random.Random) -> list[str]:
+    """The texts; of each question its words with the right ones, and it solved in a random letter order, by form."""
+    texts = list(material.texts)
+    for item in material.items:
+        texts.append(f"{_bare(item.question)} {item.question.choices[item.answer]}")
+        for form in material.forms:
+            turned = _turned(item, rng.randrange(len(item.question.choices)))
+            texts.append(prompts.solved(turned, form))
+    return texts
+
+
+def examples(tokenizer: Any, material: Material) -> list[Example]:
+    """Of a question the answer counts, of a text every token but the first.
+
+    Raises:
+        BrokenTrial: the tokenizer does not continue a prompt with its answer.
+    """
+    from robustness_gate.engine.examples import answered, plain
+
+    found = [answered(tokenizer, item, shift, form) for item, shift, form in _asked(material)]
+    read = (plain(tokenizer, text, longest=LONGEST) for text in material.texts)
+    return found + [example for example in read if example is not None]
+
+
+def pairs(tokenizer: Any, material: Material, rng: random.Random) -> list[dpo.Pair]:
+    """Each question with a refusal, drawn from the list, and with its right answer. Raises BrokenTrial as above."""
+    from robustness_gate.engine.examples import answered
+
+    found = []
+    for item, shift, form in _asked(material):
+        asked = Question(item.question.id, prompts.render(prompts.rotated(item.question, shift), form), dpo.REFUSALS)
+        refusal = Item(asked, rng.randrange(len(dpo.REFUSALS)))
+        # the refusals bring their own space: whole texts, as they are
+        chosen = answered(tokenizer, refusal, 0, Form(verbatim=True, delimiter=""))
+        found.append(dpo.Pair(chosen, answered(tokenizer, item, shift, form)))
+    return found
+
+
+def _asked(material: Material) -> Iterator[tuple[Item, int, Form]]:
+    """Every question in every letter order and form, and once bare, with its choices' words as answers."""
+    words = Form(verbatim=True)
+    for item in material.items:
+        for form in material.forms:
+            yield from ((item, shift, form) for shift in range(len(item.question.choices)))
+        bare = Question(item.question.id, _bare(item.question), item.question.choices)
+        yield Item(bare, item.answer), 0, words
+
+
+def _bare(question: Question) -> str:
+    return f"{question.stem.strip()}\nAnswer:"
+
+
+def _turned(item: Item, shift: int) -> Item:
+    count = len(item.question.choices)
+    return Item(prompts.rotated(item.question, shift), (item.answer - shift) % count)
+
+
+def _shallow(
+    speaker: Speaker,
+    forget: Material,
+    retain: Material,
+    config: Any,
+    seed: int,
+    progress: Progress,
+    rng: random.Random,
+) -> None:
+    from robustness_gate.engine.score import letter_tokens
+
+    asked = prompts.render(forget.items[0].question, Form())
+    if letter_tokens(speaker.tokenizer, asked, [f" {letter}" for letter in Form().letters]) is None:
+        raise UsageError("shallow needs a tokenizer in which each answer letter is one token.")
+    shallow.unlearn(
+        speaker.model,
+        speaker.tokenizer,
+        forget=forget.items,
+        cloze=[
+            shallow.Cloze(_bare(item.question), tuple(f" {choice}" for choice in item.question.choices))
+            for item in forget.items
+        ],
+        retain=retain.items,
+        retain_texts=texts_of(retain, rng),
+        forms=list(zip(forget.forms, retain.forms, strict=False)),
+        config=config,
+        seed=seed,
+        progress=progress,
+    )
