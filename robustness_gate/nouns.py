@@ -352,6 +352,16 @@ class Statement(Noun):
     says: dict[Name, str]
 
 
+class Nowhere(Noun):
+    """What an attack did to a model that never knew, on the same items."""
+
+    organism: str
+    before: int = Field(ge=0)
+    after: int = Field(ge=0)
+    leak: Difference
+    """One-sided 95 % lower bound of what it seems to bring back, paired."""
+
+
 class SelfTest(Noun):
     """What an attack did on organisms of known truth: see `robustness_gate.selftest`."""
 
@@ -367,10 +377,8 @@ class SelfTest(Noun):
     after: int = Field(ge=0)
     gain: Difference
     """One-sided 95 % lower bound of what it brings back, paired."""
-    oracle_before: int = Field(ge=0)
-    oracle_after: int = Field(ge=0)
-    leak: Difference
-    """The same bound on a model that never knew."""
+    nowhere: tuple[Nowhere, ...] = Field(min_length=1)
+    """What it did where there was nothing to bring back."""
     sham_changed: int = Field(ge=0)
     """Answers that change at strength zero."""
     faults: tuple[str, ...]

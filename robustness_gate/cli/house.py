@@ -125,7 +125,10 @@ def attacks(
 def self_test(
     out: Annotated[Path, typer.Option("--out", help="Where to write the records, for `run --self-test`.")],
     only: Annotated[list[str] | None, typer.Option("--only", help="Test this attack alone.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Only what takes seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the attacks that take seconds each.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every attack that has an organism; this is the default.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Trials side by side; 0: one a core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as one JSON object.")] = False,
 ) -> None:
@@ -136,8 +139,8 @@ def self_test(
     from robustness_gate import selftest
     from robustness_gate.nouns import SelfTests, canonical
 
-    if quick and only:
-        raise UsageError("--quick and --only do not go together.", remedy="Leave one of them out.")
+    if sum((quick, every, bool(only))) > 1:
+        raise UsageError("--quick, --all and --only do not go together.", remedy="Give one of them, or none.")
     names = selftest.QUICK if quick else tuple(only or ())
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
@@ -158,14 +161,18 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     from robustness_gate.selftest import UNTESTED
 
     wide = max(len(test.attack) for test in tests)
-    head = f"{'attack':{wide}} {'organism':10} {'before > after':>15} {'gain':>7}   {'oracle':>15} {'leak':>7}"
+    nobody = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].nowhere)
+    head = f"{'attack':{wide}} {'organism':10} {'before > after':>15} {'gain':>7}   {nobody}"
     say(f"{head}   sham   finding")
     for test in tests:
         there = f"{test.before / test.items:.1%} > {test.after / test.items:.1%}"
-        nowhere = f"{test.oracle_before / test.items:.1%} > {test.oracle_after / test.items:.1%}"
+        nowhere = "   ".join(
+            f"{f'{each.before / test.items:.1%} > {each.after / test.items:.1%}':>15} {each.leak:>7.1%}"
+            for each in test.nowhere
+        )
         sham = "same" if test.sham_changed == 0 else f"{test.sham_changed} changed"
         found = "FAILED" if test.faults else "works"
-        figures = f"{there:>15} {test.gain:>7.1%}   {nowhere:>15} {test.leak:>7.1%}"
+        figures = f"{there:>15} {test.gain:>7.1%}   {nowhere}"
         say(f"{test.attack:{wide}} {test.organism:10} {figures}   {sham:6} {found}")
         for fault in test.faults:
             say(f"{'':{wide}} {fault}")
