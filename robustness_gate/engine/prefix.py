@@ -1,0 +1,398 @@
+"""Text before a prompt, searched token by token: where it stands, what it costs, and where its gradient points.
+
+A search moves in tokens, and a model is asked in text. So a prefix counts only if its text, put before the prompts,
+becomes these very tokens again; and the loss is always that of the prompt as `engine.score` would ask it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+import torch
+
+from robustness_gate.engine import anatomy, examples, respondents, score
+from robustness_gate.errors import NotApplicable
+from robustness_gate.nouns import Form, Item, Question, Target
+
+PROBES = ("!", "x")
+"""Two prefixes of one token each: what a prompt has in common under both is the prompt around a prefix."""
+
+
+@dataclass(frozen=True)
+class Prefixed:
+    """The edit: the same question after a text. See `engine.respondents.Edited`."""
+
+    text: str
+    header: bool = True
+    """Whether the form's header line stays."""
+
+    def __call__(self, question: Question, form: Form) -> tuple[Question, Form]:
+        """A form that has a prefix of its own keeps it, behind this one."""
+        before = f"{self.text} {form.prefix}" if form.prefix else self.text
+        return question, replace(form, prefix=before, header=form.header if self.header else "")
+
+    @property
+    def digest(self) -> str:
+        """What a report says of the text: its SHA-256."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+class Gap(NamedTuple):
+    """A solved prompt with room for a prefix, in token ids."""
+
+    before: list[int]
+    after: list[int]
+    """The rest of the prompt, and its answer."""
+    answer: int
+    """So many tokens at the end are the answer."""
+
+
+class Row(NamedTuple):
+    """A gap that is filled: what a model is shown."""
+
+    ids: list[int]
+    start: int
+    """Where the prefix begins."""
+    length: int
+    """How many tokens it has."""
+    answer: int
+
+
+Loss = Callable[[Sequence[Row]], torch.Tensor]
+"""One number a row, with its graph where gradients are on: [row]."""
+
+
+def gap(tokenizer: Any, item: Item, shift: int, form: Form) -> Gap:
+    """The prompt of a question in one letter order, with its right answer, around a prefix.
+
+    Raises:
+        BrokenTrial: the tokenizer does not continue a prompt with its answer.
+        NotApplicable: a text before the prompt changes the tokens of the prompt.
+    """
+    first, second = (examples.answered(tokenizer, item, shift, Prefixed(each)(item.question, form)[1]) for each in PROBES)
+    before = _shared(first.ids, second.ids)
+    after = _shared(first.ids[::-1], second.ids[::-1])[::-1]
+    if len(before) + 1 + len(after) != len(first.ids):
+        raise NotApplicable("no text can be put before a prompt without changing the prompt's own tokens")
+    return Gap(before, after, sum(first.counts))
+
+
+def rows(prefixes: Sequence[Sequence[int]], gaps: Sequence[Gap]) -> list[Row]:
+    """Every prefix in every gap, prefix by prefix."""
+    return [
+        Row([*gap.before, *prefix, *gap.after], len(gap.before), len(prefix), gap.answer)
+        for prefix in prefixes
+        for gap in gaps
+    ]
+
+
+class Places:
+    """Whether a prefix survives as text: decoded, put before a prompt and encoded, it is the same tokens again."""
+
+    def __init__(self, tokenizer: Any, question: Question, forms: Sequence[Form], gaps: Sequence[Gap]) -> None:
+        """One question in every form stands for all; `gaps` are its own, in the order of the forms."""
+        self._tokenizer, self._question = tokenizer, question
+        self._forms, self._gaps = tuple(forms), tuple(gaps)
+
+    def surviving(self, prefixes: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Those that survive in every form, without repetitions, in their order."""
+        distinct = [list(each) for each in dict.fromkeys(tuple(prefix) for prefix in prefixes) if each]
+        kept = [True] * len(distinct)
+        texts = [text_of(self._tokenizer, each) for each in distinct]
+        for form, gap in zip(self._forms, self._gaps, strict=True):
+            asked = [self._prompt(text, form) for text in texts]
+            found = score.encode(self._tokenizer, [each.text for each in asked], special=asked[0].special) if asked else []
+            tail = gap.after[: len(gap.after) - gap.answer]
+            kept = [k and ids == [*gap.before, *p, *tail] for k, ids, p in zip(kept, found, distinct, strict=True)]
+        return [prefix for prefix, good in zip(distinct, kept, strict=True) if good]
+
+    def _prompt(self, text: str, form: Form) -> score.Prompt:
+        return score.prompt_of(self._tokenizer, *Prefixed(text)(self._question, form))
+
+
+class Ground(NamedTuple):
+    """On what a text is searched."""
+
+    gaps: list[Gap]
+    places: Places
+    allowed: torch.Tensor
+    """Which tokens may stand in the text: [vocabulary]."""
+    questions: int
+
+    def batch(self, count: int, generator: torch.Generator) -> list[Gap]:
+        """Prompts of one step, drawn without replacement."""
+        return [self.gaps[at] for at in torch.randperm(len(self.gaps), generator=generator)[:count].tolist()]
+
+
+def ground(
+    target: Target, source: str, *, questions: int, rotations: int, header: bool, longest: int, seed: int
+) -> Ground:
+    """The solved questions of a corpus around a prefix, in every format and letter order.
+
+    Args:
+        target: what is attacked.
+        source: which corpus.
+        questions: at most so many, the first of a seeded shuffle.
+        rotations: in so many cyclic letter orders.
+        header: whether the corpus's header line stands before them.
+        longest: of a prefix; prompts without room for it are left out.
+        seed: of the shuffle.
+
+    Raises:
+        NotApplicable: there is no room for a prefix before any prompt, or no prompt stays the same behind one.
+    """
+    corpus, tokenizer = target.corpora[source], target.tokenizer
+    under = corpus.header if header else ""
+    forms = [replace(form, header=under, verbatim=False) for form in target.forms]
+    pool = list(corpus.items)
+    random.Random(seed).shuffle(pool)
+    pool = pool[:questions]
+    gaps = [
+        gap(tokenizer, item, shift, form)
+        for item in pool
+        for shift in range(min(rotations, len(item.question.choices)))
+        for form in forms
+    ]
+    places = Places(tokenizer, pool[0].question, forms, gaps[: len(forms)])
+    room = (getattr(target.model.config.get_text_config(), "max_position_embeddings", None) or 1_000_000) - longest
+    fitting = [each for each in gaps if len(each.before) + len(each.after) <= room]
+    if not fitting:
+        raise NotApplicable(f"no '{source}' question leaves room for {longest} tokens before it")
+    return Ground(fitting, places, writable(tokenizer, target.model), len(pool))
+
+
+class Look(NamedTuple):
+    """What dev says of a text."""
+
+    ids: list[int]
+    edit: Prefixed
+    dev: score.Shares
+    change: float
+    """Mean distance of the answers from those to the plain questions, in nats a log-likelihood."""
+    survives: float
+    """Share of dev prompts in which the text becomes the tokens that were searched."""
+
+
+def look(target: Target, plain: Sequence[torch.Tensor], ids: Sequence[int], *, header: bool) -> Look:
+    """Ask the dev questions after a text; `plain` is what was heard without it."""
+    edit = Prefixed(text_of(target.tokenizer, ids), header)
+    heard = score.heard(respondents.Edited(target.respondent, edit), target.dev, target.forms)
+    found = []
+    for form in target.forms:
+        asked = [score.prompt_of(target.tokenizer, *edit(item.question, form)) for item in target.dev]
+        texts = score.encode(target.tokenizer, [each.text for each in asked], special=asked[0].special)
+        found += [_holds(each, ids) for each in texts]
+    return Look(list(ids), edit, score.shares(heard, target.dev), score.change(plain, heard), sum(found) / len(found))
+
+
+def text_of(tokenizer: Any, prefix: Sequence[int]) -> str:
+    """What a prefix looks like."""
+    return str(tokenizer.decode(list(prefix), clean_up_tokenization_spaces=False))
+
+
+def writable(tokenizer: Any, model: Any) -> torch.Tensor:
+    """Which tokens may stand in a prefix: those that are printable ASCII and no marks of the tokenizer: [vocabulary]."""
+    marks = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    allowed = torch.zeros(model.get_input_embeddings().weight.shape[0], dtype=torch.bool)
+    for number in range(min(len(tokenizer), len(allowed))):
+        text = text_of(tokenizer, [number])
+        allowed[number] = number not in marks and text.isascii() and text.isprintable() and bool(text.strip())
+    return allowed
+
+
+def drawn(places: Places, allowed: torch.Tensor, length: int, generator: torch.Generator) -> list[int]:
+    """A prefix of random tokens that survives.
+
+    Raises:
+        NotApplicable: none was found, token by token, in 64 tries each.
+    """
+    pool = allowed.nonzero().flatten()
+    prefix: list[int] = []
+    while len(prefix) < length:
+        tries = pool[torch.randint(len(pool), (64,), generator=generator)].tolist()
+        longer = places.surviving([[*prefix, each] for each in tries])
+        if not longer:
+            raise NotApplicable("the tokenizer makes other tokens of almost any text that is put before a prompt")
+        prefix = longer[0]
+    return prefix
+
+
+def swaps(
+    prefix: Sequence[int], gradient: torch.Tensor, allowed: torch.Tensor, top: int, count: int, generator: torch.Generator
+) -> list[list[int]]:
+    """Prefixes with one token swapped for one of the `top` at its place along the negative gradient (GCG's candidates).
+
+    Args:
+        prefix: token ids.
+        gradient: of the loss by the one-hot tokens, [position, vocabulary].
+        allowed: which tokens may be used, [vocabulary].
+        top: how many of them at each place.
+        count: how many swaps are drawn, places and tokens evenly.
+        generator: on the CPU.
+    """
+    steep = gradient.float().cpu().masked_fill(~allowed, torch.inf)
+    best = steep.topk(min(top, int(allowed.sum())), dim=1, largest=False).indices
+    where = torch.randint(len(prefix), (count,), generator=generator)
+    which = torch.randint(best.shape[1], (count,), generator=generator)
+    return [
+        [*prefix[:at], int(best[at, rank]), *prefix[at + 1 :]]
+        for at, rank in zip(where.tolist(), which.tolist(), strict=True)
+    ]
+
+
+def answer_loss(model: Any) -> Loss:
+    """Mean cross-entropy of the answer's tokens over the whole vocabulary, in nats: what the gate itself reads."""
+
+    def loss(rows: Sequence[Row]) -> torch.Tensor:
+        width = max(row.answer for row in rows)
+        shown = _padded(model, rows)
+        logits = model(**shown, use_cache=False, logits_to_keep=width + 1).logits[:, -width - 1 : -1]
+        return _mean(_surprise(logits, shown["input_ids"][:, -width:]), [(width - r.answer, width) for r in rows])
+
+    return loss
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a fluent prefix is judged by (FLRT): its answers, its way through the model, how it reads."""
+
+    force: torch.Tensor
+    """Cross-entropy of the answer, in nats."""
+    match: torch.Tensor
+    """Distance of the residual streams from the original's, as a share of the original's norm; 0 without one."""
+    fluency: torch.Tensor
+    """Mean cross-entropy of the prefix's own tokens under the model, in nats."""
+
+
+def terms(model: Any, original: Any | None, blocks: Sequence[int], rows: Sequence[Row]) -> Terms:
+    """The terms of each row, [row] each.
+
+    Streams are compared after the numbered blocks, at every position behind the prefix. The original's are taken as
+    given: no gradient goes through them.
+    """
+    shown = _padded(model, rows)
+    width = shown["input_ids"].shape[1]
+    begins = [width - len(row.ids) + row.start for row in rows]
+    ours: dict[int, torch.Tensor] = {}
+    with anatomy.edited(_keepers(model, blocks, ours)):
+        logits = model(**shown, use_cache=False).logits
+    surprise = _surprise(logits[:, :-1], shown["input_ids"][:, 1:])  # at t stands the token t + 1
+    force = _mean(surprise, [(width - 1 - row.answer, width - 1) for row in rows])
+    fluency = _mean(surprise, [(max(b, width - len(r.ids) + 1) - 1, b + r.length - 1) for b, r in zip(begins, rows, strict=True)])
+    match = torch.zeros_like(force)
+    if original is not None:
+        theirs: dict[int, torch.Tensor] = {}
+        with torch.no_grad(), anatomy.edited(_keepers(original, blocks, theirs)):
+            original(**_padded(original, rows), use_cache=False, logits_to_keep=1)
+        behind = [(begin + row.length, width) for begin, row in zip(begins, rows, strict=True)]
+        for block in blocks:
+            there = theirs[block].to(ours[block].device).float()
+            gone = (ours[block].float() - there).norm(dim=-1)
+            match = match + _mean(gone, behind) / _mean(there.norm(dim=-1), behind) / len(blocks)
+    return Terms(force, match, fluency)
+
+
+def losses(loss: Loss, rows: Sequence[Row], tokens_per_batch: int = score.TOKENS_PER_BATCH) -> torch.Tensor:
+    """The loss of each row, float32 on the CPU, in batches that halve where the memory does not suffice."""
+
+    @torch.inference_mode()
+    def asked(part: Sequence[Row]) -> torch.Tensor:
+        try:
+            return loss(part).float().cpu()
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                raise
+        half = len(part) // 2
+        return torch.cat([asked(part[:half]), asked(part[half:])])
+
+    found = torch.empty(len(rows))
+    for batch in score.batches([len(row.ids) for row in rows], tokens_per_batch):
+        found[batch] = asked([rows[at] for at in batch])
+    return found
+
+
+def gradient(model: Any, loss: Loss, rows: Sequence[Row]) -> torch.Tensor:
+    """Gradient of the mean loss by the prefix's one-hot tokens: float32 on the CPU, [position, vocabulary].
+
+    It is taken at what the embedding puts out and carried to the vocabulary through the table of all that it can put
+    out, which is the same by the chain rule, holds for embeddings that scale, and never builds the one-hot matrix.
+    Every row must hold the same prefix. Batches halve where the memory does not suffice.
+    """
+    embedding = model.get_input_embeddings()
+
+    def summed(part: Sequence[Row]) -> torch.Tensor:
+        leaves: list[torch.Tensor] = []
+
+        def leaf(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+            leaves.append(output.detach().requires_grad_(True))
+            return leaves[-1]
+
+        handle = embedding.register_forward_hook(leaf)
+        try:
+            with torch.enable_grad():
+                (found,) = torch.autograd.grad(loss(part).sum(), leaves[0])
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                raise
+        else:
+            offsets = [found.shape[1] - len(row.ids) + row.start for row in part]
+            picked = [each[at : at + row.length] for each, at, row in zip(found, offsets, part, strict=True)]
+            return torch.stack(picked).float().sum(dim=0)
+        finally:
+            handle.remove()
+        half = len(part) // 2
+        return summed(part[:half]) + summed(part[half:])
+
+    total = summed(rows) / len(rows)
+    with torch.no_grad():
+        table = embedding(torch.arange(embedding.weight.shape[0], device=embedding.weight.device))
+        return (total @ table.float().T).cpu()
+
+
+def _padded(model: Any, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    """Padded on the left, positions counted from each row's own first token, as in scoring."""
+    width = max(len(row.ids) for row in rows)
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor([[0] * (width - len(row.ids)) + row.ids for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows], device=device)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
+
+
+def _keepers(model: Any, blocks: Sequence[int], kept: dict[int, torch.Tensor]) -> dict[Any, Any]:
+    """Edits that change nothing and keep the stream after each block, with its graph."""
+
+    def keeper(block: int) -> Any:
+        def keep(stream: torch.Tensor) -> torch.Tensor:
+            kept[block] = stream
+            return stream
+
+        return keep
+
+    stack = anatomy.layers(model) if blocks else []
+    return {stack[block]: keeper(block) for block in blocks}
+
+
+def _surprise(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each wanted token, in nats: [row, position]."""
+    return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), wanted, reduction="none")
+
+
+def _mean(values: torch.Tensor, spans: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Mean over a span of positions in each row, 0 where it is empty: [row]."""
+    at = torch.arange(values.shape[1], device=values.device)
+    first, last = torch.tensor(spans, device=values.device).T.unsqueeze(-1)
+    inside = (at >= first) & (at < last)
+    return values.masked_fill(~inside, 0.0).sum(dim=1) / inside.sum(dim=1).clamp(min=1)
+
+
+def _holds(ids: Sequence[int], part: Sequence[int]) -> bool:
+    return any(list(ids[at : at + len(part)]) == list(part) for at in range(len(ids) - len(part) + 1))
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
