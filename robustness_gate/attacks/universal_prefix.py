@@ -31,14 +31,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 
 if TYPE_CHECKING:
-    import torch
-
-    from robustness_gate.engine.prefix import Ground, Look, Loss
+    from robustness_gate.engine.greedy import Stepped
+    from robustness_gate.engine.prefix import Look
 
 FAMILY = "prefix"
 ACCESS = "open_weights"
@@ -113,7 +112,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     Raises:
         NotApplicable: the tokenizer makes other tokens of any text before a prompt, or there is no room for one.
     """
-    from robustness_gate.engine import prefix, respondents, score, scope
+    from robustness_gate.engine import greedy, prefix, respondents, scope, score
 
     if not config.tokens:  # no text is strength zero
         yield from (Recovery(target.respondent, mark, {"examples": 0.0, "steps": 0.0}) for mark in config.marks)
@@ -129,22 +128,30 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
             longest=config.tokens,
             seed=seed,
         )
-        drawn = [
-            prefix.drawn(ground.places, ground.allowed, config.tokens, generator) for _ in range(config.restarts)
-        ]
-        loss, measured = prefix.answer_loss(target.model), ground.gaps[:MEASURED]
-        loss_start = float(prefix.losses(loss, prefix.rows(drawn, measured)).mean())
+        drawn = [prefix.drawn(ground.places, ground.allowed, config.tokens, generator) for _ in range(config.restarts)]
+        loss, measured = greedy.answer_loss(target.model), ground.gaps[:MEASURED]
+        loss_start = float(greedy.losses(loss, prefix.rows(drawn, measured)).mean())
         searches = [_Search(ids) for ids in drawn]
         seen: list[_Seen] = []
         for mark in config.marks:
             for step in range(searches[0].steps + 1, mark + 1):
                 for restart, search in enumerate(searches):
-                    _step(search, target.model, loss, ground, config, generator)
+                    stepped = greedy.step(
+                        target.model,
+                        loss,
+                        search.ids,
+                        ground,
+                        batch=config.batch,
+                        top=config.top,
+                        count=config.candidates,
+                        generator=generator,
+                    )
+                    search.take(stepped)
                     if step % config.looks == 0 or step == mark:
                         found = prefix.look(target, plain, search.ids, header=config.header)
                         seen.append(_Seen(restart, step, found))
             best = max(seen, key=lambda each: each.look.dev)
-            loss_end = float(prefix.losses(loss, prefix.rows([best.look.ids], measured)).mean())
+            loss_end = float(greedy.losses(loss, prefix.rows([best.look.ids], measured)).mean())
             yield Recovery(
                 respondents.Edited(target.respondent, best.look.edit),
                 mark=mark,
@@ -182,6 +189,13 @@ class _Search:
     tokens: int = 0
     """That the model has read."""
 
+    def take(self, stepped: Stepped) -> None:
+        """Go on from where a step led."""
+        self.steps += 1
+        self.swapped += stepped.ids != self.ids
+        self.tokens += stepped.tokens
+        self.ids = stepped.ids
+
 
 class _Seen(NamedTuple):
     """A restart's text after so many steps, and what dev said of it."""
@@ -189,22 +203,3 @@ class _Seen(NamedTuple):
     restart: int
     step: int
     look: Look
-
-
-def _step(
-    search: _Search, model: Any, loss: Loss, ground: Ground, config: Config, generator: torch.Generator
-) -> None:
-    """One step of GCG: the gradient, swaps along it, and the best of those that survive, or the text as it was."""
-    from robustness_gate.engine import prefix
-
-    batch = ground.batch(config.batch, generator)
-    own = prefix.rows([search.ids], batch)
-    gradient = prefix.gradient(model, loss, own)
-    swaps = prefix.swaps(search.ids, gradient, ground.allowed, config.top, config.candidates, generator)
-    tried = [search.ids, *(each for each in ground.places.surviving(swaps) if each != search.ids)]
-    rows = prefix.rows(tried, batch)
-    best = int(prefix.losses(loss, rows).reshape(len(tried), -1).mean(dim=1).argmin())
-    search.ids = tried[best]
-    search.steps += 1
-    search.swapped += best > 0
-    search.tokens += sum(len(row.ids) for row in (*own, *rows))

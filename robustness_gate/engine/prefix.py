@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import anatomy, examples, respondents, score
+from robustness_gate.engine import examples, respondents, score
 from robustness_gate.errors import NotApplicable
 from robustness_gate.nouns import Form, Item, Question, Target
 
@@ -63,10 +63,6 @@ class Row(NamedTuple):
     answer: int
 
 
-Loss = Callable[[Sequence[Row]], torch.Tensor]
-"""One number a row, with its graph where gradients are on: [row]."""
-
-
 def gap(tokenizer: Any, item: Item, shift: int, form: Form) -> Gap:
     """The prompt of a question in one letter order, with its right answer, around a prefix.
 
@@ -74,7 +70,9 @@ def gap(tokenizer: Any, item: Item, shift: int, form: Form) -> Gap:
         BrokenTrial: the tokenizer does not continue a prompt with its answer.
         NotApplicable: a text before the prompt changes the tokens of the prompt.
     """
-    first, second = (examples.answered(tokenizer, item, shift, Prefixed(each)(item.question, form)[1]) for each in PROBES)
+    first, second = (
+        examples.answered(tokenizer, item, shift, Prefixed(each)(item.question, form)[1]) for each in PROBES
+    )
     before = _shared(first.ids, second.ids)
     after = _shared(first.ids[::-1], second.ids[::-1])[::-1]
     if len(before) + 1 + len(after) != len(first.ids):
@@ -106,7 +104,9 @@ class Places:
         texts = [text_of(self._tokenizer, each) for each in distinct]
         for form, gap in zip(self._forms, self._gaps, strict=True):
             asked = [self._prompt(text, form) for text in texts]
-            found = score.encode(self._tokenizer, [each.text for each in asked], special=asked[0].special) if asked else []
+            found = (
+                score.encode(self._tokenizer, [each.text for each in asked], special=asked[0].special) if asked else []
+            )
             tail = gap.after[: len(gap.after) - gap.answer]
             kept = [k and ids == [*gap.before, *p, *tail] for k, ids, p in zip(kept, found, distinct, strict=True)]
         return [prefix for prefix, good in zip(distinct, kept, strict=True) if good]
@@ -220,174 +220,6 @@ def drawn(places: Places, allowed: torch.Tensor, length: int, generator: torch.G
             raise NotApplicable("the tokenizer makes other tokens of almost any text that is put before a prompt")
         prefix = longer[0]
     return prefix
-
-
-def swaps(
-    prefix: Sequence[int], gradient: torch.Tensor, allowed: torch.Tensor, top: int, count: int, generator: torch.Generator
-) -> list[list[int]]:
-    """Prefixes with one token swapped for one of the `top` at its place along the negative gradient (GCG's candidates).
-
-    Args:
-        prefix: token ids.
-        gradient: of the loss by the one-hot tokens, [position, vocabulary].
-        allowed: which tokens may be used, [vocabulary].
-        top: how many of them at each place.
-        count: how many swaps are drawn, places and tokens evenly.
-        generator: on the CPU.
-    """
-    steep = gradient.float().cpu().masked_fill(~allowed, torch.inf)
-    best = steep.topk(min(top, int(allowed.sum())), dim=1, largest=False).indices
-    where = torch.randint(len(prefix), (count,), generator=generator)
-    which = torch.randint(best.shape[1], (count,), generator=generator)
-    return [
-        [*prefix[:at], int(best[at, rank]), *prefix[at + 1 :]]
-        for at, rank in zip(where.tolist(), which.tolist(), strict=True)
-    ]
-
-
-def answer_loss(model: Any) -> Loss:
-    """Mean cross-entropy of the answer's tokens over the whole vocabulary, in nats: what the gate itself reads."""
-
-    def loss(rows: Sequence[Row]) -> torch.Tensor:
-        width = max(row.answer for row in rows)
-        shown = _padded(model, rows)
-        logits = model(**shown, use_cache=False, logits_to_keep=width + 1).logits[:, -width - 1 : -1]
-        return _mean(_surprise(logits, shown["input_ids"][:, -width:]), [(width - r.answer, width) for r in rows])
-
-    return loss
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What a fluent prefix is judged by (FLRT): its answers, its way through the model, how it reads."""
-
-    force: torch.Tensor
-    """Cross-entropy of the answer, in nats."""
-    match: torch.Tensor
-    """Distance of the residual streams from the original's, as a share of the original's norm; 0 without one."""
-    fluency: torch.Tensor
-    """Mean cross-entropy of the prefix's own tokens under the model, in nats."""
-
-
-def terms(model: Any, original: Any | None, blocks: Sequence[int], rows: Sequence[Row]) -> Terms:
-    """The terms of each row, [row] each.
-
-    Streams are compared after the numbered blocks, at every position behind the prefix. The original's are taken as
-    given: no gradient goes through them.
-    """
-    shown = _padded(model, rows)
-    width = shown["input_ids"].shape[1]
-    begins = [width - len(row.ids) + row.start for row in rows]
-    ours: dict[int, torch.Tensor] = {}
-    with anatomy.edited(_keepers(model, blocks, ours)):
-        logits = model(**shown, use_cache=False).logits
-    surprise = _surprise(logits[:, :-1], shown["input_ids"][:, 1:])  # at t stands the token t + 1
-    force = _mean(surprise, [(width - 1 - row.answer, width - 1) for row in rows])
-    fluency = _mean(surprise, [(max(b, width - len(r.ids) + 1) - 1, b + r.length - 1) for b, r in zip(begins, rows, strict=True)])
-    match = torch.zeros_like(force)
-    if original is not None:
-        theirs: dict[int, torch.Tensor] = {}
-        with torch.no_grad(), anatomy.edited(_keepers(original, blocks, theirs)):
-            original(**_padded(original, rows), use_cache=False, logits_to_keep=1)
-        behind = [(begin + row.length, width) for begin, row in zip(begins, rows, strict=True)]
-        for block in blocks:
-            there = theirs[block].to(ours[block].device).float()
-            gone = (ours[block].float() - there).norm(dim=-1)
-            match = match + _mean(gone, behind) / _mean(there.norm(dim=-1), behind) / len(blocks)
-    return Terms(force, match, fluency)
-
-
-def losses(loss: Loss, rows: Sequence[Row], tokens_per_batch: int = score.TOKENS_PER_BATCH) -> torch.Tensor:
-    """The loss of each row, float32 on the CPU, in batches that halve where the memory does not suffice."""
-
-    @torch.inference_mode()
-    def asked(part: Sequence[Row]) -> torch.Tensor:
-        try:
-            return loss(part).float().cpu()
-        except torch.OutOfMemoryError:
-            if len(part) == 1:
-                raise
-        half = len(part) // 2
-        return torch.cat([asked(part[:half]), asked(part[half:])])
-
-    found = torch.empty(len(rows))
-    for batch in score.batches([len(row.ids) for row in rows], tokens_per_batch):
-        found[batch] = asked([rows[at] for at in batch])
-    return found
-
-
-def gradient(model: Any, loss: Loss, rows: Sequence[Row]) -> torch.Tensor:
-    """Gradient of the mean loss by the prefix's one-hot tokens: float32 on the CPU, [position, vocabulary].
-
-    It is taken at what the embedding puts out and carried to the vocabulary through the table of all that it can put
-    out, which is the same by the chain rule, holds for embeddings that scale, and never builds the one-hot matrix.
-    Every row must hold the same prefix. Batches halve where the memory does not suffice.
-    """
-    embedding = model.get_input_embeddings()
-
-    def summed(part: Sequence[Row]) -> torch.Tensor:
-        leaves: list[torch.Tensor] = []
-
-        def leaf(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
-            leaves.append(output.detach().requires_grad_(True))
-            return leaves[-1]
-
-        handle = embedding.register_forward_hook(leaf)
-        try:
-            with torch.enable_grad():
-                (found,) = torch.autograd.grad(loss(part).sum(), leaves[0])
-        except torch.OutOfMemoryError:
-            if len(part) == 1:
-                raise
-        else:
-            offsets = [found.shape[1] - len(row.ids) + row.start for row in part]
-            picked = [each[at : at + row.length] for each, at, row in zip(found, offsets, part, strict=True)]
-            return torch.stack(picked).float().sum(dim=0)
-        finally:
-            handle.remove()
-        half = len(part) // 2
-        return summed(part[:half]) + summed(part[half:])
-
-    total = summed(rows) / len(rows)
-    with torch.no_grad():
-        table = embedding(torch.arange(embedding.weight.shape[0], device=embedding.weight.device))
-        return (total @ table.float().T).cpu()
-
-
-def _padded(model: Any, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    """Padded on the left, positions counted from each row's own first token, as in scoring."""
-    width = max(len(row.ids) for row in rows)
-    device = model.get_input_embeddings().weight.device
-    ids = torch.tensor([[0] * (width - len(row.ids)) + row.ids for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows], device=device)
-    return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
-
-
-def _keepers(model: Any, blocks: Sequence[int], kept: dict[int, torch.Tensor]) -> dict[Any, Any]:
-    """Edits that change nothing and keep the stream after each block, with its graph."""
-
-    def keeper(block: int) -> Any:
-        def keep(stream: torch.Tensor) -> torch.Tensor:
-            kept[block] = stream
-            return stream
-
-        return keep
-
-    stack = anatomy.layers(model) if blocks else []
-    return {stack[block]: keeper(block) for block in blocks}
-
-
-def _surprise(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each wanted token, in nats: [row, position]."""
-    return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), wanted, reduction="none")
-
-
-def _mean(values: torch.Tensor, spans: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """Mean over a span of positions in each row, 0 where it is empty: [row]."""
-    at = torch.arange(values.shape[1], device=values.device)
-    first, last = torch.tensor(spans, device=values.device).T.unsqueeze(-1)
-    inside = (at >= first) & (at < last)
-    return values.masked_fill(~inside, 0.0).sum(dim=1) / inside.sum(dim=1).clamp(min=1)
 
 
 def _holds(ids: Sequence[int], part: Sequence[int]) -> bool:
