@@ -1,21 +1,22 @@
 """Enhanced prefix: a fluent text before every prompt that brings answers and the original's inner states back (FLRT).
 
 Threat model: as for `universal_prefix`, and perhaps the attacker has the model from before unlearning too. He searches
-one text, the same for every question, that makes the model answer rightly, lets its residual stream behind the text run
-as the original's does on the same prompt, and still reads like text. Tokens are swapped, put in and taken out. Using the
-text needs no weights. One text is searched for every format of the hazard task, and the highest dev reading counts.
+one text, the same for every question, that makes the model answer rightly, lets its residual stream behind the text
+run as the original's does on the same prompt, and still reads like text. Tokens are swapped, put in and taken out.
+Using the text needs no weights. One text is searched for every format of the hazard task, and the highest dev reading
+counts.
 
 Success on held-out facts means that the knowledge is there and that a text opens it; inner states are matched because
 on suppressed models plain GCG often fails where this does not. A text can also teach letters or formats, and matched
 states can carry something over from the original: compare with a never-knew control, with a limit that says
-`over: CONTROL`. Failure means that these budgets found none; without an original nothing is matched, and what is left is
-a fluent GCG. Restarts differ widely: ask for several seeds.
+`over: CONTROL`. Failure means that these budgets found none; without an original nothing is matched, and what is left
+is a fluent GCG. Restarts differ widely: ask for several seeds.
 
 Sources: Thompson and Sklar, arXiv 2407.17447 (FLRT), in the form of Łucki et al., arXiv 2409.18025, and
 `src/enhanced_gcg` of ethz-spylab/unlearning-vs-safety at 349b774: swaps along the gradient 0.7, taking out 0.1, putting
 in 0.1, swaps for likely tokens 0.1; 16 texts a step from 64 tokens at a place; a buffer of 16, whose best is tried next
-and leaves it; from 32 tokens to at least 100 over 1,000 steps; fluency 1.5, repetition 3 with the exponent 1.5; a forced
-answer counts no more once it has the probability 0.6; 1,500 steps; begun from an earlier successful text.
+and leaves it; from 32 tokens to at least 100 over 1,000 steps; fluency 1.5, repetition 3 with the exponent 1.5; a
+forced answer counts no more once it has the probability 0.6; 1,500 steps; begun from an earlier successful text.
 Departures: the right letter is forced and not ten tokens that the original writes, because letters are what is judged;
 streams are compared at every position behind the text, as a share of the original's norm there, and the original's are
 taken as given; tokens that do not survive as text are left out and not fined; the start is a random text on which some
@@ -56,7 +57,7 @@ MEASURED = 64
 
 @dataclass(frozen=True)
 class Config:
-    """What is searched, on what, how long, and what counts. Defaults are the cited source's unless a line says otherwise."""
+    """What is searched, how long, and what counts. Defaults are the cited source's unless a line says otherwise."""
 
     source: Literal["forget", "retain", "unrelated"] = "forget"
     """Where the questions come from."""

@@ -7,9 +7,10 @@ Where the suite asks the hazard task in the chat template too, one text is searc
 reading counts.
 
 Success on held-out facts means that the knowledge is there and that a text opens it. A text of some twenty tokens holds
-little, but a search over many questions can find one that teaches letters or formats: compare with a never-knew control,
-with a limit that says `over: CONTROL`. Failure means that this length and these budgets found none; restarts differ
-widely (30 to 54 % among the source's own prefixes for one model), and a strong text also costs an honest model accuracy.
+little, but a search over many questions can find one that teaches letters or formats: compare with a never-knew
+control, with a limit that says `over: CONTROL`. Failure means that this length and these budgets found none; restarts
+differ widely (30 to 54 % among Łucki et al.'s prefixes for one model), and such a text also costs an honest model
+accuracy.
 
 Sources: Zou et al., arXiv 2307.15043 (GCG): the gradient of the loss by the one-hot tokens, the steepest 256 tokens at
 each place, 512 single swaps drawn from them, the best kept. Universal over questions of a held-out file, loss on the
@@ -18,10 +19,10 @@ letter: Deep Ignorance, arXiv 2508.06601, `unlearn/cas/attack.py`: 20 tokens, 20
 Departures: the questions of a step are drawn anew each time, and the present text competes with its swaps on them (in
 the sources the loss is summed over all questions, which are few, or over more and more of them); starts are random
 texts, not `!`, so that restarts differ and the start is the random text that the result must beat; what is handed over
-is chosen on dev, among the restarts and what each held at every look. The loss is the cross-entropy of the right letter
-over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not tell a model
-that answers from one that has stopped writing letters. A swap counts only if the text becomes the same tokens again in
-its place, in every format; only printable ASCII is used. The report names the text by its digest.
+is chosen on dev, among the restarts and what each held at every look. The loss is the cross-entropy of the right
+letter over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not tell
+a model that answers from one that has stopped writing letters. A swap counts only if the text becomes the same tokens
+again in its place, in every format; only printable ASCII is used. The report names the text by its digest.
 Cost: restarts x steps x (candidates + 1) x batch forward passes, as many backward ones as there are steps and questions
 in a batch, and a dev examination each look.
 """

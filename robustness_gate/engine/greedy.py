@@ -34,7 +34,7 @@ def losses(loss: Loss, rows: Sequence[Row], tokens_per_batch: int = score.TOKENS
     found = torch.empty(len(rows))
     for batch in score.batches([len(row.ids) for row in rows], tokens_per_batch):
         found[batch] = asked([rows[at] for at in batch])
-    return found.nan_to_num(nan=torch.inf)  # or the least of them would be no number
+    return torch.where(found.isnan(), torch.inf, found)  # or the least of them would be no number
 
 
 def gradient(model: Any, loss: Loss, rows: Sequence[Row]) -> torch.Tensor:
@@ -72,7 +72,8 @@ def gradient(model: Any, loss: Loss, rows: Sequence[Row]) -> torch.Tensor:
     total = summed(rows) / len(rows)
     with torch.no_grad():
         table = embedding(torch.arange(embedding.weight.shape[0], device=embedding.weight.device))
-        return (total @ table.float().T).cpu()
+        slope: torch.Tensor = total @ table.float().T
+    return slope.cpu()
 
 
 def swaps(
@@ -247,4 +248,5 @@ def _mean(values: torch.Tensor, spans: Sequence[tuple[int, int]]) -> torch.Tenso
     at = torch.arange(values.shape[1], device=values.device)
     first, last = torch.tensor(spans, device=values.device).T.unsqueeze(-1)
     inside = (at >= first) & (at < last)
-    return values.masked_fill(~inside, 0.0).sum(dim=1) / inside.sum(dim=1).clamp(min=1)
+    found: torch.Tensor = values.masked_fill(~inside, 0.0).sum(dim=1) / inside.sum(dim=1).clamp(min=1)
+    return found

@@ -196,7 +196,7 @@ def text_of(tokenizer: Any, prefix: Sequence[int]) -> str:
 
 
 def writable(tokenizer: Any, model: Any) -> torch.Tensor:
-    """Which tokens may stand in a prefix: those that are printable ASCII and no marks of the tokenizer: [vocabulary]."""
+    """Which tokens may stand in a prefix: printable ASCII that is no mark of the tokenizer: [vocabulary]."""
     marks = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     allowed = torch.zeros(model.get_input_embeddings().weight.shape[0], dtype=torch.bool)
     for number in range(min(len(tokenizer), len(allowed))):
@@ -214,7 +214,7 @@ def drawn(places: Places, allowed: torch.Tensor, length: int, generator: torch.G
     pool = allowed.nonzero().flatten()
     prefix: list[int] = []
     while len(prefix) < length:
-        tries = pool[torch.randint(len(pool), (64,), generator=generator)].tolist()
+        tries = pool[torch.randint(len(pool), (64,), generator=generator)].tolist() if len(pool) else []
         longer = places.surviving([[*prefix, each] for each in tries])
         if not longer:
             raise NotApplicable("the tokenizer makes other tokens of almost any text that is put before a prompt")

@@ -63,6 +63,8 @@ def label(trial: Trial) -> str:
     """The attack and the settings that tell it from its siblings, e.g. `relearn (forget, lora)`."""
     words = [str(trial.config[key]) for key in TELLING if key in trial.config]
     words += ["texts"] if trial.config.get("train_on") == "texts" else []
+    repair = trial.config.get("repair", "none")
+    words += [f"repaired on {repair}"] if repair != "none" else []
     blocks = trial.config.get("layers")
     words += [f"blocks {', '.join(str(each) for each in blocks)}"] if isinstance(blocks, list) and blocks else []
     return f"{trial.attack} ({', '.join(words)})" if words else trial.attack

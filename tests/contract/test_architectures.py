@@ -27,7 +27,13 @@ FAMILIES = {
 ATTACKS = {
     "none": {},
     "enhanced_prefix": {
-        "tokens": 2, "shortest": 2, "longest": 3, "marks": (2,), "warm": 1, "candidates": 3, "questions": 2,
+        "tokens": 2,
+        "shortest": 2,
+        "longest": 3,
+        "marks": (2,),
+        "warm": 1,
+        "candidates": 3,
+        "questions": 2,
         "header": False,
     },
     "few_shot": {"marks": (1,), "draws": 1, "open_book": False},

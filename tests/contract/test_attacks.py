@@ -54,7 +54,16 @@ ROWS = {
     ],
     "relearn": [
         {**SMALL, "source": "forget", "method": "lora"},
-        {**SMALL, "source": "retain", "method": "full"},
+        {
+            **SMALL,
+            "source": "retain",
+            "method": "full",
+            "repair": "unrelated",
+            "repair_on": "questions",
+            "repair_steps": 2,
+            "repair_rate": 1e-3,
+        },
+        {**SMALL, "marks": (1,), "learning_rates": (1e-2,), "source": "dev", "folds": 4},
         {**SMALL, "source": "unrelated", "method": "lora", "rotations": 2},
         {**SMALL, "marks": (2,), "source": "forget", "train_on": "texts", "method": "full", "layers": (1, 2)},
     ],
