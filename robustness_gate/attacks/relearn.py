@@ -25,9 +25,9 @@ such a control. The gate refuses a text that quotes a verdict question, but know
 Sources: Łucki et al., arXiv 2409.18025, section on fine-tuning, and `src/finetuning/finetune.py` of
 ethz-spylab/unlearning-vs-safety at 75dade5: LoRA on all linear layers, rank 128, alpha 16, AdamW, linear schedule, 3
 epochs, batch 1, the first n rows, 1,024 tokens at most. Budgets n = 5 ... 1000 are theirs. Long training on forget
-texts with all parameters, and repair before it (200 steps on WikiText at 2e-5): O'Brien et al., arXiv 2508.06601, and their logs. T and
-V: Deeb and Roger, arXiv 2410.08827 (RTT), four of five parts of a benchmark for training. One demonstration of the
-task, which brought back what models hid on purpose: arXiv 2512.07810.
+texts with all parameters, and repair before it (200 steps on WikiText at 2e-5): O'Brien et al., arXiv 2508.06601, and
+their logs. T and V: Deeb and Roger, arXiv 2410.08827 (RTT), four of five parts of a benchmark for training. One
+demonstration of the task, which brought back what models hid on purpose: arXiv 2512.07810.
 Departures: the loss counts the answer only (theirs, the whole chat text); the learning rate is chosen on dev items from
 a grid that spans more than tenfold around their 2e-4, because one that is too small makes any model look robust; every
 mark is a training run of its own, from the delivered weights, on the first n of a seeded shuffle; of a longer text only
