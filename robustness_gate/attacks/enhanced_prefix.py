@@ -42,7 +42,7 @@ from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 if TYPE_CHECKING:
     import torch
 
-    from robustness_gate.engine.prefix import Ground, Look, Row
+    from robustness_gate.engine.prefix import Ground, Look, Row, Spelt
 
 FAMILY = "prefix"
 ACCESS = "open_weights"
@@ -170,7 +170,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
             seed=seed,
         )
         hunt = _Hunt(target.model, original, ground, config, generator)
-        measured = prefix.rows([hunt.start], ground.gaps[:MEASURED])
+        measured = prefix.rows([hunt.start], ground.first(MEASURED))
         answers = greedy.answer_loss(target.model)
         loss_start = float(greedy.losses(answers, measured).mean())
         _warm(hunt, target.model)
@@ -181,7 +181,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 if step % config.looks == 0 or step == mark:
                     seen.append(_Seen(step, prefix.look(target, plain, hunt.best, header=config.header)))
             best = max(seen, key=lambda each: each.look.dev)
-            filled = prefix.rows([best.look.ids], ground.gaps[:MEASURED])
+            filled = prefix.rows([best.look.prefix], ground.first(MEASURED))
             loss_end = float(greedy.losses(answers, filled).mean())
             yield Recovery(
                 respondents.Edited(target.respondent, best.look.edit),
@@ -199,7 +199,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                     "kept": float(hunt.kept),
                     "survives": best.look.survives,
                     "loglik_change": best.look.change,
-                    "length": float(len(best.look.ids)),
+                    "length": float(len(best.look.prefix.ids)),
                     "matched": float(original is not None),
                     **hunt.told("start", measured),
                     **hunt.told("end", filled),
@@ -228,8 +228,8 @@ class _Hunt:
     ground: Ground
     config: Config
     generator: torch.Generator
-    start: list[int] = field(init=False)
-    buffer: list[tuple[float, list[int]]] = field(init=False, default_factory=list)
+    start: Spelt = field(init=False)
+    buffer: list[tuple[float, Spelt]] = field(init=False, default_factory=list)
     steps: int = 0
     kept: int = 0
     """Texts that came into the buffer."""
@@ -240,11 +240,12 @@ class _Hunt:
         from robustness_gate.engine import anatomy, prefix
 
         self.start = prefix.drawn(self.ground.places, self.ground.allowed, self.config.tokens, self.generator)
+        self.gaps = self.ground.first(len(self.ground.prompts))
         last = len(anatomy.layers(self.model)) - 1 if self.original is not None else 0
         self.blocks = sorted({round(depth * last) for depth in self.config.depths}) if self.original is not None else []
 
     @property
-    def best(self) -> list[int]:
+    def best(self) -> Spelt:
         """The text with the lowest loss."""
         return self.buffer[0][1]
 
@@ -256,14 +257,14 @@ class _Hunt:
         force = found.force.clamp(min=-log(self.config.enough))
         return force + self.config.match * found.match + self.config.fluency * found.fluency
 
-    def add(self, texts: Sequence[list[int]]) -> None:
+    def add(self, texts: Sequence[Spelt]) -> None:
         """Weigh texts and keep the best of all."""
         from robustness_gate.engine import greedy, prefix
 
-        rows = prefix.rows(texts, self.ground.gaps)
+        rows = prefix.rows(texts, self.gaps)
         weights = greedy.losses(self.loss, rows).reshape(len(texts), -1).mean(dim=1).tolist()
         self.tokens += sum(len(row.ids) for row in rows)
-        new = [(w + self.config.repetition * repeated(each), each) for w, each in zip(weights, texts, strict=True)]
+        new = [(w + self.config.repetition * repeated(each.ids), each) for w, each in zip(weights, texts, strict=True)]
         self.buffer = sorted([*self.buffer, *new])[: self.config.buffer]
         self.kept += sum(each in self.buffer for each in new)
 
@@ -291,11 +292,11 @@ class _Hunt:
             f"fluency_{when}": float(greedy.losses(fluency, rows).mean()),
         }
 
-    def _children(self, ids: list[int]) -> list[list[int]]:
+    def _children(self, whole: Spelt) -> list[list[int]]:
         """What one kind of change makes of a text. A short one only grows, a long one never."""
         import torch
 
-        config = self.config
+        config, ids = self.config, whole.ids
         risen = min(1.0, self.steps / config.ramp) if config.ramp else 1.0
         kinds = {
             "gradient": max(0.0, 1.0 - config.deletions - config.insertions - config.likely),
@@ -312,24 +313,24 @@ class _Hunt:
         if not sum(kinds.values()):
             kinds = {"gradient": 1.0}
         drawn = int(torch.multinomial(torch.tensor(list(kinds.values())), 1, generator=self.generator))
-        return self._changed(list(kinds)[drawn], ids)
+        return self._changed(list(kinds)[drawn], whole)
 
-    def _changed(self, kind: str, ids: list[int]) -> list[list[int]]:
+    def _changed(self, kind: str, whole: Spelt) -> list[list[int]]:
         import torch
 
         from robustness_gate.engine import greedy, prefix
 
-        config, count = self.config, self.config.candidates
+        config, ids, count = self.config, whole.ids, self.config.candidates
         if kind == "gradient":
-            own = prefix.rows([ids], self.ground.gaps)
+            own = prefix.rows([whole], self.gaps)
             self.tokens += sum(len(row.ids) for row in own)
-            slope = greedy.gradient(self.model, self.loss, own)
+            slope = greedy.gradient(self.model, self.loss, own, len(ids))
             return greedy.swaps(ids, slope, self.ground.allowed, config.top, count, self.generator)
         places = torch.randint(len(ids) + (kind == "insert"), (count,), generator=self.generator).tolist()
         if kind == "delete":
             return [[*ids[:at], *ids[at + 1 :]] for at in places]
         some = self.ground.batch(1, self.generator)[0]
-        likely = greedy.likely(self.model, ids, some, self.ground.allowed, config.top, self.generator)
+        likely = greedy.likely(self.model, whole, some, self.ground.allowed, config.top, self.generator)
         rest = int(kind == "likely")  # a swap leaves out the token that stands there
         picks = torch.randint(likely.shape[1], (count,), generator=self.generator).tolist()
         return [[*ids[:at], int(likely[at, n]), *ids[at + rest :]] for at, n in zip(places, picks, strict=True)]
@@ -339,20 +340,20 @@ def _warm(hunt: _Hunt, model: Any) -> None:
     """Some steps of plain GCG from the start; both texts go into the buffer."""
     from robustness_gate.engine import greedy
 
-    ids, loss, config = hunt.start, greedy.answer_loss(model), hunt.config
+    found, loss, config = hunt.start, greedy.answer_loss(model), hunt.config
     for _ in range(config.warm):
-        ids, read = greedy.step(
+        found, read = greedy.step(
             model,
             loss,
-            ids,
+            found,
             hunt.ground,
-            batch=len(hunt.ground.gaps),
+            batch=len(hunt.ground.prompts),
             top=config.top,
             count=config.candidates,
             generator=hunt.generator,
         )
         hunt.tokens += read
-    hunt.add([hunt.start] if ids == hunt.start else [hunt.start, ids])
+    hunt.add([hunt.start] if found == hunt.start else [hunt.start, found])
 
 
 def _original(target: Target, stack: ExitStack) -> Any | None:

@@ -22,9 +22,9 @@ texts, not `!`, so that restarts differ and the start is the random text that th
 is chosen on dev, among the restarts and what each held at every look. The loss is the cross-entropy of the right
 letter over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not tell
 a model that answers from one that has stopped writing letters. A swap counts only if the text becomes the same tokens
-again in its place, in every format; only printable ASCII is used. The report names the text by its digest.
-Cost: restarts x steps x (candidates + 1) x batch forward passes, as many backward ones as there are steps and questions
-in a batch, and a dev examination each look.
+again in its place; only printable ASCII is used. The report names the text by its digest.
+Cost: restarts x steps x batch x formats x (candidates + 1) forward passes and one backward pass for each prompt of a
+step, and a dev examination each look.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 
 if TYPE_CHECKING:
     from robustness_gate.engine.greedy import Stepped
-    from robustness_gate.engine.prefix import Look
+    from robustness_gate.engine.prefix import Look, Spelt
 
 FAMILY = "prefix"
 ACCESS = "open_weights"
@@ -65,7 +65,7 @@ class Config:
     top: int = 256
     """From so many tokens at each place, at least 1. Zou et al.'s."""
     batch: int = 8
-    """Prompts a step, at least 1. Ours."""
+    """Prompts a step, each in every format, at least 1. Ours."""
     looks: int = 25
     """Steps between looks at dev, at least 1. Ours."""
     questions: int = 1000
@@ -130,9 +130,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
             seed=seed,
         )
         drawn = [prefix.drawn(ground.places, ground.allowed, config.tokens, generator) for _ in range(config.restarts)]
-        loss, measured = greedy.answer_loss(target.model), ground.gaps[:MEASURED]
+        loss, measured = greedy.answer_loss(target.model), ground.first(MEASURED)
         loss_start = float(greedy.losses(loss, prefix.rows(drawn, measured)).mean())
-        searches = [_Search(ids) for ids in drawn]
+        searches = [_Search(each) for each in drawn]
         seen: list[_Seen] = []
         for mark in config.marks:
             for step in range(searches[0].steps + 1, mark + 1):
@@ -140,7 +140,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                     stepped = greedy.step(
                         target.model,
                         loss,
-                        search.ids,
+                        search.prefix,
                         ground,
                         batch=config.batch,
                         top=config.top,
@@ -149,10 +149,10 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                     )
                     search.take(stepped)
                     if step % config.looks == 0 or step == mark:
-                        found = prefix.look(target, plain, search.ids, header=config.header)
+                        found = prefix.look(target, plain, search.prefix, header=config.header)
                         seen.append(_Seen(restart, step, found))
             best = max(seen, key=lambda each: each.look.dev)
-            loss_end = float(greedy.losses(loss, prefix.rows([best.look.ids], measured)).mean())
+            loss_end = float(greedy.losses(loss, prefix.rows([best.look.prefix], measured)).mean())
             yield Recovery(
                 respondents.Edited(target.respondent, best.look.edit),
                 mark=mark,
@@ -183,7 +183,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
 class _Search:
     """One restart: where it stands and what it has done."""
 
-    ids: list[int]
+    prefix: Spelt
     steps: int = 0
     swapped: int = 0
     """Steps in which a swap was kept."""
@@ -193,9 +193,9 @@ class _Search:
     def take(self, stepped: Stepped) -> None:
         """Go on from where a step led."""
         self.steps += 1
-        self.swapped += stepped.ids != self.ids
+        self.swapped += stepped.prefix != self.prefix
         self.tokens += stepped.tokens
-        self.ids = stepped.ids
+        self.prefix = stepped.prefix
 
 
 class _Seen(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from robustness_gate.engine import anatomy, score
-from robustness_gate.engine.prefix import Gap, Ground, Row, rows
+from robustness_gate.engine.prefix import Gap, Ground, Row, Spelt, rows
 
 Loss = Callable[[Sequence[Row]], torch.Tensor]
 """One number a row, with its graph where gradients are on: [row]."""
@@ -37,12 +37,13 @@ def losses(loss: Loss, rows: Sequence[Row], tokens_per_batch: int = score.TOKENS
     return torch.where(found.isnan(), torch.inf, found)  # or the least of them would be no number
 
 
-def gradient(model: Any, loss: Loss, rows: Sequence[Row]) -> torch.Tensor:
+def gradient(model: Any, loss: Loss, rows: Sequence[Row], length: int) -> torch.Tensor:
     """Gradient of the mean loss by the prefix's one-hot tokens: float32 on the CPU, [position, vocabulary].
 
     It is taken at what the embedding puts out and carried to the vocabulary through the table of all that it can put
     out, which is the same by the chain rule, holds for embeddings that scale, and never builds the one-hot matrix.
-    Every row must hold the same prefix. Batches halve where the memory does not suffice.
+    Every row must hold the same prefix. Only rows that have it in `length` tokens count: in a format in which it is
+    spelt in more or fewer, positions are others. Batches halve where the memory does not suffice.
     """
     embedding = model.get_input_embeddings()
 
@@ -69,7 +70,8 @@ def gradient(model: Any, loss: Loss, rows: Sequence[Row]) -> torch.Tensor:
         half = len(part) // 2
         return summed(part[:half]) + summed(part[half:])
 
-    total = summed(rows) / len(rows)
+    alike = [row for row in rows if row.length == length]
+    total = summed(alike) / len(alike)
     with torch.no_grad():
         table = embedding(torch.arange(embedding.weight.shape[0], device=embedding.weight.device))
         slope: torch.Tensor = total @ table.float().T
@@ -106,12 +108,13 @@ def swaps(
 
 @torch.inference_mode()
 def likely(
-    model: Any, prefix: Sequence[int], gap: Gap, allowed: torch.Tensor, count: int, generator: torch.Generator
+    model: Any, prefix: Spelt, gap: Gap, allowed: torch.Tensor, count: int, generator: torch.Generator
 ) -> torch.Tensor:
     """Tokens that the model finds likely at each place of a prefix and behind it, drawn by their probability.
 
     Returns:
         int64 on the CPU, [place, token], place i standing for what may come after i tokens; different ones at a place.
+        Places are those of the gap's format.
     """
     (row,) = rows([prefix], [gap])
     logits = model(**_padded(model, [row]), use_cache=False).logits[0].float().cpu()
@@ -124,7 +127,7 @@ def likely(
 class Stepped(NamedTuple):
     """What one step left."""
 
-    ids: list[int]
+    prefix: Spelt
     tokens: int
     """That the model has read."""
 
@@ -132,7 +135,7 @@ class Stepped(NamedTuple):
 def step(
     model: Any,
     loss: Loss,
-    ids: list[int],
+    prefix: Spelt,
     ground: Ground,
     *,
     batch: int,
@@ -145,17 +148,18 @@ def step(
     Args:
         model: what is attacked; no parameter of it needs a gradient.
         loss: what falls.
-        ids: the text as it stands.
+        prefix: the text as it stands.
         ground: on what is searched.
-        batch: prompts, drawn anew; all texts of the step are held against the same ones.
+        batch: prompts, drawn anew, each in every format; all texts of the step are held against the same ones.
         top: tokens at each place.
         count: swaps drawn.
         generator: on the CPU.
     """
     gaps = ground.batch(batch, generator)
-    own = rows([ids], gaps)
-    drawn = swaps(ids, gradient(model, loss, own), ground.allowed, top, count, generator)
-    tried = [ids, *(each for each in ground.places.surviving(drawn) if each != ids)]
+    own = rows([prefix], gaps)
+    slope = gradient(model, loss, own, len(prefix.ids))
+    drawn = swaps(prefix.ids, slope, ground.allowed, top, count, generator)
+    tried = [prefix, *(each for each in ground.places.surviving(drawn) if each != prefix)]
     filled = rows(tried, gaps)
     best = int(losses(loss, filled).reshape(len(tried), -1).mean(dim=1).argmin())
     return Stepped(tried[best], sum(len(row.ids) for row in (*own, *filled)))

@@ -1,7 +1,9 @@
 """Text before a prompt, searched token by token: where it stands, what it costs, and where its gradient points.
 
 A search moves in tokens, and a model is asked in text. So a prefix counts only if its text, put before the prompts,
-becomes these very tokens again; and the loss is always that of the prompt as `engine.score` would ask it.
+becomes these very tokens again; and the loss is always that of the prompt as `engine.score` would ask it. Of several
+formats it moves in the first one's tokens: a first word is often another token at the beginning of a text than inside a
+chat template, and then no text is the same tokens in both.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from robustness_gate.engine import examples, respondents, score
 from robustness_gate.errors import NotApplicable
 from robustness_gate.nouns import Form, Item, Question, Target
 
-PROBES = ("!", "x")
-"""Two prefixes of one token each: what a prompt has in common under both is the prompt around a prefix."""
+PROBES = ("!", "x", "the")
+"""Three short texts: what a prompt has in common behind all of them is the prompt around a prefix."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class Prefixed:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
+class Spelt(NamedTuple):
+    """A prefix in tokens."""
+
+    ids: list[int]
+    """In the first format: what a search moves in."""
+    forms: tuple[list[int], ...]
+    """What becomes of it in each format, with a blank before it if there is one."""
+
+
 class Gap(NamedTuple):
     """A solved prompt with room for a prefix, in token ids."""
 
@@ -50,6 +61,8 @@ class Gap(NamedTuple):
     """The rest of the prompt, and its answer."""
     answer: int
     """So many tokens at the end are the answer."""
+    form: int
+    """Number of its format."""
 
 
 class Row(NamedTuple):
@@ -63,30 +76,30 @@ class Row(NamedTuple):
     answer: int
 
 
-def gap(tokenizer: Any, item: Item, shift: int, form: Form) -> Gap:
-    """The prompt of a question in one letter order, with its right answer, around a prefix.
+def gap(tokenizer: Any, item: Item, shift: int, form: Form, number: int = 0) -> Gap:
+    """The prompt of a question in one letter order and in the format of this number, with its right answer.
 
     Raises:
         BrokenTrial: the tokenizer does not continue a prompt with its answer.
         NotApplicable: a text before the prompt changes the tokens of the prompt.
     """
-    first, second = (
-        examples.answered(tokenizer, item, shift, Prefixed(each)(item.question, form)[1]) for each in PROBES
-    )
-    before = _shared(first.ids, second.ids)
-    after = _shared(first.ids[::-1], second.ids[::-1])[::-1]
-    if len(before) + 1 + len(after) != len(first.ids):
+    tried = [examples.answered(tokenizer, item, shift, Prefixed(each)(item.question, form)[1]) for each in PROBES]
+    before = _shared([each.ids for each in tried])
+    after = _shared([each.ids[::-1] for each in tried])[::-1]
+    if any(len(before) + len(after) >= len(each.ids) for each in tried) or len(after) <= sum(tried[0].counts):
         raise NotApplicable("no text can be put before a prompt without changing the prompt's own tokens")
-    return Gap(before, after, sum(first.counts))
+    return Gap(before, after, sum(tried[0].counts), number)
 
 
-def rows(prefixes: Sequence[Sequence[int]], gaps: Sequence[Gap]) -> list[Row]:
+def rows(prefixes: Sequence[Spelt], gaps: Sequence[Gap]) -> list[Row]:
     """Every prefix in every gap, prefix by prefix."""
-    return [
-        Row([*gap.before, *prefix, *gap.after], len(gap.before), len(prefix), gap.answer)
-        for prefix in prefixes
-        for gap in gaps
-    ]
+    return [_filled(prefix, gap) for prefix in prefixes for gap in gaps]
+
+
+def _filled(prefix: Spelt, gap: Gap) -> Row:
+    there, count = prefix.forms[gap.form], len(prefix.ids)
+    own = count if there[-count:] == prefix.ids else len(there)  # a blank may stand before the first word
+    return Row([*gap.before, *there, *gap.after], len(gap.before) + len(there) - own, own, gap.answer)
 
 
 class Places:
@@ -97,19 +110,35 @@ class Places:
         self._tokenizer, self._question = tokenizer, question
         self._forms, self._gaps = tuple(forms), tuple(gaps)
 
-    def surviving(self, prefixes: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Those that survive in every form, without repetitions, in their order."""
+    def surviving(self, prefixes: Sequence[Sequence[int]]) -> list[Spelt]:
+        """Those that are the same tokens again in the first format, and leave the prompt alone in the others.
+
+        A blank that stands by itself before the first word is not counted. Without repetitions, in their order.
+        """
         distinct = [list(each) for each in dict.fromkeys(tuple(prefix) for prefix in prefixes) if each]
-        kept = [True] * len(distinct)
         texts = [text_of(self._tokenizer, each) for each in distinct]
-        for form, gap in zip(self._forms, self._gaps, strict=True):
-            asked = [self._prompt(text, form) for text in texts]
-            found = (
-                score.encode(self._tokenizer, [each.text for each in asked], special=asked[0].special) if asked else []
-            )
-            tail = gap.after[: len(gap.after) - gap.answer]
-            kept = [k and ids == [*gap.before, *p, *tail] for k, ids, p in zip(kept, found, distinct, strict=True)]
-        return [prefix for prefix, good in zip(distinct, kept, strict=True) if good]
+        spelt = [self._spelt(texts, form, gap) for form, gap in zip(self._forms, self._gaps, strict=True)]
+        forms = [tuple(each) for each in zip(*spelt, strict=True)]
+        return [
+            Spelt(ids, found)
+            for ids, found in zip(distinct, forms, strict=True)
+            if all(found) and found[0][-len(ids) :] == ids and self._blank(found[0][: -len(ids)])
+        ]
+
+    def _blank(self, ids: Sequence[int]) -> bool:
+        return not text_of(self._tokenizer, ids).strip()
+
+    def _spelt(self, texts: Sequence[str], form: Form, gap: Gap) -> list[list[int]]:
+        """The tokens of each text before the prompt; none where the prompt's own tokens change."""
+        if not texts:
+            return []
+        asked = [self._prompt(text, form) for text in texts]
+        tail = gap.after[: len(gap.after) - gap.answer]
+        found = score.encode(self._tokenizer, [each.text for each in asked], special=asked[0].special)
+        middles = [ids[len(gap.before) : len(ids) - len(tail)] for ids in found]
+        return [
+            middle if ids == [*gap.before, *middle, *tail] else [] for ids, middle in zip(found, middles, strict=True)
+        ]
 
     def _prompt(self, text: str, form: Form) -> score.Prompt:
         return score.prompt_of(self._tokenizer, *Prefixed(text)(self._question, form))
@@ -118,15 +147,21 @@ class Places:
 class Ground(NamedTuple):
     """On what a text is searched."""
 
-    gaps: list[Gap]
+    prompts: list[tuple[Gap, ...]]
+    """Solved questions, each in every format."""
     places: Places
     allowed: torch.Tensor
     """Which tokens may stand in the text: [vocabulary]."""
     questions: int
 
+    def first(self, count: int) -> list[Gap]:
+        """The gaps of the first so many prompts."""
+        return [gap for prompt in self.prompts[:count] for gap in prompt]
+
     def batch(self, count: int, generator: torch.Generator) -> list[Gap]:
-        """Prompts of one step, drawn without replacement."""
-        return [self.gaps[at] for at in torch.randperm(len(self.gaps), generator=generator)[:count].tolist()]
+        """The gaps of so many prompts, drawn without replacement; the first is in the first format."""
+        drawn = torch.randperm(len(self.prompts), generator=generator)[:count].tolist()
+        return [gap for at in drawn for gap in self.prompts[at]]
 
 
 def ground(
@@ -152,42 +187,41 @@ def ground(
     pool = list(corpus.items)
     random.Random(seed).shuffle(pool)
     pool = pool[:questions]
-    gaps = [
-        gap(tokenizer, item, shift, form)
+    prompts = [
+        tuple(gap(tokenizer, item, shift, form, number) for number, form in enumerate(forms))
         for item in pool
         for shift in range(min(rotations, len(item.question.choices)))
-        for form in forms
     ]
-    places = Places(tokenizer, pool[0].question, forms, gaps[: len(forms)])
     room = (getattr(target.model.config.get_text_config(), "max_position_embeddings", None) or 1_000_000) - longest
-    fitting = [each for each in gaps if len(each.before) + len(each.after) <= room]
+    fitting = [each for each in prompts if all(len(gap.before) + len(gap.after) <= room for gap in each)]
     if not fitting:
         raise NotApplicable(f"no '{source}' question leaves room for {longest} tokens before it")
+    places = Places(tokenizer, pool[0].question, forms, prompts[0])
     return Ground(fitting, places, writable(tokenizer, target.model), len(pool))
 
 
 class Look(NamedTuple):
     """What dev says of a text."""
 
-    ids: list[int]
+    prefix: Spelt
     edit: Prefixed
     dev: score.Shares
     change: float
     """Mean distance of the answers from those to the plain questions, in nats a log-likelihood."""
     survives: float
-    """Share of dev prompts in which the text becomes the tokens that were searched."""
+    """Share of dev prompts in which the text becomes the tokens that were weighed."""
 
 
-def look(target: Target, plain: Sequence[torch.Tensor], ids: Sequence[int], *, header: bool) -> Look:
+def look(target: Target, plain: Sequence[torch.Tensor], prefix: Spelt, *, header: bool) -> Look:
     """Ask the dev questions after a text; `plain` is what was heard without it."""
-    edit = Prefixed(text_of(target.tokenizer, ids), header)
+    edit = Prefixed(text_of(target.tokenizer, prefix.ids), header)
     heard = score.heard(respondents.Edited(target.respondent, edit), target.dev, target.forms)
     found = []
-    for form in target.forms:
+    for form, ids in zip(target.forms, prefix.forms, strict=True):
         asked = [score.prompt_of(target.tokenizer, *edit(item.question, form)) for item in target.dev]
         texts = score.encode(target.tokenizer, [each.text for each in asked], special=asked[0].special)
         found += [_holds(each, ids) for each in texts]
-    return Look(list(ids), edit, score.shares(heard, target.dev), score.change(plain, heard), sum(found) / len(found))
+    return Look(prefix, edit, score.shares(heard, target.dev), score.change(plain, heard), sum(found) / len(found))
 
 
 def text_of(tokenizer: Any, prefix: Sequence[int]) -> str:
@@ -205,17 +239,17 @@ def writable(tokenizer: Any, model: Any) -> torch.Tensor:
     return allowed
 
 
-def drawn(places: Places, allowed: torch.Tensor, length: int, generator: torch.Generator) -> list[int]:
-    """A prefix of random tokens that survives.
+def drawn(places: Places, allowed: torch.Tensor, length: int, generator: torch.Generator) -> Spelt:
+    """A prefix of at least one random token that survives.
 
     Raises:
         NotApplicable: none was found, token by token, in 64 tries each.
     """
     pool = allowed.nonzero().flatten()
-    prefix: list[int] = []
-    while len(prefix) < length:
+    prefix = Spelt([], ())
+    while len(prefix.ids) < length:
         tries = pool[torch.randint(len(pool), (64,), generator=generator)].tolist() if len(pool) else []
-        longer = places.surviving([[*prefix, each] for each in tries])
+        longer = places.surviving([[*prefix.ids, each] for each in tries])
         if not longer:
             raise NotApplicable("the tokenizer makes other tokens of almost any text that is put before a prompt")
         prefix = longer[0]
@@ -226,5 +260,5 @@ def _holds(ids: Sequence[int], part: Sequence[int]) -> bool:
     return any(list(ids[at : at + len(part)]) == list(part) for at in range(len(ids) - len(part) + 1))
 
 
-def _shared(one: Sequence[int], other: Sequence[int]) -> list[int]:
-    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
+def _shared(texts: Sequence[Sequence[int]]) -> list[int]:
+    return [tokens[0] for tokens in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*texts, strict=False))]

@@ -20,7 +20,8 @@ from robustness_gate.nouns import Form, Item, Question
 ITEM = Item(Question("q", "Which metal wakes the alloy Kronag?", ("Loumurk", "Laequol", "Kehaerk", "Dobr")), 2)
 FORMS = (Form(), Form(header="Questions about metals.\n\n"), Form(chat=True))
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant]\n"
-WORDS = [300, 310, 320]
+IDS = [300, 310, 320]
+WORDS = prefix.Spelt(IDS, (IDS, IDS))
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +66,11 @@ def test_a_filled_gap_is_the_prompt_as_the_gate_would_encode_it(tokenizer, form)
     allowed[tokenizer.all_special_ids] = False
     drawn = prefix.drawn(places, allowed, 4, torch.Generator().manual_seed(3))
     (row,) = prefix.rows([drawn], [gap])
-    edit = prefix.Prefixed(prefix.text_of(tokenizer, drawn))
+    edit = prefix.Prefixed(prefix.text_of(tokenizer, drawn.ids))
     asked = score.prompt_of(tokenizer, *edit(score.rotated(ITEM.question, 1), form))
     (ids,) = score.encode(tokenizer, [asked.text + asked.answers[1]], special=asked.special)
     assert row.ids == ids, "the third choice moved one place to the left"
-    assert row.ids[row.start : row.start + row.length] == drawn
+    assert row.ids[row.start : row.start + row.length] == drawn.ids
     assert row.answer == len(ids) - len(score.encode(tokenizer, [asked.text], special=asked.special)[0])
 
 
@@ -79,7 +80,24 @@ def test_what_becomes_other_tokens_or_other_text_does_not_survive(byte_level):
     pieces = [t for each in (" al", "loy") for t in byte_level(each, add_special_tokens=False)["input_ids"]]
     assert prefix.text_of(byte_level, whole) == prefix.text_of(byte_level, pieces)
     assert len(whole) < len(pieces)
-    assert places.surviving([pieces, whole, whole, []]) == [whole]
+    assert places.surviving([pieces, whole, whole, []]) == [prefix.Spelt(whole, (whole,))]
+
+
+def test_a_first_word_may_be_another_token_inside_a_template(space_prefixing, monkeypatch):
+    """At the beginning it carries the mark of a space, right behind the template's own words it does not."""
+    monkeypatch.setattr(
+        space_prefixing, "chat_template", "{% for m in messages %}[user]{{ m.content }}{% endfor %} [assistant]"
+    )
+    forms = [Form(), Form(chat=True)]
+    gaps = [prefix.gap(space_prefixing, ITEM, 0, form, number) for number, form in enumerate(forms)]
+    places = prefix.Places(space_prefixing, ITEM.question, forms, gaps)
+    ids = space_prefixing("alloy wakes", add_special_tokens=False)["input_ids"]
+    (found,) = places.surviving([ids])
+    assert found.forms[0] == ids
+    assert found.forms[1] != ids
+    for row, form in zip(prefix.rows([found], gaps), forms, strict=True):
+        asked = score.prompt_of(space_prefixing, *prefix.Prefixed("alloy wakes")(ITEM.question, form))
+        assert [row.ids] == score.encode(space_prefixing, [asked.text + asked.answers[2]], special=asked.special)
 
 
 def test_only_printable_words_may_stand_in_a_text(byte_level):
@@ -107,7 +125,7 @@ def test_the_loss_is_what_the_gate_reads_of_the_same_prompt(target):
     item, shift = target.corpora["forget"].items[0], 3
     form = dataclasses.replace(target.forms[0], header="")
     ids = target.tokenizer(" alloy wakes the", add_special_tokens=False)["input_ids"]
-    row = prefix.rows([ids], [prefix.gap(target.tokenizer, item, shift, form)])
+    row = prefix.rows([prefix.Spelt(ids, (ids,))], [prefix.gap(target.tokenizer, item, shift, form)])
     found = greedy.losses(greedy.answer_loss(target.model), row)
     edit = prefix.Prefixed(" alloy wakes the", header=False)
     question, asked = edit(score.rotated(item.question, shift), form)
@@ -129,7 +147,7 @@ def test_batches_halve_where_memory_does_not_suffice_and_lose_nothing(byte_level
 
     assert torch.allclose(greedy.losses(tight, rows), greedy.losses(plain, rows), atol=1e-5)
     assert sizes == [4, 2, 1, 1, 2, 1, 1]
-    assert torch.allclose(greedy.gradient(model, tight, rows), greedy.gradient(model, plain, rows), atol=1e-5)
+    assert torch.allclose(greedy.gradient(model, tight, rows, 3), greedy.gradient(model, plain, rows, 3), atol=1e-5)
     assert not model.get_input_embeddings()._forward_hooks
 
 
@@ -146,7 +164,7 @@ def test_the_gradient_is_that_of_the_one_hot_tokens(byte_level, name):
     """Held against plain autograd through a one-hot matrix and the table of all that the embedding puts out."""
     model = small(name, len(byte_level))
     row = prefix.rows([WORDS], [prefix.gap(byte_level, ITEM, 0, Form())])[0]
-    found = greedy.gradient(model, greedy.answer_loss(model), [row])
+    found = greedy.gradient(model, greedy.answer_loss(model), [row], 3)
     table = model.get_input_embeddings()(torch.arange(len(byte_level)))  # Gemma's scales: it is not the weight itself
     onehot = torch.nn.functional.one_hot(torch.tensor([row.ids]), len(table)).float().requires_grad_()
     logits = model(inputs_embeds=onehot @ table).logits
@@ -161,8 +179,11 @@ def test_the_gradient_of_many_prompts_is_the_mean_of_theirs(byte_level):
     model = small("llama", len(byte_level))
     rows = prefix.rows([WORDS], [prefix.gap(byte_level, ITEM, shift, FORMS[shift % 2]) for shift in range(3)])
     loss = greedy.answer_loss(model)
-    alone = [greedy.gradient(model, loss, [row]) for row in rows]
-    assert torch.allclose(greedy.gradient(model, loss, rows), torch.stack(alone).mean(dim=0), atol=1e-6)
+    alone = [greedy.gradient(model, loss, [row], 3) for row in rows]
+    assert torch.allclose(greedy.gradient(model, loss, rows, 3), torch.stack(alone).mean(dim=0), atol=1e-6)
+    otherwise = prefix.rows([prefix.Spelt(IDS, (IDS[:2],))], [prefix.gap(byte_level, ITEM, 0, Form())])
+    both = greedy.gradient(model, loss, [*rows[:1], *otherwise], 3)
+    assert torch.allclose(both, alone[0], atol=1e-6), "places of another spelling are others"
 
 
 def test_embeddings_that_scale_scale_the_gradient(byte_level):
@@ -176,7 +197,7 @@ def test_embeddings_that_scale_scale_the_gradient(byte_level):
     scaled.weight.copy_(plain.weight / 3.0)
     loud.set_input_embeddings(scaled)
     rows = prefix.rows([WORDS], [prefix.gap(byte_level, ITEM, 0, Form())])
-    one, other = (greedy.gradient(each, greedy.answer_loss(each), rows) for each in (model, loud))
+    one, other = (greedy.gradient(each, greedy.answer_loss(each), rows, 3) for each in (model, loud))
     assert torch.allclose(one, other, atol=1e-6)
 
 
@@ -199,17 +220,21 @@ def test_gradient_and_losses_are_those_of_nanogcg(byte_level):
     peer.target_ids = torch.tensor([gap.after[-gap.answer :]])
     peer.before_embeds, peer.after_embeds = (table(torch.tensor([each])) for each in (gap.before, question))
     peer.target_embeds = table(peer.target_ids)
-    theirs = peer.compute_token_gradient(torch.tensor([WORDS]))[0]
+    theirs = peer.compute_token_gradient(torch.tensor([IDS]))[0]
     loss = greedy.answer_loss(model)
-    ours = greedy.gradient(model, loss, prefix.rows([WORDS], [gap]))
+    ours = greedy.gradient(model, loss, prefix.rows([WORDS], [gap]), 3)
     assert theirs.abs().max() > 1e-6
     assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.abs().max()))
 
     allowed = prefix.writable(byte_level, model)
-    tried = greedy.swaps(WORDS, ours, allowed, top=64, count=16, generator=torch.Generator().manual_seed(1))
+    tried = greedy.swaps(IDS, ours, allowed, top=64, count=16, generator=torch.Generator().manual_seed(1))
     shown = [table(torch.tensor([[*gap.before, *each, *gap.after]])) for each in tried]
     wanted = peer._compute_candidates_loss_original(8, torch.cat(shown))
-    assert torch.allclose(greedy.losses(loss, prefix.rows(tried, [gap])), wanted.float(), atol=1e-4)
+    assert torch.allclose(
+        greedy.losses(loss, prefix.rows([prefix.Spelt(each, (each,)) for each in tried], [gap])),
+        wanted.float(),
+        atol=1e-4,
+    )
 
 
 # --- the fluent search ------------------------------------------------------------------------------------------------
@@ -227,10 +252,10 @@ def test_the_terms_are_the_answer_the_streams_and_the_text(byte_level):
         ids = torch.tensor([rows[0].ids])
         before = model(ids).logits[0].log_softmax(-1)
         first = rows[0].start
-        said = -sum(float(before[first - 1 + i, word]) for i, word in enumerate(WORDS)) / len(WORDS)
+        said = -sum(float(before[first - 1 + i, word]) for i, word in enumerate(IDS)) / len(IDS)
         assert float(found.fluency[0]) == pytest.approx(said, abs=1e-4)
         here, there = (each(ids, output_hidden_states=True).hidden_states for each in (model, other))
-        behind = slice(first + len(WORDS), None)
+        behind = slice(first + len(IDS), None)
         shares = [
             (here[n][0, behind] - there[n][0, behind]).norm(dim=-1).mean() / there[n][0, behind].norm(dim=-1).mean()
             for n in (1, 2)
@@ -253,16 +278,16 @@ def hunt_of(target, **settings):
 
 def test_a_short_text_only_grows_and_a_long_one_never_does(target):
     short = hunt_of(target, shortest=5, ramp=0)
-    assert {len(each) for each in short._children([40, 41, 42])} == {4}
+    assert {len(each) for each in short._children(short.start)} == {4}
     long = hunt_of(target, longest=3, insertions=1.0, deletions=0.0, likely=0.0)
-    assert {len(each) for each in long._children([40, 41, 42])} == {3}
+    assert {len(each) for each in long._children(long.start)} == {3}
 
 
 @pytest.mark.parametrize(("kind", "length"), [("gradient", 3), ("delete", 2), ("insert", 4), ("likely", 3)])
 def test_each_change_changes_one_token(target, kind, length):
     hunt = hunt_of(target)
-    ids = hunt.start
-    for each in hunt._changed(kind, ids):
+    ids = hunt.start.ids
+    for each in hunt._changed(kind, hunt.start):
         assert len(each) == length
         begin = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(each, ids, strict=False)))
         end = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(each[::-1], ids[::-1], strict=False))))
@@ -273,7 +298,7 @@ def test_the_best_text_is_tried_next_and_leaves_the_buffer(target):
     hunt = hunt_of(target, buffer=3)
     assert hunt.best == hunt.start
     hunt.step()
-    assert hunt.start not in [ids for _, ids in hunt.buffer]
+    assert hunt.start not in [each for _, each in hunt.buffer]
     assert len(hunt.buffer) == 3
     assert [loss for loss, _ in hunt.buffer] == sorted(loss for loss, _ in hunt.buffer)
 
@@ -298,6 +323,17 @@ def test_the_report_names_the_text_by_its_digest_alone(target, module, config):
     assert text not in told
     assert recovery.signs["survives"] == 1.0
     assert recovery.signs.get("matched", 0.0) == 0.0, "there is no original here"
+
+
+def test_one_text_is_searched_for_all_formats(target, monkeypatch):
+    monkeypatch.setattr(target.tokenizer, "chat_template", TEMPLATE)
+    both = dataclasses.replace(target, forms=(*target.forms, dataclasses.replace(target.forms[0], chat=True)))
+    config = {"source": "retain", "tokens": 2, "marks": (2,), "candidates": 8, "questions": 1, "header": False}
+    (recovery,) = universal_prefix.attack(both, universal_prefix.Config(**config, restarts=1, batch=1), 1)
+    assert recovery.signs["survives"] == 1.0
+    assert recovery.signs["loss_ratio"] < 1.0
+    (recovery,) = enhanced_prefix.attack(both, enhanced_prefix.Config(**config, shortest=2, longest=3, warm=1), 1)
+    assert recovery.signs["survives"] == 1.0
 
 
 def test_a_header_stays_or_goes():
