@@ -312,6 +312,18 @@ SUITES: list[tuple[str, list[Edit], str, str]] = [
         "the mark 101 needs as many 'unrelated' questions, the suite has 100",
     ),
     (
+        "a rung beyond what a fold leaves of the dev items",
+        [(UNRELATED, "config: {source: dev, method: lora, marks: [1, 33]")],
+        "attack: relearn\n    config: {source: dev",
+        "the mark 33 needs as many 'dev' questions, the suite has 32: one of 5 folds of its 40 dev items is left out",
+    ),
+    (
+        "a repair without its texts",
+        [(UNRELATED, UNRELATED.replace("{", "{repair: retain, "))],
+        "attack: relearn\n    config: {repair: retain",
+        "the model is repaired on 'retain' texts, and the suite has none",
+    ),
+    (
         "the same attack twice",
         [("- attack: none", "- attack: none\n  - seeds: 2\n    attack: none")],
         "seeds: 2",
