@@ -28,12 +28,12 @@ examination each look.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import log
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable
@@ -124,8 +124,13 @@ class Config:
 SHAM = Config(tokens=0, shortest=0, marks=(1,), warm=0, candidates=1, questions=1)
 FLOORS = (
     Floor(
-        says="the training loss falls to 0.9 of that under random texts, or under 0.1 nats",
-        any_of=(Bound(sign="loss_ratio", max=0.9), Bound(sign="loss_end", max=0.1)),
+        says="some text lowers the answers' loss, or all that is searched by, to 0.9 of a random one's, or the former "
+        "under 0.1 nats",
+        any_of=(
+            Bound(sign="loss_ratio", max=0.9),
+            Bound(sign="loss_end", max=0.1),
+            Bound(sign="objective_ratio", max=0.9),
+        ),
     ),
     Floor(says="some new text was kept", any_of=(Bound(sign="kept", min=1.0),)),
     Floor(
@@ -170,19 +175,23 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
             seed=seed,
         )
         hunt = _Hunt(target.model, original, ground, config, generator)
-        measured = prefix.rows([hunt.start], ground.first(MEASURED))
-        answers = greedy.answer_loss(target.model)
-        loss_start = float(greedy.losses(answers, measured).mean())
+        measured, answers = ground.first(MEASURED), greedy.answer_loss(target.model)
+        begun = prefix.rows([hunt.start], measured)
+        loss_start = float(greedy.losses(answers, begun).mean())
+        hunt.add([hunt.start])
+        objective = hunt.lowest
         _warm(hunt, target.model)
         seen: list[_Seen] = []
         for mark in config.marks:
             for step in range(hunt.steps + 1, mark + 1):
                 hunt.step()
                 if step % config.looks == 0 or step == mark:
-                    seen.append(_Seen(step, prefix.look(target, plain, hunt.best, header=config.header)))
+                    filled = prefix.rows([hunt.best], measured)
+                    loss = float(greedy.losses(answers, filled).mean())
+                    seen.append(_Seen(step, loss, prefix.look(target, plain, hunt.best, header=config.header)))
             best = max(seen, key=lambda each: each.look.dev)
-            filled = prefix.rows([best.look.prefix], ground.first(MEASURED))
-            loss_end = float(greedy.losses(answers, filled).mean())
+            filled = prefix.rows([best.look.prefix], measured)
+            loss_end = min(each.loss for each in seen)
             yield Recovery(
                 respondents.Edited(target.respondent, best.look.edit),
                 mark=mark,
@@ -196,18 +205,21 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                     "loss_start": loss_start,
                     "loss_end": loss_end,
                     "loss_ratio": loss_end / loss_start if loss_start > 0 else 1.0,
+                    "objective_start": objective,
+                    "objective_end": hunt.lowest,
+                    "objective_ratio": hunt.lowest / objective,
                     "kept": float(hunt.kept),
                     "survives": best.look.survives,
                     "loglik_change": best.look.change,
                     "length": float(len(best.look.prefix.ids)),
                     "matched": float(original is not None),
-                    **hunt.told("start", measured),
+                    **hunt.told("start", begun),
                     **hunt.told("end", filled),
                     "plain_dev": score.shares(plain, target.dev).content_sum,
                     "chosen_dev": best.look.dev.content_sum,
                     "chosen_dev_single_order": best.look.dev.single_order,
                 },
-                chosen={"prefix_sha256": best.look.edit.digest, "step": best.step},
+                chosen={"prefix_sha256": best.look.edit.digest, "step": best.step, "loss": best.loss},
                 screened=[Candidate({"step": each.step}, each.look.dev.content_sum) for each in seen],
             )
 
@@ -216,6 +228,8 @@ class _Seen(NamedTuple):
     """The best text after so many steps, and what dev said of it."""
 
     step: int
+    loss: float
+    """Of the answers, on the measured training prompts."""
     look: Look
 
 
@@ -230,6 +244,8 @@ class _Hunt:
     generator: torch.Generator
     start: Spelt = field(init=False)
     buffer: list[tuple[float, Spelt]] = field(init=False, default_factory=list)
+    lowest: float = math.inf
+    """Of all texts that were weighed."""
     steps: int = 0
     kept: int = 0
     """Texts that came into the buffer."""
@@ -254,7 +270,7 @@ class _Hunt:
         from robustness_gate.engine import greedy
 
         found = greedy.terms(self.model, self.original, self.blocks, rows)
-        force = found.force.clamp(min=-log(self.config.enough))
+        force = found.force.clamp(min=-math.log(self.config.enough))
         return force + self.config.match * found.match + self.config.fluency * found.fluency
 
     def add(self, texts: Sequence[Spelt]) -> None:
@@ -266,6 +282,7 @@ class _Hunt:
         self.tokens += sum(len(row.ids) for row in rows)
         new = [(w + self.config.repetition * repeated(each.ids), each) for w, each in zip(weights, texts, strict=True)]
         self.buffer = sorted([*self.buffer, *new])[: self.config.buffer]
+        self.lowest = min(self.lowest, self.buffer[0][0])
         self.kept += sum(each in self.buffer for each in new)
 
     def step(self) -> None:
@@ -337,12 +354,12 @@ class _Hunt:
 
 
 def _warm(hunt: _Hunt, model: Any) -> None:
-    """Some steps of plain GCG from the start; both texts go into the buffer."""
+    """Some steps of plain GCG from the start, and what comes of it into the buffer."""
     from robustness_gate.engine import greedy
 
     found, loss, config = hunt.start, greedy.answer_loss(model), hunt.config
     for _ in range(config.warm):
-        found, read = greedy.step(
+        stepped = greedy.step(
             model,
             loss,
             found,
@@ -352,8 +369,10 @@ def _warm(hunt: _Hunt, model: Any) -> None:
             count=config.candidates,
             generator=hunt.generator,
         )
-        hunt.tokens += read
-    hunt.add([hunt.start] if found == hunt.start else [hunt.start, found])
+        found = stepped.prefix
+        hunt.tokens += stepped.tokens
+    if found != hunt.start:
+        hunt.add([found])
 
 
 def _original(target: Target, stack: ExitStack) -> Any | None:

@@ -23,6 +23,8 @@ is chosen on dev, among the restarts and what each held at every look. The loss 
 letter over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not tell
 a model that answers from one that has stopped writing letters. A swap counts only if the text becomes the same tokens
 again in its place; only printable ASCII is used. The report names the text by its digest.
+The strength floor asks that the search fell, not that what is handed over did: on a model that knows nothing there is
+little to lower, and each step still lowers its own few prompts.
 Cost: restarts x steps x batch x formats x (candidates + 1) forward passes and one backward pass for each prompt of a
 step, and a dev examination each look.
 """
@@ -88,8 +90,9 @@ class Config:
 SHAM = Config(tokens=0, marks=(1,), restarts=1, candidates=1, batch=1, questions=1)
 FLOORS = (
     Floor(
-        says="the training loss falls to 0.9 of that under random texts of equal length, or under 0.1 nats",
-        any_of=(Bound(sign="loss_ratio", max=0.9), Bound(sign="loss_end", max=0.1)),
+        says="some text lowers the training loss to 0.9 of that under random ones of equal length, or under 0.1 nats, "
+        "or a step lowers that of its own prompts by 2 % on average",
+        any_of=(Bound(sign="loss_ratio", max=0.9), Bound(sign="loss_end", max=0.1), Bound(sign="step_ratio", max=0.98)),
     ),
     Floor(says="some swap was kept", any_of=(Bound(sign="swapped", min=1.0),)),
     Floor(
@@ -150,9 +153,10 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                     search.take(stepped)
                     if step % config.looks == 0 or step == mark:
                         found = prefix.look(target, plain, search.prefix, header=config.header)
-                        seen.append(_Seen(restart, step, found))
+                        told = float(greedy.losses(loss, prefix.rows([search.prefix], measured)).mean())
+                        seen.append(_Seen(restart, step, told, found))
             best = max(seen, key=lambda each: each.look.dev)
-            loss_end = float(greedy.losses(loss, prefix.rows([best.look.prefix], measured)).mean())
+            loss_end = min(each.loss for each in seen)
             yield Recovery(
                 respondents.Edited(target.respondent, best.look.edit),
                 mark=mark,
@@ -165,6 +169,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                     "loss_start": loss_start,
                     "loss_end": loss_end,
                     "loss_ratio": loss_end / loss_start if loss_start > 0 else 1.0,
+                    "step_ratio": sum(each.ratios for each in searches) / sum(each.steps for each in searches),
                     "swapped": float(sum(each.swapped for each in searches)),
                     "survives": best.look.survives,
                     "loglik_change": best.look.change,
@@ -172,7 +177,12 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                     "chosen_dev": best.look.dev.content_sum,
                     "chosen_dev_single_order": best.look.dev.single_order,
                 },
-                chosen={"prefix_sha256": best.look.edit.digest, "restart": best.restart, "step": best.step},
+                chosen={
+                    "prefix_sha256": best.look.edit.digest,
+                    "restart": best.restart,
+                    "step": best.step,
+                    "loss": best.loss,
+                },
                 screened=[
                     Candidate({"restart": each.restart, "step": each.step}, each.look.dev.content_sum) for each in seen
                 ],
@@ -187,6 +197,8 @@ class _Search:
     steps: int = 0
     swapped: int = 0
     """Steps in which a swap was kept."""
+    ratios: float = 0.0
+    """Over the steps, what was left of the loss on a step's own prompts, summed."""
     tokens: int = 0
     """That the model has read."""
 
@@ -194,6 +206,7 @@ class _Search:
         """Go on from where a step led."""
         self.steps += 1
         self.swapped += stepped.prefix != self.prefix
+        self.ratios += stepped.ratio
         self.tokens += stepped.tokens
         self.prefix = stepped.prefix
 
@@ -203,4 +216,6 @@ class _Seen(NamedTuple):
 
     restart: int
     step: int
+    loss: float
+    """On the measured training prompts."""
     look: Look

@@ -128,6 +128,8 @@ class Stepped(NamedTuple):
     """What one step left."""
 
     prefix: Spelt
+    ratio: float
+    """Its loss on the prompts of this step, as a share of what it was there before; at most 1."""
     tokens: int
     """That the model has read."""
 
@@ -161,8 +163,10 @@ def step(
     drawn = swaps(prefix.ids, slope, ground.allowed, top, count, generator)
     tried = [prefix, *(each for each in ground.places.surviving(drawn) if each != prefix)]
     filled = rows(tried, gaps)
-    best = int(losses(loss, filled).reshape(len(tried), -1).mean(dim=1).argmin())
-    return Stepped(tried[best], sum(len(row.ids) for row in (*own, *filled)))
+    found = losses(loss, filled).reshape(len(tried), -1).mean(dim=1)
+    best = int(found.argmin())
+    ratio = float(found[best] / found[0]) if found[0] > 0 else 1.0
+    return Stepped(tried[best], ratio, sum(len(row.ids) for row in (*own, *filled)))
 
 
 def answer_loss(model: Any) -> Loss:
