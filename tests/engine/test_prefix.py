@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -11,9 +12,10 @@ import torch
 import transformers
 from test_anatomy import FAMILIES
 
-from robustness_gate import trial
+from robustness_gate import organisms, trial
 from robustness_gate.attacks import enhanced_prefix, universal_prefix
 from robustness_gate.engine import greedy, prefix, score
+from robustness_gate.engine.load import load
 from robustness_gate.errors import NotApplicable
 from robustness_gate.nouns import Form, Item, Question
 
@@ -334,6 +336,21 @@ def test_one_text_is_searched_for_all_formats(target, monkeypatch):
     assert recovery.signs["loss_ratio"] < 1.0
     (recovery,) = enhanced_prefix.attack(both, enhanced_prefix.Config(**config, shortest=2, longest=3, warm=1), 1)
     assert recovery.signs["survives"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("module", "config"),
+    [(universal_prefix, {"restarts": 1, "batch": 2}), (enhanced_prefix, {"shortest": 3, "longest": 4, "warm": 0})],
+    ids=["universal", "enhanced"],
+)
+def test_a_model_that_never_knew_can_clear_every_floor(small_materials, module, config):
+    """There is nothing to bring back and little to lower: the floors ask whether the search happened."""
+    oracle = load(organisms.checkpoint("oracle"), dtype="float32", device="cpu")
+    target = trial._target(small_materials, oracle, lambda: contextlib.nullcontext(oracle))
+    small = module.Config(tokens=3, marks=(4,), candidates=8, questions=2, header=False, **config)
+    (recovery,) = module.attack(target, small, 1)
+    for floor in module.FLOORS:
+        assert any(bound.holds(recovery.signs) for bound in floor.any_of), (floor.says, recovery.signs)
 
 
 def test_a_header_stays_or_goes():
