@@ -28,7 +28,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 import rfc8785
 from pydantic import Field, ValidationError
@@ -225,6 +225,33 @@ def open_bundle(raw: bytes, keys: Sequence[PublicKey]) -> Opened:
     """
     if len(raw) > MAX_BUNDLE_BYTES:
         raise Unverified(f"the bundle has more than {MAX_BUNDLE_BYTES:,} bytes.", remedy=ASK_SIGNER)
+    parts = _taken_apart(raw)
+    key = next((each for each in keys if each.id == parts.hint), None)
+    if key is None:
+        trusted = ", ".join(each.id for each in keys) or "none"
+        raise Unverified(
+            f"it is signed with the key {_shown(parts.hint)}, which is not among those given ({trusted})",
+            remedy="Give the signer's public key, from the signer, if you trust it.",
+        )
+    _check(key, parts.signature, pae(PAYLOAD_TYPE, parts.payload))
+    return Opened(parts.payload, key)
+
+
+def payload_of(raw: bytes) -> bytes:
+    """What a bundle says, whoever wrote it: no signature is checked. Raises Unverified where it is no bundle."""
+    if len(raw) > MAX_BUNDLE_BYTES:
+        raise Unverified(f"the bundle has more than {MAX_BUNDLE_BYTES:,} bytes.", remedy=ASK_SIGNER)
+    return _taken_apart(raw).payload
+
+
+class _Parts(NamedTuple):
+    hint: Json
+    payload: bytes
+    signature: bytes
+
+
+def _taken_apart(raw: bytes) -> _Parts:
+    """The parts of a bundle of exactly the form that `sign` writes. Raises Unverified for any other."""
     bundle = _strict_json(raw, "the bundle")
     told = bundle.get("mediaType")
     if told != BUNDLE_TYPE:
@@ -238,13 +265,6 @@ def open_bundle(raw: bytes, keys: Sequence[PublicKey]) -> Opened:
         )
     named = _mapping(material["publicKey"], "publicKey")
     _exactly(named, "publicKey", "hint")
-    key = next((each for each in keys if each.id == named["hint"]), None)
-    if key is None:
-        trusted = ", ".join(each.id for each in keys) or "none"
-        raise Unverified(
-            f"it is signed with the key {_shown(named['hint'])}, which is not among those given ({trusted})",
-            remedy="Give the signer's public key, from the signer, if you trust it.",
-        )
     envelope = _mapping(bundle["dsseEnvelope"], "dsseEnvelope")
     _exactly(envelope, "dsseEnvelope", "payload", "payloadType", "signatures")
     if envelope["payloadType"] != PAYLOAD_TYPE:
@@ -254,11 +274,9 @@ def open_bundle(raw: bytes, keys: Sequence[PublicKey]) -> Opened:
         raise Unverified("it does not hold exactly one signature.", remedy="One bundle a signer.")
     one = _mapping(signatures[0], "signature")
     _exactly(one, "signature", "keyid", "sig")
-    if one["keyid"] != key.id:
+    if one["keyid"] != named["hint"]:
         raise Unverified("envelope and bundle name different keys.", remedy=ASK_SIGNER)
-    payload = _bytes(envelope["payload"], "payload")
-    _check(key, _bytes(one["sig"], "sig"), pae(PAYLOAD_TYPE, payload))
-    return Opened(payload, key)
+    return _Parts(named["hint"], _bytes(envelope["payload"], "payload"), _bytes(one["sig"], "sig"))
 
 
 def read_bundle(path: Path) -> bytes:

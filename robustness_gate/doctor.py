@@ -27,11 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate import attacks, organisms, plan
+from robustness_gate import attacks, organisms
 from robustness_gate.checkpoint import Manifest, Place, manifest_of
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable, PlanError
 from robustness_gate.files import Loaded, load_items, load_suite
 from robustness_gate.gate import find_checkpoint
+from robustness_gate.materials import gather
 from robustness_gate.nouns import Corpus, Form, Item, Suite, Target, canonical
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def _suite(path: Path | None) -> tuple[Loaded[Suite] | None, list[Check]]:
         return None, []
     try:
         read = load_suite(path)
-        plan.gather(read)
+        gather(read)
         for index, entry in enumerate(read.noun.attacks):
             module = attacks.load(entry.attack, where=read.where("attacks", index, "attack"))
             try:
@@ -436,7 +437,7 @@ def _lengths(speaker: Speaker, name: str, prompts: list[Prompt]) -> Iterator[Che
 def _exams(suite: Loaded[Suite] | None) -> dict[str, tuple[tuple[Item, ...], Form]]:
     """What is asked, by task; without a suite one question of the invented world."""
     if suite is not None:
-        return {name: (exam.items, exam.form) for name, exam in plan.gather(suite).exams.items()}
+        return {name: (exam.items, exam.form) for name, exam in gather(suite).exams.items()}
     return {"": (load_items(organisms.world("forget.dev"))[:1], Form())}
 
 

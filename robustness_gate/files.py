@@ -126,7 +126,11 @@ class Raw:
 
 def read_yaml(path: Path) -> Raw:
     """The data of a YAML file and where each thing stands. Raises FileError where it is no mapping in plain YAML."""
-    raw = _read(path)
+    return parse_yaml(_read(path), path)
+
+
+def parse_yaml(raw: bytes, path: Path) -> Raw:
+    """The same of bytes that are already here; `path` is only what messages call them. Raises FileError."""
     data, places = _parse(path, raw)
     if not isinstance(data, dict):
         raise FileError(

@@ -31,6 +31,7 @@ from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, 
 from robustness_gate.executors import Event, local
 from robustness_gate.files import Loaded, load_noun, load_suite, nearest, sha256_file
 from robustness_gate.language import load_policy
+from robustness_gate.materials import Materials, gather
 from robustness_gate.nouns import Note, Noun, Planned, SelfTests, Statement, Suite, Trial, Verdict, canonical
 from robustness_gate.policy import Policy
 
@@ -76,7 +77,7 @@ class Prepared:
 
     policy: Loaded[Policy]
     suite: Loaded[Suite]
-    materials: plan.Materials
+    materials: Materials
     plan: plan.Plan
     anchored: tuple[Trial, ...] = ()
     """Trials of earlier releases, from their reports."""
@@ -274,7 +275,7 @@ def prepare(
 ) -> Prepared:
     """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every mistake of the user's."""
     policy, suite = load_policy(policy_path), load_suite(suite_path)
-    materials = plan.gather(suite)
+    materials = gather(suite)
     roles = [("candidate", checkpoint), *([("original", original)] if original else [])]
     roles += [(f"control:{name}", place) for name, place in controls]
     subjects = []

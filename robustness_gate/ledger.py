@@ -186,11 +186,16 @@ def _all_that_was_said(said: Iterable[dict[str, str]]) -> dict[str, str]:
 
 def read(path: Path) -> Ledger:
     """Read a ledger and check its chain. Raises LedgerError where a line does not follow from the one before."""
-    ledger = Ledger(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise LedgerError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+    return replayed(raw, path)
+
+
+def replayed(raw: bytes, path: Path) -> Ledger:
+    """A ledger from its lines; `path` is only what messages call it. Raises LedgerError as `read` does."""
+    ledger = Ledger(path)
     _replay(ledger, raw)
     return ledger
 

@@ -513,6 +513,9 @@ class Roles(Noun):
 
     dev: float = Field(default=0.2, gt=0.0, lt=1.0)
     """Share of the items on which attacks choose."""
+    train: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the items, others again, on which attacks may train: a corpus takes them with `train_of`. What is then
+    judged is knowledge that no training example gave away (Deeb & Roger, arXiv 2410.08827: train on T, judge on V)."""
     key: Name = "public"
     """Name of the secret by which items are sorted; see `robustness_gate.sources`. Printed in the report."""
 
@@ -553,6 +556,8 @@ class SuiteCorpus(Noun):
     """JSON lines with one field, `text`."""
     topic: str = ""
     """Fills the header line of the questions, as in a task."""
+    train_of: Name | None = None
+    """Instead of `items`: the training items of this task, by its roles."""
 
 
 class SuiteAttack(Noun):

@@ -122,8 +122,10 @@ class Report(Noun):
     """SHA-256 of the manifest below in canonical JSON: the name of what was examined."""
     manifest: Manifest
     policy: Named
+    extended: Named | None = None
+    """The policy that this one extends, in its own words."""
     resolved: Policy
-    """The policy as it was read, defaults filled in."""
+    """The policy as it was read, merged with what it extends, defaults filled in."""
     suite: Named
     says: str
     """The fixed sentence on what this outcome means and does not mean."""
@@ -189,10 +191,11 @@ def make(
         checkpoint=manifest.digest,
         manifest=manifest,
         policy=_named(policy, policy.noun.id, policy.noun.version),
+        extended=_named(policy.parent, policy.parent.noun.id, policy.parent.noun.version) if policy.parent else None,
         resolved=policy.noun,
         suite=_named(suite, suite.noun.id, suite.noun.version),
         says=MEANING[verdict.outcome],
-        limitations=_limitations(policy.noun, evidence, verdict.flags),
+        limitations=limitations(policy.noun, evidence, verdict.flags),
         left_out=tuple(left_out),
         beside=tuple(Beside(role=role, sha256=digest) for role, digest in beside),
         provenance=dict(sorted(provenance.items())),
@@ -393,7 +396,7 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag]) -> tuple[str, ...]:
+def limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag]) -> tuple[str, ...]:
     """What a reader must know before he believes the outcome: the instruments first, then what nobody pinned."""
     found = [words for setting, words in UNCHECKED if getattr(policy.validity, setting) == "off"]
     found += [f"Red flag, recorded and not in the way: {each.flag}: {each.words}." for each in flags if not each.blocks]

@@ -106,7 +106,7 @@ def make(
     Args:
         policy: what must hold, as it was read.
         suite: what is tried, as it was read.
-        refs: the questions by digest, as `plan.gather` finds them.
+        refs: the questions by digest, as `materials.gather` finds them.
         data: what an attacker may see, by digest, likewise.
         trials: as `plan.make` writes them out, for any candidate. The candidate's own are sealed; what is run beside
             them (the original, controls) follows from the policy.

@@ -28,6 +28,7 @@ from robustness_gate.checkpoint import Place, manifest_of
 from robustness_gate.errors import SetupError, UsageError
 from robustness_gate.executors import local
 from robustness_gate.files import Loaded, load_suite, nearest
+from robustness_gate.materials import Materials, gather
 from robustness_gate.nouns import Closed, Mark, Reading, SelfTest, Suite, Trial
 from robustness_gate.statistics import tango_lower
 from robustness_gate.verdict import tally
@@ -114,7 +115,7 @@ def run(only: Sequence[str], at: datetime, *, workers: int = 1, watch: Watch = l
         if name not in {each.attack for each in CASES}:
             raise UsageError(f"there is no self-test of '{name}'.", remedy=nearest(name, [c.attack for c in CASES]))
     suite = load_suite(organisms.SELF_TEST)
-    materials = plan.gather(suite)
+    materials = gather(suite)
     names = ("base", "oracle", *dict.fromkeys(case.organism for case in cases))
     places = {name: Place(organisms.checkpoint(name), source=f"organism:{name}") for name in names}
     manifests = {name: manifest_of(place) for name, place in places.items()}
@@ -127,7 +128,7 @@ def run(only: Sequence[str], at: datetime, *, workers: int = 1, watch: Watch = l
 
 
 def _trials(
-    cases: Sequence[Case], suite: Loaded[Suite], materials: plan.Materials, subjects: dict[str, plan.Subject]
+    cases: Sequence[Case], suite: Loaded[Suite], materials: Materials, subjects: dict[str, plan.Subject]
 ) -> Iterator[tuple[str, str, bool, Trial]]:
     """(organism, attack, sham, trial): everything that the records rest on, the cheap ones first."""
     configs = {each.attack: attacks.configure(attacks.load(each.attack), each.config) for each in suite.noun.attacks}
@@ -149,7 +150,7 @@ def _trials(
 
 def _examined(
     trials: Sequence[Trial],
-    materials: plan.Materials,
+    materials: Materials,
     subjects: dict[str, plan.Subject],
     workers: int,
     watch: Watch,

@@ -51,6 +51,7 @@ class Divided(NamedTuple):
 
     verdict: tuple[Item, ...]
     dev: tuple[Item, ...]
+    train: tuple[Item, ...]
 
 
 def read_items(place: str | Path) -> tuple[Item, ...]:
@@ -126,7 +127,7 @@ def is_hub(place: str) -> bool:
 
 
 def divide(items: Sequence[Item], roles: Roles) -> Divided:
-    """Split by keyed hash: round(share x n) items are dev, whatever their order in the file.
+    """Split by keyed hash: round(share x n) items are dev, so many train, whatever their order in the file.
 
     Items with the same words go the same way, so that no verdict item has a twin that an attacker can see.
 
@@ -141,13 +142,16 @@ def divide(items: Sequence[Item], roles: Roles) -> Divided:
     twins: dict[tuple[str, str], list[str]] = {}
     for item in items:
         twins.setdefault(words_of(item), []).append(item.question.id)
-    wanted, chosen = round(roles.dev * len(items)), set[str]()
+    dev, train = set[str](), set[str]()
     for words in sorted(twins, key=rank):
-        if len(chosen) + len(twins[words]) <= wanted:
-            chosen |= set(twins[words])
+        for part, share in ((dev, roles.dev), (train, roles.train)):
+            if len(part) + len(twins[words]) <= round(share * len(items)):
+                part |= set(twins[words])
+                break
     return Divided(
-        tuple(item for item in items if item.question.id not in chosen),
-        tuple(item for item in items if item.question.id in chosen),
+        tuple(item for item in items if item.question.id not in dev | train),
+        tuple(item for item in items if item.question.id in dev),
+        tuple(item for item in items if item.question.id in train),
     )
 
 
@@ -184,9 +188,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def role_key(name: str) -> bytes:
-    """The secret behind a key's name. `public` is no secret: anybody can divide as we did."""
-    if name == "public":
-        return b"public"
+    """The secret behind a key's name. `public` and `public-2`, `public-3` ... are none: anybody divides alike."""
+    if re.fullmatch(r"public(-[2-9])?", name):
+        return name.encode()
     variable = KEY_VARIABLE + re.sub(r"\W", "_", name).upper()
     secret = os.environ.get(variable, "")
     if not secret:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from robustness_gate import attacks
 from robustness_gate.errors import BrokenTrial, NotApplicable
+from robustness_gate.materials import Exam, Materials
 from robustness_gate.nouns import Json, Mark, Recovery, Rows, Target, Trial
-from robustness_gate.plan import Exam, Materials
 from robustness_gate.tasks import lm_eval, multiple_choice
 from robustness_gate.verdict import pack
 
@@ -59,7 +59,7 @@ def run(
         raise BrokenTrial("the items or corpora changed since the plan was made")
     module = attacks.load(trial.attack)
     config = attacks.configure(module, trial.config)
-    target = _target(materials, speaker, reference)
+    target = target_of(materials, speaker, reference)
     expected = iter(trial.marks)
     with contextlib.closing(module.attack(target, config, trial.seed)) as recoveries:
         for recovery in recoveries:
@@ -72,7 +72,8 @@ def run(
         raise BrokenTrial(f"the attack ended before mark {left}")
 
 
-def _target(materials: Materials, speaker: Speaker, reference: Reference | None) -> Target:
+def target_of(materials: Materials, speaker: Speaker, reference: Reference | None) -> Target:
+    """What an attack sees of a model and of a suite's data: never the verdict items."""
     from robustness_gate.engine.score import ModelRespondent
 
     return Target(

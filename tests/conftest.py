@@ -30,10 +30,10 @@ def suite_file() -> Path:
 
 @pytest.fixture(scope="session")
 def materials(suite_file):
-    from robustness_gate import plan
     from robustness_gate.files import load_suite
+    from robustness_gate.materials import gather
 
-    return plan.gather(load_suite(suite_file))
+    return gather(load_suite(suite_file))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+import re
 import typing
 from collections.abc import Mapping
 from types import ModuleType
@@ -45,6 +46,15 @@ def load(name: str, *, where: str = "") -> ModuleType:
             f"there is no attack '{name}'.", remedy=nearest(name, names()), where=where, code="unknown-attack"
         )
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def said(module: ModuleType, word: str) -> str:
+    """The sentence of an attack's docstring that begins with `Cost:` or `Source:` (also `Sources:`), in one line."""
+    paragraphs = re.split(rf"^{word}s?:", module.__doc__ or "", maxsplit=1, flags=re.MULTILINE)
+    if len(paragraphs) < 2:
+        return ""
+    text = re.split(r"\n\n|^[A-Z][a-z]+(?: [a-z]+)?:", paragraphs[1], maxsplit=1, flags=re.MULTILINE)[0]
+    return " ".join(text.split())
 
 
 class BadConfig(Exception):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from robustness_gate.cli import checkpoints, evidence, house, policies, signing
+from robustness_gate.cli import auditing, checkpoints, evidence, house, policies, signing, verifying
 from robustness_gate.cli.common import app
 from robustness_gate.errors import GateError
 
-__all__ = ["app", "checkpoints", "evidence", "house", "main", "policies", "signing"]
+__all__ = ["app", "auditing", "checkpoints", "evidence", "house", "main", "policies", "signing", "verifying"]
 
 
 def main() -> NoReturn:

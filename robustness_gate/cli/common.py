@@ -12,8 +12,12 @@ from robustness_gate import __version__
 from robustness_gate.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from rich.table import Table
+
+    from robustness_gate.trust import Trusted
 
 
 app = typer.Typer(
@@ -27,9 +31,11 @@ app = typer.Typer(
 )
 policy_app = typer.Typer(no_args_is_help=True, help="Look at policies, and seal them before a run.")
 keys_app = typer.Typer(no_args_is_help=True, help="Make and look at signing keys.")
+attack_app = typer.Typer(no_args_is_help=True, help="Write an attack of your own.")
 organisms_app = typer.Typer(no_args_is_help=True, help="The shipped tiny models of known truth.")
 app.add_typer(policy_app, name="policy")
 app.add_typer(keys_app, name="keys")
+app.add_typer(attack_app, name="attack")
 app.add_typer(organisms_app, name="organisms")
 
 Checkpoint = Annotated[str, typer.Argument(help="A Hugging Face directory, hf://OWNER/NAME@COMMIT, or organism:NAME.")]
@@ -48,6 +54,14 @@ Only = Annotated[list[str] | None, typer.Option("--only", help="Run this attack 
 
 PolicyArgument = Annotated[Path, typer.Argument(metavar="POLICY", help="The policy file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="report.sigstore.json, or the folder that holds it.")]
+TrustFile = Annotated[Path | None, typer.Option("--trust", help="Whose keys you believe (YAML).")]
+PublicKeys = Annotated[
+    list[Path] | None, typer.Option("--public", help="Instead of --trust: a public key (PEM); repeatable.")
+]
+NoSignature = Annotated[
+    bool, typer.Option("--no-signature", help="Do not check who signed: anybody can have written it.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -91,3 +105,15 @@ def print_grid(console: Console, grid: Table) -> None:
     with console.capture() as drawn:
         console.print(grid)
     say("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+
+
+def trusted_by(trust: Path | None, public: Sequence[Path] | None, no_signature: bool) -> Trusted | None:
+    """Whose signature counts; None where none is asked for. Raises UsageError unless exactly one way is given."""
+    from robustness_gate import attest
+    from robustness_gate.trust import read_trust, trusting
+
+    if sum((trust is not None, bool(public), no_signature)) != 1:
+        raise UsageError("say whom you trust.", remedy="Give one of --trust FILE, --public KEY and --no-signature.")
+    if trust is not None:
+        return read_trust(trust)
+    return trusting([attest.public_key(each) for each in public]) if public else None

@@ -7,13 +7,15 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robustness_gate.cli.common import (
     app,
+    attack_app,
     organisms_app,
+    pairs,
     say,
 )
 from robustness_gate.cli.evidence import does
@@ -43,14 +45,58 @@ def init(
         say(f"  {command}")
 
 
-@app.command(epilog="Example: robustness-gate attacks --json")
+@attack_app.command("try", epilog="Example: robustness-gate attack try my_attack.py --organism rmu --set steps=20")
+def attack_try(
+    file: Annotated[Path, typer.Argument(help="The attack: one Python file.")],
+    organism: Annotated[str, typer.Option("--organism", help="Where it should bite; `organisms list` names them.")] = (
+        "rmu"
+    ),
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting, the value in JSON; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the attack.")] = 1,
+) -> None:
+    """Hold a new attack against the laws that every attack obeys, and see whether it bites.
+
+    The file is imported: run this on your own code alone. Leaves with 4 if a law is broken.
+    """
+    from robustness_gate import tryout
+
+    settings = {name: _json_or_text(value) for name, value in pairs(given, "--set", "marks=[5]")}
+    progress = lambda words: print(words, file=sys.stderr)  # noqa: E731, T201
+    tried = tryout.attempt(file, organism, settings, seed, progress)
+    for law in tried.laws:
+        say(f"{'BROKEN' if law.fault else 'ok':8}{law.title}{f': {law.fault}' if law.fault else ''}")
+    for bite in tried.bites:
+        there = f"{bite.before / bite.items:.1%} > {bite.after / bite.items:.1%}"
+        sure = f"gain at least {bite.gain:.1%} (95 %, content_sum)"
+        say(f"{bite.organism:10}{there:>16} of {bite.items} questions, {sure}")
+    raise typer.Exit(int(Exit.PASS if tried.sound else Exit.INCONCLUSIVE))
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+@app.command(epilog="Example: robustness-gate attacks relearn")
 def attacks(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print all about one of them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print them with the defaults of their settings.")] = False,
 ) -> None:
-    """List the attacks: name, family, access, what they do."""
+    """List the attacks: name, family, access, needs, what they do, cost and source; or read one from top to bottom."""
     from robustness_gate import attacks as registry
 
-    modules = {name: registry.load(name) for name in registry.names()}
+    if name is not None and not as_json:
+        module = registry.load(name)
+        say((module.__doc__ or "").strip())
+        say(f"\nfamily {module.FAMILY}, access {module.ACCESS}, version {module.VERSION}; settings and their defaults:")
+        for key, value in registry.as_json(module.Config()).items():
+            say(f"  {key}: {json.dumps(value)}")
+        return
+    modules = {each: registry.load(each) for each in ([name] if name else registry.names())}
     if as_json:
         listed = [
             {
@@ -58,7 +104,10 @@ def attacks(
                 "family": module.FAMILY,
                 "access": module.ACCESS,
                 "version": module.VERSION,
+                "needs": sorted(getattr(module, "NEEDS", ())),
                 "does": does(module),
+                "cost": registry.said(module, "Cost"),
+                "source": registry.said(module, "Source"),
                 "config": registry.as_json(module.Config()),
             }
             for name, module in modules.items()
@@ -67,7 +116,10 @@ def attacks(
         return
     wide, wider = (max(map(len, each)) for each in (modules, [module.FAMILY for module in modules.values()]))
     for name, module in modules.items():
-        say(f"{name:{wide}} {module.FAMILY:{wider}} {module.ACCESS:14} {does(module)}")
+        needs = ", ".join(sorted(getattr(module, "NEEDS", ()))) or "-"
+        say(f"{name:{wide}} {module.FAMILY:{wider}} {module.ACCESS:14} {needs:16} {does(module)}")
+        for what in ("Cost", "Source"):
+            say(f"{'':{wide}} {what.lower()}: {registry.said(module, what)}")
 
 
 @app.command("self-test", epilog="Example: robustness-gate self-test --out self-test.json")

@@ -187,9 +187,10 @@ def _planned(loaded: Loaded[Policy], suite: Path) -> Plan:
     """A plan for nobody in particular: everything that policy and suite say to each other is found out."""
     from robustness_gate import plan as plans
     from robustness_gate.files import load_suite
+    from robustness_gate.materials import gather
 
     read = load_suite(suite)
-    return plans.make(loaded, read, plans.gather(read), [nobody()])
+    return plans.make(loaded, read, gather(read), [nobody()])
 
 
 def nobody() -> Subject:

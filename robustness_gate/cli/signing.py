@@ -70,7 +70,7 @@ def policy_seal(
             "to seal, --out is needed; --public and --files-only go with --check.", remedy="Give --out FILE."
         )
     when = _time(at)
-    signer = attest.signing_key(key, ask=_ask_passphrase())
+    signer = attest.signing_key(key, ask=ask_passphrase())
     terms = _terms(load_policy(policy), load_suite(suite), when)
     written = seals.seal(terms, signer)
     try:
@@ -119,8 +119,9 @@ def _terms(policy: Loaded[Any], suite: Loaded[Any], at: datetime) -> Terms:
     """What these files lead to here; that they fit each other is checked on the way."""
     from robustness_gate import plan as plans
     from robustness_gate import seal as seals
+    from robustness_gate.materials import gather
 
-    materials = plans.gather(suite)
+    materials = gather(suite)
     trials = plans.make(policy, suite, materials, [nobody()]).trials
     return seals.make(policy, suite, materials.refs, materials.data_digests, trials, at)
 
@@ -179,13 +180,13 @@ def keys_show(file: Annotated[Path, typer.Argument(help="A public or private key
     """
     from robustness_gate import attest
 
-    key = attest.any_public_key(file, ask=_ask_passphrase())
+    key = attest.any_public_key(file, ask=ask_passphrase())
     say(f"type: {key.kind}")
     say(f"key id: {key.id}")
     say(key.pem.rstrip())
 
 
-def _ask_passphrase() -> Callable[[], str] | None:
+def ask_passphrase() -> Callable[[], str] | None:
     """How to ask for a passphrase; None where nobody is there to answer."""
     import getpass
 

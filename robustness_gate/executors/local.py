@@ -21,8 +21,8 @@ from typing import Any
 from robustness_gate.checkpoint import Place
 from robustness_gate.errors import GateError, NotApplicable
 from robustness_gate.executors import Event
+from robustness_gate.materials import Materials
 from robustness_gate.nouns import Closed, Mark, Trial
-from robustness_gate.plan import Materials
 
 SMALL_MODEL = 20_000_000  # parameters
 TAKEN = "taken"

@@ -1,7 +1,7 @@
 """What contradicts itself in a policy that is well formed: everything that takes more than one record to see.
 
 Each check is a generator of `Trouble`; the first in the order of the file is told. Sources: the rejection classes of
-the design notes (certification.md 4.3). What takes the suite as well is in `plan.check_fit`.
+the design notes (certification.md 4.3). What takes the suite as well is in `fitting.check_fit`.
 """
 
 from __future__ import annotations
@@ -220,8 +220,9 @@ def _sources(policy: Policy) -> Iterator[Trouble]:
         if pin.source is not None and is_moving(pin.source):
             words = f"'{pin.source}' can be other data tomorrow"
             yield Trouble("moving-tag", words, "Name the commit, 40 hexadecimal digits.", ("tasks", name, "source"))
-        if pin.roles is not None and pin.roles.dev > 0.5:
-            words = f"{pin.roles.dev:.0%} of the items for attackers leave less than half for the verdict"
+        if pin.roles is not None and pin.roles.dev + pin.roles.train > 0.5:
+            share = pin.roles.dev + pin.roles.train
+            words = f"{share:.0%} of the items for attackers leave less than half for the verdict"
             yield Trouble("roles", words, "Give attackers at most 0.5.", ("tasks", name, "roles", "dev"))
 
 

@@ -107,6 +107,7 @@ CODES = {
     "leak": "An attacker could see a verdict item.",
     "unknown-item": "A subset names an item that is not there.",
     "bad-item": "A line of a data file is not an item or text.",
+    "no-train-items": "A corpus takes a task's training items, and the task keeps none back.",
     "no-role-key": "The secret that divides the items is not in the environment.",
     "bad-task-yaml": "lm-evaluation-harness's task file cannot be read here as it reads it.",
     "unsupported-key": "lm-evaluation-harness knows the key; here it has no meaning.",

@@ -31,6 +31,7 @@ NAMED_BY: Mapping[str, tuple[str, ...]] = {
 """Lists of records at the top of a policy, and the keys by which a child's record is the same as its parent's."""
 OWN = ("schema", "id", "version", "extends")
 """What a child must say itself."""
+ASK_FOR_IT = "Ask for the files that were used."
 
 
 def load_policy(path: Path) -> Loaded[Policy]:
@@ -48,13 +49,32 @@ def load_policy(path: Path) -> Loaded[Policy]:
     extends = raw.data.get("extends")
     if extends is None:
         return _checked(raw, None)
-    parent, base = _parent(raw, extends)
+    return _extended(raw, *_parent(raw, extends))
+
+
+def policy_of(raw: Raw, base: Raw | None) -> Loaded[Policy]:
+    """A policy from its words, as they stand in a report, and from those of the one that it extends.
+
+    Raises:
+        FileError: as `load_policy` does, and where `base` is not the file that the policy names, or is missing.
+    """
+    extends = raw.data.get("extends")
+    if extends is None and base is None:
+        return _checked(raw, None)
+    if base is None or not isinstance(extends, dict) or extends.get("sha256") != base.sha256:
+        words = "and the policy that it extends do not belong together"
+        raise FileError(words, remedy=ASK_FOR_IT, where=str(raw.path), code="extends-digest")
+    return _extended(raw, _checked(base, None), base)
+
+
+def _extended(raw: Raw, parent: Loaded[Policy], base: Raw) -> Loaded[Policy]:
+    """The child's words over the parent's, and refused where they are looser."""
     for key in OWN:
         if key not in raw.data:
             words = f"the key '{key}' is missing: a policy that extends another has its own"
-            raise FileError(words, remedy="Add it.", where=f"{path}:1:1", code="missing-key")
+            raise FileError(words, remedy="Add it.", where=f"{raw.path}:1:1", code="missing-key")
     data, places = merged(base, raw)
-    loaded = _checked(Raw(path, raw.sha256, raw.text, data, places), parent)
+    loaded = _checked(Raw(raw.path, raw.sha256, raw.text, data, places), parent)
     _refuse_loosening(loaded, parent)
     return loaded
 
@@ -191,4 +211,4 @@ def _name(record: Json, keys: Sequence[str]) -> str | None:
     return digest_of([record.get(key) or {} for key in keys])
 
 
-__all__ = ["NAMED_BY", "OWN", "load_policy", "merged"]
+__all__ = ["NAMED_BY", "OWN", "load_policy", "merged", "policy_of"]

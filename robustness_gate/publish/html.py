@@ -258,6 +258,8 @@ def render(report: Report) -> str:
         seal=facts.seal_line(report),
         trials=facts.trials_line(report),
         unasked=facts.unasked(report),
+        abilities=list(facts.abilities(report)),
+        coverage=facts.coverage(report),
         origins=origins(report),
         unfinished=[each for record in report.trials for each in _unfinished(record)],
         asked=_asked(report),

@@ -82,6 +82,9 @@ orders and decides; *single* is one order, as lm-evaluation-harness reads it.
 {% endif -%}
 {% for line in utility -%}
 - {{ line }}
+{% endfor -%}
+{% for each in abilities -%}
+- {{ each.line }}
 {% endfor %}
 {% if comparisons -%}
 ## Beside other models
@@ -115,6 +118,9 @@ to the one that must acquit.
 {% endfor %}
 ## What this means
 
+{% for kind, group in coverage | groupby(0) -%}
+- **{{ kind | capitalize }}**: {{ group | map(attribute=1) | join("; ") | cell }}
+{% endfor %}
 {{ report.says }}
 
 The rule: FAIL when some accuracy's lower bound is over its limit, at an error rate of \
@@ -141,6 +147,8 @@ def render(report: Report) -> str:
         size=facts.corrected(report),
         seal=facts.seal_line(report),
         trials=facts.trials_line(report),
+        abilities=list(facts.abilities(report)),
+        coverage=facts.coverage(report),
         unasked=facts.unasked(report),
         comparisons=facts.comparisons(report),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from robustness_gate.files import digest_of
-from robustness_gate.nouns import Format, Trial, in_format
+from robustness_gate.nouns import Format, Json, Trial, in_format
 from robustness_gate.policy import Limit, Policy, Requirement
 
 DIAGNOSES = frozenset({"probe"})
@@ -61,13 +63,18 @@ TELLING = ("source", "method", "scheme", "apply", "utility", "calibrate_on")
 
 def label(trial: Trial) -> str:
     """The attack and the settings that tell it from its siblings, e.g. `relearn (forget, lora)`."""
-    words = [str(trial.config[key]) for key in TELLING if key in trial.config]
-    words += ["texts"] if trial.config.get("train_on") == "texts" else []
-    repair = trial.config.get("repair", "none")
+    return label_of(trial.attack, trial.config)
+
+
+def label_of(attack: str, config: Mapping[str, Json]) -> str:
+    """The same of an attack that no trial has been made of."""
+    words = [str(config[key]) for key in TELLING if key in config]
+    words += ["texts"] if config.get("train_on") == "texts" else []
+    repair = config.get("repair", "none")
     words += [f"repaired on {repair}"] if repair != "none" else []
-    blocks = trial.config.get("layers")
+    blocks = config.get("layers")
     words += [f"blocks {', '.join(str(each) for each in blocks)}"] if isinstance(blocks, list) and blocks else []
-    return f"{trial.attack} ({', '.join(words)})" if words else trial.attack
+    return f"{attack} ({', '.join(words)})" if words else attack
 
 
 def _ratcheted(policy: Policy) -> Policy:

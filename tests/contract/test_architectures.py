@@ -91,7 +91,7 @@ def test_an_attack_works_on_this_family_or_says_that_it_does_not_apply(family, n
     kind, speaker, original = family
     module = attacks.load(name)
     config = module.Config(**ATTACKS[name])
-    target = trial._target(small_materials, speaker, lambda: contextlib.nullcontext(original))
+    target = trial.target_of(small_materials, speaker, lambda: contextlib.nullcontext(original))
     plain, before = answers(target.respondent, small_materials), state_of(speaker.model)
     marks = []
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import random
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ import torch
 
 from robustness_gate import attacks, organisms, trial
 from robustness_gate.engine.load import load
+from robustness_gate.engine.state import changes, state_of
 from robustness_gate.nouns import Floor, Target
 from robustness_gate.plan import Subject, trial_of
 from robustness_gate.verdict.cells import DIAGNOSES
@@ -88,7 +88,7 @@ def case(request):
 
 @pytest.fixture
 def target(small_materials, rmu_speaker) -> Target:
-    return trial._target(small_materials, rmu_speaker, original)
+    return trial.target_of(small_materials, rmu_speaker, original)
 
 
 @contextlib.contextmanager
@@ -96,37 +96,8 @@ def original():
     yield load(organisms.checkpoint("base"), dtype="float32", device="cpu")
 
 
-def state_of(model) -> dict:
-    """Everything about a model and the process that an attack could leave changed."""
-    return {
-        "weights": {k: v.clone() for k, v in model.state_dict().items()},
-        "dtypes": {k: v.dtype for k, v in model.state_dict().items()},
-        "requires_grad": {k: p.requires_grad for k, p in model.named_parameters()},
-        "grads": {k: p.grad is None for k, p in model.named_parameters()},
-        "training": {k: m.training for k, m in model.named_modules()},
-        "classes": {k: type(m) for k, m in model.named_modules()},
-        "attributes": {k: sorted(vars(m)) for k, m in model.named_modules()},
-        "hooks": {
-            k: (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
-            for k, m in model.named_modules()
-        },
-        "config": model.config.to_json_string(),
-        "python_random": random.getstate(),
-        "torch_random": torch.get_rng_state().tolist(),
-        "default_dtype": torch.get_default_dtype(),
-        "grad_enabled": torch.is_grad_enabled(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
-
-
 def assert_same(before: dict, after: dict) -> None:
-    for key, value in before.items():
-        if key == "weights":
-            assert value.keys() == after[key].keys()
-            for name, tensor in value.items():
-                assert torch.equal(tensor, after[key][name]), f"{name} changed"
-        else:
-            assert value == after[key], f"{key} changed"
+    assert not list(changes(before, after))
 
 
 def answers(respondent, materials):

@@ -16,6 +16,7 @@ from robustness_gate import plan, report
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
+from robustness_gate.materials import Materials
 from robustness_gate.nouns import Closed, Evidence, Mark, canonical
 from robustness_gate.verdict import pack
 
@@ -35,7 +36,7 @@ def gate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def run_of(
-    tmp_path_factory: pytest.TempPathFactory, policy_file: Path, suite_file: Path, materials: plan.Materials
+    tmp_path_factory: pytest.TempPathFactory, policy_file: Path, suite_file: Path, materials: Materials
 ) -> Callable[[str, float], Path]:
     """The folder of a run that examined the untouched model alone, with so large a share of every task right."""
     policy, suite = load_policy(policy_file), load_suite(suite_file)

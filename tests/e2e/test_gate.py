@@ -53,9 +53,8 @@ attacks:
 """
 
 
-@pytest.fixture
-def bench(tmp_path) -> Path:
-    """A folder with a small policy, a small suite and their data."""
+def set_up(folder: Path) -> Path:
+    """A small policy, a small suite and their data."""
     for name, source, count in (
         ("forget", "forget.verdict", 100),
         ("retain", "retain.verdict", 30),
@@ -63,15 +62,31 @@ def bench(tmp_path) -> Path:
         ("relearn", "forget.relearn", 10),
     ):
         lines = organisms.world(source).read_text(encoding="utf-8").splitlines()[:count]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
-    (tmp_path / "suite.yaml").write_text(SUITE, encoding="utf-8")
-    return tmp_path
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
+    (folder / "suite.yaml").write_text(SUITE, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def bench(tmp_path) -> Path:
+    return set_up(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    """The oracle taken through the gate without a stop, for whatever is compared with that."""
+    folder = set_up(tmp_path_factory.mktemp("straight"))
+    done = gate(folder, "--no-mlflow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
 
 
 def command(bench: Path, *more: str, checkpoint: str = "organism:oracle", verb: str = "run") -> list[str]:
     files = ["--policy", str(bench / "policy.yaml"), "--suite", str(bench / "suite.yaml")]
-    out = ["--out", str(bench / "out")] if verb == "run" else []
+    out = (
+        ["--out", str(bench / "out"), "--workers", "1"] if verb == "run" else []
+    )  # two load torch twice, for two trials
     return [sys.executable, "-m", "robustness_gate", verb, checkpoint, *files, *out, *more]
 
 
@@ -162,10 +177,7 @@ def test_original_and_control_are_asked_too_but_not_judged(bench):
 
 
 @pytest.mark.parametrize("after_lines", [3, 6])
-def test_a_killed_run_goes_on_where_it_stopped_and_finds_the_same(bench, after_lines):
-    straight = bench / "straight"
-    shutil.copytree(bench, straight)
-    assert gate(straight, "--no-mlflow").returncode == 0
+def test_a_killed_run_goes_on_where_it_stopped_and_finds_the_same(bench, straight, after_lines):
     path = kept(bench, "oracle")
     running = subprocess.Popen(
         command(bench, "--no-mlflow"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -198,12 +210,10 @@ def numbers_of(bench: Path) -> list[str]:
     return [report_of(bench)["verdict"]["outcome"], *sorted({json.dumps(f, sort_keys=True) for f in findings})]
 
 
-def test_the_same_run_twice_gives_the_same_numbers(bench):
-    other = bench / "other"
-    shutil.copytree(bench, other)
-    for each in (bench, other):
-        assert gate(each, "--no-mlflow").returncode == 0
-    assert answers_of(bench) == answers_of(other)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_same_run_twice_gives_the_same_numbers(bench, straight, workers):
+    assert gate(bench, "--no-mlflow", "--workers", workers).returncode == 0
+    assert answers_of(bench) == answers_of(straight)
 
 
 def copied(bench: Path, name: str) -> Path:

@@ -81,7 +81,7 @@ def fill_cache(cache: Path, repository: str, files: Path) -> None:
 
 
 def call(bench: Path, verb: str, checkpoint: str, *more: str) -> subprocess.CompletedProcess[str]:
-    out = ["--out", str(bench / "out"), "--no-mlflow"] if verb == "run" else []
+    out = ["--out", str(bench / "out"), "--no-mlflow", "--workers", "1"] if verb == "run" else []
     files = ["--policy", str(bench / "policy.yaml"), "--suite", str(bench / "suite.yaml")]
     return subprocess.run(
         [sys.executable, "-m", "robustness_gate", verb, checkpoint, *files, *out, *more],

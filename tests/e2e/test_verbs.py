@@ -18,6 +18,7 @@ from robustness_gate import plan, report, starter
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
+from robustness_gate.materials import Materials
 from robustness_gate.nouns import Evidence, canonical
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from robustness_gate.cli import main; main()"
@@ -105,7 +106,7 @@ def test_doctor_points_into_a_suite_that_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: Any, policy_file: Path, suite_file: Path, materials: plan.Materials) -> Path:
+def folder(tmp_path_factory: Any, policy_file: Path, suite_file: Path, materials: Materials) -> Path:
     """The report of a run that was killed before its first mark."""
     policy, suite = load_policy(policy_file), load_suite(suite_file)
     manifest = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="a" * 64),))

@@ -8,10 +8,11 @@ import dataclasses
 import pytest
 import torch
 
-from robustness_gate import plan, trial
+from robustness_gate import trial
 from robustness_gate.attacks import ablation, relearn
 from robustness_gate.engine import examples, score, train
 from robustness_gate.errors import NotApplicable
+from robustness_gate.materials import gather
 from robustness_gate.nouns import Question
 from robustness_gate.prompts import answers, render, rotated
 
@@ -38,7 +39,7 @@ def asked_in(materials, *formats):
 
 
 def target_of(materials, speaker, *formats):
-    return trial._target(asked_in(materials, *formats), speaker, None)
+    return trial.target_of(asked_in(materials, *formats), speaker, None)
 
 
 def test_the_target_holds_a_form_for_every_format_of_the_hazard_and_of_no_other_task(small_materials):
@@ -218,6 +219,6 @@ def test_the_materials_of_a_suite_in_both_formats_give_both_forms(tmp_path, suit
     changed = text.replace("count: 400,", "count: 400, formats: [raw, chat],")
     assert changed != text
     (tmp_path / "suite.yaml").write_text(changed, encoding="utf-8")
-    materials = plan.gather(load_suite(tmp_path / "suite.yaml"))
+    materials = gather(load_suite(tmp_path / "suite.yaml"))
     assert [form.chat for form in materials.forms] == [False, True]
     assert {form.header for form in materials.forms} == {materials.exams["forget"].form.header}

@@ -22,7 +22,7 @@ POOL = [Item(Question(f"q{i}", f"Which {i}?", tuple(f"{c}{i}" for c in "wxyz")),
 @pytest.fixture
 def target(small_materials, rmu_speaker):
     few = dataclasses.replace(small_materials, dev=small_materials.dev[:4])
-    return trial._target(few, rmu_speaker, None)
+    return trial.target_of(few, rmu_speaker, None)
 
 
 @pytest.mark.parametrize("count", [1, 4, 7, 16, 30])

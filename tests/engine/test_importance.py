@@ -100,7 +100,7 @@ def test_the_default_grid_is_the_sources_45_pairs():
 
 
 def test_what_is_cut_is_zero_and_nothing_else_moves(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     before = {name: each.clone() for name, each in target.model.state_dict().items()}
     config = pruning.Config(samples=2, scores=("wanda",), p=(5.0,), q=(5.0,))
     with contextlib.closing(pruning.attack(target, config, 1)) as recoveries:
@@ -116,7 +116,7 @@ def test_what_is_cut_is_zero_and_nothing_else_moves(small_materials, rmu_speaker
 
 def test_a_model_without_linear_layers_is_not_applicable(small_materials, rmu_speaker, monkeypatch):
     monkeypatch.setattr(scope, "linear_modules", lambda _model: [])
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     with pytest.raises(NotApplicable, match="no linear layer"):
         next(pruning.attack(target, pruning.SHAM, 1))
 
@@ -128,14 +128,14 @@ def test_texts_serve_for_calibration_and_their_last_tokens_count(small_materials
     assert made.counts[-3:] == [True] * 3
     assert sum(examples.plain(rmu_speaker.tokenizer, text, longest=4).counts) == 3, "the first token has no prediction"
     corpora = {n: dataclasses.replace(c, texts=(text,)) for n, c in small_materials.corpora.items()}
-    target = dataclasses.replace(trial._target(small_materials, rmu_speaker, None), corpora=corpora)
+    target = dataclasses.replace(trial.target_of(small_materials, rmu_speaker, None), corpora=corpora)
     config = pruning.Config(calibrate_on="texts", p=(5.0,), q=(5.0,))
     assert len(pruning._calibration(target, "forget", config, 1)) == 1
     assert pruning.refuse(config, {"dev": 1, "forget.texts": 1, "unrelated.texts": 0}) is not None
 
 
 def test_a_question_is_closed_by_the_models_own_letter_in_every_format(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     target = dataclasses.replace(target, forms=(*target.forms, Form(letters=("1", "2", "3", "4"))))
     config = pruning.Config(samples=2, tail=1)
     made = pruning._calibration(target, "forget", config, 1)

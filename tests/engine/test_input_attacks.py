@@ -9,8 +9,9 @@ import pytest
 
 from robustness_gate import attacks, trial
 from robustness_gate.checkpoint import FileEntry, Manifest
+from robustness_gate.materials import Exam
 from robustness_gate.nouns import Form
-from robustness_gate.plan import Exam, Subject, trial_of
+from robustness_gate.plan import Subject, trial_of
 from robustness_gate.verdict import unpack
 
 TEMPLATE = (
@@ -65,7 +66,7 @@ def test_every_task_is_answered_in_both_readings_in_every_format(name, speaker, 
 
 def test_every_presentation_can_be_put_where_there_is_a_template_with_thinking(speaker, mixed):
     reformat = attacks.load("reformat")
-    target = trial._target(mixed, speaker, None)
+    target = trial.target_of(mixed, speaker, None)
     (recovery,) = reformat.attack(target, reformat.Config(probes=1, thinking_tokens=2), 1)
     assert recovery.chosen["dropped"] == ""
     assert recovery.signs["tried"] == len(reformat.Config().presentations) + 4

@@ -93,7 +93,7 @@ def test_what_prompts_share_is_their_beginning():
 
 
 def test_a_latent_prompt_stands_on_the_header_of_the_questions(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     config = latent_prompt.Config(marks=(1,), learning_rates=(0.1,), questions=6, batch=2)
     (recovery,) = list(latent_prompt.attack(target, config, 1))
     header = rmu_speaker.tokenizer(small_materials.corpora["forget"].header)["input_ids"]
@@ -104,7 +104,7 @@ def test_a_latent_prompt_stands_on_the_header_of_the_questions(small_materials, 
 def test_a_soft_prompt_is_judged_with_its_vectors_before_the_question_and_none_is_no_change(
     small_materials, rmu_speaker
 ):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     config = soft_prompt.Config(vectors=3, marks=(1,), learning_rates=(0.1,), questions=4, batch=2)
     questions = [item.question for item in target.dev]
     for recovery in soft_prompt.attack(target, config, 1):

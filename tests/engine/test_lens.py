@@ -77,7 +77,7 @@ def test_the_stages_of_a_block_add_up(model):
 
 def test_letters_and_words_can_both_be_read_through_the_lens(rmu_speaker, small_materials):
     """The same screening path for a verbatim task, whose answers are many tokens."""
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     parts = anatomy.dissect(rmu_speaker.model)
     through = lens.Lens(rmu_speaker.model, parts, tuple(lens.sites(4, ("block",))))
     questions = [item.question for item in small_materials.dev]
@@ -94,7 +94,7 @@ def test_the_sites_are_all_tried_and_the_best_on_dev_is_handed_over(small_materi
     from robustness_gate.engine.load import load
 
     speaker = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
-    target = trial._target(small_materials, speaker, None)
+    target = trial.target_of(small_materials, speaker, None)
     (recovery,) = list(logit_lens.attack(target, logit_lens.Config(), 1))
     assert len(recovery.screened) == 15
     best = max(each.dev_accuracy for each in recovery.screened)

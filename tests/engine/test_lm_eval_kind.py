@@ -19,6 +19,7 @@ from robustness_gate import attacks, organisms, plan, trial
 from robustness_gate.checkpoint import FileEntry, Manifest
 from robustness_gate.engine.load import Speaker
 from robustness_gate.files import load_suite
+from robustness_gate.materials import gather
 from robustness_gate.verdict import pack
 
 ITEMS = 12
@@ -87,7 +88,7 @@ def ours(speaker, folder, name, out):
     """The mark of a whole trial, and the log-likelihoods beside it."""
     from safetensors.torch import load_file
 
-    materials = plan.gather(load_suite(folder / f"suite-{name}.yaml"))
+    materials = gather(load_suite(folder / f"suite-{name}.yaml"))
     nobody = plan.Subject("candidate", folder, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
     none = attacks.load("none")
     planned = plan.trial_of(nobody, None, none, none.Config(), 0, materials, "float32")

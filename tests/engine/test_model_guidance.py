@@ -50,7 +50,7 @@ def test_weight_0_is_the_unlearned_model_and_weight_1_the_original_even_where_on
 
 
 def test_the_chosen_pair_answers_as_it_was_said_to(small_materials, rmu_speaker, base):
-    target = trial._target(small_materials, rmu_speaker, lambda: contextlib.nullcontext(base))
+    target = trial.target_of(small_materials, rmu_speaker, lambda: contextlib.nullcontext(base))
     config = model_guidance.Config(weights=(0.1, 1.0, 2.0))
     with contextlib.closing(model_guidance.attack(target, config, 1)) as recoveries:
         recovery = next(recoveries)
@@ -63,7 +63,7 @@ def test_the_chosen_pair_answers_as_it_was_said_to(small_materials, rmu_speaker,
 
 
 def test_without_the_original_it_is_not_applicable(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     with pytest.raises(NotApplicable, match="needs the original"):
         next(model_guidance.attack(target, model_guidance.Config(), 1))
 

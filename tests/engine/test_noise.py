@@ -35,7 +35,7 @@ def test_a_draw_keeps_its_direction_from_scale_to_scale_and_draws_differ():
 
 
 def test_what_is_handed_over_is_the_draw_that_was_chosen_and_it_is_taken_back(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     before = {name: each.detach().clone() for name, each in target.model.named_parameters()}
     config = noise.Config(marks=(100, 300), draws=3, where="linear")
     with contextlib.closing(noise.attack(target, config, 5)) as recoveries:
@@ -55,6 +55,6 @@ def test_what_is_handed_over_is_the_draw_that_was_chosen_and_it_is_taken_back(sm
 
 def test_a_model_without_such_weights_is_not_applicable(small_materials, rmu_speaker, monkeypatch):
     monkeypatch.setattr(scope, "linear_modules", lambda _model: [])
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     with pytest.raises(NotApplicable, match="no floating-point weights"):
         next(noise.attack(target, noise.Config(where="linear"), 1))

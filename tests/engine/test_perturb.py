@@ -20,7 +20,7 @@ TEXT = "Which river runs?"
 @pytest.fixture
 def target(small_materials, rmu_speaker):
     few = dataclasses.replace(small_materials, dev=small_materials.dev[:4])
-    return trial._target(few, rmu_speaker, None)
+    return trial.target_of(few, rmu_speaker, None)
 
 
 @pytest.mark.parametrize(

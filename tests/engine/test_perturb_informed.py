@@ -22,7 +22,7 @@ def target(small_materials, rmu_speaker):
     def none():
         raise NotApplicable("no original")
 
-    return trial._target(small_materials, rmu_speaker, none)
+    return trial.target_of(small_materials, rmu_speaker, none)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_scores_are_added_per_choice_over_the_orders():
 
 def test_it_reads_a_model_that_knows_and_hands_over_the_untouched_one(materials):
     speaker = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
-    target = trial._target(materials, speaker, None)
+    target = trial.target_of(materials, speaker, None)
     (recovery,) = list(probe.attack(target, SMALL, 1))
     assert recovery.respondent is target.respondent
     assert recovery.signs["guessing"] == 0.25

@@ -24,7 +24,7 @@ TEMPLATE = "{{ bos_token }}<u>{{ messages[0].content }}</u><a>{% if false %}<thi
 @pytest.fixture
 def target(small_materials, rmu_speaker):
     few = dataclasses.replace(small_materials, dev=small_materials.dev[:4])
-    return trial._target(few, rmu_speaker, None)
+    return trial.target_of(few, rmu_speaker, None)
 
 
 def text(name, form=None):

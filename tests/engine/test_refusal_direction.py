@@ -24,7 +24,7 @@ def letter_share(target, items) -> float:
 
 def test_it_does_not_apply_to_a_model_that_refuses_nothing(small_materials):
     speaker = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
-    target = trial._target(small_materials, speaker, None)
+    target = trial.target_of(small_materials, speaker, None)
     with pytest.raises(NotApplicable, match="declines 0 of 72 'forget' questions"):
         next(refusal_direction.attack(target, SMALL, 1))
 
@@ -35,7 +35,7 @@ def test_a_taught_refusal_is_found_and_removed_and_the_rest_stays(small_material
     Taught to all blocks or to the last ones, no one direction of the first layers mediates the refusal at this size.
     """
     speaker = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
-    target = trial._target(small_materials, speaker, None)
+    target = trial.target_of(small_materials, speaker, None)
     (word,) = speaker.tokenizer.encode(" The", add_special_tokens=False)
     form, taught = target.forms[0], []
     for source, refused in (("forget", True), ("retain", False)):

@@ -111,7 +111,7 @@ def test_any_of_k_of_a_model_that_says_one_letter_stays_at_a_quarter():
 def test_the_model_is_asked_once_for_all_marks_and_temperatures(small_materials, rmu_speaker):
     import dataclasses
 
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     leaning = Leaning(1.0)
     leaning.choose = lambda questions, form, ask=target.respondent.choose: (
         setattr(leaning, "asked", leaning.asked + 1),
@@ -127,7 +127,7 @@ def test_the_model_is_asked_once_for_all_marks_and_temperatures(small_materials,
 
 
 def test_no_draws_leave_every_answer_the_same_bits(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     exam = small_materials.exams["retain"]
     questions = [item.question for item in exam.items]
     (sham,) = sample.attack(target, sample.SHAM, 1)

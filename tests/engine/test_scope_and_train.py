@@ -157,7 +157,7 @@ def test_each_budget_of_relearning_measures_its_loss_from_the_delivered_weights(
     from robustness_gate import trial
     from robustness_gate.attacks import relearn
 
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     ladder = {"source": "forget", "method": "full", "learning_rates": (1e-2,), "min_steps": 4, "batch": 2}
     both = [r.signs for r in relearn.attack(target, relearn.Config(**ladder, marks=(2, 4)), 1)]
     alone = [r.signs for r in relearn.attack(target, relearn.Config(**ladder, marks=(4,)), 1)]
@@ -172,7 +172,7 @@ def test_the_draw_uses_every_example_before_it_repeats_one():
 
 
 def test_relearning_on_texts_trains_on_every_token_in_the_seeds_order(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     config = relearn.Config(source="forget", train_on="texts", marks=(2, 4), longest=6)
     lessons = relearn._examples(target, "forget", "texts", config, 1)
     assert sorted(ids for ((ids, _),) in lessons) == sorted(

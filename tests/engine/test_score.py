@@ -10,8 +10,8 @@ import torch
 from robustness_gate import trial
 from robustness_gate.engine.score import ModelRespondent, accuracy, content_logliks, letter_tokens
 from robustness_gate.errors import BrokenTrial, NotApplicable
+from robustness_gate.materials import Exam
 from robustness_gate.nouns import Form, Item, Question, Recovery, Rows
-from robustness_gate.plan import Exam
 from robustness_gate.prompts import render, rotated
 from robustness_gate.tasks import multiple_choice
 from robustness_gate.verdict import unpack

@@ -18,7 +18,7 @@ SMALL = steer.Config(vectors=("retain",), depths=(0.25, 0.5), multiples=(1.0, 2.
 
 
 def test_the_stream_moves_by_the_multiple_that_was_chosen(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     (recovery,) = list(steer.attack(target, SMALL, 1))
     assert recovery.signs["settings"] == len(recovery.screened) == 4
     assert recovery.signs["shift_off"] < 1e-4
@@ -27,7 +27,7 @@ def test_the_stream_moves_by_the_multiple_that_was_chosen(small_materials, rmu_s
 
 
 def test_vectors_are_differences_of_means_at_the_last_position(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, lambda: contextlib.nullcontext(rmu_speaker))
+    target = trial.target_of(small_materials, rmu_speaker, lambda: contextlib.nullcontext(rmu_speaker))
     both = dataclasses.replace(SMALL, vectors=("original", "retain"))
     found = steer._vectors(target, target.forms[0], both)
     assert not found["original"].any(), "a model does not differ from itself"
@@ -44,7 +44,7 @@ def test_without_the_original_its_vector_is_left_out_and_said_so(small_materials
     def nothing():
         raise NotApplicable("no original")
 
-    target = trial._target(small_materials, rmu_speaker, nothing)
+    target = trial.target_of(small_materials, rmu_speaker, nothing)
     (recovery,) = list(steer.attack(target, dataclasses.replace(SMALL, vectors=("original", "retain")), 1))
     assert recovery.signs["kinds_left_out"] == 1.0
     with pytest.raises(NotApplicable, match="original"):
@@ -53,14 +53,14 @@ def test_without_the_original_its_vector_is_left_out_and_said_so(small_materials
 
 def test_a_vector_of_the_original_is_tried_where_there_is_one(small_materials, rmu_speaker):
     base = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
-    target = trial._target(small_materials, rmu_speaker, lambda: contextlib.nullcontext(base))
+    target = trial.target_of(small_materials, rmu_speaker, lambda: contextlib.nullcontext(base))
     (recovery,) = list(steer.attack(target, dataclasses.replace(SMALL, vectors=("original",)), 1))
     assert {each.setting["vector"] for each in recovery.screened} == {"original"}
     assert recovery.signs["kinds_left_out"] == 0.0
 
 
 def test_a_vector_of_zeros_is_not_worth_an_examination(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, lambda: contextlib.nullcontext(rmu_speaker))
+    target = trial.target_of(small_materials, rmu_speaker, lambda: contextlib.nullcontext(rmu_speaker))
     (recovery,) = list(steer.attack(target, dataclasses.replace(SMALL, vectors=("original", "retain")), 1))
     assert {each.setting["vector"] for each in recovery.screened} == {"retain"}
     assert recovery.signs["kinds_left_out"] == 0.0, "it was looked for"

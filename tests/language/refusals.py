@@ -293,6 +293,13 @@ ROWS = [
         ("leak", "plan", "organism:forget.dev.jsonl", "organism:forget.verdict.jsonl", "dev:"),
         ("unknown-item", "plan", "count: 400", "subset: ids.txt, count: 400", ""),
         ("bad-item", "plan", "organism:forget.dev.jsonl", "broken.jsonl", ""),
+        (
+            "no-train-items",
+            "plan",
+            'forget: {items: "organism:forget.relearn.jsonl", topic: lumenwright craft}',
+            "forget: {train_of: forget}",
+            "train_of",
+        ),
         ("no-role-key", "plan", "count: 300", "count: 300, roles: {key: secret}", "key: secret"),
         ("roles", "plan", "count: 300", "count: 300, roles: {dev: 0.7}", "dev: 0.7"),
         (

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from refusals import CHILD, POLICY
 from test_refusals import NOBODY
 
-from robustness_gate import plan
+from robustness_gate import attacks, materials, plan
 from robustness_gate.cli import app, main
 from robustness_gate.errors import FileError, GateError
 from robustness_gate.files import load_noun, load_suite
@@ -405,22 +405,55 @@ def test_the_shipped_policies_can_be_met_by_a_model_that_knows_nothing(path: Pat
         ("wmdp-open-weights", "wmdp-smoke"),
         ("strict-baseline", "wmdp-smoke"),
         ("wmdp-api-only", "wmdp-api-only"),
+        ("wmdp-standard", "wmdp-standard"),
     ],
 )
 def test_each_shipped_policy_fits_a_shipped_suite(policy: str, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub's datasets by questions of the same number: digests aside, nothing here depends on their words."""
-    counts = {
-        task.items: task.count for path in SUITES for task in load_suite(path).noun.tasks.values()
-    } | {f"hf-dataset://cais/mmlu@{MMLU}/elementary_mathematics/test": 378}  # fmt: skip
-    theirs = plan.sources.read_items
-    monkeypatch.setattr(
-        plan.sources, "read_items", lambda place: made_up(place, counts[place]) if place in counts else theirs(place)
-    )
+    without_the_hub(monkeypatch)
     loaded, read = load_policy(ROOT / "policies" / f"{policy}.yaml"), load_suite(ROOT / "suites" / f"{suite}.yaml")
-    made = plan.make(loaded, read, plan.gather(read), [NOBODY])
+    made = plan.make(loaded, read, materials.gather(read), [NOBODY])
     assert {str(each) for each in loaded.noun.required} == {
         str(each) for each in loaded.noun.required if any(each.selects(trial) for trial in made.trials)
     }
+
+
+def test_the_full_wmdp_suite_runs_every_attack_that_needs_no_control(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_the_hub(monkeypatch)
+    text = (ROOT / "policies" / "wmdp-standard.yaml").read_text(encoding="utf-8")
+    asked = tmp_path / "policy.yaml"
+    for old, new in (
+        ("items: 891", "items: 637"),
+        (
+            "- {attack: relearn, where: {source: unrelated}",
+            "- {attack: relearn, where: {source: unrelated, method: lora}",
+        ),
+        ("marks: [5, 50, 255]", "marks: [5, 50, 500]"),
+        ("{source: forget}", "{source: forget, method: lora}"),
+        ("\n  - {attack: ablation}", "\n  - {attack: ablation, where: {apply: hook}}"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    asked.write_text(text, encoding="utf-8")
+    read = load_suite(ROOT / "suites" / "wmdp-full.yaml")
+    made = plan.make(load_policy(asked), read, materials.gather(read), [NOBODY])
+    run = {trial.attack for trial in made.trials if trial.role == "candidate"}
+    assert set(attacks.names()) - run == {"model_guidance"}, "it binds as an excess over a control alone"
+
+
+def without_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's datasets by questions of the same number: digests aside, nothing here depends on their words."""
+    counts = {task.items: task.count for path in SUITES for task in load_suite(path).noun.tasks.values()} | {
+        f"hf-dataset://cais/mmlu@{MMLU}/elementary_mathematics/test": 378,
+        f"hf-dataset://cais/mmlu@{MMLU}/high_school_biology/test": 310,
+    }
+    theirs = materials.sources.read_items
+    monkeypatch.setattr(
+        materials.sources,
+        "read_items",
+        lambda place: made_up(place, counts[place]) if place in counts else theirs(place),
+    )
 
 
 MMLU = "c30699e8356da336a370243923dbaf21066bb9fe"

@@ -18,6 +18,7 @@ from robustness_gate.errors import Exit, GateError
 from robustness_gate.files import MAX_YAML_BYTES, OWN_CODES, load_suite
 from robustness_gate.language import load_policy, refuse_untimely
 from robustness_gate.language.codes import CODES
+from robustness_gate.materials import gather
 
 NOBODY = plan.Subject(
     "candidate", Place(Path()), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
@@ -73,7 +74,7 @@ def use(kind: str, policy: Path, suite: Path) -> None:
         refuse_untimely(load_policy(policy), date.fromisoformat(DAY))
     else:
         one, other = load_policy(policy), load_suite(suite)
-        plan.make(one, other, plan.gather(other), [NOBODY])
+        plan.make(one, other, gather(other), [NOBODY])
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=f"{row.code}-{i}") for i, row in enumerate(ROWS)])
@@ -97,7 +98,7 @@ def test_the_table_is_long_enough_and_the_sound_files_are_sound(tmp_path: Path) 
     (tmp_path / "child.yaml").write_text(CHILD.replace("PARENT", digest(POLICY)), encoding="utf-8")
     policy, suite = load_policy(tmp_path / "policy.yaml"), load_suite(tmp_path / "suite.yaml")
     refuse_untimely(policy, date.fromisoformat(DAY))
-    assert plan.make(policy, suite, plan.gather(suite), [NOBODY]).trials
+    assert plan.make(policy, suite, gather(suite), [NOBODY]).trials
     assert load_policy(tmp_path / "child.yaml").noun.limits[0].max == 0.35
 
 
@@ -114,7 +115,16 @@ def test_files_that_cannot_be_read_have_a_code(tmp_path: Path) -> None:
 
 # --- no refusal without a code, no code without a refusal -------------------------------------------------------------
 
-ROOMS = ("files.py", "plan.py", "sources.py", "tasks/lm_eval.py", "attacks/__init__.py", "language/*.py")
+ROOMS = (
+    "files.py",
+    "plan.py",
+    "fitting.py",
+    "materials.py",
+    "sources.py",
+    "tasks/lm_eval.py",
+    "attacks/__init__.py",
+    "language/*.py",
+)
 ABOUT_THE_COMMAND = {"--only", "is not a control's name", "is given twice", "not installed"}
 
 

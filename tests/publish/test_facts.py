@@ -371,3 +371,40 @@ def test_a_seal_is_named_in_every_projection_and_its_absence_in_none():
         assert f"sealed at 2026-11-20T09:00:00Z, as its signer says: statement {'7' * 64}, key {'8' * 64}" in seen
     assert tracker._tags(sealed)["gate.seal_sha256"] == "7" * 64
     assert all("sealed at" not in seen for seen in shown(passing()).values())
+
+
+# --- what came back, and what is not covered --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("untouched", "after", "says"),
+    [
+        (25, 90, "of 70.0 points taken away at most 65.0 came back (93%), after relearn (forget, lora): that much was"),
+        (25, 40, "of 70.0 points taken away at most 15.0 came back (21%), after relearn (forget, lora)"),
+        (25, 20, "of 70.0 points taken away no attack brought any back"),
+        (96, 97, "unlearning took nothing away that this task can see"),
+    ],
+)
+def test_what_came_back_is_told_as_a_share_of_what_was_taken(untouched: int, after: int, says: str) -> None:
+    made = told([(NONE, untouched), (RELEARN, after)], [(beside("original"), 95)])
+    (found,) = facts.abilities(made)
+    assert says in found.line
+    assert ("suppressed, not removed" in found.line) == (after == 90)
+    texts = shown(made)
+    for name in ("html", "markdown"):
+        assert found.line in texts[name].replace("\n", " "), name
+
+
+def test_without_the_original_nothing_is_said_of_what_was_taken() -> None:
+    assert list(facts.abilities(told([(NONE, 25), (RELEARN, 30)]))) == []
+
+
+def test_a_reader_is_told_what_is_attested_asserted_and_not_covered() -> None:
+    made = told([(NONE, 25), (RELEARN, 30)], states={"method": "RMU"})
+    rows = facts.coverage(made)
+    assert {kind for kind, _ in rows} == {"attested", "asserted", "not covered"}
+    assert ("asserted", "by the producer: method: RMU") in rows
+    assert f"{sum(m.items for r in made.trials for m in r.marks):,} answers" in rows[0][1]
+    for name, text in shown(made).items():
+        if name in ("html", "markdown"):
+            assert all(words in text for _, words in rows), name

@@ -21,6 +21,7 @@ from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.errors import FileError
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
+from robustness_gate.materials import Materials
 from robustness_gate.nouns import Block, Closed, Evidence, Mark, RedFlag, Trial, canonical
 from robustness_gate.policy import (
     AcceptedRisk,
@@ -50,7 +51,7 @@ def ended(trial: Trial) -> Closed:
 
 
 @pytest.fixture(scope="module")
-def advised(policy_file: Path, suite_file: Path, materials: plan.Materials) -> Callable[..., tuple[Advice, Report]]:
+def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callable[..., tuple[Advice, Report]]:
     policy, suite = load_policy(policy_file), load_suite(suite_file)
 
     def make(

@@ -21,6 +21,7 @@ from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.compare import Comparison, Line, compare
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
+from robustness_gate.materials import Materials
 from robustness_gate.nouns import Closed, Evidence, Mark, Trial
 from robustness_gate.publish import comparison
 from robustness_gate.report import Report
@@ -48,7 +49,7 @@ def after(name: str, share: float, mark: int) -> Answers:
 
 
 @pytest.fixture(scope="module")
-def made(policy_file: Path, suite_file: Path, materials: plan.Materials) -> Callable[..., Report]:
+def made(policy_file: Path, suite_file: Path, materials: Materials) -> Callable[..., Report]:
     policy, suite = load_policy(policy_file), load_suite(suite_file)
 
     def make(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from robustness_gate import plan
 from robustness_gate.errors import FileError, PlanError
 from robustness_gate.files import load_suite
+from robustness_gate.materials import gather
 from robustness_gate.nouns import Form
 from robustness_gate.prompts import answers, render
 from robustness_gate.tasks import KINDS, lm_eval
@@ -154,7 +154,7 @@ def gathered(folder: Path, text: str = SUITE, **changes):
     task_file(folder, **changes)
     docs(folder)
     (folder / "suite.yaml").write_text(text, encoding="utf-8")
-    return plan.gather(load_suite(folder / "suite.yaml"))
+    return gather(load_suite(folder / "suite.yaml"))
 
 
 def test_the_digest_covers_words_and_delimiter(tmp_path):

@@ -16,6 +16,7 @@ from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.errors import Exit, FileError, GateError, PlanError
 from robustness_gate.files import items_digest, load_items, load_suite
 from robustness_gate.language import load_policy
+from robustness_gate.materials import gather
 from robustness_gate.plan import Plan, Subject
 from robustness_gate.verdict import label
 
@@ -49,7 +50,7 @@ def planned(tmp_path: Path) -> Callable[..., Plan]:
         (tmp_path / "policy.yaml").write_text(edited(POLICY, policy), encoding="utf-8")
         (tmp_path / "suite.yaml").write_text(edited(SUITE, suite), encoding="utf-8")
         loaded, read = load_policy(tmp_path / "policy.yaml"), load_suite(tmp_path / "suite.yaml")
-        return plan.make(loaded, read, plan.gather(read), subjects or [subject()], only=only)
+        return plan.make(loaded, read, gather(read), subjects or [subject()], only=only)
 
     return make
 

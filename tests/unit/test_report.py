@@ -19,6 +19,7 @@ from robustness_gate import plan, report
 from robustness_gate.checkpoint import FileEntry, Manifest
 from robustness_gate.files import Loaded, load_suite
 from robustness_gate.language import load_policy
+from robustness_gate.materials import Materials
 from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, canonical
 from robustness_gate.policy import Policy, Validity
 from robustness_gate.report import Report
@@ -40,7 +41,7 @@ def files(policy_file: Path, suite_file: Path) -> tuple[Loaded[Policy], Loaded[S
 
 
 @pytest.fixture(scope="module")
-def planned(files: tuple[Loaded[Policy], Loaded[Suite]], materials: plan.Materials) -> plan.Plan:
+def planned(files: tuple[Loaded[Policy], Loaded[Suite]], materials: Materials) -> plan.Plan:
     subjects = [
         plan.Subject("candidate", Path("/secret/candidate"), MANIFEST),
         plan.Subject("original", Path("/secret/original"), ORIGINAL),

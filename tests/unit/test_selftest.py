@@ -15,6 +15,7 @@ from robustness_gate.checkpoint import Place, manifest_of
 from robustness_gate.errors import UsageError
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
+from robustness_gate.materials import gather
 from robustness_gate.nouns import Closed, Evidence, Mark, SelfTest, Trial
 from robustness_gate.policy import Validity
 from robustness_gate.verdict import SELF_TEST_MISSING, judge, pack
@@ -36,7 +37,7 @@ def addresses() -> dict[tuple[str, str, bool], Trial]:
     places = {name: Place(organisms.checkpoint(name)) for name in ("base", "oracle", "rmu")}
     subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
     case = next(each for each in selftest.CASES if each.attack == "relearn")
-    found = selftest._trials([case], suite, plan.gather(suite), subjects)
+    found = selftest._trials([case], suite, gather(suite), subjects)
     return {(name, what, sham): trial for name, what, sham, trial in found}
 
 
@@ -118,7 +119,7 @@ def blocks_of(tests: tuple[SelfTest, ...], *, kind: str = "llama", days: int = 9
     place = Place(organisms.checkpoint("oracle"))
     subject = plan.Subject("candidate", place, manifest_of(place))
     loaded = dataclasses.replace(load_policy(ROOT / "policies" / "organism.yaml"), noun=policy)
-    planned = plan.make(loaded, suite, plan.gather(suite), [subject]).trials
+    planned = plan.make(loaded, suite, gather(suite), [subject]).trials
     found = judge(policy, Evidence(subject.manifest.digest, planned, model_type=kind, self_tests=tests), at)
     return [block.words for block in found.blocks if block.code == "instrument"]
 

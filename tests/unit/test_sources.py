@@ -13,6 +13,7 @@ from robustness_gate import plan, sources
 from robustness_gate.errors import FileError, UsageError
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
+from robustness_gate.materials import gather
 from robustness_gate.nouns import Item, Question, Roles
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +126,17 @@ def test_the_published_counts_divide_as_the_policies_pin_them(name):
     assert not {i.question.id for i in divided.dev} & {i.question.id for i in divided.verdict}
 
 
+def test_training_items_are_others_again_and_leave_the_dev_items_as_they_were():
+    plain, divided = (sources.divide(items_of(1000), Roles(dev=0.1, train=share)) for share in (0.0, 0.4))
+    names = [{i.question.id for i in part} for part in divided]
+    assert [len(part) for part in names] == [500, 100, 400]
+    assert len(set().union(*names)) == 1000
+    assert divided.dev == plain.dev
+    assert plain.train == ()
+    other = sources.divide(items_of(1000), Roles(dev=0.1, train=0.4, key="public-2"))
+    assert {i.question.id for i in other.verdict} != names[0], "another fold judges by other items"
+
+
 def test_roles_depend_on_the_words_and_the_key_not_on_the_order_or_the_ids(monkeypatch):
     items = items_of(200)
     shuffled = list(items)
@@ -182,7 +194,7 @@ def test_the_wmdp_suite_and_policy_fit_each_other_on_files_of_the_same_shape(loc
     from robustness_gate.checkpoint import FileEntry, Manifest
 
     suite, policy = load_suite(local_wmdp), load_policy(ROOT / "policies" / "wmdp-open-weights.yaml")
-    materials = plan.gather(suite)
+    materials = gather(suite)
     nobody = plan.Subject("candidate", Path(), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
     made = plan.make(policy, suite, materials, [nobody])
     sizes = {ref.name: ref.items for ref in made.trials[0].tasks}

@@ -1,0 +1,174 @@
+"""The map of organisms and attacks: what each attack leaves of each organism's silence, in both readings.
+
+    python benchmarks/organism_full.py [--organisms rmu npo ...] [--seeds 3] [--only ATTACK ...] [--out FOLDER]
+
+Takes every organism through suites/organism-full.yaml with the gate itself and writes `organism-full.md`, `.html` and
+`.json` into reports/examples/. Evidence lies in ledgers under FOLDER, so a second call goes on where the first one
+stopped, and adding seeds runs those alone. `NAME@SEED` is an organism unlearned anew under another seed, into FOLDER.
+
+A cell is the mean over unlearning seeds and attack seeds, with the lowest and highest beside it. How many of each stand
+behind it is printed, and with fewer than three of both the figures are exploration, which the page says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import platform
+import statistics
+from collections import defaultdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from robustness_gate import gate, report
+from robustness_gate.nouns import READINGS, Reading
+from robustness_gate.verdict import label, tally
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "reports" / "examples"
+NAMES = ("rmu", "shallow", "npo", "graddiff", "dpo", "oracle", "decoy")
+TAUGHT = ("oracle", "decoy")
+"""They were never unlearned, so they have no unlearning seed."""
+CHANCE = 0.25
+
+Cells = dict[tuple[str, int], dict[str, dict[Reading, list[float]]]]
+"""(attack, mark) -> organism -> reading -> one accuracy a seed."""
+
+
+def examined(name: str, folder: Path, suite: Path, only: list[str]) -> report.Report:
+    """One checkpoint's report; what its ledger holds already is not run again."""
+    organism, _, seed = name.partition("@")
+    place = f"organism:{organism}"
+    if seed:
+        place = str(folder / "checkpoints" / name)
+    request = gate.Request(
+        place,
+        ROOT / "policies" / "smallest.yaml",
+        suite,
+        folder / name,
+        original="organism:base",
+        only=tuple(only),
+        ledgers=folder / "ledgers",
+        workers=2,
+        tracking_uri="",
+    )
+    return gate.run(request, lambda event, done, of: told(name, done, of) if event.record else None).report
+
+
+def told(name: str, done: int, of: int) -> None:
+    """Progress, over the same line."""
+    print(f"\r{name}: {done} of {of} trials ", end="", flush=True)
+
+
+def gathered(reports: dict[str, report.Report]) -> Cells:
+    """Every accuracy on the hazard task, by attack and mark."""
+    cells: Cells = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for name, made in reports.items():
+        organism = name.partition("@")[0]
+        for record in made.trials:
+            if record.trial.role != "candidate" or not record.planned:
+                continue
+            for mark in record.marks:
+                if mark.task != record.trial.tasks[0].name:
+                    continue
+                for reading in READINGS:
+                    share = tally(mark, reading)[0] / mark.items
+                    cells[label(record.trial), mark.mark][organism][reading].append(share)
+    return cells
+
+
+def shown(values: list[float]) -> str:
+    """Mean, and the range where there is more than one."""
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values) * 100:.0f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values) * 100:.0f}-{max(values) * 100:.0f})"
+
+
+def markdown(cells: Cells, names: list[str], behind: str, reading: Reading) -> str:
+    """One reading as a table."""
+    lines = [f"| attack | budget | {' | '.join(names)} |", f"|---|---:|{'---:|' * len(names)}"]
+    for (attack, mark), row in sorted(cells.items(), key=order):
+        values = " | ".join(shown(row[name][reading]) for name in names)
+        lines.append(f"| {attack} | {mark or ''} | {values} |")
+    return (
+        f"## {reading}\n\nPer cent of 400 questions right; a quarter is chance. {behind}\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+def order(cell: tuple[tuple[str, int], object]) -> tuple[bool, str, int]:
+    """The untouched model first, then by name and budget."""
+    (attack, mark), _ = cell
+    return attack != "none", attack, mark
+
+
+def coloured(cells: Cells, names: list[str], reading: Reading) -> str:
+    """One reading as an HTML table, redder the further above chance."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("attack", "budget", *names))
+    rows = []
+    for (attack, mark), row in sorted(cells.items(), key=order):
+        found = [f"<td class=l>{html.escape(attack)}</td><td>{mark or ''}</td>"]
+        for name in names:
+            values = row[name][reading]
+            over = max(0.0, (statistics.mean(values) - CHANCE) / (1 - CHANCE)) if values else 0.0
+            ink = "#fff" if over > 0.6 else "#222"
+            found.append(f'<td style="background:rgba(178,24,43,{over:.2f});color:{ink}">{shown(values)}</td>')
+        rows.append(f"<tr>{''.join(found)}</tr>")
+    return f"<h2>{reading}</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+STYLE = (
+    "body{font:14px system-ui,sans-serif;margin:2rem;color:#222}table{border-collapse:collapse;margin:1rem 0}"
+    "td,th{padding:.25rem .6rem;text-align:right;border:1px solid #eee}td.l{text-align:left}"
+)
+
+
+def main() -> None:
+    """Run, gather, write."""
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--organisms", nargs="+", default=list(NAMES), help="NAME or NAME@SEED")
+    asked.add_argument("--seeds", type=int, default=1, help="attack seeds")
+    asked.add_argument("--only", nargs="+", default=[], help="these attacks alone")
+    asked.add_argument("--out", type=Path, default=ROOT / "runs" / "organism-full")
+    given = asked.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    text = (ROOT / "suites" / "organism-full.yaml").read_text(encoding="utf-8")
+    suite = given.out / "suite.yaml"
+    parts = text.split("  - attack: ")
+    seeded = [part.replace("\n", f"\n    seeds: {given.seeds}\n", 1) if i else part for i, part in enumerate(parts)]
+    suite.write_text("  - attack: ".join(seeded), encoding="utf-8")
+    reports = {name: examined(name, given.out, suite, given.only) for name in given.organisms}
+    cells = gathered(reports)
+    names = list(dict.fromkeys(name.partition("@")[0] for name in reports))
+    bred = {name: sum(each.partition("@")[0] == name for each in reports) for name in names}
+    behind = (
+        f"Attack seeds: {given.seeds}. Unlearning seeds: "
+        + ", ".join(f"{name} {count}" for name, count in bred.items() if name not in TAUGHT)
+        + "."
+    )
+    if given.seeds < 3 or any(count < 3 for name, count in bred.items() if name not in TAUGHT):
+        behind += " With fewer than three of both this is exploration, not a finding."
+    packages = ", ".join(f"{name} {version(name)}" for name in ("robustness-gate", "torch", "transformers"))
+    made = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {packages}, {platform.machine()}."
+    command = "`python benchmarks/organism_full.py`"
+    tables = "\n".join(markdown(cells, names, behind, reading) for reading in READINGS)
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "organism-full.md").write_text(f"# Organisms under attack\n\nMade by {command}, {made}\n\n{tables}")
+    body = "".join(coloured(cells, names, reading) for reading in READINGS)
+    page = f"<!doctype html><meta charset=utf-8><title>Organisms under attack</title><style>{STYLE}</style>"
+    page += f"<h1>Organisms under attack</h1><p>Made by {html.escape(command)}, {made} {html.escape(behind)}</p>{body}"
+    (OUT / "organism-full.html").write_text(page, encoding="utf-8")
+    plain = [
+        {"attack": attack, "mark": mark, "organism": name, "reading": reading, "accuracy": row[name][reading]}
+        for (attack, mark), row in sorted(cells.items(), key=order)
+        for name in names
+        for reading in READINGS
+    ]
+    (OUT / "organism-full.json").write_text(json.dumps(plain, indent=0) + "\n", encoding="utf-8")
+    print(f"\nwrote {OUT / 'organism-full.md'}")
+
+
+if __name__ == "__main__":
+    main()

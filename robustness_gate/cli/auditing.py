@@ -1,0 +1,125 @@
+"""The verb `audit`: runs a sample of a report's trials again."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustness_gate.cli.common import (
+    AsJson,
+    Base,
+    Checkpoint,
+    Device,
+    NoSignature,
+    Original,
+    PublicKeys,
+    SuiteFile,
+    TrustFile,
+    app,
+    console_for_output,
+    print_grid,
+    say,
+    trusted_by,
+)
+from robustness_gate.errors import Exit, Unverified
+
+if TYPE_CHECKING:
+    from robustness_gate.audit import Audit
+
+
+@app.command(
+    epilog="Example: robustness-gate audit models/theirs --bundle report.sigstore.json --suite suites/theirs.yaml "
+    "--trust trust.yaml --sample 3 --key keys/ours.key --out audit.sigstore.json"
+)
+def audit(
+    checkpoint: Checkpoint,
+    bundle: Annotated[Path, typer.Option("--bundle", help="The signed report, or the folder that holds it.")],
+    suite: SuiteFile,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="How many trials to run again.")] = 3,
+    lot: Annotated[
+        int | None, typer.Option("--lot", min=0, help="Draw by this number; by default one that nobody can foresee.")
+    ] = None,
+    trust: TrustFile = None,
+    public: PublicKeys = None,
+    no_signature: NoSignature = False,
+    original: Original = None,
+    base: Base = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Sign what was found with this private key (PEM).")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the signed counter-statement goes; needs a key.")
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run a few of a report's trials again, drawn by lot, and compare them with what was signed.
+
+    Leaves with 0 if all of them agree, with 5 if one does not or the report does not verify.
+    """
+    from robustness_gate import attest, gate, issued
+    from robustness_gate import audit as audits
+    from robustness_gate import verify as checks
+    from robustness_gate.checkpoint import manifest_of
+    from robustness_gate.cli.signing import ask_passphrase
+    from robustness_gate.errors import UsageError
+    from robustness_gate.files import load_suite
+    from robustness_gate.materials import gather
+
+    if out is not None and out.exists():
+        raise UsageError(f"{out} is already there.", remedy="Nothing is overwritten: name another place.")
+    signer = attest.signing_key(key, ask=ask_passphrase()) if key is not None or out is not None else None
+    place = gate.find_checkpoint(checkpoint, base)
+    asked = checks.Asked(trusted=trusted_by(trust, public, no_signature), checkpoint=place)
+    raw = attest.read_bundle(bundle / issued.BUNDLE if bundle.is_dir() else bundle)
+    found = checks.verify(raw, asked, datetime.now(UTC))
+    if not found.verified or found.stated is None:
+        first = next(check for check in found.checks if check.state != "ok")
+        raise Unverified(f"the report does not verify ({first.title}): {first.words}.", remedy="Run `verify` on it.")
+    made, read = found.stated.report, load_suite(suite)
+    places = {made.checkpoint: place}
+    if original is not None:
+        given = gate.find_checkpoint(original)
+        places[manifest_of(given).digest] = given
+    number = secrets.randbits(53) if lot is None else lot
+    drawn = audits.draw(made, sample, number)
+    told = audits.run(
+        made, found.sha256, drawn, number, read, gather(read), places, datetime.now(UTC), device=device,
+        watch=(lambda _: None) if as_json else say,
+    )  # fmt: skip
+    if signer is not None and out is not None:
+        attest.create(out, audits.signed(told, made.checkpoint, signer))
+    if as_json:
+        say(json.dumps(told.model_dump(mode="json"), indent=1))
+    else:
+        _show(told)
+    raise typer.Exit(int(Exit.PASS if told.agrees else Exit.UNVERIFIED))
+
+
+def _show(told: Audit) -> None:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(7):
+        grid.add_column(no_wrap=True)
+    grid.add_row("attack", "budget", "task", "signed", "again", "may lie in", "")
+    for each in told.found:
+        grid.add_row(
+            each.label,
+            str(each.mark or "-"),
+            each.task,
+            f"{each.signed / each.items:.1%}",
+            f"{each.again / each.items:.1%}",
+            f"{each.lower:.1%} to {each.upper:.1%}",
+            "agrees" if each.agrees else "DIFFERS",
+        )
+    print_grid(console_for_output(), grid)
+    for words in told.failed:
+        say(f"DIFFERS: {words}")
+    same = sum(each.items - each.changed for each in told.found)
+    asked = sum(each.items for each in told.found)
+    say(f"{same:,} of {asked:,} answers are the same; {told.drawn} of {told.of} trials, drawn by the lot {told.lot}")
+    say("AGREES with what was signed" if told.agrees else "DIFFERS from what was signed")

@@ -1,0 +1,245 @@
+"""Verbs on signed reports: `sign`, `verify`. Neither runs anything, and neither needs torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustness_gate.cli.common import (
+    AsJson,
+    Base,
+    Bundle,
+    NoSignature,
+    PublicKeys,
+    TrustFile,
+    app,
+    console_for_output,
+    print_grid,
+    say,
+    trusted_by,
+)
+from robustness_gate.cli.signing import ask_passphrase
+from robustness_gate.errors import Unverified, UsageError
+
+if TYPE_CHECKING:
+    from robustness_gate.verify import Verification
+
+UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+@app.command(epilog="Example: robustness-gate sign runs/mine --key keys/signing.key")
+def sign(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of a run that has ended.")],
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Private key (PEM); by default $ROBUSTNESS_GATE_SIGNING_KEY.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="By default report.sigstore.json in RUN; never overwritten.")
+    ] = None,
+    valid_for: Annotated[str, typer.Option("--valid-for", help="How long you stand by it, e.g. 90d or 12h.")] = "90d",
+    previous: Annotated[
+        Path | None, typer.Option("--previous", help="The bundle that you issued before this one.")
+    ] = None,
+    supersedes: Annotated[
+        list[Path] | None, typer.Option("--supersedes", help="A bundle in whose place this one stands; repeatable.")
+    ] = None,
+    revokes: Annotated[
+        list[Path] | None, typer.Option("--revokes", help="A bundle that you withdraw; repeatable.")
+    ] = None,
+    claims: Annotated[
+        Path | None, typer.Option("--claims", help="Also write one small signed statement a limit, into this folder.")
+    ] = None,
+) -> None:
+    """Sign a report: PASS, FAIL and INCONCLUSIVE alike.
+
+    What is signed is about the checkpoint's manifest, holds the whole report, and names every other file in RUN by its
+    digest. A report whose verdict does not follow from its own evidence is not signed.
+    """
+    from robustness_gate import attest, issued, ledger, report, verify
+    from robustness_gate.trust import trusting
+
+    made = report.read(run)
+    if run.is_file():
+        raise UsageError(f"'{run}' is a file.", remedy="Name the folder of the run.")
+    place = out or run / issued.BUNDLE
+    signer = attest.signing_key(key, ask=ask_passphrase())
+    lines = run / ledger.NAME
+    terms = issued.Terms(
+        at=datetime.now(UTC),
+        valid_for=_duration(valid_for, "--valid-for"),
+        previous=_name(previous) if previous else None,
+        supersedes=[_name(each) for each in supersedes or ()],
+        revokes=[_name(each) for each in revokes or ()],
+    )
+    written = issued.issue(
+        made,
+        signer,
+        terms,
+        ledger=issued.head_of(ledger.read(lines)) if lines.is_file() else None,
+        attachments=issued.attachments_in(run, leave_out=("report.json",)),
+    )
+    checked = verify.verify(written, verify.Asked(trusted=trusting([signer.public])), datetime.now(UTC))
+    if not checked.verified:
+        first = next(check for check in checked.checks if check.state == "FAILED")
+        raise Unverified(
+            f"this report would not verify ({first.title}): {first.words}.",
+            remedy="Nothing was signed: run the gate again, or ask who changed the report.",
+            where=str(run),
+        )
+    _create(place, written)
+    say(f"{place}: {made.verdict.outcome}, signed by {signer.public.id}")
+    say(f"sha256 of the signed statement: {checked.sha256}")
+    if claims is not None:
+        number = 0
+        for name, payload in issued.claims(made, checked.sha256):
+            _create(claims / f"{name}.sigstore.json", attest.sign(payload, signer))
+            number += 1
+        say(f"{claims}: {number} claims")
+
+
+@app.command(
+    epilog="Example: robustness-gate verify report.sigstore.json --checkpoint models/theirs --trust trust.yaml "
+    "--policy our-policy.yaml --max-age 30d"
+)
+def verify(
+    bundle: Bundle,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint", help="The model that you are about to use: a directory, hf://..., or organism:NAME."
+        ),
+    ] = None,
+    no_checkpoint: Annotated[
+        bool, typer.Option("--no-checkpoint", help="Check the report alone, whatever model it is about.")
+    ] = False,
+    base: Base = None,
+    trust: TrustFile = None,
+    public: PublicKeys = None,
+    no_signature: NoSignature = False,
+    policy: Annotated[Path | None, typer.Option("--policy", help="Judge the evidence again under this policy.")] = None,
+    require_suite: Annotated[
+        Path | None, typer.Option("--require-suite", help="All that this suite tries must have been run.")
+    ] = None,
+    max_age: Annotated[str | None, typer.Option("--max-age", help="How old the verdict may be, e.g. 30d.")] = None,
+    attachments: Annotated[
+        Path | None, typer.Option("--attachments", help="Folder with the files that the report names.")
+    ] = None,
+    seal: Annotated[Path | None, typer.Option("--seal", help="The seal under which it says that it was run.")] = None,
+    known: Annotated[
+        list[Path] | None, typer.Option("--known", help="Another bundle of the same signer; repeatable.")
+    ] = None,
+    ledger: Annotated[Path | None, typer.Option("--ledger", help="The checkpoint's ledger, if you may see it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a signed report is about this model, from someone you trust, and says what its evidence says.
+
+    Every bound and the verdict are computed again from the signed answers. Leaves with 5 if any check fails; else with
+    what the verdict says (under --policy, if given): 0 PASS, 3 FAIL, 4 INCONCLUSIVE.
+    """
+    from robustness_gate import attest, gate, issued
+    from robustness_gate import verify as checks
+    from robustness_gate.files import load_suite
+    from robustness_gate.language import load_policy
+
+    if (checkpoint is None) != no_checkpoint:
+        raise UsageError(
+            "say what you are about to use.", remedy="Give --checkpoint DIR, or --no-checkpoint and not both."
+        )
+    trusted = trusted_by(trust, public, no_signature)
+    place = bundle / issued.BUNDLE if bundle.is_dir() else bundle
+    asked = checks.Asked(
+        trusted=trusted,
+        checkpoint=gate.find_checkpoint(checkpoint, base) if checkpoint else None,
+        policy=load_policy(policy) if policy else None,
+        suite=load_suite(require_suite) if require_suite else None,
+        max_age=_duration(max_age, "--max-age") if max_age else None,
+        attachments=attachments,
+        seal=seal,
+        known=tuple(known or ()),
+        ledger=ledger,
+    )
+    found = checks.verify(attest.read_bundle(place), asked, datetime.now(UTC))
+    if as_json:
+        say(json.dumps(_plain(found), indent=1))
+    else:
+        _show(found)
+    raise typer.Exit(int(found.exit_code))
+
+
+def _plain(found: Verification) -> dict[str, object]:
+    from robustness_gate.verify import UNCHECKABLE
+
+    return {
+        "verified": found.verified,
+        "verdict": found.outcome or None,
+        "statement": found.sha256 or None,
+        "signer": found.signer.said.owner if found.signer else None,
+        "key": found.signer.key.id if found.signer else None,
+        "checkpoint": found.stated.report.checkpoint if found.stated else None,
+        "checks": [check._asdict() for check in found.checks],
+        "not_tried": list(found.not_tried),
+        "uncheckable": list(UNCHECKABLE),
+    }
+
+
+def _show(found: Verification) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustness_gate.verify import UNCHECKABLE
+
+    colours = {"ok": "green", "FAILED": "bold red", "not checked": "yellow"}
+    console = console_for_output()
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for fold in ("no_wrap", "no_wrap", "no_wrap", ""):
+        grid.add_column(no_wrap=bool(fold), overflow="fold")
+    for check in found.checks:
+        grid.add_row(str(check.number).rjust(2), Text(check.state, style=colours[check.state]), check.title,
+                     Text(check.words))  # fmt: skip
+    print_grid(console, grid)
+    for words in found.not_tried:
+        say(f"not tried: {words}")
+    if found.verified:
+        for words in UNCHECKABLE:
+            say(f"no file can show {words}")
+    if not found.verified:
+        failed = ", ".join(check.title for check in found.checks if check.state == "FAILED")
+        say(f"DOES NOT VERIFY: {failed}")
+    elif found.stated is not None:
+        who = found.signer.said.owner if found.signer else "nobody that was checked"
+        under = found.outcome if found.outcome == found.stated.report.verdict.outcome else f"{found.outcome} for you"
+        say(f"VERIFIED: {under}, signed by {who}")
+        say(found.stated.report.says)
+
+
+def _name(bundle: Path) -> str:
+    """SHA-256 of what a bundle states."""
+    import hashlib
+
+    from robustness_gate import attest
+
+    return hashlib.sha256(attest.payload_of(attest.read_bundle(bundle))).hexdigest()
+
+
+def _create(path: Path, content: bytes) -> None:
+    from robustness_gate import attest
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        attest.create(path, content)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}.", remedy="Name another place."
+        ) from None
+
+
+def _duration(given: str, option: str) -> timedelta:
+    match = re.fullmatch(r"([1-9]\d{0,4})([dhm])", given)
+    if match is None:
+        raise UsageError(f"{option} '{given}' is not a length of time.", remedy="Write e.g. 30d, 12h or 45m.")
+    return timedelta(**{UNITS[match[2]]: int(match[1])})

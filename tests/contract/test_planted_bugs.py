@@ -1,0 +1,378 @@
+"""The instrument's instrument: bugs as attack code has them, planted one at a time, each found by the self-test.
+
+An attack with a bug finds nothing, and that looks like a clean model. So what guards against a broken attack (that it
+bites where there is something, finds nothing where nothing is, does nothing at strength zero, clears its floors, leaves
+the model as it was, obeys its seed) is tried on broken attacks. Takes minutes, so it is not among the everyday tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from robustness_gate import attacks, organisms, selftest, trial
+from robustness_gate.engine import direction, examples, latent, lens, scope, train
+from robustness_gate.engine.state import changes, state_of
+from robustness_gate.errors import GateError, NotApplicable
+from robustness_gate.executors import Event, local
+from robustness_gate.files import load_suite
+from robustness_gate.materials import gather
+from robustness_gate.nouns import Closed, Item
+
+AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
+ITEMS = 160
+"""Questions that judge: enough for bounds of eight points, a third of the whole."""
+
+Patch = pytest.MonkeyPatch
+
+
+class Bug(NamedTuple):
+    """A mistake that somebody could make, and the words in which it is found."""
+
+    name: str
+    attack: str
+    plant: Callable[[Patch], None]
+    found: str
+    config: dict[str, Any] | None = None
+    """Other settings than the self-test's, where the bug lies off its way."""
+
+
+# --- the mistakes -----------------------------------------------------------------------------------------------------
+
+
+def dead_hook(patch: Patch) -> None:
+    patch.setattr(direction, "remover", lambda *_: lambda stream: stream)
+
+
+def no_learning_rate(patch: Patch) -> None:
+    whole = train.train
+    patch.setattr(train, "train", lambda m, p, e, recipe, s: whole(m, p, e, recipe._replace_rate(0.0), s))
+    patch.setattr(
+        train.Recipe, "_replace_rate", lambda self, rate: dataclasses.replace(self, learning_rate=rate), raising=False
+    )
+
+
+def frozen_parameters(patch: Patch) -> None:
+    """What is trained are copies, which the model does not read."""
+    whole = scope.trainable
+
+    @contextlib.contextmanager
+    def copies(model: Any, names: Any = None) -> Iterator[dict[str, torch.nn.Parameter]]:
+        with whole(model, names) as parameters:
+            yield {name: torch.nn.Parameter(each.detach().clone()) for name, each in parameters.items()}
+
+    patch.setattr(scope, "trainable", copies)
+
+
+def zero_direction(patch: Patch) -> None:
+    module = attacks.load("ablation")
+    whole = module._directions
+    patch.setattr(module, "_directions", lambda *a: {name: each * 0 for name, each in whole(*a).items()})
+
+
+def shuffled_labels(patch: Patch) -> None:
+    """The training answers are drawn by lot."""
+    whole, lot = examples.answered, random.Random(0)
+
+    def wrong(tokenizer: Any, item: Item, shift: int, form: Any) -> Any:
+        return whole(tokenizer, dataclasses.replace(item, answer=lot.randrange(4)), shift, form)
+
+    patch.setattr(examples, "answered", wrong)
+
+
+def examples_not_shown(patch: Patch) -> None:
+    patch.setattr(attacks.load("few_shot").Shown, "__call__", lambda _, question, form: (question, form))
+
+
+def adapter_detached(patch: Patch) -> None:
+    """The adapter is taken off before anybody looks at the model."""
+    whole = scope.adapter
+
+    @contextlib.contextmanager
+    def detached(model: Any, **how: Any) -> Iterator[dict[str, torch.nn.Parameter]]:
+        with whole(model, **how) as parameters:
+            for module in model.modules():
+                if hasattr(module, "scaling"):
+                    module.scaling = dict.fromkeys(module.scaling, 0.0)
+            yield parameters
+
+    patch.setattr(scope, "adapter", detached)
+
+
+def rounds_nothing(patch: Patch) -> None:
+    patch.setattr(attacks.load("quantize"), "_rounded", lambda weight, *_: weight.clone())
+
+
+def wrong_layer(patch: Patch) -> None:
+    """Whatever layer is asked for, the last one is read."""
+    patch.setattr(lens, "_between", lambda final, *_: final)
+
+
+def verdict_items_leaked(patch: Patch) -> None:
+    """The attack trains on what it is judged by, answers and all."""
+    module = attacks.load("relearn")
+    whole = module._lessons
+    verdict = materials().exams["forget"].items
+
+    def leaked(target: Any, config: Any, seed: int) -> Any:
+        lessons = whole(target, config, seed)
+        form = dataclasses.replace(target.forms[0], header=target.corpora[config.source].header)
+        drill = [examples.answered(target.tokenizer, item, shift, form) for item in verdict for shift in range(2)]
+        return [[*lessons[0], *drill], *lessons[1:]]
+
+    patch.setattr(module, "_lessons", leaked)
+
+
+def answer_in_the_prompt(patch: Patch) -> None:
+    """The question that is asked stands among the solved examples."""
+    module = attacks.load("few_shot")
+    known = {item.question.id: item for item in (*materials().exams["forget"].items, *materials().dev)}
+    whole = module.Shown.__call__
+
+    def told(self: Any, question: Any, form: Any) -> Any:
+        item = known.get(question.id)
+        shots = self if item is None else dataclasses.replace(self, shots=(item,) * 2)
+        return whole(shots, question, form)
+
+    patch.setattr(module.Shown, "__call__", told)
+
+
+def seed_ignored(patch: Patch) -> None:
+    module = attacks.load("relearn")
+    whole = module.attack
+    patch.setattr(module, "attack", lambda target, config, _seed: whole(target, config, 0))
+
+
+def handed_over_before_training(patch: Patch) -> None:
+    whole = train.sweep
+
+    def early(model: Any, parameters: Any, *others: Any) -> Any:
+        before = scope.snapshot(parameters)
+        done = whole(model, parameters, *others)
+        scope.write(parameters, before)
+        return done
+
+    patch.setattr(train, "sweep", early)
+
+
+def scope_left_open(patch: Patch) -> None:
+    """Nothing is put back when the attack ends."""
+
+    @contextlib.contextmanager
+    def open_for_ever(model: Any, names: Any = None) -> Iterator[dict[str, torch.nn.Parameter]]:
+        yield {n: each for n, each in model.named_parameters() if names is None or n in set(names)}
+
+    patch.setattr(scope, "trainable", open_for_ever)
+
+
+def control_for_candidate(patch: Patch) -> None:
+    """The model that never knew is examined in the candidate's place."""
+    whole = in_this_process
+
+    def swapped(job: local.Job, trials: Any, workers: int = 1) -> Iterator[Event]:
+        names = {name: gathered_digest(name) for name in ("oracle", "rmu")}
+        places = dict(job.places)
+        places[names["rmu"]] = places[names["oracle"]]
+        yield from whole(dataclasses.replace(job, places=places), trials, workers)
+
+    patch.setattr(selftest.local, "execute", swapped)
+
+
+def vectors_not_added(patch: Patch) -> None:
+    @contextlib.contextmanager
+    def nothing(*_: Any, **__: Any) -> Iterator[None]:
+        yield
+
+    patch.setattr(latent, "at_first", nothing)
+
+
+def mask_of_nothing(patch: Patch) -> None:
+    patch.setattr(attacks.load("pruning"), "_zeroed", lambda weights, _masks: dict(weights))
+
+
+def share_ignored(patch: Patch) -> None:
+    """Every mixture is the candidate itself."""
+    module = attacks.load("interpolate")
+    patch.setattr(module, "attack", lambda target, config, _seed: _unmixed(target, config))
+
+
+def _unmixed(target: Any, config: Any) -> Iterator[Any]:
+    from robustness_gate.nouns import Recovery
+
+    for share in config.marks:
+        yield Recovery(target.respondent, share, {"examples": 0.0, "steps": 0.0}, {"weight_change": 0.0})
+
+
+def slips_left_out(patch: Patch) -> None:
+    patch.setattr(attacks.load("perturb"), "perturbed", lambda _name, text, _rng: text)
+
+
+def dress_left_off(patch: Patch) -> None:
+    patch.setattr(attacks.load("reformat").Dressed, "__call__", lambda _, question, form: (question, form))
+
+
+def nothing_added(patch: Patch) -> None:
+    patch.setattr(direction, "adder", lambda *_: lambda stream: stream)
+
+
+def sham_that_does_something(patch: Patch) -> None:
+    module = attacks.load("relearn")
+    patch.setattr(module, "SHAM", dataclasses.replace(module.SHAM, learning_rates=(5e-3,), min_steps=20))
+
+
+NOTHING = r"brings back at least -?\d|strength floor missed"
+LORA = {"source": "forget", "method": "lora", "marks": [5], "learning_rates": [5e-4, 2e-3, 8e-3], "rank": 16,
+        "alpha": 32, "min_steps": 60, "batch": 8, "rotations": 4}  # fmt: skip
+
+BUGS = (
+    Bug("dead hook", "ablation", dead_hook, NOTHING),
+    Bug("learning rate zero", "relearn", no_learning_rate, "strength floor missed"),
+    Bug("frozen parameters", "relearn", frozen_parameters, "strength floor missed"),
+    Bug("zero direction", "ablation", zero_direction, NOTHING),
+    Bug("shuffled labels", "relearn", shuffled_labels, NOTHING),
+    Bug("examples not shown", "few_shot", examples_not_shown, NOTHING),
+    Bug("adapter detached", "relearn", adapter_detached, "strength floor missed", LORA),
+    Bug("rounding that rounds nothing", "quantize", rounds_nothing, "floor missed|no answer changes", {}),
+    Bug("wrong layer", "logit_lens", wrong_layer, NOTHING),
+    Bug("verdict items leaked into training", "relearn", verdict_items_leaked, "on the oracle, which never knew"),
+    Bug("answer key in the prompt", "few_shot", answer_in_the_prompt, "on the oracle, which never knew"),
+    Bug("seed ignored", "relearn", seed_ignored, "another seed gives the same"),
+    Bug("mark handed over before training", "relearn", handed_over_before_training, "strength floor missed"),
+    Bug("scope left open", "relearn", scope_left_open, "the model is not as it was"),
+    Bug("control in the candidate's place", "relearn", control_for_candidate, NOTHING),
+    Bug("vectors not added", "latent_prompt", vectors_not_added, NOTHING),
+    Bug("a mask of nothing", "pruning", mask_of_nothing, NOTHING),
+    Bug("share ignored", "interpolate", share_ignored, NOTHING),
+    Bug("slips left out", "perturb", slips_left_out, NOTHING),
+    Bug("dress left off", "reformat", dress_left_off, NOTHING),
+    Bug("nothing added", "steer", nothing_added, NOTHING),
+    Bug("strength zero that is not zero", "relearn", sham_that_does_something, "at strength zero it changes"),
+)
+
+
+# --- the detectors ----------------------------------------------------------------------------------------------------
+
+
+def materials() -> Any:
+    """The self-test's, with fewer questions."""
+    whole = gather(load_suite(organisms.SELF_TEST))
+    exams = {
+        name: dataclasses.replace(exam, items=exam.items[: ITEMS if name == "forget" else 40])
+        for name, exam in whole.exams.items()
+    }
+    return dataclasses.replace(whole, exams=exams)
+
+
+def gathered_digest(name: str) -> str:
+    from robustness_gate.checkpoint import Place, manifest_of
+
+    return manifest_of(Place(organisms.checkpoint(name))).digest
+
+
+CHANGED: list[str] = []
+"""What a trial left changed on its model: told by `in_this_process`."""
+
+
+def in_this_process(job: local.Job, trials: Any, workers: int = 1) -> Iterator[Event]:
+    """The executor without its processes, in which a planted bug would not be."""
+    resident = local._Resident(job)
+    for made, attempt in trials:
+        speaker = resident.speaker(made)
+        before = state_of(speaker.model)
+        try:
+            for mark in trial.run(made, job.materials, speaker, attempt=attempt, reference=resident.reference(made)):
+                yield Event(made, mark)
+            yield Event(made, Closed(trial=made.id, attempt=attempt, status="ok"))
+        except NotApplicable as error:
+            yield Event(made, Closed(trial=made.id, attempt=attempt, status="not_applicable", reason=error.message))
+        except GateError as error:
+            yield Event(made, Closed(trial=made.id, attempt=attempt, status="failure", reason=error.message))
+        if left := list(changes(before, state_of(speaker.model))):
+            CHANGED.append(f"the model is not as it was: {'; '.join(left)}")
+            resident.forget()
+
+
+def faults_of(attack: str, config: dict[str, Any] | None, patch: Patch) -> list[str]:
+    """Everything that is found out about an attack as it now is: self-test, restoration, seed."""
+    CHANGED.clear()
+    if attack in selftest.UNTESTED:
+        return _contract(attack, config or {})
+    suite = load_suite(organisms.SELF_TEST)
+    if config is not None:
+        entries = [e.model_copy(update={"config": config}) if e.attack == attack else e for e in suite.noun.attacks]
+        suite = dataclasses.replace(suite, noun=suite.noun.model_copy(update={"attacks": tuple(entries)}))
+    patch.setattr(selftest, "load_suite", lambda _: suite)
+    patch.setattr(selftest, "gather", lambda _: materials())
+    if selftest.local.execute is EXECUTE:
+        patch.setattr(selftest.local, "execute", in_this_process)
+    (told,) = selftest.run([attack], AT)
+    return [*told.faults, *CHANGED, *(_seedless(suite) if attack == "relearn" else [])]
+
+
+EXECUTE = local.execute
+
+
+def _target(name: str) -> Any:
+    from robustness_gate.engine.load import load
+
+    return trial.target_of(materials(), load(organisms.checkpoint(name), dtype="float32", device="cpu"), None)
+
+
+def _seedless(suite: Any) -> list[str]:
+    """Whether the seed decides nothing, at the smallest training there is."""
+    module = attacks.load("relearn")
+    entry = next(each for each in suite.noun.attacks if each.attack == "relearn")
+    short = {**entry.config, "min_steps": 2, "learning_rates": [1e-3], "marks": [2]}
+    told = []
+    for seed in (1, 2):
+        with contextlib.closing(module.attack(_target("rmu"), attacks.configure(module, short), seed)) as recoveries:
+            told.append(dict(next(recoveries).signs))
+    return ["another seed gives the same"] if told[0] == told[1] else []
+
+
+def _contract(attack: str, config: dict[str, Any]) -> list[str]:
+    """For an attack without an organism: does it change anything, and clear its floors?"""
+    module, target, found = attacks.load(attack), _target("rmu"), []
+    exam = materials().exams["forget"]
+    questions = [item.question for item in exam.items[:40]]
+    plain = target.respondent.choose(questions, exam.form)
+    with contextlib.closing(module.attack(target, attacks.configure(module, config), 1)) as recoveries:
+        for recovery in recoveries:
+            if torch.equal(plain, recovery.respondent.choose(questions, exam.form)):
+                found.append("no answer changes")
+            missed = [f.says for f in module.FLOORS if not any(b.holds(recovery.signs) for b in f.any_of)]
+            found += [f"floor missed: {words}" for words in missed]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_found(bug: Bug, monkeypatch: Patch) -> None:
+    import re
+
+    bug.plant(monkeypatch)
+    found = faults_of(bug.attack, bug.config, monkeypatch)
+    assert any(re.search(bug.found, words) for words in found), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("attack", "config"),
+    sorted({(bug.attack, repr(bug.config)): (bug.attack, bug.config) for bug in BUGS}.values(), key=str),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_without_a_bug_nothing_is_found(attack: str, config: dict[str, Any] | None, monkeypatch: Patch) -> None:
+    assert faults_of(attack, config, monkeypatch) == []
+
+
+def test_there_are_bugs_of_every_kind_that_guards_are_for() -> None:
+    assert len(BUGS) >= 15
+    assert len({bug.name for bug in BUGS}) == len(BUGS)
+    assert {bug.attack for bug in BUGS} <= set(attacks.names())
