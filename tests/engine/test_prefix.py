@@ -54,7 +54,7 @@ def target(small_materials, rmu_speaker):
     def none():
         raise NotApplicable("no original")
 
-    return trial._target(small_materials, rmu_speaker, none)
+    return trial.target_of(small_materials, rmu_speaker, none)
 
 
 # --- where it stands --------------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ def test_one_text_is_searched_for_all_formats(target, monkeypatch):
 def test_a_model_that_never_knew_can_clear_every_floor(small_materials, module, config):
     """There is nothing to bring back and little to lower: the floors ask whether the search happened."""
     oracle = load(organisms.checkpoint("oracle"), dtype="float32", device="cpu")
-    target = trial._target(small_materials, oracle, lambda: contextlib.nullcontext(oracle))
+    target = trial.target_of(small_materials, oracle, lambda: contextlib.nullcontext(oracle))
     small = module.Config(tokens=3, marks=(4,), candidates=8, questions=2, header=False, **config)
     (recovery,) = module.attack(target, small, 1)
     for floor in module.FLOORS:

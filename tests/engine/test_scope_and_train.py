@@ -195,7 +195,7 @@ def ids_of(items) -> set[str]:
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
 def test_with_dev_items_what_is_chosen_on_is_not_trained_on(small_materials, rmu_speaker, folds):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     trained = len(target.dev) - -(-len(target.dev) // folds)
     config = relearn.Config(source="dev", marks=(1, trained), folds=folds)
     splits = []
@@ -232,7 +232,7 @@ def test_what_relearning_cannot_train_on_is_refused_with_the_size_of_the_pool():
 
 
 def test_a_repair_is_made_before_the_ladder_and_is_not_counted_as_the_attack_s_own_change(small_materials, rmu_speaker):
-    target = trial._target(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_materials, rmu_speaker, None)
     still = {"source": "unrelated", "method": "full", "marks": (1,), "learning_rates": (0.0,), "epochs": 1}
     mended = {**still, "repair": "retain", "repair_on": "texts", "repair_steps": 3, "repair_rate": 1e-3, "longest": 16}
     with contextlib.closing(relearn.attack(target, relearn.Config(**mended), 1)) as recoveries:
