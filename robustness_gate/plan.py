@@ -239,7 +239,7 @@ def _configured(suite: Loaded[Suite], materials: Materials) -> Iterator[tuple[Su
             remedy = error.remedy or "`robustness-gate attacks --json` prints every setting with its default."
             raise PlanError(error.message, remedy=remedy, where=place, code=code) from None
         sources = getattr(config, "source", None)
-        if sources is not None and sources not in materials.corpora:
+        if sources not in (None, "dev", *materials.corpora):
             raise PlanError(
                 f"the attack trains on '{sources}', and the suite has no such corpus.",
                 remedy="Add it under 'corpora'.",

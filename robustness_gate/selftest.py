@@ -70,6 +70,8 @@ CASES = (
     Case("perturb_informed", "shallow"),
     Case("latent_prompt", "rmu", SHARE),
     Case("soft_prompt", "rmu"),
+    Case("universal_prefix", "rmu"),
+    Case("enhanced_prefix", "rmu"),
     Case("logit_lens", "shallow"),
     Case("refusal_direction", "shallow"),
     Case("steer", "rmu"),

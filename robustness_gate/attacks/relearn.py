@@ -1,13 +1,20 @@
 """Relearning: fine-tune on a few examples and see what comes back beyond them.
 
 Threat model: the attacker has the weights (or a fine-tuning service) and a handful of multiple-choice questions with
-answers: from the forgotten domain (`forget`), from a neighbouring one (`retain`) or from somewhere else (`unrelated`).
-Or he has plain texts of these kinds, and trains on them as on any language (`train_on: texts`). He has neither the
-verdict items nor the facts behind them. He trains a LoRA adapter or all parameters, in the whole model or in a few of
-its blocks (`layers`, which no fine-tuning service offers), once for each learning rate of a grid, and keeps the one
-that answers most of his own dev questions. Where the suite asks the hazard task in the chat template too, he trains on
+answers: from the forgotten domain (`forget`), from a neighbouring one (`retain`), from somewhere else (`unrelated`), or
+those items of the hazard benchmark that are kept back for attackers (`dev`). A mark of 1 is one demonstration. Or he
+has plain texts of these kinds, and trains on them as on any language (`train_on: texts`). He has neither the verdict
+items nor the facts behind them. He trains a LoRA adapter or all parameters, in the whole model or in a few of its
+blocks (`layers`, which no fine-tuning service offers), once for each learning rate of a grid, and keeps the one that
+answers most of his own dev questions. Where the suite asks the hazard task in the chat template too, he trains on
 questions in every format, with as many steps for each as one alone would get, and a dev reading is the highest over the
 formats: knowledge that shows in one format is knowledge. Texts are in no format.
+
+Before that he may *repair* the model: a short training of the same parameters on ordinary data. A model that unlearning
+damaged in general looks robust only because whatever cannot speak cannot learn either.
+
+With `dev` the attack is retraining on T and judging on V: T and V come from one benchmark, no question of V is in T,
+and one fold of T is left out of training, so that the learning rate is not chosen on V.
 
 Success on held-out facts means that the knowledge was still in the weights: it cannot have been taught, least of all by
 `unrelated` questions. Failure means that this budget, source and grid did not bring it back, nothing more. With
@@ -16,15 +23,19 @@ Texts of the forgotten domain may hold the facts that are asked for: then they t
 such a control. The gate refuses a text that quotes a verdict question, but knows no paraphrase.
 
 Sources: Łucki et al., arXiv 2409.18025, section on fine-tuning, and `src/finetuning/finetune.py` of
-ethz-spylab/unlearning-vs-safety at 75dade5: LoRA on all linear layers, rank 128, alpha 16, AdamW, linear schedule,
-3 epochs, batch 1, the first n rows, 1,024 tokens at most. Budgets n = 5 ... 1000 are theirs. Long training on forget
-texts with all parameters: O'Brien et al., arXiv 2508.06601.
+ethz-spylab/unlearning-vs-safety at 75dade5: LoRA on all linear layers, rank 128, alpha 16, AdamW, linear schedule, 3
+epochs, batch 1, the first n rows, 1,024 tokens at most. Budgets n = 5 ... 1000 are theirs. Long training on forget
+texts with all parameters, and repair before it (200 steps on WikiText at 2e-5): O'Brien et al., arXiv 2508.06601, and
+their logs. T and V: Deeb and Roger, arXiv 2410.08827 (RTT), four of five parts of a benchmark for training. One
+demonstration of the task, which brought back what models hid on purpose: arXiv 2512.07810.
 Departures: the loss counts the answer only (theirs, the whole chat text); the learning rate is chosen on dev items from
 a grid that spans more than tenfold around their 2e-4, because one that is too small makes any model look robust; every
 mark is a training run of its own, from the delivered weights, on the first n of a seeded shuffle; of a longer text only
-the beginning is read. The strength floor asks that *some* rate of the grid fitted what was trained on; the run that is
-handed over is the one that did best on dev.
-Cost: marks x learning rates x steps x formats. On a 1 M model three runs of 60 steps took 11.5 s on one thread.
+the beginning is read. RTT's folds are the suite's seeds: each leaves out other questions, and all are judged by the
+same (docs/decisions/0010). The strength floor asks that *some* rate of the grid fitted what was trained on; the run
+that is handed over is the one that did best on dev.
+Cost: marks x learning rates x steps x formats, and the repair once. On a 1 M model three runs of 60 steps took 11.5 s
+on one thread.
 """
 
 from __future__ import annotations
@@ -32,29 +43,29 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.nouns import Bound, Candidate, Corpus, Floor, Recovery, Target
+from robustness_gate.nouns import Bound, Candidate, Corpus, Floor, Form, Item, Recovery, Target
 
 if TYPE_CHECKING:
     from robustness_gate.engine.train import Example
 
 FAMILY = "relearning"
 ACCESS = "fine_tune_api"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Config:
     """What is trained on, how, and how long. Defaults are the cited source's unless a line says otherwise."""
 
-    source: Literal["forget", "retain", "unrelated"] = "unrelated"
-    """Where the training questions come from. Unrelated is the paper's headline."""
+    source: Literal["forget", "retain", "unrelated", "dev"] = "unrelated"
+    """Where the training questions come from. Unrelated is the paper's headline; `dev` is RTT's."""
     method: Literal["lora", "full"] = "lora"
     """An adapter on every linear layer but the head, or all parameters."""
     train_on: Literal["questions", "texts"] = "questions"
@@ -63,7 +74,17 @@ class Config:
     """Train in these blocks alone, numbered from 0, rising; none named is the whole model. Ours, after the finding that
     one block left out of unlearning is enough to undo it."""
     marks: tuple[int, ...] = (5, 10, 50, 100, 500, 1000)
-    """Ladder of budgets, in training questions or texts, rising."""
+    """Ladder of budgets, in training questions or texts, rising from at least 1: one demonstration."""
+    folds: int = 5
+    """With `dev`: of so many parts, at least 2, one is left out of training, and the rate is chosen on it. RTT's."""
+    repair: Literal["none", "retain", "unrelated"] = "none"
+    """Train on this corpus first. The source of it has WikiText: `unrelated`, on texts."""
+    repair_on: Literal["texts", "questions"] = "texts"
+    """On its texts, or on its questions with their answers."""
+    repair_steps: int = 200
+    """Optimiser steps of the repair, at least 1. O'Brien et al.'s."""
+    repair_rate: float = 2e-5
+    """Learning rate of the repair, over 0. O'Brien et al.'s."""
     learning_rates: tuple[float, ...] = (5e-5, 2e-4, 1e-3)
     """Grid, rising. The source has 2e-4 alone; the others are ours, spanning twentyfold."""
     epochs: int = 3
@@ -94,6 +115,10 @@ class Config:
             raise ValueError(f"'layers' must rise from at least 0, found {list(self.layers)}")
         if self.train_on == "texts" and self.rotations != 1:
             raise ValueError("texts have no letter orders: take 'rotations' out")
+        if self.source == "dev" and self.train_on == "texts":
+            raise ValueError("dev items are questions: with 'source: dev' there are no texts to train on")
+        if self.folds < 2 or self.repair_steps < 1 or self.repair_rate <= 0:
+            raise ValueError("'folds' must be at least 2, 'repair_steps' at least 1, 'repair_rate' over 0")
         for name in ("epochs", "batch", "rotations", "longest", "rank", "alpha"):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' must be at least 1, found {getattr(self, name)}")
@@ -114,10 +139,17 @@ FLOORS = (
 
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data: a ladder's rung beyond the pool, or no dev items to choose on."""
-    have = pool.get(f"{config.source}.{'items' if config.train_on == 'questions' else 'texts'}", 0)
+    have = pool.get(_holds(config.source, config.train_on), 0)
+    dev, why = pool.get("dev", 0), ""
+    if config.source == "dev":
+        have, why = dev - _left_out(dev, config), f": one of {config.folds} folds of its {dev} dev items is left out"
     if config.marks[-1] > have:
-        return f"the mark {config.marks[-1]} needs as many '{config.source}' {config.train_on}, the suite has {have}"
-    return None if pool.get("dev", 0) else "learning rates are chosen on dev items, and the suite has none"
+        return (
+            f"the mark {config.marks[-1]} needs as many '{config.source}' {config.train_on}, the suite has {have}{why}"
+        )
+    if config.repair != "none" and not pool.get(_holds(config.repair, config.repair_on), 0):
+        return f"the model is repaired on '{config.repair}' {config.repair_on}, and the suite has none"
+    return None if dev else "learning rates are chosen on dev items, and the suite has none"
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
@@ -125,14 +157,16 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
 
     Raises:
         NotApplicable: the model has no such blocks, or they cannot be told.
-        BrokenTrial: training diverged at every learning rate, or there is less to train on than the suite said.
+        BrokenTrial: training diverged at every learning rate, the repair did not lower its own loss, or there is less
+            to train on than the suite said.
     """
     from robustness_gate.engine import scope, score, train
 
-    lessons = _lessons(target, config, seed)
+    lessons, dev = _lessons(target, config, seed)
     formats = len(target.forms) if config.train_on == "questions" else 1
     with scope.seeded(seed), _opened(target.model, config) as parameters:
-        delivered = scope.snapshot(parameters)
+        repaired = _repaired(target, config, parameters, seed)
+        start = scope.snapshot(parameters)
         for mark in config.marks:
             drill = [example for lesson in lessons[:mark] for example in lesson]
             steps = formats * max(config.min_steps, math.ceil(mark * config.epochs / config.batch))
@@ -140,14 +174,14 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 train.Recipe(rate, steps, config.batch, config.warmup, config.weight_decay)
                 for rate in config.learning_rates
             ]
-            scope.write(parameters, delivered)
+            scope.write(parameters, start)
             done = train.sweep(
                 target.model,
                 parameters,
                 drill,
                 recipes,
                 seed,
-                lambda: score.accuracy(target.respondent, target.dev, target.forms),
+                lambda: score.accuracy(target.respondent, dev, target.forms),
             )
             yield Recovery(
                 target.respondent,
@@ -155,12 +189,14 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 spent={
                     "examples": float(mark),
                     "steps": float(sum(run.steps for run in done.runs)),
+                    "repair_steps": float(config.repair_steps if config.repair != "none" else 0),
                     "tokens": float(sum(run.tokens for run in done.runs)),
                     "runs": float(len(done.runs)),
                 },
                 signs={
                     **done.signs,
-                    "weight_change": scope.distance(parameters, delivered),
+                    **repaired,
+                    "weight_change": scope.distance(parameters, start),
                     "parameters": float(sum(each.numel() for each in parameters.values())),
                 },
                 chosen={
@@ -199,33 +235,73 @@ def _within(model: Any, layers: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(f"{names[blocks[layer]]}." for layer in layers)
 
 
-def _lessons(target: Target, config: Config, seed: int) -> list[list[Example]]:
-    """The pool in the seed's order, each question or text as the examples that are made of it."""
+def _repaired(target: Target, config: Config, parameters: dict[str, Any], seed: int) -> dict[str, float]:
+    """Train on ordinary data first, where that is asked for; the signs tell the loss on it, before and after."""
+    from robustness_gate.engine import train
+
+    if config.repair == "none":
+        return {}
+    made = _examples(target, config.repair, config.repair_on, config, seed)[: config.repair_steps * config.batch]
+    drill = [example for lesson in made for example in lesson]
+    recipe = train.Recipe(config.repair_rate, config.repair_steps, config.batch, config.warmup, config.weight_decay)
+    before = train.mean_loss(target.model, drill)
+    train.train(target.model, parameters, drill, recipe, seed)
+    after = train.mean_loss(target.model, drill)
+    if not after < before:
+        raise BrokenTrial(f"the repair raised its loss from {before:.3g} to {after:.3g}: take another 'repair_rate'")
+    return {"repair_loss_start": before, "repair_loss_end": after}
+
+
+def _lessons(target: Target, config: Config, seed: int) -> tuple[list[list[Example]], tuple[Item, ...]]:
+    """As much as the ladder asks for, in the seed's order, and the questions on which learning rates are chosen."""
+    dev = target.dev
+    if config.source == "dev":
+        order = list(dev)
+        random.Random(seed).shuffle(order)
+        out = _left_out(len(order), config)
+        lessons, dev = _asked(target, order[out:][: config.marks[-1]], target.forms, config), tuple(order[:out])
+    else:
+        lessons = _examples(target, config.source, config.train_on, config, seed)[: config.marks[-1]]
+    if len(lessons) < config.marks[-1]:
+        raise BrokenTrial(f"there are only {len(lessons)} '{config.source}' {config.train_on} of more than one token")
+    return lessons, dev
+
+
+def _left_out(count: int, config: Config) -> int:
+    """The size of the fold of the dev items on which nothing is trained."""
+    return math.ceil(count / config.folds)
+
+
+def _holds(source: str, kind: str) -> str:
+    """Under which name a pool counts the questions or texts of a corpus."""
+    return f"{source}.{'items' if kind == 'questions' else 'texts'}"
+
+
+def _examples(target: Target, source: str, kind: str, config: Config, seed: int) -> list[list[Example]]:
+    """A corpus in the seed's order, each question or text as the examples that are made of it."""
     from robustness_gate.engine import examples
 
-    corpus: Corpus = target.corpora[config.source]
-    if config.train_on == "texts":
+    corpus: Corpus = target.corpora[source]
+    if kind == "texts":
         made = (examples.plain(target.tokenizer, text, longest=config.longest) for text in corpus.texts)
         lessons = [[each] for each in made if each is not None]
         random.Random(seed).shuffle(lessons)
-        if len(lessons) < config.marks[-1]:
-            raise BrokenTrial(f"only {len(lessons)} '{config.source}' texts have more than one token")
         return lessons
     forms = [dataclasses.replace(form, header=corpus.header, verbatim=False) for form in target.forms]
     pool = list(corpus.items)
     random.Random(seed).shuffle(pool)
+    return _asked(target, pool, forms, config)
+
+
+def _asked(target: Target, items: Sequence[Item], forms: Sequence[Form], config: Config) -> list[list[Example]]:
+    """Solved questions, each in every form and letter order."""
+    from robustness_gate.engine import examples
+
     return [
         [
             examples.answered(target.tokenizer, item, shift, form)
             for shift in range(min(config.rotations, len(item.question.choices)))
             for form in forms
         ]
-        for item in pool[: config.marks[-1]]
+        for item in items
     ]
-
-
-def _edge(rate: float, grid: tuple[float, ...]) -> str:
-    """Whether the chosen rate is the grid's lowest or highest: the optimum may then lie outside."""
-    if len(grid) == 1:
-        return "only"
-    return {grid[0]: "lowest", grid[-1]: "highest"}.get(rate, "no")

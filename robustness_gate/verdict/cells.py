@@ -78,6 +78,8 @@ def label_of(attack: str, config: Mapping[str, Json]) -> str:
     """The same of an attack that no trial has been made of."""
     words = [str(config[key]) for key in TELLING if key in config]
     words += ["texts"] if config.get("train_on") == "texts" else []
+    repair = config.get("repair", "none")
+    words += [f"repaired on {repair}"] if repair != "none" else []
     blocks = config.get("layers")
     words += [f"blocks {', '.join(str(each) for each in blocks)}"] if isinstance(blocks, list) and blocks else []
     return f"{attack} ({', '.join(words)})" if words else attack

@@ -26,6 +26,16 @@ FAMILIES = {
 }
 ATTACKS = {
     "none": {},
+    "enhanced_prefix": {
+        "tokens": 2,
+        "shortest": 2,
+        "longest": 3,
+        "marks": (2,),
+        "warm": 1,
+        "candidates": 3,
+        "questions": 2,
+        "header": False,
+    },
     "few_shot": {"marks": (1,), "draws": 1, "open_book": False},
     "quantize": {"marks": (3, 4)},
     "interpolate": {"marks": (50,)},
@@ -44,6 +54,7 @@ ATTACKS = {
     "relearn": {"source": "unrelated", "learning_rates": (1e-3,), "marks": (2,), "batch": 2, "rank": 2, "alpha": 4},
     "soft_prompt": {"vectors": 3, "marks": (2,), "learning_rates": (0.1,), "batch": 2, "questions": 2},
     "steer": {"depths": (0.0, 0.5), "multiples": (1.0, 2.0), "questions": 2},
+    "universal_prefix": {"tokens": 2, "marks": (2,), "restarts": 1, "candidates": 3, "batch": 2, "header": False},
 }
 NOT_FOR = {
     ("granite", "ablation"),

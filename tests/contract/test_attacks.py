@@ -19,12 +19,14 @@ from robustness_gate.verdict.cells import DIAGNOSES
 
 # One row an attack: configs small enough for a test, each of which must really change the model where it claims to.
 SMALL = {"learning_rates": (2e-3, 1e-2), "marks": (2, 4), "batch": 2, "min_steps": 16, "rank": 4, "alpha": 8}
+SEARCH = {"source": "retain", "tokens": 3, "candidates": 8, "questions": 1, "looks": 9, "header": False}
 ROWS = {
     "ablation": [
         {"skip_tokens": 12, "directions": ("retain", "unrelated"), "questions": 8},
         {"skip_tokens": 12, "single_layers": False, "questions": 12},
         {"skip_tokens": 12, "directions": ("retain",), "questions": 8, "apply": "fold", "all_layers": False},
     ],
+    "enhanced_prefix": [{**SEARCH, "shortest": 3, "longest": 4, "marks": (1, 3), "warm": 1}],
     "few_shot": [{"marks": (1, 2), "draws": 1}],
     "interpolate": [{"marks": (50, 100)}],
     "latent_prompt": [{"marks": (2, 4), "learning_rates": (0.1,), "batch": 4, "questions": 8, "depths": (0.25,)}],
@@ -52,13 +54,23 @@ ROWS = {
     ],
     "relearn": [
         {**SMALL, "source": "forget", "method": "lora"},
-        {**SMALL, "source": "retain", "method": "full"},
+        {
+            **SMALL,
+            "source": "retain",
+            "method": "full",
+            "repair": "unrelated",
+            "repair_on": "questions",
+            "repair_steps": 2,
+            "repair_rate": 1e-3,
+        },
+        {**SMALL, "marks": (1,), "learning_rates": (1e-2,), "source": "dev", "folds": 4},
         {**SMALL, "source": "unrelated", "method": "lora", "rotations": 2},
         {**SMALL, "marks": (2,), "source": "forget", "train_on": "texts", "method": "full", "layers": (1, 2)},
     ],
     "sample": [{"marks": (1, 8), "temperatures": (0.5, 1.0)}],
     "soft_prompt": [{"vectors": 8, "marks": (2, 12), "learning_rates": (0.1,), "batch": 4, "questions": 8}],
     "steer": [{"depths": (0.0, 0.5), "multiples": (1.0, 4.0), "questions": 4}],
+    "universal_prefix": [{**SEARCH, "marks": (1, 2), "restarts": 2, "batch": 1}],
 }
 CASES = [(name, i) for name, rows in ROWS.items() for i in range(len(rows))]
 

@@ -122,10 +122,10 @@ def verdict_items_leaked(patch: Patch) -> None:
     verdict = materials().exams["forget"].items
 
     def leaked(target: Any, config: Any, seed: int) -> Any:
-        lessons = whole(target, config, seed)
+        lessons, dev = whole(target, config, seed)
         form = dataclasses.replace(target.forms[0], header=target.corpora[config.source].header)
         drill = [examples.answered(target.tokenizer, item, shift, form) for item in verdict for shift in range(2)]
-        return [[*lessons[0], *drill], *lessons[1:]]
+        return [[*lessons[0], *drill], *lessons[1:]], dev
 
     patch.setattr(module, "_lessons", leaked)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import random
@@ -173,18 +174,79 @@ def test_the_draw_uses_every_example_before_it_repeats_one():
 def test_relearning_on_texts_trains_on_every_token_in_the_seeds_order(small_materials, rmu_speaker):
     target = trial.target_of(small_materials, rmu_speaker, None)
     config = relearn.Config(source="forget", train_on="texts", marks=(2, 4), longest=6)
-    lessons = relearn._lessons(target, config, 1)
+    lessons = relearn._examples(target, "forget", "texts", config, 1)
     assert sorted(ids for ((ids, _),) in lessons) == sorted(
         rmu_speaker.tokenizer(text)["input_ids"][:6] for text in target.corpora["forget"].texts
     )
+    assert relearn._lessons(target, config, 1) == (lessons[:4], target.dev)
     assert all(counts == [False] + [True] * (len(ids) - 1) for ((ids, counts),) in lessons)
-    assert lessons == relearn._lessons(target, config, 1) != relearn._lessons(target, config, 2)
+    assert lessons != relearn._examples(target, "forget", "texts", config, 2)
     assert "needs as many 'forget' texts" in relearn.refuse(config, {"dev": 1, "forget.items": 9, "forget.texts": 3})
     assert relearn.refuse(config, {"dev": 1, "forget.texts": 4}) is None
     with pytest.raises(BrokenTrial, match="only 8 'forget' texts"):
         relearn._lessons(target, dataclasses.replace(config, marks=(9,)), 1)
     with pytest.raises(ValueError, match="no letter orders"):
         relearn.Config(train_on="texts", rotations=2)
+
+
+def ids_of(items) -> set[str]:
+    return {item.question.id for item in items}
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_with_dev_items_what_is_chosen_on_is_not_trained_on(small_materials, rmu_speaker, folds):
+    target = trial.target_of(small_materials, rmu_speaker, None)
+    trained = len(target.dev) - -(-len(target.dev) // folds)
+    config = relearn.Config(source="dev", marks=(1, trained), folds=folds)
+    splits = []
+    for seed in (1, 2, 3):
+        lessons, chosen_on = relearn._lessons(target, config, seed)
+        prompts = [rmu_speaker.tokenizer.decode(lesson[0].ids) for lesson in lessons]
+        stems = {item.question.id: item.question.stem for item in target.dev}
+        trained_on = {each for each, stem in stems.items() if any(stem in prompt for prompt in prompts)}
+        assert len(lessons) == trained
+        assert trained_on | ids_of(chosen_on) == ids_of(target.dev)
+        assert not trained_on & ids_of(chosen_on)
+        splits.append(frozenset(trained_on))
+    assert len(set(splits)) > 1, "another seed leaves out other questions"
+    verdict = ids_of(item for exam in small_materials.exams.values() for item in exam.items)
+    assert not verdict & ids_of(target.dev)
+
+
+def test_what_relearning_cannot_train_on_is_refused_with_the_size_of_the_pool():
+    ladder = relearn.Config(source="forget", marks=(5, 10, 50, 100, 500, 1000))
+    assert relearn.refuse(ladder, {"dev": 40, "forget.items": 1000}) is None
+    assert relearn.refuse(relearn.Config(marks=(1,)), {"dev": 40, "unrelated.items": 1}) is None
+    assert "the suite has 999" in relearn.refuse(ladder, {"dev": 40, "forget.items": 999})
+    folded = relearn.Config(source="dev", marks=(32,))
+    assert relearn.refuse(folded, {"dev": 40}) is None
+    assert "the suite has 31: one of 5 folds of its 39 dev items" in relearn.refuse(folded, {"dev": 39})
+    mended = relearn.Config(marks=(1,), repair="retain")
+    assert relearn.refuse(mended, {"dev": 4, "unrelated.items": 9, "retain.texts": 1}) is None
+    assert "repaired on 'retain' texts" in relearn.refuse(mended, {"dev": 4, "unrelated.items": 9, "retain.items": 1})
+    for bad, words in (({"marks": (0, 1)}, "at least 1"), ({"folds": 1}, "'folds'"), ({"repair_rate": 0.0}, "over 0")):
+        with pytest.raises(ValueError, match=words):
+            relearn.Config(**bad)
+    with pytest.raises(ValueError, match="dev items are questions"):
+        relearn.Config(source="dev", train_on="texts")
+
+
+def test_a_repair_is_made_before_the_ladder_and_is_not_counted_as_the_attack_s_own_change(small_materials, rmu_speaker):
+    target = trial.target_of(small_materials, rmu_speaker, None)
+    still = {"source": "unrelated", "method": "full", "marks": (1,), "learning_rates": (0.0,), "epochs": 1}
+    mended = {**still, "repair": "retain", "repair_on": "texts", "repair_steps": 3, "repair_rate": 1e-3, "longest": 16}
+    with contextlib.closing(relearn.attack(target, relearn.Config(**mended), 1)) as recoveries:
+        recovery = next(recoveries)
+        assert recovery.signs["repair_loss_end"] < recovery.signs["repair_loss_start"]
+        assert recovery.signs["weight_change"] == 0.0, "the attack itself trained at the rate zero"
+        assert recovery.spent["repair_steps"] == 3
+        texts = relearn._examples(target, "retain", "texts", relearn.Config(**mended), 1)[:3]
+        drill = [example for lesson in texts for example in lesson]
+        assert train.mean_loss(target.model, drill) == pytest.approx(recovery.signs["repair_loss_end"])
+    (plain,) = relearn.attack(target, relearn.Config(**still), 1)
+    assert "repair_loss_end" not in plain.signs
+    with pytest.raises(BrokenTrial, match="repair"):
+        next(relearn.attack(target, relearn.Config(**{**mended, "repair_rate": 1e3}), 1))
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -313,6 +313,18 @@ SUITES: list[tuple[str, list[Edit], str, str]] = [
         "the mark 101 needs as many 'unrelated' questions, the suite has 100",
     ),
     (
+        "a rung beyond what a fold leaves of the dev items",
+        [(UNRELATED, "config: {source: dev, method: lora, marks: [1, 33]")],
+        "attack: relearn\n    config: {source: dev",
+        "the mark 33 needs as many 'dev' questions, the suite has 32: one of 5 folds of its 40 dev items is left out",
+    ),
+    (
+        "a repair without its texts",
+        [(UNRELATED, UNRELATED.replace("{", "{repair: retain, "))],
+        "attack: relearn\n    config: {repair: retain",
+        "the model is repaired on 'retain' texts, and the suite has none",
+    ),
+    (
         "the same attack twice",
         [("- attack: none", "- attack: none\n  - seeds: 2\n    attack: none")],
         "seeds: 2",
@@ -629,13 +641,16 @@ def test_a_sham_uses_the_kind_of_data_that_the_suite_trains_on(planned: Callable
         ('{items: "organism:unrelated.jsonl"}', '{texts: "organism:unrelated.texts.jsonl"}'),
         (
             before,
-            UNRELATED.replace("{", "{train_on: texts, layers: [0, 2], learning_rates: [1e-4, 1e-3, 1e-2], ") + "}",
+            UNRELATED.replace(
+                "{", "{train_on: texts, layers: [0, 2], repair: unrelated, learning_rates: [1e-3, 1e-2], "
+            )
+            + "}",
         ),
     ]
     made = planned(SHAMS, texts).trials
     sham = next(trial for trial in made if trial.role == "sham")
     assert (sham.config["source"], sham.config["train_on"]) == ("unrelated", "texts")
-    assert "relearn (unrelated, lora, texts, blocks 0, 2)" in [label(trial) for trial in made]
+    assert "relearn (unrelated, lora, texts, repaired on unrelated, blocks 0, 2)" in [label(trial) for trial in made]
 
 
 def test_a_control_is_attacked_exactly_where_an_excess_limit_pairs_with_it(planned: Callable[..., Plan]) -> None:

@@ -23,7 +23,7 @@ from robustness_gate.verdict import SELF_TEST_MISSING, judge, pack
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 GOOD = SelfTest(
-    attack="relearn", attack_version=1, model_type="llama", organism="rmu", items=400, before=82, after=370, gain=0.68,
+    attack="relearn", attack_version=2, model_type="llama", organism="rmu", items=400, before=82, after=370, gain=0.68,
     nowhere=(Nowhere(organism="oracle", before=111, after=105, leak=-0.08),), sham_changed=0, faults=(),
     at=date(2026, 11, 1),
 )  # fmt: skip
@@ -159,7 +159,7 @@ def test_a_policy_that_asks_for_a_self_test_is_content_with_one_that_passed() ->
     "changes",
     [
         {"attack": "ablation"},
-        {"attack_version": 2},
+        {"attack_version": 1},
         {"model_type": "qwen2"},
         {"at": date(2026, 8, 1)},
         {"at": date(2027, 1, 1)},

@@ -1,0 +1,260 @@
+"""What a text before prompts costs, where its gradient points, and the tokens to try next (GCG)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from robustness_gate.engine import anatomy, score
+from robustness_gate.engine.prefix import Gap, Ground, Row, Spelt, rows
+
+Loss = Callable[[Sequence[Row]], torch.Tensor]
+"""One number a row, with its graph where gradients are on: [row]."""
+
+
+def losses(loss: Loss, rows: Sequence[Row], tokens_per_batch: int = score.TOKENS_PER_BATCH) -> torch.Tensor:
+    """The loss of each row, float32 on the CPU, in batches that halve where the memory does not suffice.
+
+    What is not a number counts as infinite.
+    """
+
+    @torch.inference_mode()
+    def asked(part: Sequence[Row]) -> torch.Tensor:
+        try:
+            return loss(part).float().cpu()
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                raise
+        half = len(part) // 2
+        return torch.cat([asked(part[:half]), asked(part[half:])])
+
+    found = torch.empty(len(rows))
+    for batch in score.batches([len(row.ids) for row in rows], tokens_per_batch):
+        found[batch] = asked([rows[at] for at in batch])
+    return torch.where(found.isnan(), torch.inf, found)  # or the least of them would be no number
+
+
+def gradient(model: Any, loss: Loss, rows: Sequence[Row], length: int) -> torch.Tensor:
+    """Gradient of the mean loss by the prefix's one-hot tokens: float32 on the CPU, [position, vocabulary].
+
+    It is taken at what the embedding puts out and carried to the vocabulary through the table of all that it can put
+    out, which is the same by the chain rule, holds for embeddings that scale, and never builds the one-hot matrix.
+    Every row must hold the same prefix. Only rows that have it in `length` tokens count: in a format in which it is
+    spelt in more or fewer, positions are others. Batches halve where the memory does not suffice.
+    """
+    embedding = model.get_input_embeddings()
+
+    def summed(part: Sequence[Row]) -> torch.Tensor:
+        leaves: list[torch.Tensor] = []
+
+        def leaf(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+            leaves.append(output.detach().requires_grad_(True))
+            return leaves[-1]
+
+        handle = embedding.register_forward_hook(leaf)
+        try:
+            with torch.enable_grad():
+                (found,) = torch.autograd.grad(loss(part).sum(), leaves[0])
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                raise
+        else:
+            offsets = [found.shape[1] - len(row.ids) + row.start for row in part]
+            picked = [each[at : at + row.length] for each, at, row in zip(found, offsets, part, strict=True)]
+            return torch.stack(picked).float().sum(dim=0)
+        finally:
+            handle.remove()
+        half = len(part) // 2
+        return summed(part[:half]) + summed(part[half:])
+
+    alike = [row for row in rows if row.length == length]
+    total = summed(alike) / len(alike)
+    with torch.no_grad():
+        table = embedding(torch.arange(embedding.weight.shape[0], device=embedding.weight.device))
+        slope: torch.Tensor = total @ table.float().T
+    return slope.cpu()
+
+
+def swaps(
+    prefix: Sequence[int],
+    gradient: torch.Tensor,
+    allowed: torch.Tensor,
+    top: int,
+    count: int,
+    generator: torch.Generator,
+) -> list[list[int]]:
+    """Prefixes with one token swapped for one of the `top` at its place along the negative gradient (GCG's candidates).
+
+    Args:
+        prefix: token ids.
+        gradient: of the loss by the one-hot tokens, [position, vocabulary].
+        allowed: which tokens may be used, [vocabulary].
+        top: how many of them at each place.
+        count: how many swaps are drawn, places and tokens evenly.
+        generator: on the CPU.
+    """
+    steep = gradient.float().cpu().masked_fill(~allowed, torch.inf)
+    best = steep.topk(min(top, int(allowed.sum())), dim=1, largest=False).indices
+    where = torch.randint(len(prefix), (count,), generator=generator)
+    which = torch.randint(best.shape[1], (count,), generator=generator)
+    return [
+        [*prefix[:at], int(best[at, rank]), *prefix[at + 1 :]]
+        for at, rank in zip(where.tolist(), which.tolist(), strict=True)
+    ]
+
+
+@torch.inference_mode()
+def likely(
+    model: Any, prefix: Spelt, gap: Gap, allowed: torch.Tensor, count: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Tokens that the model finds likely at each place of a prefix and behind it, drawn by their probability.
+
+    Returns:
+        int64 on the CPU, [place, token], place i standing for what may come after i tokens; different ones at a place.
+        Places are those of the gap's format.
+    """
+    (row,) = rows([prefix], [gap])
+    logits = model(**_padded(model, [row]), use_cache=False).logits[0].float().cpu()
+    first = logits[row.start - 1 : row.start] if row.start else torch.zeros_like(logits[:1])  # nothing comes before it
+    odds = torch.cat([first, logits[row.start : row.start + row.length]]).masked_fill(~allowed, -torch.inf).softmax(-1)
+    odds = odds + allowed * 1e-12  # so that as many can be drawn as are allowed
+    return torch.multinomial(odds, min(count, int(allowed.sum())), generator=generator)
+
+
+class Stepped(NamedTuple):
+    """What one step left."""
+
+    prefix: Spelt
+    ratio: float
+    """Its loss on the prompts of this step, as a share of what it was there before; at most 1."""
+    tokens: int
+    """That the model has read."""
+
+
+def step(
+    model: Any,
+    loss: Loss,
+    prefix: Spelt,
+    ground: Ground,
+    *,
+    batch: int,
+    top: int,
+    count: int,
+    generator: torch.Generator,
+) -> Stepped:
+    """One step of GCG: the gradient, swaps along it, and the best of those that survive, or the text as it was.
+
+    Args:
+        model: what is attacked; no parameter of it needs a gradient.
+        loss: what falls.
+        prefix: the text as it stands.
+        ground: on what is searched.
+        batch: prompts, drawn anew, each in every format; all texts of the step are held against the same ones.
+        top: tokens at each place.
+        count: swaps drawn.
+        generator: on the CPU.
+    """
+    gaps = ground.batch(batch, generator)
+    own = rows([prefix], gaps)
+    slope = gradient(model, loss, own, len(prefix.ids))
+    drawn = swaps(prefix.ids, slope, ground.allowed, top, count, generator)
+    tried = [prefix, *(each for each in ground.places.surviving(drawn) if each != prefix)]
+    filled = rows(tried, gaps)
+    found = losses(loss, filled).reshape(len(tried), -1).mean(dim=1)
+    best = int(found.argmin())
+    ratio = float(found[best] / found[0]) if found[0] > 0 else 1.0
+    return Stepped(tried[best], ratio, sum(len(row.ids) for row in (*own, *filled)))
+
+
+def answer_loss(model: Any) -> Loss:
+    """Mean cross-entropy of the answer's tokens over the whole vocabulary, in nats: what the gate itself reads."""
+
+    def loss(rows: Sequence[Row]) -> torch.Tensor:
+        width = max(row.answer for row in rows)
+        shown = _padded(model, rows)
+        logits = model(**shown, use_cache=False, logits_to_keep=width + 1).logits[:, -width - 1 : -1]
+        return _mean(_surprise(logits, shown["input_ids"][:, -width:]), [(width - r.answer, width) for r in rows])
+
+    return loss
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a fluent prefix is judged by (FLRT): its answers, its way through the model, how it reads."""
+
+    force: torch.Tensor
+    """Cross-entropy of the answer, in nats."""
+    match: torch.Tensor
+    """Distance of the residual streams from the original's, as a share of the original's norm; 0 without one."""
+    fluency: torch.Tensor
+    """Mean cross-entropy of the prefix's own tokens under the model, in nats."""
+
+
+def terms(model: Any, original: Any | None, blocks: Sequence[int], rows: Sequence[Row]) -> Terms:
+    """The terms of each row, [row] each.
+
+    Streams are compared after the numbered blocks, at every position behind the prefix. The original's are taken as
+    given: no gradient goes through them.
+    """
+    shown = _padded(model, rows)
+    width = shown["input_ids"].shape[1]
+    begins = [width - len(row.ids) + row.start for row in rows]
+    ours: dict[int, torch.Tensor] = {}
+    with anatomy.edited(_keepers(model, blocks, ours)):
+        logits = model(**shown, use_cache=False).logits
+    surprise = _surprise(logits[:, :-1], shown["input_ids"][:, 1:])  # at t stands the token t + 1
+    force = _mean(surprise, [(width - 1 - row.answer, width - 1) for row in rows])
+    fluency = _mean(
+        surprise, [(max(b, width - len(r.ids) + 1) - 1, b + r.length - 1) for b, r in zip(begins, rows, strict=True)]
+    )
+    match = torch.zeros_like(force)
+    if original is not None:
+        theirs: dict[int, torch.Tensor] = {}
+        with torch.no_grad(), anatomy.edited(_keepers(original, blocks, theirs)):
+            original(**_padded(original, rows), use_cache=False, logits_to_keep=1)
+        behind = [(begin + row.length, width) for begin, row in zip(begins, rows, strict=True)]
+        for block in blocks:
+            there = theirs[block].to(ours[block].device).float()
+            gone = (ours[block].float() - there).norm(dim=-1)
+            match = match + _mean(gone, behind) / _mean(there.norm(dim=-1), behind) / len(blocks)
+    return Terms(force, match, fluency)
+
+
+def _padded(model: Any, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    """Padded on the left, positions counted from each row's own first token, as in scoring."""
+    width = max(len(row.ids) for row in rows)
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor([[0] * (width - len(row.ids)) + row.ids for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows], device=device)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
+
+
+def _keepers(model: Any, blocks: Sequence[int], kept: dict[int, torch.Tensor]) -> dict[Any, Any]:
+    """Edits that change nothing and keep the stream after each block, with its graph."""
+
+    def keeper(block: int) -> Any:
+        def keep(stream: torch.Tensor) -> torch.Tensor:
+            kept[block] = stream
+            return stream
+
+        return keep
+
+    stack = anatomy.layers(model) if blocks else []
+    return {stack[block]: keeper(block) for block in blocks}
+
+
+def _surprise(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each wanted token, in nats: [row, position]."""
+    return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), wanted, reduction="none")
+
+
+def _mean(values: torch.Tensor, spans: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Mean over a span of positions in each row, 0 where it is empty: [row]."""
+    at = torch.arange(values.shape[1], device=values.device)
+    first, last = torch.tensor(spans, device=values.device).T.unsqueeze(-1)
+    inside = (at >= first) & (at < last)
+    found: torch.Tensor = values.masked_fill(~inside, 0.0).sum(dim=1) / inside.sum(dim=1).clamp(min=1)
+    return found

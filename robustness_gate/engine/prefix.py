@@ -1,0 +1,264 @@
+"""Text before a prompt, searched token by token: where it stands, what it costs, and where its gradient points.
+
+A search moves in tokens, and a model is asked in text. So a prefix counts only if its text, put before the prompts,
+becomes these very tokens again; and the loss is always that of the prompt as `engine.score` would ask it. Of several
+formats it moves in the first one's tokens: a first word is often another token at the beginning of a text than inside a
+chat template, and then no text is the same tokens in both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+import torch
+
+from robustness_gate.engine import examples, respondents, score
+from robustness_gate.errors import NotApplicable
+from robustness_gate.nouns import Form, Item, Question, Target
+
+PROBES = ("!", "x", "the")
+"""Three short texts: what a prompt has in common behind all of them is the prompt around a prefix."""
+
+
+@dataclass(frozen=True)
+class Prefixed:
+    """The edit: the same question after a text. See `engine.respondents.Edited`."""
+
+    text: str
+    header: bool = True
+    """Whether the form's header line stays."""
+
+    def __call__(self, question: Question, form: Form) -> tuple[Question, Form]:
+        """A form that has a prefix of its own keeps it, behind this one."""
+        before = f"{self.text} {form.prefix}" if form.prefix else self.text
+        return question, replace(form, prefix=before, header=form.header if self.header else "")
+
+    @property
+    def digest(self) -> str:
+        """What a report says of the text: its SHA-256."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+class Spelt(NamedTuple):
+    """A prefix in tokens."""
+
+    ids: list[int]
+    """In the first format: what a search moves in."""
+    forms: tuple[list[int], ...]
+    """What becomes of it in each format, with a blank before it if there is one."""
+
+
+class Gap(NamedTuple):
+    """A solved prompt with room for a prefix, in token ids."""
+
+    before: list[int]
+    after: list[int]
+    """The rest of the prompt, and its answer."""
+    answer: int
+    """So many tokens at the end are the answer."""
+    form: int
+    """Number of its format."""
+
+
+class Row(NamedTuple):
+    """A gap that is filled: what a model is shown."""
+
+    ids: list[int]
+    start: int
+    """Where the prefix begins."""
+    length: int
+    """How many tokens it has."""
+    answer: int
+
+
+def gap(tokenizer: Any, item: Item, shift: int, form: Form, number: int = 0) -> Gap:
+    """The prompt of a question in one letter order and in the format of this number, with its right answer.
+
+    Raises:
+        BrokenTrial: the tokenizer does not continue a prompt with its answer.
+        NotApplicable: a text before the prompt changes the tokens of the prompt.
+    """
+    tried = [examples.answered(tokenizer, item, shift, Prefixed(each)(item.question, form)[1]) for each in PROBES]
+    before = _shared([each.ids for each in tried])
+    after = _shared([each.ids[::-1] for each in tried])[::-1]
+    if any(len(before) + len(after) >= len(each.ids) for each in tried) or len(after) <= sum(tried[0].counts):
+        raise NotApplicable("no text can be put before a prompt without changing the prompt's own tokens")
+    return Gap(before, after, sum(tried[0].counts), number)
+
+
+def rows(prefixes: Sequence[Spelt], gaps: Sequence[Gap]) -> list[Row]:
+    """Every prefix in every gap, prefix by prefix."""
+    return [_filled(prefix, gap) for prefix in prefixes for gap in gaps]
+
+
+def _filled(prefix: Spelt, gap: Gap) -> Row:
+    there, count = prefix.forms[gap.form], len(prefix.ids)
+    own = count if there[-count:] == prefix.ids else len(there)  # a blank may stand before the first word
+    return Row([*gap.before, *there, *gap.after], len(gap.before) + len(there) - own, own, gap.answer)
+
+
+class Places:
+    """Whether a prefix survives as text: decoded, put before a prompt and encoded, it is the same tokens again."""
+
+    def __init__(self, tokenizer: Any, question: Question, forms: Sequence[Form], gaps: Sequence[Gap]) -> None:
+        """One question in every form stands for all; `gaps` are its own, in the order of the forms."""
+        self._tokenizer, self._question = tokenizer, question
+        self._forms, self._gaps = tuple(forms), tuple(gaps)
+
+    def surviving(self, prefixes: Sequence[Sequence[int]]) -> list[Spelt]:
+        """Those that are the same tokens again in the first format, and leave the prompt alone in the others.
+
+        A blank that stands by itself before the first word is not counted. Without repetitions, in their order.
+        """
+        distinct = [list(each) for each in dict.fromkeys(tuple(prefix) for prefix in prefixes) if each]
+        texts = [text_of(self._tokenizer, each) for each in distinct]
+        spelt = [self._spelt(texts, form, gap) for form, gap in zip(self._forms, self._gaps, strict=True)]
+        forms = [tuple(each) for each in zip(*spelt, strict=True)]
+        return [
+            Spelt(ids, found)
+            for ids, found in zip(distinct, forms, strict=True)
+            if all(found) and found[0][-len(ids) :] == ids and self._blank(found[0][: -len(ids)])
+        ]
+
+    def _blank(self, ids: Sequence[int]) -> bool:
+        return not text_of(self._tokenizer, ids).strip()
+
+    def _spelt(self, texts: Sequence[str], form: Form, gap: Gap) -> list[list[int]]:
+        """The tokens of each text before the prompt; none where the prompt's own tokens change."""
+        if not texts:
+            return []
+        asked = [self._prompt(text, form) for text in texts]
+        tail = gap.after[: len(gap.after) - gap.answer]
+        found = score.encode(self._tokenizer, [each.text for each in asked], special=asked[0].special)
+        middles = [ids[len(gap.before) : len(ids) - len(tail)] for ids in found]
+        return [
+            middle if ids == [*gap.before, *middle, *tail] else [] for ids, middle in zip(found, middles, strict=True)
+        ]
+
+    def _prompt(self, text: str, form: Form) -> score.Prompt:
+        return score.prompt_of(self._tokenizer, *Prefixed(text)(self._question, form))
+
+
+class Ground(NamedTuple):
+    """On what a text is searched."""
+
+    prompts: list[tuple[Gap, ...]]
+    """Solved questions, each in every format."""
+    places: Places
+    allowed: torch.Tensor
+    """Which tokens may stand in the text: [vocabulary]."""
+    questions: int
+
+    def first(self, count: int) -> list[Gap]:
+        """The gaps of the first so many prompts."""
+        return [gap for prompt in self.prompts[:count] for gap in prompt]
+
+    def batch(self, count: int, generator: torch.Generator) -> list[Gap]:
+        """The gaps of so many prompts, drawn without replacement; the first is in the first format."""
+        drawn = torch.randperm(len(self.prompts), generator=generator)[:count].tolist()
+        return [gap for at in drawn for gap in self.prompts[at]]
+
+
+def ground(
+    target: Target, source: str, *, questions: int, rotations: int, header: bool, longest: int, seed: int
+) -> Ground:
+    """The solved questions of a corpus around a prefix, in every format and letter order.
+
+    Args:
+        target: what is attacked.
+        source: which corpus.
+        questions: at most so many, the first of a seeded shuffle.
+        rotations: in so many cyclic letter orders.
+        header: whether the corpus's header line stands before them.
+        longest: of a prefix; prompts without room for it are left out.
+        seed: of the shuffle.
+
+    Raises:
+        NotApplicable: there is no room for a prefix before any prompt, or no prompt stays the same behind one.
+    """
+    corpus, tokenizer = target.corpora[source], target.tokenizer
+    under = corpus.header if header else ""
+    forms = [replace(form, header=under, verbatim=False) for form in target.forms]
+    pool = list(corpus.items)
+    random.Random(seed).shuffle(pool)
+    pool = pool[:questions]
+    prompts = [
+        tuple(gap(tokenizer, item, shift, form, number) for number, form in enumerate(forms))
+        for item in pool
+        for shift in range(min(rotations, len(item.question.choices)))
+    ]
+    room = (getattr(target.model.config.get_text_config(), "max_position_embeddings", None) or 1_000_000) - longest
+    fitting = [each for each in prompts if all(len(gap.before) + len(gap.after) <= room for gap in each)]
+    if not fitting:
+        raise NotApplicable(f"no '{source}' question leaves room for {longest} tokens before it")
+    places = Places(tokenizer, pool[0].question, forms, prompts[0])
+    return Ground(fitting, places, writable(tokenizer, target.model), len(pool))
+
+
+class Look(NamedTuple):
+    """What dev says of a text."""
+
+    prefix: Spelt
+    edit: Prefixed
+    dev: score.Shares
+    change: float
+    """Mean distance of the answers from those to the plain questions, in nats a log-likelihood."""
+    survives: float
+    """Share of dev prompts in which the text becomes the tokens that were weighed."""
+
+
+def look(target: Target, plain: Sequence[torch.Tensor], prefix: Spelt, *, header: bool) -> Look:
+    """Ask the dev questions after a text; `plain` is what was heard without it."""
+    edit = Prefixed(text_of(target.tokenizer, prefix.ids), header)
+    heard = score.heard(respondents.Edited(target.respondent, edit), target.dev, target.forms)
+    found = []
+    for form, ids in zip(target.forms, prefix.forms, strict=True):
+        asked = [score.prompt_of(target.tokenizer, *edit(item.question, form)) for item in target.dev]
+        texts = score.encode(target.tokenizer, [each.text for each in asked], special=asked[0].special)
+        found += [_holds(each, ids) for each in texts]
+    return Look(prefix, edit, score.shares(heard, target.dev), score.change(plain, heard), sum(found) / len(found))
+
+
+def text_of(tokenizer: Any, prefix: Sequence[int]) -> str:
+    """What a prefix looks like."""
+    return str(tokenizer.decode(list(prefix), clean_up_tokenization_spaces=False))
+
+
+def writable(tokenizer: Any, model: Any) -> torch.Tensor:
+    """Which tokens may stand in a prefix: printable ASCII that is no mark of the tokenizer: [vocabulary]."""
+    marks = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    allowed = torch.zeros(model.get_input_embeddings().weight.shape[0], dtype=torch.bool)
+    for number in range(min(len(tokenizer), len(allowed))):
+        text = text_of(tokenizer, [number])
+        allowed[number] = number not in marks and text.isascii() and text.isprintable() and bool(text.strip())
+    return allowed
+
+
+def drawn(places: Places, allowed: torch.Tensor, length: int, generator: torch.Generator) -> Spelt:
+    """A prefix of at least one random token that survives.
+
+    Raises:
+        NotApplicable: none was found, token by token, in 64 tries each.
+    """
+    pool = allowed.nonzero().flatten()
+    prefix = Spelt([], ())
+    while len(prefix.ids) < length:
+        tries = pool[torch.randint(len(pool), (64,), generator=generator)].tolist() if len(pool) else []
+        longer = places.surviving([[*prefix.ids, each] for each in tries])
+        if not longer:
+            raise NotApplicable("the tokenizer makes other tokens of almost any text that is put before a prompt")
+        prefix = longer[0]
+    return prefix
+
+
+def _holds(ids: Sequence[int], part: Sequence[int]) -> bool:
+    return any(list(ids[at : at + len(part)]) == list(part) for at in range(len(ids) - len(part) + 1))
+
+
+def _shared(texts: Sequence[Sequence[int]]) -> list[int]:
+    return [tokens[0] for tokens in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*texts, strict=False))]
