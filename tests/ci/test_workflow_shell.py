@@ -19,6 +19,7 @@ from robustness_gate import organisms
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github" / "actions" / "robustness-gate"
+SIGN = ROOT / ".github" / "actions" / "sign-report"
 
 
 class Done(NamedTuple):
@@ -431,8 +432,10 @@ def workflows() -> dict[str, dict[Any, Any]]:
 
 
 def steps() -> list[tuple[str, dict[str, Any]]]:
-    action = yaml.safe_load((ACTION / "action.yml").read_text(encoding="utf-8"))
-    found = [("action.yml", step) for step in action["runs"]["steps"]]
+    found = []
+    for path in sorted((ROOT / ".github" / "actions").glob("*/action.yml")):
+        action = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found += [(f"{path.parent.name}/action.yml", step) for step in action["runs"]["steps"]]
     for name, workflow in workflows().items():
         found += [(f"{name}:{job}", step) for job, body in workflow["jobs"].items() for step in body["steps"]]
     return found
@@ -461,8 +464,8 @@ def test_no_expression_is_pasted_into_a_script():
 def test_a_workflow_starts_without_rights_and_ends_in_time(name):
     workflow = workflows()[name]
     assert workflow["permissions"] == {}
-    for job in workflow["jobs"].values():
-        assert job["permissions"] == {"contents": "read"}
+    for name_of_job, job in workflow["jobs"].items():
+        assert job["permissions"] == ({} if name_of_job == "sign" else {"contents": "read"})
         assert job["timeout-minutes"]
 
 
@@ -496,3 +499,72 @@ def test_the_gate_workflow_and_the_action_fit():
     assert battery["needs"] == "validate"
     assert workflow["concurrency"]["cancel-in-progress"] is False
     assert battery["steps"][-1]["if"].startswith("${{ always()"), "a red verdict is evidence too"
+
+
+# signing
+
+
+def signed(runner: Path, folder: Path, digest: str, key: str) -> subprocess.CompletedProcess[str]:
+    """The step that signs, as GitHub runs it."""
+    output = runner / "temp" / "output"
+    output.write_text("", encoding="utf-8")
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", str(SIGN / "sign.sh")],
+        cwd=runner / "workspace",
+        env={
+            "PATH": os.environ["PATH"],
+            "GITHUB_OUTPUT": str(output),
+            "GATE_VENV": str(runner / "temp" / "robustness-gate-venv"),
+            "GATE_FOLDER": str(folder),
+            "GATE_REPORT_SHA256": digest,
+            "ROBUSTNESS_GATE_SIGNING_KEY": key,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_what_the_battery_left_is_signed_and_nothing_else_is(runner):
+    from robustness_gate import attest
+
+    done = perform(runner, "Gate", checkpoint="organism:base", only="none", device="cpu")
+    folder, digest, key = Path(done.outputs["folder"]), done.outputs["report-sha256"], attest.generate()
+    pem = attest.private_pem(key).decode()
+    for wrong, reason in (
+        ({"digest": "0" * 64}, "is not the one that the battery left"),
+        ({"key": ""}, "no signing key"),
+        ({"folder": runner}, "left none"),
+    ):
+        refused = signed(runner, **{"folder": folder, "digest": digest, "key": pem, **wrong})
+        assert refused.returncode == 5
+        assert refused.stdout.startswith("::error title=NOT SIGNED::")
+        assert reason in refused.stdout
+    told = signed(runner, folder, digest, pem)
+    assert told.returncode == 0, told.stdout
+    lines = (runner / "temp" / "output").read_text(encoding="utf-8").splitlines()
+    outputs = dict(line.split("=", 1) for line in lines)
+    opened = attest.open_bundle(Path(outputs["bundle"]).read_bytes(), [key.public])
+    assert outputs["statement-sha256"] == opened.sha256
+    report = folder / "report.json"
+    report.write_text(report.read_text(encoding="utf-8").replace('"FAIL"', '"PASS"', 1), encoding="utf-8")
+    Path(outputs["bundle"]).unlink()
+    lie = signed(runner, folder, hashlib.sha256(report.read_bytes()).hexdigest(), pem)
+    assert lie.returncode == 5, "a verdict that does not follow from its evidence"
+    assert "would not verify" in lie.stdout
+    assert not Path(outputs["bundle"]).exists()
+
+
+def test_the_job_that_signs_has_no_checkout_and_no_rights_and_alone_has_the_key():
+    jobs = workflows()["robustness-gate.yml"]["jobs"]
+    sign = jobs["sign"]
+    assert (sign["needs"], sign["runs-on"], sign["permissions"]) == ("battery", "ubuntu-24.04", {})
+    assert not any("checkout" in step.get("uses", "") for step in sign["steps"])
+    for name, job in jobs.items():
+        assert ("SIGNING_KEY" in str(job)) == (name == "sign")
+    action = yaml.safe_load((SIGN / "action.yml").read_text(encoding="utf-8"))
+    (call,) = [step for step in sign["steps"] if step.get("uses", "").startswith("$/")]
+    assert set(call["with"]) == set(action["inputs"])
+    assert "!cancelled()" in sign["if"], "a FAIL is signed too"
