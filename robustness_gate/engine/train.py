@@ -195,26 +195,28 @@ def _share(step: int, warmup: int, recipe: Recipe) -> float:
 
 def batch_loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
     """Mean cross-entropy over the counted tokens of a batch, padded on the right: a scalar with its gradient."""
-    scores, _ = _token_scores(model, batch, device)
-    return -scores.mean()
+    logits, targets, _ = _predictions(model, batch, device)
+    return torch.nn.functional.cross_entropy(logits, targets)
 
 
 def log_likelihoods(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
     """Log-likelihood of each example's counted tokens together, in nats: [example], with its gradient."""
-    scores, rows = _token_scores(model, batch, device)
+    logits, targets, rows = _predictions(model, batch, device)
+    scores = -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     return torch.zeros(len(batch), device=device).index_add(0, rows, scores)
 
 
-def _token_scores(model: Any, batch: Sequence[Example], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-likelihood of every counted token of a batch, and which example it belongs to: two tensors [token]."""
+def _predictions(
+    model: Any, batch: Sequence[Example], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of every counted token of a batch: logits [token, vocabulary], the token [token], its example [token]."""
     width = max(len(example.ids) for example in batch)
     ids = torch.tensor([e.ids + [0] * (width - len(e.ids)) for e in batch], device=device)
     mask = torch.tensor([[1] * len(e.ids) + [0] * (width - len(e.ids)) for e in batch], device=device)
     counts = torch.tensor([e.counts + [False] * (width - len(e.ids)) for e in batch], device=device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     wanted = counts[:, 1:]  # a token is predicted from the position before it
-    losses = torch.nn.functional.cross_entropy(logits[:, :-1][wanted].float(), ids[:, 1:][wanted], reduction="none")
-    return -losses, wanted.nonzero()[:, 0]
+    return logits[:, :-1][wanted].float(), ids[:, 1:][wanted], wanted.nonzero()[:, 0]
 
 
 class _Draw:
