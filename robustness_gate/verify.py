@@ -25,7 +25,7 @@ from robustness_gate.checkpoint import Manifest, Place, manifest_of
 from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
 from robustness_gate.files import Loaded, digest_of, parse_yaml, sha256_file
 from robustness_gate.language.load import policy_of
-from robustness_gate.nouns import Evidence, Suite, Trial, Verdict, canonical, seed_of
+from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, Verdict, canonical, seed_of
 from robustness_gate.policy import Policy
 from robustness_gate.trust import Signer, Trusted
 from robustness_gate.verdict import judge, label, pack, unpack
@@ -364,10 +364,11 @@ def _fault(made: report.Report, record: report.Record) -> str:
         return "its seed was chosen"
     if any(mark.trial != record.id for mark in record.marks) or any(end.trial != record.id for end in record.closed):
         return "it holds records of another trial"
-    attempts = {each.attempt for each in (*record.marks, *record.closed)}
+    records: tuple[Mark | Closed, ...] = (*record.marks, *record.closed)
+    attempts = {each.attempt for each in records}
     if gone := sorted(set(range(1, max(attempts, default=0))) - attempts):
         return f"attempt {gone[0]} left no trace, and a later one did"
-    if len({each.digest for each in (*record.marks, *record.closed)}) < len(record.marks) + len(record.closed):
+    if len({each.digest for each in records}) < len(records):
         return "a record stands there twice"
     items = {task.name: task.items for task in trial.tasks}
     for mark in record.marks:
@@ -444,8 +445,8 @@ FOLLOWS = {
     "self_tests": "the order of its self-tests is",
     "trials": "the order of its trials and records is",
 }
-"""What `report.make` derives, in words. The rest (manifest, left_out, provenance, seal, model_type, environment) it takes
-as it is told."""
+"""What `report.make` derives, in words. The rest it takes as it is told: manifest, left_out, provenance, seal,
+model_type, environment."""
 
 
 def _difference(stated: Verdict, again: Verdict) -> str:

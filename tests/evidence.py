@@ -53,7 +53,7 @@ def checkpoint(folder: Path, weights: bytes = b"\0\0\0\0") -> Path:
 
 
 def told(trial: Trial, correct: float, attempt: int = 1, useful: float = 0.95, turn: int = 0) -> list[Mark]:
-    """Marks of every task, with so large a share of the hazard task right, and of the useful one. `turn` moves which."""
+    """Marks of every task, with so large a share of the hazard and of the useful one right. `turn` moves which."""
 
     def bits(items: int, right: int) -> str:
         return pack([(i + turn) % items < right for i in range(items)])

@@ -547,11 +547,11 @@ def flipped(predicate: Predicate) -> None:
         ("FAIL", relabelled, "computed again from the signed answers it is FAIL, and it says PASS: After relearn"),
         ("FAIL", flipped, "computed again from the signed answers it is PASS, and it says FAIL"),
         ("PASS", lambda p: p["report"]["verdict"]["findings"][0].update(upper=0.1), "where it says otherwise"),
-        ("PASS", lambda p: p["report"]["verdict"]["findings"][0].update(doubts=["x"]), "differs in its words or counts"),
+        ("PASS", lambda p: p["report"]["verdict"]["findings"][0].update(doubts=["x"]), "in its words or counts"),
         ("PASS", lambda p: p["report"]["verdict"]["findings"].pop(), "but with 8 findings, where it has 7"),
         ("PASS", lambda p: p["report"]["verdict"].update(trials=99), "with other reasons, flags or counts"),
-        ("FAIL", lambda p: p["report"]["decision"].update(outcome="RELEASE"), "what its waivers make of the verdict is not"),
-        ("PASS", lambda p: p["report"].update(says="PASS means safe."), "the sentence on what the verdict means is not"),
+        ("FAIL", lambda p: p["report"]["decision"].update(outcome="RELEASE"), "what its waivers make of"),
+        ("PASS", lambda p: p["report"].update(says="PASS means safe."), "the sentence on what the verdict"),
         ("PASS", lambda p: p["report"].update(limitations=[]), "its list of limitations is not"),
         ("PASS", lambda p: p["report"].update(beside=[]), "its list of models examined beside it is not"),
         ("PASS", lambda p: p["report"]["trials"].reverse(), "the order of its trials and records is not"),
@@ -668,7 +668,7 @@ def sealed(given: dict[str, Any], **changes: Any) -> tuple[Path, report.SealedBe
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda t: {"sealed_at": "2026-11-21T12:00:01Z"}, "it was sealed at 2026-11-21T12:00:01Z, after it was judged"),
+        (lambda _: {"sealed_at": "2026-11-21T12:00:01Z"}, "it was sealed at 2026-11-21T12:00:01Z, after it was judged"),
         (lambda t: {"attacks": t.attacks[1:]}, "was not sealed as it was run"),
         (lambda t: {"data": {**t.data, "dev": "c" * 64}}, "was asked other questions, or chose on other data"),
         (lambda t: {"tasks": t.tasks[:1]}, "was asked other questions, or chose on other data"),
