@@ -289,7 +289,9 @@ def _texts(look: _Look) -> str:
     if policy.noun != made.resolved:
         raise _Failed("the policy that was judged by is not what its words say")
     look.policy, look.suite = policy, suite
-    return f"{made.policy.id} {made.policy.version}, {made.suite.id} {made.suite.version}: their words are in it"
+    return (
+        f"{made.policy.id} {made.policy.version} and {made.suite.id} {made.suite.version}, read again from their words"
+    )
 
 
 def _plan(look: _Look) -> str:
@@ -351,7 +353,10 @@ def _evidence(look: _Look) -> str:
         if fault := _fault(made, record) or _not_its_attack(trial):
             raise _Failed(f"'{record.label}': {fault}")
     bits = sum(mark.items for record in made.trials for mark in record.marks)
-    return f"{len(made.trials)} trials, {bits:,} answers; seeds, floors and shams are what their attacks prescribe"
+    plural = "s" if len(made.trials) != 1 else ""
+    return (
+        f"{len(made.trials)} trial{plural}, {bits:,} answers; seeds, floors and shams are what their attacks prescribe"
+    )
 
 
 def _fault(made: report.Report, record: report.Record) -> str:
@@ -471,7 +476,8 @@ def _own_policy(look: _Look) -> str:
         raise _NotChecked("no --policy was given")
     again = judge(look.asked.policy.noun, report.evidence_in(made), look.at)
     look.outcome = again.outcome
-    return f"{look.asked.policy.noun.id} {look.asked.policy.noun.version}: {again.outcome}: {again.reason}"
+    mine = f"{look.asked.policy.noun.id} {look.asked.policy.noun.version}"
+    return f"judged again under {mine}, it is {again.outcome}: {again.reason}"
 
 
 def _own_suite(look: _Look) -> str:

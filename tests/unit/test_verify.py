@@ -363,7 +363,7 @@ def test_a_policy_that_extends_another_is_read_with_it(stricter: Path) -> None:
     raw = signed(made(policy=load_policy(stricter)))
     found = look(raw)
     assert found.verified
-    assert states(found)["policy and suite"][1].startswith("stricter 2.0.0, organism-smoke")
+    assert states(found)["policy and suite"][1].startswith("stricter 2.0.0 and organism-smoke")
     for change in (
         lambda r: r["extended"].update(text=r["extended"]["text"].replace("0.40", "0.80")),
         lambda r: r.update(extended=None),
@@ -572,7 +572,7 @@ def test_the_auditors_stricter_policy_decides_what_it_leaves_with(tmp_path: Path
     assert found.verified
     assert found.stated is not None
     assert found.stated.report.verdict.outcome == "PASS"
-    assert states(found)["your policy"][1].startswith("ours 1.0.0: FAIL: ")
+    assert states(found)["your policy"][1].startswith("judged again under ours 1.0.0, it is FAIL: ")
     assert (found.outcome, found.exit_code) == ("FAIL", Exit.FAIL)
 
 
