@@ -65,8 +65,8 @@ def _reached(tree: nodes.Template) -> Iterator[str]:
         yield f"another template ({type(node).__name__.lower()})"
     names: list[Any] = [node.attr for node in tree.find_all(nodes.Getattr)]
     names += [node.arg.value for node in tree.find_all(nodes.Getitem) if isinstance(node.arg, nodes.Const)]
-    for node in tree.find_all(nodes.Filter):
-        if node.name in ("attr", "map", "selectattr", "rejectattr", "groupby", "sort", "sum", "unique"):
-            names += [each.value for each in node.args if isinstance(each, nodes.Const)]
-            names += [each.value.value for each in node.kwargs if isinstance(each.value, nodes.Const)]
+    for called in tree.find_all(nodes.Filter):
+        if called.name in ("attr", "map", "selectattr", "rejectattr", "groupby", "sort", "sum", "unique"):
+            names += [each.value for each in called.args if isinstance(each, nodes.Const)]
+            names += [each.value.value for each in called.kwargs if isinstance(each.value, nodes.Const)]
     yield from (repr(part) for name in names if isinstance(name, str) for part in name.split(".") if part[:2] == "__")

@@ -132,7 +132,7 @@ HOSTILE: dict[str, tuple[Spoil, str]] = {
     "a torch archive as a vocabulary": (zipped, "'vocab.txt' begins like a pickle or an archive"),
     "a pickle with its own ending": (raw("pytorch_model.bin", pickle.dumps(Evil())), "may hold a pickle"),
     "a pickle with a loud ending": (raw("TRAINING_ARGS.BIN", pickle.dumps(Evil())), "may hold a pickle"),
-    "a pickle below": (lambda d: ((d / "x").mkdir(), (d / "x" / "a.pt").write_bytes(b"")), "'x/a.pt' may hold a pickle"),
+    "a pickle below": (lambda d: ((d / "x").mkdir(), (d / "x" / "a.pt").write_bytes(b"")), "may hold a pickle"),
     "a header of 100 GB": (sparse(100 * GB, 100 * GB + 100), "is not a safetensors file"),
     "a file that claims 100 GB": (sparse(2, 100 * GB), "is cut short, or holds bytes that belong to no tensor"),
     "a header as long as a number can say": (sparse(2**64 - 1, 100), "is not a safetensors file"),
@@ -161,24 +161,24 @@ HOSTILE: dict[str, tuple[Spoil, str]] = {
         "has the key 'a' twice",
     ),
     "an index that leads out": (
-        text("model.safetensors.index.json", '{"weight_map":{"a":"../x.safetensors"}}'), "not a safetensors file of this",
+        text("model.safetensors.index.json", '{"weight_map":{"a":"../x.safetensors"}}'), "not a safetensors file",
     ),
     "JSON without end": (text("config.json", "[" * 1_000_000), "is not valid JSON"),
     "auto_map": (config(auto_map={"AutoModelForCausalLM": "evil/repo--m.Evil"}), "asks for remote code (auto_map)"),
-    "auto_map by an escape": (text("tokenizer_config.json", '{"auto\\u005fmap":{"AutoTokenizer":"e--t.E"}}'), "remote code"),
+    "auto_map by an escape": (text("tokenizer_config.json", '{"auto\\u005fmap":{"AutoTokenizer":"e--t.E"}}'), "remote"),
     "auto_map further in": (config(text_config={"auto_map": {"AutoModel": "evil--m.E"}}), "remote code"),
     "auto_map in a list": (text("tokenizer.json", '[{"auto_map": ["t.E", null]}]'), "remote code"),
-    "auto_map in any other JSON": (text("more/preprocessor_config.json", '{"auto_map":{"x":"evil--y.Z"}}'), "remote code"),
+    "auto_map in any other JSON": (text("more/processor_config.json", '{"auto_map":{"x":"e--y.Z"}}'), "remote code"),
     "custom pipelines": (config(custom_pipelines={"x": {"impl": "evil.E"}}), "asks for remote code (custom_pipelines)"),
     "code": (text("modeling.py", "print()"), "'modeling.py' is code"),
-    "code to generate with": (text("custom_generate/generate.py", "print()"), "'custom_generate/generate.py' is code"),
+    "code to generate with": (text("custom_generate/generate.py", "print()"), "is code"),
     "what is to be installed for it": (text("custom_generate/requirements.txt", "evil"), "lies in custom_generate/"),
     "names that differ by case": (both("vocab.txt", "Vocab.txt"), "are one name where case or accents do not count"),
     "folders that differ by case": (both("a/x.txt", "A/y.txt"), "are one name where case or accents do not count"),
     "names that differ by Unicode form": (
         both(unicodedata.normalize("NFC", "café.txt"), unicodedata.normalize("NFD", "café.txt")), "are one name where",
     ),
-    "names that differ by width": (both("vocab.txt", "\N{FULLWIDTH LATIN SMALL LETTER V}ocab.txt"), "are one name where"),
+    "names that differ by width": (both("vocab.txt", "\N{FULLWIDTH LATIN SMALL LETTER V}ocab.txt"), "are one name"),
     "a name of two lines": (text("vocab.txt\nREADME.md", "x"), "holds a backslash, or what cannot be printed"),
     "a name that clears the screen": (text("\x1b[2Jvocab.txt", "x"), "holds a backslash, or what cannot be printed"),
     "a name that reads backwards": (text("\N{RIGHT-TO-LEFT OVERRIDE}txt.vocab", "x"), "what cannot be printed"),
@@ -186,10 +186,10 @@ HOSTILE: dict[str, tuple[Spoil, str]] = {
     "folders in folders": (deep, "folders in folders more than 16 deep"),
     "folders deeper than a path may be": (deeper_than_a_path_may_be, "folders in folders more than 16 deep"),
     "a pipe": (lambda d: os.mkfifo(d / "merges.txt"), "is not a regular file"),
-    "a pipe for a config": (lambda d: ((d / "config.json").unlink(), os.mkfifo(d / "config.json")), "not a regular file"),
+    "a pipe for a config": (lambda d: ((d / "config.json").unlink(), os.mkfifo(d / "config.json")), "not a regular"),
     "a link to a system file": (linked("vocab.txt", "/etc/passwd"), "is a link that leaves the checkpoint"),
     "a link to a device": (linked("vocab.txt", "/dev/zero"), "is a link that leaves the checkpoint"),
-    "weights that are a link out": (linked("model.safetensors", "../elsewhere"), "is a link that leaves the checkpoint"),
+    "weights that are a link out": (linked("model.safetensors", "../elsewhere"), "is a link that leaves"),
     "a folder that is a link to itself": (linked("x", "."), "is a link that leaves the checkpoint"),
     "a link in a circle": (linked("vocab.txt", "vocab.txt"), "is a link that leaves the checkpoint"),
 }  # fmt: skip
@@ -292,11 +292,14 @@ def test_templates_as_models_really_have_them_are_let_in(good: str, model: Path)
     assert before == inspect(model).digest
 
 
+GIVES_NOTHING = ("{{ messages|attr('__cl' ~ 'ass__') }}", "{{ ''['__cl' ~ 'ass__'] }}")
+"""What the sandbox does not give is nothing, and only using it fails."""
+
+
 @pytest.mark.parametrize(
     "hidden",
     [
-        "{{ messages|attr('__cl' ~ 'ass__') }}",
-        "{{ ''['__cl' ~ 'ass__'] }}",
+        *GIVES_NOTHING,
         "{% set x = '_' * 2 ~ 'class' ~ '_' * 2 %}{{ (messages|attr(x))|string }}{{ (messages|attr(x)).mro() }}",
         "{{ messages.append('x') }}",
         "{{ messages.clear() }}",
@@ -317,10 +320,8 @@ def test_what_only_shows_while_it_runs_is_stopped_by_the_sandbox_and_is_a_clear_
     assert templates.fault(hidden) == ""
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, unk_token="a")))
     tokenizer.chat_template = hidden
-    try:
-        shown = _in_template(tokenizer, "Who keeps the lamps?")
-    except NotApplicable as error:
-        assert error.message.startswith("the chat template cannot put a user's turn: ")
-        assert "\n" not in error.message
-    else:
-        assert shown == "", "what the sandbox does not give is nothing"
+    if hidden in GIVES_NOTHING:
+        assert _in_template(tokenizer, "Who keeps the lamps?") == ""
+        return
+    with pytest.raises(NotApplicable, match=r"^the chat template cannot put a user's turn: .+$"):
+        _in_template(tokenizer, "Who keeps the lamps?")
