@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from robustness_gate import attacks, attest, issued, ledger, plan, report
+from robustness_gate import attacks, attest, issued, ledger, report
 from robustness_gate import seal as seals
 from robustness_gate.checkpoint import Manifest, Place, manifest_of
 from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
@@ -402,7 +402,7 @@ def _not_its_attack(trial: Trial) -> str:
     if (trial.family, trial.marks) != (module.FAMILY, attacks.marks(config)):
         return "its family or its marks are not the attack's"
     if trial.role == "sham":
-        borrowed = {name: getattr(config, name) for name in plan.WHICH_DATA if hasattr(module.SHAM, name)}
+        borrowed = {name: getattr(config, name) for name in attacks.WHICH_DATA if hasattr(module.SHAM, name)}
         zero = dataclasses.replace(module.SHAM, **borrowed)
         return "" if config == zero and not trial.floors else "it is not the attack at strength zero"
     return "" if trial.floors == module.FLOORS else "its strength floors are not the attack's"

@@ -33,6 +33,9 @@ from robustness_gate.errors import PlanError
 from robustness_gate.files import nearest
 from robustness_gate.nouns import Json, canonical
 
+WHICH_DATA = ("source", "train_on", "utility", "calibrate_on")
+"""Settings that say which of the suite's data an attack uses: a sham takes them over, because others may be missing."""
+
 
 def names() -> tuple[str, ...]:
     """Every attack in the folder, sorted, none imported."""
