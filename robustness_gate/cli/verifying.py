@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustness_gate.cli.common import AsJson, Base, app, console_for_output, print_grid, say
+from robustness_gate.cli.common import AsJson, Base, app, say
 from robustness_gate.cli.signing import ask_passphrase
 from robustness_gate.errors import Unverified, UsageError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from robustness_gate.trust import Trusted
     from robustness_gate.verify import Verification
 
+COLOURS = {"ok": "green", "FAILED": "red", "not checked": "yellow"}
 UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="report.sigstore.json, or the folder that holds it.")]
 
@@ -203,20 +205,14 @@ def _plain(found: Verification) -> dict[str, object]:
 
 
 def _show(found: Verification) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from robustness_gate.verify import UNCHECKABLE
 
-    colours = {"ok": "green", "FAILED": "bold red", "not checked": "yellow"}
-    console = console_for_output()
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    for fold in ("no_wrap", "no_wrap", "no_wrap", ""):
-        grid.add_column(no_wrap=bool(fold), overflow="fold")
-    for check in found.checks:
-        grid.add_row(str(check.number).rjust(2), Text(check.state, style=colours[check.state]), check.title,
-                     Text(check.words))  # fmt: skip
-    print_grid(console, grid)
+    wide = max(len(check.title) for check in found.checks)
+    for check in found.checks:  # one line a check, whatever its length: it is searched as often as it is read
+        state = f"{check.state:<11}"
+        if sys.stdout.isatty():
+            state = typer.style(state, fg=COLOURS[check.state], bold=check.state == "FAILED")
+        say(f"{check.number:>2}  {state}  {check.title:<{wide}}  {check.words}")
     for words in found.not_tried:
         say(f"not tried: {words}")
     if found.verified:
