@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from robustness_gate.trust import Trusted
     from robustness_gate.verify import Verification
 
-COLOURS = {"ok": "green", "FAILED": "red", "not checked": "yellow"}
 UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="report.sigstore.json, or the folder that holds it.")]
 
@@ -171,12 +170,6 @@ def verify(
     raise typer.Exit(int(found.exit_code))
 
 
-def _place(checkpoint: str, base: str | None) -> Place:
-    from robustness_gate.gate import find_checkpoint  # a third of a second, for those who have a checkpoint alone
-
-    return find_checkpoint(checkpoint, base)
-
-
 def _trusted(trust: Path | None, public: Sequence[Path] | None, no_signature: bool) -> Trusted | None:
     from robustness_gate import attest
     from robustness_gate.trust import read_trust, trusting
@@ -207,11 +200,12 @@ def _plain(found: Verification) -> dict[str, object]:
 def _show(found: Verification) -> None:
     from robustness_gate.verify import UNCHECKABLE
 
+    colours = {"ok": "green", "FAILED": "red", "not checked": "yellow"}
     wide = max(len(check.title) for check in found.checks)
     for check in found.checks:  # one line a check, whatever its length: it is searched as often as it is read
         state = f"{check.state:<11}"
         if sys.stdout.isatty():
-            state = typer.style(state, fg=COLOURS[check.state], bold=check.state == "FAILED")
+            state = typer.style(state, fg=colours[check.state], bold=check.state == "FAILED")
         say(f"{check.number:>2}  {state}  {check.title:<{wide}}  {check.words}")
     for words in found.not_tried:
         say(f"not tried: {words}")
@@ -228,6 +222,12 @@ def _show(found: Verification) -> None:
         else:
             say(f"VERIFIED: {under}, signed by {found.signer.said.owner}")
         say(found.stated.report.says)
+
+
+def _place(checkpoint: str, base: str | None) -> Place:
+    from robustness_gate.gate import find_checkpoint  # a third of a second, for those who have a checkpoint alone
+
+    return find_checkpoint(checkpoint, base)
 
 
 def _name(bundle: Path) -> str:
