@@ -442,6 +442,14 @@ def test_a_trial_that_the_suite_does_not_ask_for_is_not_called_planned() -> None
     assert words == "relearn (unrelated, lora) is said to be planned, and the suite does not ask for it"
 
 
+def test_a_trial_with_other_settings_is_told_from_one_that_is_missing() -> None:
+    """It may have been made by another release, which had fewer settings."""
+    found = look(changed(FULL, lambda r: r["trial"]["config"].pop("batch")))
+    assert reason(found, "nothing left out") == (
+        f"{FULL}, seed 0 has other settings than the suite's, as this release reads them"
+    )
+
+
 def test_the_suites_precision_is_asked_for() -> None:
     def change(predicate: Predicate) -> None:
         suite = predicate["report"]["suite"]
