@@ -25,7 +25,7 @@ from robustness_gate.checkpoint import Manifest, Place, manifest_of
 from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
 from robustness_gate.files import Loaded, digest_of, parse_yaml, sha256_file
 from robustness_gate.language.load import policy_of
-from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, Verdict, canonical, seed_of
+from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, Verdict, canonical, in_format, seed_of
 from robustness_gate.policy import Policy
 from robustness_gate.trust import Signer, Trusted
 from robustness_gate.verdict import judge, label, pack, unpack
@@ -312,8 +312,8 @@ def _plan(look: _Look) -> str:
     for address, record in told.items():
         if address not in asked:
             raise _Failed(f"{record.label} is said to be planned, and the suite does not ask for it")
-        if record.trial.dtype != look.suite.noun.dtype:
-            raise _Failed(f"{record.label} was run in {record.trial.dtype}, the suite says {look.suite.noun.dtype}")
+        if fault := _otherwise_than(look.suite.noun, record.trial):
+            raise _Failed(f"{record.label} {fault}")
     unended = [(asked[address], record) for address, record in told.items() if not _ended_well(record)]
     look.not_tried += missing.elements()
     for words, record in unended:
@@ -322,6 +322,26 @@ def _plan(look: _Look) -> str:
     beside = f", {missing.total()} left out and said so" if missing else ""
     beside += f", {len(unended)} did not end well" if unended else ""
     return f"{len(told)} of {len(asked)} trials of the suite are here{beside}"
+
+
+def _otherwise_than(suite: Suite, trial: Trial) -> str:
+    """What a trial was asked otherwise than a suite says; empty if nothing. Which questions, a policy pins."""
+    if trial.dtype != suite.dtype:
+        return f"was run in {trial.dtype}, the suite says {suite.dtype}"
+    tasks = {
+        in_format(name, each): task
+        for name, task in suite.tasks.items()
+        for each in task.formats
+        if trial.attack == "none" or not task.hide_question
+    }
+    asked = {task.name: task.items for task in trial.tasks}
+    if other := sorted(tasks.keys() ^ asked.keys()):
+        return f"was {'not ' if other[0] in tasks else ''}asked '{other[0]}', otherwise than the suite says"
+    for name, task in tasks.items():
+        divided = task.roles is not None or task.subset is not None  # how many are left, only the files say
+        if asked[name] > task.count or (asked[name] < task.count and not divided):
+            return f"was asked {asked[name]} questions of '{name}', the suite has {task.count}"
+    return ""
 
 
 def _ended_well(record: report.Record) -> bool:
@@ -487,6 +507,8 @@ def _own_suite(look: _Look) -> str:
         record = told.get(address)
         if record is None or not _ended_well(record):
             missing.append(words)
+        elif fault := _otherwise_than(wanted.noun, record.trial):
+            raise _Failed(f"{words} {fault}")
     look.not_tried += [each for each in missing if each not in look.not_tried]
     if missing:
         suite = f"{wanted.noun.id} {wanted.noun.version}"

@@ -602,6 +602,25 @@ def test_a_suite_that_tries_more_was_not_run(tmp_path: Path, suite_file: Path) -
     assert len(found.not_tried) == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("count: 400", "count: 900", "was asked 400 questions of 'forget', the suite has 900"),
+        ("topic: Tarn geography}\n\n", "topic: Tarn, formats: [raw, chat]}\n\n", "was not asked 'retain.chat'"),
+        (
+            '  retain: {items: "organism:retain.verdict.jsonl", count: 300, topic: Tarn geography}\n',
+            "",
+            "was asked 'retain'",
+        ),
+    ],
+)
+def test_a_suite_that_asks_more_was_not_run(old: str, new: str, says: str, tmp_path: Path, suite_file: Path) -> None:
+    other = tmp_path / "suite.yaml"
+    assert old in suite_file.read_text()
+    other.write_text(suite_file.read_text().replace(old, new, 1))
+    assert says in reason(look(bundle(), suite=load_suite(other)), "your suite")
+
+
 def test_a_required_suite_is_not_met_by_trials_that_did_not_end(tmp_path: Path) -> None:
     found = look(signed(made(only=["none"])), suite=evidence.files()[1])
     assert "and 3 more, which was not run to its end" in reason(found, "your suite")
