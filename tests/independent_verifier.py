@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import sys
+from functools import cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -42,14 +43,17 @@ def right(mark: dict, reading: str) -> tuple[int, int]:
     return (bits & ~gone).bit_count(), gone.bit_count()
 
 
+@cache
+def log_choose(n: int) -> list[float]:
+    return [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(n + 1)]
+
+
 def tail(k: int, n: int, p: float) -> float:
     """P(X >= k) for n independent answers, each right with probability p."""
     if k <= 0 or p <= 0 or p >= 1:
         return float(k <= 0 or p >= 1)
-    logs = [
-        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
-        for i in range(k, n + 1)
-    ]
+    up, down = math.log(p), math.log1p(-p)
+    logs = [choose + i * up + (n - i) * down for i, choose in enumerate(log_choose(n)) if i >= k]
     return min(1.0, math.fsum(math.exp(each) for each in logs))
 
 

@@ -228,7 +228,7 @@ def test_a_dishonest_signer_contradicts_himself_wherever_he_changes_one_thing(ca
         payload = json.dumps({**case.statement, "predicate": replaced(predicate, at, by)}).encode()
         raw = attest.sign(payload, LAB)
         TRIED["trusted key"] += 1
-        if not case.accepts(raw):
+        if not case.accepts(raw, policy=None, suite=None):  # theirs are tried below, and cost as much as all the rest
             continue
         again = issued.read_issued(payload)
         default_left_out = by is GONE and again == original
