@@ -394,8 +394,9 @@ def _fault(made: report.Report, record: report.Record) -> str:
         return "it holds records of another trial"
     records: tuple[Mark | Closed, ...] = (*record.marks, *record.closed)
     attempts = {each.attempt for each in records}
-    if gone := sorted(set(range(1, max(attempts, default=0))) - attempts):
-        return f"attempt {gone[0]} left no trace, and a later one did"
+    gone = next((n for n in range(1, len(attempts) + 1) if n not in attempts), None)  # not up to what a stranger wrote
+    if gone is not None:
+        return f"attempt {gone} left no trace, and a later one did"
     if len({each.digest for each in records}) < len(records):
         return "a record stands there twice"
     items = {task.name: task.items for task in trial.tasks}

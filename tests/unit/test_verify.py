@@ -516,6 +516,7 @@ def padded(record: Predicate) -> None:
         (FULL, lambda r: r["marks"].append(r["marks"][0]), "a record stands there twice"),
         (FULL, lambda r: r["closed"].append(r["closed"][-1]), "a record stands there twice"),
         (FULL, lambda r: _without_attempt(r, 1), "attempt 1 left no trace, and a later one did"),
+        (FULL, lambda r: r["marks"][0].update(attempt=2**53 - 1), "attempt 3 left no trace, and a later one did"),
     ],
 )
 def test_a_trial_that_is_not_what_its_attack_prescribes_is_refused(label: str, change: Any, says: str) -> None:
