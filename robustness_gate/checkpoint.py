@@ -14,7 +14,9 @@ import json
 import os
 import re
 import struct
-from collections.abc import Callable
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,16 +25,22 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from robustness_gate import hub
+from robustness_gate import hub, templates
 from robustness_gate.errors import CheckpointError, UsageError
 from robustness_gate.files import sha256_file
 from robustness_gate.nouns import Digest, Noun
 
 MAX_HEADER_BYTES = 100_000_000  # of a safetensors file: the format's own limit
 MAX_JSON_BYTES = 200_000_000
+MAX_DEPTH = 16
+MAX_FILES = 10_000
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".joblib", ".h5", ".msgpack"})
 CODE = frozenset({".py", ".pyc", ".so", ".dll", ".dylib"})
+CODE_FOLDER = "custom_generate"
+"""transformers imports what lies in it."""
+DISGUISED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
+"""How a pickle begins (protocols 2 to 5), and a zip archive, as torch.save writes it."""
 IGNORED = {
     ".git": "version control, never read by a loader",
     ".gitattributes": "version control, never read by a loader",
@@ -131,6 +139,7 @@ def inspect(directory: Path, *, links_into: Path | None = None, base: str | None
         CheckpointError: it is missing, empty, unsafe (pickle, code, links), or not a causal language model.
     """
     paths = _files(directory, links_into)
+    _refuse_names(directory, paths)
     _refuse_unsafe(directory, paths)
     (_check_model if base is None else _check_adapter)(directory, paths)
     with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock while it hashes
@@ -253,6 +262,12 @@ def _files(directory: Path, links_into: Path | None = None) -> list[Path]:
     for folder, names, files in os.walk(directory):
         at_top = Path(folder) == directory
         names[:] = sorted(name for name in names if not (at_top and name in IGNORED))
+        if len(Path(folder).relative_to(directory).parts) > MAX_DEPTH or len(found) > MAX_FILES:
+            raise CheckpointError(
+                f"it has folders in folders more than {MAX_DEPTH} deep, or more than {MAX_FILES:,} files",
+                remedy="Point to a directory made by save_pretrained.",
+                where=str(directory),
+            )
         if links_into is not None:
             files = [each for each in files if _is_fetched((Path(folder) / each).relative_to(directory))]
         for each in [*names, *files]:
@@ -309,6 +324,27 @@ def _refuse_link(directory: Path, link: Path, allowed: Callable[[Path], bool]) -
         )
 
 
+def _refuse_names(directory: Path, paths: list[Path]) -> None:
+    """Names that mean one file here and another, or the same as their neighbour's, on the next machine."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        name = path.relative_to(directory)
+        if not name.as_posix().isprintable() or "\\" in name.as_posix():
+            raise CheckpointError(
+                f"the name {name.as_posix()!r} holds a backslash, or what cannot be printed",
+                remedy="Rename the file.",
+                where=str(directory),
+            )
+        for part in (name, *name.parents):
+            other = seen.setdefault(unicodedata.normalize("NFKC", part.as_posix()).casefold(), part)
+            if other != part:
+                raise CheckpointError(
+                    f"'{other.as_posix()}' and '{part.as_posix()}' are one name where case or accents do not count",
+                    remedy="Rename one of them, or remove it.",
+                    where=str(directory),
+                )
+
+
 def _refuse_odd(directory: Path, path: Path) -> None:
     """A pipe would keep its reader waiting for ever; a name that is not text cannot be written into a manifest."""
     if not path.is_file():
@@ -335,18 +371,28 @@ def _refuse_unsafe(directory: Path, paths: list[Path]) -> None:
             raise CheckpointError(
                 f"'{name}' is code", remedy="The gate never runs a checkpoint's code; remove it.", where=str(directory)
             )
+        if CODE_FOLDER in path.relative_to(directory).parts[:-1]:
+            raise CheckpointError(
+                f"'{name}' lies in {CODE_FOLDER}/, from which code is imported",
+                remedy="The gate never runs a checkpoint's code; remove the folder.",
+                where=str(directory),
+            )
         if path.name == ADAPTER and path.parent != directory:
             raise CheckpointError(
                 f"'{name}' makes a loader fetch weights that the manifest does not name",
                 remedy="Merge the adapter into the model (peft's merge_and_unload) and save that.",
                 where=str(directory),
             )
-        if path.suffix == ".json":
-            _refuse_remote_code(directory, path)
+        if path.suffix.lower() == ".json":
+            _check_config(directory, path)
         if path.name.endswith(".index.json"):
             _check_index(directory, path)
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".jinja":
+            _check_template(directory, path, _text(directory, path))
+        if path.suffix.lower() == ".safetensors":
             _check_header(directory, path)
+        else:
+            _refuse_disguised(directory, path)
 
 
 def _check_model(directory: Path, paths: list[Path]) -> None:
@@ -385,14 +431,37 @@ def _small_json(directory: Path, path: Path) -> dict[str, Any]:
     return _json(directory, path)
 
 
-def _refuse_remote_code(directory: Path, path: Path) -> None:
-    content = _small_json(directory, path)
-    if "auto_map" in content or "custom_pipelines" in content:
+def _refuse_disguised(directory: Path, path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(DISGUISED):
         raise CheckpointError(
-            f"'{path.name}' asks for remote code (auto_map)",
-            remedy="The gate never runs a checkpoint's code; use an architecture that transformers knows.",
+            f"'{path.relative_to(directory).as_posix()}' begins like a pickle or an archive of them",
+            remedy="Nothing of that kind is read; remove it.",
             where=str(directory),
         )
+
+
+def _check_config(directory: Path, path: Path) -> None:
+    for text in templates.texts_in(_small_json(directory, path)):
+        _check_template(directory, path, text)
+
+
+def _check_template(directory: Path, path: Path, text: str) -> None:
+    if fault := templates.fault(text):
+        raise CheckpointError(
+            f"the chat template in '{path.relative_to(directory).as_posix()}' {fault}",
+            remedy="Remove it (the gate then asks in plain text), or ask whoever wrote it.",
+            where=str(directory),
+        )
+
+
+def _text(directory: Path, path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(templates.MAX_CHARACTERS + 1)
+    except ValueError:
+        raise CheckpointError(f"'{path.name}' is not text in UTF-8", where=str(directory)) from None
 
 
 def _check_index(directory: Path, path: Path) -> None:
@@ -411,10 +480,39 @@ def _check_index(directory: Path, path: Path) -> None:
 
 def _json(directory: Path, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _strict(path.read_bytes().decode("utf-8"))
+    except _Unsafe as unsafe:
+        raise CheckpointError(f"'{path.name}' {unsafe}", remedy=unsafe.remedy, where=str(directory)) from None
     except (ValueError, RecursionError):
         raise CheckpointError(f"'{path.name}' is not valid JSON", where=str(directory)) from None
     return content if isinstance(content, dict) else {}
+
+
+class _Unsafe(Exception):
+    """What stands in a JSON file and must not, in words."""
+
+    def __init__(self, words: str, remedy: str) -> None:
+        super().__init__(words)
+        self.remedy = remedy
+
+
+def _strict(text: str) -> Any:
+    """JSON in which no key stands twice, because another reader would take the other, and nothing asks for code."""
+
+    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise _Unsafe(f"has the key {twice[:40]!r} twice in one object", "Save the model anew.")
+        for key in ("auto_map", "custom_pipelines"):
+            if key in found and not isinstance(found[key], int):  # a vocabulary may have the word, with its number
+                raise _Unsafe(
+                    f"asks for remote code ({key})",
+                    "The gate never runs a checkpoint's code; use an architecture that transformers knows.",
+                )
+        return found
+
+    return json.loads(text, object_pairs_hook=checked)
 
 
 def _check_header(directory: Path, path: Path) -> None:
@@ -426,8 +524,24 @@ def _check_header(directory: Path, path: Path) -> None:
         if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
             raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory))
         try:
-            header = json.loads(file.read(length))
+            header = _strict(file.read(length).decode("utf-8"))
+        except _Unsafe as unsafe:
+            raise CheckpointError(f"'{path.name}' {unsafe}", remedy=unsafe.remedy, where=str(directory)) from None
         except (ValueError, RecursionError):
             raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory)) from None
     if not isinstance(header, dict):
         raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory))
+    if max(_ends(header), default=0) != size - 8 - length:
+        raise CheckpointError(
+            f"'{path.name}' is cut short, or holds bytes that belong to no tensor",
+            remedy="Save the model anew with save_pretrained.",
+            where=str(directory),
+        )
+
+
+def _ends(header: dict[str, Any]) -> Iterator[int]:
+    """Where each tensor's bytes end, counted from the end of the header; nothing for what says so in no known way."""
+    for name, tensor in header.items():
+        told = tensor.get("data_offsets") if name != "__metadata__" and isinstance(tensor, dict) else None
+        if isinstance(told, list) and len(told) == 2 and isinstance(told[1], int):
+            yield told[1]

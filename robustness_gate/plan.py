@@ -26,9 +26,6 @@ from robustness_gate.policy import Policy
 from robustness_gate.verdict import label, spelled_out
 from robustness_gate.verdict.cells import limits
 
-WHICH_DATA = ("source", "train_on", "utility", "calibrate_on")
-"""Settings that say which of the suite's data an attack uses: a sham takes them over, because others may be missing."""
-
 KNOWN_BLOCKS = (
     "gemma2",
     "gemma3_text",
@@ -143,7 +140,9 @@ def sham_of(
 ) -> Trial:
     """The attack at strength zero, on the data of the given config, so that it asks for nothing that is not there."""
     sham = module.SHAM
-    sham = dataclasses.replace(sham, **{name: getattr(config, name) for name in WHICH_DATA if hasattr(sham, name)})
+    sham = dataclasses.replace(
+        sham, **{name: getattr(config, name) for name in attacks.WHICH_DATA if hasattr(sham, name)}
+    )
     trial = trial_of(subject, reference, module, sham, 0, materials, dtype)
     return trial.model_copy(update={"role": "sham", "floors": ()})  # at strength zero nothing is to be seen
 

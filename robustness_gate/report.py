@@ -12,6 +12,7 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -206,7 +207,7 @@ def make(
         self_tests=tuple(sorted(evidence.self_tests, key=lambda each: (each.attack, each.at, each.digest))),
         seal=seal,
         trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
-        environment=environment(),
+        environment=dict(environment()),
     )
 
 
@@ -283,15 +284,14 @@ def as_control(earlier: Report, name: str) -> list[Trial | Mark | Closed]:
 
 def record_of(trial: Trial, marks: Sequence[Mark], closed: Sequence[Closed], *, planned: bool = True) -> Record:
     """A trial with its records in a fixed order."""
+    id_ = trial.id  # a digest, made once
     return Record(
-        id=trial.id,
+        id=id_,
         label=name_of(trial),
         trial=trial,
         planned=planned,
-        marks=tuple(
-            sorted((m for m in marks if m.trial == trial.id), key=lambda m: (m.attempt, m.mark, m.task, m.digest))
-        ),
-        closed=tuple(sorted((c for c in closed if c.trial == trial.id), key=lambda c: (c.attempt, c.digest))),
+        marks=tuple(sorted((m for m in marks if m.trial == id_), key=lambda m: (m.attempt, m.mark, m.task, m.digest))),
+        closed=tuple(sorted((c for c in closed if c.trial == id_), key=lambda c: (c.attempt, c.digest))),
     )
 
 
@@ -379,7 +379,8 @@ def headline(report: Report) -> dict[str, Any]:
     }
 
 
-def environment() -> dict[str, str]:
+@cache
+def environment() -> Mapping[str, str]:
     """What was installed, without importing it. Versions only: no paths, no host."""
     found = {"robustness-gate": _version("robustness-gate"), "python": platform.python_version()}
     found |= {name: _version(name) for name in PACKAGES}

@@ -107,6 +107,8 @@ def read_trust(path: Path) -> Trusted:
     loaded = load_noun(path, Trust)
     signers: list[Signer] = []
     for index, said in enumerate(loaded.noun.keys):
+        if said.valid_from and said.valid_until and said.valid_from > said.valid_until:
+            raise _wrong(loaded, index, "a key that is trusted until before it is trusted", "Exchange the two dates.")
         signers.append(_signer(loaded, index, said))
         if signers[-1].key.id in [each.key.id for each in signers[:-1]]:
             raise _wrong(loaded, index, "this key stands there twice", "Say once what holds for it.")

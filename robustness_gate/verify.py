@@ -12,22 +12,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from robustness_gate import attacks, attest, issued, ledger, plan, report
+from robustness_gate import attacks, attest, issued, ledger, report
 from robustness_gate import seal as seals
 from robustness_gate.checkpoint import Manifest, Place, manifest_of
-from robustness_gate.errors import Exit, GateError, LedgerError, PlanError
+from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
 from robustness_gate.files import Loaded, digest_of, parse_yaml, sha256_file
 from robustness_gate.language.load import policy_of
-from robustness_gate.nouns import Evidence, Suite, Trial, Verdict, seed_of
+from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, Verdict, canonical, in_format, seed_of
 from robustness_gate.policy import Policy
 from robustness_gate.trust import Signer, Trusted
-from robustness_gate.verdict import decide, judge, label, unpack
+from robustness_gate.verdict import judge, label, pack, unpack
 from robustness_gate.verdict.cells import label_of
 
 State = Literal["ok", "FAILED", "not checked"]
@@ -155,15 +156,20 @@ def verify(raw: bytes, asked: Asked, at: datetime) -> Verification:
             state, words = "not checked", str(missing)
         except GateError as error:
             state, words = "FAILED", str(error)
-        checks.append(Check(number, title, state, words))
+        checks.append(Check(number, title, state, _printable(words)))
     return Verification(
         tuple(checks),
         look.stated,
         look.sha256 if look.stated else "",
         look.signer,
         look.outcome if look.stated else "",
-        tuple(look.not_tried),
+        tuple(_printable(words) for words in look.not_tried),
     )
+
+
+def _printable(words: str) -> str:
+    """What a stranger wrote must not steer the terminal of whoever reads it."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in words)
 
 
 # --- who says it, and what -------------------------------------------------------------------------------------------
@@ -187,15 +193,16 @@ def _form(look: _Look) -> str:
 
 
 def _signer(look: _Look) -> str:
-    made = look.made
-    if look.signer is None or look.asked.trusted is None or look.stated is None:
-        raise _NotChecked("no trust file was given")
+    if look.stated is None:
+        raise _NotChecked("no report could be read")
+    if look.signer is None or look.asked.trusted is None:
+        raise _NotChecked("no key was given by which to know one")
     if fault := look.signer.fault(datetime.fromisoformat(look.stated.issued_at)):
         raise _Failed(fault)
     for each in look.asked.trusted.revoked_reports:
         if each.sha256 == look.sha256:
             raise _Failed(f"your trust file withdraws this report: {each.reason}")
-    return f"the key was in use when {made.policy.id} was judged, and is not revoked"
+    return f"you trust this key for what is signed at {look.stated.issued_at}, and neither it nor the report is revoked"
 
 
 def _checkpoint(look: _Look) -> str:
@@ -206,7 +213,9 @@ def _checkpoint(look: _Look) -> str:
         raise _NotChecked(f"no checkpoint was given; it is about {made.checkpoint}")
     here = manifest_of(look.asked.checkpoint)
     if here.digest != made.checkpoint:
-        raise _Failed("; ".join(_other_files(made.manifest, here)))
+        found = list(_other_files(made.manifest, here)) or ["the same files, listed in another form"]
+        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+        raise _Failed(f"this is another model than the examined one: {'; '.join(found[:5])}{more}")
     total = sum(entry.size for entry in here.files)
     return f"{len(here.files)} files, {total:,} bytes, digest {here.digest[:16]}"
 
@@ -231,15 +240,30 @@ def _time(look: _Look) -> str:
         datetime.fromisoformat(each) for each in (made.verdict.at, stated.issued_at, stated.valid_until)
     )
     if signed > look.at + SKEW:
-        raise _Failed(f"it says it was signed at {stated.issued_at}, which has not come yet")
+        raise _Failed(f"it says it was signed at {stated.issued_at}, which has not come yet: it is {_now(look)}")
     if judged > signed:
         raise _Failed(f"it was signed at {stated.issued_at} and judged later, at {made.verdict.at}")
     if look.at > until:
-        raise _Failed(f"it was valid until {stated.valid_until}")
+        raise _Failed(f"its signer stood by it until {stated.valid_until}, and it is {_now(look)}")
     age = look.at - judged
     if look.asked.max_age is not None and age > look.asked.max_age:
-        raise _Failed(f"it was judged {age.days} days ago, at most {look.asked.max_age.days} are asked")
+        raise _Failed(
+            f"it was judged {_length(age)} ago, at {made.verdict.at}; you ask for {_length(look.asked.max_age)}"
+        )
     return f"judged {made.verdict.at}, signed {stated.issued_at}, valid until {stated.valid_until}"
+
+
+def _now(look: _Look) -> str:
+    return issued.written(look.at)
+
+
+def _length(time: timedelta) -> str:
+    """In whole minutes, hours or days, whichever it is longer than two of; rounded up, so that it never reads equal."""
+    minutes = -(time // -timedelta(minutes=1))
+    for unit, name in ((24 * 60, "days"), (60, "hours")):
+        if time > timedelta(minutes=2 * unit + 1):
+            return f"{-(minutes // -unit)} {name}"
+    return f"{minutes} minutes"
 
 
 # --- what was asked ---------------------------------------------------------------------------------------------------
@@ -258,12 +282,16 @@ def _texts(look: _Look) -> str:
     for what, loaded, named in read:
         if (loaded.sha256, loaded.noun.id, loaded.noun.version) != (named.sha256, named.id, named.version):
             raise _Failed(f"the {what}'s words are not those that the report names")
-    if extended and base and base.sha256 != extended.sha256:
-        raise _Failed("the words of the policy that it extends are not those that the report names")
+    if extended and base and policy.parent:
+        told = (policy.parent.sha256, policy.parent.noun.id, policy.parent.noun.version)
+        if told != (extended.sha256, extended.id, extended.version):
+            raise _Failed("the words of the policy that it extends are not those that the report names")
     if policy.noun != made.resolved:
         raise _Failed("the policy that was judged by is not what its words say")
     look.policy, look.suite = policy, suite
-    return f"{made.policy.id} {made.policy.version}, {made.suite.id} {made.suite.version}: their words are in it"
+    return (
+        f"{made.policy.id} {made.policy.version} and {made.suite.id} {made.suite.version}, read again from their words"
+    )
 
 
 def _plan(look: _Look) -> str:
@@ -271,18 +299,53 @@ def _plan(look: _Look) -> str:
     made = look.made
     if look.suite is None:
         raise _NotChecked("the suite could not be read")
-    told = {_address(each.trial): each.label for each in made.trials if each.trial.role == "candidate" and each.planned}
+    told = {_address(r.trial): r for r in made.trials if r.trial.role == "candidate" and r.planned}
     asked = dict(_expected(look.suite))
-    missing = [words for address, words in asked.items() if address not in told]
-    for words in missing:
-        if not any(each.startswith(f"{words}: ") for each in made.left_out):
+    missing = Counter(words for address, words in asked.items() if address not in told)
+    excused = Counter(words for words, colon, why in (each.partition(": ") for each in made.left_out) if colon and why)
+    alike = {f"{r.label}, seed {r.trial.seed_index}" for address, r in told.items() if address not in asked}
+    for words, count in missing.items():
+        if excused[words] < count and words in alike:
+            raise _Failed(f"{words} has other settings than the suite's, as this release reads them")
+        if excused[words] < count:
             raise _Failed(f"the suite asks for {words}, which is not in the report, nor is it said to be left out")
-    for address, words in told.items():
+    for address, record in told.items():
         if address not in asked:
-            raise _Failed(f"{words} is said to be planned, and the suite does not ask for it")
-    look.not_tried += missing
-    beside = f", {len(missing)} left out and said so" if missing else ""
-    return f"{len(asked) - len(missing)} of {len(asked)} trials of the suite are here{beside}"
+            raise _Failed(f"{record.label} is said to be planned, and the suite does not ask for it")
+        if fault := _otherwise_than(look.suite.noun, record.trial):
+            raise _Failed(f"{record.label} {fault}")
+    unended = [(asked[address], record) for address, record in told.items() if not _ended_well(record)]
+    look.not_tried += missing.elements()
+    for words, record in unended:
+        ends = [end.status.replace("_", " ") for end in record.closed]
+        look.not_tried.append(f"{words}: {ends[-1] if ends else 'not run to its end'}")
+    beside = f", {missing.total()} left out and said so" if missing else ""
+    beside += f", {len(unended)} did not end well" if unended else ""
+    return f"{len(told)} of {len(asked)} trials of the suite are here{beside}"
+
+
+def _otherwise_than(suite: Suite, trial: Trial) -> str:
+    """What a trial was asked otherwise than a suite says; empty if nothing. Which questions, a policy pins."""
+    if trial.dtype != suite.dtype:
+        return f"was run in {trial.dtype}, the suite says {suite.dtype}"
+    tasks = {
+        in_format(name, each): task
+        for name, task in suite.tasks.items()
+        for each in task.formats
+        if trial.attack == "none" or not task.hide_question
+    }
+    asked = {task.name: task.items for task in trial.tasks}
+    if other := sorted(tasks.keys() ^ asked.keys()):
+        return f"was {'not ' if other[0] in tasks else ''}asked '{other[0]}', otherwise than the suite says"
+    for name, task in tasks.items():
+        divided = task.roles is not None or task.subset is not None  # how many are left, only the files say
+        if asked[name] > task.count or (asked[name] < task.count and not divided):
+            return f"was asked {asked[name]} questions of '{name}', the suite has {task.count}"
+    return ""
+
+
+def _ended_well(record: report.Record) -> bool:
+    return any(end.status == "ok" for end in record.closed)
 
 
 def _address(trial: Trial) -> str:
@@ -313,7 +376,10 @@ def _evidence(look: _Look) -> str:
         if fault := _fault(made, record) or _not_its_attack(trial):
             raise _Failed(f"'{record.label}': {fault}")
     bits = sum(mark.items for record in made.trials for mark in record.marks)
-    return f"{len(made.trials)} trials, {bits:,} answers; seeds, floors and shams are what their attacks prescribe"
+    plural = "s" if len(made.trials) != 1 else ""
+    return (
+        f"{len(made.trials)} trial{plural}, {bits:,} answers; seeds, floors and shams are what their attacks prescribe"
+    )
 
 
 def _fault(made: report.Report, record: report.Record) -> str:
@@ -326,13 +392,20 @@ def _fault(made: report.Report, record: report.Record) -> str:
         return "its seed was chosen"
     if any(mark.trial != record.id for mark in record.marks) or any(end.trial != record.id for end in record.closed):
         return "it holds records of another trial"
+    records: tuple[Mark | Closed, ...] = (*record.marks, *record.closed)
+    attempts = {each.attempt for each in records}
+    gone = next((n for n in range(1, len(attempts) + 1) if n not in attempts), None)  # not up to what a stranger wrote
+    if gone is not None:
+        return f"attempt {gone} left no trace, and a later one did"
+    if len({each.digest for each in records}) < len(records):
+        return "a record stands there twice"
     items = {task.name: task.items for task in trial.tasks}
     for mark in record.marks:
         if items.get(mark.task) != mark.items or mark.mark not in trial.marks:
             return f"a mark answers {mark.items} questions of '{mark.task}' at {mark.mark}, which were not asked"
         for bits in (*mark.correct.values(), mark.missing):
-            if len(unpack(bits, mark.items)) != mark.items:
-                return f"the answers to '{mark.task}' cannot be read"
+            if pack(unpack(bits, mark.items)) != bits:
+                return f"the answers to '{mark.task}' are not {mark.items} bits"
     return ""
 
 
@@ -353,7 +426,7 @@ def _not_its_attack(trial: Trial) -> str:
     if (trial.family, trial.marks) != (module.FAMILY, attacks.marks(config)):
         return "its family or its marks are not the attack's"
     if trial.role == "sham":
-        borrowed = {name: getattr(config, name) for name in plan.WHICH_DATA if hasattr(module.SHAM, name)}
+        borrowed = {name: getattr(config, name) for name in attacks.WHICH_DATA if hasattr(module.SHAM, name)}
         zero = dataclasses.replace(module.SHAM, **borrowed)
         return "" if config == zero and not trial.floors else "it is not the attack at strength zero"
     return "" if trial.floors == module.FLOORS else "its strength floors are not the attack's"
@@ -363,20 +436,39 @@ def _not_its_attack(trial: Trial) -> str:
 
 
 def _verdict(look: _Look) -> str:
+    """Everything in the report that follows from the rest of it, made again and compared."""
     made = look.made
-    at = datetime.fromisoformat(made.verdict.at)
-    evidence = report.evidence_in(made)
-    again = judge(made.resolved, evidence, at)
-    if again != made.verdict:
-        raise _Failed(f"computed again from the signed answers it is: {_difference(made.verdict, again)}")
-    if decide(made.resolved, again, made.checkpoint, at) != made.decision:
-        raise _Failed("the decision does not follow from verdict and waivers")
-    if made.says != report.MEANING[again.outcome]:
-        raise _Failed("the sentence on what the verdict means is not the fixed one")
-    if made.limitations != report.limitations(made.resolved, evidence, again.flags):
-        raise _Failed("its limitations are not those that follow from policy and evidence")
-    look.outcome = again.outcome
-    return f"{again.outcome}, computed again: {len(again.findings)} bounds, all as stated"
+    if look.policy is None or look.suite is None:
+        raise _NotChecked("the policy and the suite are not those that the report names")
+    again = report.make(
+        look.policy,
+        look.suite,
+        made.manifest,
+        report.evidence_in(made),
+        datetime.fromisoformat(made.verdict.at),
+        left_out=made.left_out,
+        provenance=made.provenance,
+        seal=made.seal,
+    )
+    if again.verdict != made.verdict:
+        raise _Failed(f"computed again from the signed answers it is {_difference(made.verdict, again.verdict)}")
+    for name in sorted(set(report.Report.model_fields) - set(TOLD)):
+        if getattr(again, name) != getattr(made, name):
+            raise _Failed(f"{WORDS.get(name, f'its {name!r} is')} not what follows from policy, suite and answers")
+    look.outcome = again.verdict.outcome
+    return f"{look.outcome}, computed again: {len(again.verdict.findings)} bounds, all as stated"
+
+
+TOLD = ("verdict", "manifest", "left_out", "provenance", "seal", "environment")
+"""What is compared before, and what a report can only tell. Everything else in it must follow, and `report.make` says
+what does: a field that is added there is compared without a word here."""
+WORDS = {
+    "decision": "what its waivers make of the verdict is",
+    "says": "the sentence on what the verdict means is",
+    "limitations": "its list of limitations is",
+    "beside": "its list of models examined beside it is",
+    "trials": "the order of its trials and records is",
+}
 
 
 def _difference(stated: Verdict, again: Verdict) -> str:
@@ -384,8 +476,15 @@ def _difference(stated: Verdict, again: Verdict) -> str:
         return f"{again.outcome}, and it says {stated.outcome}: {again.reason}"
     for was, now in zip(stated.findings, again.findings, strict=False):
         if was != now:
-            return f"{now.rule} after {now.attack}: bounds {now.lower:.4f} to {now.upper:.4f}, it says otherwise"
-    return f"{again.outcome} with other reasons, flags or findings than it states"
+            where = f"{now.rule} after {now.attack}, mark {now.mark}"
+            same = (was.rule, was.trial, was.mark, was.lower, was.upper) == (
+                now.rule, now.trial, now.mark, now.lower, now.upper)  # fmt: skip
+            if same:
+                return f"{again.outcome}, but the finding on {where} differs in its words or counts"
+            return f"{again.outcome}, but on {where} {now.lower:.4f} to {now.upper:.4f}, where it says otherwise"
+    if len(stated.findings) != len(again.findings):
+        return f"{again.outcome}, but with {len(again.findings)} findings, where it has {len(stated.findings)}"
+    return f"{again.outcome}, but with other reasons, flags or counts than it states"
 
 
 def _own_policy(look: _Look) -> str:
@@ -394,7 +493,8 @@ def _own_policy(look: _Look) -> str:
         raise _NotChecked("no --policy was given")
     again = judge(look.asked.policy.noun, report.evidence_in(made), look.at)
     look.outcome = again.outcome
-    return f"{look.asked.policy.noun.id} {look.asked.policy.noun.version}: {again.outcome}: {again.reason}"
+    mine = f"{look.asked.policy.noun.id} {look.asked.policy.noun.version}"
+    return f"judged again under {mine}, it is {again.outcome}: {again.reason}"
 
 
 def _own_suite(look: _Look) -> str:
@@ -406,12 +506,14 @@ def _own_suite(look: _Look) -> str:
     missing = []
     for address, words in _expected(wanted):
         record = told.get(address)
-        if record is None or not any(end.status == "ok" for end in record.closed):
+        if record is None or not _ended_well(record):
             missing.append(words)
+        elif fault := _otherwise_than(wanted.noun, record.trial):
+            raise _Failed(f"{words} {fault}")
     look.not_tried += [each for each in missing if each not in look.not_tried]
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise _Failed(f"{wanted.noun.id} {wanted.noun.version} has {missing[0]}{more}, and it was not run to its end")
+        suite = f"{wanted.noun.id} {wanted.noun.version}"
+        raise _Failed(f"{suite} has {missing[0]}{_and_more(missing)}, which was not run to its end")
     same = " and is the report's own, byte for byte" if wanted.sha256 == made.suite.sha256 else ""
     return f"all of {wanted.noun.id} {wanted.noun.version} was run to its end{same}"
 
@@ -421,20 +523,38 @@ def _attachments(look: _Look) -> str:
     assert stated is not None
     folder = look.asked.attachments
     if folder is None:
-        raise _NotChecked(f"no --attachments was given; it names {len(stated.attachments)}, verdict {made.verdict.at}")
+        raise _NotChecked(f"no --attachments was given; it names {len(stated.attachments)} files")
+    if not folder.is_dir():
+        raise _Failed(f"'{folder}' is not a folder")
     root = folder.resolve()
     absent = 0
     for each in stated.attachments:
         path = root / each.path
-        if not path.exists() and not path.is_symlink() and each.visibility == "restricted":
-            absent += 1
-            continue
+        if not path.exists() and not path.is_symlink():
+            if each.visibility == "restricted":
+                absent += 1
+                continue
+            raise _Failed(f"'{each.path}' is missing in that folder")
         if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(root):
-            raise _Failed(f"'{each.path}' is missing, or no regular file in that folder")
+            raise _Failed(f"'{each.path}' is a link, or no regular file of that folder")
         if path.stat().st_size != each.size or sha256_file(path) != each.sha256:
             raise _Failed(f"'{each.path}' is not the file that was signed")
+    named = {each.path for each in stated.attachments}
+    strange = []
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if name == "report.json" and path.is_file():
+            if path.read_bytes() != canonical(made.model_dump(mode="json", by_alias=True)):
+                raise _Failed("'report.json' in that folder is not the report that was signed")
+        elif name not in named and not path.is_dir() and name != issued.BUNDLE:
+            strange.append(name)
     kept = f", {absent} restricted ones were not given" if absent else ""
-    return f"{len(stated.attachments) - absent} files are as signed{kept}"
+    beside = f"; NOT signed, though it lies there: '{strange[0]}'{_and_more(strange)}" if strange else ""
+    return f"{len(stated.attachments) - absent} files are as signed{kept}{beside}"
+
+
+def _and_more(found: Sequence[str]) -> str:
+    return f" and {len(found) - 1} more" if len(found) > 1 else ""
 
 
 def _seal(look: _Look) -> str:
@@ -445,8 +565,14 @@ def _seal(look: _Look) -> str:
     if look.asked.trusted is None:
         raise _NotChecked("no trust file was given")
     found = seals.read_seal(look.asked.seal, look.asked.trusted.keys)
+    if fault := look.asked.trusted.signer(found.key).fault(datetime.fromisoformat(found.terms.sealed_at)):
+        raise _Failed(f"the seal: {fault}")
     if made.seal is None or found.sha256 != made.seal.sha256:
         raise _Failed("the report does not say that it was made under this seal")
+    if (made.seal.key, made.seal.at) != (found.key.id, found.terms.sealed_at):
+        raise _Failed("the report says otherwise than the seal who sealed, or when")
+    if datetime.fromisoformat(found.terms.sealed_at) > datetime.fromisoformat(made.verdict.at):
+        raise _Failed(f"it was sealed at {found.terms.sealed_at}, after it was judged at {made.verdict.at}")
     sealed, trials = found.terms, [r.trial for r in made.trials if r.trial.role == "candidate" and r.planned]
     if (sealed.policy.sha256, sealed.suite.sha256) != (made.policy.sha256, made.suite.sha256):
         raise _Failed("another policy or suite was sealed")
@@ -464,40 +590,67 @@ def _chain(look: _Look) -> str:
     made, stated = look.made, look.stated
     assert stated is not None
     words = []
-    others = {}
-    for path in look.asked.known:
-        if look.asked.trusted is None:
-            raise _NotChecked("no trust file was given")
-        opened = attest.open_bundle(attest.read_bundle(path), look.asked.trusted.keys)
-        others[opened.sha256] = issued.read_issued(opened.payload)
+    if look.asked.known:
+        words.append(_among_others(look, stated))
+    if look.asked.ledger is not None:
+        words.append(_ledger(made, stated, look.asked.ledger))
+    if not words:
+        before = f"it follows {stated.previous[:16]}" if stated.previous else "it names none before it"
+        raise _NotChecked(f"no --known and no --ledger was given; {before}")
+    return "; ".join(words)
+
+
+def _among_others(look: _Look, stated: issued.Issued) -> str:
+    """Whether another report of the same owner withdraws this one, or shows that one is missing before it."""
+    if look.signer is None:
+        raise _NotChecked("who signed is unchecked, so nobody knows whose other reports count")
+    others = dict(_others(look, look.signer))
+    others.pop(look.sha256, None)
     for other in others.values():
         if look.sha256 in other.revokes:
             raise _Failed(f"its signer withdrew it at {other.issued_at}")
         if look.sha256 in other.supersedes:
             raise _Failed(f"its signer put another in its place at {other.issued_at}")
-    if stated.previous is not None and look.asked.known:
-        if stated.previous not in others:
-            raise _Failed(f"it follows {stated.previous[:16]}, which is not among --known: a report is missing")
-        words.append("the one before it is here")
-    if look.asked.ledger is not None:
-        words.append(_ledger(made, stated, look.asked.ledger))
-    if not words:
-        before = f"it follows {stated.previous[:16]}" if stated.previous else "it names none before it"
-        raise _NotChecked(f"no --ledger and nothing that it must follow in --known; {before}")
-    return "; ".join(words)
+        if stated.previous is not None and other.previous == stated.previous:
+            raise _Failed(f"two reports follow {stated.previous[:16]}: this one, and one of {other.issued_at}")
+    told = f"none of {len(others)} others withdraws or replaces it"
+    if stated.previous is None:
+        return f"{told}; it names none before it"
+    if stated.previous not in others:
+        raise _Failed(f"it follows {stated.previous[:16]}, which is not among --known: a report is missing")
+    return f"{told}; the one before it is here"
+
+
+def _others(look: _Look, mine: Signer) -> Iterator[tuple[str, issued.Issued]]:
+    """The statements in --known, each of the same owner as this one, by their names."""
+    assert look.asked.trusted is not None
+    for path in look.asked.known:
+        try:
+            opened = attest.open_bundle(attest.read_bundle(path), look.asked.trusted.keys)
+            other = issued.read_issued(opened.payload)
+        except Unverified as error:
+            raise _Failed(f"--known {path.name}: {error.message}") from None
+        signer = look.asked.trusted.signer(opened.key)
+        if signer.said.owner != mine.said.owner:
+            raise _Failed(f"--known {path.name} is signed by {signer.said.owner}, who does not speak for this signer")
+        if fault := signer.fault(datetime.fromisoformat(other.issued_at)):
+            raise _Failed(f"--known {path.name}: {fault}")
+        yield opened.sha256, other
 
 
 def _ledger(made: report.Report, stated: issued.Issued, path: Path) -> str:
     """Whether the ledger still holds what it held when the report was signed, and the report all of that."""
     if stated.ledger is None:
         raise _Failed("the report names no ledger")
-    raw = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    if not path.is_file():
+        raise _Failed(f"there is no ledger '{path.name}'")
+    raw = path.read_bytes().splitlines(keepends=True)
     if len(raw) < stated.ledger.lines:
-        raise _Failed(f"the ledger has {len(raw)} lines, {stated.ledger.lines} when the report was signed")
+        raise _Failed(f"the ledger has {len(raw)} lines; it had {stated.ledger.lines} when the report was signed")
     try:
         then = ledger.replayed(b"".join(raw[: stated.ledger.lines]), path)
     except LedgerError as error:
-        raise _Failed(str(error)) from None
+        raise _Failed(f"the ledger's line {error.where.rpartition(':')[2]} {error.message}") from None
     if then.head != stated.ledger.sha256:
         raise _Failed("the ledger's lines are not those that were there when the report was signed")
     planned = [record.trial for record in made.trials if record.planned]
@@ -507,9 +660,10 @@ def _ledger(made: report.Report, stated: issued.Issued, path: Path) -> str:
 
 
 def _records(evidence: Evidence) -> set[str]:
-    return {each.digest for each in (*evidence.marks, *evidence.closed)} | {
-        trial.id for trial in (*evidence.planned, *evidence.extra, *evidence.beside)
-    }
+    trials = (*evidence.planned, *evidence.extra, *evidence.beside)
+    told = {each.digest for each in (*evidence.marks, *evidence.closed, *evidence.self_tests, *trials)}
+    said = [f"{name}: {text}" for name, text in evidence.states.items()]
+    return told | {*evidence.notes, *said, evidence.model_type}
 
 
 CHECKS: tuple[tuple[str, Callable[[_Look], str]], ...] = (

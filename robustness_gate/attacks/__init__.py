@@ -24,6 +24,7 @@ import pkgutil
 import re
 import typing
 from collections.abc import Mapping
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -32,6 +33,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from robustness_gate.errors import PlanError
 from robustness_gate.files import nearest
 from robustness_gate.nouns import Json, canonical
+
+WHICH_DATA = ("source", "train_on", "utility", "calibrate_on")
+"""Settings that say which of the suite's data an attack uses: a sham takes them over, because others may be missing."""
 
 
 def names() -> tuple[str, ...]:
@@ -68,21 +72,28 @@ class BadConfig(Exception):
 def configure(module: ModuleType, given: Mapping[str, Json]) -> Any:
     """A module's Config with the given values, strictly typed. Raises BadConfig."""
     kind = module.Config
-    hints = typing.get_type_hints(kind)
-    known = [field.name for field in dataclasses.fields(kind)]
+    readers = _readers(kind)
+    known = list(readers)
     values = {}
     for key, value in given.items():
         if key not in known:
             raise BadConfig(key, f"unknown setting '{key}'.", nearest(key, known) if known else "It has no settings.")
-        adapter = TypeAdapter(hints[key], config=ConfigDict(strict=True, allow_inf_nan=False))
         try:
-            values[key] = adapter.validate_json(canonical(value))
+            values[key] = readers[key].validate_json(canonical(value))
         except ValidationError as error:
             _refuse_value(key, value, error)
     try:
         return kind(**values)
     except ValueError as error:  # a Config refuses contradictions in __post_init__ with a sentence
         raise BadConfig(None, str(error)) from None
+
+
+@lru_cache(maxsize=256)
+def _readers(kind: type[Any]) -> dict[str, TypeAdapter[Any]]:
+    """What reads each setting of a Config, by its name; made once, because making one takes a millisecond."""
+    hints = typing.get_type_hints(kind)
+    strict = ConfigDict(strict=True, allow_inf_nan=False)
+    return {field.name: TypeAdapter(hints[field.name], config=strict) for field in dataclasses.fields(kind)}
 
 
 def as_json(config: Any) -> dict[str, Json]:

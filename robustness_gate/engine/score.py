@@ -346,7 +346,11 @@ def _in_template(tokenizer: Any, text: str) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise NotApplicable("the tokenizer has no chat template")
     turns = [{"role": "user", "content": text}]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # noqa: BLE001 - a stranger's program may fail in any way, in transformers' sandbox
+        words = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
+        raise NotApplicable(f"the chat template cannot put a user's turn: {words}") from None
 
 
 def ends(model: Any, tokenizer: Any) -> set[int]:

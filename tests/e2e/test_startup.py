@@ -15,6 +15,7 @@ from robustness_gate.language import load_policy
 from robustness_gate.nouns import Evidence, canonical
 
 HEAVY = ("torch", "transformers", "peft", "mlflow", "datasets", "numpy")
+SIGNED = "tests/fixtures/verify"
 FILES = ["--policy", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"]
 
 
@@ -43,6 +44,15 @@ def report_file(policy_file, suite_file, tmp_path_factory):
         ["why", "{report}"],
         ["compare", "{report}", "{report}"],
         ["plan", "organism:oracle", *FILES],
+        ["verify", f"{SIGNED}/accepted.sigstore.json", "--no-checkpoint", "--trust", f"{SIGNED}/trust.yaml"],
+        [
+            "verify",
+            f"{SIGNED}/accepted.sigstore.json",
+            "--checkpoint",
+            f"{SIGNED}/model",
+            "--trust",
+            f"{SIGNED}/trust.yaml",
+        ],
         ["policy", "check", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
         ["policy", "show", "policies/organism.yaml", "--resolved"],
         ["policy", "lint", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
@@ -65,6 +75,21 @@ def test_light_verbs_work_without_importing_anything_heavy(arguments, root, tmp_
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("HEAVY []"), done.stdout
+
+
+def test_verify_without_a_model_imports_nothing_that_only_a_run_needs(root):
+    only_for_a_run = ("robustness_gate.gate", "robustness_gate.plan", "robustness_gate.materials", "jinja2")
+    code = (
+        "import sys, atexit; sys.argv = ['robustness-gate', *sys.argv[1:]]\n"
+        f"atexit.register(lambda: print('TOO MUCH', [m for m in {only_for_a_run} if m in sys.modules]))\n"
+        "from robustness_gate.cli import main; main()"
+    )
+    verify = ["verify", f"{SIGNED}/accepted.sigstore.json", "--no-checkpoint", "--trust", f"{SIGNED}/trust.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *verify], cwd=root, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("TOO MUCH []"), done.stdout
 
 
 def test_without_a_verb_the_help_is_shown(root):

@@ -1,0 +1,196 @@
+"""Made-up evidence in the form of a whole report, and what a signer and an auditor do with it. Nothing is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from robustness_gate import attest, issued, ledger, plan, report, verify
+from robustness_gate.checkpoint import FileEntry, Manifest, Place, inspect
+from robustness_gate.files import Loaded, load_suite, parse_yaml
+from robustness_gate.language import load_policy
+from robustness_gate.materials import Materials, gather
+from robustness_gate.nouns import Closed, Evidence, Mark, Planned, Suite, Trial, canonical
+from robustness_gate.policy import Policy
+from robustness_gate.trust import Trusted, trusting
+from robustness_gate.verdict import pack
+
+ROOT = Path(__file__).parents[1]
+AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
+"""When it was judged; it is signed a minute later, and looked at an hour later."""
+SIGNED, NOW = AT + timedelta(minutes=1), AT + timedelta(hours=1)
+LAB, STRANGER = attest.generate(), attest.generate()
+OUTCOMES = ("PASS", "FAIL", "INCONCLUSIVE")
+WORST = {"PASS": 0.27, "FAIL": 0.8, "INCONCLUSIVE": 0.38}
+"""What the strongest attack brings back: under a limit of 0.40, over it, too near to tell (400 questions)."""
+
+
+@cache
+def files() -> tuple[Loaded[Policy], Loaded[Suite]]:
+    """The policy that asks for shams and no self-test, and its suite."""
+    return load_policy(ROOT / "policies" / "organism.yaml"), load_suite(ROOT / "suites" / "organism-smoke.yaml")
+
+
+@cache
+def materials() -> Materials:
+    return gather(files()[1])
+
+
+def checkpoint(folder: Path, weights: bytes = b"\0\0\0\0") -> Path:
+    """The smallest directory that passes for a checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (folder / "config.json").write_text('{"architectures":["LlamaForCausalLM"],"model_type":"llama"}')
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + weights)
+    return folder
+
+
+def told(trial: Trial, correct: float, attempt: int = 1, useful: float = 0.95, turn: int = 0) -> list[Mark]:
+    """Marks of every task, with so large a share of the hazard and of the useful one right. `turn` moves which."""
+
+    def bits(items: int, right: int) -> str:
+        return pack([(i + turn) % items < right for i in range(items)])
+
+    marks = []
+    for mark in trial.marks:
+        for task in trial.tasks:
+            right = round((correct if task.name == "forget" else useful) * task.items)
+            marks.append(
+                Mark(
+                    trial=trial.id,
+                    attempt=attempt,
+                    mark=mark,
+                    task=task.name,
+                    items=task.items,
+                    correct={"content_sum": bits(task.items, right), "single_order": bits(task.items, right // 2)},
+                    missing=pack([False] * task.items),
+                    spent={"steps": 60.0},
+                    signs={"loss_ratio": 0.3, "loss_end": 0.05, "weight_change": 1.5, "steps": 60.0},
+                    chosen={"learning_rate": 2e-3},
+                    summary={"commonest_letter_share": 0.3},
+                    rows=hashlib.sha256(f"{trial.id} {mark} {task.name}".encode()).hexdigest(),
+                )
+            )
+    return marks
+
+
+def planned(manifest: Manifest, only: Sequence[str] = ()) -> plan.Plan:
+    subjects = [plan.Subject("candidate", Place(Path()), manifest), plan.Subject("original", Place(Path()), ORIGINAL)]
+    return plan.make(*files(), materials(), subjects, only=only)
+
+
+def evidence(made: plan.Plan, worst: float, *, turn: int = 0) -> Evidence:
+    """Every attack and sham at chance, one attack at `worst`; the last attack ended at its second attempt."""
+    own = tuple(trial for trial in made.trials if trial.role != "original")
+    attacks = [trial for trial in own if trial.role == "candidate" and trial.attack != "none"]
+    marks, closed = [], []
+    for trial in own:
+        last = bool(attacks) and trial == attacks[-1]
+        share = worst if trial == (attacks or list(own))[0] else 0.27
+        marks += told(trial, share, 2 if last else 1, turn=turn)
+        if last:
+            marks += told(trial, 0.26, 1, turn=turn)
+            closed.append(Closed(trial=trial.id, attempt=1, status="failure", reason="the machine was switched off"))
+        closed.append(Closed(trial=trial.id, attempt=2 if last else 1, status="ok"))
+    beside = tuple(trial for trial in made.trials if trial.role == "original")
+    for trial in beside:
+        marks += told(trial, 0.9)
+        closed.append(Closed(trial=trial.id, attempt=1, status="ok"))
+    subject = made.candidate.manifest.digest
+    return Evidence(subject, own, tuple(marks), tuple(closed), beside=beside, model_type="llama")
+
+
+def made(
+    outcome: str = "PASS",
+    folder: Path | None = None,
+    *,
+    policy: Loaded[Policy] | None = None,
+    only: Sequence[str] = (),
+    at: datetime = AT,
+    **more: Any,
+) -> report.Report:
+    """A report with this outcome (without the attacks that `only` leaves out, which cannot be a PASS)."""
+    manifest = inspect(folder) if folder is not None else MANIFEST
+    its = planned(manifest, only)
+    told = evidence(its, WORST[outcome])
+    return report.make(policy or files()[0], files()[1], manifest, told, at, left_out=its.left_out, **more)
+
+
+@cache
+def bundle(outcome: str = "PASS") -> bytes:
+    """A signed report with this outcome."""
+    return signed(made(outcome))
+
+
+MANIFEST = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="a" * 64),))
+ORIGINAL = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="b" * 64),))
+
+
+def signed(told: report.Report, key: attest.PrivateKey = LAB, **more: Any) -> bytes:
+    """The bundle. `more` is what `issue` takes, or a field of its Terms."""
+    names = {each.name for each in dataclasses.fields(issued.Terms)}
+    terms = {"at": SIGNED} | {name: more.pop(name) for name in list(more) if name in names}
+    return issued.issue(told, key, issued.Terms(**terms), **more)
+
+
+def name_of(bundle: bytes) -> str:
+    """SHA-256 of what a bundle states."""
+    return hashlib.sha256(attest.payload_of(bundle)).hexdigest()
+
+
+def resigned(bundle: bytes, change: Callable[[dict[str, Any]], object], key: attest.PrivateKey = LAB) -> bytes:
+    """The same with its predicate changed, and signed again: what a dishonest signer can do. `change` edits in place.
+
+    Digests that follow (of marks' trials and so on) are not made anew, and what it says of itself is not judged again.
+    """
+    statement = json.loads(attest.payload_of(bundle))
+    change(statement["predicate"])
+    return attest.sign(canonical(statement), key)
+
+
+def look(bundle: bytes, at: datetime = NOW, **asked: Any) -> verify.Verification:
+    """What an auditor sees who trusts the lab's key, or whom he says."""
+    trusted: Trusted | None = asked.pop("trusted", trusting([LAB.public]))
+    with mock.patch.object(verify, "parse_yaml", READ_ONCE):
+        return verify.verify(bundle, verify.Asked(trusted=trusted, **asked), at)
+
+
+READ_ONCE = cache(parse_yaml)
+"""The same words are read again and again here, and reading YAML is half of the work."""
+
+
+def states(found: verify.Verification) -> dict[str, tuple[str, str]]:
+    """(state, words) by title."""
+    return {check.title: (check.state, check.words) for check in found.checks}
+
+
+def failed(found: verify.Verification) -> list[str]:
+    return [check.title for check in found.checks if check.state == "FAILED"]
+
+
+def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
+    """A ledger that holds what a report holds."""
+    evidence = report.evidence_in(told)
+    trials = [*evidence.planned, *evidence.beside, *evidence.extra]
+    with ledger.writing(path) as opened:
+        for trial in trials:
+            opened.append(trial)
+        opened.append(
+            Planned(
+                subject=told.checkpoint,
+                trials=tuple(t.id for t in trials),
+                model_type=told.model_type,
+                policy=told.policy.sha256,
+                suite=told.suite.sha256,
+            )
+        )
+        for record in (*evidence.marks, *evidence.closed):
+            opened.append(record)
+    return ledger.read(path)
