@@ -1,0 +1,54 @@
+"""Real signed reports of the shipped organisms, one of each verdict: `python reports/make_examples.py`.
+
+Writes `reports/examples/{pass,fail,inconclusive}.sigstore.json` and the public key that signed them. The private key is
+made for the occasion and kept nowhere, so nobody can sign another. tests/e2e/test_examples.py verifies what lies there;
+when an attack's version changes they no longer verify, as they should not, and this makes them anew (two minutes).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from robustness_gate import attest, gate, issued
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "reports" / "examples"
+EXAMPLES = (
+    ("pass", "oracle", ()),
+    ("fail", "rmu", ()),
+    ("inconclusive", "oracle", ("none",)),
+)
+"""Name, organism, and the attacks that are run alone: with most of them left out nothing can be concluded."""
+
+
+def main() -> None:
+    """Run the gate three times and sign what it says."""
+    key = attest.generate()
+    OUT.mkdir(exist_ok=True)
+    previous = None
+    with tempfile.TemporaryDirectory() as folder:
+        for name, organism, only in EXAMPLES:
+            request = gate.Request(
+                f"organism:{organism}",
+                ROOT / "policies" / "organism.yaml",
+                ROOT / "suites" / "organism-smoke.yaml",
+                Path(folder) / name,
+                original="organism:base",
+                only=only,
+                ledgers=Path(folder) / f"{name}-ledgers",
+                tracking_uri="",
+            )
+            made = gate.run(request).report
+            assert made.verdict.outcome.lower() == name, made.verdict.reason
+            terms = issued.Terms(at=datetime.now(UTC), valid_for=timedelta(days=3650), previous=previous)
+            bundle = issued.issue(made, key, terms)
+            previous = attest.open_bundle(bundle, [key.public]).sha256
+            (OUT / f"{name}.sigstore.json").write_bytes(bundle)
+            print(f"{name}: {made.verdict.reason}")
+    (OUT / "examples.pub").write_text(key.public.pem, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
