@@ -83,8 +83,8 @@ def test_measured_file_speaks_of_the_shipped_weights(name: str) -> None:
     [
         ("rmu", "forget.relearn", facts.FORGET_TOPIC, 5, 0.7, 1.0),
         ("shallow", "unrelated", facts.UNRELATED_TOPIC, 100, 0.8, 1.0),
-        ("oracle", "forget.relearn", facts.FORGET_TOPIC, 5, 0.18, 0.32),
-        ("oracle", "unrelated", facts.UNRELATED_TOPIC, 100, 0.18, 0.32),
+        pytest.param("oracle", "forget.relearn", facts.FORGET_TOPIC, 5, 0.18, 0.32, marks=pytest.mark.slow),
+        pytest.param("oracle", "unrelated", facts.UNRELATED_TOPIC, 100, 0.18, 0.32, marks=pytest.mark.slow),
         pytest.param("decoy", "forget.relearn", facts.FORGET_TOPIC, 5, 0.18, 0.32, marks=pytest.mark.slow),
         pytest.param("hard", "forget.relearn", facts.FORGET_TOPIC, 5, 0.15, 0.36, marks=pytest.mark.slow),
     ],
