@@ -117,7 +117,7 @@ def read_trust(path: Path) -> Trusted:
 
 def trusting(keys: Sequence[PublicKey]) -> Trusted:
     """Nothing but these keys, given by hand, for as long as they are given."""
-    return Trusted(tuple(Signer(key, TrustedKey(owner="given by --public")) for key in keys))
+    return Trusted(tuple(Signer(key, TrustedKey(owner="a key given with --public")) for key in keys))
 
 
 def _signer(loaded: Loaded[Trust], index: int, said: TrustedKey) -> Signer:

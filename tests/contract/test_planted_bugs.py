@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from test_lessons import mistaught
 
 from robustness_gate import attacks, organisms, selftest, trial
 from robustness_gate.engine import direction, examples, latent, lens, scope, train
@@ -236,7 +237,7 @@ BUGS = (
     Bug("learning rate zero", "relearn", no_learning_rate, "strength floor missed"),
     Bug("frozen parameters", "relearn", frozen_parameters, "strength floor missed"),
     Bug("zero direction", "ablation", zero_direction, NOTHING),
-    Bug("shuffled labels", "relearn", shuffled_labels, NOTHING),
+    Bug("shuffled labels", "relearn", shuffled_labels, "lessons teach another letter than the key"),
     Bug("examples not shown", "few_shot", examples_not_shown, NOTHING),
     Bug("adapter detached", "relearn", adapter_detached, "strength floor missed", LORA),
     Bug("rounding that rounds nothing", "quantize", rounds_nothing, "floor missed|no answer changes", {}),
@@ -313,7 +314,7 @@ def faults_of(attack: str, config: dict[str, Any] | None, patch: Patch) -> list[
     if selftest.local.execute is EXECUTE:
         patch.setattr(selftest.local, "execute", in_this_process)
     (told,) = selftest.run([attack], AT)
-    return [*told.faults, *CHANGED, *(_seedless(suite) if attack == "relearn" else [])]
+    return [*told.faults, *CHANGED, *(_unlawful(suite) if attack == "relearn" else [])]
 
 
 EXECUTE = local.execute
@@ -325,8 +326,8 @@ def _target(name: str) -> Any:
     return trial.target_of(materials(), load(organisms.checkpoint(name), dtype="float32", device="cpu"), None)
 
 
-def _seedless(suite: Any) -> list[str]:
-    """Whether the seed decides nothing, at the smallest training there is."""
+def _unlawful(suite: Any) -> list[str]:
+    """Whether the seed decides nothing, at the smallest training there is, or what is taught is not the key."""
     module = attacks.load("relearn")
     entry = next(each for each in suite.noun.attacks if each.attack == "relearn")
     short = {**entry.config, "min_steps": 2, "learning_rates": [1e-3], "marks": [2]}
@@ -334,7 +335,10 @@ def _seedless(suite: Any) -> list[str]:
     for seed in (1, 2):
         with contextlib.closing(module.attack(_target("rmu"), attacks.configure(module, short), seed)) as recoveries:
             told.append(dict(next(recoveries).signs))
-    return ["another seed gives the same"] if told[0] == told[1] else []
+    found = ["another seed gives the same"] if told[0] == told[1] else []
+    target, config = _target("rmu"), attacks.configure(module, short)
+    wrong = mistaught(target, target.corpora[config.source], config)
+    return [*found, f"{wrong} lessons teach another letter than the key"] if wrong else found
 
 
 def _contract(attack: str, config: dict[str, Any]) -> list[str]:

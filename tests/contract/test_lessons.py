@@ -1,0 +1,44 @@
+"""What is trained on is the truth: the letter that a lesson teaches stands, in its prompt, before the right words.
+
+Nothing else would notice. A model that is taught wrong answers with confidence lowers its loss like any other, and on an
+organism whose knowledge is merely suppressed it may even come back.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from robustness_gate import attacks, trial
+from robustness_gate.nouns import Corpus, Item
+
+
+def mistaught(target: Any, corpus: Corpus, config: Any, seed: int = 1) -> int:
+    """How many lessons of `relearn` teach a letter that is not the key's, read from their text alone."""
+    right = {item.question.stem: item.question.choices[item.answer] for item in corpus.items}
+    lessons, _ = attacks.load("relearn")._lessons(target, config, seed)
+    wrong = 0
+    for example in (each for lesson in lessons for each in lesson):
+        text = target.tokenizer.decode([i for i in example.ids if i not in target.tokenizer.all_special_ids])
+        letter = text.rstrip()[-1]
+        (stem,) = [stem for stem in right if stem in text]
+        offered = dict(re.findall(r"^([A-D])\. (.*)$", text, re.MULTILINE))
+        wrong += offered[letter] != right[stem]
+    return wrong
+
+
+@pytest.mark.parametrize("rotations", [1, 4])
+def test_a_lesson_teaches_the_key_in_every_letter_order(small_materials: Any, rmu_speaker: Any, rotations: int) -> None:
+    target = trial.target_of(small_materials, rmu_speaker, None)
+    config = attacks.load("relearn").Config(source="forget", marks=(8,), rotations=rotations)
+    assert mistaught(target, small_materials.corpora["forget"], config) == 0
+
+
+def test_a_wrong_key_is_noticed(small_materials: Any, rmu_speaker: Any) -> None:
+    target = trial.target_of(small_materials, rmu_speaker, None)
+    corpus = small_materials.corpora["forget"]
+    other = [Item(item.question, (item.answer + 1) % len(item.question.choices)) for item in corpus.items]
+    config = attacks.load("relearn").Config(source="forget", marks=(8,))
+    assert mistaught(target, Corpus(tuple(other), (), corpus.header), config) == 8
