@@ -1,7 +1,7 @@
 """What is trained on is the truth: the letter that a lesson teaches stands, in its prompt, before the right words.
 
-Nothing else would notice. A model that is taught wrong answers with confidence lowers its loss like any other, and on an
-organism whose knowledge is merely suppressed it may even come back.
+Nothing else would notice. A model that is taught wrong answers lowers its loss like any other, and on an organism whose
+knowledge is merely suppressed it may even come back.
 """
 
 from __future__ import annotations
