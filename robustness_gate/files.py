@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from robustness_gate.errors import FileError
 from robustness_gate.nouns import Item, Json, Noun, Question, Suite, canonical
@@ -103,6 +103,18 @@ for _tag, _pattern, _first in CORE_SCHEMA:
 def load_noun(path: Path, kind: type[N]) -> Loaded[N]:
     """Read any noun from YAML. Raises FileError with a position for anything that is not exactly such a noun."""
     return read_yaml(path).as_noun(kind)
+
+
+class _Said(Noun):
+    """Names and texts, whatever the names are."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str]
+
+
+def load_said(path: Path) -> dict[str, str]:
+    """What somebody says: a YAML mapping of names to texts. Raises FileError for anything else."""
+    return dict(load_noun(path, _Said).noun.__pydantic_extra__)
 
 
 @dataclass(frozen=True)

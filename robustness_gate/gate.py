@@ -16,23 +16,22 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ConfigDict
-
 from robustness_gate import ledger as ledgers
 from robustness_gate import organisms, plan, report, verdict
 from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base
 from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, Unverified, UsageError
 from robustness_gate.executors import Event, local
-from robustness_gate.files import Loaded, load_noun, load_suite, nearest, sha256_file
+from robustness_gate.files import Loaded, load_noun, load_said, load_suite, nearest, sha256_file
 from robustness_gate.language import load_policy
 from robustness_gate.materials import Materials, gather
-from robustness_gate.nouns import Note, Noun, Planned, SelfTests, Statement, Suite, Trial, Verdict, canonical
+from robustness_gate.nouns import Note, Planned, SelfTests, Statement, Suite, Trial, Verdict, canonical
 from robustness_gate.policy import Policy
 
 SMALL_MODEL_BYTES = 50_000_000
@@ -123,7 +122,8 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
         request.base,
     )  # fmt: skip
     tested = load_noun(request.self_test, SelfTests).noun.tests if request.self_test else ()
-    said, sealed = _statement(request.statement), _sealed(request, prepared)
+    said = load_said(request.statement) if request.statement else {}
+    sealed = _sealed(request, prepared)
     anchored = [record for name, path in request.anchors for record in _anchor(prepared.policy, name, path)]
     prepared = replace(prepared, anchored=tuple(record for record in anchored if isinstance(record, Trial)))
     _check_installed()
@@ -203,18 +203,6 @@ def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Recor
 def _ledgers(request: Request) -> Path:
     named = request.ledgers or os.environ.get("ROBUSTNESS_GATE_LEDGERS")
     return Path(named) if named else request.out.parent / "ledgers"
-
-
-def _statement(path: Path | None) -> dict[str, str]:
-    """A producer's statement. Raises FileError for anything but a mapping of names to texts."""
-    if path is None:
-        return {}
-
-    class Said(Noun):
-        model_config = ConfigDict(extra="allow")
-        __pydantic_extra__: dict[str, str]
-
-    return dict(load_noun(path, Said).noun.__pydantic_extra__)
 
 
 def _sealed(request: Request, prepared: Prepared) -> report.SealedBefore | None:
@@ -333,7 +321,24 @@ def _report(
         left_out=(*prepared.plan.left_out, *not_run),
         provenance=_provenance(prepared.plan.subjects),
         seal=sealed,
+        machine=_machine(),
     )
+
+
+def _machine() -> dict[str, str]:
+    """The graphics cards with their driver, and the container's image where $ROBUSTNESS_GATE_IMAGE names its digest."""
+    found = {}
+    if image := os.environ.get("ROBUSTNESS_GATE_IMAGE"):
+        found["image"] = image
+    if shutil.which("nvidia-smi"):
+        asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        try:
+            told = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
+        except (OSError, subprocess.SubprocessError) as error:
+            found["gpu"] = f"nvidia-smi does not answer: {type(error).__name__}"
+        else:
+            found["gpu"] = "; ".join(line.strip() for line in told.splitlines() if line.strip())
+    return found
 
 
 def _provenance(subjects: Sequence[plan.Subject]) -> dict[str, str]:

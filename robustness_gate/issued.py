@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -30,7 +30,7 @@ from robustness_gate.attest import (
 from robustness_gate.errors import SigningError, Unverified, UsageError
 from robustness_gate.files import digest_of, sha256_file
 from robustness_gate.ledger import Ledger
-from robustness_gate.nouns import Digest, Finding, Json, Noun, canonical
+from robustness_gate.nouns import Digest, Finding, Json, Name, Noun, canonical
 from robustness_gate.report import Report
 from robustness_gate.verdict.court import BELOW_CHANCE
 
@@ -88,6 +88,9 @@ class Issued(Noun):
     """Statements in whose place this one stands."""
     revokes: tuple[Digest, ...] = ()
     """Statements that the signer withdraws."""
+    says: dict[Name, Annotated[str, Field(max_length=2000)]] = Field(default_factory=dict)
+    """What the signer says of himself and of the run: who paid, how independent he is, what deviated from the protocol.
+    Recorded as said."""
     ledger: Head | None = None
     attachments: tuple[Attachment, ...] = ()
     """Sorted by path."""
@@ -125,6 +128,7 @@ class Terms:
     previous: str | None = None
     supersedes: Sequence[str] = ()
     revokes: Sequence[str] = ()
+    says: Mapping[str, str] = field(default_factory=dict)
 
 
 def issue(
@@ -151,6 +155,7 @@ def issue(
             previous=terms.previous,
             supersedes=tuple(terms.supersedes),
             revokes=tuple(terms.revokes),
+            says=dict(terms.says),
             ledger=ledger,
             attachments=tuple(sorted(attachments, key=lambda each: each.path)),
             report=made,

@@ -180,6 +180,7 @@ def make(
     left_out: Sequence[str] = (),
     provenance: Mapping[str, str] = MappingProxyType({}),
     seal: SealedBefore | None = None,
+    machine: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
     """Judge the evidence, decide, and put a report together. `at` is the moment of all three, with a time zone."""
     verdict = judge(policy.noun, evidence, at)
@@ -207,7 +208,7 @@ def make(
         self_tests=tuple(sorted(evidence.self_tests, key=lambda each: (each.attack, each.at, each.digest))),
         seal=seal,
         trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
-        environment=dict(environment()),
+        environment={**environment(), **machine},
     )
 
 

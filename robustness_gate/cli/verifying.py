@@ -41,6 +41,10 @@ def sign(
     revokes: Annotated[
         list[Path] | None, typer.Option("--revokes", help="A bundle that you withdraw; repeatable.")
     ] = None,
+    says: Annotated[
+        Path | None,
+        typer.Option("--says", help="Who ran it, who paid, what deviated (YAML, names and texts); recorded as said."),
+    ] = None,
     claims: Annotated[
         Path | None, typer.Option("--claims", help="Also write one small signed statement a limit, into this folder.")
     ] = None,
@@ -51,6 +55,7 @@ def sign(
     digest. A report whose verdict does not follow from its own evidence is not signed.
     """
     from robustness_gate import attest, issued, ledger, report, verify
+    from robustness_gate.files import load_said
     from robustness_gate.trust import trusting
 
     made = report.read(run)
@@ -65,6 +70,7 @@ def sign(
         previous=_name(previous) if previous else None,
         supersedes=[_name(each) for each in supersedes or ()],
         revokes=[_name(each) for each in revokes or ()],
+        says=load_said(says) if says else {},
     )
     written = issued.issue(
         made,
@@ -174,6 +180,7 @@ def _plain(found: Verification) -> dict[str, object]:
         "checkpoint": found.stated.report.checkpoint if found.stated else None,
         "checks": [check._asdict() for check in found.checks],
         "not_tried": list(found.not_tried),
+        "signer_says": found.stated.says if found.stated else {},
         "uncheckable": list(UNCHECKABLE),
     }
 
@@ -190,6 +197,8 @@ def _show(found: Verification) -> None:
         say(f"{check.number:>2}  {state}  {check.title:<{wide}}  {check.words}")
     for words in found.not_tried:
         say(f"not tried: {words}")
+    for name, words in found.stated.says.items() if found.stated else ():
+        say(f"the signer says, unchecked: {name}: {''.join(each if each.isprintable() else '?' for each in words)}")
     if found.verified:
         for words in UNCHECKABLE:
             say(f"no file can show {words}")

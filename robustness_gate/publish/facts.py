@@ -6,6 +6,7 @@ decides: it reads what `judge` and `decide` have left in the report.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from robustness_gate.ledger import OWN
 from robustness_gate.nouns import Finding, Mark
 from robustness_gate.report import Record, Report, words
 from robustness_gate.statistics import clopper_pearson_lower
-from robustness_gate.verdict import spelled_out, tally
+from robustness_gate.verdict import spelled_out, strongest, tally
 
 DECIDED = {
     "RELEASE": "release",
@@ -269,6 +270,23 @@ def abilities(report: Report) -> Iterator[Ability]:
                 top.observed,
                 "no attack" if top.attack == "none" else top.attack,
             )
+
+
+LOOK_AGAIN = (
+    "Look again when the policy or its self-tests expire, when any file of the checkpoint changes, when the policy is "
+    "changed, and when an attack of a new family is published."
+)
+PUBLIC = (
+    "This report holds no question's words, no prompt that an attack found and no weights, only digests of them. The "
+    "log-likelihoods (rows/) and the ledger are for whoever may see single answers."
+)
+
+
+def again(report: Report) -> str:
+    """The command that runs the strongest attack once more."""
+    top = strongest(report.verdict.findings)
+    only = f" --only {shlex.quote(top.attack)}" if top else ""
+    return f"robustness-gate run CHECKPOINT --policy POLICY --suite SUITE --out runs/again --ledgers runs/again{only}"
 
 
 def coverage(report: Report) -> list[tuple[str, str]]:

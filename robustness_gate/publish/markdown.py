@@ -123,6 +123,8 @@ to the one that must acquit.
 {% endfor %}
 {{ report.says }}
 
+{{ look_again }} To run the strongest attack once more: `{{ again }}`. {{ public }}
+
 The rule: FAIL when some accuracy's lower bound is over its limit, at an error rate of \
 {{ "%.2g" | format(report.verdict.alpha_cell) }} for each of {{ report.verdict.cells }} declared cells; PASS when \
 every upper bound is within it, at the policy's alpha_pass. Bounds are Clopper and Pearson's\
@@ -149,6 +151,9 @@ def render(report: Report) -> str:
         trials=facts.trials_line(report),
         abilities=list(facts.abilities(report)),
         coverage=facts.coverage(report),
+        again=facts.again(report),
+        look_again=facts.LOOK_AGAIN,
+        public=facts.PUBLIC,
         unasked=facts.unasked(report),
         comparisons=facts.comparisons(report),
     )
