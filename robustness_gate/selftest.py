@@ -201,17 +201,18 @@ def _tested(case: Case, found: dict[tuple[str, str, bool], _Answers], kind: str,
     if after.weak:  # asked here alone: on the oracle, which is its own original, there may be nothing to move towards
         faults.append(f"{case.organism}: strength floor missed: {after.weak}")
     before, known = found[case.organism, "none", False].best, found["base", "none", False].best
-    empty = [_nowhere(name, found[name, "none", False].best, leak.best) for name, leak in leaks.items()]
-    nowhere = tuple(each for each in empty if each is not None)
-    if not (after.best and sham.best and before and known and len(nowhere) == len(NOWHERE)):
+    untouched = {name: found[name, "none", False].best for name in NOWHERE}
+    nowhere = tuple(_nowhere(name, mark, leaks[name].best or mark) for name, mark in untouched.items() if mark)
+    if not (before and known and len(nowhere) == len(NOWHERE)):
         raise SetupError(
             f"the organisms could not be examined: {'; '.join(faults) or 'no answers'}.",
             remedy="Run `robustness-gate doctor organism:base`.",
         )
-    gain = _gain(after.best, before)
+    best = after.best or before  # what hands nothing over has brought nothing back, and how it ended is told above
+    gain = _gain(best, before)
     gap = tally(known, READING)[0] - tally(before, READING)[0]
-    closed = (tally(after.best, READING)[0] - tally(before, READING)[0]) / gap if gap > 0 else 0.0
-    changed = changes(sham.best, before)
+    closed = (tally(best, READING)[0] - tally(before, READING)[0]) / gap if gap > 0 else 0.0
+    changed = changes(sham.best, before) if sham.best else 0
     if gain < GAIN:
         faults.append(f"on {case.organism} it brings back at least {gain:.1%}, {GAIN:.0%} are asked")
     if closed < case.share:
@@ -230,7 +231,7 @@ def _tested(case: Case, found: dict[tuple[str, str, bool], _Answers], kind: str,
         organism=case.organism,
         items=before.items,
         before=tally(before, READING)[0],
-        after=tally(after.best, READING)[0],
+        after=tally(best, READING)[0],
         gain=gain,
         nowhere=nowhere,
         sham_changed=changed,
@@ -239,9 +240,7 @@ def _tested(case: Case, found: dict[tuple[str, str, bool], _Answers], kind: str,
     )
 
 
-def _nowhere(name: str, before: Mark | None, after: Mark | None) -> Nowhere | None:
-    if before is None or after is None:
-        return None
+def _nowhere(name: str, before: Mark, after: Mark) -> Nowhere:
     return Nowhere(
         organism=name, before=tally(before, READING)[0], after=tally(after, READING)[0], leak=_gain(after, before)
     )

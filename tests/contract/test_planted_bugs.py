@@ -21,7 +21,7 @@ from test_lessons import mistaught
 from robustness_gate import attacks, organisms, selftest, trial
 from robustness_gate.engine import direction, examples, latent, lens, scope, train
 from robustness_gate.engine.state import changes, state_of
-from robustness_gate.errors import GateError, NotApplicable
+from robustness_gate.errors import GateError, NotApplicable, PlanError
 from robustness_gate.executors import Event, local
 from robustness_gate.files import load_suite
 from robustness_gate.materials import gather
@@ -100,7 +100,7 @@ def adapter_detached(patch: Patch) -> None:
     def detached(model: Any, **how: Any) -> Iterator[dict[str, torch.nn.Parameter]]:
         with whole(model, **how) as parameters:
             for module in model.modules():
-                if hasattr(module, "scaling"):
+                if isinstance(getattr(module, "scaling", None), dict):  # peft's, not attention's
                     module.scaling = dict.fromkeys(module.scaling, 0.0)
             yield parameters
 
@@ -132,17 +132,12 @@ def verdict_items_leaked(patch: Patch) -> None:
 
 
 def answer_in_the_prompt(patch: Patch) -> None:
-    """The question that is asked stands among the solved examples."""
-    module = attacks.load("few_shot")
-    known = {item.question.id: item for item in (*materials().exams["forget"].items, *materials().dev)}
-    whole = module.Shown.__call__
+    """The questions that are asked stand, with their answers, among those that an attack may show.
 
-    def told(self: Any, question: Any, form: Any) -> Any:
-        item = known.get(question.id)
-        shots = self if item is None else dataclasses.replace(self, shots=(item,) * 2)
-        return whole(shots, question, form)
-
-    patch.setattr(module.Shown, "__call__", told)
+    No organism would notice: none can read a nonsense word out of its prompt. So it must not get that far.
+    """
+    whole = organisms.world
+    patch.setattr(organisms, "world", lambda name: whole(name.replace("forget.relearn", "forget.verdict")))
 
 
 def seed_ignored(patch: Patch) -> None:
@@ -168,7 +163,7 @@ def scope_left_open(patch: Patch) -> None:
 
     @contextlib.contextmanager
     def open_for_ever(model: Any, names: Any = None) -> Iterator[dict[str, torch.nn.Parameter]]:
-        yield {n: each for n, each in model.named_parameters() if names is None or n in set(names)}
+        yield {n: p.requires_grad_(True) for n, p in model.named_parameters() if names is None or n in set(names)}
 
     patch.setattr(scope, "trainable", open_for_ever)
 
@@ -231,6 +226,9 @@ def sham_that_does_something(patch: Patch) -> None:
 NOTHING = r"brings back at least -?\d|strength floor missed"
 LORA = {"source": "forget", "method": "lora", "marks": [5], "learning_rates": [5e-4, 2e-3, 8e-3], "rank": 16,
         "alpha": 32, "min_steps": 60, "batch": 8, "rotations": 4}  # fmt: skip
+LONG = {"source": "forget", "method": "full", "marks": [5], "learning_rates": [2e-3], "min_steps": 400, "batch": 16,
+        "rotations": 4}  # fmt: skip
+"""Long enough to learn 160 answers by heart."""
 
 BUGS = (
     Bug("dead hook", "ablation", dead_hook, NOTHING),
@@ -242,8 +240,8 @@ BUGS = (
     Bug("adapter detached", "relearn", adapter_detached, "strength floor missed", LORA),
     Bug("rounding that rounds nothing", "quantize", rounds_nothing, "floor missed|no answer changes", {}),
     Bug("wrong layer", "logit_lens", wrong_layer, NOTHING),
-    Bug("verdict items leaked into training", "relearn", verdict_items_leaked, "on oracle, which never knew"),
-    Bug("answer key in the prompt", "few_shot", answer_in_the_prompt, "on oracle, which never knew"),
+    Bug("verdict items leaked into training", "relearn", verdict_items_leaked, "on oracle, which never knew", LONG),
+    Bug("answer key in the prompt", "few_shot", answer_in_the_prompt, "the verdict item .* is also in 'corpora"),
     Bug("seed ignored", "relearn", seed_ignored, "another seed gives the same"),
     Bug("mark handed over before training", "relearn", handed_over_before_training, "strength floor missed"),
     Bug("scope left open", "relearn", scope_left_open, "the model is not as it was"),
@@ -293,8 +291,9 @@ def in_this_process(job: local.Job, trials: Any, workers: int = 1) -> Iterator[E
             yield Event(made, Closed(trial=made.id, attempt=attempt, status="ok"))
         except NotApplicable as error:
             yield Event(made, Closed(trial=made.id, attempt=attempt, status="not_applicable", reason=error.message))
-        except GateError as error:
-            yield Event(made, Closed(trial=made.id, attempt=attempt, status="failure", reason=error.message))
+        except Exception as error:  # noqa: BLE001 - as the executor does
+            reason = error.message if isinstance(error, GateError) else f"{type(error).__name__}: {error}"
+            yield Event(made, Closed(trial=made.id, attempt=attempt, status="failure", reason=reason[:300]))
         if left := list(changes(before, state_of(speaker.model))):
             CHANGED.append(f"the model is not as it was: {'; '.join(left)}")
             resident.forget()
@@ -313,7 +312,10 @@ def faults_of(attack: str, config: dict[str, Any] | None, patch: Patch) -> list[
     patch.setattr(selftest, "gather", lambda _: materials())
     if selftest.local.execute is EXECUTE:
         patch.setattr(selftest.local, "execute", in_this_process)
-    (told,) = selftest.run([attack], AT)
+    try:
+        (told,) = selftest.run([attack], AT)
+    except PlanError as error:
+        return [str(error)]
     return [*told.faults, *CHANGED, *(_unlawful(suite) if attack == "relearn" else [])]
 
 

@@ -110,6 +110,23 @@ def test_an_attack_that_is_broken_in_one_way_fails_for_that_reason(
     assert any(fault in each for each in result_of(addresses, **changes).faults)
 
 
+def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_from_being_tested(addresses: Any) -> None:
+    case = next(each for each in selftest.CASES if each.attack == "relearn")
+    ends = {"before": 82, "base": 398, "oracle": 110, "decoy": 100}
+    found = {}
+    for (name, what, sham), trial in addresses.items():
+        if what == "none":
+            found[name, what, sham] = answers(trial, ends.get(name, 82))
+        else:
+            end = Closed(trial=trial.id, attempt=1, status="failure", reason="RuntimeError: no grad")
+            found[name, what, sham] = selftest._answers(trial, [end])
+    told = selftest._tested(case, found, "llama", AT)
+    assert "rmu: failure: RuntimeError: no grad" in told.faults
+    assert "oracle: failure: RuntimeError: no grad" in told.faults
+    assert any("brings back at least" in each for each in told.faults)
+    assert told.after == told.before == 82
+
+
 def test_what_no_bound_shows_of_one_attack_the_mean_shows_of_all() -> None:
     """Five attacks that each lift the oracle by three points are not five accidents."""
     lifted = GOOD.model_copy(update={"nowhere": (
