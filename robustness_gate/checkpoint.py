@@ -20,7 +20,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
@@ -109,22 +111,32 @@ class Manifest(Noun):
         return plain
 
 
-def manifest_of(place: Place) -> Manifest:
+Watch = Callable[[int, int], None]
+"""Told how many bytes of how many are hashed, from several threads, one at a time."""
+
+
+def manifest_of(place: Place, watch: Watch | None = None) -> Manifest:
     """Check a checkpoint, and its base if it is an adapter, and name it by content.
+
+    Args:
+        place: where it lies.
+        watch: for progress: the base of an adapter counts for itself.
 
     Raises:
         CheckpointError: as `inspect` does, of either.
     """
     try:
-        base = manifest_of(place.base).digest if place.base is not None else None
-        return inspect(place.path, links_into=place.links_into, base=base)
+        base = manifest_of(place.base, watch).digest if place.base is not None else None
+        return inspect(place.path, links_into=place.links_into, base=base, watch=watch)
     except CheckpointError as error:
         if place.source is None or error.where != str(place.path):
             raise
         raise CheckpointError(error.message, remedy=error.remedy, where=place.source) from None
 
 
-def inspect(directory: Path, *, links_into: Path | None = None, base: str | None = None) -> Manifest:
+def inspect(
+    directory: Path, *, links_into: Path | None = None, base: str | None = None, watch: Watch | None = None
+) -> Manifest:
     """Check a checkpoint directory and name it by content.
 
     Args:
@@ -134,6 +146,7 @@ def inspect(directory: Path, *, links_into: Path | None = None, base: str | None
             program left in the cache; nothing else there is ever read, because loaders are told to use safetensors and
             no remote code.
         base: the digest of the manifest of an adapter's base.
+        watch: for progress.
 
     Raises:
         CheckpointError: it is missing, empty, unsafe (pickle, code, links), or not a causal language model.
@@ -143,12 +156,27 @@ def inspect(directory: Path, *, links_into: Path | None = None, base: str | None
     _refuse_unsafe(directory, paths)
     (_check_model if base is None else _check_adapter)(directory, paths)
     with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock while it hashes
-        digests = list(pool.map(sha256_file, paths))
+        digests = list(pool.map(partial(sha256_file, watch=_counted(paths, watch)), paths))
     entries = [
         FileEntry(path=path.relative_to(directory).as_posix(), size=path.stat().st_size, sha256=digest)
         for path, digest in zip(paths, digests, strict=True)
     ]
     return Manifest(files=tuple(sorted(entries, key=lambda entry: entry.path)), base=base)
+
+
+def _counted(paths: list[Path], watch: Watch | None) -> Callable[[int], None] | None:
+    """What adds up the blocks of all files, and tells the sum."""
+    if watch is None:
+        return None
+    total, lock, done = sum(path.stat().st_size for path in paths), Lock(), 0
+
+    def add(size: int) -> None:
+        nonlocal done
+        with lock:
+            done += size
+            watch(done, total)
+
+    return add
 
 
 # --- from a Hugging Face repository -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from robustness_gate.errors import FileError
 from robustness_gate.nouns import Item, Json, Noun, Question, Suite, canonical
 
+BLOCK = 16 * 1024 * 1024
 MAX_YAML_BYTES = 1_000_000
 MAX_LINE_BYTES = 1_000_000
 MAX_CHOICES = 26  # one letter each
@@ -69,10 +70,16 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(sorted(known))}."
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, read in blocks."""
+def sha256_file(path: Path, watch: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file's bytes, read in blocks; `watch` is told the bytes of each."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if watch is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while block := file.read(BLOCK):
+            digest.update(block)
+            watch(len(block))
+        return digest.hexdigest()
 
 
 def digest_of(value: Json) -> str:

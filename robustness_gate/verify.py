@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from robustness_gate import attacks, attest, issued, ledger, report
 from robustness_gate import seal as seals
-from robustness_gate.checkpoint import Manifest, Place, manifest_of
+from robustness_gate.checkpoint import Manifest, Place, Watch, manifest_of
 from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
 from robustness_gate.files import Loaded, digest_of, parse_yaml, sha256_file
 from robustness_gate.language.load import policy_of
@@ -71,6 +71,8 @@ class Asked:
     known: Sequence[Path] = ()
     """Other bundles of the same signer: one of them may be the predecessor, or may withdraw this one."""
     ledger: Path | None = None
+    watch: Watch | None = None
+    """Told how far the hashing of the checkpoint is."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def _checkpoint(look: _Look) -> str:
         raise _Failed("the manifest in the report is not the one that it is signed for")
     if look.asked.checkpoint is None:
         raise _NotChecked(f"no checkpoint was given; it is about {made.checkpoint}")
-    here = manifest_of(look.asked.checkpoint)
+    here = manifest_of(look.asked.checkpoint, look.asked.watch)
     if here.digest != made.checkpoint:
         found = list(_other_files(made.manifest, here)) or ["the same files, listed in another form"]
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -160,7 +161,16 @@ def verify(
         known=tuple(known or ()),
         ledger=ledger,
     )
-    found = checks.verify(attest.read_bundle(place), asked, datetime.now(UTC))
+    raw = attest.read_bundle(place)
+    if asked.checkpoint is not None and sys.stderr.isatty():  # else nobody watches
+        from rich.console import Console
+
+        from robustness_gate.publish import terminal
+
+        with terminal.hashing(Console(stderr=True)) as watch:
+            found = checks.verify(raw, dataclasses.replace(asked, watch=watch), datetime.now(UTC))
+    else:
+        found = checks.verify(raw, asked, datetime.now(UTC))
     if as_json:
         say(json.dumps(_plain(found), indent=1))
     else:

@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -168,6 +179,15 @@ def _living(rows: Mapping[str, _Row], done: int, total: int, seconds: float) -> 
         took = row.took or time.monotonic() - row.begun
         grid.add_row(row.name, Text(row.status, style=style), f"{took:.0f}", row.reason or row.readings())
     return grid
+
+
+@contextmanager
+def hashing(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total), in bytes, for a checkpoint that is read from the disk: how far, and how fast."""
+    columns = (TextColumn("hashing"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("hashing", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -48,6 +48,15 @@ def good(tmp_path: Path) -> Path:
     return folder
 
 
+def test_hashing_tells_how_far_it_is_and_finds_the_same() -> None:
+    told: list[tuple[int, int]] = []
+    manifest = inspect(BASE, watch=lambda done, total: told.append((done, total)))
+    assert manifest == inspect(BASE)
+    size = sum(entry.size for entry in manifest.files)
+    assert told[-1] == (size, size)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
 def refused(folder: Path, **more: Any) -> str:
     with pytest.raises(CheckpointError) as caught:
         inspect(folder, **more)
