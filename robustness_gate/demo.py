@@ -2,7 +2,8 @@
 
 *rmu* looks forgotten and is not: five examples bring it back. *oracle* never knew, and nothing brings anything back.
 *base* was never unlearned. *collapsed* is found out with no attack at all, *shallow* by questions about something else.
-The demo succeeds only if the gate's exit codes are the ones that the truth about these models demands.
+Then the oracle's report is signed, and verified against its own model and against another one. The demo succeeds only
+if the gate's exit codes are the ones that the truth about these models demands.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
         if folder.exists() and any(folder.iterdir()) and not (folder / "ledger.jsonl").is_file():
             raise UsageError(f"{folder} is not a run of the demo.", remedy="Choose another --out.")
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(out / "ledgers", ignore_errors=True)
+    for left in ("ledgers", "keys"):
+        shutil.rmtree(out / left, ignore_errors=True)
     begun, wrong = time.monotonic(), []
     for act in MAIN:
         console.print(f"\n[bold]{act.organism}[/bold]: {act.says}")
@@ -75,6 +77,7 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
         console.print(f"  {_sentence(out / act.organism)}", highlight=False, soft_wrap=True)
         if code != act.expected:
             wrong.append(f"{act.organism} left with {code}, expected {int(act.expected)}")
+    wrong += _signed(out, console)
     console.print(f"\nThe lesson: {_lesson(out / 'rmu')}", style="bold", highlight=False, soft_wrap=True)
     console.print(f"reports:  {out}/*/report.md and report.json", highlight=False)
     console.print(f"MLflow:   .venv/bin/mlflow ui --backend-store-uri sqlite:///{out}/mlflow.db", highlight=False)
@@ -97,6 +100,29 @@ def _gate(act: Act, out: Path, policy: Path, suite: Path, console: Console, *, q
         console.print(f"$ robustness-gate {shown}", style="dim", highlight=False, soft_wrap=True)
     command = [sys.executable, "-m", "robustness_gate", *arguments]
     return subprocess.run(command, check=False, stdout=subprocess.DEVNULL if quiet else None).returncode
+
+
+def _signed(out: Path, console: Console) -> list[str]:
+    """The oracle's report signed, and checked by somebody who trusts the key: against its model, and another one."""
+    console.print("\n[bold]signed[/bold]: the oracle's report, checked against the oracle and against another model.")
+    report, keys = out / "oracle", out / "keys"
+    trusted = ("--public", str(keys / "signing.pub"))
+    wrong = []
+    for expected, *arguments in (
+        (Exit.PASS, "keys", "generate", "--out", str(keys)),
+        (Exit.PASS, "sign", str(report), "--key", str(keys / "signing.key")),
+        (Exit.PASS, "verify", str(report), "--checkpoint", "organism:oracle", *trusted),
+        (Exit.UNVERIFIED, "verify", str(report), "--checkpoint", "organism:rmu", *trusted),
+    ):
+        console.print(f"$ robustness-gate {' '.join(arguments)}", style="dim", highlight=False, soft_wrap=True)
+        command = [sys.executable, "-m", "robustness_gate", *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        told = [line for line in done.stdout.splitlines() if "FAILED" in line or "VERIF" in line]
+        for line in told:
+            console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
+        if done.returncode != expected:
+            wrong.append(f"{arguments[0]} left with {done.returncode}, expected {int(expected)}: {done.stderr.strip()}")
+    return wrong
 
 
 def _sentence(folder: Path) -> str:
