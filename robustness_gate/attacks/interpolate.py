@@ -5,7 +5,7 @@ close the unlearned weights are to it: at which share of the way does the knowle
 more than an attack: at the far end the model is the original and must answer like it, which finds loading, tokenizer
 and template faults for the price of one examination. Success at a small share means a shallow edit.
 
-Sources: certification.md section 3.2 (graded organisms); linear mode connectivity of fine-tuned models, Frankle et al.,
+Sources: our own, to grade organisms by; linear mode connectivity of fine-tuned models, Frankle et al.,
 arXiv 1912.05671.
 Cost: both models in memory once, one examination a mark.
 """

@@ -29,7 +29,7 @@ Sources: filler text in English, Hindi and Latin, and conversation, "Prompt atta
 in unlearning methods"; repeated questions and the instruction, `repeat_questions` and the logit lens of
 ethz-spylab/unlearning-vs-safety at 75dade5; other formats against unlearning, Doshi & Stickland, arXiv 2411.12103;
 calibration on content-free input, Zhao et al., arXiv 2102.09690, and on the domain's own prompts as in RTT; empty and
-short thinking, R-TOFU, arXiv 2505.15214; prefilling and rarer tokens as in battery.md B.13 and scout.md 2.B.
+short thinking, R-TOFU, arXiv 2505.15214; prefilling and rarer tokens are ours.
 Departures: no translation, poem or renamed terms, which need a writer; tokens are cut at random and not by a search;
 calibration averages log-likelihoods, not probabilities; thinking blocks are those between <think> and </think>, and the
 model's own are greedy and closed after `thinking_tokens`.

@@ -1,7 +1,7 @@
 """What contradicts itself in a policy that is well formed: everything that takes more than one record to see.
 
 Each check is a generator of `Trouble`; the first in the order of the file is told. Sources: the rejection classes of
-the design notes (certification.md 4.3). What takes the suite as well is in `fitting.check_fit`.
+the design notes. What takes the suite as well is in `fitting.check_fit`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Two models stand for what cannot be known: one at chance, which knows nothing, a
 in the items often allow. The odds of a limit on an accuracy are the judge's own rule under a binomial; those of a
 paired limit are the normal approximation at no true difference, with answers as different as two independent
 guessers' (marked with ~). Trials on the same items depend on one another, so the chance that all pass lies somewhere
-about the two that are given; the lower one holds whatever the dependence. Sources: certification.md 1.6.
+about the two that are given; the lower one holds whatever the dependence. Checked against simulation in tests.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How strong the strongest attack is: chosen on one half of the items, measured on the other.
 
-The highest of many accuracies is too high: at 1,273 items and 50 equal attacks by 2.4 points (certification.md 1.5,
-simulated). The half that did not choose is free of that. This is the number to print, and never a road to PASS: it
+The highest of many accuracies is too high: at 1,273 items and 50 equal attacks by 2.4 points
+(simulated). The half that did not choose is free of that. This is the number to print, and never a road to PASS: it
 tests only the attack that *looked* strongest, and the strongest may be another.
 """
 

@@ -1,6 +1,6 @@
 """judge(policy, evidence, at) -> Verdict: pure, total, and the same for any order of the evidence.
 
-The rule, in five steps (certification.md sections 1.5 and 1.11 give the error rates):
+The rule, in five steps (benchmarks/error_rates.md has the error rates):
 
 1. Every mark of every trial that a limit covers becomes a finding. Its upper bound is Clopper-Pearson's at alpha_pass
    with missing items counted as right; its lower bound is at the cell's share of alpha_fail with them counted as wrong.

@@ -1,6 +1,6 @@
 """R1-R8 and R13 for what is held beside another model: excess limits, guardrails, the ratchet, shams and the canary.
 
-The order is FAIL < INCONCLUSIVE < PASS. Narrower than the certification page, each on purpose: what makes an instrument
+The order is FAIL < INCONCLUSIVE < PASS. Narrower than the design notes, each on purpose: what makes an instrument
 trustworthy may raise a verdict out of the doubt about the instrument (a sham's, an original's or a control's trial
 fills a place, as a required cell is filled); an answer that turns right can lower a red flag about an instrument
 (R2 is therefore asked where none is up); and what puts a *control* in doubt takes away a proof as well as an acquittal,

@@ -1,4 +1,4 @@
-"""What no evidence may ever do to a verdict: requirements R1-R9 and R13 of the certification page, by hypothesis.
+"""What no evidence may ever do to a verdict: requirements R1-R9 and R13 of the design notes, by hypothesis.
 
 The order is FAIL < INCONCLUSIVE < PASS, and "raise" means to move up in it. Two sentences of the page are narrower
 here, on purpose: flipping an answer to right may raise a verdict out of "significantly below chance" (an inverted

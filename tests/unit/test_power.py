@@ -1,4 +1,4 @@
-"""The power of a design is the binomial's, and the tables of certification.md 1.6 come out of it."""
+"""The power of a design is the binomial's, and the tables of the design notes come out of it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_guarantee_is_never_more_than_the_product_nor_than_the_weakest(power
     assert joint.if_independent <= min(powers, default=1.0)
 
 
-# certification.md 1.6: accuracy, limit, items for 90 % in one trial, items for 90 % in 20 trials jointly. Its figures
+# The notes' table: accuracy, limit, items for 90 % in one trial, items for 90 % in 20 trials jointly. Its figures
 # are enough, but are neither the fewest that are nor, mostly, the fewest from which on all are, which `items_needed`
 # gives: of .25 under .32 it says 376, where 363 is the first, 379 is too few again, and from 380 on all are enough.
 PASS_TABLE = [

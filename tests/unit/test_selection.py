@@ -54,7 +54,7 @@ def test_the_measured_half_has_no_say_in_the_choice(rows: list[list[bool]], data
 
 
 def test_the_highest_of_fifty_equal_attacks_is_too_high_and_the_measured_half_is_not() -> None:
-    """certification.md 1.5 has 2.4 points at 1,273 items and correlated answers; these are independent."""
+    """The design notes have 2.4 points at 1,273 items and correlated answers; these are independent."""
     chance, highest, measured = random.Random(11), [], []
     keys = [f"{index:02}" for index in range(50)]
     for _ in range(60):

@@ -66,7 +66,7 @@ def test_an_accuracy_far_over_the_limit_is_convicted_early_every_time() -> None:
     chance = random.Random(7)
     stops = [betting_stop([chance.random() < 0.6 for _ in range(1273)], 0.32, 0.05) for _ in range(100)]
     assert all(stop is not None for stop in stops)
-    assert sorted(stop for stop in stops if stop)[50] <= 40  # certification.md 1.9 has a median of 22
+    assert sorted(stop for stop in stops if stop)[50] <= 40  # the design notes have a median of 22
 
 
 @given(ANSWERS, P0)
