@@ -16,16 +16,19 @@ from robustness_gate.nouns import Corpus, Item
 
 
 def mistaught(target: Any, corpus: Corpus, config: Any, seed: int = 1) -> int:
-    """How many lessons of `relearn` teach a letter that is not the key's, read from their text alone."""
+    """How many lessons of `relearn` are on no question of the corpus, or teach another letter than its key.
+
+    Read from their text alone.
+    """
     right = {item.question.stem: item.question.choices[item.answer] for item in corpus.items}
     lessons, _ = attacks.load("relearn")._lessons(target, config, seed)
     wrong = 0
     for example in (each for lesson in lessons for each in lesson):
         text = target.tokenizer.decode([i for i in example.ids if i not in target.tokenizer.all_special_ids])
         letter = text.rstrip()[-1]
-        (stem,) = [stem for stem in right if stem in text]
+        stem = next((stem for stem in right if stem in text), None)
         offered = dict(re.findall(r"^([A-D])\. (.*)$", text, re.MULTILINE))
-        wrong += offered[letter] != right[stem]
+        wrong += stem is None or offered[letter] != right[stem]
     return wrong
 
 
