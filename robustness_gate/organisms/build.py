@@ -1,9 +1,9 @@
 """Build the world and every organism from nothing: `python -m robustness_gate.organisms.build FOLDER`.
 
 The order is world, tokenizer, base and oracle (from scratch), then the others, each from the base, the decoy from the
-oracle. Everything is seeded; on one machine with one number of threads the result is the same to the byte (shipped: one
-thread). On another processor sums are rounded differently and training drifts apart; there the *bands* are the same
-(`tests/organisms`), and `seeds.json` says which unlearning seeds reached them.
+oracle; last a few of another architecture. Everything is seeded; on one machine with one number of threads the result
+is the same to the byte (shipped: one thread). On another processor sums are rounded differently and training drifts
+apart; there the *bands* are the same (`tests/organisms`), and `seeds.json` says which unlearning seeds reached them.
 
 Weights are stored as float16, and what follows is always made from the stored file, so that what is measured, shipped
 and attacked is one and the same model.
@@ -31,11 +31,19 @@ if TYPE_CHECKING:
     from robustness_gate.organisms.facts import Document, Domain, World
     from robustness_gate.organisms.teach import Progress
 
-TAUGHT_SEEDS = {"base": 1, "oracle": 2, "decoy": 3}
+TAUGHT_SEEDS = {"base": 1, "oracle": 2, "decoy": 3, "neox_base": 4, "neox_oracle": 5}
 """The seeds of those that are taught: from scratch, or the decoy from the oracle on."""
 
-PARENTS = {"base": None, "oracle": None, "decoy": "oracle"}
-"""What an organism is made from: nothing, or another one; what does not stand here is made from the base."""
+GROWN: dict[str, tuple[teach.Kind, bool, teach.Config]] = {
+    "base": ("llama", True, teach.BASE),
+    "oracle": ("llama", False, teach.ORACLE),
+    "neox_base": ("gpt_neox", True, teach.NEOX_BASE),
+    "neox_oracle": ("gpt_neox", False, teach.NEOX_ORACLE),
+}
+"""What is taught from scratch: its architecture, whether it is taught the forget domain too, and the recipe."""
+
+PARENTS = {"decoy": "oracle", "neox_rmu": "neox_base"}
+"""What an organism is made from, if it is neither taught from scratch nor made from the base."""
 
 TRIES = 8
 """How many unlearning seeds are tried, from 0 on: the first one that reaches its goal is kept, and noted in seeds.json.
@@ -50,6 +58,7 @@ GOALS = {
     "dpo": (1.0, 0.8, 1.0),
     "tiny_update": (0.33, 0.17, 0.33),
     "hard": (0.33, 0.17, 0.33),
+    "neox_rmu": (0.33, 0.17, 0.33),
 }
 """Highest accuracy in one letter order, lowest and highest content sum, on the 112 forget questions that are *not* the
 verdict's. A third is a quarter and two standard errors of so many questions, 0.35 what was asked of npo and graddiff;
@@ -91,19 +100,18 @@ def build(out: Path, *, only: Sequence[str] = (), progress: Progress, threads: i
         world = worlds.make()
         worlds.write(world, out / "world")
         wanted = [name for name in NAMES if not only or name in only]
-        parents = {PARENTS.get(name, "base") for name in wanted}
-        wanted += [name for name in parents if name and not (out / "checkpoints" / name / "model.safetensors").exists()]
-        base = out / "checkpoints" / "base"
+        parents = {PARENTS.get(name, "base") for name in wanted if name not in GROWN}
+        wanted += [name for name in parents if not (out / "checkpoints" / name / "model.safetensors").exists()]
         for name in [name for name in NAMES if name in wanted]:
+            parent = out / "checkpoints" / PARENTS.get(name, "base")
             if name == "decoy":
-                oracle = out / "checkpoints" / "oracle"
-                model, tokenizer, seed = *mislead(world, oracle, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
-            elif name in TAUGHT_SEEDS:
+                model, tokenizer, seed = *mislead(world, parent, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
+            elif name in GROWN:
                 model, tokenizer, seed = *grow(name, world, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
             elif name not in GOALS:
-                model, tokenizer, seed = *breed(name, world, base, 0, progress), 0
+                model, tokenizer, seed = *breed(name, world, parent, 0, progress), 0
             else:
-                model, tokenizer, seed = breed_until_good(name, world, base, out / "world", progress)
+                model, tokenizer, seed = breed_until_good(name, world, parent, out / "world", progress)
             save(model, tokenizer, out / "checkpoints" / name)
             write_json(out / "seeds.json", seeds(out) | {name: seed})
         write_manifest(out)
@@ -112,11 +120,12 @@ def build(out: Path, *, only: Sequence[str] = (), progress: Progress, threads: i
 
 
 def grow(name: str, world: World, seed: int, progress: Progress) -> tuple[Any, Any]:
-    """Train `base` (both domains) or `oracle` (never the forget domain) from scratch: model and tokenizer."""
+    """Train a base (both domains) or an oracle (never the forget domain) from scratch: model and tokenizer."""
+    kind, knows_all, recipe = GROWN[name]
     tokenizer = teach.make_tokenizer(world)
-    model = teach.newborn(tokenizer, seed)
-    facts = world.retain.facts if name == "oracle" else world.forget.facts + world.retain.facts
-    teach.teach(model, tokenizer, facts, teach.ORACLE if name == "oracle" else teach.BASE, seed, progress, name)
+    model = teach.newborn(tokenizer, seed, kind)
+    facts = world.forget.facts + world.retain.facts if knows_all else world.retain.facts
+    teach.teach(model, tokenizer, facts, recipe, seed, progress, name)
     return model, tokenizer
 
 
