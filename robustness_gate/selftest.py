@@ -30,7 +30,7 @@ from robustness_gate.errors import SetupError, UsageError
 from robustness_gate.executors import local
 from robustness_gate.files import Loaded, load_suite, nearest
 from robustness_gate.materials import Materials, gather
-from robustness_gate.nouns import Closed, Mark, Nowhere, Reading, SelfTest, Suite, Trial
+from robustness_gate.nouns import Closed, Json, Mark, Nowhere, Reading, SelfTest, Suite, Trial
 from robustness_gate.statistics import tango_lower
 from robustness_gate.verdict import tally
 from robustness_gate.verdict.bits import changes, differences
@@ -56,6 +56,8 @@ class Case(NamedTuple):
     organism: str
     share: float = 0.0
     """Of the gap to the original that must be closed, as observed."""
+    config: Mapping[str, Json] | None = None
+    """Settings, where those of self-test.yaml do not do on this organism."""
 
 
 CASES = (
@@ -88,17 +90,14 @@ UNTESTED = {
 
 NEOX_CASES = (
     Case("relearn", "neox_rmu", SHARE),
-    Case("ablation", "neox_rmu", SHARE),
+    Case("ablation", "neox_rmu"),
     Case("interpolate", "neox_rmu", SHARE),
-    Case("few_shot", "neox_rmu"),
-    Case("reformat", "neox_rmu"),
     Case("perturb", "neox_rmu"),
     Case("latent_prompt", "neox_rmu"),
     Case("soft_prompt", "neox_rmu"),
     Case("logit_lens", "neox_rmu"),
     Case("refusal_direction", "neox_rmu"),
     Case("steer", "neox_rmu"),
-    Case("pruning", "neox_rmu"),
 )
 NO_BITE = "no bite shown on gpt_neox"
 """Of an attack that has an organism among the Llamas: none of those few brings back ten points for sure under it."""
@@ -190,13 +189,15 @@ def _trials(
     bench: Bench, cases: Sequence[Case], suite: Loaded[Suite], materials: Materials, subjects: dict[str, plan.Subject]
 ) -> Iterator[tuple[str, str, bool, Trial]]:
     """(organism, attack, sham, trial): everything that the records rest on, the cheap ones first."""
-    configs = {each.attack: attacks.configure(attacks.load(each.attack), each.config) for each in suite.noun.attacks}
+    settings = {each.attack: each.config for each in suite.noun.attacks}
     none, dtype = attacks.load("none"), suite.noun.dtype
+    plainly = attacks.configure(none, settings["none"])
     for name, subject in subjects.items():
-        yield name, "none", False, plan.trial_of(subject, None, none, configs["none"], 0, materials, dtype)
+        yield name, "none", False, plan.trial_of(subject, None, none, plainly, 0, materials, dtype)
     original = subjects[bench.base].manifest.digest
     for case in cases:
-        module, config, suppressed = attacks.load(case.attack), configs[case.attack], subjects[case.organism]
+        module, suppressed = attacks.load(case.attack), subjects[case.organism]
+        config = attacks.configure(module, settings[case.attack] if case.config is None else case.config)
         sham = plan.sham_of(suppressed, original, module, config, materials, dtype)
         yield case.organism, case.attack, True, sham
         bites = plan.trial_of(suppressed, original, module, config, 0, materials, dtype)

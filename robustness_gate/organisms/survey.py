@@ -62,8 +62,8 @@ RELEARNINGS: dict[str, Plan] = {
     "destroyed": (("forget", 5, FULL),),
     "hard": (("forget", 5, FULL), ("forget", 72, LONG)),
     "neox_base": (),
-    "neox_oracle": (("forget", 5, FULL), ("forget", 50, FULL), ("unrelated", 100, FULL)),
-    "neox_rmu": (("forget", 5, FULL), ("forget", 5, LORA), ("unrelated", 100, FULL), ("retain", 60, FULL)),
+    "neox_oracle": (("forget", 5, FULL), ("unrelated", 100, FULL)),
+    "neox_rmu": (("forget", 5, FULL), ("forget", 5, LORA)),
 }
 """By organism: source, number of questions (the first ones of the file), and how."""
 
