@@ -129,6 +129,9 @@ def self_test(
     every: Annotated[
         bool, typer.Option("--all", help="Every attack that has an organism; this is the default.")
     ] = False,
+    model_type: Annotated[
+        str, typer.Option("--model-type", help="Test them on organisms of this architecture: llama or gpt_neox.")
+    ] = "llama",
     workers: Annotated[int, typer.Option(min=0, help="Trials side by side; 0: one a core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as one JSON object.")] = False,
 ) -> None:
@@ -144,7 +147,8 @@ def self_test(
     names = selftest.QUICK if quick else tuple(only or ())
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
-    tests = SelfTests(tests=tuple(selftest.run(names, datetime.now(UTC), workers=count, watch=show)))
+    at = datetime.now(UTC)
+    tests = SelfTests(tests=tuple(selftest.run(names, at, model_type=model_type, workers=count, watch=show)))
     plain = tests.model_dump(mode="json", by_alias=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(canonical(plain))
@@ -158,7 +162,7 @@ def self_test(
 
 def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     """One line a test, its faults under it."""
-    from robustness_gate.selftest import UNTESTED
+    from robustness_gate.selftest import BENCHES
 
     wide = max(len(test.attack) for test in tests)
     nobody = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].nowhere)
@@ -177,7 +181,7 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
         for fault in test.faults:
             say(f"{'':{wide}} {fault}")
     say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions (content_sum)")
-    for attack, why in sorted(UNTESTED.items()):
+    for attack, why in sorted(BENCHES[tests[0].model_type].untested.items()):
         say(f"not tested: {attack}, {why}")
 
 

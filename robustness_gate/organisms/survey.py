@@ -61,6 +61,9 @@ RELEARNINGS: dict[str, Plan] = {
     "tiny_update": (("forget", 5, FULL),),
     "destroyed": (("forget", 5, FULL),),
     "hard": (("forget", 5, FULL), ("forget", 72, LONG)),
+    "neox_base": (),
+    "neox_oracle": (("forget", 5, FULL), ("unrelated", 100, FULL)),
+    "neox_rmu": (("forget", 5, FULL), ("forget", 5, LORA)),
 }
 """By organism: source, number of questions (the first ones of the file), and how."""
 
@@ -75,8 +78,8 @@ NOTE = (
 CHOICE = (
     "Of each unlearned organism the first unlearning seed from 0 on is shipped that reaches the goals of build.py on"
     " the 112 forget questions of the dev and relearn files and the 60 of retain.relearn. Rows of other seeds show that"
-    " not every seed does: what RMU leaves readable depends on its random direction. Base, oracle and decoy exist once"
-    " each, and destroyed, which has no goal to reach, is seed 0."
+    " not every seed does: what RMU leaves readable depends on its random direction. Bases, oracles and decoy exist"
+    " once each, and destroyed, which has no goal to reach, is seed 0."
 )
 
 
@@ -128,7 +131,8 @@ def measure_subject(out: Path, name: str, seed: int) -> list[dict[str, Any]]:
         folder = out / "checkpoints" / name
         if not shipped:
             folder = Path(scratch)
-            bred = build.breed(name, facts.make(), out / "checkpoints" / "base", seed, _silence)
+            parent = out / "checkpoints" / build.PARENTS.get(name, "base")
+            bred = build.breed(name, facts.make(), parent, seed, _silence)
             build.save(*bred, folder)
         model, tokenizer = measure.load(folder)
     rows = [{"after": {"key": "none", "n": 0}, **read(out, model, tokenizer)}]

@@ -13,12 +13,15 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from robustness_gate.organisms.facts import Document, Fact, Mix, World, documents
 
 if TYPE_CHECKING:
     import torch
+
+Kind = Literal["llama", "gpt_neox"]
+"""transformers' `model_type`."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many steps are done, and how many there are."""
@@ -65,6 +68,9 @@ class Config:
 BASE = Config()
 ORACLE = Config(steps=1500, grow_until=500)
 """Fewer facts, so fewer steps."""
+NEOX_BASE = Config(steps=1500)
+NEOX_ORACLE = Config(steps=1000, grow_until=500)
+"""Shorter: the research prototype's GPT-NeoX was past 94 % in both domains after 1,050 steps of the base's recipe."""
 DECOY = Config(steps=800, first_facts=10_000, grow_from=0, grow_until=1)
 """Continues from the oracle, which knows already what a question is: all facts from the first step."""
 
@@ -149,9 +155,9 @@ def weighted_loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch
     """Weighted mean of the next-token loss in nats; logits are formed only where the weight is not zero."""
     from torch.nn.functional import cross_entropy
 
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     wanted = weights[:, 1:] > 0
-    logits = model.lm_head(hidden[:, :-1][wanted])
+    logits = model.get_output_embeddings()(hidden[:, :-1][wanted])
     losses = cross_entropy(logits.float(), ids[:, 1:][wanted], reduction="none")
     chosen = weights[:, 1:][wanted]
     return (losses * chosen).sum() / chosen.sum()
@@ -160,30 +166,37 @@ def weighted_loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch
 # --- model -----------------------------------------------------------------------------------------------------------
 
 
-def newborn(tokenizer: Any, seed: int) -> Any:
-    """An untaught Llama of about a million parameters: width 128, 4 layers, 4 heads, tied embeddings.
+def newborn(tokenizer: Any, seed: int, kind: Kind = "llama") -> Any:
+    """An untaught model of about a million parameters: width 128, 4 layers, 4 heads, tied embeddings.
 
+    The GPT-NeoX is of another build (one matrix for queries, keys and values, biases, LayerNorm, no gate in the MLP);
+    its MLP is 512 wide so that it has about as many parameters, and its residual is sequential.
     `initializer_range` is .08: with the usual .02 this small model sat at chance for hundreds of steps.
     """
     import torch
     import transformers
 
     torch.manual_seed(seed)
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        initializer_range=0.08,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+    common = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.08,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    if kind == "gpt_neox":
+        config = transformers.GPTNeoXConfig(
+            **common, intermediate_size=512, rotary_pct=1.0, use_parallel_residual=False
+        )
+        return transformers.GPTNeoXForCausalLM(config)
+    return transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(**common, intermediate_size=384, num_key_value_heads=4)
     )
-    return transformers.LlamaForCausalLM(config)
 
 
 def _rate(step: int, config: Config) -> float:
@@ -214,7 +227,7 @@ def teach(
     """Train `model` in place on texts about `facts` and on unrelated text.
 
     Args:
-        model: a causal language model with `model` (the trunk) and `lm_head`.
+        model: a transformers causal language model.
         tokenizer: its tokenizer.
         facts: what it will know.
         config: the recipe.

@@ -12,6 +12,7 @@ import pytest
 
 from robustness_gate import attacks, ledger, organisms, plan, selftest
 from robustness_gate.checkpoint import Place, manifest_of
+from robustness_gate.cli.house import _show_self_tests
 from robustness_gate.errors import UsageError
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
@@ -38,7 +39,7 @@ def addresses() -> dict[tuple[str, str, bool], Trial]:
     places = {name: Place(organisms.checkpoint(name)) for name in ("base", "oracle", "decoy", "rmu")}
     subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
     case = next(each for each in selftest.CASES if each.attack == "relearn")
-    found = selftest._trials([case], suite, gather(suite), subjects)
+    found = selftest._trials(selftest.BENCHES["llama"], [case], suite, gather(suite), subjects)
     return {(name, what, sham): trial for name, what, sham, trial in found}
 
 
@@ -75,7 +76,7 @@ def result_of(addresses: dict[tuple[str, str, bool], Trial], **changes: Any) -> 
         for address, trial in addresses.items()
     }
     case = next(each for each in selftest.CASES if each.attack == "relearn")
-    return selftest._tested(case, found, "llama", AT)
+    return selftest._tested(selftest.BENCHES["llama"], case, found, "llama", AT)
 
 
 def test_an_attack_that_brings_knowledge_back_and_nothing_else_works(addresses: Any) -> None:
@@ -120,7 +121,7 @@ def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_fr
         else:
             end = Closed(trial=trial.id, attempt=1, status="failure", reason="RuntimeError: no grad")
             found[name, what, sham] = selftest._answers(trial, [end])
-    told = selftest._tested(case, found, "llama", AT)
+    told = selftest._tested(selftest.BENCHES["llama"], case, found, "llama", AT)
     assert "rmu: failure: RuntimeError: no grad" in told.faults
     assert "oracle: failure: RuntimeError: no grad" in told.faults
     assert any("brings back at least" in each for each in told.faults)
@@ -149,6 +150,52 @@ def test_every_attack_has_an_organism_or_a_reason_why_not() -> None:
     for name in ("nonsense", *selftest.UNTESTED):
         with pytest.raises(UsageError):
             selftest.run([name], AT)
+
+
+@pytest.mark.parametrize("model_type", selftest.BENCHES)
+def test_a_bench_holds_organisms_of_its_architecture_and_every_attack_has_its_place(model_type: str) -> None:
+    bench = selftest.BENCHES[model_type]
+    cases = {case.attack for case in bench.cases}
+    assert {case.attack for case in selftest.CASES} | set(selftest.UNTESTED) == cases | set(bench.untested)
+    assert not cases & set(bench.untested)
+    assert set(selftest.QUICK) <= cases
+    for name in (bench.base, *bench.nowhere, *(case.organism for case in bench.cases)):
+        assert plan.model_type(Place(organisms.checkpoint(name))) == model_type
+
+
+def test_an_architecture_is_refused_that_has_no_organisms_and_an_attack_that_was_not_seen_to_bite_on_it() -> None:
+    with pytest.raises(UsageError, match="no organism is a 'qwen2'"):
+        selftest.run([], AT, model_type="qwen2")
+    with pytest.raises(UsageError, match="'quantize' cannot be tested: no bite shown on gpt_neox"):
+        selftest.run(["quantize"], AT, model_type="gpt_neox")
+
+
+def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing_about_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    suite, bench = load_suite(organisms.SELF_TEST), selftest.BENCHES["gpt_neox"]
+    places = {name: Place(organisms.checkpoint(name)) for name in ("neox_base", "neox_oracle", "neox_rmu")}
+    subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
+    case = next(each for each in bench.cases if each.attack == "relearn")
+    trials = list(selftest._trials(bench, [case], suite, gather(suite), subjects))
+    assert [address for *address, _ in trials] == [
+        ["neox_base", "none", False], ["neox_oracle", "none", False], ["neox_rmu", "none", False],
+        ["neox_rmu", "relearn", True], ["neox_rmu", "relearn", False], ["neox_oracle", "relearn", False],
+    ]  # fmt: skip
+    correct = {("neox_base", "none"): 398, ("neox_rmu", "relearn"): 370}
+    found = {
+        (name, what, sham): answers(trial, 82 if sham else correct.get((name, what), 82))
+        for name, what, sham, trial in trials
+    }
+    told = selftest._tested(bench, case, found, "gpt_neox", AT)
+    assert (told.model_type, told.organism, told.faults) == ("gpt_neox", "neox_rmu", ())
+    assert [each.organism for each in told.nowhere] == ["neox_oracle"]
+    assert blocks_of((told,), kind="gpt_neox") == []
+    assert "no self-test of 'relearn' counts" in blocks_of((told,))[0]
+    _show_self_tests([told])
+    shown = capsys.readouterr().out
+    assert "not tested: quantize, no bite shown on gpt_neox" in shown
+    assert "decoy" not in shown
 
 
 # --- what the judge makes of it ---------------------------------------------------------------------------------------
