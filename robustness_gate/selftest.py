@@ -105,7 +105,8 @@ NEOX_CASES = (
     Case("steer", "neox_rmu"),
 )
 NO_BITE = "no bite shown on gpt_neox"
-"""Of an attack that has an organism among the Llamas: none of those few brings back ten points for sure under it."""
+"""Of an attack that has an organism among the Llamas: none of those few was seen to give it ten points for sure
+(organisms/README.md; the two prefix attacks were not tried)."""
 
 
 class Bench(NamedTuple):
