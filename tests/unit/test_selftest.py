@@ -170,6 +170,16 @@ def test_an_architecture_is_refused_that_has_no_organisms_and_an_attack_that_was
         selftest.run(["quantize"], AT, model_type="gpt_neox")
 
 
+def test_a_case_may_have_settings_of_its_own() -> None:
+    suite, bench = load_suite(organisms.SELF_TEST), selftest.BENCHES["gpt_neox"]
+    places = {name: Place(organisms.checkpoint(name)) for name in ("neox_base", "neox_oracle", "neox_rmu")}
+    subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
+    case = next(each for each in bench.cases if each.attack == "latent_prompt")
+    for one, marks in ((case, (200,)), (case._replace(config=None), (64,))):
+        trials = selftest._trials(bench, [one], suite, gather(suite), subjects)
+        assert {t.marks for _, what, sham, t in trials if what == "latent_prompt" and not sham} == {marks}
+
+
 def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing_about_another(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
