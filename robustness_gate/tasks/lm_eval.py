@@ -19,17 +19,18 @@ import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import yaml
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from robustness_gate import sources
 from robustness_gate.errors import FileError
 from robustness_gate.files import Loaded, load_noun
 from robustness_gate.nouns import Form, Item, Json, Noun, Question, Rows
 from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, choice_entropy, read
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["Config", "HarnessTask", "ask", "form", "load", "read", "read_items", "summary"]
 
@@ -101,6 +102,8 @@ def load(path: Path) -> Loaded[HarnessTask]:
             where=str(path),
             code="bad-task-yaml",
         ) from None
+    from jinja2 import TemplateSyntaxError
+
     for key in ("doc_to_text", "doc_to_choice", "doc_to_target", "description", "target_delimiter"):
         ours = getattr(loaded.noun, key)
         plain = list(ours) if isinstance(ours, tuple) else ours
@@ -175,14 +178,29 @@ def _regex_replace(text: str, pattern: str, replacement: str, count: int = 0) ->
     return re.sub(pattern, replacement, text, count=count)
 
 
-_JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-_JINJA.filters["regex_replace"] = _regex_replace
-_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, re.error)
+@functools.cache
+def _jinja() -> Any:
+    """The sandbox; imported by those who have such a task, since every plan reads this file."""
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    made = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    made.filters["regex_replace"] = _regex_replace
+    return made
+
+
+@functools.cache
+def _failures() -> tuple[type[Exception], ...]:
+    """Whatever a template can end with."""
+    from jinja2 import TemplateError
+
+    return TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, re.error
 
 
 @functools.lru_cache(maxsize=64)
 def _template(source: str) -> Template:
-    return _JINJA.from_string(source)
+    template: Template = _jinja().from_string(source)
+    return template
 
 
 class _Doc:
@@ -242,7 +260,7 @@ class _Doc:
             return self.row[source]
         try:
             return _template(source).render(self.row)
-        except _FAILURES as error:
+        except _failures() as error:
             raise self._wrong(key, f"the template fails: {str(error)[:200]}") from None
 
     def _wrong(self, key: str, words: str) -> FileError:
