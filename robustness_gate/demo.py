@@ -104,7 +104,8 @@ def _gate(act: Act, out: Path, policy: Path, suite: Path, console: Console, *, q
 
 def _signed(out: Path, console: Console) -> list[str]:
     """The oracle's report signed, and checked by somebody who trusts the key: against its model, and another one."""
-    console.print("\n[bold]signed[/bold]: the oracle's report, checked against the oracle and against another model.")
+    says = "the oracle's report, checked against the oracle and against another model."
+    console.print(f"\n[bold]signed[/bold]: {says}", soft_wrap=True)
     report, keys = out / "oracle", out / "keys"
     trusted = ("--public", str(keys / "signing.pub"))
     wrong = []
