@@ -309,7 +309,7 @@ def _all_told(planned: tuple[Trial, ...]) -> Evidence:
 # --- known holes, not closed ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="floors stand in the trial: a verifier must compare them with the attack's own", strict=True)
+@pytest.mark.xfail(reason="the judge believes the floors that stand in a trial; `verify` compares them", strict=True)
 @pytest.mark.parametrize("floors", [(), (Floor(says="anything", any_of=(Bound(sign="loss_ratio", max=9.0),)),)])
 def test_a_trial_without_the_floors_of_its_attack_does_not_acquit(floors: tuple[Floor, ...]) -> None:
     forged = trial_of("relearn", floors=floors)
