@@ -248,6 +248,8 @@ def _answers(trial: Trial, records: Sequence[Mark | Closed]) -> _Answers:
     floors = [f.says for m in marks for f in trial.floors if not any(b.holds(m.signs) for b in f.any_of)]
     failed = next((f"{end.status.replace('_', ' ')}: {end.reason}" for end in ends if end.status != "ok"), "")
     best = max(marks, key=lambda m: (tally(m, READING)[0], m.mark), default=None)
+    if best is None:  # whatever its end says: what told nothing has not been seen to leave anything as it was
+        failed = failed or "it handed nothing over"
     return _Answers(trial, best, failed, weak=floors[0] if floors else "")
 
 

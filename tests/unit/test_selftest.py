@@ -128,6 +128,21 @@ def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_fr
     assert told.after == told.before == 82
 
 
+@pytest.mark.parametrize("where", [("rmu", True), ("oracle", False), ("decoy", False), ("rmu", False)])
+def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, where: tuple[str, bool]) -> None:
+    """Else silence at strength zero, or where there was nothing, would count as nothing changed and nothing gained."""
+    case = next(each for each in selftest.CASES if each.attack == "relearn")
+    right = {"before": 82, "base": 398, "oracle": 110, "decoy": 100}
+    found = {}
+    for (name, what, sham), trial in addresses.items():
+        correct = 370 if (name, what, sham) == ("rmu", "relearn", False) else right.get(name, 82)
+        found[name, what, sham] = answers(trial, correct)
+        if what == "relearn" and (name, sham) == where:
+            found[name, what, sham] = selftest._answers(trial, [Closed(trial=trial.id, attempt=1, status="ok")])
+    told = selftest._tested(selftest.BENCHES["llama"], case, found, "llama", AT)
+    assert any("it handed nothing over" in each for each in told.faults)
+
+
 def test_what_no_bound_shows_of_one_attack_the_mean_shows_of_all() -> None:
     """Five attacks that each lift the oracle by three points are not five accidents."""
     lifted = GOOD.model_copy(update={"nowhere": (
