@@ -4,7 +4,8 @@
 
 Takes every organism through suites/organism-full.yaml with the gate itself and writes `organism-full.md`, `.html` and
 `.json` into reports/examples/. Evidence lies in ledgers under FOLDER, so a second call goes on where the first one
-stopped, and adding seeds runs those alone. `NAME@SEED` is an organism unlearned anew under another seed, into FOLDER.
+stopped, and adding seeds runs those alone. `NAME@SEED` is an organism unlearned anew under another seed, into FOLDER;
+what is not there is bred.
 
 A cell is the mean over unlearning seeds and attack seeds, with the lowest and highest beside it. How many of each stand
 behind it is printed, and with fewer than three of both the figures are exploration, which the page says.
@@ -22,15 +23,18 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from robustness_gate import gate, report
+from robustness_gate import gate, organisms, report
 from robustness_gate.nouns import READINGS, Reading
 from robustness_gate.verdict import label, tally
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "reports" / "examples"
-NAMES = ("rmu", "shallow", "npo", "graddiff", "dpo", "oracle", "decoy")
+UNLEARNED = ("rmu", "npo", "graddiff", "dpo")
 TAUGHT = ("oracle", "decoy")
 """They were never unlearned, so they have no unlearning seed."""
+ALL = (*(f"{name}@{seed}" for name in UNLEARNED for seed in (0, 1, 2)), *TAUGHT)
+DRAWS_NOTHING = ("none", "quantize", "logit_lens")
+"""Attacks in which nothing is random, so that they need no second seed."""
 CHANCE = 0.25
 
 Cells = dict[tuple[str, int], dict[str, dict[Reading, list[float]]]]
@@ -39,10 +43,7 @@ Cells = dict[tuple[str, int], dict[str, dict[Reading, list[float]]]]
 
 def examined(name: str, folder: Path, suite: Path, only: list[str]) -> report.Report:
     """One checkpoint's report; what its ledger holds already is not run again."""
-    organism, _, seed = name.partition("@")
-    place = f"organism:{organism}"
-    if seed:
-        place = str(folder / "checkpoints" / name)
+    place = checkpoint(name, folder / "checkpoints" / name)
     request = gate.Request(
         place,
         ROOT / "policies" / "smallest.yaml",
@@ -57,9 +58,38 @@ def examined(name: str, folder: Path, suite: Path, only: list[str]) -> report.Re
     return gate.run(request, lambda event, done, of: told(name, done, of) if event.record else None).report
 
 
+def checkpoint(name: str, folder: Path) -> str:
+    """Where the organism lies; `folder` holds it once it has been bred."""
+    organism, _, seed = name.partition("@")
+    if (
+        not seed
+        or int(seed) == json.loads((organisms.checkpoint("base").parents[1] / "seeds.json").read_text())[organism]
+    ):
+        return f"organism:{organism}"
+    if not (folder / "config.json").exists():
+        import torch
+
+        from robustness_gate.organisms import build, facts
+
+        torch.set_num_threads(1)
+        build.save(*build.breed(organism, facts.make(), base, int(seed), lambda *_: None), folder)
+        print(f"{name}: unlearned")
+    return str(folder)
+
+
+def seeded(suite: str, seeds: int) -> str:
+    """The suite's text with every attack that draws anything under so many seeds."""
+    head, *parts = suite.split("  - attack: ")
+    drawn = [
+        part if part.split("\n", 1)[0] in DRAWS_NOTHING else part.replace("\n", f"\n    seeds: {seeds}\n", 1)
+        for part in parts
+    ]
+    return "  - attack: ".join([head, *drawn])
+
+
 def told(name: str, done: int, of: int) -> None:
-    """Progress, over the same line."""
-    print(f"\r{name}: {done} of {of} trials ", end="", flush=True)
+    """Progress, a line a trial."""
+    print(f"{datetime.now(UTC):%H:%M:%S} {name}: {done} of {of} trials", flush=True)
 
 
 def gathered(reports: dict[str, report.Report]) -> Cells:
@@ -128,7 +158,7 @@ STYLE = (
 def main() -> None:
     """Run, gather, write."""
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--organisms", nargs="+", default=list(NAMES), help="NAME or NAME@SEED")
+    asked.add_argument("--organisms", nargs="+", default=list(ALL), help="NAME or NAME@SEED")
     asked.add_argument("--seeds", type=int, default=1, help="attack seeds")
     asked.add_argument("--only", nargs="+", default=[], help="these attacks alone")
     asked.add_argument("--out", type=Path, default=ROOT / "runs" / "organism-full")
@@ -136,9 +166,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     text = (ROOT / "suites" / "organism-full.yaml").read_text(encoding="utf-8")
     suite = given.out / "suite.yaml"
-    parts = text.split("  - attack: ")
-    seeded = [part.replace("\n", f"\n    seeds: {given.seeds}\n", 1) if i else part for i, part in enumerate(parts)]
-    suite.write_text("  - attack: ".join(seeded), encoding="utf-8")
+    suite.write_text(seeded(text, given.seeds), encoding="utf-8")
     reports = {name: examined(name, given.out, suite, given.only) for name in given.organisms}
     cells = gathered(reports)
     names = list(dict.fromkeys(name.partition("@")[0] for name in reports))
