@@ -61,10 +61,9 @@ def examined(name: str, folder: Path, suite: Path, only: list[str]) -> report.Re
 def checkpoint(name: str, folder: Path) -> str:
     """Where the organism lies; `folder` holds it once it has been bred."""
     organism, _, seed = name.partition("@")
-    if (
-        not seed
-        or int(seed) == json.loads((organisms.checkpoint("base").parents[1] / "seeds.json").read_text())[organism]
-    ):
+    base = organisms.checkpoint("base")
+    shipped = json.loads((base.parents[1] / "seeds.json").read_text(encoding="utf-8"))
+    if not seed or int(seed) == shipped[organism]:
         return f"organism:{organism}"
     if not (folder / "config.json").exists():
         import torch
