@@ -7,8 +7,9 @@ Takes every organism through suites/organism-full.yaml with the gate itself and 
 stopped, and adding seeds runs those alone. `NAME@SEED` is an organism unlearned anew under another seed, into FOLDER;
 what is not there is bred.
 
-A cell is the mean over unlearning seeds and attack seeds, with the lowest and highest beside it. How many of each stand
-behind it is printed, and with fewer than three of both the figures are exploration, which the page says.
+A cell is the mean over unlearning seeds and attack seeds, with the lowest and highest beside it. Attack seeds after the
+first are run on the unlearning seed that is shipped, and with `--crossed` on every one. How many of each stand behind a
+cell is printed, and with fewer than three of both the figures are exploration, which the page says.
 """
 
 from __future__ import annotations
@@ -41,8 +42,11 @@ Cells = dict[tuple[str, int], dict[str, dict[Reading, list[float]]]]
 """(attack, mark) -> organism -> reading -> one accuracy a seed."""
 
 
-def examined(name: str, folder: Path, suite: Path, only: list[str]) -> report.Report:
+def examined(name: str, folder: Path, seeds: int, only: list[str]) -> report.Report:
     """One checkpoint's report; what its ledger holds already is not run again."""
+    suite = folder / f"suite-{seeds}.yaml"
+    text = (ROOT / "suites" / "organism-full.yaml").read_text(encoding="utf-8")
+    suite.write_text(seeded(text, seeds), encoding="utf-8")
     place = checkpoint(name, folder / "checkpoints" / name)
     request = gate.Request(
         place,
@@ -55,15 +59,22 @@ def examined(name: str, folder: Path, suite: Path, only: list[str]) -> report.Re
         workers=2,
         tracking_uri="",
     )
-    return gate.run(request, lambda event, done, of: told(name, done, of) if event.record else None).report
+    return gate.run(
+        request, lambda event, done, of: told(name, label(event.trial), done, of) if event.record else None
+    ).report
+
+
+def shipped(name: str) -> bool:
+    """Whether this is the one that the package holds."""
+    seeds = json.loads((organisms.checkpoint("base").parents[1] / "seeds.json").read_text(encoding="utf-8"))
+    organism, _, seed = name.partition("@")
+    return not seed or int(seed) == seeds[organism]
 
 
 def checkpoint(name: str, folder: Path) -> str:
     """Where the organism lies; `folder` holds it once it has been bred."""
     organism, _, seed = name.partition("@")
-    base = organisms.checkpoint("base")
-    shipped = json.loads((base.parents[1] / "seeds.json").read_text(encoding="utf-8"))
-    if not seed or int(seed) == shipped[organism]:
+    if shipped(name):
         return f"organism:{organism}"
     if not (folder / "config.json").exists():
         import torch
@@ -71,7 +82,9 @@ def checkpoint(name: str, folder: Path) -> str:
         from robustness_gate.organisms import build, facts
 
         torch.set_num_threads(1)
-        build.save(*build.breed(organism, facts.make(), base, int(seed), lambda *_: None), folder)
+        build.save(
+            *build.breed(organism, facts.make(), organisms.checkpoint("base"), int(seed), lambda *_: None), folder
+        )
         print(f"{name}: unlearned")
     return str(folder)
 
@@ -86,9 +99,9 @@ def seeded(suite: str, seeds: int) -> str:
     return "  - attack: ".join([head, *drawn])
 
 
-def told(name: str, done: int, of: int) -> None:
+def told(name: str, words: str, done: int, of: int) -> None:
     """Progress, a line a trial."""
-    print(f"{datetime.now(UTC):%H:%M:%S} {name}: {done} of {of} trials", flush=True)
+    print(f"{datetime.now(UTC):%H:%M:%S} {name}: {done} of {of} trials, {words}", flush=True)
 
 
 def gathered(reports: dict[str, report.Report]) -> Cells:
@@ -159,21 +172,19 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--organisms", nargs="+", default=list(ALL), help="NAME or NAME@SEED")
     asked.add_argument("--seeds", type=int, default=1, help="attack seeds")
+    asked.add_argument("--crossed", action="store_true", help="every attack seed on every unlearning seed")
     asked.add_argument("--only", nargs="+", default=[], help="these attacks alone")
     asked.add_argument("--out", type=Path, default=ROOT / "runs" / "organism-full")
     given = asked.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    text = (ROOT / "suites" / "organism-full.yaml").read_text(encoding="utf-8")
-    suite = given.out / "suite.yaml"
-    suite.write_text(seeded(text, given.seeds), encoding="utf-8")
-    reports = {name: examined(name, given.out, suite, given.only) for name in given.organisms}
+    seeds = {name: given.seeds if given.crossed or shipped(name) else 1 for name in given.organisms}
+    reports = {name: examined(name, given.out, seeds[name], given.only) for name in given.organisms}
     cells = gathered(reports)
     names = list(dict.fromkeys(name.partition("@")[0] for name in reports))
     bred = {name: sum(each.partition("@")[0] == name for each in reports) for name in names}
     behind = (
-        f"Attack seeds: {given.seeds}. Unlearning seeds: "
-        + ", ".join(f"{name} {count}" for name, count in bred.items() if name not in TAUGHT)
-        + "."
+        f"Attack seeds: {given.seeds}{'' if given.crossed else ' on what is shipped, 1 on the rest'}. "
+        "Unlearning seeds: " + ", ".join(f"{name} {count}" for name, count in bred.items() if name not in TAUGHT) + "."
     )
     if given.seeds < 3 or any(count < 3 for name, count in bred.items() if name not in TAUGHT):
         behind += " With fewer than three of both this is exploration, not a finding."
