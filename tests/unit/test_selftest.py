@@ -20,14 +20,10 @@ from robustness_gate.materials import gather
 from robustness_gate.nouns import Closed, Evidence, Mark, Nowhere, SelfTest, Trial
 from robustness_gate.policy import Validity
 from robustness_gate.verdict import SELF_TEST_MISSING, judge, pack
+from tests.evidence import WORKS
 
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
-GOOD = SelfTest(
-    attack="relearn", attack_version=2, model_type="llama", organism="rmu", items=400, before=82, after=370, gain=0.68,
-    nowhere=(Nowhere(organism="oracle", before=111, after=105, leak=-0.08),), sham_changed=0, faults=(),
-    at=date(2026, 11, 1),
-)  # fmt: skip
 
 
 # --- what is found ----------------------------------------------------------------------------------------------------
@@ -145,7 +141,7 @@ def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, whe
 
 def test_what_no_bound_shows_of_one_attack_the_mean_shows_of_all() -> None:
     """Five attacks that each lift the oracle by three points are not five accidents."""
-    lifted = GOOD.model_copy(update={"nowhere": (
+    lifted = WORKS.model_copy(update={"nowhere": (
         Nowhere(organism="oracle", before=100, after=112, leak=-0.01),
         Nowhere(organism="decoy", before=100, after=100, leak=-0.03),
     )})  # fmt: skip
@@ -240,7 +236,7 @@ def blocks_of(tests: tuple[SelfTest, ...], *, kind: str = "llama", days: int = 9
 
 
 def test_a_policy_that_asks_for_a_self_test_is_content_with_one_that_passed() -> None:
-    assert blocks_of((GOOD,)) == []
+    assert blocks_of((WORKS,)) == []
     assert blocks_of(()) == [SELF_TEST_MISSING]
 
 
@@ -256,26 +252,26 @@ def test_a_policy_that_asks_for_a_self_test_is_content_with_one_that_passed() ->
     ids=["another attack", "another version", "another architecture", "too old", "from the future"],
 )
 def test_a_self_test_counts_for_what_was_tested_and_for_a_while(changes: dict[str, Any]) -> None:
-    assert "no self-test of 'relearn' counts" in blocks_of((GOOD.model_copy(update=changes),))[0]
+    assert "no self-test of 'relearn' counts" in blocks_of((WORKS.model_copy(update=changes),))[0]
 
 
 def test_the_last_day_counts_and_the_next_does_not() -> None:
     last = datetime(2026, 11, 1, 23, 59, 59, tzinfo=UTC) + timedelta(days=90)
-    assert blocks_of((GOOD,), at=last) == []
-    assert blocks_of((GOOD,), at=last + timedelta(seconds=1)) != []
+    assert blocks_of((WORKS,), at=last) == []
+    assert blocks_of((WORKS,), at=last + timedelta(seconds=1)) != []
 
 
 def test_of_several_the_latest_counts_and_of_two_on_one_day_the_worse() -> None:
-    broken = GOOD.model_copy(update={"faults": ("on rmu it brings back at least 0.0%, 10% are asked",)})
-    later = GOOD.model_copy(update={"at": date(2026, 11, 20)})
-    assert "'relearn' failed its self-test" in blocks_of((GOOD, broken))[0]
+    broken = WORKS.model_copy(update={"faults": ("on rmu it brings back at least 0.0%, 10% are asked",)})
+    later = WORKS.model_copy(update={"at": date(2026, 11, 20)})
+    assert "'relearn' failed its self-test" in blocks_of((WORKS, broken))[0]
     assert blocks_of((broken, later)) == []
-    assert blocks_of((GOOD, broken.model_copy(update={"at": date(2026, 11, 20)}))) != []
+    assert blocks_of((WORKS, broken.model_copy(update={"at": date(2026, 11, 20)}))) != []
 
 
 def test_a_ledger_keeps_self_tests_and_hands_them_to_the_judge(tmp_path: Path) -> None:
     with ledger.writing(tmp_path / "ledger.jsonl") as book:
-        book.append(GOOD)
-        book.append(GOOD)
+        book.append(WORKS)
+        book.append(WORKS)
     subject = hashlib.sha256(b"anything").hexdigest()
-    assert ledger.read(tmp_path / "ledger.jsonl").evidence(subject, ()).self_tests == (GOOD,)
+    assert ledger.read(tmp_path / "ledger.jsonl").evidence(subject, ()).self_tests == (WORKS,)
