@@ -276,7 +276,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *options: str) -> tuple[Result, list[
 
     def run(only: Any, at: datetime, *, model_type: str, **_: Any) -> list[SelfTest]:
         calls.append((tuple(only), model_type))
-        return [GOOD.model_copy(update={"model_type": model_type, "at": at.date()})]
+        return [WORKS.model_copy(update={"model_type": model_type, "at": at.date()})]
 
     monkeypatch.setattr(selftest, "run", run)
     return CliRunner().invoke(app, ["self-test", *options]), calls
