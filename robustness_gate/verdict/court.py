@@ -18,14 +18,26 @@ The rule, in five steps (benchmarks/error_rates.md has the error rates):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 
-from robustness_gate.nouns import TOLD, Block, Closed, Evidence, Finding, Mark, Strongest, Trial, Verdict, seed_of
+from robustness_gate.nouns import (
+    TOLD,
+    Block,
+    Closed,
+    Evidence,
+    Finding,
+    Mark,
+    SelfTest,
+    Strongest,
+    Trial,
+    Verdict,
+    seed_of,
+)
 from robustness_gate.policy import Guardrail, Limit, Policy, Requirement, Utility
 from robustness_gate.statistics import (
     betting_lower,
@@ -78,6 +90,18 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
         strongest=_without_the_winners_curse(policy, findings, evidence.marks),
         trials=len(court.own_ids & {*(m.trial for m in evidence.marks), *(c.trial for c in evidence.closed)}),
     )
+
+
+def counting(
+    tests: Iterable[SelfTest], versions: Collection[int], model_type: str, today: date, days: int
+) -> list[SelfTest]:
+    """Of the self-tests of an attack those that count: the last of this version and architecture, while young."""
+    known = [
+        each for each in tests
+        if {each.attack_version} == set(versions) and each.model_type == model_type
+        and timedelta(0) <= today - each.at <= timedelta(days)
+    ]  # fmt: skip
+    return [each for each in known if each.at == max(other.at for other in known)]
 
 
 @dataclass(frozen=True)
@@ -392,13 +416,8 @@ class _Court:
         today, days = self.at.astimezone(UTC).date(), self.policy.validity.self_test_days
         for attack in required:
             versions = {trial.attack_version for trial in self._own_planned if trial.attack == attack}
-            known = [
-                each
-                for each in self.evidence.self_tests
-                if each.attack == attack and {each.attack_version} == versions
-                and each.model_type == self.evidence.model_type and timedelta(0) <= today - each.at <= timedelta(days)
-            ]  # fmt: skip
-            last = [each for each in known if each.at == max(other.at for other in known)]
+            about = [each for each in self.evidence.self_tests if each.attack == attack]
+            last = counting(about, versions, self.evidence.model_type, today, days)
             if not last:
                 kind = self.evidence.model_type or "this architecture"
                 yield f"no self-test of '{attack}' counts: none of this version on {kind} in the last {days} days"

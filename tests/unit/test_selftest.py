@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from evidence import WORKS
 from typer.testing import CliRunner
 
 from robustness_gate import attacks, ledger, organisms, plan, selftest
@@ -23,7 +24,6 @@ from robustness_gate.materials import gather
 from robustness_gate.nouns import Closed, Evidence, Mark, Nowhere, SelfTest, SelfTests, Trial
 from robustness_gate.policy import Validity
 from robustness_gate.verdict import SELF_TEST_MISSING, judge, pack
-from tests.evidence import WORKS
 
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
