@@ -168,11 +168,13 @@ def self_test(
 
 def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     """One line a test, its faults under it."""
-    from robustness_gate.selftest import BENCHES
+    from robustness_gate.selftest import BENCHES, GAIN
 
+    bench = BENCHES[tests[0].model_type]
+    share = {case.attack: case.share for case in bench.cases}
     wide = max(len(test.attack) for test in tests)
     nobody = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].nowhere)
-    head = f"{'attack':{wide}} {'organism':10} {'before > after':>15} {'gain':>7}   {nobody}"
+    head = f"{'attack':{wide}} {'organism':10} {'before > after':>15} {'gain':>7}  {'asked':15}   {nobody}"
     say(f"{head}   sham   finding")
     for test in tests:
         there = f"{test.before / test.items:.1%} > {test.after / test.items:.1%}"
@@ -182,12 +184,14 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
         )
         sham = "same" if test.sham_changed == 0 else f"{test.sham_changed} changed"
         found = "FAILED" if test.faults else "works"
-        figures = f"{there:>15} {test.gain:>7.1%}   {nowhere}"
+        asked = f"{GAIN:.0%}, {share[test.attack]:.0%} of gap" if share[test.attack] else f"{GAIN:.0%}"
+        figures = f"{there:>15} {test.gain:>7.1%}  {asked:15}   {nowhere}"
         say(f"{test.attack:{wide}} {test.organism:10} {figures}   {sham:6} {found}")
         for fault in test.faults:
             say(f"{'':{wide}} {fault}")
     say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions (content_sum)")
-    for attack, why in sorted(BENCHES[tests[0].model_type].untested.items()):
+    say("asked: at least this gain, and after - before at least this share of what the original knows more")
+    for attack, why in sorted(bench.untested.items()):
         say(f"not tested: {attack}, {why}")
 
 
