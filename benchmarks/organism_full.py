@@ -19,7 +19,9 @@ import argparse
 import html
 import json
 import platform
+import shlex
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -137,9 +139,17 @@ def markdown(cells: Cells, names: list[str], behind: str, reading: Reading) -> s
     for (attack, mark), row in sorted(cells.items(), key=order):
         values = " | ".join(shown(row[name][reading]) for name in names)
         lines.append(f"| {attack} | {mark or ''} | {values} |")
+    lines.append(
+        f"| *most of a row* | | {' | '.join(f'*{shown([highest(cells, name, reading)])}*' for name in names)} |"
+    )
     return (
         f"## {reading}\n\nPer cent of 400 questions right; a quarter is chance. {behind}\n\n" + "\n".join(lines) + "\n"
     )
+
+
+def highest(cells: Cells, name: str, reading: Reading) -> float:
+    """The mean of the attack that brings back most here: picked after the fact, and so a little flattered."""
+    return max(statistics.mean(row[name][reading]) for row in cells.values() if row[name][reading])
 
 
 def order(cell: tuple[tuple[str, int], object]) -> tuple[bool, str, int]:
@@ -160,6 +170,8 @@ def coloured(cells: Cells, names: list[str], reading: Reading) -> str:
             ink = "#fff" if over > 0.6 else "#222"
             found.append(f'<td style="background:rgba(178,24,43,{over:.2f});color:{ink}">{shown(values)}</td>')
         rows.append(f"<tr>{''.join(found)}</tr>")
+    most = "".join(f"<th>{shown([highest(cells, name, reading)])}</th>" for name in names)
+    rows.append(f"<tr><th class=l>most of a row</th><th></th>{most}</tr>")
     return f"<h2>{reading}</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
@@ -215,7 +227,7 @@ def main() -> None:
     behind = runs_behind(seeds)
     packages = ", ".join(f"{name} {version(name)}" for name in ("robustness-gate", "torch", "transformers"))
     made = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {packages}, {platform.machine()}."
-    command = "`python benchmarks/organism_full.py`"
+    command = f"`{shlex.join(['python', 'benchmarks/organism_full.py', *sys.argv[1:]])}`"
     tables = "\n".join(markdown(cells, names, behind, reading) for reading in READINGS)
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "organism-full.md").write_text(f"# Organisms under attack\n\nMade by {command}, {made}\n\n{tables}")
