@@ -171,7 +171,7 @@ def coloured(cells: Cells, names: list[str], reading: Reading) -> str:
             found.append(f'<td style="background:rgba(178,24,43,{over:.2f});color:{ink}">{shown(values)}</td>')
         rows.append(f"<tr>{''.join(found)}</tr>")
     most = "".join(f"<th>{shown([highest(cells, name, reading)])}</th>" for name in names)
-    rows.append(f"<tr><th class=l>most of a row</th><th></th>{most}</tr>")
+    rows.append(f"<tr><th>most of a row</th><th></th>{most}</tr>")
     return f"<h2>{reading}</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
@@ -203,10 +203,14 @@ def runs_behind(seeds: dict[str, int]) -> str:
     return words if enough else words + " With fewer than three seeds of both this is exploration, not a finding."
 
 
-STYLE = (
-    "body{font:14px system-ui,sans-serif;margin:2rem;color:#222}table{border-collapse:collapse;margin:1rem 0}"
-    "td,th{padding:.25rem .6rem;text-align:right;border:1px solid #eee}td.l{text-align:left}"
-)
+STYLE = """
+body { font: 14px system-ui, sans-serif; margin: 2rem; color: #222 }
+p { max-width: 50rem }
+table { border-collapse: collapse; margin: 1rem 0 }
+td, th { padding: .25rem .6rem; text-align: right; border: 1px solid #eee }
+td.l, th:first-child { text-align: left }
+tr:last-child th { border-top: 2px solid #888 }
+"""
 
 
 def main() -> None:
@@ -227,14 +231,17 @@ def main() -> None:
     behind = runs_behind(seeds)
     packages = ", ".join(f"{name} {version(name)}" for name in ("robustness-gate", "torch", "transformers"))
     made = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {packages}, {platform.machine()}."
-    command = f"`{shlex.join(['python', 'benchmarks/organism_full.py', *sys.argv[1:]])}`"
+    command = shlex.join(["python", "benchmarks/organism_full.py", *sys.argv[1:]])
     tables = "\n".join(markdown(cells, names, behind, reading) for reading in READINGS)
     OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "organism-full.md").write_text(f"# Organisms under attack\n\nMade by {command}, {made}\n\n{tables}")
-    body = "".join(coloured(cells, names, reading) for reading in READINGS)
-    page = f"<!doctype html><meta charset=utf-8><title>Organisms under attack</title><style>{STYLE}</style>"
-    page += f"<h1>Organisms under attack</h1><p>Made by {html.escape(command)}, {made} {html.escape(behind)}</p>{body}"
-    (OUT / "organism-full.html").write_text(page, encoding="utf-8")
+    (OUT / "organism-full.md").write_text(f"# Organisms under attack\n\nMade by `{command}`, {made}\n\n{tables}")
+    page = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Organisms under attack</title><style>{STYLE}</style>",
+        f"<h1>Organisms under attack</h1><p>Made by <code>{html.escape(command)}</code>, {made}</p>",
+        f"<p>Per cent of 400 questions right; a quarter is chance, and red is what is above it. {behind}</p>",
+        *(coloured(cells, names, reading) for reading in READINGS),
+    ]
+    (OUT / "organism-full.html").write_text("\n".join(page) + "\n", encoding="utf-8")
     plain = [
         {"attack": attack, "mark": mark, "organism": name, "reading": reading, "accuracy": row[name][reading]}
         for (attack, mark), row in sorted(cells.items(), key=order)
