@@ -31,6 +31,7 @@ from robustness_gate.executors import local
 from robustness_gate.files import Loaded, load_suite, nearest
 from robustness_gate.materials import Materials, gather
 from robustness_gate.nouns import Closed, Json, Mark, Nowhere, Reading, SelfTest, Suite, Trial
+from robustness_gate.policy import Policy
 from robustness_gate.statistics import tango_lower
 from robustness_gate.verdict import tally
 from robustness_gate.verdict.bits import changes, differences
@@ -166,9 +167,7 @@ def run(
     Raises:
         UsageError: an attack that is not there, or has no organism; an architecture without organisms.
     """
-    if model_type not in BENCHES:
-        raise UsageError(f"no organism is a '{model_type}'.", remedy=f"There are {' and '.join(BENCHES)}.")
-    bench = BENCHES[model_type]
+    bench = _bench_of(model_type)
     cases = [each for each in bench.cases if not only or each.attack in only]
     for name in only:
         if name in bench.untested:
@@ -189,6 +188,38 @@ def run(
     found = {address: _answers(trial, told) for address, trial in trials.items()}
     kind = plan.model_type(places[bench.base])
     return _without_drift([_tested(bench, case, found, kind, at) for case in cases])
+
+
+def required_by(policy: Loaded[Policy], model_type: str = "llama") -> tuple[str, ...]:
+    """The attacks that must have been seen to work before a policy can be passed, in the order of the alphabet.
+
+    Raises:
+        UsageError: one of them has no organism of that architecture, so that no self-test can satisfy the policy; it
+            requires none; an architecture without organisms.
+    """
+    bench = _bench_of(model_type)
+    testable = {"none", *(case.attack for case in bench.cases)}
+    for index, attack in enumerate(each.attack for each in policy.noun.required):
+        if attack not in testable:
+            raise UsageError(
+                f"'{attack}' is required, and cannot be tested: {bench.untested.get(attack, 'it has no organism')}.",
+                remedy="Take it out of 'required', or let the policy say `validity: {self_test: off}`.",
+                where=policy.where("required", index, "attack"),
+            )
+    names = tuple(sorted({each.attack for each in policy.noun.required} - {"none"}))
+    if not names:
+        raise UsageError(
+            "no attack is required, so there is nothing to test.",
+            remedy="Run the gate without --self-test.",
+            where=policy.where("required"),
+        )
+    return names
+
+
+def _bench_of(model_type: str) -> Bench:
+    if model_type not in BENCHES:
+        raise UsageError(f"no organism is a '{model_type}'.", remedy=f"There are {' and '.join(BENCHES)}.")
+    return BENCHES[model_type]
 
 
 def _trials(

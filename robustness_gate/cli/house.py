@@ -129,6 +129,9 @@ def self_test(
     every: Annotated[
         bool, typer.Option("--all", help="Every attack that has an organism; this is the default.")
     ] = False,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Exactly the attacks that this policy requires.")
+    ] = None,
     model_type: Annotated[
         str, typer.Option("--model-type", help="Test them on organisms of this architecture: llama or gpt_neox.")
     ] = "llama",
@@ -140,11 +143,14 @@ def self_test(
     Leaves with 4 if any attack fails: nothing could be concluded from its silence.
     """
     from robustness_gate import selftest
+    from robustness_gate.language import load_policy
     from robustness_gate.nouns import SelfTests, canonical
 
-    if sum((quick, every, bool(only))) > 1:
-        raise UsageError("--quick, --all and --only do not go together.", remedy="Give one of them, or none.")
+    if sum((quick, every, bool(only), policy is not None)) > 1:
+        raise UsageError("--quick, --all, --only and --policy do not go together.", remedy="Give one of them, or none.")
     names = selftest.QUICK if quick else tuple(only or ())
+    if policy is not None:
+        names = selftest.required_by(load_policy(policy), model_type)
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
     at = datetime.now(UTC)

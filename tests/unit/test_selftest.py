@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from robustness_gate import attacks, ledger, organisms, plan, selftest
 from robustness_gate.checkpoint import Place, manifest_of
+from robustness_gate.cli import app
 from robustness_gate.cli.house import _show_self_tests
 from robustness_gate.errors import UsageError
-from robustness_gate.files import load_suite
+from robustness_gate.files import load_noun, load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.materials import gather
-from robustness_gate.nouns import Closed, Evidence, Mark, Nowhere, SelfTest, Trial
+from robustness_gate.nouns import Closed, Evidence, Mark, Nowhere, SelfTest, SelfTests, Trial
 from robustness_gate.policy import Validity
 from robustness_gate.verdict import SELF_TEST_MISSING, judge, pack
 
@@ -221,6 +224,91 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
     shown = capsys.readouterr().out
     assert "not tested: quantize, no bite shown on gpt_neox" in shown
     assert "decoy" not in shown
+
+
+# --- what a policy asks for -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("strict-baseline", ("quantize", "relearn")),
+        ("wmdp-api-only", ("perturb", "reformat")),
+        ("wmdp-standard", ("ablation", "reformat", "relearn")),
+    ],
+)
+def test_a_policy_asks_for_each_attack_that_it_requires_once_and_for_none_not_at_all(name: str, asked: Any) -> None:
+    assert selftest.required_by(load_policy(ROOT / "policies" / f"{name}.yaml")) == asked
+
+
+def requiring(folder: Path, line: str) -> Path:
+    """The organisms' policy with this line in the place of everything that it requires but `none`."""
+    text = (ROOT / "policies" / "organism.yaml").read_text(encoding="utf-8")
+    kept = [each for each in text.splitlines() if not each.startswith("  - {attack: relearn")]
+    kept.insert(kept.index("  - {attack: none}") + 1, line)
+    path = folder / "policy.yaml"
+    path.write_text("\n".join(kept), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "model_type", "words"),
+    [
+        ("  - {attack: noise}", "llama", "'noise' is required, and cannot be tested: on no shipped organism"),
+        ("  - {attack: quantize}", "gpt_neox", "'quantize' is required, and cannot be tested: no bite shown"),
+        ("", "llama", "no attack is required, so there is nothing to test"),
+        ("  - {attack: relearn}", "qwen2", "no organism is a 'qwen2'"),
+    ],
+    ids=["no organism", "none of this architecture", "nothing to test", "no such architecture"],
+)
+def test_what_no_self_test_can_satisfy_is_refused_at_its_line(
+    tmp_path: Path, line: str, model_type: str, words: str
+) -> None:
+    path = requiring(tmp_path, line)
+    loaded = load_policy(path)
+    with pytest.raises(UsageError) as told:
+        selftest.required_by(loaded, model_type)
+    assert words in told.value.message
+    if "cannot be tested" in words:
+        row = 1 + path.read_text(encoding="utf-8").splitlines().index(line)
+        assert told.value.where == f"{path}:{row}:6"
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, *options: str) -> tuple[Result, list[Any]]:
+    """What the verb answers, and for which attacks on which architecture it asked; nothing is run."""
+    calls: list[Any] = []
+
+    def run(only: Any, at: datetime, *, model_type: str, **_: Any) -> list[SelfTest]:
+        calls.append((tuple(only), model_type))
+        return [GOOD.model_copy(update={"model_type": model_type, "at": at.date()})]
+
+    monkeypatch.setattr(selftest, "run", run)
+    return CliRunner().invoke(app, ["self-test", *options]), calls
+
+
+def test_the_verb_tests_what_the_policy_requires_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "made" / "self-test.json"
+    policy = str(ROOT / "policies" / "strict-baseline.yaml")
+    done, calls = asked(monkeypatch, "--policy", policy, "--out", str(out))
+    assert done.exit_code == 0, done.output
+    assert calls == [(("quantize", "relearn"), "llama")]
+    assert [each.attack for each in load_noun(out, SelfTests).noun.tests] == ["relearn"]
+    done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "gpt_neox", "--out", str(out))
+    assert isinstance(done.exception, UsageError)
+    assert calls == []
+
+
+@pytest.mark.parametrize("other", [["--quick"], ["--all"], ["--only", "relearn"]], ids=" ".join)
+def test_a_policy_and_another_choice_of_attacks_do_not_go_together(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, other: list[str]
+) -> None:
+    policy = str(ROOT / "policies" / "organism.yaml")
+    done, calls = asked(monkeypatch, "--policy", policy, *other, "--out", str(tmp_path / "self-test.json"))
+    assert isinstance(done.exception, UsageError)
+    assert "--policy do not go together" in done.exception.message
+    assert calls == []
 
 
 # --- what the judge makes of it ---------------------------------------------------------------------------------------
