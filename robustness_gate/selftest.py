@@ -33,7 +33,7 @@ from robustness_gate.materials import Materials, gather
 from robustness_gate.nouns import Closed, Json, Mark, Nowhere, Reading, SelfTest, Suite, Trial
 from robustness_gate.policy import Policy
 from robustness_gate.statistics import tango_lower
-from robustness_gate.verdict import tally
+from robustness_gate.verdict import tally, untested
 from robustness_gate.verdict.bits import changes, differences
 
 ALPHA = 0.05
@@ -214,6 +214,13 @@ def required_by(policy: Loaded[Policy], model_type: str = "llama") -> tuple[str,
             where=policy.where("required"),
         )
     return names
+
+
+def still_count(tests: Sequence[SelfTest], policy: Policy, at: datetime, model_type: str = "llama") -> bool:
+    """Whether these records alone show, by the judge's own rule, that all works which a policy requires."""
+    required = {each.attack for each in policy.required} - {"none"}
+    versions = {name: {attacks.load(name).VERSION} for name in required}
+    return not list(untested(tests, versions, policy.validity, model_type, at))
 
 
 def _bench_of(model_type: str) -> Bench:

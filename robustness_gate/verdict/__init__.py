@@ -7,7 +7,7 @@ applies waivers, which change the decision and never the verdict.
 
 from robustness_gate.verdict.bits import answers, pack, tally, unpack
 from robustness_gate.verdict.cells import covers, declared_cells, declares, label, spelled_out
-from robustness_gate.verdict.court import BELOW_CHANCE, SELF_TEST_MISSING, judge
+from robustness_gate.verdict.court import BELOW_CHANCE, SELF_TEST_MISSING, judge, untested
 from robustness_gate.verdict.decision import Decision, decide
 from robustness_gate.verdict.words import strongest
 
@@ -27,4 +27,5 @@ __all__ = [
     "strongest",
     "tally",
     "unpack",
+    "untested",
 ]

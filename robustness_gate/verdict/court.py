@@ -18,15 +18,27 @@ The rule, in five steps (benchmarks/error_rates.md has the error rates):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 
-from robustness_gate.nouns import TOLD, Block, Closed, Evidence, Finding, Mark, Strongest, Trial, Verdict, seed_of
-from robustness_gate.policy import Guardrail, Limit, Policy, Requirement, Utility
+from robustness_gate.nouns import (
+    TOLD,
+    Block,
+    Closed,
+    Evidence,
+    Finding,
+    Mark,
+    SelfTest,
+    Strongest,
+    Trial,
+    Verdict,
+    seed_of,
+)
+from robustness_gate.policy import Guardrail, Limit, Policy, Requirement, Utility, Validity
 from robustness_gate.statistics import (
     betting_lower,
     clopper_pearson_lower,
@@ -78,6 +90,42 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
         strongest=_without_the_winners_curse(policy, findings, evidence.marks),
         trials=len(court.own_ids & {*(m.trial for m in evidence.marks), *(c.trial for c in evidence.closed)}),
     )
+
+
+def untested(
+    tests: Sequence[SelfTest],
+    versions: Mapping[str, Collection[int]],
+    validity: Validity,
+    model_type: str,
+    at: datetime,
+) -> Iterator[str]:
+    """Which attacks were not seen to work on models of known truth, in words.
+
+    Args:
+        tests: what is on record.
+        versions: the attacks that must have been tested, each with the version that is used.
+        validity: for how many days a test counts.
+        model_type: the architecture on which they must have been tested.
+        at: the moment of judgement, with a time zone.
+    """
+    if versions and not tests:
+        yield SELF_TEST_MISSING
+        return
+    today, days = at.astimezone(UTC).date(), validity.self_test_days
+    for attack, used in sorted(versions.items()):
+        known = [
+            each
+            for each in tests
+            if each.attack == attack and {each.attack_version} == set(used)
+            and each.model_type == model_type and timedelta(0) <= today - each.at <= timedelta(days)
+        ]  # fmt: skip
+        last = [each for each in known if each.at == max(other.at for other in known)]
+        if not last:
+            kind = model_type or "this architecture"
+            yield f"no self-test of '{attack}' counts: none of this version on {kind} in the last {days} days"
+        for each in sorted(last, key=lambda each: each.digest):
+            if each.faults:
+                yield f"'{attack}' failed its self-test: {'; '.join(each.faults)}"
 
 
 @dataclass(frozen=True)
@@ -385,26 +433,9 @@ class _Court:
 
     def _untested(self) -> Iterator[str]:
         """Required attacks that were not seen to work on models of known truth."""
-        required = sorted({each.attack for each in self.policy.required} - {"none"})
-        if required and not self.evidence.self_tests:
-            yield SELF_TEST_MISSING
-            return
-        today, days = self.at.astimezone(UTC).date(), self.policy.validity.self_test_days
-        for attack in required:
-            versions = {trial.attack_version for trial in self._own_planned if trial.attack == attack}
-            known = [
-                each
-                for each in self.evidence.self_tests
-                if each.attack == attack and {each.attack_version} == versions
-                and each.model_type == self.evidence.model_type and timedelta(0) <= today - each.at <= timedelta(days)
-            ]  # fmt: skip
-            last = [each for each in known if each.at == max(other.at for other in known)]
-            if not last:
-                kind = self.evidence.model_type or "this architecture"
-                yield f"no self-test of '{attack}' counts: none of this version on {kind} in the last {days} days"
-            for each in sorted(last, key=lambda each: each.digest):
-                if each.faults:
-                    yield f"'{attack}' failed its self-test: {'; '.join(each.faults)}"
+        required = {each.attack for each in self.policy.required} - {"none"}
+        versions = {name: {t.attack_version for t in self._own_planned if t.attack == name} for name in required}
+        yield from untested(self.evidence.self_tests, versions, self.policy.validity, self.evidence.model_type, self.at)
 
     def _sham_fault(self, attack: str) -> str:
         """What is wrong with an attack's trial at strength zero, on this candidate; empty if nothing is."""
