@@ -9,7 +9,8 @@ what is not there is bred.
 
 A cell is the mean over unlearning seeds and attack seeds, with the lowest and highest beside it. Attack seeds after the
 first are run on the unlearning seed that is shipped, and with `--crossed` on every one. How many of each stand behind a
-cell is printed, and with fewer than three of both the figures are exploration, which the page says.
+cell is printed, and with fewer than three of both the figures are exploration, which the page says. A trial's seed
+follows from the checkpoint too, so runs on two checkpoints never share one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import json
 import platform
 import statistics
 from collections import defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -161,6 +163,34 @@ def coloured(cells: Cells, names: list[str], reading: Reading) -> str:
     return f"<h2>{reading}</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
+def attack_seeds(name: str, given: argparse.Namespace) -> int:
+    """Under how many seeds each attack is run on this checkpoint."""
+    again = given.crossed or shipped(name)
+    return given.seeds if again and name.partition("@")[0] not in given.once else 1
+
+
+def organisms_of(names: Iterable[str]) -> list[str]:
+    """Each organism once, in the order of its first checkpoint."""
+    return list(dict.fromkeys(name.partition("@")[0] for name in names))
+
+
+def runs_behind(seeds: dict[str, int]) -> str:
+    """How many runs there are behind a cell, in words."""
+    told = []
+    for organism in organisms_of(seeds):
+        own = {name.partition("@")[2]: count for name, count in seeds.items() if name.partition("@")[0] == organism}
+        bred = ", ".join(f"{count} on unlearning seed {seed}" for seed, count in own.items() if seed)
+        told.append(f"{organism} {sum(own.values())}" + (f" ({bred})" if bred else ""))
+    runs = [
+        sum(count for name, count in seeds.items() if name.partition("@")[0] == each) for each in organisms_of(seeds)
+    ]
+    bred = [sum(name.partition("@")[0] == each for name in seeds) for each in organisms_of(seeds) if each not in TAUGHT]
+    enough = min(runs) >= 3 and min(bred, default=3) >= 3
+    words = "Runs behind a cell, each under another seed of the attack: " + "; ".join(told) + "."
+    words += f" What draws nothing ({', '.join(DRAWS_NOTHING)}) ran once on each."
+    return words if enough else words + " With fewer than three seeds of both this is exploration, not a finding."
+
+
 STYLE = (
     "body{font:14px system-ui,sans-serif;margin:2rem;color:#222}table{border-collapse:collapse;margin:1rem 0}"
     "td,th{padding:.25rem .6rem;text-align:right;border:1px solid #eee}td.l{text-align:left}"
@@ -173,21 +203,16 @@ def main() -> None:
     asked.add_argument("--organisms", nargs="+", default=list(ALL), help="NAME or NAME@SEED")
     asked.add_argument("--seeds", type=int, default=1, help="attack seeds")
     asked.add_argument("--crossed", action="store_true", help="every attack seed on every unlearning seed")
+    asked.add_argument("--once", nargs="+", default=[], help="organisms on which one attack seed is enough")
     asked.add_argument("--only", nargs="+", default=[], help="these attacks alone")
     asked.add_argument("--out", type=Path, default=ROOT / "runs" / "organism-full")
     given = asked.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    seeds = {name: given.seeds if given.crossed or shipped(name) else 1 for name in given.organisms}
+    seeds = {name: attack_seeds(name, given) for name in given.organisms}
     reports = {name: examined(name, given.out, seeds[name], given.only) for name in given.organisms}
     cells = gathered(reports)
-    names = list(dict.fromkeys(name.partition("@")[0] for name in reports))
-    bred = {name: sum(each.partition("@")[0] == name for each in reports) for name in names}
-    behind = (
-        f"Attack seeds: {given.seeds}{'' if given.crossed else ' on what is shipped, 1 on the rest'}. "
-        "Unlearning seeds: " + ", ".join(f"{name} {count}" for name, count in bred.items() if name not in TAUGHT) + "."
-    )
-    if given.seeds < 3 or any(count < 3 for name, count in bred.items() if name not in TAUGHT):
-        behind += " With fewer than three of both this is exploration, not a finding."
+    names = organisms_of(reports)
+    behind = runs_behind(seeds)
     packages = ", ".join(f"{name} {version(name)}" for name in ("robustness-gate", "torch", "transformers"))
     made = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {packages}, {platform.machine()}."
     command = "`python benchmarks/organism_full.py`"

@@ -11,7 +11,9 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from robustness_gate import attest, gate, issued
+from robustness_gate import attest, gate, issued, selftest
+from robustness_gate.language import load_policy
+from robustness_gate.nouns import SelfTests, canonical
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "reports" / "examples"
@@ -29,14 +31,18 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     previous = None
     with tempfile.TemporaryDirectory() as folder:
+        policy, tested = ROOT / "policies" / "organism.yaml", Path(folder) / "self-test.json"
+        tests = selftest.run(selftest.required_by(load_policy(policy)), datetime.now(UTC), workers=2)
+        tested.write_bytes(canonical(SelfTests(tests=tuple(tests)).model_dump(mode="json", by_alias=True)))
         for name, organism, only in EXAMPLES:
             request = gate.Request(
                 f"organism:{organism}",
-                ROOT / "policies" / "organism.yaml",
+                policy,
                 ROOT / "suites" / "organism-smoke.yaml",
                 Path(folder) / name,
                 original="organism:base",
                 only=only,
+                self_test=tested,
                 ledgers=Path(folder) / f"{name}-ledgers",
                 tracking_uri="",
             )

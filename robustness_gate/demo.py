@@ -1,5 +1,7 @@
 """`./run demo`: the lesson of the house on five tiny models, through the real command line.
 
+First the instrument: the attacks that the policy requires are tried where the truth is known, or nothing they fail to
+find would mean anything.
 *rmu* looks forgotten and is not: five examples bring it back. *oracle* never knew, and nothing brings anything back.
 *base* was never unlearned. *collapsed* is found out with no attack at all, *shallow* by questions about something else.
 Then the oracle's report is signed, and verified against its own model and against another one. The demo succeeds only
@@ -65,14 +67,16 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
     for left in ("ledgers", "keys"):
         shutil.rmtree(out / left, ignore_errors=True)
     begun, wrong = time.monotonic(), []
+    tested = out / "self-test.json"
+    wrong += _tested(tested, policy, console)
     for act in MAIN:
         console.print(f"\n[bold]{act.organism}[/bold]: {act.says}")
-        code = _gate(act, out, policy, suite, console)
+        code = _gate(act, out, policy, suite, tested, console)
         if code != act.expected:
             wrong.append(f"{act.organism} left with {code}, expected {int(act.expected)}")
     console.print()
     for act in LINES:
-        code = _gate(act, out, policy, suite, console, quiet=True)
+        code = _gate(act, out, policy, suite, tested, console, quiet=True)
         console.print(f"[bold]{act.organism}[/bold]: {act.says}", highlight=False)
         console.print(f"  {_sentence(out / act.organism)}", highlight=False, soft_wrap=True)
         if code != act.expected:
@@ -88,11 +92,23 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
     return Exit.INTERNAL if wrong else Exit.PASS
 
 
-def _gate(act: Act, out: Path, policy: Path, suite: Path, console: Console, *, quiet: bool = False) -> int:
+def _tested(record: Path, policy: Path, console: Console) -> list[str]:
+    """The attacks that the policy requires, tried on organisms that hide their knowledge and on some that have none."""
+    console.print("\n[bold]self-test[/bold]: do the attacks find what is there, and nothing where nothing is?")
+    arguments = ["self-test", "--policy", str(policy), "--out", str(record)]
+    console.print(f"$ robustness-gate {' '.join(arguments)}", style="dim", highlight=False, soft_wrap=True)
+    command = [sys.executable, "-m", "robustness_gate", *arguments]
+    code = subprocess.run(command, check=False).returncode
+    return [] if code == Exit.PASS else [f"self-test left with {code}, expected {int(Exit.PASS)}"]
+
+
+def _gate(
+    act: Act, out: Path, policy: Path, suite: Path, tested: Path, console: Console, *, quiet: bool = False
+) -> int:
     """One run of the real command line, its output shown as it comes."""
     arguments = ["run", f"organism:{act.organism}", "--policy", str(policy), "--suite", str(suite)]
     beside = [] if act.organism == "base" else ["--original", "organism:base"]  # a model is no canary for itself
-    arguments += [*beside, "--out", str(out / act.organism), *act.options]
+    arguments += [*beside, "--self-test", str(tested), "--out", str(out / act.organism), *act.options]
     if quiet:
         arguments.append("--quiet")
     else:

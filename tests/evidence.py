@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from robustness_gate.checkpoint import FileEntry, Manifest, Place, inspect
 from robustness_gate.files import Loaded, load_suite, parse_yaml
 from robustness_gate.language import load_policy
 from robustness_gate.materials import Materials, gather
-from robustness_gate.nouns import Closed, Evidence, Mark, Planned, Suite, Trial, canonical
+from robustness_gate.nouns import Closed, Evidence, Mark, Nowhere, Planned, SelfTest, Suite, Trial, canonical
 from robustness_gate.policy import Policy
 from robustness_gate.trust import Trusted, trusting
 from robustness_gate.verdict import pack
@@ -32,9 +32,17 @@ WORST = {"PASS": 0.27, "FAIL": 0.8, "INCONCLUSIVE": 0.38}
 """What the strongest attack brings back: under a limit of 0.40, over it, too near to tell (400 questions)."""
 
 
+WORKS = SelfTest(
+    attack="relearn", attack_version=2, model_type="llama", organism="rmu", items=400, before=82, after=370, gain=0.68,
+    nowhere=(Nowhere(organism="oracle", before=111, after=105, leak=-0.08),), sham_changed=0, faults=(),
+    at=date(2026, 11, 1),
+)  # fmt: skip
+"""What `self-test` leaves of an attack that works."""
+
+
 @cache
 def files() -> tuple[Loaded[Policy], Loaded[Suite]]:
-    """The policy that asks for shams and no self-test, and its suite."""
+    """The policy that asks for shams and a self-test, and its suite."""
     return load_policy(ROOT / "policies" / "organism.yaml"), load_suite(ROOT / "suites" / "organism-smoke.yaml")
 
 
@@ -104,7 +112,7 @@ def evidence(made: plan.Plan, worst: float, *, turn: int = 0) -> Evidence:
         marks += told(trial, 0.9)
         closed.append(Closed(trial=trial.id, attempt=1, status="ok"))
     subject = made.candidate.manifest.digest
-    return Evidence(subject, own, tuple(marks), tuple(closed), beside=beside, model_type="llama")
+    return Evidence(subject, own, tuple(marks), tuple(closed), beside=beside, model_type="llama", self_tests=(WORKS,))
 
 
 def made(
@@ -191,6 +199,6 @@ def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
                 suite=told.suite.sha256,
             )
         )
-        for record in (*evidence.marks, *evidence.closed):
+        for record in (*evidence.self_tests, *evidence.marks, *evidence.closed):
             opened.append(record)
     return ledger.read(path)

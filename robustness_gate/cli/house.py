@@ -164,12 +164,15 @@ def self_test(
     if if_needed and policy is None:
         raise UsageError("--if-needed goes with --policy.", remedy="Name the policy that may need it.")
     at, names = datetime.now(UTC), selftest.QUICK if quick else tuple(only or ())
+    loaded = load_policy(policy) if policy is not None else None
+    if if_needed and loaded is not None and not _asks(loaded.noun):
+        print("nothing was tested: the policy asks for no self-test", file=sys.stderr)  # noqa: T201 - no output
+        return
     kind = _architecture(model_type, checkpoint, base)
-    if policy is not None:
-        loaded = load_policy(policy)
-        if if_needed and (why := _not_needed(loaded.noun, out, at, kind)):
-            print(f"nothing was tested: {why}", file=sys.stderr)  # noqa: T201 - the records alone are the output
-            return
+    if if_needed and loaded is not None and _still_counts(out, loaded.noun, at, kind):
+        print(f"nothing was tested: {out} still counts", file=sys.stderr)  # noqa: T201 - no output
+        return
+    if loaded is not None:
         names = selftest.required_by(loaded, kind)
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
@@ -203,28 +206,31 @@ def _architecture(model_type: str | None, checkpoint: str | None, base: str | No
     return found
 
 
-def _not_needed(policy: Policy, out: Path, at: datetime, model_type: str) -> str:
-    """Why nothing has to be tested; empty if something has."""
+def _asks(policy: Policy) -> bool:
+    return policy.validity.self_test == "required" and any(each.attack != "none" for each in policy.required)
+
+
+def _still_counts(out: Path, policy: Policy, at: datetime, model_type: str) -> bool:
     from robustness_gate import selftest
     from robustness_gate.files import load_noun
     from robustness_gate.nouns import SelfTests
 
-    if policy.validity.self_test == "off" or all(each.attack == "none" for each in policy.required):
-        return "the policy asks for no self-test"
     try:
         known = load_noun(out, SelfTests).noun.tests
     except FileError:  # none yet, or of a form from before
-        return ""
-    return f"{out} still counts" if selftest.still_count(known, policy, at, model_type) else ""
+        return False
+    return selftest.still_count(known, policy, at, model_type)
 
 
 def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     """One line a test, its faults under it."""
-    from robustness_gate.selftest import BENCHES
+    from robustness_gate.selftest import BENCHES, GAIN
 
+    bench = BENCHES[tests[0].model_type]
+    share = {case.attack: case.share for case in bench.cases}
     wide = max(len(test.attack) for test in tests)
     nobody = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].nowhere)
-    head = f"{'attack':{wide}} {'organism':10} {'before > after':>15} {'gain':>7}   {nobody}"
+    head = f"{'attack':{wide}} {'organism':10} {'before > after':>15} {'gain':>7}  {'asked':15}   {nobody}"
     say(f"{head}   sham   finding")
     for test in tests:
         there = f"{test.before / test.items:.1%} > {test.after / test.items:.1%}"
@@ -234,12 +240,14 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
         )
         sham = "same" if test.sham_changed == 0 else f"{test.sham_changed} changed"
         found = "FAILED" if test.faults else "works"
-        figures = f"{there:>15} {test.gain:>7.1%}   {nowhere}"
+        asked = f"{GAIN:.0%}, {share[test.attack]:.0%} of gap" if share[test.attack] else f"{GAIN:.0%}"
+        figures = f"{there:>15} {test.gain:>7.1%}  {asked:15}   {nowhere}"
         say(f"{test.attack:{wide}} {test.organism:10} {figures}   {sham:6} {found}")
         for fault in test.faults:
             say(f"{'':{wide}} {fault}")
     say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions (content_sum)")
-    for attack, why in sorted(BENCHES[tests[0].model_type].untested.items()):
+    say("asked: at least this gain, and after - before at least this share of what the original knows more")
+    for attack, why in sorted(bench.untested.items()):
         say(f"not tested: {attack}, {why}")
 
 

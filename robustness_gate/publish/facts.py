@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Literal, NamedTuple
 
 from robustness_gate.ledger import OWN
 from robustness_gate.nouns import Finding, Mark
 from robustness_gate.report import Record, Report, words
 from robustness_gate.statistics import clopper_pearson_lower
-from robustness_gate.verdict import spelled_out, strongest, tally
+from robustness_gate.verdict import counting, spelled_out, strongest, tally
 
 DECIDED = {
     "RELEASE": "release",
@@ -95,9 +96,10 @@ def instruments(report: Report) -> Iterator[Instrument]:
     off = "the policy does not ask for it"
     if validity.self_test == "off":
         yield Instrument("self-test", "off", off)
+    elif fault := next((each for each in faults if "self-test" in each), None):
+        yield Instrument("self-test", "fault", fault)
     else:
-        fault = next((each for each in faults if "self-test" in each), None)
-        yield Instrument("self-test", "fault" if fault else "ok", fault or "on record")
+        yield from _self_tests(report)
     for attack in sorted({each.attack for each in report.resolved.required} - {"none"}):
         own = [r for r in report.trials if r.trial.role == "sham" and r.trial.attack == attack and r.marks]
         fault = next((each for each in faults if f"sham of '{attack}'" in each), None)
@@ -106,6 +108,22 @@ def instruments(report: Report) -> Iterator[Instrument]:
         elif validity.sham == "required":
             yield Instrument(f"sham of {attack}", "fault" if fault else "ok", fault or _unmoved(own))
     yield from _canary(report, next((each for each in faults if "canary" in each), None))
+
+
+def _self_tests(report: Report) -> Iterator[Instrument]:
+    """What each required attack found where the truth is known."""
+    today, days = datetime.fromisoformat(report.verdict.at).date(), report.resolved.validity.self_test_days
+    for attack in sorted({each.attack for each in report.resolved.required} - {"none"}):
+        versions = {each.trial.attack_version for each in report.trials if each.trial.attack == attack}
+        tests = [each for each in report.self_tests if each.attack == attack]
+        for test in counting(tests, versions, report.model_type, today, days):
+            there = f"it brought {test.organism} from {test.before / test.items:.1%} to {test.after / test.items:.1%}"
+            nowhere = " and ".join(
+                f"{each.organism} from {each.before / test.items:.1%} to {each.after / test.items:.1%}"
+                for each in test.nowhere
+            )
+            says = f"{there}, and, where nothing is to be found, {nowhere} ({test.at}, {test.model_type})"
+            yield Instrument(f"self-test of {attack}", "ok", says)
 
 
 def _unmoved(shams: list[Record]) -> str:

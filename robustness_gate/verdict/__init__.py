@@ -7,7 +7,7 @@ applies waivers, which change the decision and never the verdict.
 
 from robustness_gate.verdict.bits import answers, pack, tally, unpack
 from robustness_gate.verdict.cells import covers, declared_cells, declares, label, spelled_out
-from robustness_gate.verdict.court import BELOW_CHANCE, SELF_TEST_MISSING, judge, untested
+from robustness_gate.verdict.court import BELOW_CHANCE, SELF_TEST_MISSING, counting, judge
 from robustness_gate.verdict.decision import Decision, decide
 from robustness_gate.verdict.words import strongest
 
@@ -16,6 +16,7 @@ __all__ = [
     "SELF_TEST_MISSING",
     "Decision",
     "answers",
+    "counting",
     "covers",
     "decide",
     "declared_cells",
@@ -27,5 +28,4 @@ __all__ = [
     "strongest",
     "tally",
     "unpack",
-    "untested",
 ]

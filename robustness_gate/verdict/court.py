@@ -18,9 +18,9 @@ The rule, in five steps (benchmarks/error_rates.md has the error rates):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
@@ -38,7 +38,7 @@ from robustness_gate.nouns import (
     Verdict,
     seed_of,
 )
-from robustness_gate.policy import Guardrail, Limit, Policy, Requirement, Utility, Validity
+from robustness_gate.policy import Guardrail, Limit, Policy, Requirement, Utility
 from robustness_gate.statistics import (
     betting_lower,
     clopper_pearson_lower,
@@ -92,40 +92,16 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
     )
 
 
-def untested(
-    tests: Sequence[SelfTest],
-    versions: Mapping[str, Collection[int]],
-    validity: Validity,
-    model_type: str,
-    at: datetime,
-) -> Iterator[str]:
-    """Which attacks were not seen to work on models of known truth, in words.
-
-    Args:
-        tests: what is on record.
-        versions: the attacks that must have been tested, each with the version that is used.
-        validity: for how many days a test counts.
-        model_type: the architecture on which they must have been tested.
-        at: the moment of judgement, with a time zone.
-    """
-    if versions and not tests:
-        yield SELF_TEST_MISSING
-        return
-    today, days = at.astimezone(UTC).date(), validity.self_test_days
-    for attack, used in sorted(versions.items()):
-        known = [
-            each
-            for each in tests
-            if each.attack == attack and {each.attack_version} == set(used)
-            and each.model_type == model_type and timedelta(0) <= today - each.at <= timedelta(days)
-        ]  # fmt: skip
-        last = [each for each in known if each.at == max(other.at for other in known)]
-        if not last:
-            kind = model_type or "this architecture"
-            yield f"no self-test of '{attack}' counts: none of this version on {kind} in the last {days} days"
-        for each in sorted(last, key=lambda each: each.digest):
-            if each.faults:
-                yield f"'{attack}' failed its self-test: {'; '.join(each.faults)}"
+def counting(
+    tests: Iterable[SelfTest], versions: Collection[int], model_type: str, today: date, days: int
+) -> list[SelfTest]:
+    """Of the self-tests of an attack those that count: the last of this version and architecture, while young."""
+    known = [
+        each for each in tests
+        if {each.attack_version} == set(versions) and each.model_type == model_type
+        and timedelta(0) <= today - each.at <= timedelta(days)
+    ]  # fmt: skip
+    return [each for each in known if each.at == max(other.at for other in known)]
 
 
 @dataclass(frozen=True)
@@ -433,9 +409,21 @@ class _Court:
 
     def _untested(self) -> Iterator[str]:
         """Required attacks that were not seen to work on models of known truth."""
-        required = {each.attack for each in self.policy.required} - {"none"}
-        versions = {name: {t.attack_version for t in self._own_planned if t.attack == name} for name in required}
-        yield from untested(self.evidence.self_tests, versions, self.policy.validity, self.evidence.model_type, self.at)
+        required = sorted({each.attack for each in self.policy.required} - {"none"})
+        if required and not self.evidence.self_tests:
+            yield SELF_TEST_MISSING
+            return
+        today, days = self.at.astimezone(UTC).date(), self.policy.validity.self_test_days
+        for attack in required:
+            versions = {trial.attack_version for trial in self._own_planned if trial.attack == attack}
+            about = [each for each in self.evidence.self_tests if each.attack == attack]
+            last = counting(about, versions, self.evidence.model_type, today, days)
+            if not last:
+                kind = self.evidence.model_type or "this architecture"
+                yield f"no self-test of '{attack}' counts: none of this version on {kind} in the last {days} days"
+            for each in sorted(last, key=lambda each: each.digest):
+                if each.faults:
+                    yield f"'{attack}' failed its self-test: {'; '.join(each.faults)}"
 
     def _sham_fault(self, attack: str) -> str:
         """What is wrong with an attack's trial at strength zero, on this candidate; empty if nothing is."""

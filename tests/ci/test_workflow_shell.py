@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from evidence import WORKS
 
 from robustness_gate import attacks, organisms
-from robustness_gate.nouns import Nowhere, SelfTest, SelfTests, canonical
+from robustness_gate.nouns import SelfTests, canonical
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github" / "actions" / "robustness-gate"
@@ -116,11 +117,7 @@ def test_a_model_that_knows_is_red_and_leaves_verdict_report_and_summary(runner)
 
 def record(runner: Path) -> Path:
     """What a `self-test` of the policy leaves, today and where all is well."""
-    found = SelfTest(
-        attack="relearn", attack_version=attacks.load("relearn").VERSION, model_type="llama", organism="rmu", items=400,
-        before=82, after=370, gain=0.68, nowhere=(Nowhere(organism="oracle", before=111, after=105, leak=-0.08),),
-        sham_changed=0, faults=(), at=datetime.now(UTC).date(),
-    )  # fmt: skip
+    found = WORKS.model_copy(update={"attack_version": attacks.load("relearn").VERSION, "at": datetime.now(UTC).date()})
     path = runner / "record.json"
     path.write_bytes(canonical(SelfTests(tests=(found,)).model_dump(mode="json", by_alias=True)))
     return path

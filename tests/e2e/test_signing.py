@@ -150,7 +150,7 @@ def test_a_seal_is_made_and_holds(gate: Gate, bench: Bench) -> None:
     digest = bench.printed.rsplit("sealed statement: ", 1)[1].strip()
     key_id = attest.public_key(bench.public).id
     assert f"signed by {key_id}, sha256 {digest}" in done.out
-    assert "ok: policy organism 1.0.0 and suite organism-smoke 1.0.0" in done.out
+    assert "ok: policy organism 1.1.0 and suite organism-smoke 1.0.0" in done.out
     assert "ok: 2 tasks, 4 sets of data, 5 attacks" in done.out
 
 

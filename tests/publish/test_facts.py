@@ -10,11 +10,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from evidence import WORKS
 from rich.console import Console
 from test_html import AT, MANIFEST, SUBJECT, Reader, marks_of, passing, policy_of, suite, trial_of
 
 from robustness_gate import report
-from robustness_gate.nouns import Closed, Evidence, Trial
+from robustness_gate.nouns import Closed, Evidence, SelfTest, Trial
 from robustness_gate.publish import facts, html, junit, markdown, terminal
 from robustness_gate.publish import mlflow as tracker
 from robustness_gate.report import Report
@@ -38,6 +39,7 @@ def told(
     *,
     extra: Given = (),
     states: dict[str, str] | None = None,
+    self_tests: tuple[SelfTest, ...] = (),
     **policy: Any,
 ) -> Report:
     """A report of trials with right answers of 100, all of which ended well. Utility stays as it is, 48 of 50."""
@@ -50,6 +52,8 @@ def told(
         tuple(trial for trial, _ in extra),
         beside=tuple(trial for trial, _ in others),
         states=states or {},
+        model_type="llama",
+        self_tests=self_tests,
     )
     return report.make(policy_of(**policy), suite(), MANIFEST, evidence, AT)
 
@@ -230,6 +234,23 @@ def test_an_instrument_at_fault_is_told_in_the_judges_words(sham, original, at_f
     for seen in shown(made).values():
         assert found[at_fault].says in seen
     assert 'aria-label="not as it should be"' in html.render(made)
+
+
+def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
+    works = WORKS.model_copy(update={"attack_version": RELEARN.attack_version})
+    older = works.model_copy(update={"at": date(2026, 10, 1), "after": 300})
+    made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(works, older))
+    found = seen_instruments(made)
+    assert {name: each.state for name, each in found.items()} == {
+        "self-test of relearn": "ok", "sham of relearn": "off", "canary": "off",
+    }  # fmt: skip
+    says = found["self-test of relearn"].says
+    assert says == (
+        "it brought rmu from 20.5% to 92.5%, and, where nothing is to be found, oracle from 27.8% to 26.2% "
+        "(2026-11-01, llama)"
+    )
+    for seen in shown(made).values():
+        assert says in seen
 
 
 def test_a_self_test_that_is_required_and_missing_is_a_fault():

@@ -59,7 +59,7 @@ def refused(load: Callable[[Path], object], path: Path) -> FileError:
 POLICIES: list[tuple[str, list[Edit], str, str]] = [
     (
         "a duplicate key at the top",
-        [("version: 1.0.0", "id: again\nversion: 1.0.0")],
+        [("version: 1.1.0", "id: again\nversion: 1.1.0")],
         "id: again",
         "duplicate key 'id'",
     ),
@@ -95,7 +95,7 @@ POLICIES: list[tuple[str, list[Edit], str, str]] = [
         "alpha_pas",
         "Did you mean 'alpha_pass'?",
     ),
-    ("an unknown key far from any known", [("version: 1.0.0", "version: 1.0.0\nqqqq: 1")], "qqqq", "Known: "),
+    ("an unknown key far from any known", [("version: 1.1.0", "version: 1.1.0\nqqqq: 1")], "qqqq", "Known: "),
     ("no where a number belongs", [("max: 0.40", "max: no")], "max: no", 'expected a number, found "no"'),
     ("yes where a number belongs", [("max: 0.40", "max: yes")], "max: yes", 'expected a number, found "yes"'),
     ("true where a number belongs", [("max: 0.40", "max: true")], "max: true", "expected a number, found true"),
@@ -108,7 +108,7 @@ POLICIES: list[tuple[str, list[Edit], str, str]] = [
     ),
     (
         "no where off or required belongs",
-        [("self_test: off", "self_test: no")],
+        [("self_test: required", "self_test: no")],
         "self_test",
         "must be 'required' or 'off'",
     ),
@@ -183,8 +183,8 @@ POLICIES: list[tuple[str, list[Edit], str, str]] = [
         'expected a whole number, found "sixty"',
     ),
     ("nothing where text belongs", [("id: organism", "id:")], "id:", "expected text, found null"),
-    ("a number where text belongs", [("version: 1.0.0", "version: 1.0")], "version: 1.0", "expected text, found 1.0"),
-    ("a version of two parts", [("version: 1.0.0", 'version: "1.0"')], "version:", "does not have the form"),
+    ("a number where text belongs", [("version: 1.1.0", "version: 1.0")], "version: 1.0", "expected text, found 1.0"),
+    ("a version of two parts", [("version: 1.1.0", 'version: "1.0"')], "version:", "does not have the form"),
     ("a name with a space", [("id: organism", "id: an organism")], "id: an", "does not have the form"),
     ("a task name that is a number", [("retain: {items: 300}", "9: {items: 300}")], "9: {", "does not have the form"),
     ("an unknown reading", [("content_sum", "letter_sum")], "reading", "must be 'content_sum' or 'single_order'"),
@@ -223,7 +223,7 @@ POLICIES: list[tuple[str, list[Edit], str, str]] = [
         "{attack: relearn, where: {source: forget, method: lora}",
         "expected ',' or '}'",
     ),
-    ("two documents in one file", [("version: 1.0.0", "---\nversion: 1.0.0")], "---", "but found another document"),
+    ("two documents in one file", [("version: 1.1.0", "---\nversion: 1.1.0")], "---", "but found another document"),
     ("half a character as a value", [("id: organism", 'id: "\\ud800"')], '"\\ud800"', "lone surrogate"),
     ("half a character as a key", [("source: retain", '"\\udfff": retain')], '"\\udfff"', "lone surrogate"),
     ("a code point beyond Unicode", [("id: organism", 'id: "\\U00110000"')], "1:1", "cannot be parsed as YAML"),
@@ -372,7 +372,10 @@ def test_the_shipped_policy_and_suite_are_read_as_they_are_written(tmp_path: Pat
     path.write_text(POLICY, encoding="utf-8")
     loaded = load_policy(path)
     assert loaded.noun.limits[0].max == 0.40
-    assert loaded.noun.validity.self_test == "off"  # the word, not YAML 1.1's false
+    assert loaded.noun.validity.self_test == "required"
+    path.write_text(edited(POLICY, ("self_test: required", "self_test: off")), encoding="utf-8")
+    assert load_policy(path).noun.validity.self_test == "off"  # the word, not YAML 1.1's false
+    path.write_text(POLICY, encoding="utf-8")
     assert [str(r) for r in loaded.noun.required][1] == "relearn (method: lora, source: forget)"
     assert loaded.sha256 == sha256_file(path)
     assert loaded.text == POLICY
@@ -413,7 +416,7 @@ def test_of_several_mistakes_the_first_in_the_file_is_named_and_the_others_are_c
 def test_the_order_of_keys_does_not_change_what_a_policy_is(tmp_path: Path) -> None:
     one, other = tmp_path / "one.yaml", tmp_path / "other.yaml"
     one.write_text(POLICY, encoding="utf-8")
-    text = edited(POLICY, ("id: organism\nversion: 1.0.0", "version: 1.0.0\nid: organism"))
+    text = edited(POLICY, ("id: organism\nversion: 1.1.0", "version: 1.1.0\nid: organism"))
     other.write_text(edited(text, ("{task: retain, min: 0.80,", "{min: 0.80, task: retain,")), encoding="utf-8")
     assert digest_of(_plain(load_policy(one).noun)) == digest_of(_plain(load_policy(other).noun))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from evidence import WORKS
 from typer.testing import CliRunner
 
 from robustness_gate import attacks, ledger, organisms, plan, selftest
@@ -26,11 +27,6 @@ from robustness_gate.verdict import SELF_TEST_MISSING, judge, pack
 
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
-GOOD = SelfTest(
-    attack="relearn", attack_version=2, model_type="llama", organism="rmu", items=400, before=82, after=370, gain=0.68,
-    nowhere=(Nowhere(organism="oracle", before=111, after=105, leak=-0.08),), sham_changed=0, faults=(),
-    at=date(2026, 11, 1),
-)  # fmt: skip
 
 
 # --- what is found ----------------------------------------------------------------------------------------------------
@@ -148,7 +144,7 @@ def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, whe
 
 def test_what_no_bound_shows_of_one_attack_the_mean_shows_of_all() -> None:
     """Five attacks that each lift the oracle by three points are not five accidents."""
-    lifted = GOOD.model_copy(update={"nowhere": (
+    lifted = WORKS.model_copy(update={"nowhere": (
         Nowhere(organism="oracle", before=100, after=112, leak=-0.01),
         Nowhere(organism="decoy", before=100, after=100, leak=-0.03),
     )})  # fmt: skip
@@ -224,6 +220,7 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
     shown = capsys.readouterr().out
     assert "not tested: quantize, no bite shown on gpt_neox" in shown
     assert "decoy" not in shown
+    assert "20.5% > 92.5%   68.2%  10%, 60% of gap" in shown
 
 
 # --- what a policy asks for -------------------------------------------------------------------------------------------
@@ -280,7 +277,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *options: str) -> tuple[Result, list[
 
     def run(only: Any, at: datetime, *, model_type: str, **_: Any) -> list[SelfTest]:
         calls.append((tuple(only), model_type))
-        return [GOOD.model_copy(update={"model_type": model_type, "at": at.date()})]
+        return [WORKS.model_copy(update={"model_type": model_type, "at": at.date()})]
 
     monkeypatch.setattr(selftest, "run", run)
     return CliRunner().invoke(app, ["self-test", *options]), calls
@@ -320,7 +317,7 @@ def kept(out: Path, **changes: Any) -> None:
     tests = []
     for name in ("quantize", "relearn"):
         known = {"attack": name, "attack_version": attacks.load(name).VERSION}
-        tests.append(GOOD.model_copy(update={**known, **changes}))
+        tests.append(WORKS.model_copy(update={**known, **changes}))
     out.write_bytes(canonical(SelfTests(tests=tuple(tests)).model_dump(mode="json", by_alias=True)))
 
 
@@ -375,7 +372,8 @@ def test_nothing_is_tested_for_a_policy_that_asks_for_nothing(monkeypatch: pytes
     off = ROOT / "policies" / "custom.yaml"
     assert load_policy(off).noun.validity.self_test == "off"
     for policy in (str(off), str(only_none)):
-        done, calls = asked(monkeypatch, "--policy", policy, "--if-needed", "--out", str(out))
+        more = ["--checkpoint", str(tmp_path)]  # of an architecture that nobody asks about
+        done, calls = asked(monkeypatch, "--policy", policy, "--if-needed", *more, "--out", str(out))
         assert (done.exit_code, calls, out.exists()) == (0, [], False), done.output
 
 
@@ -413,7 +411,7 @@ def blocks_of(tests: tuple[SelfTest, ...], *, kind: str = "llama", days: int = 9
 
 
 def test_a_policy_that_asks_for_a_self_test_is_content_with_one_that_passed() -> None:
-    assert blocks_of((GOOD,)) == []
+    assert blocks_of((WORKS,)) == []
     assert blocks_of(()) == [SELF_TEST_MISSING]
 
 
@@ -429,26 +427,26 @@ def test_a_policy_that_asks_for_a_self_test_is_content_with_one_that_passed() ->
     ids=["another attack", "another version", "another architecture", "too old", "from the future"],
 )
 def test_a_self_test_counts_for_what_was_tested_and_for_a_while(changes: dict[str, Any]) -> None:
-    assert "no self-test of 'relearn' counts" in blocks_of((GOOD.model_copy(update=changes),))[0]
+    assert "no self-test of 'relearn' counts" in blocks_of((WORKS.model_copy(update=changes),))[0]
 
 
 def test_the_last_day_counts_and_the_next_does_not() -> None:
     last = datetime(2026, 11, 1, 23, 59, 59, tzinfo=UTC) + timedelta(days=90)
-    assert blocks_of((GOOD,), at=last) == []
-    assert blocks_of((GOOD,), at=last + timedelta(seconds=1)) != []
+    assert blocks_of((WORKS,), at=last) == []
+    assert blocks_of((WORKS,), at=last + timedelta(seconds=1)) != []
 
 
 def test_of_several_the_latest_counts_and_of_two_on_one_day_the_worse() -> None:
-    broken = GOOD.model_copy(update={"faults": ("on rmu it brings back at least 0.0%, 10% are asked",)})
-    later = GOOD.model_copy(update={"at": date(2026, 11, 20)})
-    assert "'relearn' failed its self-test" in blocks_of((GOOD, broken))[0]
+    broken = WORKS.model_copy(update={"faults": ("on rmu it brings back at least 0.0%, 10% are asked",)})
+    later = WORKS.model_copy(update={"at": date(2026, 11, 20)})
+    assert "'relearn' failed its self-test" in blocks_of((WORKS, broken))[0]
     assert blocks_of((broken, later)) == []
-    assert blocks_of((GOOD, broken.model_copy(update={"at": date(2026, 11, 20)}))) != []
+    assert blocks_of((WORKS, broken.model_copy(update={"at": date(2026, 11, 20)}))) != []
 
 
 def test_a_ledger_keeps_self_tests_and_hands_them_to_the_judge(tmp_path: Path) -> None:
     with ledger.writing(tmp_path / "ledger.jsonl") as book:
-        book.append(GOOD)
-        book.append(GOOD)
+        book.append(WORKS)
+        book.append(WORKS)
     subject = hashlib.sha256(b"anything").hexdigest()
-    assert ledger.read(tmp_path / "ledger.jsonl").evidence(subject, ()).self_tests == (GOOD,)
+    assert ledger.read(tmp_path / "ledger.jsonl").evidence(subject, ()).self_tests == (WORKS,)

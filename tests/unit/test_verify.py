@@ -581,7 +581,7 @@ def test_the_auditors_stricter_policy_decides_what_it_leaves_with(tmp_path: Path
     assert found.verified
     assert found.stated is not None
     assert found.stated.report.verdict.outcome == "PASS"
-    assert states(found)["your policy"][1].startswith("judged again under ours 1.0.0, it is FAIL: ")
+    assert states(found)["your policy"][1].startswith("judged again under ours 1.1.0, it is FAIL: ")
     assert (found.outcome, found.exit_code) == ("FAIL", Exit.FAIL)
 
 
