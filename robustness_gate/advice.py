@@ -407,9 +407,10 @@ class _Case:
                 yield Step(
                     "The policy requires that the attacks be tested on models of known truth, and no such test is on "
                     "record.",
-                    "Put a self-test on record; or let the policy say `validity: {self_test: off}`, which the report "
-                    "then states on page one. The same command judges again without running anything twice.",
-                    self._run(),
+                    "Make one, `robustness-gate self-test --policy POLICY --out self-test.json`; or let the policy say "
+                    "`validity: {self_test: off}`, which the report then states on page one. The same command with "
+                    "--self-test judges again without running anything twice.",
+                    self._run(more="--self-test self-test.json"),
                 )
             elif words.startswith("there is no canary"):
                 if "original" in (each.role for each in self.report.beside):

@@ -20,7 +20,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ from robustness_gate.materials import Materials, gather
 from robustness_gate.nouns import Closed, Json, Mark, Nowhere, Reading, SelfTest, Suite, Trial
 from robustness_gate.policy import Policy
 from robustness_gate.statistics import tango_lower
-from robustness_gate.verdict import tally
+from robustness_gate.verdict import counting, tally
 from robustness_gate.verdict.bits import changes, differences
 
 ALPHA = 0.05
@@ -214,6 +214,17 @@ def required_by(policy: Loaded[Policy], model_type: str = "llama") -> tuple[str,
             where=policy.where("required"),
         )
     return names
+
+
+def still_count(tests: Sequence[SelfTest], policy: Policy, at: datetime, model_type: str = "llama") -> bool:
+    """Whether these records alone show, by the judge's own rule, that all works which a policy requires."""
+    today, days = at.astimezone(UTC).date(), policy.validity.self_test_days
+    for attack in {each.attack for each in policy.required} - {"none"}:
+        own = [each for each in tests if each.attack == attack]
+        last = counting(own, {attacks.load(attack).VERSION}, model_type, today, days)
+        if not last or any(each.faults for each in last):
+            return False
+    return True
 
 
 def _bench_of(model_type: str) -> Bench:

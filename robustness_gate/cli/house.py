@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustness_gate.cli.common import (
+    Base,
     app,
     attack_app,
     pairs,
     say,
 )
 from robustness_gate.cli.evidence import does
-from robustness_gate.errors import Exit, UsageError
+from robustness_gate.errors import Exit, FileError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from robustness_gate.nouns import SelfTest
+    from robustness_gate.policy import Policy
 
 
 @app.command(epilog="Example: robustness-gate init .")
@@ -132,9 +134,20 @@ def self_test(
     policy: Annotated[
         Path | None, typer.Option("--policy", help="Exactly the attacks that this policy requires.")
     ] = None,
+    if_needed: Annotated[
+        bool,
+        typer.Option(
+            "--if-needed", help="Nothing, where --policy asks for no self-test or --out holds one that still counts."
+        ),
+    ] = False,
     model_type: Annotated[
-        str, typer.Option("--model-type", help="Test them on organisms of this architecture: llama or gpt_neox.")
-    ] = "llama",
+        str | None,
+        typer.Option("--model-type", help="On organisms of this architecture: llama (the default) or gpt_neox."),
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="On organisms of this checkpoint's architecture.")
+    ] = None,
+    base: Base = None,
     workers: Annotated[int, typer.Option(min=0, help="Trials side by side; 0: one a core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as one JSON object.")] = False,
 ) -> None:
@@ -148,13 +161,22 @@ def self_test(
 
     if sum((quick, every, bool(only), policy is not None)) > 1:
         raise UsageError("--quick, --all, --only and --policy do not go together.", remedy="Give one of them, or none.")
-    names = selftest.QUICK if quick else tuple(only or ())
-    if policy is not None:
-        names = selftest.required_by(load_policy(policy), model_type)
+    if if_needed and policy is None:
+        raise UsageError("--if-needed goes with --policy.", remedy="Name the policy that may need it.")
+    at, names = datetime.now(UTC), selftest.QUICK if quick else tuple(only or ())
+    loaded = load_policy(policy) if policy is not None else None
+    if if_needed and loaded is not None and not _asks(loaded.noun):
+        print("nothing was tested: the policy asks for no self-test", file=sys.stderr)  # noqa: T201 - no output
+        return
+    kind = _architecture(model_type, checkpoint, base)
+    if if_needed and loaded is not None and _still_counts(out, loaded.noun, at, kind):
+        print(f"nothing was tested: {out} still counts", file=sys.stderr)  # noqa: T201 - no output
+        return
+    if loaded is not None:
+        names = selftest.required_by(loaded, kind)
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
-    at = datetime.now(UTC)
-    tests = SelfTests(tests=tuple(selftest.run(names, at, model_type=model_type, workers=count, watch=show)))
+    tests = SelfTests(tests=tuple(selftest.run(names, at, model_type=kind, workers=count, watch=show)))
     plain = tests.model_dump(mode="json", by_alias=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(canonical(plain))
@@ -164,6 +186,40 @@ def self_test(
         _show_self_tests(tests.tests)
         say(f"\n{out}: give it to `run` with --self-test")
     raise typer.Exit(int(Exit.INCONCLUSIVE if any(test.faults for test in tests.tests) else Exit.PASS))
+
+
+def _architecture(model_type: str | None, checkpoint: str | None, base: str | None) -> str:
+    """On what the attacks are tested: what is named, else what the checkpoint is, else Llamas."""
+    if checkpoint is None:
+        if base is not None:
+            raise UsageError("--base goes with --checkpoint.", remedy="Name the adapter that stands on it.")
+        return model_type or "llama"
+    if model_type is not None:
+        raise UsageError("--model-type and --checkpoint do not go together.", remedy="Give one of them, or none.")
+    from robustness_gate import gate, plan
+
+    found = plan.model_type(gate.find_checkpoint(checkpoint, base))
+    if not found:
+        raise UsageError(
+            f"the architecture of '{checkpoint}' cannot be told.", remedy="Its config.json must name a 'model_type'."
+        )
+    return found
+
+
+def _asks(policy: Policy) -> bool:
+    return policy.validity.self_test == "required" and any(each.attack != "none" for each in policy.required)
+
+
+def _still_counts(out: Path, policy: Policy, at: datetime, model_type: str) -> bool:
+    from robustness_gate import selftest
+    from robustness_gate.files import load_noun
+    from robustness_gate.nouns import SelfTests
+
+    try:
+        known = load_noun(out, SelfTests).noun.tests
+    except FileError:  # none yet, or of a form from before
+        return False
+    return selftest.still_count(known, policy, at, model_type)
 
 
 def _show_self_tests(tests: Sequence[SelfTest]) -> None:

@@ -9,13 +9,16 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from evidence import WORKS
 
-from robustness_gate import organisms
+from robustness_gate import attacks, organisms
+from robustness_gate.nouns import SelfTests, canonical
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github" / "actions" / "robustness-gate"
@@ -50,7 +53,8 @@ def perform(runner: Path, name: str, environment: dict[str, str] | None = None, 
     """One step of action.yml as GitHub runs it: expressions filled in, `shell: bash`, the step's own environment."""
     action = yaml.safe_load((ACTION / "action.yml").read_text(encoding="utf-8"))
     (step,) = [each for each in action["runs"]["steps"] if each["name"] == name]
-    given = {"policy": "policies/organism.yaml", "suite": "suites/organism-smoke.yaml", "checkpoint": "", **inputs}
+    given = {"policy": "policies/organism.yaml", "suite": "suites/organism-smoke.yaml", "checkpoint": ""}
+    given |= {"self-test": "off", **inputs}  # by itself it is `auto`, which takes a minute: tests of it ask for it
     for key, declared in action["inputs"].items():
         given.setdefault(key, declared.get("default", ""))
     values = {f"inputs.{key}": value for key, value in given.items()} | {"runner.temp": str(runner / "temp")}
@@ -111,9 +115,20 @@ def test_a_model_that_knows_is_red_and_leaves_verdict_report_and_summary(runner)
     assert not list(runner.rglob("mlflow.db"))
 
 
-def test_an_unfinished_battery_is_red_too(runner):
-    done = perform(runner, "Gate", checkpoint="organism:oracle", only="none", device="cpu")
+def record(runner: Path) -> Path:
+    """What a `self-test` of the policy leaves, today and where all is well."""
+    found = WORKS.model_copy(update={"attack_version": attacks.load("relearn").VERSION, "at": datetime.now(UTC).date()})
+    path = runner / "record.json"
+    path.write_bytes(canonical(SelfTests(tests=(found,)).model_dump(mode="json", by_alias=True)))
+    return path
+
+
+def test_an_unfinished_battery_is_red_too_and_has_the_self_test_on_record(runner):
+    given = {"only": "none", "device": "cpu", "self-test": str(record(runner))}
+    done = perform(runner, "Gate", checkpoint="organism:oracle", **given)
     assert done.code == 4
+    report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
+    assert [each["attack"] for each in report["self_tests"]] == ["relearn"]
     assert done.outputs["verdict"] == "INCONCLUSIVE"
     assert re.fullmatch("[0-9a-f]{64}", done.outputs["report-sha256"])
     assert done.annotation.startswith("::error title=INCONCLUSIVE (exit code 4)::")
@@ -213,7 +228,7 @@ def test_an_adapter_whose_base_nobody_names_is_an_error(runner, adapter):
 def pretend(runner: Path, body: str) -> None:
     """Replace the installed gate by a few lines of Python; OUT, ARGS and `write(outcome)` are there for them."""
     venv = runner / "temp" / "robustness-gate-venv"
-    venv.unlink()
+    shutil.rmtree(venv) if not venv.is_symlink() else venv.unlink()
     (venv / "bin").mkdir(parents=True)
     (venv / "bin" / "python").symlink_to(sys.executable)
     gate = venv / "bin" / "robustness-gate"
@@ -362,6 +377,171 @@ def test_an_original_on_the_hub_is_fetched_by_planning_and_has_a_folder_of_its_o
     assert len({each.outputs["folder"] for each in (done, plain, based)}) == 3
 
 
+# what else a run takes
+
+
+def calls_in(log: str) -> list[list[str]]:
+    """The arguments of every call of a stand-in that prints them."""
+    return [json.loads(line[5:]) for line in log.splitlines() if line.startswith("ARGS ")]
+
+
+TOLD = "print('ARGS', json.dumps(ARGS), flush=True); "
+
+
+def test_everything_that_a_run_takes_reaches_it_and_lists_are_split_at_spaces_and_lines(runner):
+    pretend(runner, TOLD + "write('PASS') if OUT else None")
+    hostile = "x$(touch pwned);'\"--seal"
+    done = perform(
+        runner,
+        "Gate",
+        checkpoint="models/x",
+        only="none\n relearn ",
+        controls="never=models/never  filtered=models/*\n$(touch${IFS}pwned)=`touch\tpwned`\n",
+        anchors="best=runs/1/report.json\nlast=runs/2/report.json",
+        statement=hostile,
+        seal="gate/seal.json",
+        workers="3",
+        **{"self-test": "gate/self-test.json", "seal-key": "gate/seal.pub"},
+    )
+    assert done.code == 0, done.log
+    (args,) = calls_in(done.log)
+    taken = [each for each in args if each.startswith("--") and "=" in each and each != hostile]
+    assert [each for each in taken if not each.startswith("--ledgers")] == [
+        "--control=never=models/never", "--control=filtered=models/*", "--control=$(touch${IFS}pwned)=`touch",
+        "--control=pwned`", "--only=none", "--only=relearn", "--anchor=best=runs/1/report.json",
+        "--anchor=last=runs/2/report.json", "--workers=3", "--self-test=gate/self-test.json",
+        f"--statement={hostile}", "--seal=gate/seal.json", "--seal-key=gate/seal.pub",
+    ]  # fmt: skip
+    assert not list(runner.rglob("pwned"))
+
+
+def test_a_control_on_the_hub_is_fetched_by_planning_too(runner):
+    pretend(runner, TOLD + "sys.exit(2 * (OUT is not None))")
+    control = f"never=hf:lab/never@{COMMIT}"
+    done = perform(runner, "Gate", checkpoint="models/x", controls=f"other=models/y {control}")
+    assert [call[0] for call in calls_in(done.log)] == ["plan", "run"]
+    assert all(f"--control={control}" in call for call in calls_in(done.log))
+
+
+def test_runs_beside_other_models_or_under_another_seal_have_folders_of_their_own(runner):
+    pretend(runner, "sys.exit(2)")
+    more = ({}, {"controls": "a=x"}, {"anchors": "a=x"}, {"statement": "x"}, {"seal": "x"})
+    done = [perform(runner, "Gate", checkpoint="models/x", **each) for each in more]
+    assert len({each.outputs["folder"] for each in done}) == len(more)
+
+
+# that the attacks work
+
+TESTS = """
+if ARGS[0] == "self-test":
+    told = pathlib.Path(next(arg for arg in ARGS if arg.startswith("--out="))[6:])
+    print("FOUND", told.read_text() if told.exists() else None)
+    {body}
+    sys.exit({code})
+if ARGS[0] == "run":
+    print("GIVEN", *(arg for arg in ARGS if arg.startswith("--self-test=")))
+    write("PASS")
+"""
+
+
+def trying(runner: Path, body: str = "told.write_text('a record')", code: int = 0) -> None:
+    """A stand-in for the gate whose `self-test` does this; it tells what it found and what `run` was given."""
+    pretend(runner, TOLD + TESTS.format(body=body, code=code))
+
+
+def test_a_self_test_is_made_after_planning_offline_and_without_the_token_and_given_to_the_run(runner):
+    trying(
+        runner,
+        "told.write_text('a record'); print('NET', os.environ.get('HF_HUB_OFFLINE'), os.environ.get('HF_TOKEN'))",
+    )
+    checkpoint, base = f"hf:lab/tiny@{COMMIT}", "models/base $(touch pwned)"
+    done = perform(runner, "Gate", checkpoint=checkpoint, base=base, **{"self-test": "auto", "hf-token": "secret"})
+    assert [call[0] for call in calls_in(done.log)] == ["plan", "self-test", "run"]
+    made = f"{done.outputs['folder']}/self-test.json"
+    assert calls_in(done.log)[1][1:] == [
+        "--if-needed", "--policy=policies/organism.yaml", f"--checkpoint={checkpoint}", f"--base={base}",
+        f"--out={made}",
+    ]  # fmt: skip
+    assert "NET 1 None" in done.log
+    assert f"GIVEN --self-test={made}" in done.log.splitlines()
+    assert not list(runner.rglob("pwned"))
+
+
+def test_where_the_policy_needs_no_self_test_the_run_is_given_none(runner):
+    trying(runner, "pass")
+    done = perform(runner, "Gate", checkpoint="models/x", **{"self-test": "auto"})
+    assert done.code == 0
+    assert "GIVEN" in done.log.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("choice", "given"), [("off", "GIVEN"), ("", "GIVEN"), ("gate/t.json", "GIVEN --self-test=gate/t.json")]
+)
+def test_a_self_test_that_is_given_or_not_wanted_is_not_made(runner, choice, given):
+    trying(runner)
+    done = perform(runner, "Gate", checkpoint="models/x", **{"self-test": choice})
+    assert [call[0] for call in calls_in(done.log)] == ["run"]
+    assert given in done.log.splitlines()
+
+
+def test_a_self_test_that_cannot_be_made_is_an_error_before_anything_is_attacked(runner):
+    trying(runner, "print('error: gate/policy.yaml:7:6: cannot be tested')", code=2)
+    done = perform(runner, "Gate", checkpoint="models/x", **{"self-test": "auto"})
+    assert done.code == 2
+    assert done.annotation == "::error file=gate/policy.yaml,line=7,col=6,title=ERROR (exit code 2)::cannot be tested"
+    assert "GIVEN" not in done.log
+
+
+def test_a_self_test_is_kept_for_other_checkpoints_but_not_for_other_policies(runner, tmp_path_factory):
+    volume = tmp_path_factory.mktemp("volume") / "ledgers"
+    given = {"ledgers": str(volume), "self-test": "auto"}
+    trying(runner)
+    for checkpoint, found in (("models/x", "FOUND None"), ("models/y", "FOUND a record")):
+        done = perform(runner, "Gate", checkpoint=checkpoint, **given)
+        assert found in done.log.splitlines()
+    policy = runner / "workspace" / "policies" / "organism.yaml"
+    policy.write_text(policy.read_text(encoding="utf-8") + "# another\n", encoding="utf-8")
+    done = perform(runner, "Gate", checkpoint="models/z", **given)
+    assert "FOUND None" in done.log.splitlines()
+    assert sorted({each.suffix for each in (volume / "self-tests").iterdir()}) == [".json"]
+    assert len(list((volume / "self-tests").iterdir())) == 2
+
+
+def test_a_failed_self_test_goes_to_the_judge_and_is_not_kept(runner, tmp_path_factory):
+    volume = tmp_path_factory.mktemp("volume") / "ledgers"
+    trying(runner, code=4)
+    done = perform(runner, "Gate", checkpoint="models/x", ledgers=str(volume), **{"self-test": "auto"})
+    assert done.code == 0
+    assert f"GIVEN --self-test={done.outputs['folder']}/self-test.json" in done.log.splitlines()
+    assert not volume.exists()
+
+
+def test_a_volume_on_which_nothing_can_be_kept_is_told_of(runner, tmp_path_factory):
+    volume = tmp_path_factory.mktemp("volume")
+    (volume / "self-tests").write_text("a file in the way", encoding="utf-8")
+    trying(runner)
+    done = perform(runner, "Gate", checkpoint="models/x", ledgers=str(volume), **{"self-test": "auto"})
+    assert done.code == 0
+    assert "::warning title=Self-test not kept::" in done.log
+
+
+def test_the_real_gate_uses_a_kept_record_while_it_counts(runner, tmp_path_factory):
+    """Of the real `self-test` no more than its options and its look at what was kept: a whole one takes a minute."""
+    policy = runner / "workspace" / "policies" / "organism.yaml"
+    head = policy.read_text(encoding="utf-8").partition("\nvalidity:")[0]
+    policy.write_text(f"{head}\nvalidity: {{self_test: required}}\n", encoding="utf-8")
+    given = {"checkpoint": "organism:oracle", "self-test": "auto"}
+    given["ledgers"] = str(tmp_path_factory.mktemp("volume") / "ledgers")
+    trying(runner, f"told.write_bytes(pathlib.Path({str(record(runner))!r}).read_bytes())")
+    perform(runner, "Gate", **given)
+    real = Path(sys.prefix) / "bin" / "robustness-gate"
+    trying(runner, f"sys.stdout.flush(); os.execv({str(real)!r}, [{str(real)!r}, *ARGS])")
+    done = perform(runner, "Gate", **given)
+    made = f"{done.outputs['folder']}/self-test.json"
+    assert f"nothing was tested: {made} still counts" in done.log.splitlines()
+    assert f"GIVEN --self-test={made}" in done.log.splitlines()
+
+
 def test_what_the_gate_prints_is_no_command_to_the_runner(runner):
     pretend(runner, "print('::error::forged'); write('FAIL', reason='50 % of a, b: c\\n::error::forged'); sys.exit(3)")
     done = perform(runner, "Gate", checkpoint="models/x")
@@ -493,6 +673,11 @@ def test_the_gate_workflow_and_the_action_fit():
     assert len(calls) == 2
     for step in calls:
         assert set(step["with"]) <= set(action["inputs"]), "GitHub merely warns of an input that does not exist"
+    own = {"runner", "sign", "timeout-minutes", "retention-days"}
+    assert set(workflow[True]["workflow_call"]["inputs"]) - own == set(action["inputs"]) - {"check-only", "hf-token"}
+    assert set(calls[1]["with"]) == set(action["inputs"]) - {"check-only"}, "an input that goes nowhere"
+    (gate,) = [step for step in action["runs"]["steps"] if step.get("id") == "gate"]
+    assert {f"${{{{ inputs.{name} }}}}" for name in set(action["inputs"]) - {"check-only"}} <= set(gate["env"].values())
     text = (ROOT / ".github" / "workflows" / "robustness-gate.yml").read_text(encoding="utf-8")
     assert set(re.findall(r"steps\.gate\.outputs\.([\w-]+)", text)) <= set(action["outputs"])
     battery = workflow["jobs"]["battery"]

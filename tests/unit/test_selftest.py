@@ -21,7 +21,7 @@ from robustness_gate.errors import UsageError
 from robustness_gate.files import load_noun, load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.materials import gather
-from robustness_gate.nouns import Closed, Evidence, Mark, Nowhere, SelfTest, SelfTests, Trial
+from robustness_gate.nouns import Closed, Evidence, Mark, Nowhere, SelfTest, SelfTests, Trial, canonical
 from robustness_gate.policy import Validity
 from robustness_gate.verdict import SELF_TEST_MISSING, judge, pack
 
@@ -306,6 +306,92 @@ def test_a_policy_and_another_choice_of_attacks_do_not_go_together(
     assert isinstance(done.exception, UsageError)
     assert "--policy do not go together" in done.exception.message
     assert calls == []
+
+
+STRICT = str(ROOT / "policies" / "strict-baseline.yaml")
+"""It asks for a self-test of quantize and relearn."""
+
+
+def kept(out: Path, **changes: Any) -> None:
+    """What an earlier self-test of that policy left."""
+    tests = []
+    for name in ("quantize", "relearn"):
+        known = {"attack": name, "attack_version": attacks.load(name).VERSION}
+        tests.append(WORKS.model_copy(update={**known, **changes}))
+    out.write_bytes(canonical(SelfTests(tests=tuple(tests)).model_dump(mode="json", by_alias=True)))
+
+
+def days_ago(days: int) -> date:
+    return (datetime.now(UTC) - timedelta(days=days)).date()
+
+
+def test_what_still_counts_is_not_tested_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "self-test.json"
+    kept(out, at=days_ago(89))
+    before = out.read_bytes()
+    done, calls = asked(monkeypatch, "--policy", STRICT, "--if-needed", "--out", str(out))
+    assert (done.exit_code, calls, out.read_bytes()) == (0, [], before), done.output
+    done, calls = asked(monkeypatch, "--policy", STRICT, "--out", str(out))
+    assert calls == [(("quantize", "relearn"), "llama")], "without --if-needed it is always tested"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"at": days_ago(92)},
+        {"attack_version": 99},
+        {"model_type": "gpt_neox"},
+        {"faults": ("no",)},
+        {"attack": "steer"},
+    ],
+    ids=["too old", "another version", "another architecture", "failed", "another attack"],
+)
+def test_what_counts_no_more_is_tested_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    out = tmp_path / "self-test.json"
+    kept(out, **{"at": days_ago(1), **changes})
+    _, calls = asked(monkeypatch, "--policy", STRICT, "--if-needed", "--out", str(out))
+    assert calls == [(("quantize", "relearn"), "llama")]
+
+
+@pytest.mark.parametrize("left", [None, "", "{}", '{"schema": "robustness-gate/self-test/v0", "tests": []}'])
+def test_what_cannot_be_read_is_tested_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: str | None) -> None:
+    out = tmp_path / "self-test.json"
+    if left is not None:
+        out.write_text(left, encoding="utf-8")
+    _, calls = asked(monkeypatch, "--policy", STRICT, "--if-needed", "--out", str(out))
+    assert calls == [(("quantize", "relearn"), "llama")]
+
+
+def test_nothing_is_tested_for_a_policy_that_asks_for_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "self-test.json"
+    only_none = requiring(tmp_path, "")
+    only_none.write_text(only_none.read_text(encoding="utf-8").partition("\nvalidity:")[0], encoding="utf-8")
+    assert load_policy(only_none).noun.validity.self_test == "required"
+    off = ROOT / "policies" / "custom.yaml"
+    assert load_policy(off).noun.validity.self_test == "off"
+    for policy in (str(off), str(only_none)):
+        more = ["--checkpoint", str(tmp_path)]  # of an architecture that nobody asks about
+        done, calls = asked(monkeypatch, "--policy", policy, "--if-needed", *more, "--out", str(out))
+        assert (done.exit_code, calls, out.exists()) == (0, [], False), done.output
+
+
+def test_the_architecture_is_the_checkpoints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    options = ["--only", "relearn", "--out", str(tmp_path / "self-test.json")]
+    for place, kind in (("organism:neox_rmu", "gpt_neox"), ("organism:rmu", "llama")):
+        _, calls = asked(monkeypatch, *options, "--checkpoint", place)
+        assert calls == [(("relearn",), kind)]
+    for more, words in (
+        (["--checkpoint", str(tmp_path)], "cannot be told"),
+        (["--checkpoint", "organism:rmu", "--model-type", "llama"], "do not go together"),
+        (["--base", "organism:base"], "--base goes with --checkpoint"),
+        (["--if-needed"], "--if-needed goes with --policy"),
+    ):
+        done, calls = asked(monkeypatch, *options, *more)
+        assert isinstance(done.exception, UsageError)
+        assert words in done.exception.message
+        assert calls == []
 
 
 # --- what the judge makes of it ---------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@
 #   gate.sh guard     refuse to go on for a pull request from a fork
 #   gate.sh install   make GATE_VENV and install this repository into it, with the extra GATE_EXTRA
 #   gate.sh check     read GATE_POLICY and GATE_SUITE; an error becomes an annotation at its line
-#   gate.sh run       take GATE_CHECKPOINT (on GATE_BASE, beside GATE_ORIGINAL) through the gate, with what GATE_LEDGERS
-#                     knows of it, and leave with the gate's own exit code
+#   gate.sh run       take GATE_CHECKPOINT (on GATE_BASE, beside GATE_ORIGINAL and GATE_CONTROLS) through the gate, with
+#                     what GATE_LEDGERS knows of it and what GATE_SELF_TEST shows of the attacks, and leave with the
+#                     gate's own exit code
 #
 # What goes in are environment variables, never arguments pasted into a script: an input cannot become code.
 # What comes out: GITHUB_OUTPUT (verdict, report, report-sha256, folder, artifact), GITHUB_STEP_SUMMARY, annotations.
@@ -107,10 +108,43 @@ lasting() {
     done
 }
 
+# on_the_hub PLACE...: whether one of them is, or may stand on something that is: an adapter's own config names its base.
+on_the_hub() {
+    local place
+    for place in "$@"; do
+        if [[ $place == hf:* ]] || [[ -n $place && -e $place/adapter_config.json ]]; then return; fi
+    done
+    return 1
+}
+
+# self_test LEDGERS OUT LOG GATE: leave in OUT what shows that the required attacks work, if the policy asks for it. One
+# that all passed is kept in LEDGERS, by what it rests on (the policy, this gate, the versions installed), and used again
+# for as long as the policy lets it count: the gate looks at the date and the architecture.
+self_test() {
+    local out=$2 log=$3 gate=$4 kept='' part code=0
+    if [[ -n $1 ]]; then
+        kept=$1/self-tests/$({
+            cat -- "$SOURCE/constraints.txt" "$GATE_POLICY" 2>/dev/null # the gate has words for a policy that is not there
+            find "$SOURCE/robustness_gate" -type f ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cat --
+        } | sha256sum | cut -d ' ' -f 1).json
+        [[ ! -f $kept ]] || cp -- "$kept" "$out"
+    fi
+    attempt "$log" "$gate" self-test --if-needed --policy="$GATE_POLICY" --checkpoint="$GATE_CHECKPOINT" \
+        ${GATE_BASE:+"--base=$GATE_BASE"} --out="$out" || code=$?
+    if [[ $code == 0 && -n $kept && -f $out ]]; then # moved into place, so that no other job finds half of it
+        { mkdir -p -- "${kept%/*}" && part=$(mktemp "$kept.XXXXXX") && cp -- "$out" "$part" && mv -f -- "$part" "$kept"; } ||
+            printf '::warning title=Self-test not kept::%s\n' "The next job makes it again."
+    fi
+    [[ $code != 4 ]] || code=0 # an attack failed: the records say which, and the judge says what follows
+    return "$code"
+}
+
 run() {
     local id out log report code=0 verdict reason found sum=''
     id=$(printf '%s\0' "$GATE_CHECKPOINT" "$GATE_POLICY" "$GATE_SUITE" "${GATE_ONLY:-}" ${GATE_BASE:+"$GATE_BASE"} \
-        ${GATE_ORIGINAL:+"original $GATE_ORIGINAL"} | sha256sum | cut -c 1-12)
+        ${GATE_ORIGINAL:+"original $GATE_ORIGINAL"} ${GATE_CONTROLS:+"controls $GATE_CONTROLS"} \
+        ${GATE_ANCHORS:+"anchors $GATE_ANCHORS"} ${GATE_STATEMENT:+"statement $GATE_STATEMENT"} \
+        ${GATE_SEAL:+"seal $GATE_SEAL"} | sha256sum | cut -c 1-12)
     out=$RUNNER_TEMP/robustness-gate/$id log=$RUNNER_TEMP/robustness-gate-$id.log report=$out/report.json
     mkdir -p "$out"
     # Written now and overruled below, so that a step which is killed leaves no verdict but this one.
@@ -118,9 +152,14 @@ run() {
     output folder "$out"
     output artifact "robustness-gate-$id-${GITHUB_RUN_ATTEMPT:-1}"
 
-    local only=() named=() ledgers=() command gate=$GATE_VENV/bin/robustness-gate
+    local only controls anchors named=() ledgers=() tested='' command gate=$GATE_VENV/bin/robustness-gate
+    # Split at spaces and line breaks, and nothing else happens to them. `read` calls the end of the text a failure.
+    read -rd '' -a only <<<"${GATE_ONLY:-}" || true
+    read -rd '' -a controls <<<"${GATE_CONTROLS:-}" || true
+    read -rd '' -a anchors <<<"${GATE_ANCHORS:-}" || true
     [[ -z ${GATE_BASE:-} ]] || named+=("--base=$GATE_BASE")
     [[ -z ${GATE_ORIGINAL:-} ]] || named+=("--original=$GATE_ORIGINAL")
+    named+=("${controls[@]/#/--control=}")
     # The runner's own setting goes first: who may call the gate may not choose where it forgets.
     local where=${ROBUSTNESS_GATE_LEDGERS:-${GATE_LEDGERS:-}}
     if [[ -z $where ]]; then
@@ -131,19 +170,28 @@ run() {
         printf 'error: ledgers: %s\n' "name an absolute path outside the workspace and RUNNER_TEMP, which are emptied" >"$log"
         code=2
     fi
-    # Planning fetches what is on the hub into the cache, with network and token; what follows has neither. An adapter's
-    # own config may name a base there.
-    if [[ $code == 0 ]] && { [[ "$GATE_CHECKPOINT ${GATE_BASE:-} ${GATE_ORIGINAL:-}" =~ (^| )hf: ]] ||
-        [[ -e $GATE_CHECKPOINT/adapter_config.json || -e ${GATE_ORIGINAL:-$GATE_CHECKPOINT}/adapter_config.json ]] ||
+    # Planning fetches what is on the hub into the cache, with network and token; what follows has neither.
+    if [[ $code == 0 ]] && { on_the_hub "$GATE_CHECKPOINT" "${GATE_BASE:-}" "${GATE_ORIGINAL:-}" "${controls[@]#*=}" ||
         grep -q 'hf-dataset:' -- "$GATE_SUITE" 2>/dev/null; }; then
         attempt "$log" "$gate" plan --policy "$GATE_POLICY" --suite "$GATE_SUITE" "${named[@]}" -- "$GATE_CHECKPOINT" || code=$?
     fi
+    unset HF_TOKEN # the attacks need no credential, and no network
+    export HF_HUB_OFFLINE=1
+    case ${GATE_SELF_TEST:-off} in
+        off) ;;
+        auto)
+            tested=$out/self-test.json
+            [[ $code != 0 ]] || self_test "$where" "$tested" "$log" "$gate" || code=$?
+            [[ -f $tested ]] || tested=''
+            ;;
+        *) tested=$GATE_SELF_TEST ;;
+    esac
     if [[ $code == 0 ]]; then
-        unset HF_TOKEN # the attacks need no credential, and no network
-        export HF_HUB_OFFLINE=1
-        read -ra only <<<"${GATE_ONLY:-}"
         command=("$gate" run --policy "$GATE_POLICY" --suite "$GATE_SUITE" --out "$out")
-        command+=(--device "${GATE_DEVICE:-auto}" "${named[@]}" "${ledgers[@]}" "${only[@]/#/--only=}")
+        command+=(--device "${GATE_DEVICE:-auto}" "${named[@]}" "${ledgers[@]}" "${only[@]/#/--only=}" "${anchors[@]/#/--anchor=}")
+        command+=(--workers="${GATE_WORKERS:-0}" ${tested:+"--self-test=$tested"})
+        command+=(${GATE_STATEMENT:+"--statement=$GATE_STATEMENT"})
+        command+=(${GATE_SEAL:+"--seal=$GATE_SEAL"} ${GATE_SEAL_KEY:+"--seal-key=$GATE_SEAL_KEY"})
         [[ -n ${MLFLOW_TRACKING_URI:-} ]] || command+=(--no-mlflow) # a store on a runner that goes away helps nobody
         attempt "$log" "${command[@]}" -- "$GATE_CHECKPOINT" || code=$?
     fi
