@@ -484,12 +484,20 @@ def test_a_self_test_that_is_given_or_not_wanted_is_not_made(runner, choice, giv
     assert given in done.log.splitlines()
 
 
-def test_a_self_test_that_cannot_be_made_is_an_error_before_anything_is_attacked(runner):
-    trying(runner, "print('error: gate/policy.yaml:7:6: cannot be tested')", code=2)
+def test_a_self_test_that_cannot_be_made_is_a_warning_and_the_battery_runs_without(runner):
+    trying(runner, "print('error: gate/policy.yaml:7:6: 50% of it\\tcannot be tested.')", code=2)
     done = perform(runner, "Gate", checkpoint="models/x", **{"self-test": "auto"})
-    assert done.code == 2
-    assert done.annotation == "::error file=gate/policy.yaml,line=7,col=6,title=ERROR (exit code 2)::cannot be tested"
-    assert "GIVEN" not in done.log
+    assert [call[0] for call in calls_in(done.log)] == ["self-test", "run"]
+    assert "GIVEN" in done.log.splitlines()
+    warned = "::warning title=No self-test::gate/policy.yaml:7:6: 50%25 of it\tcannot be tested. No PASS is possible."
+    assert warned in done.log.splitlines()
+
+
+def test_a_self_test_that_is_killed_is_an_error_before_anything_is_attacked(runner):
+    trying(runner, "os.kill(os.getpid(), 9)")
+    done = perform(runner, "Gate", checkpoint="models/x", **{"self-test": "auto"})
+    assert done.outputs["verdict"] == "ERROR"
+    assert [call[0] for call in calls_in(done.log)] == ["self-test"]
 
 
 def test_a_self_test_is_kept_for_other_checkpoints_but_not_for_other_policies(runner, tmp_path_factory):
