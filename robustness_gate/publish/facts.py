@@ -115,6 +115,9 @@ def _self_tests(report: Report) -> Iterator[Instrument]:
     today, days = datetime.fromisoformat(report.verdict.at).date(), report.resolved.validity.self_test_days
     for attack in sorted({each.attack for each in report.resolved.required} - {"none"}):
         versions = {each.trial.attack_version for each in report.trials if each.trial.attack == attack}
+        if not versions:
+            yield Instrument(f"self-test of {attack}", "off", "the plan left the attack out")
+            continue
         tests = [each for each in report.self_tests if each.attack == attack]
         for test in counting(tests, versions, report.model_type, today, days):
             there = f"it brought {test.organism} from {test.before / test.items:.1%} to {test.after / test.items:.1%}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from evidence import WORKS
+from evidence import WORKS, made
 from typer.testing import CliRunner
 
 from robustness_gate import attacks, ledger, organisms, plan, selftest
@@ -408,6 +408,13 @@ def blocks_of(tests: tuple[SelfTest, ...], *, kind: str = "llama", days: int = 9
     planned = plan.make(loaded, suite, gather(suite), [subject]).trials
     found = judge(policy, Evidence(subject.manifest.digest, planned, model_type=kind, self_tests=tests), at)
     return [block.words for block in found.blocks if block.code == "instrument"]
+
+
+def test_an_attack_that_was_left_out_needs_no_self_test_and_gives_no_pass() -> None:
+    told = made("PASS", only=("none",)).verdict
+    assert told.outcome == "INCONCLUSIVE"
+    assert not [block for block in told.blocks if "self-test" in block.words]
+    assert [block for block in told.blocks if "not run" in block.words]
 
 
 def test_a_policy_that_asks_for_a_self_test_is_content_with_one_that_passed() -> None:
