@@ -91,7 +91,29 @@ def digest_of(value: Json) -> str:
 
 
 class _Yaml12(yaml.SafeLoader):
-    """PyYAML's safe loader with the core schema of YAML 1.2 in place of the implicit types of 1.1."""
+    """PyYAML's safe loader with the core schema of YAML 1.2 in place of the implicit types of 1.1.
+
+    Indirection and deep nesting are refused as the events come by, so that the text is parsed once.
+    """
+
+    def __init__(self, text: str, path: Path) -> None:
+        super().__init__(text)
+        self.path = path
+        self.depth = 0
+
+    def get_event(self) -> yaml.Event:
+        """The next event. Raises FileError for one that plain data do not have."""
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
+        self.depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if self.depth > 40:  # no honest file nests so deep, and the composer recurses
+            raise FileError(
+                "is nested more than 40 levels deep",
+                remedy="Write it flat.",
+                where=f"{self.path}:{_mark(event.start_mark)}",
+                code="too-deep",
+            )
+        _refuse_indirection(self.path, event)
+        return event
 
 
 CORE_SCHEMA = (
@@ -186,10 +208,8 @@ def _unreadable(path: Path, error: OSError) -> FileError:
 def _parse(path: Path, raw: bytes) -> tuple[Json, dict[Path_, Spot]]:
     try:
         text = raw.decode("utf-8")
-        loader = _Yaml12(text)
+        loader = _Yaml12(text, path)
         try:
-            for event in _events(path, text):
-                _refuse_indirection(path, event)
             root = loader.get_single_node()
         finally:
             loader.dispose()
@@ -209,20 +229,6 @@ def _parse(path: Path, raw: bytes) -> tuple[Json, dict[Path_, Spot]]:
         ) from None
     places: dict[Path_, Spot] = {(): (path, 1, 1)}
     return (None if root is None else _plain(path, root, (), places)), places
-
-
-def _events(path: Path, text: str) -> Iterator[yaml.Event]:
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > 40:  # no honest file nests so deep, and the composer recurses
-            raise FileError(
-                "is nested more than 40 levels deep",
-                remedy="Write it flat.",
-                where=f"{path}:{_mark(event.start_mark)}",
-                code="too-deep",
-            )
-        yield event
 
 
 def _refuse_indirection(path: Path, event: yaml.Event) -> None:
@@ -601,16 +607,27 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Json]]]:
         raise _unreadable(path, error) from None
 
 
-def _json_object(raw: bytes, where: str) -> dict[str, Json]:
-    def once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise FileError("a field is given twice", remedy=ONE_ITEM, where=where, code="bad-item")
-        return found
+class _Twice(Exception):
+    """A field is given twice."""
 
+
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Twice
+    return found
+
+
+ONCE = json.JSONDecoder(object_pairs_hook=_once)
+"""One for all lines: a benchmark has thousands, and making one takes as long as reading a line."""
+
+
+def _json_object(raw: bytes, where: str) -> dict[str, Json]:
     try:
         text = raw.decode("utf-8")
-        record = json.loads(text, object_pairs_hook=once)
+        record = ONCE.decode(text)
+    except _Twice:
+        raise FileError("a field is given twice", remedy=ONE_ITEM, where=where, code="bad-item") from None
     except (ValueError, RecursionError):
         raise FileError(
             "is not a JSON object", remedy="Write one JSON object a line.", where=where, code="bad-item"

@@ -27,7 +27,7 @@ from robustness_gate import ledger as ledgers
 from robustness_gate import organisms, plan, report, verdict
 from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base
 from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, Unverified, UsageError
-from robustness_gate.executors import Event, local
+from robustness_gate.executors import Event
 from robustness_gate.files import Loaded, load_noun, load_said, load_suite, nearest, sha256_file
 from robustness_gate.language import load_policy
 from robustness_gate.materials import Materials, gather
@@ -160,6 +160,8 @@ def _run_trials(
     request: Request, prepared: Prepared, ledger: ledgers.Ledger, folder: Path, watch: Watch
 ) -> tuple[bool, list[str]]:
     """Run what is not closed yet. Returns whether anything was, and what a proven breach left out, in words."""
+    from robustness_gate.executors import local  # with multiprocessing, of which `plan` has no use
+
     planned = prepared.plan.trials
     ids = {trial.id for trial in planned}
     fail_fast = prepared.policy.noun.statistics.fail_fast != "off"

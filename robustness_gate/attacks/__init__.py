@@ -23,7 +23,7 @@ import importlib
 import pkgutil
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, NoReturn
@@ -72,14 +72,13 @@ class BadConfig(Exception):
 def configure(module: ModuleType, given: Mapping[str, Json]) -> Any:
     """A module's Config with the given values, strictly typed. Raises BadConfig."""
     kind = module.Config
-    readers = _readers(kind)
-    known = list(readers)
+    known = [field.name for field in dataclasses.fields(kind)]
     values = {}
     for key, value in given.items():
         if key not in known:
             raise BadConfig(key, f"unknown setting '{key}'.", nearest(key, known) if known else "It has no settings.")
         try:
-            values[key] = readers[key].validate_json(canonical(value))
+            values[key] = _reader(kind, key).validate_json(canonical(value))
         except ValidationError as error:
             _refuse_value(key, value, error)
     try:
@@ -88,12 +87,15 @@ def configure(module: ModuleType, given: Mapping[str, Json]) -> Any:
         raise BadConfig(None, str(error)) from None
 
 
+@lru_cache(maxsize=1024)
+def _reader(kind: Hashable, key: str) -> TypeAdapter[Any]:
+    """What reads a setting of a Config; made once and for those alone that are given, since it takes a millisecond."""
+    return TypeAdapter(_hints(kind)[key], config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
 @lru_cache(maxsize=256)
-def _readers(kind: type[Any]) -> dict[str, TypeAdapter[Any]]:
-    """What reads each setting of a Config, by its name; made once, because making one takes a millisecond."""
-    hints = typing.get_type_hints(kind)
-    strict = ConfigDict(strict=True, allow_inf_nan=False)
-    return {field.name: TypeAdapter(hints[field.name], config=strict) for field in dataclasses.fields(kind)}
+def _hints(kind: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def as_json(config: Any) -> dict[str, Json]:

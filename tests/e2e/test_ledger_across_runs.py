@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from robustness_gate import gate, ledger, report
 from robustness_gate.cli import app
 from robustness_gate.errors import LedgerError
-from robustness_gate.executors import Event
+from robustness_gate.executors import Event, local
 from robustness_gate.files import sha256_file
 from robustness_gate.nouns import Closed, Mark, Planned, Trial
 from robustness_gate.verdict import pack
@@ -54,7 +54,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answers], list[str]]:
                             return
                 yield Event(trial, Closed(trial=trial.id, attempt=attempt, status="ok"))
 
-        monkeypatch.setattr(gate.local, "execute", execute)
+        monkeypatch.setattr(local, "execute", execute)
         return ran
 
     return use
