@@ -116,8 +116,9 @@ def gathered(reports: dict[str, report.Report]) -> Cells:
         for record in made.trials:
             if record.trial.role != "candidate" or not record.planned:
                 continue
-            for mark in record.marks:
-                if mark.task != record.trial.tasks[0].name:
+            ended = max((each.attempt for each in record.closed if each.status == "ok"), default=None)
+            for mark in record.marks:  # an attempt that was broken off left marks too
+                if mark.task != record.trial.tasks[0].name or mark.attempt != ended:
                     continue
                 for reading in READINGS:
                     share = tally(mark, reading)[0] / mark.items
