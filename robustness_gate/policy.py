@@ -109,7 +109,8 @@ class Utility(Noun):
     min: Share
     """The candidate's accuracy before any attack must be shown to be at least this."""
     min_attacked: Share = 0.0
-    """A Recovery whose observed accuracy is under this cannot acquit: the attack broke the model."""
+    """A Recovery whose observed accuracy is under this cannot acquit: the attack broke the model. One utility at least
+    must have it where attacks are required (`language.checks`)."""
     reading: Reading = "content_sum"
 
 

@@ -187,6 +187,10 @@ def _vacuous(policy: Policy) -> Iterator[Trouble]:
         if utility.min_attacked > utility.min:
             words = f"more is asked after an attack ({utility.min_attacked:g}) than before ({utility.min:g})"
             yield Trouble("contradiction", words, "Exchange the two.", ("utility", index, "min_attacked"))
+    attacked = any(each.attack != "none" for each in policy.required)
+    if attacked and policy.utility and not any(each.min_attacked for each in policy.utility):
+        words = "nothing says what an attack must leave of the model, so one that ruins it would acquit it"
+        yield Trouble("vacuous", words, "Add 'min_attacked' to one, over the accuracy of chance.", ("utility", 0))
 
 
 # --- controls, sources, roles ----------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ threat_model: {access: open_weights, adversary: a test}
 tasks: {forget: {items: 40}, retain: {items: 20}}
 limits: [{id: forgotten, task: forget, max: 0.5}]
 required: [{attack: none}, {attack: relearn, where: {source: forget}, marks: [2]}]
-utility: [{task: retain, min: 0.5}]
+utility: [{task: retain, min: 0.5, min_attacked: 0.3}]
 validity: {self_test: off, sham: off, canary: off}
 """
 

@@ -171,6 +171,7 @@ ROWS = [
         ("vacuous", "policy", "max: 0.4}", "max: 1.0}", "max: 1.0"),
         ("vacuous", "policy", "max_drop: 0.05", "max_drop: 1", "max_drop"),
         ("vacuous", "policy", "min: 0.8,", "min: 0,", "min: 0"),
+        ("vacuous", "policy", ", min_attacked: 0.5", "", "{task: retain, min"),
         ("contradiction", "policy", "max: 0.4}", "max: 0.4}\n  - {id: other, task: forget, max: 0.5}", "{id: other"),
         ("contradiction", "policy", "min_attacked: 0.5", "min_attacked: 0.9", "min_attacked"),
         ("guardrail", "policy", "max_drop: 0.05", "max_drop: 0.05, max_rise: 0.05", "{id: general"),

@@ -246,7 +246,7 @@ def test_a_task_that_the_policy_does_not_pin_does_not_acquit(name: str) -> None:
 
 
 def test_a_utility_that_no_task_shows_blocks_a_pass() -> None:
-    policy = policy_of(utility=(*policy_of().utility, Utility(task="manners", min=0.1)))
+    policy = policy_of(utility=(*policy_of().utility, Utility(task="manners", min=0.1, min_attacked=0.0)))
     assert outcome(with_(policy, tasks={**policy.tasks, "manners": TaskPin(items=10)}), clean(policy)) == "INCONCLUSIVE"
 
 

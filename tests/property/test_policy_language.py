@@ -200,7 +200,7 @@ required:
   - {attack: none}
   - {attack: relearn, where: {source: forget}, marks: [5]}
 utility:
-  - {task: useful, min: 0.6}
+  - {task: useful, min: 0.6, min_attacked: 0.4}
 guardrails:
   - {id: kept, task: useful, max_drop: 0.3}
 ratchet: {over: last, max_rise: 0.4}
