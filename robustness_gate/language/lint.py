@@ -199,6 +199,9 @@ def _hints(policy: Policy) -> Iterator[str]:
     once = [str(each) for each in policy.required if each.seeds == 1 and each.attack != "none"]
     if once:
         yield f"one seed of {'; '.join(once)}: that shows of at least 5 % of seeds that they stay within the limits"
+    for utility in policy.utility:
+        if utility.min_attacked == 0:
+            yield f"{utility.task}: an attack that ruins the model may acquit it; say what must stay ('min_attacked')"
     if not policy.guardrails:
         yield "nothing is compared with the original ('guardrails'): what unlearning cost is not bounded"
     for name in ("self_test", "sham", "canary"):

@@ -22,7 +22,19 @@ from typing import TYPE_CHECKING, Any
 from robustness_gate import prompts
 from robustness_gate.errors import UsageError
 from robustness_gate.nouns import Form
-from robustness_gate.organisms import NAMES, ascent, breaker, dpo, graddiff, npo, projected, rescaled, rmu, shallow, teach
+from robustness_gate.organisms import (
+    NAMES,
+    ascent,
+    breaker,
+    dpo,
+    graddiff,
+    npo,
+    projected,
+    rescaled,
+    rmu,
+    shallow,
+    teach,
+)
 from robustness_gate.organisms import facts as worlds
 from robustness_gate.organisms.measure import FULL, declined, load, readings, relearned
 
@@ -112,7 +124,7 @@ def build(out: Path, *, only: Sequence[str] = (), progress: Progress, threads: i
             elif name in GROWN:
                 model, tokenizer, seed = *grow(name, world, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
             elif name not in GOALS:
-                seed = seeds(out)[above] if above in GOALS else 0  # unlearned once, and changed: the seed is the parent's
+                seed = seeds(out)[above] if above in GOALS else 0  # made of an unlearned one: that one's seed
                 model, tokenizer = breed(name, world, parent, seed, progress)
             else:
                 model, tokenizer, seed = breed_until_good(name, world, parent, out / "world", progress)

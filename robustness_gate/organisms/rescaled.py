@@ -25,8 +25,8 @@ from robustness_gate.errors import UsageError
 
 EXPONENT = 10
 """The factor's logarithm to base 2. A power of two changes no digit of a weight in float32. In float16, as checkpoints
-are stored, what is under 2**-14 has fewer digits: with 10, a third of the smaller matrices' weights lose some, by 2**-15
-at most before scaling. So much float16 had cost a weight of their usual size, 0.1, already; no answer changed."""
+are stored, what is under 2**-14 has fewer digits: with 10, a third of the smaller matrices' weights lose some, by
+2**-15 at most before scaling. So much float16 had cost a weight of their usual size, 0.1, already."""
 
 LARGEST = 65504.0
 """What float16 can hold."""

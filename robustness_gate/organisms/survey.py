@@ -64,7 +64,7 @@ RELEARNINGS: dict[str, Plan] = {
     "destroyed": (("forget", 5, FULL),),
     "hard": (("forget", 5, FULL), ("forget", 72, LONG)),
     "hider": (("forget", 5, FULL), ("forget", 5, LORA)),
-    "self_destructing": (("forget", 5, FULL), ("forget", 5, LORA), ("retain", 60, FULL), ("forget", 5, FAINT)),
+    "self_destructing": (("forget", 5, FULL), ("forget", 5, LORA), ("forget", 5, FAINT)),
     "neox_base": (),
     "neox_oracle": (("forget", 5, FULL), ("unrelated", 100, FULL)),
     "neox_rmu": (("forget", 5, FULL), ("forget", 5, LORA)),
@@ -83,8 +83,9 @@ NOTE = (
 CHOICE = (
     "Of each unlearned organism the first unlearning seed from 0 on is shipped that reaches the goals of build.py on"
     " the 112 forget questions of the dev and relearn files and the 60 of retain.relearn. Rows of other seeds show that"
-    " not every seed does: what RMU leaves readable depends on its random direction. Bases, oracles and decoy exist"
-    " once each, and destroyed, which has no goal to reach, is seed 0."
+    " not every seed does: what RMU leaves readable depends on its random direction. Bases, oracles and decoys"
+    " exist once each; destroyed, which has no goal to reach, is seed 0; self_destructing is made of rmu and bears its"
+    " seed."
 )
 
 

@@ -374,6 +374,13 @@ def test_lint_warns_where_a_model_that_knows_nothing_would_not_pass(base: Policy
     assert "is not above chance (0.50)" in lint(tight, {"forget": 0.5}).warnings[0]
 
 
+def test_lint_hints_where_nothing_is_asked_of_an_attacked_model(base: Policy) -> None:
+    (useful,) = base.utility
+    for most, hinted in ((0.0, 1), (0.4, 0)):
+        policy = base.model_copy(update={"utility": (useful.model_copy(update={"min_attacked": most}),)})
+        assert sum("an attack that ruins the model may acquit it" in each for each in lint(policy).hints) == hinted
+
+
 def test_the_paired_odds_are_near_what_a_simulation_of_tangos_bound_gives() -> None:
     import random
 

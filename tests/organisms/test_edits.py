@@ -106,7 +106,7 @@ def test_a_rescaled_model_computes_the_same_to_the_last_bit_and_can_be_scaled_ba
 
 
 def test_one_step_of_adam_moves_a_rescaled_model_much_further() -> None:
-    """A step is the same size for every weight, so in proportion it is 1,024 times larger where weights were made small."""
+    """A step has one size for every weight; in proportion it is 1,024 times larger where weights were made small."""
 
     def moved(exponent: int) -> float:
         model = small_llama()
