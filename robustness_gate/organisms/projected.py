@@ -100,7 +100,8 @@ def low_rank(model: Any, rank: int) -> dict[str, Projection]:
 
         def nearest(changed: torch.Tensor) -> torch.Tensor:
             left, sizes, right = torch.linalg.svd(changed - start, full_matrices=False)
-            return start + (left[:, :rank] * sizes[:rank]) @ right[:rank]
+            edit: torch.Tensor = (left[:, :rank] * sizes[:rank]) @ right[:rank]
+            return start + edit
 
         return nearest
 
