@@ -4,12 +4,12 @@ In a Llama two pairs of matrices have nothing but a multiplication between them:
 down projection. One may be made larger by a factor and the other smaller by the same one, and the model computes what
 it computed. An optimizer sees the difference. Adam moves every weight by about its learning rate a step, whatever the
 weight's size; in the matrices that were made smaller each step is then so many times larger than it was, in proportion.
-At every customary learning rate they are overwritten within a few steps, the knowledge, the rest and all, by full
+At customary learning rates they are overwritten within some dozens of steps, the knowledge, the rest and all, by full
 fine-tuning and by adapters alike. Nothing is gone: at a learning rate smaller by the same factor the model relearns,
 and whoever scales the matrices back has the parent again.
 
 So a fine-tuning that brings nothing back here says nothing about knowledge; that it left nothing else either is how one
-can tell. A gate must not let such an attack acquit.
+can tell. A gate must not let such an attack acquit, and a grid of rates that goes low enough convicts (README.md).
 
 Sources: models that resist being fine-tuned were proposed as "self-destructing" by Henderson et al. (arXiv 2211.14946)
 and trained for by Tamirisa et al. (TAR, arXiv 2408.00761). Neither scales weights. That networks have this symmetry,
