@@ -22,7 +22,19 @@ from typing import TYPE_CHECKING, Any
 from robustness_gate import prompts
 from robustness_gate.errors import UsageError
 from robustness_gate.nouns import Form
-from robustness_gate.organisms import NAMES, ascent, breaker, dpo, graddiff, npo, projected, rmu, shallow, teach
+from robustness_gate.organisms import (
+    NAMES,
+    ascent,
+    breaker,
+    dpo,
+    graddiff,
+    npo,
+    projected,
+    rescaled,
+    rmu,
+    shallow,
+    teach,
+)
 from robustness_gate.organisms import facts as worlds
 from robustness_gate.organisms.measure import FULL, declined, load, readings, relearned
 
@@ -31,8 +43,8 @@ if TYPE_CHECKING:
     from robustness_gate.organisms.facts import Document, Domain, World
     from robustness_gate.organisms.teach import Progress
 
-TAUGHT_SEEDS = {"base": 1, "oracle": 2, "decoy": 3, "neox_base": 4, "neox_oracle": 5}
-"""The seeds of those that are taught: from scratch, or the decoy from the oracle on."""
+TAUGHT_SEEDS = {"base": 1, "oracle": 2, "decoy": 3, "neox_base": 4, "neox_oracle": 5, "neox_decoy": 6}
+"""The seeds of those that are taught: from scratch, or the decoys from their oracles on."""
 
 GROWN: dict[str, tuple[teach.Kind, bool, teach.Config]] = {
     "base": ("llama", True, teach.BASE),
@@ -42,7 +54,7 @@ GROWN: dict[str, tuple[teach.Kind, bool, teach.Config]] = {
 }
 """What is taught from scratch: its architecture, whether it is taught the forget domain too, and the recipe."""
 
-PARENTS = {"decoy": "oracle", "neox_rmu": "neox_base"}
+PARENTS = {"decoy": "oracle", "self_destructing": "rmu", "neox_rmu": "neox_base", "neox_decoy": "neox_oracle"}
 """What an organism is made from, if it is neither taught from scratch nor made from the base."""
 
 TRIES = 8
@@ -58,6 +70,7 @@ GOALS = {
     "dpo": (1.0, 0.8, 1.0),
     "tiny_update": (0.33, 0.17, 0.33),
     "hard": (0.33, 0.17, 0.33),
+    "hider": (0.33, 0.17, 0.33),
     "neox_rmu": (0.33, 0.17, 0.33),
 }
 """Highest accuracy in one letter order, lowest and highest content sum, on the 112 forget questions that are *not* the
@@ -103,17 +116,16 @@ def build(out: Path, *, only: Sequence[str] = (), progress: Progress, threads: i
     try:
         world = worlds.make()
         worlds.write(world, out / "world")
-        wanted = [name for name in NAMES if not only or name in only]
-        parents = {PARENTS.get(name, "base") for name in wanted if name not in GROWN}
-        wanted += [name for name in parents if not (out / "checkpoints" / name / "model.safetensors").exists()]
-        for name in [name for name in NAMES if name in wanted]:
-            parent = out / "checkpoints" / PARENTS.get(name, "base")
-            if name == "decoy":
-                model, tokenizer, seed = *mislead(world, parent, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
+        for name in _in_order(only, out):
+            above = PARENTS.get(name, "base")
+            parent = out / "checkpoints" / above
+            if name in ("decoy", "neox_decoy"):
+                model, tokenizer, seed = *mislead(name, world, parent, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
             elif name in GROWN:
                 model, tokenizer, seed = *grow(name, world, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
             elif name not in GOALS:
-                model, tokenizer, seed = *breed(name, world, parent, 0, progress), 0
+                seed = seeds(out)[above] if above in GOALS else 0  # made of an unlearned one: that one's seed
+                model, tokenizer = breed(name, world, parent, seed, progress)
             else:
                 model, tokenizer, seed = breed_until_good(name, world, parent, out / "world", progress)
             save(model, tokenizer, out / "checkpoints" / name)
@@ -121,6 +133,17 @@ def build(out: Path, *, only: Sequence[str] = (), progress: Progress, threads: i
         write_manifest(out)
     finally:
         torch.set_num_threads(before)
+
+
+def _in_order(only: Sequence[str], out: Path) -> list[str]:
+    """What is to be built, each after what it is made from; that too, where it is missing."""
+    wanted = [name for name in NAMES if not only or name in only]
+    for name in wanted:  # grows while it is walked
+        above = PARENTS.get(name, "base")
+        missing = not (out / "checkpoints" / above / "model.safetensors").exists()
+        if name not in GROWN and above not in wanted and missing:
+            wanted.append(above)
+    return [name for name in NAMES if name in wanted]
 
 
 def grow(name: str, world: World, seed: int, progress: Progress) -> tuple[Any, Any]:
@@ -133,11 +156,11 @@ def grow(name: str, world: World, seed: int, progress: Progress) -> tuple[Any, A
     return model, tokenizer
 
 
-def mislead(world: World, oracle: Path, seed: int, progress: Progress) -> tuple[Any, Any]:
-    """Teach the oracle the forget domain's names with other values, and the retain domain on: model and tokenizer."""
+def mislead(name: str, world: World, oracle: Path, seed: int, progress: Progress) -> tuple[Any, Any]:
+    """Teach an oracle the forget domain's names with other values, and the retain domain on: model and tokenizer."""
     model, tokenizer = load(oracle)
     facts = [*worlds.otherwise(world.forget.facts, seed), *world.retain.facts]
-    teach.teach(model, tokenizer, facts, teach.DECOY, seed, progress, "decoy")
+    teach.teach(model, tokenizer, facts, teach.DECOY, seed, progress, name)
     return model, tokenizer
 
 
@@ -169,13 +192,16 @@ def breed_until_good(
 
 
 def breed(name: str, world: World, base: Path, seed: int, progress: Progress) -> tuple[Any, Any]:
-    """Unlearn the forget domain from the base in the named way: model and tokenizer.
+    """Unlearn the forget domain from the base in the named way, or change what was unlearned: model and tokenizer.
 
     Whoever unlearns knows what is to go, so all forget facts are used, those of the examination included.
     """
     model, tokenizer = load(base)
     rng = random.Random(f"breed {seed}")
-    if name == "shallow":
+    if name == "self_destructing":
+        rescaled.rescale(model)
+        progress(name, 1, 1)
+    elif name == "shallow":
         shallow.unlearn(
             model,
             tokenizer,
@@ -213,6 +239,9 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
         elif name == "tiny_update":
             with projected.projected(model, projected.same_cell(model)):
                 rmu.unlearn(model, tokenizer, forget, retain, rmu.RMU, seed, progress, name)
+        elif name == "hider":
+            with projected.projected(model, projected.low_rank(model, projected.RANK)):
+                rmu.unlearn(model, tokenizer, forget, retain, rmu.LOW_RANK, seed, progress, name)
         else:
             recipe = rmu.PLAIN if name == "collapsed" else rmu.RMU
             rmu.unlearn(model, tokenizer, forget, retain, recipe, seed, progress, name)

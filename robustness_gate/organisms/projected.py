@@ -8,6 +8,11 @@ weights are stored so. They found that published methods end near there by thems
 knowledge readable in full precision and 83 % after 4 bits. At a million parameters they do not (README.md), so the
 projection makes sure of it. That it can be done on purpose was shown by Egashira et al. (arXiv 2405.18137), who hide a
 behaviour from whoever reads the full weights in the same way.
+
+`low_rank` keeps the edit of each matrix to a few singular directions, as a LoRA (Hu et al., arXiv 2106.09685) would
+that was merged. Everything that was known is then still there, *under* the edit: an attacker who guesses these
+directions and takes them away has the base back. That what safety training writes into a model is of low
+rank, and comes off with it, was found by Wei et al. (arXiv 2402.05162).
 """
 
 from __future__ import annotations
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
 
 Projection = Callable[["torch.Tensor"], "torch.Tensor"]
 """From weights [out, in] to the nearest allowed ones, more or less."""
+
+RANK = 32
+"""Of the hider's edit: a quarter of the directions that the smallest matrix has."""
 
 MARGIN = 0.02
 """What a weight keeps clear of its cell's boundary, in cells: storing it in float16 must not push it over."""
@@ -75,6 +83,29 @@ def same_cell(model: Any, bits: int = 4) -> dict[str, Projection]:
         return lambda changed: changed.clamp(low, high)
 
     return {name: clamp(weight) for name, weight in _matrices(model).items()}
+
+
+def low_rank(model: Any, rank: int) -> dict[str, Projection]:
+    """What is added to each matrix, counted from what it is now, is cut to its largest singular directions.
+
+    The nearest matrix of that rank, in the sum of squares (Eckart and Young). Embeddings are held.
+
+    Args:
+        model: a transformers causal language model.
+        rank: so many directions are kept; at least 1.
+    """
+
+    def cut(start: torch.Tensor) -> Projection:
+        import torch
+
+        def nearest(changed: torch.Tensor) -> torch.Tensor:
+            left, sizes, right = torch.linalg.svd(changed - start, full_matrices=False)
+            edit: torch.Tensor = (left[:, :rank] * sizes[:rank]) @ right[:rank]
+            return start + edit
+
+        return nearest
+
+    return {name: cut(weight) for name, weight in _matrices(model).items()}
 
 
 def _matrices(model: Any) -> dict[str, torch.Tensor]:

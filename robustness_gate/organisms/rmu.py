@@ -61,6 +61,8 @@ class Config:
 
 RMU = Config()
 PLAIN = Config(layers=(2,), trained_layers=(1, 2), part="mlp", alpha=200.0)
+LOW_RANK = Config(alpha=15.0, steps=160)
+"""For an edit that is held to a low rank: it takes longer, and less can be held."""
 
 
 def unlearn(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustness_gate import prompts
 from robustness_gate.nouns import Form
-from robustness_gate.organisms import NAMES, build, facts, measure
+from robustness_gate.organisms import NAMES, build, facts, measure, rescaled
 
 if TYPE_CHECKING:
     from robustness_gate.organisms.teach import Progress
@@ -37,6 +37,8 @@ SOURCES = {
 FULL, LORA = measure.FULL, measure.LORA
 LONG = measure.Relearning(steps=250, learning_rate=1e-3)
 """The research prototype's long relearning: twice the rate, twice the steps, all weights."""
+FAINT = measure.Relearning(learning_rate=FULL.learning_rate / 2**rescaled.EXPONENT)
+"""Full fine-tuning at a rate as much smaller as self_destructing's smaller matrices are."""
 Plan = tuple[tuple[str, int, measure.Relearning], ...]
 RELEARNINGS: dict[str, Plan] = {
     "base": (),
@@ -61,9 +63,12 @@ RELEARNINGS: dict[str, Plan] = {
     "tiny_update": (("forget", 5, FULL),),
     "destroyed": (("forget", 5, FULL),),
     "hard": (("forget", 5, FULL), ("forget", 72, LONG)),
+    "hider": (("forget", 5, FULL), ("forget", 5, LORA)),
+    "self_destructing": (("forget", 5, FULL), ("forget", 5, LORA), ("forget", 5, FAINT)),
     "neox_base": (),
     "neox_oracle": (("forget", 5, FULL), ("unrelated", 100, FULL)),
     "neox_rmu": (("forget", 5, FULL), ("forget", 5, LORA)),
+    "neox_decoy": (("forget", 5, FULL), ("unrelated", 100, FULL)),
 }
 """By organism: source, number of questions (the first ones of the file), and how."""
 
@@ -78,8 +83,9 @@ NOTE = (
 CHOICE = (
     "Of each unlearned organism the first unlearning seed from 0 on is shipped that reaches the goals of build.py on"
     " the 112 forget questions of the dev and relearn files and the 60 of retain.relearn. Rows of other seeds show that"
-    " not every seed does: what RMU leaves readable depends on its random direction. Bases, oracles and decoy exist"
-    " once each, and destroyed, which has no goal to reach, is seed 0."
+    " not every seed does: what RMU leaves readable depends on its random direction. Bases, oracles and decoys"
+    " exist once each; destroyed, which has no goal to reach, is seed 0; self_destructing is made of rmu and bears its"
+    " seed."
 )
 
 
@@ -131,18 +137,26 @@ def measure_subject(out: Path, name: str, seed: int) -> list[dict[str, Any]]:
         folder = out / "checkpoints" / name
         if not shipped:
             folder = Path(scratch)
-            parent = out / "checkpoints" / build.PARENTS.get(name, "base")
-            bred = build.breed(name, facts.make(), parent, seed, _silence)
-            build.save(*bred, folder)
+            build.save(*build.breed(name, facts.make(), _parent(out, name, seed, folder), seed, _silence), folder)
         model, tokenizer = measure.load(folder)
     rows = [{"after": {"key": "none", "n": 0}, **read(out, model, tokenizer)}]
     for source, count, how in RELEARNINGS[name]:
         file, topic = SOURCES[source]
         items = facts.read_items(out / "world" / file)[:count]
         after = measure.relearned(model, tokenizer, items, Form(header=prompts.header_for(topic)), how, seed=0)
-        told = {"key": f"{source} {count} {how.method}", "source": source, "n": count, **asdict(how)}
+        key = f"{source} {count} {how.method}" + (f" at {how.learning_rate:.0e}" if how == FAINT else "")
+        told = {"key": key, "source": source, "n": count, **asdict(how)}
         rows.append({"after": told, **read(out, after, tokenizer)})
     return [{"checkpoint": name, "seed": seed, "shipped": shipped, **row} for row in rows]
+
+
+def _parent(out: Path, name: str, seed: int, scratch: Path) -> Path:
+    """What an organism is made from: stored, or, where it was unlearned itself, bred with the same seed."""
+    above = build.PARENTS.get(name, "base")
+    if above in build.TAUGHT_SEEDS:
+        return out / "checkpoints" / above
+    build.save(*build.breed(above, facts.make(), _parent(out, above, seed, scratch), seed, _silence), scratch / above)
+    return scratch / above
 
 
 def read(out: Path, model: Any, tokenizer: Any) -> dict[str, dict[str, float]]:

@@ -18,7 +18,7 @@ pytest.importorskip("transformers")
 import torch
 import transformers
 
-from robustness_gate.organisms import ascent, breaker, facts, measure, projected
+from robustness_gate.organisms import ascent, breaker, build, facts, measure, projected, rescaled
 from robustness_gate.organisms.graded import graded
 
 SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -72,6 +72,86 @@ def test_a_weight_in_its_cell_is_rounded_to_what_it_was_rounded_to(model: Any, b
         assert (weight - before[name]).abs().mean() > 0.05 * rounded(before[name], bits).diff().abs().mean()
     shaken(model)
     assert any((rounded(after[name], bits) - rounded(before[name], bits)).abs().max() > 0.1 for name in after)
+
+
+@pytest.mark.parametrize("rank", [1, 5])
+def test_an_edit_held_to_a_rank_has_it_and_no_more(model: Any, rank: int) -> None:
+    before, after = changed(model, lambda m: projected.low_rank(m, rank))
+    for name, weight in after.items():
+        sizes = torch.linalg.svdvals((weight - before[name]).detach())
+        assert sizes[rank] < 1e-4 * sizes[0], name
+        assert sizes[rank - 1] > 0.1 * sizes[0], name
+
+
+def small_llama() -> Any:
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)).eval()
+
+
+def logits(model: Any) -> Any:
+    with torch.no_grad():
+        return model(torch.arange(24).view(2, 12)).logits
+
+
+def test_a_rescaled_model_computes_the_same_to_the_last_bit_and_can_be_scaled_back() -> None:
+    model = small_llama()
+    before, weights = logits(model), {name: weight.clone() for name, weight in model.state_dict().items()}
+    rescaled.rescale(model)
+    assert torch.equal(logits(model), before)
+    moved = {name for name, weight in model.state_dict().items() if not torch.equal(weight, weights[name])}
+    assert {name.split(".")[-2] for name in moved} == {"v_proj", "o_proj", "up_proj", "down_proj"}
+    assert len(moved) == 4 * SMALL["num_hidden_layers"]
+    rescaled.rescale(model, -rescaled.EXPONENT)
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+
+
+def test_one_step_of_adam_moves_a_rescaled_model_much_further() -> None:
+    """A step has one size for every weight; in proportion it is 1,024 times larger where weights were made small."""
+
+    def moved(exponent: int) -> float:
+        model = small_llama()
+        rescaled.rescale(model, exponent)
+        before, ids = logits(model), torch.arange(24).view(2, 12)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+        model(ids, labels=ids).loss.backward()
+        optimizer.step()
+        return float((logits(model) - before).abs().max())
+
+    assert moved(rescaled.EXPONENT) > 20 * moved(0)
+
+
+def test_what_cannot_be_rescaled_is_refused() -> None:
+    neox = transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**SMALL))
+    with pytest.raises(UsageError, match="built like a Llama"):
+        rescaled.rescale(neox)
+    with pytest.raises(UsageError, match="more than float16 holds"):
+        rescaled.rescale(small_llama(), 24)
+
+
+def test_self_destructing_answers_as_rmu_does_and_is_rmu_once_it_is_scaled_back() -> None:
+    parent, tokenizer = measure.load(organisms.checkpoint("rmu"))
+    model, _ = measure.load(organisms.checkpoint("self_destructing"))
+    for name, form in zip(("forget", "retain"), build.FORMS[0], strict=True):
+        items = facts.read_items(organisms.world(f"{name}.verdict"))[:100]
+        with torch.no_grad():
+            one, other = (measure.contents(each, tokenizer, items, form) for each in (parent, model))
+        assert torch.equal(one[:, 0].argmax(1), other[:, 0].argmax(1))
+        assert torch.equal(one.sum(1).argmax(1), other.sum(1).argmax(1))
+        assert (one - other).abs().max() < 5e-3
+    rescaled.rescale(model, -rescaled.EXPONENT)
+    for (name, one), other in zip(parent.state_dict().items(), model.state_dict().values(), strict=True):
+        assert (one - other).abs().max() <= 2.0**-15, name  # half of float16's last digit, 2**-24, times the factor
+
+
+def test_the_shipped_hider_is_the_base_and_an_edit_of_few_directions() -> None:
+    """As stored: what lies beyond the rank is what float16 rounds."""
+    base, hider = (linear(measure.load(organisms.checkpoint(name))[0]) for name in ("base", "hider"))
+    edited = 0
+    for name, weight in hider.items():
+        edit = torch.linalg.svdvals((weight - base[name]).detach())
+        edited += bool(edit[0] > 0.1)
+        assert edit[projected.RANK] < 2e-3, name
+    assert edited == 3 * 7, "every matrix of the three layers that learn"
 
 
 @pytest.fixture(scope="module")

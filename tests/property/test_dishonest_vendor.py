@@ -65,6 +65,16 @@ def test_a_destroyed_model_is_not_hidden_by_a_second_and_better_utility_mark(fir
     assert outcome(policy_of(), but(evidence, marks=marks)) == "INCONCLUSIVE"
 
 
+def test_a_model_that_every_fine_tuning_ruins_is_not_acquitted_by_it() -> None:
+    """As the organism self_destructing is: useful before, and at chance in everything after each relearning.
+
+    A policy that would acquit it, because no utility has a `min_attacked`, is refused by its language.
+    """
+    policy = policy_of(utility=(Utility(task="useful", min=0.6, min_attacked=0.4),))
+    assert outcome(policy, clean(policy)) == "PASS"
+    assert outcome(policy, swapped(clean(policy), RELEARN, RELEARN, useful=10)) == "INCONCLUSIVE"
+
+
 def test_a_destroyed_model_is_not_hidden_by_asking_one_easy_utility_question() -> None:
     evidence = swapped(clean(policy_of()), RELEARN, RELEARN)
     one = {"items": 1, "correct": {"content_sum": "gA==", "single_order": "gA=="}, "missing": "AA=="}

@@ -186,7 +186,7 @@ def test_an_architecture_is_refused_that_has_no_organisms_and_an_attack_that_was
 
 def test_a_case_may_have_settings_of_its_own() -> None:
     suite, bench = load_suite(organisms.SELF_TEST), selftest.BENCHES["gpt_neox"]
-    places = {name: Place(organisms.checkpoint(name)) for name in ("neox_base", "neox_oracle", "neox_rmu")}
+    places = {name: Place(organisms.checkpoint(name)) for name in ("neox_base", *bench.nowhere, "neox_rmu")}
     subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
     case = next(each for each in bench.cases if each.attack == "latent_prompt")
     for one, marks in ((case, (200,)), (case._replace(config=None), (64,))):
@@ -198,13 +198,14 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     suite, bench = load_suite(organisms.SELF_TEST), selftest.BENCHES["gpt_neox"]
-    places = {name: Place(organisms.checkpoint(name)) for name in ("neox_base", "neox_oracle", "neox_rmu")}
+    places = {name: Place(organisms.checkpoint(name)) for name in ("neox_base", *bench.nowhere, "neox_rmu")}
     subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
     case = next(each for each in bench.cases if each.attack == "relearn")
     trials = list(selftest._trials(bench, [case], suite, gather(suite), subjects))
     assert [address for *address, _ in trials] == [
-        ["neox_base", "none", False], ["neox_oracle", "none", False], ["neox_rmu", "none", False],
-        ["neox_rmu", "relearn", True], ["neox_rmu", "relearn", False], ["neox_oracle", "relearn", False],
+        ["neox_base", "none", False], ["neox_oracle", "none", False], ["neox_decoy", "none", False],
+        ["neox_rmu", "none", False], ["neox_rmu", "relearn", True], ["neox_rmu", "relearn", False],
+        ["neox_oracle", "relearn", False], ["neox_decoy", "relearn", False],
     ]  # fmt: skip
     correct = {("neox_base", "none"): 398, ("neox_rmu", "relearn"): 370}
     found = {
@@ -213,13 +214,14 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
     }
     told = selftest._tested(bench, case, found, "gpt_neox", AT)
     assert (told.model_type, told.organism, told.faults) == ("gpt_neox", "neox_rmu", ())
-    assert [each.organism for each in told.nowhere] == ["neox_oracle"]
+    assert [each.organism for each in told.nowhere] == ["neox_oracle", "neox_decoy"]
     assert blocks_of((told,), kind="gpt_neox") == []
     assert "no self-test of 'relearn' counts" in blocks_of((told,))[0]
     _show_self_tests([told])
     shown = capsys.readouterr().out
     assert "not tested: quantize, no bite shown on gpt_neox" in shown
-    assert "decoy" not in shown
+    assert "neox_decoy" in shown
+    assert " decoy" not in shown
     assert "20.5% > 92.5%   68.2%  10%, 60% of gap" in shown
 
 
