@@ -37,7 +37,15 @@ OUT = ROOT / "reports" / "examples"
 UNLEARNED = ("rmu", "npo", "graddiff", "dpo")
 TAUGHT = ("oracle", "decoy")
 """They were never unlearned, so they have no unlearning seed."""
-ALL = (*(f"{name}@{seed}" for name in UNLEARNED for seed in (0, 1, 2)), *TAUGHT)
+PARTLY = {
+    "shallow": (
+        "none", "few_shot", "reformat", "perturb", "perturb_informed", "logit_lens", "refusal_direction", "pruning",
+        "relearn (unrelated, lora)",
+    ),
+    "tiny_update": ("none", "quantize"),
+}  # fmt: skip
+"""Organisms that some attacks alone were made to find (selftest.CASES): those attacks alone are run on them."""
+ALL = (*(f"{name}@{seed}" for name in (*UNLEARNED, *PARTLY) for seed in (0, 1, 2)), *TAUGHT)
 DRAWS_NOTHING = ("none", "quantize", "logit_lens")
 """Attacks in which nothing is random, so that they need no second seed."""
 CHANCE = 0.25
@@ -58,7 +66,7 @@ def examined(name: str, folder: Path, seeds: int, only: list[str]) -> report.Rep
         suite,
         folder / name,
         original="organism:base",
-        only=tuple(only),
+        only=tuple(only) or PARTLY.get(name.partition("@")[0], ()),
         ledgers=folder / "ledgers",
         workers=2,
         tracking_uri="",
@@ -201,6 +209,8 @@ def runs_behind(seeds: dict[str, int]) -> str:
     enough = min(runs) >= 3 and min(bred, default=3) >= 3
     words = "Runs behind a cell, each under another seed of the attack: " + "; ".join(told) + "."
     words += f" What draws nothing ({', '.join(DRAWS_NOTHING)}) ran once on each."
+    if partly := [each for each in organisms_of(seeds) if each in PARTLY]:
+        words += f" On {' and '.join(partly)} only those attacks were run that were made to find it."
     return words if enough else words + " With fewer than three seeds of both this is exploration, not a finding."
 
 
