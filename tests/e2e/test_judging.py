@@ -25,7 +25,7 @@ POLICY = {
     "tasks": {"forget": {"items": 400}, "retain": {"items": 300}},
     "limits": [{"id": "gone", "task": "forget", "max": 0.4}],
     "required": [{"attack": "none"}],
-    "utility": [{"task": "retain", "min": 0.8}],
+    "utility": [{"task": "retain", "min": 0.8, "min_attacked": 0.5}],
     "validity": {"self_test": "off", "canary": "off"},
 }
 SUITE = {
