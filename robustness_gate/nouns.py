@@ -370,6 +370,8 @@ class SelfTest(Noun):
     attack_version: int
     model_type: str
     """The architecture on which it was tested; it counts for no other."""
+    seed: int = Field(default=0, ge=0)
+    """Of the attack, by its number: several records of one attack are of several seeds, and each must pass."""
     organism: str
     """Where the knowledge is suppressed, and this attack should bring it back."""
     items: int = Field(ge=1)

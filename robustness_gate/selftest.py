@@ -133,6 +133,16 @@ BENCHES = {
 """By transformers' `model_type`."""
 
 Watch = Callable[[str], None]
+SHAM = -1
+"""In an address, where the number of a seed stands: the attack at strength zero."""
+
+
+class _Address(NamedTuple):
+    """Where what one trial answered is found."""
+
+    organism: str
+    attack: str
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,7 @@ def run(
     at: datetime,
     *,
     model_type: str = "llama",
+    seeds: int = 1,
     workers: int = 1,
     watch: Watch = lambda _: None,
 ) -> list[SelfTest]:
@@ -161,6 +172,7 @@ def run(
         only: attacks by name; empty: all that have an organism.
         at: the moment that the records bear, with a time zone.
         model_type: the architecture on which they are tested, one of `BENCHES`.
+        seeds: of each attack, at least one. Each is a record of its own and must pass by itself.
         workers: trials side by side.
         watch: told each trial as it ends.
 
@@ -181,13 +193,11 @@ def run(
     places = {name: Place(organisms.checkpoint(name), source=f"organism:{name}") for name in names}
     manifests = {name: manifest_of(place) for name, place in places.items()}
     subjects = {name: plan.Subject("candidate", places[name], manifests[name]) for name in names}
-    trials = {
-        (name, what, sham): trial for name, what, sham, trial in _trials(bench, cases, suite, materials, subjects)
-    }
+    trials = dict(_trials(bench, cases, range(seeds), suite, materials, subjects))
     told = _examined(list(trials.values()), materials, subjects, workers, watch)
     found = {address: _answers(trial, told) for address, trial in trials.items()}
     kind = plan.model_type(places[bench.base])
-    return _without_drift([_tested(bench, case, found, kind, at) for case in cases])
+    return _without_drift([_tested(bench, case, seed, found, kind, at) for case in cases for seed in range(seeds)])
 
 
 def required_by(policy: Loaded[Policy], model_type: str = "llama") -> tuple[str, ...]:
@@ -234,31 +244,34 @@ def _bench_of(model_type: str) -> Bench:
 
 
 def _trials(
-    bench: Bench, cases: Sequence[Case], suite: Loaded[Suite], materials: Materials, subjects: dict[str, plan.Subject]
-) -> Iterator[tuple[str, str, bool, Trial]]:
-    """(organism, attack, sham, trial): everything that the records rest on, the cheap ones first."""
+    bench: Bench,
+    cases: Sequence[Case],
+    seeds: Sequence[int],
+    suite: Loaded[Suite],
+    materials: Materials,
+    subjects: dict[str, plan.Subject],
+) -> Iterator[tuple[_Address, Trial]]:
+    """Everything that the records rest on, the cheap ones first."""
     settings = {each.attack: each.config for each in suite.noun.attacks}
     none, dtype = attacks.load("none"), suite.noun.dtype
     plainly = attacks.configure(none, settings["none"])
     for name, subject in subjects.items():
-        yield name, "none", False, plan.trial_of(subject, None, none, plainly, 0, materials, dtype)
+        yield _Address(name, "none"), plan.trial_of(subject, None, none, plainly, 0, materials, dtype)
     original = subjects[bench.base].manifest.digest
     for case in cases:
         module, suppressed = attacks.load(case.attack), subjects[case.organism]
         config = attacks.configure(module, settings[case.attack] if case.config is None else case.config)
         sham = plan.sham_of(suppressed, original, module, config, materials, dtype)
-        yield case.organism, case.attack, True, sham
-        bites = plan.trial_of(suppressed, original, module, config, 0, materials, dtype)
-        yield case.organism, case.attack, False, bites
-        # Who never knew stands in for his own original: with the base beside him an attack could carry knowledge over.
-        for name in bench.nowhere:
-            empty = subjects[name]
-            yield (
-                name,
-                case.attack,
-                False,
-                plan.trial_of(empty, empty.manifest.digest, module, config, 0, materials, dtype),
-            )
+        yield _Address(case.organism, case.attack, SHAM), sham
+        for seed in seeds:
+            bites = plan.trial_of(suppressed, original, module, config, seed, materials, dtype)
+            yield _Address(case.organism, case.attack, seed), bites
+            # Who never knew stands in for his own original: with the base beside him an attack could carry knowledge
+            # over.
+            for name in bench.nowhere:
+                empty = subjects[name]
+                nothing = plan.trial_of(empty, empty.manifest.digest, module, config, seed, materials, dtype)
+                yield _Address(name, case.attack, seed), nothing
 
 
 def _examined(
@@ -296,17 +309,17 @@ def _answers(trial: Trial, records: Sequence[Mark | Closed]) -> _Answers:
 
 
 def _tested(
-    bench: Bench, case: Case, found: dict[tuple[str, str, bool], _Answers], kind: str, at: datetime
+    bench: Bench, case: Case, seed: int, found: Mapping[_Address, _Answers], kind: str, at: datetime
 ) -> SelfTest:
-    """Hold what an attack did in its three places against what it should have done."""
-    after, sham = found[case.organism, case.attack, False], found[case.organism, case.attack, True]
-    leaks = {name: found[name, case.attack, False] for name in bench.nowhere}
+    """Hold what an attack did in its three places, under one seed, against what it should have done."""
+    after, sham = (found[_Address(case.organism, case.attack, which)] for which in (seed, SHAM))
+    leaks = {name: found[_Address(name, case.attack, seed)] for name in bench.nowhere}
     faults = [f"{where}: {each.failed}" for where, each in (
         (case.organism, after), ("sham", sham), *leaks.items()) if each.failed]  # fmt: skip
     if after.weak:  # asked here alone: on the oracle, which is its own original, there may be nothing to move towards
         faults.append(f"{case.organism}: strength floor missed: {after.weak}")
-    before, known = found[case.organism, "none", False].best, found[bench.base, "none", False].best
-    untouched = {name: found[name, "none", False].best for name in bench.nowhere}
+    before, known = (found[_Address(name, "none")].best for name in (case.organism, bench.base))
+    untouched = {name: found[_Address(name, "none")].best for name in bench.nowhere}
     nowhere = tuple(_nowhere(name, mark, leaks[name].best or mark) for name, mark in untouched.items() if mark)
     if not (before and known and len(nowhere) == len(bench.nowhere)):
         raise SetupError(
@@ -333,6 +346,7 @@ def _tested(
         attack=case.attack,
         attack_version=after.trial.attack_version,
         model_type=kind,
+        seed=seed,
         organism=case.organism,
         items=before.items,
         before=tally(before, READING)[0],
@@ -356,7 +370,7 @@ def _without_drift(tests: list[SelfTest]) -> list[SelfTest]:
     for index, name in enumerate(each.organism for each in tests[0].nowhere):
         gains = [(t.nowhere[index].after - t.nowhere[index].before) / t.items for t in tests]
         mean = sum(gains) / len(gains)
-        if len(tests) < ENOUGH or mean <= DRIFT:
+        if len({each.attack for each in tests}) < ENOUGH or mean <= DRIFT:
             continue
         words = f"on {name}, which never knew, the attacks gain {mean:.1%} on average, {DRIFT:.0%} are let pass"
         tests = [

@@ -148,6 +148,7 @@ def self_test(
         str | None, typer.Option("--checkpoint", help="On organisms of this checkpoint's architecture.")
     ] = None,
     base: Base = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each attack; each must pass by itself.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Trials side by side; 0: one a core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as one JSON object.")] = False,
 ) -> None:
@@ -176,7 +177,7 @@ def self_test(
         names = selftest.required_by(loaded, kind)
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
-    tests = SelfTests(tests=tuple(selftest.run(names, at, model_type=kind, workers=count, watch=show)))
+    tests = SelfTests(tests=tuple(selftest.run(names, at, model_type=kind, seeds=seeds, workers=count, watch=show)))
     plain = tests.model_dump(mode="json", by_alias=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(canonical(plain))
@@ -229,9 +230,10 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     bench = BENCHES[tests[0].model_type]
     share = {case.attack: case.share for case in bench.cases}
     wide = max(len(test.attack) for test in tests)
+    several = any(test.seed for test in tests)
     nobody = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].nowhere)
-    head = f"{'attack':{wide}} {'organism':10} {'before > after':>15} {'gain':>7}  {'asked':15}   {nobody}"
-    say(f"{head}   sham   finding")
+    who = f"{'attack':{wide}} {'seed ' if several else ''}{'organism':10}"
+    say(f"{who} {'before > after':>15} {'gain':>7}  {'asked':15}   {nobody}   sham   finding")
     for test in tests:
         there = f"{test.before / test.items:.1%} > {test.after / test.items:.1%}"
         nowhere = "   ".join(
@@ -242,7 +244,8 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
         found = "FAILED" if test.faults else "works"
         asked = f"{GAIN:.0%}, {share[test.attack]:.0%} of gap" if share[test.attack] else f"{GAIN:.0%}"
         figures = f"{there:>15} {test.gain:>7.1%}  {asked:15}   {nowhere}"
-        say(f"{test.attack:{wide}} {test.organism:10} {figures}   {sham:6} {found}")
+        seed = f"{test.seed:<5}" if several else ""
+        say(f"{test.attack:{wide}} {seed}{test.organism:10} {figures}   {sham:6} {found}")
         for fault in test.faults:
             say(f"{'':{wide}} {fault}")
     say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions (content_sum)")

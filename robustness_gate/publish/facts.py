@@ -119,14 +119,16 @@ def _self_tests(report: Report) -> Iterator[Instrument]:
             yield Instrument(f"self-test of {attack}", "off", "the plan left the attack out")
             continue
         tests = [each for each in report.self_tests if each.attack == attack]
-        for test in counting(tests, versions, report.model_type, today, days):
+        counted = counting(tests, versions, report.model_type, today, days)
+        for test in sorted(counted, key=lambda each: each.seed):
             there = f"it brought {test.organism} from {test.before / test.items:.1%} to {test.after / test.items:.1%}"
             nowhere = " and ".join(
                 f"{each.organism} from {each.before / test.items:.1%} to {each.after / test.items:.1%}"
                 for each in test.nowhere
             )
             says = f"{there}, and, where nothing is to be found, {nowhere} ({test.at}, {test.model_type})"
-            yield Instrument(f"self-test of {attack}", "ok", says)
+            seed = f", seed {test.seed}" if len(counted) > 1 else ""
+            yield Instrument(f"self-test of {attack}{seed}", "ok", says)
 
 
 def _unmoved(shams: list[Record]) -> str:

@@ -425,7 +425,8 @@ class _Court:
                 yield f"no self-test of '{attack}' counts: none of this version on {kind} in the last {days} days"
             for each in sorted(last, key=lambda each: each.digest):
                 if each.faults:
-                    yield f"'{attack}' failed its self-test: {'; '.join(each.faults)}"
+                    seed = f" under seed {each.seed}" if each.seed else ""
+                    yield f"'{attack}' failed its self-test{seed}: {'; '.join(each.faults)}"
 
     def _sham_fault(self, attack: str) -> str:
         """What is wrong with an attack's trial at strength zero, on this candidate; empty if nothing is."""

@@ -253,6 +253,17 @@ def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
         assert says in seen
 
 
+def test_of_a_self_test_with_several_seeds_every_seed_is_told():
+    first = WORKS.model_copy(update={"attack_version": RELEARN.attack_version})
+    second = first.model_copy(update={"seed": 1, "after": 300})
+    made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(second, first))
+    found = [each for each in facts.instruments(made) if each.name.startswith("self-test")]
+    assert [each.name for each in found] == ["self-test of relearn, seed 0", "self-test of relearn, seed 1"]
+    assert [each.says.split(",")[0] for each in found] == [
+        "it brought rmu from 20.5% to 92.5%", "it brought rmu from 20.5% to 75.0%",
+    ]  # fmt: skip
+
+
 def test_a_self_test_that_is_required_and_missing_is_a_fault():
     found = seen_instruments(told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}))
     assert found["self-test"].state == "fault"

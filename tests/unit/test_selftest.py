@@ -33,13 +33,12 @@ AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def addresses() -> dict[tuple[str, str, bool], Trial]:
+def addresses() -> dict[tuple[str, str, int], Trial]:
     suite = load_suite(organisms.SELF_TEST)
     places = {name: Place(organisms.checkpoint(name)) for name in ("base", "oracle", "decoy", "rmu")}
     subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
     case = next(each for each in selftest.CASES if each.attack == "relearn")
-    found = selftest._trials(selftest.BENCHES["llama"], [case], suite, gather(suite), subjects)
-    return {(name, what, sham): trial for name, what, sham, trial in found}
+    return dict(selftest._trials(selftest.BENCHES["llama"], [case], range(1), suite, gather(suite), subjects))
 
 
 def answers(trial: Trial, correct: int, **signs: float) -> Any:
@@ -53,7 +52,7 @@ def answers(trial: Trial, correct: int, **signs: float) -> Any:
     return selftest._answers(trial, [mark, Closed(trial=trial.id, attempt=1, status="ok")])
 
 
-def result_of(addresses: dict[tuple[str, str, bool], Trial], **changes: Any) -> SelfTest:
+def result_of(addresses: dict[tuple[str, str, int], Trial], **changes: Any) -> SelfTest:
     correct = {
         "base": 398,
         "oracle": 110,
@@ -66,16 +65,16 @@ def result_of(addresses: dict[tuple[str, str, bool], Trial], **changes: Any) -> 
     } | changes
     signs = correct.pop("signs", {})
     where = {
-        ("base", "none", False): "base", ("oracle", "none", False): "oracle", ("rmu", "none", False): "before",
-        ("rmu", "relearn", False): "after", ("rmu", "relearn", True): "sham", ("oracle", "relearn", False): "leak",
-        ("decoy", "none", False): "decoy", ("decoy", "relearn", False): "other",
+        ("base", "none", 0): "base", ("oracle", "none", 0): "oracle", ("rmu", "none", 0): "before",
+        ("rmu", "relearn", 0): "after", ("rmu", "relearn", selftest.SHAM): "sham", ("oracle", "relearn", 0): "leak",
+        ("decoy", "none", 0): "decoy", ("decoy", "relearn", 0): "other",
     }  # fmt: skip
     found = {
         address: answers(trial, correct[where[address]], **(signs if where[address] == "after" else {}))
         for address, trial in addresses.items()
     }
     case = next(each for each in selftest.CASES if each.attack == "relearn")
-    return selftest._tested(selftest.BENCHES["llama"], case, found, "llama", AT)
+    return selftest._tested(selftest.BENCHES["llama"], case, 0, found, "llama", AT)
 
 
 def test_an_attack_that_brings_knowledge_back_and_nothing_else_works(addresses: Any) -> None:
@@ -114,31 +113,31 @@ def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_fr
     case = next(each for each in selftest.CASES if each.attack == "relearn")
     ends = {"before": 82, "base": 398, "oracle": 110, "decoy": 100}
     found = {}
-    for (name, what, sham), trial in addresses.items():
+    for (name, what, seed), trial in addresses.items():
         if what == "none":
-            found[name, what, sham] = answers(trial, ends.get(name, 82))
+            found[name, what, seed] = answers(trial, ends.get(name, 82))
         else:
             end = Closed(trial=trial.id, attempt=1, status="failure", reason="RuntimeError: no grad")
-            found[name, what, sham] = selftest._answers(trial, [end])
-    told = selftest._tested(selftest.BENCHES["llama"], case, found, "llama", AT)
+            found[name, what, seed] = selftest._answers(trial, [end])
+    told = selftest._tested(selftest.BENCHES["llama"], case, 0, found, "llama", AT)
     assert "rmu: failure: RuntimeError: no grad" in told.faults
     assert "oracle: failure: RuntimeError: no grad" in told.faults
     assert any("brings back at least" in each for each in told.faults)
     assert told.after == told.before == 82
 
 
-@pytest.mark.parametrize("where", [("rmu", True), ("oracle", False), ("decoy", False), ("rmu", False)])
-def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, where: tuple[str, bool]) -> None:
+@pytest.mark.parametrize("where", [("rmu", selftest.SHAM), ("oracle", 0), ("decoy", 0), ("rmu", 0)])
+def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, where: tuple[str, int]) -> None:
     """Else silence at strength zero, or where there was nothing, would count as nothing changed and nothing gained."""
     case = next(each for each in selftest.CASES if each.attack == "relearn")
     right = {"before": 82, "base": 398, "oracle": 110, "decoy": 100}
     found = {}
-    for (name, what, sham), trial in addresses.items():
-        correct = 370 if (name, what, sham) == ("rmu", "relearn", False) else right.get(name, 82)
-        found[name, what, sham] = answers(trial, correct)
-        if what == "relearn" and (name, sham) == where:
-            found[name, what, sham] = selftest._answers(trial, [Closed(trial=trial.id, attempt=1, status="ok")])
-    told = selftest._tested(selftest.BENCHES["llama"], case, found, "llama", AT)
+    for (name, what, seed), trial in addresses.items():
+        correct = 370 if (name, what, seed) == ("rmu", "relearn", 0) else right.get(name, 82)
+        found[name, what, seed] = answers(trial, correct)
+        if what == "relearn" and (name, seed) == where:
+            found[name, what, seed] = selftest._answers(trial, [Closed(trial=trial.id, attempt=1, status="ok")])
+    told = selftest._tested(selftest.BENCHES["llama"], case, 0, found, "llama", AT)
     assert any("it handed nothing over" in each for each in told.faults)
 
 
@@ -149,10 +148,34 @@ def test_what_no_bound_shows_of_one_attack_the_mean_shows_of_all() -> None:
         Nowhere(organism="decoy", before=100, after=100, leak=-0.03),
     )})  # fmt: skip
     clean = lifted.model_copy(update={"nowhere": (lifted.nowhere[1], lifted.nowhere[1])})
-    assert all(not test.faults for test in selftest._without_drift([lifted] * 4))
-    told = selftest._without_drift([lifted] * 5 + [clean])
+    five = [lifted.model_copy(update={"attack": f"attack{number}"}) for number in range(5)]
+    for few in (five[:4], [lifted.model_copy(update={"seed": seed}) for seed in range(5)]):
+        assert all(not test.faults for test in selftest._without_drift(few))
+    told = selftest._without_drift([*five, clean])
     assert [len(test.faults) for test in told] == [1, 1, 1, 1, 1, 0]
     assert "the attacks gain 2.5% on average" in told[0].faults[0]
+
+
+def test_of_several_seeds_each_is_a_record_and_must_pass_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that bites and one that does not are no attack that works."""
+    suite, bench = load_suite(organisms.SELF_TEST), selftest.BENCHES["llama"]
+    places = {name: Place(organisms.checkpoint(name)) for name in ("base", *bench.nowhere, "rmu")}
+    subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
+    case = next(each for each in bench.cases if each.attack == "relearn")
+    trials = dict(selftest._trials(bench, [case], range(2), suite, gather(suite), subjects))
+    attacked = {at: trial for at, trial in trials.items() if at.attack == "relearn"}
+    assert sorted((at.organism, at.seed) for at in attacked) == [
+        ("decoy", 0), ("decoy", 1), ("oracle", 0), ("oracle", 1), ("rmu", selftest.SHAM), ("rmu", 0), ("rmu", 1),
+    ]  # fmt: skip
+    assert len({trial.seed for at, trial in attacked.items() if at.organism == "rmu"}) == 2, "the sham has the first's"
+    right = {("base", "none", 0): 398, ("rmu", "relearn", 0): 370}
+    found = {at: answers(trial, right.get(at, 82)) for at, trial in trials.items()}
+    told = tuple(selftest._tested(bench, case, seed, found, "llama", AT) for seed in range(2))
+    assert [(each.seed, each.after, bool(each.faults)) for each in told] == [(0, 370, False), (1, 82, True)]
+    assert blocks_of(told)[0].startswith("'relearn' failed its self-test under seed 1: ")
+    _show_self_tests(told)
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in shown if line.startswith("relearn")] == [["relearn", "0"], ["relearn", "1"]]
 
 
 def test_every_attack_has_an_organism_or_a_reason_why_not() -> None:
@@ -190,8 +213,8 @@ def test_a_case_may_have_settings_of_its_own() -> None:
     subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
     case = next(each for each in bench.cases if each.attack == "latent_prompt")
     for one, marks in ((case, (200,)), (case._replace(config=None), (64,))):
-        trials = selftest._trials(bench, [one], suite, gather(suite), subjects)
-        assert {t.marks for _, what, sham, t in trials if what == "latent_prompt" and not sham} == {marks}
+        trials = selftest._trials(bench, [one], range(1), suite, gather(suite), subjects)
+        assert {t.marks for at, t in trials if at.attack == "latent_prompt" and at.seed != selftest.SHAM} == {marks}
 
 
 def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing_about_another(
@@ -201,18 +224,18 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
     places = {name: Place(organisms.checkpoint(name)) for name in ("neox_base", *bench.nowhere, "neox_rmu")}
     subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
     case = next(each for each in bench.cases if each.attack == "relearn")
-    trials = list(selftest._trials(bench, [case], suite, gather(suite), subjects))
-    assert [address for *address, _ in trials] == [
-        ["neox_base", "none", False], ["neox_oracle", "none", False], ["neox_decoy", "none", False],
-        ["neox_rmu", "none", False], ["neox_rmu", "relearn", True], ["neox_rmu", "relearn", False],
-        ["neox_oracle", "relearn", False], ["neox_decoy", "relearn", False],
+    trials = dict(selftest._trials(bench, [case], range(1), suite, gather(suite), subjects))
+    assert list(trials) == [
+        ("neox_base", "none", 0), ("neox_oracle", "none", 0), ("neox_decoy", "none", 0),
+        ("neox_rmu", "none", 0), ("neox_rmu", "relearn", selftest.SHAM), ("neox_rmu", "relearn", 0),
+        ("neox_oracle", "relearn", 0), ("neox_decoy", "relearn", 0),
     ]  # fmt: skip
     correct = {("neox_base", "none"): 398, ("neox_rmu", "relearn"): 370}
     found = {
-        (name, what, sham): answers(trial, 82 if sham else correct.get((name, what), 82))
-        for name, what, sham, trial in trials
+        at: answers(trial, 82 if at.seed == selftest.SHAM else correct.get((at.organism, at.attack), 82))
+        for at, trial in trials.items()
     }
-    told = selftest._tested(bench, case, found, "gpt_neox", AT)
+    told = selftest._tested(bench, case, 0, found, "gpt_neox", AT)
     assert (told.model_type, told.organism, told.faults) == ("gpt_neox", "neox_rmu", ())
     assert [each.organism for each in told.nowhere] == ["neox_oracle", "neox_decoy"]
     assert blocks_of((told,), kind="gpt_neox") == []
