@@ -37,16 +37,20 @@ class Done(NamedTuple):
         return line
 
 
-@pytest.fixture
-def runner(tmp_path) -> Path:
+def equipped(folder: Path) -> Path:
     """A runner: a workspace with policy and suite alone, a temporary folder, and the gate installed where it looks."""
     for room in ("policies", "suites"):
-        (tmp_path / "workspace" / room).mkdir(parents=True)
-    shutil.copy(ROOT / "policies" / "organism.yaml", tmp_path / "workspace" / "policies")
-    shutil.copy(ROOT / "suites" / "organism-smoke.yaml", tmp_path / "workspace" / "suites")
-    (tmp_path / "temp").mkdir()
-    (tmp_path / "temp" / "robustness-gate-venv").symlink_to(sys.prefix)
-    return tmp_path
+        (folder / "workspace" / room).mkdir(parents=True)
+    shutil.copy(ROOT / "policies" / "organism.yaml", folder / "workspace" / "policies")
+    shutil.copy(ROOT / "suites" / "organism-smoke.yaml", folder / "workspace" / "suites")
+    (folder / "temp").mkdir()
+    (folder / "temp" / "robustness-gate-venv").symlink_to(sys.prefix)
+    return folder
+
+
+@pytest.fixture
+def runner(tmp_path) -> Path:
+    return equipped(tmp_path)
 
 
 def perform(runner: Path, name: str, environment: dict[str, str] | None = None, **inputs: str) -> Done:
@@ -98,8 +102,23 @@ def perform(runner: Path, name: str, environment: dict[str, str] | None = None, 
 # the real gate
 
 
-def test_a_model_that_knows_is_red_and_leaves_verdict_report_and_summary(runner):
-    done = perform(runner, "Gate", checkpoint="organism:base", only="none", device="cpu")
+class Red(NamedTuple):
+    """What one job of the real gate left, on a model that was never unlearned. To be read, not changed."""
+
+    runner: Path
+    given: dict[str, str]
+    done: Done
+
+
+@pytest.fixture(scope="module")
+def red(tmp_path_factory) -> Red:
+    runner, volume = equipped(tmp_path_factory.mktemp("runner")), tmp_path_factory.mktemp("volume")
+    given = {"checkpoint": "organism:base", "only": "none", "device": "cpu", "ledgers": str(volume / "ledgers")}
+    return Red(runner, given, perform(runner, "Gate", **given))
+
+
+def test_a_model_that_knows_is_red_and_leaves_verdict_report_and_summary(red):
+    done = red.done
     assert done.code == 3
     assert set(done.outputs) == {"verdict", "report", "report-sha256", "folder", "artifact"}
     assert done.outputs["verdict"] == "FAIL"
@@ -112,7 +131,7 @@ def test_a_model_that_knows_is_red_and_leaves_verdict_report_and_summary(runner)
     assert done.outputs["report-sha256"] in done.summary
     assert done.outputs["artifact"].endswith("-2"), "a second attempt must not collide with the first one's artifact"
     assert (Path(done.outputs["folder"]) / "ledger.jsonl").is_file()
-    assert not list(runner.rglob("mlflow.db"))
+    assert not list(red.runner.rglob("mlflow.db"))
 
 
 def record(runner: Path) -> Path:
@@ -123,12 +142,15 @@ def record(runner: Path) -> Path:
     return path
 
 
-def test_an_unfinished_battery_is_red_too_and_has_the_self_test_on_record(runner):
-    given = {"only": "none", "device": "cpu", "self-test": str(record(runner))}
+def test_an_unfinished_battery_is_red_too_and_has_original_and_self_test_on_record(runner):
+    given = {"original": "organism:base", "only": "none", "device": "cpu", "self-test": str(record(runner))}
     done = perform(runner, "Gate", checkpoint="organism:oracle", **given)
     assert done.code == 4
     report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
     assert [each["attack"] for each in report["self_tests"]] == ["relearn"]
+    assert [each["role"] for each in report["beside"]] == ["original"]
+    assert "breaks the limit 'forgotten'" in done.summary, "the canary sings"
+    assert not [block for block in report["verdict"]["blocks"] if "canary" in block["words"]]
     assert done.outputs["verdict"] == "INCONCLUSIVE"
     assert re.fullmatch("[0-9a-f]{64}", done.outputs["report-sha256"])
     assert done.annotation.startswith("::error title=INCONCLUSIVE (exit code 4)::")
@@ -313,19 +335,15 @@ def test_runs_on_other_bases_have_folders_of_their_own_and_none_is_as_before(run
 # what earlier jobs found
 
 
-def test_a_second_job_finds_what_the_first_one_found_and_runs_nothing(runner, tmp_path_factory):
+def test_a_second_job_finds_what_the_first_one_found_and_runs_nothing(red, runner):
     """Retry until green cannot work: the ledger outlives the runner's temporary folder, and every answer in it."""
-    ledgers = tmp_path_factory.mktemp("volume") / "ledgers"
-    given = {"checkpoint": "organism:base", "only": "none", "device": "cpu", "ledgers": str(ledgers)}
-    first = perform(runner, "Gate", **given)
-    shutil.rmtree(first.outputs["folder"])
-    second = perform(runner, "Gate", {"GITHUB_RUN_ATTEMPT": "3"}, **given)
-    assert (first.code, second.code) == (3, 3)
-    assert "[1/1] none" in first.log
+    second = perform(runner, "Gate", {"GITHUB_RUN_ATTEMPT": "3"}, **red.given)
+    assert (red.done.code, second.code) == (3, 3)
+    assert "[1/1] none" in red.done.log
     assert "[1/1]" not in second.log
-    (kept,) = ledgers.glob("*/ledger.jsonl")
+    (kept,) = Path(red.given["ledgers"]).glob("*/ledger.jsonl")
     assert (Path(second.outputs["folder"]) / "ledger.jsonl").read_bytes() == kept.read_bytes()
-    assert "::warning" not in first.log
+    assert "::warning" not in red.done.log
 
 
 def test_without_a_place_for_ledgers_the_run_is_told_what_it_does_not_know(runner):
@@ -353,14 +371,6 @@ def test_the_runners_own_ledgers_go_before_the_callers(runner):
     done = perform(runner, "Gate", own, checkpoint="models/x", ledgers="/somewhere/fresh")
     args = json.loads(next(line for line in done.log.splitlines() if line.startswith("ARGS"))[5:])
     assert [arg for arg in args if arg.startswith("--ledgers")] == ["--ledgers=/var/lib/gate"]
-
-
-def test_the_original_is_examined_beside_the_checkpoint(runner):
-    done = perform(runner, "Gate", checkpoint="organism:oracle", original="organism:base", only="none", device="cpu")
-    report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
-    assert [each["role"] for each in report["beside"]] == ["original"]
-    assert "breaks the limit 'forgotten'" in done.summary
-    assert not [block for block in report["verdict"]["blocks"] if "canary" in block["words"]]
 
 
 def test_an_original_on_the_hub_is_fetched_by_planning_and_has_a_folder_of_its_own(runner):
@@ -720,11 +730,11 @@ def signed(runner: Path, folder: Path, digest: str, key: str) -> subprocess.Comp
     )
 
 
-def test_what_the_battery_left_is_signed_and_nothing_else_is(runner):
+def test_what_the_battery_left_is_signed_and_nothing_else_is(red, runner):
     from robustness_gate import attest
 
-    done = perform(runner, "Gate", checkpoint="organism:base", only="none", device="cpu")
-    folder, digest, key = Path(done.outputs["folder"]), done.outputs["report-sha256"], attest.generate()
+    folder, digest, key = runner / "temp" / "left", red.done.outputs["report-sha256"], attest.generate()
+    shutil.copytree(red.done.outputs["folder"], folder)
     pem = attest.private_pem(key).decode()
     for wrong, reason in (
         ({"digest": "0" * 64}, "is not the one that the battery left"),

@@ -100,6 +100,7 @@ def theirs(speaker, folder, name):
     """Log-likelihoods, and whether each doc was answered rightly, from lm-evaluation-harness."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
     data = {"data_files": {"test": str(folder / "docs.jsonl")}}
     task = {**yaml.safe_load(TASKS[name]), "dataset_path": "json", "dataset_kwargs": data, "test_split": "test"}
@@ -107,6 +108,7 @@ def theirs(speaker, folder, name):
         model=HFLM(pretrained=speaker.model, tokenizer=speaker.tokenizer, batch_size=4, device="cpu"),
         tasks=[task],
         num_fewshot=0,
+        task_manager=TaskManager(include_defaults=False),  # else it reads its own 14,000 files, every time
         bootstrap_iters=0,
         verbosity="ERROR",
     )

@@ -45,6 +45,7 @@ def theirs(model, tokenizer, data, shots: int) -> list[list[float]]:
     """What lm-evaluation-harness makes of the same model and items."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
     task = {
         "task": "fictional_craft",
@@ -64,6 +65,7 @@ def theirs(model, tokenizer, data, shots: int) -> list[list[float]]:
         model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, device="cpu"),
         tasks=[task],
         num_fewshot=shots,
+        task_manager=TaskManager(include_defaults=False),  # else it reads its own 14,000 files, every time
         bootstrap_iters=0,
         verbosity="ERROR",
     )
