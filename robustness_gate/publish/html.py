@@ -1,26 +1,25 @@
 """The page for a reader with five minutes: one file, no script, nothing fetched, the same bytes for equal reports.
 
-Python computes geometry, the template draws it: every string passes through Jinja's autoescape and none is ever marked
-safe, so that a policy, an attack or a vendor's file cannot put markup into the page. Why the plots are hand-written
-SVG, and what that costs, is in `docs/decisions/0002-html-report.md`.
+What it says is gathered here; `plots` computes where things stand in a drawing, `spelling` how a value is written, and
+the template puts it on the page. Every string passes through Jinja's autoescape and none is ever marked safe, so that a
+policy, an attack or a vendor's file cannot put markup into the page. Why the plots are hand-written SVG, and what that
+costs, is in `docs/decisions/0002-html-report.md`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from itertools import groupby, product
-from typing import Any, Literal, NamedTuple
+from itertools import groupby
+from typing import NamedTuple
 
 import jinja2
 
 from robustness_gate.ledger import OWN
 from robustness_gate.nouns import READINGS, WRITTEN, Digest, Finding, Json, Mark, Reading, TaskRef, canonical
-from robustness_gate.publish import facts
+from robustness_gate.publish import facts, plots, spelling
 from robustness_gate.report import Record, Report, Row, origins, table, words
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import strongest, tally
@@ -31,15 +30,6 @@ MOST_ROWS = 60
 MOST_GAPS = 30
 """Empty rows of the first plot for what was not run; the list below the table holds all."""
 
-NBSP = "\u00a0"
-
-# Outlines around the origin: what a colour says, a shape says too.
-SHAPES = {
-    "OVER": "M0-7.5 7.5 5.5H-7.5Z",
-    "open": "M0-7.5 7.5 0 0 7.5-7.5 0Z",
-    "in doubt": "M-6-6H6V6H-6Z",
-    "within": "M-6.5 0a6.5 6.5 0 1 0 13 0a6.5 6.5 0 1 0-13 0Z",
-}
 KEYS = {"OVER": "over", "USELESS": "over", "open": "open", "in doubt": "doubt", "within": "within"}
 """A finding's word as a CSS class."""
 
@@ -55,22 +45,6 @@ class Line(NamedTuple):
     row: Row
     where: str
     """Budget, and seed and attempt where the report has more than one."""
-
-
-class Span(NamedTuple):
-    """An accuracy with its two-sided 95 % Clopper-Pearson interval."""
-
-    at: float
-    low: float
-    high: float
-
-
-class Reference(NamedTuple):
-    """What an accuracy is held against: the limit, chance, the untouched model, the original, a control."""
-
-    kind: Literal["limit", "chance", "before", "original", "control"]
-    name: str
-    span: Span
 
 
 class Unfinished(NamedTuple):
@@ -97,132 +71,15 @@ class Screening(NamedTuple):
         return any(edge in ("lowest", "highest", "only") for edge in self.edges)
 
 
-# --- plots as numbers ------------------------------------------------------------------------------------------------
-
-
-class Frame(NamedTuple):
-    """One width at which a plot is drawn. Two are in the page: text that scales with a picture cannot be read."""
-
-    name: Literal["wide", "narrow"]
-    width: float
-    left: float
-    right: float
-    row: float
-    """Height of a row of the first plot."""
-    tall: float
-    """Height of the second plot's field."""
-    letters: int
-    """Room for an attack's name, in letters; the narrow frame has the budget in the same line."""
-
-
-FRAMES = (
-    Frame("wide", 960, 244, 816, 38, 380, 29),
-    Frame("narrow", 360, 14, 338, 56, 300, 40),
-)
-
-
-class Flag(NamedTuple):
-    """A reference line with its label, kept clear of the other labels."""
-
-    kind: str
-    x: float
-    low: float
-    high: float
-    label: str
-    text_x: float
-    text_y: float
-    anchor: str
-
-
-class Track(NamedTuple):
-    """One row of the first plot."""
-
-    line: Line
-    y: float
-    x: float
-    low: float
-    high: float
-    other: float | None
-    """Where the reading that does not decide stands."""
-    name: str
-
-
-class Gap(NamedTuple):
-    """An empty row: what was not run takes as much room as what was."""
-
-    y: float
-    name: str
-    why: str
-    state: str
-
-
-class Forest(NamedTuple):
-    """Accuracy after each attack, with intervals, against the limit."""
-
-    frame: Frame
-    height: float
-    top: float
-    bottom: float
-    ticks: tuple[tuple[float, str], ...]
-    limit: float
-    flags: tuple[Flag, ...]
-    tracks: tuple[Track, ...]
-    gaps: tuple[Gap, ...]
-    says: str
-
-
-class Dot(NamedTuple):
-    """One point of the second plot."""
-
-    label: str
-    """The number of its finding; a letter for a model that nobody attacked."""
-    key: str
-    """What the label stands for."""
-    state: str
-    """Empty for a reference."""
-    x: float
-    y: float
-    text_x: float
-    text_y: float
-    says: str
-
-
-class Field(NamedTuple):
-    """Hazard accuracy against utility, a point for every Recovery."""
-
-    frame: Frame
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-    across: tuple[tuple[float, str], ...]
-    up: tuple[tuple[float, str], ...]
-    limit: float
-    floor: float | None
-    dots: tuple[Dot, ...]
-    key_x: float
-    key_y: float
-    says: str
-
-
-class Beside(NamedTuple):
+class Compared(NamedTuple):
     """One paired comparison, with a small drawing of its bounds, of zero and of the limit."""
 
     told: facts.Comparison
-    low: float
-    at: float
-    high: float
-    limit: float
-    zero: float
-
-
-BESIDE = (200.0, 22.0)
-"""Width and height of that drawing."""
+    drawn: plots.Beside
 
 
 class Chapter(NamedTuple):
-    """One limit of the policy, drawn."""
+    """One limit of the policy, drawn: accuracy after each attack, and the same against utility."""
 
     rule: str
     task: str
@@ -231,11 +88,15 @@ class Chapter(NamedTuple):
     limit: float
     left_out: int
     """Findings that are in the table only."""
-    forests: tuple[Forest, ...]
+    forests: tuple[plots.Forest, ...]
+    forest_says: str
+    """The first plot in words, for whoever cannot see it."""
     useful: str
     """The utility task of the second plot, empty where there is none."""
     floor: float | None
-    fields: tuple[Field, ...]
+    fields: tuple[plots.Field, ...]
+    field_says: str
+    """The second plot in words."""
 
 
 def render(report: Report) -> str:
@@ -268,9 +129,9 @@ def render(report: Report) -> str:
         asked=_asked(report),
         screenings=[found for record in report.trials if (found := _screening(record)) is not None],
         report_sha256=hashlib.sha256(canonical(report.model_dump(mode="json", by_alias=True))).hexdigest(),
-        shapes=SHAPES,
+        shapes=plots.SHAPES,
         keys=KEYS,
-        drawing=BESIDE,
+        drawing=plots.BESIDE,
     )
 
 
@@ -282,12 +143,12 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=_visible,
+        finalize=spelling.visible,
     )
     environment.filters |= {
-        "pct": _percent,
-        "share": _share,
-        "px": _pixels,
+        "pct": spelling.percent,
+        "share": spelling.share,
+        "px": spelling.pixels,
         "facts": _facts,
         "config": _config,
         "word": words,
@@ -322,17 +183,17 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
         found += [
             (
                 "Before any attack",
-                _percent(before),
+                spelling.percent(before),
                 f"of '{top.task}' answered right" if before is not None else "not asked",
             ),
-            ("Highest reading", _percent(top.observed), _after(line)),
+            ("Highest reading", spelling.percent(top.observed), _after(line)),
             *_corrected(report),
-            ("Limit", _share(top.limit), f"on '{top.task}', read as {top.reading}"),
+            ("Limit", spelling.share(top.limit), f"on '{top.task}', read as {top.reading}"),
         ]  # fmt: skip - a list of rows reads best as a list
     for finding in report.verdict.findings:
         if finding.rule.startswith("utility:"):
-            asked = f"on '{finding.task}'; at least {_share(finding.limit)} is asked"
-            found.append(("Still useful", _percent(finding.observed), asked))
+            asked = f"on '{finding.task}'; at least {spelling.share(finding.limit)} is asked"
+            found.append(("Still useful", spelling.percent(finding.observed), asked))
             break
     counts = _counts(report)
     missing = [f"{number} {what}" for what, number in counts.items() if what != "ended well" and number]
@@ -349,30 +210,15 @@ def _corrected(report: Report) -> list[tuple[str, str, str]]:
     size = facts.corrected(report)
     if size is None:
         return []
-    return [
-        (
-            "Corrected for choice",
-            _percent(size.share),
-            f"{_percent(size.low)} to {_percent(size.high)}, on the half of the questions that did not choose",
-        )
-    ]
+    ends = f"{spelling.percent(size.low)} to {spelling.percent(size.high)}"
+    says = f"{ends}, on the half of the questions that did not choose"
+    return [("Corrected for choice", spelling.percent(size.share), says)]
 
 
-def _comparisons(report: Report) -> list[Beside]:
-    """All on one scale, from the lowest bound to the highest, in whole tens of points."""
+def _comparisons(report: Report) -> list[Compared]:
     told = facts.comparisons(report)
-    ends = [end for each in told for end in (each.finding.lower, each.finding.upper, each.finding.limit)]
-    least, most = math.floor(10 * min((0.0, *ends))) / 10, math.ceil(10 * max((0.1, *ends))) / 10
-
-    def x(difference: float) -> float:
-        return 8 + (difference - least) / (most - least) * (BESIDE[0] - 16)
-
-    return [
-        Beside(
-            each, x(each.finding.lower), x(each.finding.observed), x(each.finding.upper), x(each.finding.limit), x(0)
-        )
-        for each in told
-    ]
+    bounds = [(plots.Span(f.observed, f.lower, f.upper), f.limit) for f in (each.finding for each in told)]
+    return [Compared(each, drawn) for each, drawn in zip(told, plots.beside(bounds), strict=True)]
 
 
 def _after(line: Line) -> str:
@@ -432,11 +278,16 @@ def _facts(record: Record) -> list[tuple[str, list[str]]]:
     for mark in record.marks:
         attempt = f", attempt {mark.attempt}" if mark.attempt > 1 else ""
         told = found.setdefault(f"Budget {mark.mark}{attempt}", [])
-        told += [f"{name} {_number(value)}" for name, value in sorted(mark.signs.items())]
-        told += [f"spent {name} {_number(value)}" for name, value in sorted(mark.spent.items())]
-        told += [f"chosen {name} {_plain(value)}" for name, value in sorted(mark.chosen.items())]
-        told += [f"{mark.task} {name} {_number(value)}" for name, value in sorted(mark.summary.items())]
+        told += [f"{name} {spelling.number(value)}" for name, value in sorted(mark.signs.items())]
+        told += [f"spent {name} {spelling.number(value)}" for name, value in sorted(mark.spent.items())]
+        told += [f"chosen {name} {spelling.plain(value)}" for name, value in sorted(mark.chosen.items())]
+        told += [f"{mark.task} {name} {spelling.number(value)}" for name, value in sorted(mark.summary.items())]
     return [(where, [each.replace("_", " ") for each in dict.fromkeys(told)]) for where, told in found.items()]
+
+
+def _config(record: Record) -> str:
+    """Every field of the attack's config, as JSON in a fixed order."""
+    return "; ".join(f"{name} = {canonical(value).decode()}" for name, value in sorted(record.trial.config.items()))
 
 
 def _screening(record: Record) -> Screening | None:
@@ -474,7 +325,7 @@ def _setting(candidate: Mapping[str, Json], like: Sequence[Mapping[str, Json]] =
     )
 
 
-# --- geometry --------------------------------------------------------------------------------------------------------
+# --- what the plots show ----------------------------------------------------------------------------------------------
 
 
 def _chapters(report: Report, rule: str, lines: Sequence[Line], *, first: bool) -> Iterator[Chapter]:
@@ -485,11 +336,14 @@ def _chapters(report: Report, rule: str, lines: Sequence[Line], *, first: bool) 
         best = sorted(lines, key=lambda line: (-line.finding.observed, line.number))[:MOST_ROWS]
         drawn = sorted(best, key=lambda line: line.number)
     references = list(_references(report, finding))
-    gaps = list(_gaps(report, lines, left_out=first))
-    if len(gaps) > MOST_GAPS:
-        more = len(gaps) - MOST_GAPS + 1
-        gaps = [*gaps[: MOST_GAPS - 1], (f"and {more} more", "see what was not run, below", "not run")]
+    absences = list(_absences(report, lines, left_out=first))
+    if len(absences) > MOST_GAPS:
+        more = len(absences) - MOST_GAPS + 1
+        rest = plots.Absence(f"and {more} more", "see what was not run, below", "not run")
+        absences = [*absences[: MOST_GAPS - 1], rest]
+    entries = [_entry(line) for line in drawn]
     for useful, reading, floor in _usefulness(report, finding.task):
+        points = list(_points(report, drawn, useful, reading)) if useful else []
         yield Chapter(
             rule=rule,
             task=finding.task,
@@ -497,28 +351,37 @@ def _chapters(report: Report, rule: str, lines: Sequence[Line], *, first: bool) 
             other=next(each for each in READINGS if each != finding.reading),
             limit=finding.limit,
             left_out=len(lines) - len(drawn),
-            forests=tuple(_forest(frame, drawn, references, gaps) for frame in FRAMES),
+            forests=tuple(plots.forest(each, entries, absences, references, finding.limit) for each in plots.FRAMES),
+            forest_says=_forest_says(drawn, references, absences),
             useful=useful,
             floor=floor,
-            fields=tuple(_field(frame, report, drawn, useful, reading, floor) for frame in FRAMES) if useful else (),
+            fields=tuple(plots.field(each, points, finding.limit, floor) for each in plots.FRAMES) if useful else (),
+            field_says=_field_says(finding, useful, points),
         )
 
 
-def _gaps(report: Report, lines: Sequence[Line], *, left_out: bool) -> Iterator[tuple[str, str, str]]:
-    """Name, reason and state of what the plot would show had it been run. Only one plot shows what was left out."""
+def _entry(line: Line) -> plots.Entry:
+    finding = line.finding
+    other = next((line.row.after.get(each) for each in READINGS if each != finding.reading), None)
+    span = plots.Span(finding.observed, *line.row.interval)
+    return plots.Entry(line.number, finding.attack, line.where, span, other, line.row.finding)
+
+
+def _absences(report: Report, lines: Sequence[Line], *, left_out: bool) -> Iterator[plots.Absence]:
+    """What the plot would show had it been run. Only one plot shows what was left out."""
     for record in report.trials:
         if record.trial.role != "candidate" or not record.planned:
             continue
         told = {line.finding.mark for line in lines if line.finding.trial == record.id}
         if told:
-            missing = [mark for mark in record.trial.marks if mark not in told]
-            yield from ((record.label, f"budget {mark}, seed {record.trial.seed_index}", "not run") for mark in missing)
+            for mark in (each for each in record.trial.marks if each not in told):
+                yield plots.Absence(record.label, f"budget {mark}, seed {record.trial.seed_index}", "not run")
         elif not record.marks:  # with marks and no finding, the limit does not speak of this trial
-            yield record.label, f"seed {record.trial.seed_index}", _state(record)
+            yield plots.Absence(record.label, f"seed {record.trial.seed_index}", _state(record))
     for text in report.left_out if left_out else ():
         place, _, why = text.partition(": ")
         name, _, seed = place.partition(", seed ")
-        yield name, f"seed {seed}: {why}" if seed else why, "left out"
+        yield plots.Absence(name, f"seed {seed}: {why}" if seed else why, "left out")
 
 
 def _usefulness(report: Report, hazard: str) -> list[tuple[str, Reading, float | None]]:
@@ -530,12 +393,12 @@ def _usefulness(report: Report, hazard: str) -> list[tuple[str, Reading, float |
     return [(asked[0] if asked else "", "content_sum", None)]
 
 
-def _references(report: Report, finding: Finding) -> Iterator[Reference]:
+def _references(report: Report, finding: Finding) -> Iterator[plots.Reference]:
     """What the accuracies of one limit are compared with."""
-    yield Reference("limit", "limit", Span(finding.limit, finding.limit, finding.limit))
+    yield plots.Reference("limit", "limit", plots.Span(finding.limit, finding.limit, finding.limit))
     chances = {t.chance for record in report.trials for t in record.trial.tasks if t.name == finding.task}
     for chance in sorted(chances, reverse=True):
-        yield Reference("chance", "chance", Span(chance, chance, chance))
+        yield plots.Reference("chance", "chance", plots.Span(chance, chance, chance))
     for record in report.trials:
         if record.trial.attack != "none":
             continue
@@ -544,235 +407,70 @@ def _references(report: Report, finding: Finding) -> Iterator[Reference]:
         if span is None or (role == "candidate" and not record.planned):
             continue
         if role == "candidate":
-            yield Reference("before", "before attack", span)
+            yield plots.Reference("before", "before attack", span)
         elif role == "original":
-            yield Reference("original", "original", span)
+            yield plots.Reference("original", "original", span)
         else:
-            yield Reference("control", role.replace(":", " "), span)
+            yield plots.Reference("control", role.replace(":", " "), span)
 
 
-def _span(mark: Mark, reading: Reading) -> Span:
+def _span(mark: Mark, reading: Reading) -> plots.Span:
+    """An accuracy with its two-sided 95 % Clopper-Pearson interval."""
     correct = tally(mark, reading)[0]
     low, high = (
         clopper_pearson_lower(correct, mark.items, 0.025),
         clopper_pearson_upper(correct, mark.items, 0.025),
     )
-    return Span(correct / mark.items, low, high)
+    return plots.Span(correct / mark.items, low, high)
 
 
-def _forest(
-    frame: Frame, lines: Sequence[Line], references: Sequence[Reference], gaps: Sequence[tuple[str, str, str]]
-) -> Forest:
-    def x(share: float) -> float:
-        return frame.left + share * (frame.right - frame.left)
-
-    flags, lanes = _flags(frame, references, x)
-    top = 10.0 + 17 * lanes
-    bottom = top + frame.row * (len(lines) + len(gaps))
-    tracks = []
-    for index, line in enumerate(lines):
-        finding = line.finding
-        other = next((line.row.after.get(each) for each in READINGS if each != finding.reading), None)
-        tracks.append(
-            Track(
-                line=line,
-                y=top + frame.row * index,
-                x=x(finding.observed),
-                low=x(line.row.interval[0]),
-                high=x(line.row.interval[1]),
-                other=None if other is None else x(other),
-                name=_cut(finding.attack, frame.letters - (len(line.where) if frame.name == "narrow" else 0)),
-            )
-        )
-    empty = tuple(
-        Gap(top + frame.row * (len(lines) + index), _cut(name, frame.letters), _cut(why, frame.letters), state)
-        for index, (name, why, state) in enumerate(gaps)
-    )
+def _forest_says(
+    lines: Sequence[Line], references: Sequence[plots.Reference], absences: Sequence[plots.Absence]
+) -> str:
     first = lines[0].finding
     over = sum(words(line.finding) == "OVER" for line in lines)
-    top_line = max(lines, key=lambda line: line.finding.observed)
-    says = (
+    top = max(lines, key=lambda line: line.finding.observed)
+    return (
         f"Accuracy on '{first.task}' from 0 to 100 %, one row for each attack and budget, with 95 % intervals. "
-        f"{over} of {len(lines)} rows are over the limit of {_share(first.limit)}. "
-        f"The highest is {_percent(top_line.finding.observed)}, {_after(top_line)}. "
-        + ". ".join(f"{each.name}: {_share(each.span.at)}" for each in references if each.kind != "limit")
-        + f". Not run: {'; '.join(name for name, _, _ in gaps) or 'nothing'}. The table below holds the same numbers."
+        f"{over} of {len(lines)} rows are over the limit of {spelling.share(first.limit)}. "
+        f"The highest is {spelling.percent(top.finding.observed)}, {_after(top)}. "
+        + ". ".join(f"{each.name}: {spelling.share(each.span.at)}" for each in references if each.kind != "limit")
+        + f". Not run: {'; '.join(each.name for each in absences) or 'nothing'}. "
+        "The table below holds the same numbers."
     )
-    step = 20 if frame.name == "wide" else 25
-    ticks = tuple((x(at / 100), f"{at}{NBSP}%") for at in range(0, 101, step))
-    return Forest(frame, bottom + 30, top, bottom, ticks, x(first.limit), flags, tuple(tracks), empty, says)
 
 
-def _flags(frame: Frame, references: Sequence[Reference], x: Callable[[float], float]) -> tuple[tuple[Flag, ...], int]:
-    """Labels of the reference lines, from left to right, each in a lane under all labels that its line would cut."""
-    taken: list[tuple[float, float, int]] = []
-    found = []
-    for each in sorted(references, key=lambda each: (each.span.at, each.kind, each.name)):
-        label = f"{each.name} {_share(each.span.at)}"
-        at, width = x(each.span.at), 7.2 * len(label)
-        flip = at + 5 + width > frame.width - 4
-        begin, end = (at - 5 - width, at) if flip else (at, at + 5 + width)
-        lane = max((1 + own for low, high, own in taken if low < end + 6 and begin < high + 6), default=0)
-        taken.append((begin, end, lane))
-        found.append((each, at, label, flip, lane))
-    flags = tuple(
-        Flag(
-            kind=each.kind,
-            x=at,
-            low=x(each.span.low),
-            high=x(each.span.high),
-            label=label,
-            text_x=at - 5 if flip else at + 5,
-            text_y=16.0 + 17 * lane,
-            anchor="end" if flip else "start",
-        )
-        for each, at, label, flip, lane in found
-    )
-    return flags, 1 + max(lane for *_, lane in found)
+def _points(report: Report, lines: Sequence[Line], useful: str, reading: Reading) -> Iterator[plots.Point]:
+    """Hazard accuracy against utility, a point for every Recovery; letters for models that nobody attacked."""
+    hazard = lines[0].finding
 
-
-def _field(
-    frame: Frame, report: Report, lines: Sequence[Line], useful: str, reading: Reading, floor: float | None
-) -> Field:
-    wide = frame.name == "wide"
-    left, right, top = (52.0, 592.0, 30.0) if wide else (44.0, 350.0, 30.0)
-    bottom = top + frame.tall
-    air = 14.0  # a point at 100 % lies inside the field, with room for its number
-
-    def x(share: float) -> float:
-        return left + air + share * (right - left - 2 * air)
-
-    def y(share: float) -> float:
-        return bottom - air - share * (bottom - top - 2 * air)
+    def point(label: str, key: str, state: str, kept: float, known: float) -> plots.Point:
+        says = f"{label}: {key}: {spelling.percent(known)} on '{hazard.task}', {spelling.percent(kept)} on '{useful}'"
+        return plots.Point(label, key, state, kept, known, says)
 
     marks = {(m.trial, m.attempt, m.mark): m for r in report.trials for m in r.marks if m.task == useful}
-    first = lines[0].finding
-    dots = []
     for line in lines:
         mark = marks.get(_address(line.finding))
         if mark is None:  # the Recovery was not asked whether it is still useful: the doubts say so
             continue
-        name, known, kept = f"{line.finding.attack}, {line.where}", line.finding.observed, _span(mark, reading).at
-        dots.append((str(line.number), name, words(line.finding), known, kept))
+        name, kept = f"{line.finding.attack}, {line.where}", _span(mark, reading).at
+        yield point(str(line.number), name, words(line.finding), kept, line.finding.observed)
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     for record in report.trials:
         both = {mark.task: mark for mark in record.marks}
-        if record.trial.role != "candidate" and record.trial.attack == "none" and {first.task, useful} <= set(both):
-            known, kept = _span(both[first.task], first.reading).at, _span(both[useful], reading).at
-            dots.append((next(letters, "z"), record.trial.role.replace(":", " "), "", known, kept))
-    spots = _spots(
-        [label for label, *_ in dots], [(x(kept), y(known)) for *_, known, kept in dots], (left, right, top, bottom)
-    )
-    drawn = tuple(
-        Dot(
-            label=label,
-            key=name,
-            state=state,
-            x=x(kept),
-            y=y(known),
-            text_x=spot[0],
-            text_y=spot[1],
-            says=f"{label}: {name}: {_percent(known)} on '{first.task}', {_percent(kept)} on '{useful}'",
-        )
-        for (label, name, state, known, kept), spot in zip(dots, spots, strict=True)
-    )
-    key_x, key_y = (636.0, top + 6) if wide else (4.0, bottom + 66)
-    height = max(bottom + 46, key_y + 21 * len(drawn)) if wide else key_y + 21 * len(drawn)
-    step = 20 if wide else 25
-    says = (
-        f"Accuracy on '{first.task}' upwards against accuracy on '{useful}' to the right, one numbered point for each "
-        f"Recovery. The limit on '{first.task}' is {_share(first.limit)}. " + "; ".join(dot.says for dot in drawn) + "."
-    )
-    return Field(
-        frame=frame,
-        height=height,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
-        across=tuple((x(at / 100), f"{at}{NBSP}%") for at in range(0, 101, step)),
-        up=tuple((y(at / 100), f"{at}{NBSP}%") for at in range(0, 101, step)),
-        limit=y(first.limit),
-        floor=None if floor is None else x(floor),
-        dots=drawn,
-        key_x=key_x,
-        key_y=key_y,
-        says=says,
-    )
+        if record.trial.role != "candidate" and record.trial.attack == "none" and {hazard.task, useful} <= set(both):
+            kept, known = _span(both[useful], reading).at, _span(both[hazard.task], hazard.reading).at
+            yield point(next(letters, "z"), record.trial.role.replace(":", " "), "", kept, known)
 
 
 def _address(finding: Finding) -> tuple[Digest, int, int]:
     return finding.trial, finding.attempt, finding.mark
 
 
-def _spots(
-    labels: Sequence[str], dots: Sequence[tuple[float, float]], box: tuple[float, float, float, float]
-) -> list[tuple[float, float]]:
-    """A place for each label (its middle), near its dot, off every dot and every other label, inside the box."""
-    left, right, top, bottom = box
-    taken: list[tuple[float, float, float]] = [(at, up, 8.0) for at, up in dots]
-    found = []
-    for label, (at, up) in zip(labels, dots, strict=True):
-        half = 2.5 + 3.4 * len(label)
-        spot = (at, up)
-        for far, turn in product((0.0, 8.0, 18.0, 30.0, 44.0), range(16)):
-            angle = math.pi * turn / 8
-            where = (at - (8 + half + far) * math.cos(angle), up - (17 + far) * math.sin(angle))
-            inside = left + half < where[0] < right - half and top + 8 < where[1] < bottom - 8
-            if inside and all(abs(where[0] - x) > half + w or abs(where[1] - y) > 16 for x, y, w in taken):
-                spot = where
-                break
-        taken.append((*spot, half))
-        found.append(spot)
-    return found
-
-
-# --- words -----------------------------------------------------------------------------------------------------------
-
-
-def _cut(text: str, letters: int) -> str:
-    return text if len(text) <= letters else text[: letters - 1] + "…"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}{NBSP}%"
-
-
-def _share(share: float) -> str:
-    """A share that somebody chose: 40 %, 32.5 %, not 40.0 %."""
-    return f"{100 * share:.1f}".removesuffix(".0") + f"{NBSP}%"
-
-
-def _pixels(length: float) -> str:
-    """A coordinate, to a tenth of a pixel."""
-    return f"{length:.1f}".removesuffix(".0")
-
-
-def _number(value: float) -> str:
-    """A sign or a cost. 60 and 60.0 are equal, so they are written alike."""
-    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
-
-
-def _plain(value: Json) -> str:
-    """A value that an attack recorded: words bare, numbers short, the rest as JSON."""
-    if isinstance(value, str):
-        return value
-    return _number(value) if isinstance(value, float) else canonical(value).decode()
-
-
-def _config(record: Record) -> str:
-    """Every field of the attack's config, as JSON in a fixed order."""
-    return "; ".join(f"{name} = {canonical(value).decode()}" for name, value in sorted(record.trial.config.items()))
-
-
-def _visible(value: Any) -> Any:
-    """Characters that hide or turn text around are shown by their code: an auditor must see what is there.
-
-    Jinja calls this on everything that it writes, before it escapes; what a macro of ours returns has been through it.
-    """
-    if not isinstance(value, str) or hasattr(value, "__html__") or (value.isascii() and value.isprintable()):
-        return value
-    return "".join(
-        f"⟨U+{ord(c):04X}⟩" if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c
-        for c in value.replace("\r\n", "\n")
+def _field_says(hazard: Finding, useful: str, points: Sequence[plots.Point]) -> str:
+    return (
+        f"Accuracy on '{hazard.task}' upwards against accuracy on '{useful}' to the right, one numbered point for each "
+        f"Recovery. The limit on '{hazard.task}' is {spelling.share(hazard.limit)}. "
+        + "; ".join(point.says for point in points)
+        + "."
     )

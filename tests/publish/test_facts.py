@@ -16,7 +16,7 @@ from test_html import AT, MANIFEST, SUBJECT, Reader, marks_of, passing, policy_o
 
 from robustness_gate import report
 from robustness_gate.nouns import Closed, Evidence, SelfTest, Trial
-from robustness_gate.publish import facts, html, junit, markdown, terminal
+from robustness_gate.publish import facts, html, junit, markdown, plots, terminal
 from robustness_gate.publish import mlflow as tracker
 from robustness_gate.report import Report
 
@@ -129,10 +129,10 @@ def test_every_projection_shows_every_comparison():
 
 
 def test_the_small_drawing_is_in_proportion():
-    for each in html._comparisons(compared()):
-        assert 0 < each.low < each.at < each.high < html.BESIDE[0]
-        assert each.zero < each.limit
-        assert (each.at > each.limit) == (each.told.finding.observed > each.told.finding.limit)
+    for told, drawn in html._comparisons(compared()):
+        assert 0 < drawn.low < drawn.at < drawn.high < plots.BESIDE[0]
+        assert drawn.zero < drawn.limit
+        assert (drawn.at > drawn.limit) == (told.finding.observed > told.finding.limit)
 
 
 # --- red flags and limitations ---------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from robustness_gate.checkpoint import FileEntry, Manifest
 from robustness_gate.files import Loaded
 from robustness_gate.nouns import Bound, Closed, Evidence, Floor, Mark, Suite, TaskRef, Trial, canonical, seed_of
 from robustness_gate.policy import Policy
-from robustness_gate.publish import html
+from robustness_gate.publish import html, plots
 
 HOSTILE = '</pre><script>alert("x")</script><img src="https://evil.example/x" onerror=alert(1)>'
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -305,8 +305,8 @@ def test_a_finding_is_told_by_shape_as_well_as_by_colour():
     for word in ("OVER", "within"):
         key = html.KEYS[word]
         shapes = set(re.findall(rf'<path class="mark {key}" transform="[^"]*" d="([^"]*)"', page))
-        assert shapes == {html.SHAPES[word]}
-    assert len(set(html.SHAPES.values())) == len(html.SHAPES)
+        assert shapes == {plots.SHAPES[word]}
+    assert len(set(plots.SHAPES.values())) == len(plots.SHAPES)
 
 
 def test_original_and_control_are_drawn_where_the_report_has_them():
@@ -395,9 +395,9 @@ def test_a_real_page_is_small(made):
 
 
 def test_nothing_is_ever_marked_safe():
-    """The reason why escaping can be trusted: there is no way around it in these two files."""
+    """The reason why escaping can be trusted: there is no way around it in these files."""
     folder = Path(html.__file__).parent
-    for name in ("html.py", "report.html.jinja"):
+    for name in ("html.py", "plots.py", "spelling.py", "report.html.jinja"):
         source = (folder / name).read_text(encoding="utf-8")
         assert "Markup" not in source
         assert not re.search(r"\|\s*safe\b|autoescape\s+false|autoescape=False", source)
