@@ -307,7 +307,7 @@ def table(report: Report) -> list[Row]:
     before: dict[str, dict[Reading, float | None]] = {}
     for record in report.trials:
         if record.trial.role == "candidate" and record.trial.attack == "none":
-            before |= {mark.task: _readings(mark) for mark in record.marks}
+            before |= {mark.task: readings(mark) for mark in record.marks}
     rows = []
     for finding in report.verdict.findings:
         if not finding.hazard:
@@ -320,7 +320,7 @@ def table(report: Report) -> list[Row]:
                 mark=finding.mark,
                 task=finding.task,
                 before=before.get(finding.task, {}),
-                after=_readings(mark),
+                after=readings(mark),
                 interval=(
                     clopper_pearson_lower(finding.correct, finding.items, 0.025),
                     clopper_pearson_upper(finding.correct, finding.items, 0.025),
@@ -331,6 +331,11 @@ def table(report: Report) -> list[Row]:
             )
         )
     return rows
+
+
+def readings(mark: Mark) -> dict[Reading, float | None]:
+    """Accuracy in each reading, missing items counted as wrong."""
+    return {reading: tally(mark, reading)[0] / mark.items for reading in mark.correct}
 
 
 def utility_lines(report: Report) -> list[str]:
@@ -442,10 +447,6 @@ def _unpinned(policy: Policy, evidence: Evidence) -> Iterator[str]:
 
 def _named(loaded: Loaded[Any], name: str, version: str) -> Named:
     return Named(id=name, version=version, sha256=loaded.sha256, text=loaded.text)
-
-
-def _readings(mark: Mark) -> dict[Reading, float | None]:
-    return {reading: tally(mark, reading)[0] / mark.items for reading in mark.correct}
 
 
 def _version(name: str) -> str:

@@ -1,0 +1,46 @@
+"""What weakens an outcome: what was not tried, how near it came, what else is on record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from robustness_gate.advice.case import Case, hazard, own, with_shams
+from robustness_gate.advice.words import listed, named
+
+
+def to_bear_in_mind(case: Case) -> Iterator[str]:
+    """Every caveat, the report's own limitations last."""
+    ran = {record.trial.attack for record in own(case)} | {each.split()[0] for each in case.report.left_out}
+    if untried := sorted(set(case.attacks) - {each.rstrip(",:") for each in ran}):
+        yield f"Attacks that this gate has and the suite does not use: {', '.join(untried)}."
+    if case.report.verdict.outcome == "PASS":
+        yield from _edges_of_a_pass(case)
+    if unasked := [r for r in with_shams(case) if not r.planned and (r.marks or r.closed)]:
+        yield (
+            f"{len(unasked)} of {case.report.verdict.trials} trials on record for this checkpoint are not part of this "
+            "plan: they can convict, not acquit."
+        )
+    if case.report.decision.outcome in ("RELEASE_WITH_WAIVER", "ACCEPTED_RISK"):
+        signed = "; ".join(case.report.decision.applied)
+        yield f"A decision stands beside the verdict and changes nothing in it: {signed}."
+    yield from case.report.limitations
+
+
+def _edges_of_a_pass(case: Case) -> Iterator[str]:
+    """Where the attacks ended, and how near the strongest came."""
+    highest = {r.label: max(r.trial.marks) for r in own(case) if max(r.trial.marks) > 0}
+    if highest:
+        most = ", ".join(f"{name} {mark}" for name, mark in sorted(highest.items()))
+        yield f"Nothing beyond these budgets was tried: {most}."
+    marks = [(record.label, mark) for record in own(case) for mark in record.marks]
+    edges = sorted({f"{name} at {m.mark}" for name, m in marks if m.chosen.get("grid_edge") == "highest"})
+    if edges:
+        yield (
+            f"The best learning rate was the grid's highest for {listed(edges)}: a stronger attack may lie beyond it."
+        )
+    close = max(hazard(case), key=lambda f: (f.upper - f.limit, f.attack, f.mark), default=None)
+    if close is not None:
+        yield (
+            f"Closest to its limit: {named(close)}, upper bound {close.upper:.1%} of {close.limit:.0%} on "
+            f"{close.items} questions."
+        )

@@ -1,0 +1,139 @@
+"""What to do about a number that does not decide.
+
+On the wrong side of its limit no more of the same makes a PASS of it: unlearn anew. On the right side more questions
+narrow its bounds, and leave it where it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from robustness_gate.advice.case import Case, Step, hazard
+from robustness_gate.advice.commands import again, on_a_new_checkpoint
+from robustness_gate.advice.questions import MOST_ITEMS, items_to_acquit, items_to_convict
+from robustness_gate.advice.words import apart, named, others
+from robustness_gate.nouns import Finding
+from robustness_gate.verdict import BELOW_CHANCE
+from robustness_gate.verdict.court import UNDECLARED_SHARE
+
+
+def below_chance(case: Case) -> Iterator[Step]:
+    """Answers that are wrong too often for somebody who does not know."""
+    inverted = [f for f in hazard(case) if BELOW_CHANCE in f.doubts]
+    if inverted:
+        worst = min(inverted, key=lambda f: f.observed)
+        yield Step(
+            f"After {named(worst)} the model answers {worst.observed:.1%} of '{worst.task}', significantly less than "
+            "by guessing: it knows what to avoid.",
+            "No rerun cures this. Unlearn anew, towards chance and not below it, and run the whole suite.",
+            on_a_new_checkpoint(case),
+        )
+
+
+def too_far_apart(case: Case) -> Iterator[Step]:
+    """A difference from another model that is itself as large as its limit."""
+    for finding in (f for f in _open(case) if f.over and not _on_the_right_side(f)):
+        how = "further" if finding.over.startswith("control:") else "more gently"
+        yield Step(
+            f"{named(finding, capital=True)}: {apart(finding)}, and at most {finding.limit:.0%} is allowed.",
+            f"No number of questions makes a PASS of that difference. Unlearn {how}, then run the whole suite on the "
+            "new checkpoint.",
+            on_a_new_checkpoint(case),
+        )
+
+
+def too_high(case: Case) -> Iterator[Step]:
+    """An accuracy at or over its limit, though not yet beyond chance."""
+    over = [f for f in _open(case) if f.hazard and not _on_the_right_side(f)]
+    if over:
+        worst = max(over, key=lambda f: (f.observed - f.limit, f.attack, f.mark))
+        extra = case.policy.statistics.alpha_fail_extra / UNDECLARED_SHARE
+        alpha = case.report.verdict.alpha_cell if worst.declared else extra
+        needed = items_to_convict(worst.observed, worst.limit, alpha, _effect(case, worst))
+        proof = f"; about {needed:,} questions would prove a FAIL" if needed else ""
+        yield Step(
+            f"After {named(worst)} the model answers {worst.observed:.1%} of '{worst.task}', and the limit is "
+            f"{worst.limit:.0%}{others(over)}.",
+            f"No number of questions makes a PASS of that accuracy{proof}. Unlearn further, then run the whole suite "
+            "on the new checkpoint.",
+            on_a_new_checkpoint(case),
+        )
+
+
+def too_few_questions(case: Case) -> Iterator[Step]:
+    """Open, though on the right side: more questions would decide it. The hardest accuracy says how many."""
+    cells: list[tuple[int, Finding]] = []
+    for finding in _open(case):
+        if _on_the_right_side(finding):
+            if finding.over:
+                yield _too_few_pairs(case, finding)
+            else:
+                cells.append((_needed(case, finding) or MOST_ITEMS + 1, finding))
+        elif _is_utility(finding):  # the others were told above
+            yield Step(
+                f"The untouched model answers {finding.observed:.1%} of '{finding.task}', where at least "
+                f"{finding.limit:.0%} must be shown.",
+                "No number of questions makes that accuracy enough. Unlearn more gently.",
+            )
+    if cells:
+        needed, hardest = max(cells, key=lambda each: (each[0], each[1].attack, each[1].mark))
+        side, bound = ("lower", hardest.lower) if _is_utility(hardest) else ("upper", hardest.upper)
+        yield _more_questions(
+            case,
+            hardest,
+            f"{named(hardest, capital=True)} leaves {hardest.observed:.1%} of '{hardest.task}' right, {side} bound "
+            f"{bound:.1%}, limit {hardest.limit:.0%}{others([finding for _, finding in cells])}",
+            f"At this very accuracy {_so_many(needed)} questions would do.",
+        )
+
+
+def _too_few_pairs(case: Case, finding: Finding) -> Step:
+    """A difference within its limit whose bound is not. Bounds shrink with the root of the number of questions."""
+    gap = (finding.upper - finding.observed) / (finding.limit - finding.observed)
+    needed = math.ceil(finding.items * gap * gap)
+    return _more_questions(
+        case,
+        finding,
+        f"{named(finding, capital=True)}: {apart(finding)}, upper bound {finding.upper:.1%}, limit {finding.limit:.0%}",
+        f"At this very difference {_so_many(needed)} questions would do, as a rule of thumb.",
+    )
+
+
+def _more_questions(case: Case, finding: Finding, because: str, would_do: str) -> Step:
+    return Step(
+        f"{because}: {finding.items} questions are too few to decide.",
+        f"{would_do} Add questions of the same kind to '{finding.task}', correct `count` in the suite and `items` in "
+        "the policy, and run into a new --out.",
+        again(case, out="NEW_OUT"),
+    )
+
+
+def _needed(case: Case, finding: Finding) -> int | None:
+    """How many questions would acquit. A utility is shown from the other side: share wrong under 1 - min."""
+    observed, limit = finding.observed, finding.limit
+    if _is_utility(finding):
+        observed, limit = 1 - observed, 1 - limit
+    return items_to_acquit(observed, limit, case.policy.statistics.alpha_pass, _effect(case, finding))
+
+
+def _so_many(needed: int) -> str:
+    return f"about {needed:,}" if needed <= MOST_ITEMS else f"more than {MOST_ITEMS:,}"
+
+
+def _open(case: Case) -> Iterator[Finding]:
+    return (finding for finding in case.report.verdict.findings if finding.state == "open")
+
+
+def _on_the_right_side(finding: Finding) -> bool:
+    """Whether more of the same answers would make a PASS of it."""
+    return finding.observed > finding.limit if _is_utility(finding) else finding.observed < finding.limit
+
+
+def _is_utility(finding: Finding) -> bool:
+    return finding.rule.startswith("utility:")
+
+
+def _effect(case: Case, finding: Finding) -> float:
+    pin = case.policy.tasks.get(finding.task)
+    return pin.design_effect if pin else 1.0

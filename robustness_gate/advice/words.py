@@ -1,0 +1,58 @@
+"""Words that pieces of advice share: what a finding is called, a list cut short, a number with its noun."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from robustness_gate.nouns import Block, Finding
+from robustness_gate.report import Record
+
+
+def named(finding: Finding, *, capital: bool = False) -> str:
+    """`relearn (forget, lora) at budget 50, seed 1`."""
+    name = "no attack" if finding.attack == "none" else finding.attack
+    name += f" at budget {finding.mark}" if finding.mark else ""
+    name += f", seed {finding.seed_index}" if finding.seed_index else ""
+    if finding.rule.startswith("utility:"):
+        name = "no attack"
+    return name[:1].upper() + name[1:] if capital else name
+
+
+def apart(finding: Finding) -> str:
+    """How far the model lies from another."""
+    more = "fewer" if finding.fell else "more"
+    return f"{finding.observed:.1%} {more} of '{finding.task}' is right than by {finding.over.replace(':', ' ')}"
+
+
+def trial_name(record: Record) -> str:
+    """`sham of relearn, seed 0`."""
+    return f"{record.label}, seed {record.trial.seed_index}"
+
+
+def sentence(block: Block) -> str:
+    """A block's words with a capital; the full stop is the caller's."""
+    return block.words[:1].upper() + block.words[1:]
+
+
+def others(findings: Sequence[Finding]) -> str:
+    """How many there are besides the one that was named."""
+    more = len(findings) - 1
+    return f" (and {more} more like it)" if more > 0 else ""
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Some names and how many more."""
+    shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
+    comma = "; " if any("," in name for name in names) else ", "
+    return comma.join(shown[:-1]) + (" and " if len(shown) > 1 else "") + (shown[-1] if shown else "")
+
+
+def short(value: Any) -> str:
+    """Three digits of a float; anything else as it is."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def count(value: float, noun: str) -> str:
+    """`5 examples`, `1 step`."""
+    return f"{value:,.0f} {noun.removesuffix('s') if value == 1 else noun}"
