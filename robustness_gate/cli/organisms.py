@@ -44,7 +44,7 @@ def organisms_build(
     out: Annotated[Path, typer.Argument(help="Folder to build into.")],
     only: Annotated[list[str] | None, typer.Option("--only", help="Build these (and what they need).")] = None,
 ) -> None:
-    """Train the organisms anew from their seeds, on one thread so that bytes repeat: about 30 minutes."""
+    """Train the organisms anew from their seeds, on one thread so that bytes repeat: three quarters of an hour."""
     from rich.console import Console
 
     from robustness_gate.organisms.build import build
