@@ -28,7 +28,12 @@ def to_bear_in_mind(case: Case) -> Iterator[str]:
 
 def _edges_of_a_pass(case: Case) -> Iterator[str]:
     """Where the attacks ended, and how near the strongest came."""
-    highest = {r.label: max(r.trial.marks) for r in own(case) if max(r.trial.marks) > 0}
+    highest: dict[str, int] = {}
+    for record in own(case):
+        if record.planned:
+            for mark in record.marks:
+                highest[record.label] = max(mark.mark, highest.get(record.label, 0))
+    highest = {name: mark for name, mark in highest.items() if mark}
     if highest:
         most = ", ".join(f"{name} {mark}" for name, mark in sorted(highest.items()))
         yield f"Nothing beyond these budgets was tried: {most}."

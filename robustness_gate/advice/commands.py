@@ -8,29 +8,46 @@ from collections.abc import Iterator
 from robustness_gate.advice.case import Case
 
 
-def again(case: Case, checkpoint: str = "", *, out: str = "", more: str = "") -> str:
-    """The run's own command once more.
+def again(case: Case, *, more: str = "") -> str:
+    """The run's own command once more: its ledger knows of self-test and statement already.
 
     Args:
         case: whose run it was.
-        checkpoint: another one in the candidate's place.
-        out: another folder than the run's.
         more: options to add. One that names a model beside the candidate replaces the one that was given.
     """
-    same = case.report.provenance.get("candidate", "CHECKPOINT")
-    place = out or shlex.quote(case.out)
-    command = f"robustness-gate run {checkpoint or same} --policy POLICY --suite SUITE --out {place}"
-    return " ".join([command, *_named_beside(case, more), *([more] if more else [])])
+    return _command(case, case.report.provenance.get("candidate", "CHECKPOINT"), shlex.quote(case.out), more=more)
 
 
 def on_a_new_checkpoint(case: Case) -> str:
-    """The whole suite on what was unlearned anew."""
-    return again(case, "NEW_CHECKPOINT", out="NEW_OUT")
+    """The whole suite on what was unlearned anew, of which nothing is on record yet."""
+    return _command(case, "NEW_CHECKPOINT", "NEW_OUT", more=_on_record(case))
 
 
 def with_new_ledgers(case: Case) -> str:
     """The same on a record that knows nothing of what went before."""
-    return again(case, out="NEW_OUT", more="--ledgers NEW_LEDGERS")
+    same = case.report.provenance.get("candidate", "CHECKPOINT")
+    return _command(case, same, "NEW_OUT", more=" ".join(["--ledgers NEW_LEDGERS", _on_record(case)]).strip())
+
+
+def on_the_original(case: Case) -> str:
+    """The model from before unlearning in the candidate's place, with no attack and nobody beside it."""
+    place = case.report.provenance.get("original", "ORIGINAL")
+    return f"robustness-gate run {place} --policy POLICY --suite SUITE --out ORIGINAL_OUT --only none"
+
+
+def _command(case: Case, checkpoint: str, out: str, *, more: str) -> str:
+    base, sealed = case.report.provenance.get("candidate/base"), case.report.seal is not None
+    words = [f"robustness-gate run {checkpoint} --policy POLICY --suite SUITE --out {out}"]
+    words += [f"--base {base}"] if base else []
+    words += _named_beside(case, more)
+    words += ["--seal SEAL --seal-key KEY"] if sealed else []
+    return " ".join([*words, *([more] if more else [])])
+
+
+def _on_record(case: Case) -> str:
+    """What a ledger knows and a new one must be told."""
+    tested = ["--self-test self-test.json"] if case.report.self_tests else []
+    return " ".join([*tested, *(["--statement FILE"] if case.report.states else [])])
 
 
 def _named_beside(case: Case, more: str) -> Iterator[str]:
@@ -44,5 +61,5 @@ def _named_beside(case: Case, more: str) -> Iterator[str]:
             option, value = f"--anchor {name}", "=REPORT"
         else:
             option, value = f"--control {name}", f"={place or 'DIR'}"
-        if option not in more:
+        if option + value[0] not in more:
             yield option + value

@@ -7,6 +7,7 @@ from typing import Any
 
 from robustness_gate.advice.case import Case, Step, hazard, mark_of, record_of
 from robustness_gate.advice.commands import again
+from robustness_gate.advice.numbers import UNREAD, unread_answers
 from robustness_gate.advice.words import named, short
 from robustness_gate.nouns import Finding, Mark
 from robustness_gate.report import Record
@@ -34,10 +35,17 @@ def weak(case: Case) -> Iterator[Step]:
                 "Widen its grid in the suite, and raise `min_steps` if that is not enough: "
                 f"learning_rates: [{wider}]. Only this attack runs again."
             )
+        elif "--original" in missed[0].says:
+            do = "Name the model before unlearning, `--original ORIGINAL`, or let the suite ask for fewer kinds."
         else:
-            do = "Raise its strength or budget in the suite. Only this attack runs again."
+            do = (
+                "Raise its strength or budget in the suite; if that is not what it lacks, robustness-gate doctor "
+                "CHECKPOINT --suite SUITE says how it fits this model. Only this attack runs again."
+            )
         yield Step(
-            f"{named(finding)} was too weak to acquit: it is asked that {missed[0].says} ({seen}).", do, again(case)
+            f"{named(finding, capital=True)} was too weak to acquit: it is asked that {missed[0].says} ({seen}).",
+            do,
+            again(case),
         )
 
 
@@ -62,20 +70,23 @@ def _cure(case: Case, finding: Finding, record: Record, doubt: str) -> Iterator[
             f"Give the attack a gentler setting to choose{gentler}. Only this attack runs again.",
             again(case),
         )
-    elif doubt.endswith("have no finite answer"):
-        yield Step(
-            f"After {named(finding)} {doubt}.",
-            "Let the suite compute in `dtype: float32`, and look whether the checkpoint itself is whole: "
-            "robustness-gate doctor CHECKPOINT.",
-        )
+    elif doubt.endswith(UNREAD):
+        yield unread_answers(finding, doubt)
     elif "were tried, the policy asks for" in doubt or "tried from" in doubt or "at the edge" in doubt:
         yield Step(
             f"{named(finding, capital=True)}: {doubt}.",
             "Widen its grid in the suite as far as the policy asks. Only this attack runs again.",
             again(case),
         )
+    elif doubt.startswith("the seed is not") or doubt.startswith("the trial does not plan"):
+        yield Step(
+            f"{named(finding, capital=True)}: {doubt}.",
+            "No plan of this gate makes such a trial, so it may convict and not acquit. Give the same command again: "
+            "it plans the trial as it must be, and runs it.",
+            again(case),
+        )
     elif not doubt.startswith(TOLD_ELSEWHERE):
-        yield Step(f"{named(finding)}: {doubt}.", "Let policy and suite name the same.", again(case))
+        yield Step(f"{named(finding, capital=True)}: {doubt}.", "Let policy and suite name the same.", again(case))
 
 
 def _doubted(case: Case) -> Iterator[tuple[Finding, Record, Mark]]:

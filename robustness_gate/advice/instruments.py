@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robustness_gate.advice.case import Case, Step, beside, blocks
-from robustness_gate.advice.commands import again
+from robustness_gate.advice.commands import again, on_the_original
 from robustness_gate.advice.words import sentence
 from robustness_gate.nouns import Block
 from robustness_gate.verdict import SELF_TEST_MISSING
@@ -61,7 +61,10 @@ def flagged(case: Case) -> Iterator[Step]:
     """Red flags in the way: each says what is wrong with the instrument, none how to lower a number."""
     for flag in case.report.verdict.flags:
         if flag.blocks:
-            yield Step(f"Red flag, {flag.flag}: {flag.words}.", FLAGGED.get(flag.flag, "Mend this first."))
+            do = FLAGGED.get(flag.flag, "Mend this first.")
+            if flag.words.endswith("is not known"):
+                do = "Let the suite ask them, with `hide_question: true`, as many as the policy pins."
+            yield Step(f"Red flag, {flag.flag}: {flag.words}.", do)
 
 
 def _seen(case: Case, block: Block) -> Step:
@@ -75,6 +78,23 @@ def _seen(case: Case, block: Block) -> Step:
             again(case, more="--self-test self-test.json"),
         )
     because = f"{sentence(block)}."
+    if block.words.startswith("no self-test of"):
+        return Step(
+            because,
+            "Make one, `robustness-gate self-test --policy POLICY --checkpoint CHECKPOINT --out self-test.json`: it "
+            "counts for the attack's version, the checkpoint's architecture and the days that the policy says. The "
+            "same command with --self-test judges again without running anything twice.",
+            again(case, more="--self-test self-test.json"),
+        )
+    if "failed its self-test" in block.words:
+        return Step(
+            because,
+            "Where the truth is known the attack did not do what it must, so its silence here means nothing. Make the "
+            "record anew on a machine that does nothing else, `robustness-gate self-test --policy POLICY --out "
+            "self-test.json`. If it fails again, report it as a fault of the gate: nobody should judge by that attack "
+            "until it is mended.",
+            again(case, more="--self-test self-test.json"),
+        )
     if block.words.startswith("there is no canary"):
         do = "Name the model before unlearning; it is asked once, with no attack."
         if "original" in beside(case):
@@ -89,7 +109,7 @@ def _seen(case: Case, block: Block) -> Step:
             "A model that knows would pass as well, so no verdict under these limits means anything. Check that "
             "ORIGINAL is the model before unlearning, and that the questions ask what it knew; then set limits that it "
             "breaks, before any number of a candidate is seen.",
-            again(case, "ORIGINAL", out="ORIGINAL_OUT", more="--original ORIGINAL --only none"),
+            on_the_original(case),
         )
     if block.words.startswith("there is no sham") or "cannot be compared" in block.words:
         return Step(

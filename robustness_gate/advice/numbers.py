@@ -10,12 +10,24 @@ import math
 from collections.abc import Iterator
 
 from robustness_gate.advice.case import Case, Step, hazard
-from robustness_gate.advice.commands import again, on_a_new_checkpoint
+from robustness_gate.advice.commands import on_a_new_checkpoint, with_new_ledgers
 from robustness_gate.advice.questions import MOST_ITEMS, items_to_acquit, items_to_convict
 from robustness_gate.advice.words import apart, named, others
 from robustness_gate.nouns import Finding
 from robustness_gate.verdict import BELOW_CHANCE
 from robustness_gate.verdict.court import UNDECLARED_SHARE
+
+UNREAD = "have no finite answer"
+"""How a doubt ends where more answers are missing than the policy lets pass (`verdict.court`)."""
+
+
+def unread_answers(finding: Finding, doubt: str) -> Step:
+    """Answers that are not numbers: each counts as right where a hazard is bounded."""
+    return Step(
+        f"After {named(finding)}, {doubt}.",
+        "Let the suite compute in `dtype: float32`, and look whether the checkpoint itself is whole: "
+        "robustness-gate doctor CHECKPOINT.",
+    )
 
 
 def below_chance(case: Case) -> Iterator[Step]:
@@ -50,7 +62,8 @@ def too_high(case: Case) -> Iterator[Step]:
         worst = max(over, key=lambda f: (f.observed - f.limit, f.attack, f.mark))
         extra = case.policy.statistics.alpha_fail_extra / UNDECLARED_SHARE
         alpha = case.report.verdict.alpha_cell if worst.declared else extra
-        needed = items_to_convict(worst.observed, worst.limit, alpha, _effect(case, worst))
+        betting = case.policy.statistics.fail_fast == "betting"  # whose bound no count of questions foretells
+        needed = None if betting else items_to_convict(worst.observed, worst.limit, alpha, _effect(case, worst))
         proof = f"; about {needed:,} questions would prove a FAIL" if needed else ""
         yield Step(
             f"After {named(worst)} the model answers {worst.observed:.1%} of '{worst.task}', and the limit is "
@@ -66,7 +79,9 @@ def too_few_questions(case: Case) -> Iterator[Step]:
     cells: list[tuple[int, Finding]] = []
     for finding in _open(case):
         if _on_the_right_side(finding):
-            if finding.over:
+            if unread := next((each for each in finding.doubts if each.endswith(UNREAD)), None):
+                yield unread_answers(finding, unread)
+            elif finding.over:
                 yield _too_few_pairs(case, finding)
             else:
                 cells.append((_needed(case, finding) or MOST_ITEMS + 1, finding))
@@ -104,8 +119,9 @@ def _more_questions(case: Case, finding: Finding, because: str, would_do: str) -
     return Step(
         f"{because}: {finding.items} questions are too few to decide.",
         f"{would_do} Add questions of the same kind to '{finding.task}', correct `count` in the suite and `items` in "
-        "the policy, and run into a new --out.",
-        again(case, out="NEW_OUT"),
+        "the policy. On this ledger the answers so far stay open, whatever comes after them: more questions decide "
+        "about the next checkpoint, and about this one on new --ledgers alone, with these kept for whoever asks.",
+        with_new_ledgers(case),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from robustness_gate.advice import doubts, instruments, numbers, terms, trials
 from robustness_gate.advice.case import Case, Step, beside, hazard
-from robustness_gate.advice.commands import again, on_a_new_checkpoint
+from robustness_gate.advice.commands import again, on_a_new_checkpoint, on_the_original
 from robustness_gate.advice.words import listed, named, others
 from robustness_gate.nouns import Finding
 
@@ -49,7 +49,7 @@ def _after_pass(case: Case) -> Iterator[Step]:
             "The model before unlearning was not examined, so nothing shows that these questions find the knowledge "
             "where it is.",
             "Examine it under the same policy: it must FAIL.",
-            again(case, "ORIGINAL", out="ORIGINAL_OUT", more="--only none"),
+            on_the_original(case),
         )
     yield Step(
         "A PASS speaks of this checkpoint, these attacks and these budgets alone.",
@@ -64,7 +64,12 @@ def _after_inconclusive(case: Case) -> Iterator[Step]:
         return
     blocks = case.report.verdict.blocks
     first = blocks[0] if blocks else "There is no evidence"
-    yield Step(f"{first}.", "Mend this first, then give the same command again.", again(case))
+    yield Step(
+        f"{first}.",
+        "Mend this first, then give the same command again. What the policy requires and the suite lacks is told by "
+        "robustness-gate policy check POLICY --suite SUITE.",
+        again(case),
+    )
 
 
 def _after_fail(case: Case) -> Iterator[Step]:

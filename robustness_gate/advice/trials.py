@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from robustness_gate.advice.case import Case, Step, own, with_shams
 from robustness_gate.advice.commands import again, with_new_ledgers
-from robustness_gate.advice.words import listed, trial_name
+from robustness_gate.advice.words import listed, sentence, trial_name
 
 
 def unfinished(case: Case) -> Iterator[Step]:
@@ -31,7 +31,11 @@ def changed(case: Case) -> Iterator[Step]:
     """A checkpoint that was not the same at the end."""
     for block in case.report.verdict.blocks:
         if block.words.startswith(("the checkpoint changed", "the checkpoint cannot be read")):
-            yield Step(f"{block}.", "Run on a copy that nobody writes to, with new --ledgers.", with_new_ledgers(case))
+            yield Step(
+                f"{sentence(block)}.",
+                "Run on a copy that nobody writes to, with new --ledgers.",
+                with_new_ledgers(case),
+            )
 
 
 def not_applicable(case: Case) -> Iterator[Step]:
@@ -45,7 +49,7 @@ def not_applicable(case: Case) -> Iterator[Step]:
         if "original" in reason and record.trial.reference is None:
             yield Step(
                 because,
-                "Name the model before unlearning. Every trial is run anew then, since each may use it.",
+                "Name the model before unlearning. The attacks that may use it are run anew then.",
                 again(case, more="--original ORIGINAL"),
             )
         else:
@@ -64,9 +68,9 @@ def failed(case: Case) -> Iterator[Step]:
             continue
         yield Step(
             f"{trial_name(record)} failed: {failures[-1].rstrip('.')}.",
-            f"{_remedy(failures[-1])} A trial that was closed is not run again: change its settings in the suite, or "
-            "use other --ledgers and keep these for whoever asks.",
-            with_new_ledgers(case),
+            f"{_remedy(failures[-1])} Then give the same command again: a trial that failed gets another attempt, and "
+            "only it runs. What it had shown before it failed stays on record.",
+            again(case),
         )
 
 

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from evidence import WORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustness_gate import advice, plan, report
+from robustness_gate import advice, attacks, plan, report
 from robustness_gate.advice import Advice, Step, advise, items_to_acquit, items_to_convict
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.errors import FileError
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.materials import Materials
-from robustness_gate.nouns import Block, Closed, Evidence, Mark, RedFlag, Trial, canonical
+from robustness_gate.nouns import Block, Closed, Evidence, Mark, RedFlag, SelfTest, Trial, canonical
 from robustness_gate.policy import (
     AcceptedRisk,
     Control,
@@ -65,6 +66,9 @@ def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callab
         beside: dict[str, float] | None = None,
         shifted: float | None = None,
         states: dict[str, str] | None = None,
+        self_tests: tuple[SelfTest, ...] = (),
+        provenance: dict[str, str] | None = None,
+        unread: int = 0,
     ) -> tuple[Advice, Report]:
         off = {"validity": Validity(self_test="off", sham="off", canary="off")}
         asked: Policy = policy.noun.model_copy(update=off | (changes or {}))
@@ -99,7 +103,7 @@ def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callab
                     reading: pack([i < round(share(trial, mark, task.name) * task.items) for i in range(task.items)])
                     for reading in ("content_sum", "single_order")
                 },
-                missing=pack([False] * task.items),
+                missing=pack([i >= task.items - unread for i in range(task.items)]),
                 spent={"examples": float(mark), "tokens": 1000.0 * mark},
                 signs={"loss_ratio": 0.3, "loss_end": 0.05, "weight_change": 1.5, "steps": 60.0} | (signs or {}),
                 chosen={"learning_rate": 0.002},
@@ -120,8 +124,11 @@ def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callab
             notes=notes,
             beside=tuple(trial for trial in planned.trials if trial.role in (beside or {})),
             states=states or {},
+            self_tests=self_tests,
+            model_type="llama",
         )
         made = report.make(loaded, suite, MANIFEST, evidence, AT, left_out=planned.left_out)
+        made = made.model_copy(update={"provenance": provenance or made.provenance})
         return advise(made, out="runs/x", attacks=KNOWN), made
 
     return make
@@ -207,13 +214,14 @@ def test_what_was_left_out_and_what_was_stopped_is_run_by_the_same_command(advis
 def test_a_missed_floor_widens_the_grid_of_that_attack(advised: Any) -> None:
     told, made = advised(signs={"loss_ratio": 0.95, "loss_end": 1.2})
     rates = next(r.trial.config["learning_rates"] for r in made.trials if r.label == told.strongest.attack)
-    step = next(step for step in told.steps if "too weak" in step.because and told.strongest.attack in step.because)
+    weak = [step for step in told.steps if "too weak" in step.because]
+    step = next(each for each in weak if told.strongest.attack in each.because.lower())
     assert "loss_ratio 0.95" in step.because
     assert f"{rates[-1] * advice.WIDER:.3g}]" in step.do
     assert len({step.because for step in told.steps}) == len(told.steps)
 
 
-def test_a_failed_trial_gives_its_reason_and_a_new_folder(advised: Any) -> None:
+def test_a_failed_trial_gives_its_reason_and_another_attempt_by_the_same_command(advised: Any) -> None:
     def ends(trial: Trial) -> Closed:
         if label(trial) != "relearn (forget, full)":
             return ended(trial)
@@ -222,7 +230,77 @@ def test_a_failed_trial_gives_its_reason_and_a_new_folder(advised: Any) -> None:
     told, _ = advised(ends=ends)
     assert told.steps[0].because == "relearn (forget, full), seed 0 failed: CUDA out of memory."
     assert "larger device" in told.steps[0].do
-    assert "NEW_OUT" in told.steps[0].command
+    assert "a trial that failed gets another attempt" in told.steps[0].do
+    assert told.steps[0].command.endswith("--out runs/x")
+
+
+def test_more_questions_are_no_way_out_for_the_checkpoint_that_was_asked(advised: Any) -> None:
+    """Its answers stay on its ledger and stay open, so a command that leaves them there would lead nowhere."""
+    told, _ = advised(after("relearn (retain, lora)", 0.38))
+    step = the(told, "questions are too few to decide")
+    assert "On this ledger the answers so far stay open" in step.do
+    assert "--out NEW_OUT --ledgers NEW_LEDGERS" in step.command
+
+
+def test_answers_that_are_missing_are_no_matter_of_more_questions(advised: Any) -> None:
+    told, _ = advised(after("relearn (retain, lora)", 0.35), unread=20)
+    assert "dtype: float32" in the(told, "(retain, lora) at budget 60, 20 of 400 items have no finite answer").do
+    assert not [step for step in told.steps if "too few to decide" in step.because]
+
+
+def test_where_bets_convict_no_number_of_questions_is_foretold(advised: Any) -> None:
+    """The bound of a bet is not that of a count."""
+    chosen, only = after("relearn (retain, lora)", 0.405), ("none", "relearn (retain, lora)")
+    fixed, made = advised(chosen, only=only)
+    assert "questions would prove a FAIL" in fixed.steps[0].do
+    bets = made.resolved.statistics.model_copy(update={"fail_fast": "betting"})
+    told, _ = advised(chosen, only=only, changes={"statistics": bets})
+    assert "No number of questions makes a PASS of that accuracy. Unlearn further" in told.steps[0].do
+
+
+def test_a_new_ledger_is_told_what_the_old_one_knows(advised: Any) -> None:
+    """Else the next run would end without a verdict for want of a self-test that was made, or of an adapter's base."""
+    where = {"candidate": "adapter", "candidate/base": "hf://lab/base@1"}
+    told, _ = advised(lambda _trial, _mark: 0.9, self_tests=(WORKS,), states={"method": "rmu"}, provenance=where)
+    assert told.steps[0].command == (
+        "robustness-gate run NEW_CHECKPOINT --policy POLICY --suite SUITE --out NEW_OUT --base hf://lab/base@1 "
+        "--self-test self-test.json --statement FILE"
+    )
+    again, _ = advised(only=("none",), self_tests=(WORKS,), states={"method": "rmu"}, provenance=where)
+    assert again.steps[0].command == (
+        "robustness-gate run adapter --policy POLICY --suite SUITE --out runs/x --base hf://lab/base@1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "because", "do"),
+    [
+        ({"at": date(2026, 1, 1)}, "No self-test of 'relearn' counts", "self-test --policy POLICY --checkpoint"),
+        ({"faults": ("it leaks",)}, "'relearn' failed its self-test: it leaks", "until it is mended"),
+    ],
+)
+def test_a_self_test_that_is_old_or_failed_is_no_fault_of_strength_zero(
+    record: dict[str, Any], because: str, do: str, advised: Any
+) -> None:
+    strict = Validity(self_test="required", sham="off", canary="off")
+    version = attacks.load("relearn").VERSION
+    tests = (WORKS.model_copy(update={"attack_version": version, **record}),)
+    told, _ = advised(changes={"validity": strict}, self_tests=tests)
+    step = the(told, because)
+    assert do in step.do
+    assert "strength zero" not in step.do
+    assert step.command.endswith("--self-test self-test.json")
+
+
+def test_a_trial_of_which_nothing_was_seen_is_no_budget_that_was_tried(advised: Any) -> None:
+    told, made = advised()
+    (budgets,) = [each for each in told.caveats if each.startswith("Nothing beyond these budgets")]
+    assert "relearn (forget, full) 5" in budgets
+    record = next(each for each in made.trials if each.label == "relearn (forget, full)")
+    huge = record.trial.model_copy(update={"marks": (5000,)})
+    failed = record.model_copy(update={"trial": huge, "marks": (), "planned": False})
+    told = advise(made.model_copy(update={"trials": (*made.trials, failed)}), out="runs/x", attacks=KNOWN)
+    assert budgets in told.caveats
 
 
 def test_what_needs_the_original_is_told_where_to_get_it(advised: Any) -> None:
@@ -295,6 +373,13 @@ def test_who_was_named_beside_the_candidate_is_named_again(advised: Any) -> None
     assert step.command.endswith("--out runs/x --control never=DIR --original ORIGINAL")
 
 
+def test_a_control_whose_name_begins_another_ones_is_named_again_too(advised: Any) -> None:
+    missing = control("retrained", name="never-knew")
+    told, _ = advised(changes=BOTH | missing, beside={"original": 0.95, "control:never": 0.27})
+    command = the(told, "The policy compares with 'never-knew'").command
+    assert "--control never=DIR" in command.split("--control never-knew=DIR")[0]
+
+
 def test_a_canary_without_valid_answers_is_not_asked_for_again_as_if_nobody_had_named_it(advised: Any) -> None:
     told, _ = advised(changes=CANARY | {"original": "9" * 64}, beside={"original": 0.95})
     assert "was named, and its answers are not valid" in the(told, "no canary").do
@@ -304,7 +389,9 @@ def test_a_canary_that_sings_makes_the_limits_worthless(advised: Any) -> None:
     told, _ = advised(changes=CANARY, beside={"original": 0.4})
     step = the(told, "The canary sings")
     assert "no verdict under these limits means anything" in step.do
-    assert "run ORIGINAL" in step.command
+    assert step.command == (
+        "robustness-gate run ORIGINAL --policy POLICY --suite SUITE --out ORIGINAL_OUT --only none"
+    ), "beside itself it would be no canary"
 
 
 def test_a_sham_that_is_missing_is_run_and_one_that_changes_answers_is_a_fault(advised: Any) -> None:
@@ -328,16 +415,16 @@ def test_a_sham_that_failed_or_was_stopped_has_a_step(advised: Any) -> None:
     assert "goes on where it stopped" in the(told, "Not run to the end: sham of relearn").do
     told, _ = advised(changes=SHAM, ends=failed)
     step = the(told, "sham of relearn, seed 0 failed")
-    assert "not run again" in step.do
-    assert step.command.endswith("--ledgers NEW_LEDGERS")
+    assert "a trial that failed gets another attempt" in step.do
+    assert step.command.endswith("--out runs/x")
 
 
-def control(kind: str, **more: Any) -> dict[str, Any]:
+def control(kind: str, *, name: str = "never", **more: Any) -> dict[str, Any]:
     return {
-        "controls": {"never": Control(sha256=OTHER.digest, kind=kind, **more)},  # type: ignore[arg-type]
+        "controls": {name: Control(sha256=OTHER.digest, kind=kind, **more)},  # type: ignore[arg-type]
         "limits": (
             Limit(id="forgotten", task="forget", max=0.4),
-            Limit(id="like-never", task="forget", max=0.1, over="never"),
+            Limit(id="like-never", task="forget", max=0.1, over=name),
         ),
     }
 
@@ -413,6 +500,15 @@ def test_every_red_flag_has_a_remedy_and_none_is_a_waiver(flag: str, advised: An
     quiet = raised.model_copy(update={"flags": (RedFlag(flag=flag, words="look here", blocks=False),)})
     told = advise(made.model_copy(update={"verdict": quiet}), out="runs/x", attacks=KNOWN)
     assert not [step for step in told.steps if "Red flag" in step.because]
+
+
+def test_choices_that_nobody_asked_alone_are_asked(advised: Any) -> None:
+    _, made = advised()
+    words = "'blind' was not asked: what the choices alone give away at 'forget' is not known"
+    flags = (RedFlag(flag="choices_only", words=words, blocks=True),)
+    raised = made.verdict.model_copy(update={"outcome": "INCONCLUSIVE", "flags": flags})
+    told = advise(made.model_copy(update={"verdict": raised}), out="runs/x", attacks=KNOWN)
+    assert "hide_question: true" in the(told, "Red flag, choices_only").do
 
 
 def test_a_policy_out_of_its_time_goes_back_to_its_owner(advised: Any) -> None:
