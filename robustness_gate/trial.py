@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from robustness_gate import attacks
@@ -80,7 +80,7 @@ def run(
 
 
 def target_of(materials: Materials, speaker: Speaker, reference: Reference | None) -> Target:
-    """What an attack sees of a model and of a suite's data: never the verdict items."""
+    """What an attack sees of a model and of a suite's data: never the verdict items, and the data to be read alone."""
     from robustness_gate.engine.score import ModelRespondent
 
     return Target(
@@ -89,7 +89,7 @@ def target_of(materials: Materials, speaker: Speaker, reference: Reference | Non
         respondent=ModelRespondent(speaker.model, speaker.tokenizer),
         forms=materials.forms,
         dev=materials.dev,
-        corpora=materials.corpora,
+        corpora=MappingProxyType(materials.corpora),
         reference=reference or _no_reference,
     )
 

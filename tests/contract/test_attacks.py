@@ -107,18 +107,18 @@ def answers(respondent, materials):
 
 def test_the_model_is_restored_exactly_when_the_attack_runs_to_its_end(case, target):
     module, config = case
-    before = state_of(target.model)
+    before = state_of(target.model, target.tokenizer)
     for _ in module.attack(target, config, 1):
         pass
-    assert_same(before, state_of(target.model))
+    assert_same(before, state_of(target.model, target.tokenizer))
 
 
 def test_the_model_is_restored_exactly_when_the_examiner_raises_at_the_first_mark(case, target):
     module, config = case
-    before = state_of(target.model)
+    before = state_of(target.model, target.tokenizer)
     with pytest.raises(ZeroDivisionError), contextlib.closing(module.attack(target, config, 1)) as recoveries:
         1 / (next(recoveries).mark * 0)
-    assert_same(before, state_of(target.model))
+    assert_same(before, state_of(target.model, target.tokenizer))
 
 
 def test_marks_come_in_order_and_as_planned_and_what_was_spent_never_falls(case, target):
@@ -205,7 +205,7 @@ def test_a_trial_runs_from_its_record_alone_and_restores_the_model(case, small_m
     made = trial_of(nobody, None, module, config, 0, small_materials, "float32")
     read = Trial.model_validate_json(canonical(made.model_dump(mode="json")))
     assert read.id == made.id
-    before = state_of(rmu_speaker.model)
+    before = state_of(rmu_speaker.model, rmu_speaker.tokenizer)
     marks = list(trial.run(read, small_materials, rmu_speaker, reference=original))
-    assert_same(before, state_of(rmu_speaker.model))
+    assert_same(before, state_of(rmu_speaker.model, rmu_speaker.tokenizer))
     assert [(m.mark, m.task) for m in marks] == [(b, t) for b in made.marks for t in ("forget", "retain")]
