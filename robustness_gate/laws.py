@@ -132,7 +132,8 @@ def declared(module: ModuleType) -> Iterator[Law]:
     yield Law("NEEDS, USES and MEANS are tuples of known words", _strange_words(module))
     attack = getattr(module, "attack", None)
     runs = inspect.isgeneratorfunction(attack) and _takes(attack, "target", "config", "seed")
-    yield Law("attack is a generator function of (target, config, seed)", "" if runs else "there is no such one")
+    fault = "" if runs else "there is none" if attack is None else "it is not"
+    yield Law("attack is a generator function of (target, config, seed)", fault)
     if hasattr(module, "refuse"):
         yield Law("refuse takes (config, pool)", "" if _takes(module.refuse, "config", "pool") else "it does not")
     if frozen:
@@ -190,9 +191,11 @@ def _of_settings(module: ModuleType, config: Any) -> Iterator[Law]:
     except Exception as error:  # noqa: BLE001 - a __post_init__ may do anything
         made, fault = None, told(error, module)
     yield Law("every setting has a default", fault)
+    if fault:
+        return
     sham = getattr(module, "SHAM", None)
     yield Law("SHAM is a Config of strength zero", "" if isinstance(sham, config) else "there is none")
-    both = [each for each in (made, sham) if isinstance(each, config)]
+    both = [made, sham] if isinstance(sham, config) else [made]
     yield Law("marks rise", next(filter(None, map(of_marks, both)), ""))
     yield Law(
         "a Config is the same when it is read back", next(filter(None, (survives(module, each) for each in both)), "")
