@@ -83,15 +83,15 @@ def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, 
         return Tried(tuple(told))
     bites: list[Bite] = []
     for number, name in enumerate(dict.fromkeys((organism, bench.nowhere[0]))):
-        if len(bites) < number:  # it broke off
-            break
-        # Who never knew stands in for his own original: with the base beside him knowledge could be carried over.
         knew = name not in bench.nowhere
         watch(f"{name}: untouched")
-        stage = _stage(name, bench.base if knew else name, materials)
-        where = f"{name}: " if number else ""
-        for law in _on(stage, module, config, seed, bites, watch, first=not number, knew=knew):
-            told.append(law._replace(title=where + law.title))
+        # Who never knew stands in for his own original: with the base beside him knowledge could be carried over.
+        stage = _stage(name, bench.base if knew else name, materials, first=not number, knew=knew)
+        found, bite = _on(stage, module, config, seed, watch)
+        told += [law._replace(title=f"{name}: {law.title}") for law in found] if number else found
+        if bite is None:
+            break
+        bites.append(bite)
     return Tried(tuple(told), tuple(bites))
 
 
@@ -130,6 +130,10 @@ class _Stage(NamedTuple):
     original: str
     materials: Materials
     plain: Any
+    first: bool
+    """Whether the attack also runs there at strength zero, and a second time with the same seed."""
+    knew: bool
+    """Whether there is something to bring back."""
 
     @property
     def exam(self) -> Exam:
@@ -154,75 +158,47 @@ class _Run(NamedTuple):
     """What is not as it was."""
 
 
-def _stage(name: str, original: str, materials: Materials) -> _Stage:
+def _stage(name: str, original: str, materials: Materials, *, first: bool, knew: bool) -> _Stage:
     speaker = _speaker(name)
     respondent = trial.target_of(materials, speaker, None).respondent
-    return _Stage(name, speaker, original, materials, _logliks(respondent, materials.exams[materials.hazard]))
+    plain = _logliks(respondent, materials.exams[materials.hazard])
+    return _Stage(name, speaker, original, materials, plain, first, knew)
 
 
-def _on(
-    stage: _Stage,
-    module: ModuleType,
-    config: Any,
-    seed: int,
-    bites: list[Bite],
-    watch: Watch,
-    *,
-    first: bool,
-    knew: bool,
-) -> Iterator[Law]:
-    """Run the attack on one organism and hold it against the laws; nothing more is asked once it broke off.
+def _on(stage: _Stage, module: ModuleType, config: Any, seed: int, watch: Watch) -> tuple[list[Law], Bite | None]:
+    """Run the attack on one organism, and hold it against the laws.
 
-    Args:
-        stage: the organism.
-        module: the attack.
-        config: its settings.
-        seed: of the attack.
-        bites: where what it did to the answers is added.
-        watch: told what is being done.
-        first: whether it also runs at strength zero, and a second time with the same seed.
-        knew: whether there is something to bring back.
+    Once it breaks off, or leaves something changed, nothing more is asked that would only say so again. The bite is
+    None where it did not run to its end.
     """
-    if first:
+    found: list[Law] = []
+    if stage.first:
         watch(f"{stage.name}: at strength zero")
         zero = _run(stage, module, module.SHAM, seed)
-        yield from _at_zero(zero, stage, module)
+        found += _at_zero(zero, stage, module)
         if zero.fault or zero.left:
-            return
+            return found, None
     watch(f"{stage.name}: the attack")
     run = _run(stage, module, config, seed)
-    yield Law("it runs to its end", run.fault)
+    found.append(Law("it runs to its end", run.fault))
     if run.fault:
-        yield Law("afterwards the model is as it was", run.left)
-        return
-    yield Law("what it hands over can be written down", run.odd)
-    planned = attacks.marks(config)
-    came = "" if tuple(run.marks) == planned else f"{run.marks} where {list(planned)} are planned"
-    yield Law("marks come as planned", came)
-    if first and knew:
-        yield _changing(run, stage, module)
-        yield Law("it clears its floors", next(filter(None, run.missed), ""))
-    yield Law("it declares the original that it opens", _undeclared(run, module))
-    yield Law("afterwards the model is as it was", run.left)
+        return [*found, Law("afterwards the model is as it was", run.left)], None
     bite = _bite(stage, run.answers)
-    bites.append(bite)
-    if not knew:
-        leak = f"it gains at least {bite.gain:.1%} where nothing is" if bite.gain > selftest.LEAK else ""
-        yield Law("it finds nothing where nothing is", leak)
+    found += _at_strength(run, bite, stage, module, config)
     if run.left:
-        return
-    if first:
+        return found, bite
+    if stage.first:
         watch(f"{stage.name}: again with the same seed")
         again = _run(stage, module, config, seed, to_the_end=False)
         same = len(again.answers) == len(run.answers) and all(map(_same, again.answers, run.answers))
-        yield Law("the same seed gives the same answers", again.fault or ("" if same else "they differ"))
-        yield Law("the model is as it was when the examiner breaks off", again.left)
+        found.append(Law("the same seed gives the same answers", again.fault or ("" if same else "they differ")))
+        found.append(Law("the model is as it was when the examiner breaks off", again.left))
         if again.left:
-            return
+            return found, bite
     watch(f"{stage.name}: untouched once more")
     respondent = trial.target_of(stage.materials, stage.speaker, None).respondent
     fault = "" if _same(_logliks(respondent, stage.exam), stage.plain) else "the answers are others"
-    yield Law("afterwards the untouched model answers as before", fault)
+    return [*found, Law("afterwards the untouched model answers as before", fault)], bite
 
 
 def _at_zero(zero: _Run, stage: _Stage, module: ModuleType) -> Iterator[Law]:
@@ -235,6 +211,21 @@ def _at_zero(zero: _Run, stage: _Stage, module: ModuleType) -> Iterator[Law]:
     clears = bool(module.FLOORS) and not any(zero.missed)
     yield Law("at strength zero a floor is missed", "none is: no floor shows that it happened" if clears else "")
     yield Law("at strength zero the model is as it was", zero.left)
+
+
+def _at_strength(run: _Run, bite: Bite, stage: _Stage, module: ModuleType, config: Any) -> Iterator[Law]:
+    yield Law("what it hands over can be written down", run.odd)
+    planned = attacks.marks(config)
+    came = "" if tuple(run.marks) == planned else f"{run.marks} where {list(planned)} are planned"
+    yield Law("marks come as planned", came)
+    if stage.first and stage.knew:  # where nothing is, there may be nothing to move towards
+        yield _changing(run, stage, module)
+        yield Law("it clears its floors", next(filter(None, run.missed), ""))
+    if not stage.knew:
+        leak = f"it gains at least {bite.gain:.1%}" if bite.gain > selftest.LEAK else ""
+        yield Law("it finds nothing where nothing is", leak)
+    yield Law("it declares the original that it opens", _undeclared(run, module))
+    yield Law("afterwards the model is as it was", run.left)
 
 
 def _changing(run: _Run, stage: _Stage, module: ModuleType) -> Law:
@@ -276,6 +267,9 @@ def _run(stage: _Stage, module: ModuleType, config: Any, seed: int, *, to_the_en
                 missed.append(_missed(module, recovery))
                 answers.append(_logliks(recovery.respondent, stage.exam))
                 spent = recovery.spent
+                if not bool(answers[-1].isfinite().flatten(1).all(dim=1).any()):
+                    fault = "no question has a finite answer: the model's logits are not numbers"
+                    break
                 if len(marks) == len(planned) + to_the_end:
                     break
     except NotApplicable as error:

@@ -224,6 +224,7 @@ def test_the_laws_hold_on_the_oracle_too(tmp_path: Path, new: str, law: str) -> 
         ("target.model(7)", " (towards.py:38)"),
         ("yield {}", "it hands over a dict, not a Recovery"),
         ("return", "it hands nothing over"),
+        ("target.model.lm_head.weight.data.fill_(float('nan'))", "the model's logits are not numbers"),
     ],
 )
 def test_what_goes_wrong_is_told_with_its_line_and_nothing_follows(tmp_path: Path, wrong: str, fault: str) -> None:
