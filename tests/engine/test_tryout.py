@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from robustness_gate import laws, tryout
+from robustness_gate.cli import app
 from robustness_gate.errors import FileError, UsageError
 from robustness_gate.nouns import Candidate, Recovery
 
@@ -341,3 +343,17 @@ def test_settings_that_do_not_fit_are_refused_in_a_line(tmp_path: Path) -> None:
 def test_an_organism_that_is_not_there_is_refused_before_the_file_is_looked_at(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no organism named rmuu"):
         tryout.attempt(tmp_path / "nothing.py", "organism:rmuu", {}, 1)
+
+
+@pytest.mark.parametrize(("fault", "leaves_with"), [("", 0), ("it gains at least 65.0%", 4)])
+def test_the_verb_tells_every_law_and_leaves_with_4_for_a_broken_one(
+    monkeypatch: pytest.MonkeyPatch, fault: str, leaves_with: int
+) -> None:
+    law = laws.Law("oracle: it finds nothing where nothing is", fault)
+    bites = (tryout.Bite("rmu", 200, 43, 198, 0.721), tryout.Bite("neox_oracle", 200, 59, 59, -0.013))
+    monkeypatch.setattr(tryout, "attempt", lambda *_: tryout.Tried((law,), bites))
+    done = CliRunner().invoke(app, ["attack", "try", "towards.py"])
+    assert done.exit_code == leaves_with
+    first, *below = done.stdout.splitlines()
+    assert first == (f"BROKEN  {law.title}: {fault}" if fault else f"ok      {law.title}")
+    assert [line.index("% > ") for line in below] == [below[0].index("% > ")] * 2
