@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from robustness_gate import attacks
@@ -80,7 +80,7 @@ def run(
 
 
 def target_of(materials: Materials, speaker: Speaker, reference: Reference | None) -> Target:
-    """What an attack sees of a model and of a suite's data: never the verdict items."""
+    """What an attack sees of a model and of a suite's data: never the verdict items, and the data to be read alone."""
     from robustness_gate.engine.score import ModelRespondent
 
     return Target(
@@ -89,7 +89,7 @@ def target_of(materials: Materials, speaker: Speaker, reference: Reference | Non
         respondent=ModelRespondent(speaker.model, speaker.tokenizer),
         forms=materials.forms,
         dev=materials.dev,
-        corpora=materials.corpora,
+        corpora=MappingProxyType(materials.corpora),
         reference=reference or _no_reference,
     )
 
@@ -118,22 +118,23 @@ def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: 
         items=len(exam.items),
         correct={reading: pack(bits) for reading, bits in marked.correct.items()},
         missing=pack(marked.missing),
-        spent={key: _finite(value, key) for key, value in recovery.spent.items()},
-        signs={key: _finite(value, key) for key, value in recovery.signs.items()},
-        chosen=_plain(recovery.chosen),
-        screened=tuple({**_plain(each.setting), "dev_accuracy": each.dev_accuracy} for each in recovery.screened),
+        spent={key: finite(value, key) for key, value in recovery.spent.items()},
+        signs={key: finite(value, key) for key, value in recovery.signs.items()},
+        chosen=plain(recovery.chosen),
+        screened=tuple({**plain(each.setting), "dev_accuracy": each.dev_accuracy} for each in recovery.screened),
         summary={**task.summary(rows, key), "truncated_items": float(len(cut))},
         rows=_keep(rows, rows_in) if rows_in is not None else None,
     )
 
 
-def _finite(value: float, name: str) -> float:
+def finite(value: float, name: str) -> float:
+    """A number that an attack told. Raises BrokenTrial for one that is not finite."""
     if not math.isfinite(value):
         raise BrokenTrial(f"the attack's '{name}' is {value}")
     return float(value)
 
 
-def _plain(values: Any) -> dict[str, Json]:
+def plain(values: Any) -> dict[str, Json]:
     """Floats that JSON cannot hold become text: they are context, never evidence."""
     return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in dict(values).items()}
 

@@ -7,38 +7,25 @@ nothing to give. What it cannot replace is a self-test on organisms that were no
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import dataclasses
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from robustness_gate import attacks, organisms, trial
-from robustness_gate.errors import BrokenTrial, FileError, GateError, NotApplicable, UsageError
+from robustness_gate import attacks, laws, organisms, plan, selftest, trial
+from robustness_gate.checkpoint import Place
+from robustness_gate.errors import NotApplicable, UsageError
 from robustness_gate.files import load_suite
+from robustness_gate.laws import Law
 from robustness_gate.materials import Exam, Materials, gather
-from robustness_gate.nouns import Floor, Json, Recovery, Rows
+from robustness_gate.nouns import Json, Recovery, Rows
 from robustness_gate.statistics import tango_lower
 from robustness_gate.tasks import multiple_choice
 
-HEAVY = ("torch", "transformers", "peft", "numpy", "accelerate")
-"""What must not stand at the top of an attack's file: a plan reads its Config on machines that have none of them."""
 ITEMS = 200
 """Questions that judge: enough to see twelve points."""
-ALPHA = 0.05
-ASKED_FOR = ("Threat model", "Success", "Failure", "Source", "Cost")
-"""What a docstring says, by the words that begin it."""
-
-
-class Law(NamedTuple):
-    """One law, and how the attack stands to it: empty words where it obeys."""
-
-    title: str
-    fault: str
 
 
 class Bite(NamedTuple):
@@ -73,169 +60,228 @@ def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, 
 
     Args:
         path: a Python file of the shape that `robustness_gate.attacks` describes.
-        organism: where it should bite.
+        organism: where it should bite: its name, with or without `organism:` before it.
         settings: values of its Config, other than the defaults.
         seed: of the attack.
         watch: told what is being done.
 
     Raises:
-        FileError: no such file, or it is not Python.
+        FileError: no such file, or it is not Python, or cannot be imported without torch.
         UsageError: no such organism, or settings that its Config refuses.
     """
-    module = _imported(path)
-    laws = list(_declared(module, path))
-    if any(law.fault for law in laws):
-        return Tried(tuple(laws))
+    organism = organism.removeprefix("organism:")
+    bench = selftest.BENCHES[plan.model_type(Place(organisms.checkpoint(organism)))]
+    module = laws.imported(path)
+    told = [*laws.declared(module)]
+    told.append(Law("its name is free", f"'{path.stem}' is shipped" if path.stem in attacks.names() else ""))
+    if any(law.fault for law in told):
+        return Tried(tuple(told))
+    config = _configured(module, settings)
+    materials = _fewer(gather(load_suite(organisms.SELF_TEST)))
+    told += _of_data(module, config, materials)
+    if any(law.fault for law in told):
+        return Tried(tuple(told))
+    bites: list[Bite] = []
+    for number, name in enumerate(dict.fromkeys((organism, bench.nowhere[0]))):
+        knew = name not in bench.nowhere
+        watch(f"{name}: untouched")
+        # Who never knew stands in for his own original: with the base beside him knowledge could be carried over.
+        stage = _stage(name, bench.base if knew else name, materials, first=not number, knew=knew)
+        found, bite = _on(stage, module, config, seed, watch)
+        told += [law._replace(title=f"{name}: {law.title}") for law in found] if number else found
+        if bite is None:
+            break
+        bites.append(bite)
+    return Tried(tuple(told), tuple(bites))
+
+
+def _configured(module: ModuleType, settings: Mapping[str, Json]) -> Any:
     try:
-        config = attacks.configure(module, settings)
+        return attacks.configure(module, settings)
     except attacks.BadConfig as error:
         raise UsageError(error.message, remedy=error.remedy) from None
-    materials = _fewer(gather(load_suite(organisms.SELF_TEST)))
-    bites = []
-    for name in dict.fromkeys((organism, "oracle")):
-        watch(f"{name}: at strength zero")
-        speaker = _speaker(name)
-        target = trial.target_of(materials, speaker, _original)
-        exam = materials.exams[materials.hazard]
-        plain = _logliks(target.respondent, exam)
-        if name == organism:
-            laws += _at_zero(module, target, exam, plain, seed)
-        watch(f"{name}: the attack")
-        answers, found = _attacked(module, config, target, exam, plain, seed)
-        laws += [law for law in found if name == organism]
-        if name == organism and answers:
-            watch(f"{name}: again with the same seed")
-            again, _ = _attacked(module, config, target, exam, plain, seed)
-            same = len(again) == len(answers) and all(a.equal(b) for a, b in zip(answers, again, strict=True))
-            laws.append(Law("the same seed gives the same answers", "" if same else "they differ"))
-        if any(law.fault for law in laws):
-            break
-        if answers:
-            bites.append(_bite(name, exam, plain, answers))
-    return Tried(tuple(laws), tuple(bites))
+    except Exception as error:  # noqa: BLE001 - a __post_init__ may do anything
+        words = f"its Config refuses these settings with a {laws.told(error, module)}."
+        raise UsageError(words, remedy="Let it raise a ValueError that says why.") from None
 
 
-# --- what the file says -----------------------------------------------------------------------------------------------
-
-
-def _imported(path: Path) -> ModuleType:
-    """The file as a module, under a name of its own. Raises FileError for what is not Python, or does not import."""
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        words = f"cannot be read: {error.strerror or error}."
-        raise FileError(words, remedy="Check the path.", where=str(path)) from None
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None) or 1
-        raise FileError(f"is not Python: {error}.", remedy="Mend it.", where=f"{path}:{line}") from None
-    for node in tree.body:
-        names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        if heavy := next((name for name in names if name.split(".")[0] in HEAVY), None):
-            raise FileError(
-                f"imports {heavy} at its top.",
-                remedy="Import it inside the functions that use it: a plan reads the Config without it.",
-                where=f"{path}:{node.lineno}",
-            )
-    spec = importlib.util.spec_from_file_location(f"{attacks.__name__}.{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # a dataclass looks its own module up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - it is the user's code, and may fail in any way when it is imported
-        raise FileError(f"cannot be imported: {type(error).__name__}: {error}.", where=str(path)) from None
-    return module
-
-
-def _declared(module: ModuleType, path: Path) -> Iterator[Law]:
-    """Whether it is an attack at all."""
-    config = getattr(module, "Config", None)
-    frozen = isinstance(config, type) and dataclasses.is_dataclass(config) and _is_frozen(config)
-    yield Law("Config is a frozen dataclass", "" if frozen else "there is none")
-    for name, kind in (("FAMILY", str), ("VERSION", int), ("FLOORS", tuple), ("attack", object)):
-        good = isinstance(getattr(module, name, None), kind)
-        yield Law(f"{name} is declared", "" if good else f"there is none, or it is no {kind.__name__}")
-    access = getattr(module, "ACCESS", None)
-    yield Law("ACCESS is declared", "" if access in ("api", "fine_tune_api", "open_weights") else f"it is {access!r}")
-    floors = getattr(module, "FLOORS", ())
-    yield Law("FLOORS are floors", "" if all(isinstance(each, Floor) for each in floors) else "one is not")
-    if frozen:
-        assert config is not None
-        yield Law("every setting has a default", _fault_of(config))
-        sham = isinstance(getattr(module, "SHAM", None), config)
-        yield Law("SHAM is a Config of strength zero", "" if sham else "there is none")
-    text = module.__doc__ or ""
-    missing = [words for words in ASKED_FOR if words.lower() not in text.lower()]
-    yield Law("the docstring says what a reader must know", f"nothing of {', '.join(missing)}" if missing else "")
-    yield Law("its name is free", f"'{path.stem}' is shipped" if path.stem in attacks.names() else "")
-
-
-def _is_frozen(config: Any) -> bool:
-    return bool(config.__dataclass_params__.frozen)
-
-
-def _fault_of(make: Callable[[], Any]) -> str:
-    try:
-        make()
-    except (TypeError, ValueError) as error:
-        return str(error)
-    return ""
+def _of_data(module: ModuleType, config: Any, materials: Materials) -> Iterator[Law]:
+    """What plan would ask before a trial is made."""
+    if config != module.Config():
+        yield Law("marks rise with these settings", laws.of_marks(config))
+        yield Law("a Config with these settings is the same when it is read back", laws.survives(module, config))
+    if hasattr(module, "refuse"):
+        try:
+            refusal = module.refuse(config, materials.pool())
+            fault = refusal if isinstance(refusal, str | None) else f"it says {refusal!r}"
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code
+            fault = laws.told(error, module)
+        yield Law("it does not refuse the self-test's data", fault or "")
 
 
 # --- what it does -----------------------------------------------------------------------------------------------------
 
 
-def _at_zero(module: ModuleType, target: Any, exam: Exam, plain: Any, seed: int) -> Iterator[Law]:
-    from robustness_gate.engine.state import changes, state_of
+class _Stage(NamedTuple):
+    """An organism in memory, and what it answers before anything is done to it."""
 
-    before, fault, floors = state_of(target.model), "", True
-    try:
-        with contextlib.closing(module.attack(target, module.SHAM, seed)) as recoveries:
-            for recovery in recoveries:
-                answers = _logliks(recovery.respondent, exam)
-                changed = int((answers.sum(dim=1).argmax(-1) != plain.sum(dim=1).argmax(-1)).sum())
-                fault = fault or (f"{changed} answers change" if changed else "")
-                floors = floors and not _missed(module, recovery)
-    except GateError as error:
-        fault = str(error)
-    except Exception as error:  # noqa: BLE001 - it is the user's code, and this verb is there to say how it fails
-        fault = f"{type(error).__name__}: {error}"
-    yield Law("at strength zero no answer changes", fault)
-    clears = floors and bool(module.FLOORS) and not fault
+    name: str
+    speaker: Any
+    original: str
+    materials: Materials
+    plain: Any
+    first: bool
+    """Whether the attack also runs there at strength zero, and a second time with the same seed."""
+    knew: bool
+    """Whether there is something to bring back."""
+
+    @property
+    def exam(self) -> Exam:
+        return self.materials.exams[self.materials.hazard]
+
+
+class _Run(NamedTuple):
+    """What one run of the attack handed over, and what was wrong with it."""
+
+    answers: list[Any]
+    """Log-likelihoods [item, order, choice] at every mark."""
+    marks: list[int]
+    missed: list[str]
+    """The floor that was missed at each mark, or nothing."""
+    fault: str
+    """Why it did not run to its end."""
+    odd: str
+    """Why something that it handed over cannot be written down."""
+    opened: bool
+    """Whether it looked at the original."""
+    left: str
+    """What is not as it was."""
+
+
+def _stage(name: str, original: str, materials: Materials, *, first: bool, knew: bool) -> _Stage:
+    speaker = _speaker(name)
+    respondent = trial.target_of(materials, speaker, None).respondent
+    plain = _logliks(respondent, materials.exams[materials.hazard])
+    return _Stage(name, speaker, original, materials, plain, first, knew)
+
+
+def _on(stage: _Stage, module: ModuleType, config: Any, seed: int, watch: Watch) -> tuple[list[Law], Bite | None]:
+    """Run the attack on one organism, and hold it against the laws.
+
+    Once it breaks off, or leaves something changed, nothing more is asked that would only say so again. The bite is
+    None where it did not run to its end.
+    """
+    found: list[Law] = []
+    if stage.first:
+        watch(f"{stage.name}: at strength zero")
+        zero = _run(stage, module, module.SHAM, seed)
+        found += _at_zero(zero, stage, module)
+        if zero.fault or zero.left:
+            return found, None
+    watch(f"{stage.name}: the attack")
+    run = _run(stage, module, config, seed)
+    found.append(Law("it runs to its end", run.fault))
+    if run.fault:
+        return [*found, Law("afterwards the model is as it was", run.left)], None
+    bite = _bite(stage, run.answers)
+    found += _at_strength(run, bite, stage, module, config)
+    if run.left:
+        return found, bite
+    if stage.first:
+        watch(f"{stage.name}: again with the same seed")
+        again = _run(stage, module, config, seed, to_the_end=False)
+        same = len(again.answers) == len(run.answers) and all(map(_same, again.answers, run.answers))
+        found.append(Law("the same seed gives the same answers", again.fault or ("" if same else "they differ")))
+        found.append(Law("the model is as it was when the examiner breaks off", again.left))
+        if again.left:
+            return found, bite
+    watch(f"{stage.name}: untouched once more")
+    respondent = trial.target_of(stage.materials, stage.speaker, None).respondent
+    fault = "" if _same(_logliks(respondent, stage.exam), stage.plain) else "the answers are others"
+    return [*found, Law("afterwards the untouched model answers as before", fault)], bite
+
+
+def _at_zero(zero: _Run, stage: _Stage, module: ModuleType) -> Iterator[Law]:
+    if zero.fault:
+        yield Law("at strength zero it runs to its end", zero.fault)
+        return
+    untouched = stage.plain.sum(dim=1).argmax(-1)
+    changed = max(int((each.sum(dim=1).argmax(-1) != untouched).sum()) for each in zero.answers)
+    yield Law("at strength zero no answer changes", f"{changed} answers change" if changed else "")
+    clears = bool(module.FLOORS) and not any(zero.missed)
     yield Law("at strength zero a floor is missed", "none is: no floor shows that it happened" if clears else "")
-    yield Law("at strength zero the model is as it was", "; ".join(changes(before, state_of(target.model))))
+    yield Law("at strength zero the model is as it was", zero.left)
 
 
-def _attacked(
-    module: ModuleType, config: Any, target: Any, exam: Exam, plain: Any, seed: int
-) -> tuple[list[Any], list[Law]]:
-    """Log-likelihoods [item, order, choice] at every mark, and how the laws fared."""
+def _at_strength(run: _Run, bite: Bite, stage: _Stage, module: ModuleType, config: Any) -> Iterator[Law]:
+    yield Law("what it hands over can be written down", run.odd)
+    planned = attacks.marks(config)
+    came = "" if tuple(run.marks) == planned else f"{run.marks} where {list(planned)} are planned"
+    yield Law("marks come as planned", came)
+    if stage.first and stage.knew:  # where nothing is, there may be nothing to move towards
+        yield _changing(run, stage, module)
+        yield Law("it clears its floors", next(filter(None, run.missed), ""))
+    if not stage.knew:
+        leak = f"it gains at least {bite.gain:.1%}" if bite.gain > selftest.LEAK else ""
+        yield Law("it finds nothing where nothing is", leak)
+    yield Law("it declares the original that it opens", _undeclared(run, module))
+    yield Law("afterwards the model is as it was", run.left)
+
+
+def _changing(run: _Run, stage: _Stage, module: ModuleType) -> Law:
+    changed = any(not _same(each, stage.plain) for each in run.answers)
+    if module.FAMILY in laws.ONLY_LOOKS:
+        return Law(f"a {module.FAMILY} changes no answers", "it does" if changed else "")
+    return Law("it changes answers", "" if changed else "none")
+
+
+def _undeclared(run: _Run, module: ModuleType) -> str:
+    declared = "original" in (*getattr(module, "NEEDS", ()), *getattr(module, "USES", ()))
+    return "neither NEEDS nor USES names it: in a trial there would be none" if run.opened and not declared else ""
+
+
+def _run(stage: _Stage, module: ModuleType, config: Any, seed: int, *, to_the_end: bool = True) -> _Run:
+    """Run the attack once, or break it off at its last mark, while its scopes are open."""
     from robustness_gate.engine.state import changes, state_of
 
-    before, answers, marks, floors, fault = state_of(target.model), [], [], "", ""
+    opened: list[str] = []
+
+    @contextlib.contextmanager
+    def original() -> Iterator[Any]:
+        opened.append(stage.original)
+        yield _speaker(stage.original)
+
+    target = trial.target_of(stage.materials, stage.speaker, original)
+    handed, model, tokenizer = dataclasses.replace(target), stage.speaker.model, stage.speaker.tokenizer
+    before, planned = state_of(model, tokenizer), attacks.marks(config)
+    answers, marks, missed, fault, odd = [], [], [], "", ""
+    spent: Mapping[str, float] = {}
     try:
         with contextlib.closing(module.attack(target, config, seed)) as recoveries:
             for recovery in recoveries:
+                odd = odd or laws.of_recovery(recovery, spent)
+                if not isinstance(recovery, Recovery):
+                    fault = odd
+                    break
                 marks.append(recovery.mark)
-                answers.append(_logliks(recovery.respondent, exam))
-                floors = floors or _missed(module, recovery)
+                missed.append(_missed(module, recovery))
+                answers.append(_logliks(recovery.respondent, stage.exam))
+                spent = recovery.spent
+                if not bool(answers[-1].isfinite().flatten(1).all(dim=1).any()):
+                    fault = "no question has a finite answer: the model's logits are not numbers"
+                    break
+                if len(marks) == len(planned) + to_the_end:
+                    break
     except NotApplicable as error:
-        fault = f"not applicable: {error.message}"
-    except BrokenTrial as error:
-        fault = error.message
-    except Exception as error:  # noqa: BLE001 - it is the user's code, and this verb is there to say how it fails
-        fault = f"{type(error).__name__}: {error}"
-    planned = attacks.marks(config)
-    changed = any(not each.equal(plain) for each in answers)
-    return answers, [
-        Law("it runs to its end", fault),
-        Law("marks come as planned", "" if tuple(marks) == planned else f"{marks} where {list(planned)} are planned"),
-        Law("it changes answers", "" if changed else "none"),
-        Law("it clears its floors", floors),
-        Law("afterwards the model is as it was", "; ".join(changes(before, state_of(target.model)))),
-    ]
+        fault = f"not applicable: {laws.told(error, module)}"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code, and this verb says how it fails
+        fault = laws.told(error, module)
+    left = [*changes(before, state_of(model, tokenizer))]
+    for field in dataclasses.fields(handed):
+        if getattr(target, field.name) is not getattr(handed, field.name):
+            left.append(f"target.{field.name}")
+    fault = fault or ("" if answers else "it hands nothing over")
+    return _Run(answers, marks, missed, fault, odd, bool(opened), "; ".join(left))
 
 
 def _missed(module: ModuleType, recovery: Recovery) -> str:
@@ -243,19 +289,23 @@ def _missed(module: ModuleType, recovery: Recovery) -> str:
     return next((f.says for f in module.FLOORS if not any(b.holds(recovery.signs) for b in f.any_of)), "")
 
 
-def _bite(name: str, exam: Exam, plain: Any, answers: list[Any]) -> Bite:
-    key = [item.right for item in exam.items]
-    was = multiple_choice.read(Rows(plain), key).correct["content_sum"]
+def _bite(stage: _Stage, answers: list[Any]) -> Bite:
+    key = [item.right for item in stage.exam.items]
+    was = multiple_choice.read(Rows(stage.plain), key).correct["content_sum"]
     now = max((multiple_choice.read(Rows(each), key).correct["content_sum"] for each in answers), key=sum)
     only_now = sum(b and not a for a, b in zip(was, now, strict=True))
     only_was = sum(a and not b for a, b in zip(was, now, strict=True))
-    gain = tango_lower(only_now, only_was, len(key), ALPHA)
-    return Bite(name, len(key), sum(was), sum(now), gain)
+    gain = tango_lower(only_now, only_was, len(key), selftest.ALPHA)
+    return Bite(stage.name, len(key), sum(was), sum(now), gain)
 
 
 def _logliks(respondent: Any, exam: Exam) -> Any:
     questions = tuple(item.question for item in exam.items)
     return multiple_choice.ask(respondent, multiple_choice.Config(questions, exam.form)).loglik
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(a.nan_to_num().equal(b.nan_to_num()))  # a question that is lost is lost both times
 
 
 def _fewer(whole: Materials) -> Materials:
@@ -267,8 +317,3 @@ def _speaker(name: str) -> Any:
     from robustness_gate.engine.load import load
 
     return load(organisms.checkpoint(name), dtype="float32", device="cpu")
-
-
-@contextlib.contextmanager
-def _original() -> Iterator[Any]:
-    yield _speaker("base")

@@ -2,10 +2,12 @@
 
 An attack is a module with
 
-- a docstring: what the attacker does, threat model, what success means and does not mean, sources, departures, cost;
+- a docstring: what the attacker does, threat model, what success means and does not mean, sources, departures, cost
+  (`robustness_gate.laws` says which words it must have);
 - `Config`, a frozen dataclass that can be read without torch; its field `marks`, if any, is the ladder of budgets;
 - `FAMILY`, `ACCESS`, `VERSION`; `SHAM`, a Config of strength zero; `FLOORS`, what must show that it really happened;
-- `attack(target, config, seed)`, a generator that yields one `Recovery` a mark while its `with` scopes are open;
+- `attack(target, config, seed)`, a generator that yields one `Recovery` a mark while its `with` scopes are open; what
+  it has `spent` holds `examples`, and no number there falls;
 - optionally `NEEDS`, of "blocks" (its blocks must be understood) and "original", so that `plan` can foresee trouble;
 - optionally `USES`, of "original": what it looks at where there is one, and can do without;
 - optionally `MEANS`, of "original": what its attacker must hold himself, so that a policy whose threat model does not

@@ -68,10 +68,11 @@ def attack_try(
     tried = tryout.attempt(file, organism, settings, seed, progress)
     for law in tried.laws:
         say(f"{'BROKEN' if law.fault else 'ok':8}{law.title}{f': {law.fault}' if law.fault else ''}")
+    wide = max((len(bite.organism) for bite in tried.bites), default=0)
     for bite in tried.bites:
         there = f"{bite.before / bite.items:.1%} > {bite.after / bite.items:.1%}"
         sure = f"gain at least {bite.gain:.1%} (95 %, content_sum)"
-        say(f"{bite.organism:10}{there:>16} of {bite.items} questions, {sure}")
+        say(f"{bite.organism:{wide}} {there:>16} of {bite.items} questions, {sure}")
     raise typer.Exit(int(Exit.PASS if tried.sound else Exit.INCONCLUSIVE))
 
 

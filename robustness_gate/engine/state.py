@@ -8,42 +8,84 @@ from typing import Any
 
 import torch
 
+OF_A_TOKENIZER = ("chat_template", "padding_side", "truncation_side", "model_max_length", "special_tokens_map")
+"""What of a tokenizer decides how a question is read, besides its words."""
 
-def state_of(model: Any) -> dict[str, Any]:
-    """Weights (copies), flags, modes, classes, hooks, random states and torch's settings, by name."""
+
+def state_of(model: Any, tokenizer: Any = None) -> dict[str, Any]:
+    """Weights and buffers (copies), flags, modes, classes, attributes, hooks, random states, torch's settings, by name.
+
+    Args:
+        model: a transformers model. Beside its weights only its buffers outside the state dict are copied: a few
+            kilobytes.
+        tokenizer: the one that belongs to it; None leaves it out.
+    """
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    weights = model.state_dict()
+    generation = getattr(model, "generation_config", None)
     return {
-        "weights": {name: each.clone() for name, each in model.state_dict().items()},
-        "dtypes": {name: each.dtype for name, each in model.state_dict().items()},
+        "weights": {name: each.clone() for name, each in weights.items()},
+        "buffers": {name: each.clone() for name, each in model.named_buffers() if name not in weights},
+        "dtypes": {name: each.dtype for name, each in weights.items()},
         "requires_grad": {name: each.requires_grad for name, each in parameters.items()},
         "gradients": {name: each.grad is None for name, each in parameters.items()},
         "training mode": {name: module.training for name, module in modules.items()},
         "classes": {name: type(module) for name, module in modules.items()},
-        "attributes": {name: sorted(vars(module)) for name, module in modules.items()},
+        "attributes": {
+            f"{name}.{key}".lstrip("."): value if _is_plain(value) else id(value)
+            for name, module in modules.items()
+            for key, value in vars(module).items()
+            if key != "training"
+        },
         "hooks": {
-            name: (len(module._forward_hooks), len(module._forward_pre_hooks), len(module._backward_hooks))
+            name: [
+                list(hooks.values())
+                for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+            ]
             for name, module in modules.items()
         },
         "config": model.config.to_json_string(),
+        "generation config": generation.to_json_string() if generation is not None else "",
+        "tokenizer": _of_tokenizer(tokenizer) if tokenizer is not None else {},
         "Python's random state": random.getstate(),
         "torch's random state": torch.get_rng_state().tolist(),
         "default dtype": torch.get_default_dtype(),
         "gradient mode": torch.is_grad_enabled(),
         "deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        "threads": torch.get_num_threads(),
+        "precision of products": torch.get_float32_matmul_precision(),
     }
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     """What is not as it was, in words; nothing if all is."""
     for key, value in before.items():
-        if key == "weights":
-            moved = [
-                name
-                for name, tensor in value.items()
-                if name not in after[key] or not torch.equal(tensor, after[key][name])
-            ]
-            moved += sorted(set(after[key]) - set(value))
-            if moved:
-                yield f"the weights of {moved[0]}" + (f" and {len(moved) - 1} more" if len(moved) > 1 else "")
-        elif value != after[key]:
-            yield key
+        if not isinstance(value, dict):
+            if value != after[key]:
+                yield key
+            continue
+        names = dict.fromkeys((*value, *after[key]))
+        moved = [name for name in names if not _same(value.get(name, _ABSENT), after[key].get(name, _ABSENT))]
+        if moved:
+            yield f"{key}: {moved[0]}" + (f" and {len(moved) - 1} more" if len(moved) > 1 else "")
+
+
+_ABSENT = object()
+
+
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor):
+        return torch.equal(before, after)
+    return type(before) is type(after) and bool(before == after)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be compared by what it says. Anything else is the same only as long as it is the same."""
+    return isinstance(value, (bool, int, float, str, type(None))) or (
+        isinstance(value, tuple) and all(map(_is_plain, value))
+    )
+
+
+def _of_tokenizer(tokenizer: Any) -> dict[str, Any]:
+    told = {name: getattr(tokenizer, name, None) for name in OF_A_TOKENIZER}
+    return told | {"words": len(tokenizer), "added words": tokenizer.get_added_vocab()}

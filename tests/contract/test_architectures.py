@@ -92,7 +92,7 @@ def test_an_attack_works_on_this_family_or_says_that_it_does_not_apply(family, n
     module = attacks.load(name)
     config = module.Config(**ATTACKS[name])
     target = trial.target_of(small_materials, speaker, lambda: contextlib.nullcontext(original))
-    plain, before = answers(target.respondent, small_materials), state_of(speaker.model)
+    plain, before = answers(target.respondent, small_materials), state_of(speaker.model, speaker.tokenizer)
     marks = []
     try:
         for recovery in module.attack(target, config, 1):
@@ -105,4 +105,4 @@ def test_an_attack_works_on_this_family_or_says_that_it_does_not_apply(family, n
     else:
         assert (kind, name) not in NOT_FOR
         assert tuple(marks) == attacks.marks(config)
-    assert_same(before, state_of(speaker.model))
+    assert_same(before, state_of(speaker.model, speaker.tokenizer))

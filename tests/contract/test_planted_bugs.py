@@ -284,7 +284,7 @@ def in_this_process(job: local.Job, trials: Any, workers: int = 1) -> Iterator[E
     resident = local._Resident(job)
     for made, attempt in trials:
         speaker = resident.speaker(made)
-        before = state_of(speaker.model)
+        before = state_of(speaker.model, speaker.tokenizer)
         try:
             for mark in trial.run(made, job.materials, speaker, attempt=attempt, reference=resident.reference(made)):
                 yield Event(made, mark)
@@ -294,7 +294,7 @@ def in_this_process(job: local.Job, trials: Any, workers: int = 1) -> Iterator[E
         except Exception as error:  # noqa: BLE001 - as the executor does
             reason = error.message if isinstance(error, GateError) else f"{type(error).__name__}: {error}"
             yield Event(made, Closed(trial=made.id, attempt=attempt, status="failure", reason=reason[:300]))
-        if left := list(changes(before, state_of(speaker.model))):
+        if left := list(changes(before, state_of(speaker.model, speaker.tokenizer))):
             CHANGED.append(f"the model is not as it was: {'; '.join(left)}")
             resident.forget()
 
