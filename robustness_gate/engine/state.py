@@ -70,6 +70,18 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str
             yield f"{key}: {moved[0]}" + (f" and {len(moved) - 1} more" if len(moved) > 1 else "")
 
 
+def sums_of(model: Any) -> dict[str, tuple[str, str]]:
+    """Sum and norm of each weight, exactly, by name: whether any moved, without a copy of 7B of them.
+
+    As text, in which a sum that is not a number equals itself.
+    """
+    sums = {}
+    for name, each in model.state_dict().items():
+        norm = torch.linalg.vector_norm(each, dtype=torch.float64) if each.is_floating_point() else each.sum()
+        sums[name] = float(each.sum(dtype=torch.float64)).hex(), float(norm).hex()
+    return sums
+
+
 _ABSENT = object()
 
 

@@ -154,7 +154,7 @@ def _work(pipe: Connection, job: Job) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         trial, attempt = pipe.recv()
         while True:
-            pipe.send(_attempt(resident, trial, attempt, pipe))
+            pipe.send(_restored(resident, _attempt(resident, trial, attempt, pipe)))
             trial, attempt = pipe.recv()
             pipe.send(TAKEN)  # from here on a death is this trial's
 
@@ -192,6 +192,24 @@ def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) 
     return closed("ok")
 
 
+def _restored(resident: _Resident, end: Closed) -> Closed:
+    """The end of an attempt; a failure where the model's weights are not as they were loaded.
+
+    Whoever writes an attack may forget to put something back. His own marks may then be right, but the next trial would
+    attack another model.
+    """
+    moved = resident.moved()
+    if not moved:
+        return end
+    resident.forget()
+    if end.status == "failure":
+        return end
+    reason = (
+        f"the attack left other weights behind ({moved}), so it is not known what it attacked. Let it restore them."
+    )
+    return end.model_copy(update={"status": "failure", "reason": reason})
+
+
 class _Resident:
     """The model in memory: loaded when first needed, kept until another subject is asked for."""
 
@@ -199,18 +217,31 @@ class _Resident:
         self.job = job
         self._loaded: tuple[str, str] | None = None
         self._speaker: Any = None
+        self._sums: dict[str, tuple[str, str]] = {}
 
     def speaker(self, trial: Trial) -> Any:
+        from robustness_gate.engine.state import sums_of
+
         wanted = (trial.subject, trial.dtype)
         if self._loaded != wanted:
             self.forget()
             self._speaker = self._load(trial.subject, trial.dtype)
             self._loaded = wanted
             _spare_threads(self._speaker.model)
+            self._sums = sums_of(self._speaker.model)
         return self._speaker
 
     def forget(self) -> None:
         self._speaker, self._loaded = None, None
+
+    def moved(self) -> str:
+        """The first weight that is not as it was loaded; empty where all are, or nothing is loaded."""
+        from robustness_gate.engine.state import sums_of
+
+        if self._speaker is None:
+            return ""
+        now = sums_of(self._speaker.model)
+        return next((name for name in (*self._sums, *now) if self._sums.get(name) != now.get(name)), "")
 
     def reference(self, trial: Trial) -> Any:
         """Opens the original for the length of a block, or None where the trial has none."""
