@@ -1,0 +1,65 @@
+"""The table of the self-test in docs/findings.md is what the committed record says, row for row."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from robustness_gate import attacks, selftest
+from robustness_gate.files import load_noun
+from robustness_gate.nouns import SelfTest, SelfTests
+
+ROOT = Path(__file__).parents[2]
+RECORD = ROOT / "reports" / "examples" / "self-test.json"
+SEEDS = range(3)
+MISSED = {("universal_prefix", 2), ("enhanced_prefix", 1), ("enhanced_prefix", 2)}
+"""The attack seeds with which a search for a prefix did not gain ten points for sure: found, not foreseen."""
+
+
+def row(tests: list[SelfTest]) -> str:
+    """One attack under its seeds, in per cent: means with their ranges, and the smallest of the lower bounds."""
+
+    def spread(counts: list[int]) -> str:
+        shares = [100 * count / tests[0].items for count in counts]
+        if max(shares) == min(shares):
+            return f"{shares[0]:.1f}"
+        return f"{statistics.mean(shares):.1f} ({min(shares):.1f}-{max(shares):.1f})"
+
+    nowhere = " | ".join(spread([test.nowhere[place].after for test in tests]) for place in range(2))
+    first, gain = tests[0], 100 * min(test.gain for test in tests)
+    after = spread([test.after for test in tests])
+    before = f"{100 * first.before / first.items:.1f}"
+    return f"| {first.attack} | {first.organism} | {before} | {after} | {gain:.1f} | {nowhere} |"
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, list[SelfTest]]:
+    tests = load_noun(RECORD, SelfTests).noun.tests
+    return {case.attack: [t for t in tests if t.attack == case.attack] for case in selftest.CASES}
+
+
+def test_every_attack_that_has_an_organism_passed_under_three_seeds_but_for_the_prefixes(record):
+    for name, tests in record.items():
+        assert sorted(test.seed for test in tests) == list(SEEDS), name
+        assert all(test.sham_changed == 0 for test in tests), name
+        assert {(name, test.seed) for test in tests if test.faults} <= MISSED
+        assert {(test.model_type, test.attack_version) for test in tests} == {("llama", attacks.load(name).VERSION)}
+        assert [each.organism for each in tests[0].nowhere] == ["oracle", "decoy"], name
+
+
+def test_the_page_says_what_the_record_says(record):
+    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert {(test.attack, test.seed) for tests in record.values() for test in tests if test.faults} == MISSED
+    for tests in record.values():
+        assert row(tests) in page.splitlines()
+    (leaked,) = {max(each.leak for tests in record.values() for test in tests for each in test.nowhere)}
+    assert f"at most {100 * leaked:.1f} points" in page
+
+
+if __name__ == "__main__":  # the table, for the page
+    kept = load_noun(RECORD, SelfTests).noun.tests
+    for case in selftest.CASES:
+        print(row([t for t in kept if t.attack == case.attack]))  # noqa: T201 - a table for whoever writes the page
+    print(max(each.leak for test in kept for each in test.nowhere))  # noqa: T201
