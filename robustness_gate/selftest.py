@@ -72,7 +72,6 @@ CASES = (
     Case("latent_prompt", "rmu", SHARE),
     Case("soft_prompt", "rmu"),
     Case("universal_prefix", "rmu"),
-    Case("enhanced_prefix", "rmu"),
     Case("logit_lens", "shallow"),
     Case("refusal_direction", "shallow"),
     Case("steer", "rmu"),
@@ -82,6 +81,7 @@ CASES = (
 QUICK = ("relearn", "interpolate")
 """What takes seconds, and has a case on every architecture."""
 UNTESTED = {
+    "enhanced_prefix": "with two of three attack seeds it brings back less than ten points for sure",
     "model_guidance": "the original answers by itself, so it brings back as much on a model that never knew",
     "noise": "on no shipped organism does noise bring back ten points for sure",
     "probe": "it only looks",
@@ -107,7 +107,7 @@ NEOX_CASES = (
 )
 NO_BITE = "no bite shown on gpt_neox"
 """Of an attack that has an organism among the Llamas: none of those few was seen to give it ten points for sure
-(organisms/README.md; the two prefix attacks were not tried)."""
+(organisms/README.md; the prefix search was not tried)."""
 
 
 class Bench(NamedTuple):

@@ -14,8 +14,8 @@ from robustness_gate.nouns import SelfTest, SelfTests
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "reports" / "examples" / "self-test.json"
 SEEDS = range(3)
-MISSED = {("universal_prefix", 2), ("enhanced_prefix", 1), ("enhanced_prefix", 2)}
-"""The attack seeds with which a search for a prefix did not gain ten points for sure: found, not foreseen."""
+MISSED = {("enhanced_prefix", 1), ("enhanced_prefix", 2)}
+"""The attack seeds with which the search did not gain ten points for sure, and why it is no longer tested."""
 
 
 def row(tests: list[SelfTest]) -> str:
@@ -37,10 +37,11 @@ def row(tests: list[SelfTest]) -> str:
 @pytest.fixture(scope="module")
 def record() -> dict[str, list[SelfTest]]:
     tests = load_noun(RECORD, SelfTests).noun.tests
-    return {case.attack: [t for t in tests if t.attack == case.attack] for case in selftest.CASES}
+    return {name: [t for t in tests if t.attack == name] for name in dict.fromkeys(t.attack for t in tests)}
 
 
-def test_every_attack_that_has_an_organism_passed_under_three_seeds_but_for_the_prefixes(record):
+def test_every_attack_that_has_an_organism_passed_under_three_seeds(record):
+    assert {case.attack for case in selftest.CASES} == set(record) - {name for name, _ in MISSED}
     for name, tests in record.items():
         assert sorted(test.seed for test in tests) == list(SEEDS), name
         assert all(test.sham_changed == 0 for test in tests), name
@@ -60,6 +61,6 @@ def test_the_page_says_what_the_record_says(record):
 
 if __name__ == "__main__":  # the table, for the page
     kept = load_noun(RECORD, SelfTests).noun.tests
-    for case in selftest.CASES:
-        print(row([t for t in kept if t.attack == case.attack]))  # noqa: T201 - a table for whoever writes the page
+    for name in dict.fromkeys(test.attack for test in kept):
+        print(row([t for t in kept if t.attack == name]))  # noqa: T201 - a table for whoever writes the page
     print(max(each.leak for test in kept for each in test.nowhere))  # noqa: T201
