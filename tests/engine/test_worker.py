@@ -11,19 +11,29 @@ from robustness_gate import attacks, organisms, plan, trial
 from robustness_gate.checkpoint import Place, manifest_of
 from robustness_gate.errors import NotApplicable
 from robustness_gate.executors import local
+from robustness_gate.nouns import Closed, Mark, Trial
 
 
 class Pipe:
-    """The parent's end, that hears every mark and says go on."""
+    """The parent's end: hands out trials, hears every mark, says go on, and is gone after the last trial's end."""
 
-    def __init__(self) -> None:
-        self.heard: list[Any] = []
+    def __init__(self, *trials: Trial, between: Any = lambda: None) -> None:
+        self.waiting, self.between, self.heard = list(trials), between, []
 
     def send(self, what: Any) -> None:
         self.heard.append(what)
 
-    def recv(self) -> None:
-        return None
+    def recv(self) -> Any:
+        if self.heard and isinstance(self.heard[-1], Mark):
+            return None
+        if not self.waiting:
+            raise EOFError
+        if self.heard:
+            self.between()
+        return self.waiting.pop(0), 1
+
+    def ends(self) -> list[Closed]:
+        return [each for each in self.heard if isinstance(each, Closed)]
 
 
 @pytest.fixture
@@ -40,18 +50,13 @@ def planned(job):
     return plan.trial_of(subject, None, none, none.Config(), 0, job.materials, "float32")
 
 
-def ended(resident, planned):
-    pipe = Pipe()
-    return local._restored(resident, local._attempt(resident, planned, 1, pipe)), pipe.heard
-
-
 @pytest.mark.parametrize("leaves", [None, NotApplicable("it has no blocks", remedy="-")], ids=["ends well", "refuses"])
 def test_a_trial_that_leaves_other_weights_is_a_failure_and_the_next_one_gets_the_model_anew(
     job, planned, monkeypatch, leaves
 ):
-    resident = local._Resident(job)
-    end, clean = ended(resident, planned)
-    assert (end.status, len(clean) > 0) == ("ok", True)
+    clean = Pipe(planned)
+    local._work(clean, job)
+    assert [end.status for end in clean.ends()] == ["ok"]
 
     def careless(_planned, _materials, speaker, **_):
         with torch.no_grad():
@@ -60,14 +65,16 @@ def test_a_trial_that_leaves_other_weights_is_a_failure_and_the_next_one_gets_th
             raise leaves
         yield from ()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(trial, "run", careless)
-        end, _ = ended(resident, planned)
-    assert end.status == "failure"
-    assert "left other weights behind (model.embed_tokens.weight)" in end.reason
-    end, again = ended(resident, planned)
-    assert end.status == "ok"
-    assert [mark.correct for mark in again] == [mark.correct for mark in clean]
+    whole = trial.run
+    monkeypatch.setattr(trial, "run", careless)
+    pipe = Pipe(planned, planned, between=lambda: monkeypatch.setattr(trial, "run", whole))
+    local._work(pipe, job)
+    failed, after = pipe.ends()
+    assert failed.status == "failure"
+    assert "left other weights behind (model.embed_tokens.weight)" in failed.reason
+    assert after.status == "ok"
+    marks = [[each.correct for each in one.heard if isinstance(each, Mark)] for one in (clean, pipe)]
+    assert marks[0] == marks[1] != []
 
 
 def test_weights_that_are_not_numbers_are_as_they_were(job, planned):
