@@ -71,9 +71,9 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str
 
 
 def sums_of(model: Any) -> dict[str, tuple[str, str]]:
-    """Sum and norm of each weight, exactly, by name: whether any moved, without a copy of 7B of them.
+    """Sum and norm of each weight tensor by name: whether one moved, without a copy of 7B of them.
 
-    As text, in which a sum that is not a number equals itself.
+    Two numbers of a tensor that change places are not seen. As text, in which what is not a number equals itself.
     """
     sums = {}
     for name, each in model.state_dict().items():
