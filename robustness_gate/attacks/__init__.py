@@ -15,7 +15,7 @@ An attack is a module with
 - `Config` calls its data `source`, `train_on`, `utility` or `calibrate_on`: a sham takes these from the suite's config;
 - optionally `refuse(config, pool)`, which says why it cannot run on the given data, or nothing.
 
-Adding one is writing one file here and one row in `tests/contract/test_attacks.py`.
+Adding one is writing one file here and one in `tests/contract/attacks`, with rows of small settings.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
-from test_attacks import answers, assert_same, state_of
+from attack_laws import answers, assert_same, state_of
 
 from robustness_gate import attacks, organisms, trial
 from robustness_gate.engine.load import Speaker
