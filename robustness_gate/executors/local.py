@@ -26,6 +26,8 @@ from robustness_gate.nouns import Closed, Mark, Trial
 
 SMALL_MODEL = 20_000_000  # parameters
 TAKEN = "taken"
+CONTEXT = multiprocessing.get_context("spawn")
+"""How a worker process begins: CUDA does not survive a fork, so each imports for itself."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,8 @@ class _Worker:
     """The parent's end of a worker process, which runs one trial at a time."""
 
     def __init__(self, job: Job) -> None:
-        context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, job), daemon=True, name="robustness-gate worker")
+        self.pipe, theirs = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=_work, args=(theirs, job), daemon=True, name="robustness-gate worker")
         self._process.start()
         theirs.close()
         self._fresh = True
