@@ -28,13 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate import applicability, attacks, organisms, plan
+from robustness_gate import applicability, attacks, organisms, plan, specimens
 from robustness_gate.checkpoint import Manifest, Place, manifest_of
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable, PlanError
 from robustness_gate.files import Loaded, load_items, load_suite
 from robustness_gate.gate import find_checkpoint
 from robustness_gate.materials import MODULES, gather
-from robustness_gate.nouns import Corpus, Form, Hazard, Item, Suite, Target, canonical
+from robustness_gate.nouns import Corpus, Form, Hazard, Item, Question, Suite, Target, canonical
+from robustness_gate.prompts import answers
 
 if TYPE_CHECKING:
     from robustness_gate.engine.load import Speaker
@@ -415,6 +416,9 @@ def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str],
             yield Check("checkpoint", "note", "letters", says)
         if suite:
             yield from _lengths(speaker, name, prompts)
+    if suite is not None:
+        for each in specimens.of_tasks(gather(suite), _read_by(speaker)):
+            yield Check("checkpoint", "ok", "prompt", f"{each.of} ({each.says}): {each.text!r}")
     items, form = next(iter(exams.values()))
     if form.chat and not template:
         return
@@ -499,6 +503,8 @@ def _shams(
             yield Check("attacks", fails, name, says, remedy)
         else:
             yield _applies(name, configs, original)
+            if suite is not None:
+                yield from _prompts(speaker, suite, name, configs)
 
 
 def _hazards(suite: Loaded[Suite] | None) -> tuple[tuple[Hazard, ...], dict[str, Corpus]]:
@@ -520,6 +526,32 @@ def _hazards(suite: Loaded[Suite] | None) -> tuple[tuple[Hazard, ...], dict[str,
     items = {name: corpus.items for name, corpus in corpora.items()}
     dev = load_items(organisms.world("forget.dev"))[:FEW]
     return (Hazard("hazard", "multiple_choice", Form(), dev, items, MODULES["multiple_choice"]),), corpora
+
+
+def _prompts(speaker: Speaker, suite: Loaded[Suite], name: str, configs: list[Any]) -> Iterator[Check]:
+    """What the attack is made on, as this model reads it, or why not in some form of the hazard."""
+    told: set[str] = set()
+    materials = gather(suite)
+    for config in configs:
+        for each in specimens.of_attack(name, config, materials, _read_by(speaker)):
+            state: State = "note" if each.says.startswith("not in the form") else "ok"
+            says = f"{each.says}: {each.text!r}"
+            if says not in told:
+                told.add(says)
+                yield Check("attacks", state, each.of, says)
+
+
+def _read_by(speaker: Speaker) -> specimens.Put:
+    from robustness_gate.engine.score import prompt_of
+
+    def put(question: Question, form: Form) -> tuple[str, list[str]]:
+        try:
+            asked = prompt_of(speaker.tokenizer, question, form)
+        except NotApplicable as error:
+            return f"({error.message}) ", answers(question, form)
+        return asked.text, asked.answers
+
+    return put
 
 
 def _applies(name: str, configs: list[Any], original: Stored | None) -> Check:

@@ -49,6 +49,7 @@ ACCESS = "open_weights"
 USES = ("original",)
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "solved"
 
 EXPONENT = 1.5
 """Of a token's repetitions."""

@@ -24,6 +24,7 @@ NEEDS = ("original",)
 MEANS = ("original",)
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ ACCESS = "open_weights"
 NEEDS = ("blocks",)
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "solved"
 
 
 @dataclass(frozen=True)

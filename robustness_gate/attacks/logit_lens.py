@@ -35,6 +35,7 @@ ACCESS = "open_weights"
 NEEDS = ("blocks",)
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)

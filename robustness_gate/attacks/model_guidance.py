@@ -41,6 +41,7 @@ MEANS = ("original",)
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval")
 WHY_NOT = "two models that answer together choose among given answers and do not write"
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)

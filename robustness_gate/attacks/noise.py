@@ -34,6 +34,7 @@ FAMILY = "noise"
 ACCESS = "open_weights"
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ FAMILY = "baseline"
 ACCESS = "api"
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ FAMILY = "perturbation"
 ACCESS = "api"
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 ANY = "any"
 """In place of a character: another punctuation mark or digit each time."""

@@ -43,6 +43,7 @@ NEEDS = ("blocks",)
 USES = ("original",)
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "bare"
 
 BATCH = 64
 """Texts read together: they are short."""

@@ -46,6 +46,7 @@ NEEDS = ("blocks",)
 VERSION = 1
 SPEAKS = ("multiple_choice",)
 WHY_NOT = "the probe reads letters off a prompt's end, and this task has none"
+SHOWS = "asked"
 
 
 @dataclass(frozen=True)

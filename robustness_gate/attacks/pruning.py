@@ -46,6 +46,7 @@ FAMILY = "pruning"
 ACCESS = "open_weights"
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "closed"
 
 
 @dataclass(frozen=True)

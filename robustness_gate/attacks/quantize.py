@@ -27,6 +27,7 @@ FAMILY = "quantisation"
 ACCESS = "open_weights"
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ FAMILY = "prompting"
 ACCESS = "api"
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 LETTERS = {
     "letters_lower": tuple("abcdefghij"),

@@ -55,6 +55,7 @@ ACCESS = "open_weights"
 NEEDS = ("blocks",)
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "asked"
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ FAMILY = "relearning"
 ACCESS = "fine_tune_api"
 VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "solved"
 
 
 @dataclass(frozen=True)

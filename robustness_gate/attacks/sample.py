@@ -38,6 +38,7 @@ ACCESS = "api"
 VERSION = 1
 SPEAKS = ("multiple_choice", "lm_eval")
 WHY_NOT = "votes are counted over answers that stand in the prompt, and this task shows none"
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ FAMILY = "latent"
 ACCESS = "open_weights"
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "solved"
 
 
 @dataclass(frozen=True)

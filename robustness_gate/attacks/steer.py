@@ -50,6 +50,7 @@ NEEDS = ("blocks",)
 USES = ("original",)
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "asked"
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ FAMILY = "prefix"
 ACCESS = "open_weights"
 VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "solved"
 
 MEASURED = 64
 """Training prompts on which the loss is told, before and after."""

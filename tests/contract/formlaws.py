@@ -69,14 +69,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "universal_prefix": {**SEARCH, "restarts": 1, "batch": 2},
 }  # fmt: skip
 """Settings of each attack that take part of a second."""
-SHOWS = {
-    "solved": {"enhanced_prefix", "few_shot", "latent_prompt", "relearn", "soft_prompt", "universal_prefix"},
-    "closed": {"pruning"},
-    "asked": {"ablation", "probe", "refusal_direction", "steer"},
-    "bare": {"perturb_informed"},
-}
-"""How an attack shows a corpus's questions: with their right answers, closed by the model's own, asked, or as bare
-words of which it reads single tokens. What stands nowhere shows dev questions alone."""
 BEHIND = {"enhanced_prefix", "few_shot", "universal_prefix"}
 """Attacks that put something before a prompt."""
 
@@ -194,9 +186,9 @@ def faults(name: str, materials: Materials, speaker: Speaker, original: Speaker)
     seen = run(name, materials, speaker, original)
     if not seen.hazards:
         return []
-    how = next((each for each, names in SHOWS.items() if name in names), "")
+    how = module.SHOWS
     found = [*_undeclared(module, module.Config(**CONFIGS[name]), seen)]
-    if how and how != "bare":
+    if how not in ("dev", "bare"):
         for source in sorted(set(module.questions(module.Config(**CONFIGS[name]))) - {"dev"}):
             found += _misshown(_Shows(name, source, how, materials, speaker), seen)
     if name not in BEHIND | {"perturb", "perturb_informed", "reformat"}:
@@ -237,7 +229,7 @@ class _Shows:
             yield header + body(question, form), follows
 
     def _answers(self, question: Question, form: Form, given: list[str]) -> list[str]:
-        """Behind words every answer is read; behind letters and writing stands nothing, or what the model itself says."""
+        """Behind words every answer is read; behind letters and writing stands nothing, or what the model says."""
         own = score.ModelRespondent(*self.speaker)
         if self.how == "closed" and form.tokens:
             (text,) = own.write([question], form)

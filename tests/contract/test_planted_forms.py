@@ -1,7 +1,7 @@
 """Wrong forms and wrong labels, planted one at a time, each found by the laws of `formlaws`.
 
-An attack that trains in letters where words are asked, on answers that are wrong, or that chooses by another key, lowers
-its loss and clears its floors like any other. It finds nothing, and that looks like a clean model.
+An attack that trains in letters where words are asked, on answers that are wrong, or that chooses by another key,
+lowers its loss and clears its floors like any other. It finds nothing, and that looks like a clean model.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from robustness_gate.engine import direction, examples
 from robustness_gate.nouns import Hazard, Item
 from robustness_gate.tasks import open_answer
 
-SHOWING = sorted(name for how, names in formlaws.SHOWS.items() if how != "bare" for name in names)
-SOLVING = sorted(formlaws.SHOWS["solved"] - {"few_shot"})
+SHOWING = [name for name in attacks.names() if attacks.load(name).SHOWS in ("solved", "closed", "asked")]
+SOLVING = [name for name in SHOWING if attacks.load(name).SHOWS == "solved" and name != "few_shot"]
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +133,11 @@ def test_an_attack_that_chooses_written_answers_by_a_wrong_key_is_found(
     benches: Any, speakers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that says the first choice of every question."""
+    whole = Hazard.read
     for name in ("noise", "relearn"):
         with monkeypatch.context() as patch:
             patch.setattr(open_answer, "said", lambda _text, _question: frozenset({1}))
             assert formlaws.faults(name, benches["open"], *speakers) == []
-            whole = Hazard.read
             patch.setattr(Hazard, "read", lambda s, heard, items: whole(s, heard, [wrong(each) for each in items]))
             assert any(words.startswith("dev: ") for words in formlaws.faults(name, benches["open"], *speakers))
 
