@@ -341,17 +341,17 @@ def _questions_of(
     if not found.rows:
         return (), found
     owner = read[corpus.train_of] if corpus.train_of else None
+    if owner is not None and owner.harness is None:
+        return owner.train[: corpus.first], found
+    templates = [harness for hazard in hazards if (harness := read[hazard].harness) is not None]
     try:
-        if owner is None:
+        if owner is None and not templates:
             return sources.read_items(found.place)[: corpus.first], found
-        if owner.harness is None:
-            return owner.train[: corpus.first], found
-        return sources.of_rows(found.rows, found.place), found
+        return sources.of_rows(found.rows, found.place), found  # a file that a template reads too may have more columns
     except FileError as error:
-        for harness in (read[hazard].harness for hazard in hazards):
+        for harness in templates:
             with contextlib.suppress(FileError):  # the first complaint is about what was to be read
-                if harness is not None:
-                    return lm_eval.items_of(harness, found.rows, found.place), found._replace(odd=error.message)
+                return lm_eval.items_of(harness, found.rows, found.place), found._replace(odd=error.message)
         raise
 
 
@@ -366,8 +366,9 @@ def _worded(
     noun, missing, dev = suite.noun, dict[str, str](), asked.dev
     if not noun.tasks[name].roles and noun.dev:
         place = locate(noun.dev, suite, "dev")
+        mixed = asked.harness is None and any(noun.tasks[each].kind == "lm_eval" for each in noun.hazards)
         try:
-            dev = _items(place, asked.harness)
+            dev = sources.of_rows(sources.read_rows(place), place) if mixed else _items(place, asked.harness)
         except FileError as error:
             if len(noun.hazards) == 1:
                 raise
