@@ -12,6 +12,7 @@ run, or a trial that the suite asks for would fail).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import importlib.util
 import io
@@ -27,13 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate import attacks, organisms
+from robustness_gate import applicability, attacks, organisms, plan, specimens
 from robustness_gate.checkpoint import Manifest, Place, manifest_of
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable, PlanError
 from robustness_gate.files import Loaded, load_items, load_suite
 from robustness_gate.gate import find_checkpoint
-from robustness_gate.materials import gather
-from robustness_gate.nouns import Corpus, Form, Item, Suite, Target, canonical
+from robustness_gate.materials import MODULES, gather
+from robustness_gate.nouns import Corpus, Form, Hazard, Item, Question, Suite, Target, canonical
+from robustness_gate.prompts import answers
 
 if TYPE_CHECKING:
     from robustness_gate.engine.load import Speaker
@@ -45,6 +47,8 @@ USEFUL = {"mlflow": "no runs are logged to MLflow", "pyarrow": "no suite can rea
 INSTALL = "pip install 'robustness-gate[run]'"
 LITTLE_DISK = 1 << 30
 """A run writes a ledger, a report and the log-likelihoods: some tens of megabytes. Under this, say so."""
+FEW = 4
+"""Questions and texts of each kind on which attacks are tried."""
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 STORED = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Of the safetensors format; other names are shown as they are."""
@@ -412,6 +416,9 @@ def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str],
             yield Check("checkpoint", "note", "letters", says)
         if suite:
             yield from _lengths(speaker, name, prompts)
+    if suite is not None:
+        for each in specimens.of_tasks(gather(suite), _read_by(speaker)):
+            yield Check("checkpoint", "ok", "prompt", f"{each.of} ({each.says}): {each.text!r}")
     items, form = next(iter(exams.values()))
     if form.chat and not template:
         return
@@ -468,25 +475,26 @@ def _shams(
     """Every attack at strength zero on this model: it changes nothing, and shows whether it can be done at all."""
     from robustness_gate.engine import score
 
-    dev = load_items(organisms.world("forget.dev"))[:4]
-    sources = {"forget": "forget.relearn", "retain": "retain.relearn", "unrelated": "unrelated"}
-    corpora = {name: Corpus(items=load_items(organisms.world(file))[:4]) for name, file in sources.items()}
-    formats = suite.noun.tasks[suite.noun.hazard].formats if suite else ("raw",)
-    target = Target(
-        model=speaker.model,
-        tokenizer=speaker.tokenizer,
-        respondent=score.ModelRespondent(speaker.model, speaker.tokenizer),
-        forms=tuple(Form(chat=each == "chat") for each in formats),
-        dev=dev,
-        corpora=corpora,
-        reference=_reference(original, dtype, device),
-    )
+    hazards, corpora = _hazards(suite)
     fails: State = "PROBLEM" if suite is not None else "note"  # nobody asked for it yet
     for name, configs in _wanted(suite).items():
         step(f"trying {name} at strength zero")
+        module = attacks.load(name)
+        sham = plan.at_strength_zero(module, configs[0])
+        found = applicability.of(module, sham, hazards)
+        target = Target(
+            model=speaker.model,
+            tokenizer=speaker.tokenizer,
+            respondent=score.ModelRespondent(speaker.model, speaker.tokenizer),
+            hazards=found.hazards,
+            corpora=corpora,
+            reference=_reference(original, dtype, device),
+        )
+        if not found.hazards:
+            yield Check("attacks", "note", name, f"will not be applicable: {found.why_not}")
+            continue
         try:
-            module = attacks.load(name)
-            with contextlib.closing(module.attack(target, module.SHAM, 1)) as recoveries:
+            with contextlib.closing(module.attack(target, sham, 1)) as recoveries:
                 next(recoveries)
         except NotApplicable as error:
             yield Check("attacks", "note", name, f"will not be applicable: {error.message}", error.remedy)
@@ -495,6 +503,55 @@ def _shams(
             yield Check("attacks", fails, name, says, remedy)
         else:
             yield _applies(name, configs, original)
+            if suite is not None:
+                yield from _prompts(speaker, suite, name, configs)
+
+
+def _hazards(suite: Loaded[Suite] | None) -> tuple[tuple[Hazard, ...], dict[str, Corpus]]:
+    """A few questions in every form in which the suite asks for the hazard; without one, of the invented world."""
+    if suite is not None:
+        materials = gather(suite)
+        few = {
+            name: dataclasses.replace(corpus, items=corpus.items[:FEW], texts=corpus.texts[:FEW])
+            for name, corpus in materials.corpora.items()
+        }
+        return tuple(
+            dataclasses.replace(
+                each.first(FEW), questions={name: items[:FEW] for name, items in each.questions.items()}
+            )
+            for each in materials.hazards
+        ), few
+    files = {"forget": "forget.relearn", "retain": "retain.relearn", "unrelated": "unrelated"}
+    corpora = {name: Corpus(items=load_items(organisms.world(file))[:FEW]) for name, file in files.items()}
+    items = {name: corpus.items for name, corpus in corpora.items()}
+    dev = load_items(organisms.world("forget.dev"))[:FEW]
+    return (Hazard("hazard", "multiple_choice", Form(), dev, items, MODULES["multiple_choice"]),), corpora
+
+
+def _prompts(speaker: Speaker, suite: Loaded[Suite], name: str, configs: list[Any]) -> Iterator[Check]:
+    """What the attack is made on, as this model reads it, or why not in some form of the hazard."""
+    told: set[str] = set()
+    materials = gather(suite)
+    for config in configs:
+        for each in specimens.of_attack(name, config, materials, _read_by(speaker)):
+            state: State = "note" if each.says.startswith("not in the form") else "ok"
+            says = f"{each.says}: {each.text!r}"
+            if says not in told:
+                told.add(says)
+                yield Check("attacks", state, each.of, says)
+
+
+def _read_by(speaker: Speaker) -> specimens.Put:
+    from robustness_gate.engine.score import prompt_of
+
+    def put(question: Question, form: Form) -> tuple[str, list[str]]:
+        try:
+            asked = prompt_of(speaker.tokenizer, question, form)
+        except NotApplicable as error:
+            return f"({error.message}) ", answers(question, form)
+        return asked.text, asked.answers
+
+    return put
 
 
 def _applies(name: str, configs: list[Any], original: Stored | None) -> Check:

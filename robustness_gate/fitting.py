@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Literal
 
-from robustness_gate import attacks
+from robustness_gate import applicability, attacks
 from robustness_gate.errors import PlanError
 from robustness_gate.files import Loaded, digest_of, nearest
 from robustness_gate.materials import Exam, Materials
 from robustness_gate.nouns import TOLD, Suite, Trial, in_format
 from robustness_gate.policy import Limit, Policy, Requirement, Selector, TaskPin
-from robustness_gate.verdict.cells import DIAGNOSES
+from robustness_gate.verdict.cells import DIAGNOSES, aimed, covers, limits
 
 ACCESS = ("api", "fine_tune_api", "open_weights")
 """What an adversary can do, from the least to the most."""
@@ -109,6 +110,7 @@ def _fit_limit(
             where=policy.where("limits", index, "max"),
             code="below-chance",
         )
+    _refuse_unaimed(policy, suite, materials, trials, index, limit)
     for position, selector in enumerate(limit.attacks):
         if not any(selector.selects(trial) for trial in trials):
             raise PlanError(
@@ -117,6 +119,46 @@ def _fit_limit(
                 where=policy.where("limits", index, "attacks", position),
                 code="not-in-suite",
             )
+
+
+def _refuse_unaimed(
+    policy: Loaded[Policy],
+    suite: Loaded[Suite],
+    materials: Materials,
+    trials: Sequence[Trial],
+    index: int,
+    limit: Limit,
+) -> None:
+    """Whether attacks are made in the form of the task on which a limit is: else they find what shows elsewhere.
+
+    Of a task that is no hazard this is asked of every attack on which the limit is, of a hazard of the required ones:
+    an attack that cannot speak some form is not applicable there, and only what is required must be.
+    """
+    hazards = {each.name for each in materials.hazards}
+    formats = [in_format(limit.task, each) for each in policy.noun.tasks[limit.task].formats]
+    for task, trial in product(formats, trials):
+        if aimed(task, trial) or not limits(limit, trial) or materials.exams[task].untouched_only:
+            continue
+        if task not in hazards:
+            named = ", ".join([*suite.noun.hazards, limit.task])
+            raise PlanError(
+                f"the limit '{limit.id}' is on '{limit.task}', and no attack of the suite is made in its form: they "
+                f"train and choose on {' and '.join(suite.noun.hazards)} alone.",
+                remedy=f"Write `hazard: [{named}]` in the suite, or take the limit out.",
+                where=policy.where("limits", index, "task"),
+                code="not-a-hazard",
+            )
+        for requirement in policy.noun.required:
+            if requirement.selects(trial) and covers(limit, requirement):
+                module = attacks.load(trial.attack)
+                found = applicability.of(module, attacks.configure(module, trial.config), materials.hazards)
+                raise PlanError(
+                    f"{requirement} is required, the limit '{limit.id}' on '{task}' is on it, and it cannot be made in "
+                    f"that form: {found.reasons[task]}.",
+                    remedy="Take it out, or let the limit name the attacks that can (`attacks`).",
+                    where=suite.where("hazard"),
+                    code="cannot-be-made",
+                )
 
 
 def _refuse_told(

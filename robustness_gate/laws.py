@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from robustness_gate import attacks, trial
 from robustness_gate.errors import FileError, GateError
-from robustness_gate.nouns import Floor, Recovery, canonical
+from robustness_gate.nouns import HAZARD_KINDS, Floor, Recovery, canonical
 
 HEAVY = ("torch", "transformers", "peft", "numpy", "accelerate")
 """What importing an attack must not import: a plan reads its Config on machines that have none of them."""
@@ -30,6 +30,9 @@ ASKED_FOR = ("Threat model", "means", "Source", "Cost")
 ACCESSES = ("api", "fine_tune_api", "open_weights")
 WORDS = {"NEEDS": ("blocks", "original"), "USES": ("original",), "MEANS": ("original",)}
 """What an attack may declare of what it looks at."""
+SHOWN = ("solved", "closed", "asked", "bare", "dev")
+"""How an attack may show a corpus's questions: with their right answers, closed by the model's own, asked, their bare
+words, or not at all (dev questions alone)."""
 ONLY_LOOKS = frozenset({"baseline", "diagnostic"})
 """Families that hand over the untouched model."""
 
@@ -130,6 +133,7 @@ def declared(module: ModuleType) -> Iterator[Law]:
     good = isinstance(floors, tuple) and all(isinstance(each, Floor) for each in floors)
     yield Law("FLOORS is a tuple of floors", "" if good else f"it is {floors!r}"[:80])
     yield Law("NEEDS, USES and MEANS are tuples of known words", _strange_words(module))
+    yield from _of_forms(module, config if frozen else None)
     attack = getattr(module, "attack", None)
     runs = inspect.isgeneratorfunction(attack) and _takes(attack, "target", "config", "seed")
     fault = "" if runs else "there is none" if attack is None else "it is not"
@@ -185,6 +189,29 @@ def of_recovery(recovery: Any, spent: Mapping[str, float]) -> str:
     return f"its 'spent' falls in {fell[0]}" if fell else ""
 
 
+def _of_forms(module: ModuleType, config: Any) -> Iterator[Law]:
+    """Whether it says in which forms of the hazard it can be made, and on what."""
+    speaks = getattr(module, "SPEAKS", None)
+    known = isinstance(speaks, tuple) and bool(speaks) and all(each in HAZARD_KINDS for each in speaks)
+    fault = "" if known else f"it is {speaks!r}, no tuple of {', '.join(HAZARD_KINDS)}"
+    yield Law("SPEAKS names the kinds of hazard task in whose form it is made", fault)
+    if known and set(HAZARD_KINDS) - set(speaks or ()):
+        why = getattr(module, "WHY_NOT", "")
+        yield Law("WHY_NOT says why in no other", "" if isinstance(why, str) and why else "it says nothing")
+    shows = getattr(module, "SHOWS", None)
+    yield Law("SHOWS says how questions are shown", "" if shows in SHOWN else f"it is {shows!r}: {', '.join(SHOWN)}")
+    takes = _takes(getattr(module, "questions", None), "config")
+    if not takes or config is None:
+        yield Law("questions takes (config)", "" if takes else "it does not")
+        return
+    try:
+        asked = module.questions(config())
+        fault = "" if isinstance(asked, tuple) and all(isinstance(each, str) for each in asked) else f"it is {asked!r}"
+    except Exception as error:  # noqa: BLE001 - it is the user's code
+        fault = told(error, module)
+    yield Law("questions names corpora, and dev", fault)
+
+
 def _of_settings(module: ModuleType, config: Any) -> Iterator[Law]:
     try:
         made, fault = config(), ""
@@ -214,7 +241,9 @@ def _strange_words(module: ModuleType) -> str:
     return ""
 
 
-def _takes(function: Callable[..., Any], *names: str) -> bool:
+def _takes(function: Callable[..., Any] | None, *names: str) -> bool:
+    if function is None:
+        return False
     try:
         inspect.signature(function).bind(*names)
     except (TypeError, ValueError):

@@ -5,20 +5,23 @@ What an attacker may see and what he is judged by are kept apart here: an item t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from robustness_gate import organisms, sources
-from robustness_gate.errors import PlanError, UsageError
+from robustness_gate.errors import FileError, PlanError, UsageError
 from robustness_gate.files import Loaded, digest_of, items_digest, nearest
 from robustness_gate.nouns import (
     TOLD,
     Corpus,
     Form,
     Format,
+    Hazard,
     Item,
     Json,
     Suite,
@@ -30,14 +33,16 @@ from robustness_gate.nouns import (
 from robustness_gate.prompts import header_for
 from robustness_gate.tasks import KINDS, cloze, lm_eval, membership, multiple_choice, open_answer, refusal
 
-KEYS = {
-    "cloze": cloze.KEYS,
-    "lm_eval": lm_eval.KEYS,
-    "membership": membership.KEYS,
-    "multiple_choice": multiple_choice.KEYS,
-    "open_answer": open_answer.KEYS,
-    "refusal": refusal.KEYS,
+MODULES: dict[str, ModuleType] = {
+    "cloze": cloze,
+    "lm_eval": lm_eval,
+    "membership": membership,
+    "multiple_choice": multiple_choice,
+    "open_answer": open_answer,
+    "refusal": refusal,
 }
+"""The module of each of `robustness_gate.tasks.KINDS`."""
+KEYS: dict[str, frozenset[str]] = {name: module.KEYS for name, module in MODULES.items()}
 """What a suite may say of each kind of task besides items, count and digest."""
 INSTEAD = {
     "yaml": "Write `kind: lm_eval`, or take 'yaml' out.",
@@ -65,13 +70,28 @@ class Exam:
 
 
 @dataclass(frozen=True)
+class Worded:
+    """What attackers have in the words of one hazard task, where these are not the suite's own."""
+
+    dev: tuple[Item, ...]
+    corpora: Mapping[str, tuple[Item, ...]]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """What cannot be put in these words, `dev` or a corpus, and why."""
+
+
+@dataclass(frozen=True)
 class Materials:
     """Everything that a suite's files hold."""
 
     exams: dict[str, Exam]
     hazard: str
+    """The first hazard task, in the first of its formats."""
     dev: tuple[Item, ...]
     corpora: dict[str, Corpus]
+    others: tuple[str, ...] = ()
+    """The other hazard tasks, without their formats."""
+    worded: Mapping[str, Worded] = field(default_factory=dict)
+    """By hazard task, without its formats: those that have dev items of their own, or questions in their own words."""
 
     def task_refs(self, attack: str) -> tuple[TaskRef, ...]:
         """The tasks that an attack's Recoveries are asked, named by content: the hazard first, the others by name."""
@@ -92,18 +112,38 @@ class Materials:
             found["hazard's formats"] = digest_of(["chat" if form.chat else "raw" for form in self.forms])
         for name, corpus in sorted(self.corpora.items()):
             found[name] = digest_of([items_digest(corpus.items), list(corpus.texts), corpus.header])
+        for task, worded in sorted(self.worded.items()):  # else the same as above, which has an entry
+            if worded.dev and worded.dev != self.dev:
+                found[f"dev of {task}"] = items_digest(worded.dev)
+            for name, items in sorted(worded.corpora.items()):
+                if items != self.corpora[name].items:
+                    found[f"{name} as {task}"] = items_digest(items)
         return found
 
     @property
+    def hazards(self) -> tuple[Hazard, ...]:
+        """The hazard tasks, one for each of their formats, in the suite's order."""
+        return tuple(
+            self._hazard(task, name)
+            for task in (self.hazard.removesuffix(".chat"), *self.others)
+            for name in self.exams
+            if name in {in_format(task, "raw"), in_format(task, "chat")}
+        )
+
+    def _hazard(self, task: str, name: str) -> Hazard:
+        exam = self.exams[name]
+        plain = {source: corpus.items for source, corpus in self.corpora.items()}
+        own = self.worded.get(task, Worded(self.dev, plain))
+        return Hazard(name, exam.kind, exam.form, own.dev, own.corpora, MODULES[exam.kind], own.missing)
+
+    @property
     def forms(self) -> tuple[Form, ...]:
-        """How the hazard task is asked, one for each of its formats, in the suite's order."""
-        formats: tuple[Format, ...] = ("raw", "chat")
-        names = {in_format(self.hazard.removesuffix(".chat"), each) for each in formats}
-        return tuple(exam.form for name, exam in self.exams.items() if name in names)
+        """How each of the hazards asks."""
+        return tuple(each.form for each in self.hazards)
 
     def pool(self) -> dict[str, int]:
-        """How much there is of what: `dev`, `forget.items`, `forget.texts`, ..."""
-        found = {"dev": len(self.dev)}
+        """How much there is of what: `dev` (of the hazard task that has fewest), `forget.items`, `forget.texts`, ..."""
+        found = {"dev": min((len(each.dev) for each in self.hazards if "dev" not in each.missing), default=0)}
         for name, corpus in self.corpora.items():
             found |= {f"{name}.items": len(corpus.items), f"{name}.texts": len(corpus.texts)}
         return found
@@ -116,16 +156,9 @@ def gather(suite: Loaded[Suite]) -> Materials:
         FileError, PlanError: with file:line:column in the suite or file:line in the data.
     """
     noun = suite.noun
-    if noun.hazard not in noun.tasks:
-        raise PlanError(
-            f"the hazard task '{noun.hazard}' is not among the tasks.",
-            remedy=nearest(noun.hazard, list(noun.tasks)),
-            where=suite.where("hazard"),
-            code="unknown-hazard",
-        )
+    hazards = _hazard_names(suite)
     exams: dict[str, Exam] = {}
-    dev: tuple[Item, ...] = ()
-    trains: dict[str, tuple[Item, ...]] = {}
+    read: dict[str, _Asked] = {}
     for name, task in noun.tasks.items():
         _refuse_confusion(name, task.formats, suite)
         if task.kind not in KINDS:
@@ -135,7 +168,7 @@ def gather(suite: Loaded[Suite]) -> Materials:
                 where=suite.where("tasks", name, "kind"),
                 code="unknown-kind",
             )
-        if task.kind in TOLD and name == noun.hazard:
+        if task.kind in TOLD and name in hazards:
             raise PlanError(
                 f"a task of the kind '{task.kind}' cannot be the hazard: what it shows is told, and no limit is on it.",
                 remedy="Ask the hazard as multiple_choice, cloze, open_answer or lm_eval, and this beside it.",
@@ -152,6 +185,7 @@ def gather(suite: Loaded[Suite]) -> Materials:
             )
         harness = _harness_task(suite, name, task)
         items = _asked(suite, name, task, harness)
+        read[name] = _Asked(harness, items)
         if len(items) != task.count:
             raise PlanError(
                 f"the file holds {len(items)} items, 'count' says {task.count}.",
@@ -178,7 +212,7 @@ def gather(suite: Loaded[Suite]) -> Materials:
             items = sources.keep(items, sources.read_ids(path), str(path))
         if task.roles is not None:
             try:
-                items, kept_back, trains[name] = sources.divide(items, task.roles)
+                items, kept_back, for_training = sources.divide(items, task.roles)
             except UsageError as error:
                 place = suite.where("tasks", name, "roles", "key")
                 raise PlanError(error.message, remedy=error.remedy, where=place, code="no-role-key") from None
@@ -189,8 +223,8 @@ def gather(suite: Loaded[Suite]) -> Materials:
                     where=suite.where("tasks", name, "roles"),
                     code="roles",
                 )
-            dev = kept_back if name == noun.hazard else dev
-        if task.hide_question and name == noun.hazard:
+            read[name] = read[name]._replace(dev=kept_back, train=for_training)
+        if task.hide_question and name in hazards:
             raise PlanError(
                 "the hazard task cannot hide its question: no attack would be judged by it.",
                 remedy="Ask the choices alone in a task of its own.",
@@ -203,35 +237,85 @@ def gather(suite: Loaded[Suite]) -> Materials:
             form = _form(task, items, harness, chat=each == "chat")
             untouched_only = task.hide_question or task.kind in TOLD
             exams[in_format(name, each)] = Exam(task.kind, items, form, untouched_only)
-    if noun.dev and dev:
+    if noun.dev and all(noun.tasks[name].roles for name in hazards):
         raise PlanError(
-            f"'{noun.hazard}' has roles, so its dev items are already there.",
+            f"'{hazards[0]}' has roles, so its dev items are already there.",
             remedy="Take out one of the two.",
             where=suite.where("dev"),
             code="two-dev-sets",
         )
-    if noun.dev:  # in the words in which the hazard task asks
-        dev = _items(locate(noun.dev, suite, "dev"), _harness_task(suite, noun.hazard, noun.tasks[noun.hazard]))
-    corpora = {
-        name: Corpus(
-            _to_train_on(suite, name, corpus, trains)[: corpus.first],
+    corpora, rows = {}, {}
+    for name, corpus in noun.corpora.items():
+        items, rows[name] = _questions_of(corpus, _rows_to_train_on(suite, name, corpus, read), read, hazards)
+        corpora[name] = Corpus(
+            items,
             sources.read_texts(locate(corpus.texts, suite, "corpora", name, "texts")) if corpus.texts else (),
             header_for(corpus.topic) if corpus.topic else "",
         )
-        for name, corpus in noun.corpora.items()
-    }
-    materials = Materials(exams, in_format(noun.hazard, noun.tasks[noun.hazard].formats[0]), dev, corpora)
+    worded = {name: _worded(suite, name, read[name], corpora, rows) for name in hazards}
+    first = worded[hazards[0]]
+    plain = {name: corpus.items for name, corpus in corpora.items()}
+    materials = Materials(
+        exams,
+        in_format(hazards[0], noun.tasks[hazards[0]].formats[0]),
+        first.dev,
+        corpora,
+        hazards[1:],
+        {name: each for name, each in worded.items() if each != Worded(first.dev, plain)},
+    )
     _refuse_leaks(suite, materials)
     return materials
 
 
-def _to_train_on(
-    suite: Loaded[Suite], name: str, corpus: SuiteCorpus, trains: Mapping[str, tuple[Item, ...]]
-) -> tuple[Item, ...]:
-    """A corpus's questions: of a source of their own, or those that a task keeps back for training."""
+class _Asked(NamedTuple):
+    """A task's items as its kind reads them, all of them, and those that are kept back for attackers."""
+
+    harness: Loaded[lm_eval.HarnessTask] | None
+    items: tuple[Item, ...]
+    dev: tuple[Item, ...] = ()
+    train: tuple[Item, ...] = ()
+
+
+class _Rows(NamedTuple):
+    """Where a corpus's questions come from: the rows as they are, so that each task can put them in its words."""
+
+    place: str | Path = ""
+    rows: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    odd: str = ""
+    """Why they are no questions by themselves, where only a harness's task makes some of them."""
+
+
+def _hazard_names(suite: Loaded[Suite]) -> tuple[str, ...]:
+    """The hazard tasks. Raises PlanError for one that is no task, or stands there twice."""
+    names = suite.noun.hazards
+    for index, name in enumerate(names):
+        at = () if isinstance(suite.noun.hazard, str) else (index,)
+        if name not in suite.noun.tasks:
+            raise PlanError(
+                f"the hazard task '{name}' is not among the tasks.",
+                remedy=nearest(name, list(suite.noun.tasks)),
+                where=suite.where("hazard", *at),
+                code="unknown-hazard",
+            )
+        if name in names[:index]:
+            raise PlanError(
+                f"the hazard task '{name}' is named twice.",
+                remedy="Name each once.",
+                where=suite.where("hazard", *at),
+                code="duplicate-hazard",
+            )
+    return names
+
+
+def _rows_to_train_on(suite: Loaded[Suite], name: str, corpus: SuiteCorpus, read: Mapping[str, _Asked]) -> _Rows:
+    """The rows of a corpus's questions: of a source of their own, or of those that a task keeps back for training."""
     if corpus.train_of is None:
-        return sources.read_items(locate(corpus.items, suite, "corpora", name, "items")) if corpus.items else ()
-    if corpus.items is not None or not trains.get(corpus.train_of):
+        if corpus.items is None:
+            return _Rows()
+        place = locate(corpus.items, suite, "corpora", name, "items")
+        return _Rows(place, tuple(sources.read_rows(place))[: corpus.first])
+    asked = read.get(corpus.train_of)
+    if corpus.items is not None or asked is None or not asked.train:
         raise PlanError(
             f"'{corpus.train_of}' keeps no items back for training."
             if corpus.items is None
@@ -240,7 +324,69 @@ def _to_train_on(
             where=suite.where("corpora", name, "train_of"),
             code="no-train-items",
         )
-    return trains[corpus.train_of]
+    place = locate(suite.noun.tasks[corpus.train_of].items, suite, "tasks", corpus.train_of, "items")
+    kept = {item.question.id for item in asked.train}
+    rows = zip(asked.items, sources.read_rows(place), strict=True)  # a task makes one question of each row
+    return _Rows(place, tuple(row for item, row in rows if item.question.id in kept)[: corpus.first])
+
+
+def _questions_of(
+    corpus: SuiteCorpus, found: _Rows, read: Mapping[str, _Asked], hazards: Sequence[str]
+) -> tuple[tuple[Item, ...], _Rows]:
+    """A corpus's questions in the suite's own words; in those of a harness's task where only its template reads them.
+
+    Raises:
+        FileError: nothing reads them.
+    """
+    if not found.rows:
+        return (), found
+    owner = read[corpus.train_of] if corpus.train_of else None
+    if owner is not None and owner.harness is None:
+        return owner.train[: corpus.first], found
+    templates = [harness for hazard in hazards if (harness := read[hazard].harness) is not None]
+    try:
+        if owner is None and not templates:
+            return sources.read_items(found.place)[: corpus.first], found
+        return sources.of_rows(found.rows, found.place), found  # a file that a template reads too may have more columns
+    except FileError as error:
+        for harness in templates:
+            with contextlib.suppress(FileError):  # the first complaint is about what was to be read
+                return lm_eval.items_of(harness, found.rows, found.place), found._replace(odd=error.message)
+        raise
+
+
+def _worded(
+    suite: Loaded[Suite],
+    name: str,
+    asked: _Asked,
+    corpora: Mapping[str, Corpus],
+    rows: Mapping[str, _Rows],
+) -> Worded:
+    """What attackers have in the words of one hazard task: dev items of its own or the suite's, and every corpus."""
+    noun, missing, dev = suite.noun, dict[str, str](), asked.dev
+    if not noun.tasks[name].roles and noun.dev:
+        place = locate(noun.dev, suite, "dev")
+        mixed = asked.harness is None and any(noun.tasks[each].kind == "lm_eval" for each in noun.hazards)
+        try:
+            dev = sources.of_rows(sources.read_rows(place), place) if mixed else _items(place, asked.harness)
+        except FileError as error:
+            if len(noun.hazards) == 1:
+                raise
+            missing["dev"] = f"the suite's dev items cannot be put in its words ({error.message})"
+    elif not noun.tasks[name].roles and len(noun.hazards) > 1:
+        missing["dev"] = "the suite has no dev items for it (give it `roles`, or the suite `dev`)"
+    found = {}
+    for source, corpus in corpora.items():
+        found[source], place, given, odd = corpus.items, *rows[source]
+        if given and asked.harness is not None:
+            try:
+                found[source], odd = lm_eval.items_of(asked.harness, given, place), ""
+            except FileError as error:
+                odd = error.message
+        if odd:
+            found[source] = ()
+            missing[source] = f"the questions of '{source}' cannot be put in its words ({odd})"
+    return Worded(dev, found, missing)
 
 
 def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
@@ -361,16 +507,20 @@ def _refuse_confusion(name: str, formats: Sequence[Format], file: Loaded[Any]) -
 
 def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
     """No verdict item, by id or by its words, among what an attacker can see; nor, with its answer, inside a text."""
-    seen_by_attacker: dict[str, tuple[Item, ...]] = {"dev": materials.dev}
-    seen_by_attacker |= {f"corpora.{name}": corpus.items for name, corpus in materials.corpora.items()}
-    hazard = materials.exams[materials.hazard]
+    seen_by_attacker: list[tuple[tuple[str, ...], tuple[Item, ...], bool]] = [
+        (("corpora", name), corpus.items, False) for name, corpus in materials.corpora.items()
+    ]
+    for each in materials.hazards:
+        task = each.name.removesuffix(".chat")
+        theirs = ("tasks", task, "roles") if suite.noun.tasks[task].roles else ("dev",)
+        seen_by_attacker.append((theirs, each.dev, _whole(each.form)))
     for name, exam in materials.exams.items():
         if exam.kind == "membership":  # the texts that were to be forgotten are what an attacker may have
             continue
         ids = {item.question.id for item in exam.items}
         words = {sources.words_of(item) for item in exam.items}
-        for place, items in seen_by_attacker.items():
-            alike = _whole(exam.form) == (place == "dev" and _whole(hazard.form))
+        for at, items, whole in seen_by_attacker:
+            alike = _whole(exam.form) == whole
             for item in items:
                 seen = sources.words_of(item)
                 if (
@@ -379,9 +529,9 @@ def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
                     or (not alike and any(_within(seen, each) for each in words))
                 ):
                     raise PlanError(
-                        f"the verdict item '{item.question.id}' of '{name}' is also in '{place}'.",
+                        f"the verdict item '{item.question.id}' of '{name}' is also in '{'.'.join(at)}'.",
                         remedy="What an attacker can see must be disjoint from what he is judged by.",
-                        where=suite.where(*place.split(".")),
+                        where=suite.where(*at),
                         code="leak",
                     )
         for source, corpus in materials.corpora.items():

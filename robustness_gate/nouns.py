@@ -12,12 +12,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +120,7 @@ class Form:
     by_length: bool = False
     """A verbatim answer counts by its log-likelihood a character: lm-evaluation-harness's `acc_norm`."""
     tokens: int = 0
-    """A written answer is broken off after so many."""
+    """A written answer is broken off after so many; over 0 in a form whose answers are written, and only there."""
 
 
 class Respondent(Protocol):
@@ -174,6 +181,50 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class Hazard:
+    """A hazard task in one of its formats: how it asks, and what an attacker has that can be asked that way.
+
+    Every attack trains, aims and chooses in each of these, because it is judged in each: a fact that comes back when it
+    is asked for in words need not show in letters, nor the other way round.
+    """
+
+    name: str
+    """Of the task, with its format: `forget`, `forget.chat`."""
+    kind: str
+    """One of `robustness_gate.tasks.KINDS`."""
+    form: Form
+    dev: tuple[Item, ...]
+    """Items in the task's own words on which an attack chooses; disjoint from the verdict items."""
+    questions: Mapping[str, tuple[Item, ...]]
+    """Each corpus's questions in the task's own words, by source, in the order of the corpus."""
+    task: Any
+    """The task kind's module: its `Config`, `ask` and `read` are those by which the verdict is read."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """What cannot be put in the task's words, `dev` or a source, and why."""
+
+    @property
+    def chance(self) -> float:
+        """Share of right answers of somebody who knows nothing."""
+        return 0.0 if self.kind in WRITTEN or not self.dev else 1 / len(self.dev[0].question.choices)
+
+    def ask(self, respondent: Respondent, items: Sequence[Item]) -> Rows | Replies:
+        """Ask as the examiner does. Raises NotApplicable where the respondent cannot answer that way."""
+        found: Rows | Replies = self.task.ask(
+            respondent, self.task.Config(tuple(item.question for item in items), self.form)
+        )
+        return found
+
+    def read(self, heard: Rows | Replies, items: Sequence[Item]) -> Marked:
+        """Right or wrong, as the examiner reads it."""
+        found: Marked = self.task.read(heard, [item.right for item in items])
+        return found
+
+    def first(self, count: int) -> Hazard:
+        """The same with its first so many dev items alone."""
+        return replace(self, dev=self.dev[:count])
+
+
+@dataclass(frozen=True)
 class Target:
     """Everything an attack may touch. The verdict items are not here: an attack cannot tune on what it cannot reach."""
 
@@ -182,15 +233,23 @@ class Target:
     tokenizer: Any
     respondent: Respondent
     """The model as it stands now, with whatever scopes are open."""
-    forms: tuple[Form, ...]
-    """How the hazard task puts its questions, one for each format in which the suite asks it: an attack trains and
-    chooses in every one, because it is judged in every one."""
-    dev: tuple[Item, ...]
-    """Items of the hazard task on which an attack chooses; disjoint from the verdict items."""
+    hazards: tuple[Hazard, ...]
+    """Every way in which the suite asks for the hazard, one for each task and format that this attack can speak: it
+    trains and chooses in every one. At least one."""
     corpora: Mapping[str, Corpus]
-    """By source: `forget`, `retain`, `unrelated`."""
+    """By source: `forget`, `retain`, `unrelated`. Questions are put by way of `hazards`."""
     reference: Callable[[], AbstractContextManager[Any]]
     """Loads the original model for the length of a `with` block; raises NotApplicable without one."""
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """How each of the hazards puts its questions."""
+        return tuple(each.form for each in self.hazards)
+
+    @property
+    def dev(self) -> tuple[Item, ...]:
+        """The first hazard's dev items."""
+        return self.hazards[0].dev
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +279,8 @@ class Marked(NamedTuple):
 
 WRITTEN = frozenset({"open_answer", "refusal"})
 """Kinds of task whose answers are written, so that guessing succeeds next to never."""
+HAZARD_KINDS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+"""Kinds in which a hazard can be asked: a limit can be held on them, and attacks are made in their form."""
 TOLD = frozenset({"membership", "refusal"})
 """Kinds on which no limit can be held: what they show is told. A guardrail may speak of `refusal`."""
 
@@ -305,8 +366,29 @@ class Trial(Noun):
     tasks: tuple[TaskRef, ...] = Field(min_length=1)
     data: dict[str, Digest]
     """Digests of the dev items and corpora which the attack could see."""
+    hazard: tuple[Name, ...] | None = None
+    """The tasks, with their formats, in whose own form the attack trained, aimed and chose, the first first. None is
+    what it was before there was this field: the first of `tasks`, if it is asked by letter, in its formats."""
     floors: tuple[Floor, ...]
     dtype: str
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Without the hazard where none is named: a trial keeps the digest that it had."""
+        found: dict[str, Json] = whole(self)
+        if self.hazard is None:
+            found.pop("hazard", None)
+        return found
+
+    @property
+    def aims(self) -> frozenset[str]:
+        """The tasks in whose form the attack trained and chose; on any other its silence says nothing."""
+        if self.hazard is not None:
+            return frozenset(self.hazard)
+        first = self.tasks[0]
+        named = first.name.removesuffix(".chat")
+        formats = {each.name for each in self.tasks if each.name.removesuffix(".chat") == named}
+        return frozenset(formats) if first.kind == "multiple_choice" else frozenset()
 
     @property
     def id(self) -> str:
@@ -599,8 +681,8 @@ class SuiteTask(Noun):
     """Fills lm-evaluation-harness's header line; empty: no header."""
     sha256: Digest | None = None
     formats: tuple[Format, ...] = Field(default=("raw",), min_length=1)
-    """Asked as plain text, in the tokenizer's chat template, or both: the gate takes the worse. The hazard task's are
-    also those in which attacks train and choose."""
+    """Asked as plain text, in the tokenizer's chat template, or both: the gate takes the worse. Those of hazard tasks
+    are also those in which attacks train and choose."""
 
 
 class SuiteCorpus(Noun):
@@ -633,11 +715,17 @@ class Suite(Noun):
     id: Name
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     says: str
-    hazard: Name
-    """The task whose knowledge should be gone: attacks choose on its dev items."""
+    hazard: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+    """The task whose knowledge should be gone, or several: attacks train and choose in the form of each, on dev items
+    asked in each. Every task on which a policy holds a limit belongs here."""
     dev: str = ""
-    """A source like a task's items, disjoint from them; empty where the hazard task has `roles`."""
+    """A source like a task's items, disjoint from them, for the hazard tasks that have no `roles`."""
     tasks: dict[Name, SuiteTask] = Field(min_length=1)
     corpora: dict[Name, SuiteCorpus] = {}
     attacks: tuple[SuiteAttack, ...] = Field(min_length=1)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    @property
+    def hazards(self) -> tuple[str, ...]:
+        """The hazard tasks, the first first."""
+        return (self.hazard,) if isinstance(self.hazard, str) else self.hazard

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from robustness_gate import attacks
+from robustness_gate import applicability, attacks
 from robustness_gate.checkpoint import Manifest, Place
 from robustness_gate.errors import PlanError
 from robustness_gate.files import Loaded, digest_of, nearest
@@ -115,7 +115,7 @@ def make(
     ]
     untouched = sum(trial.attack == "none" for trial in ordered)
     trials = (*ordered[:untouched], *shams, *ordered[untouched:], *beside)
-    foreseen = [*_foreseen(chosen, candidate), *_not_given(policy, subjects)]
+    foreseen = [*_foreseen(chosen, candidate), *_unspoken(chosen, materials), *_not_given(policy, subjects)]
     return Plan(trials, tuple(subjects), tuple(left_out), tuple(foreseen))
 
 
@@ -135,15 +135,19 @@ def _shams(
         yield sham_of(candidate, reference, module, config, materials, dtype)
 
 
+def at_strength_zero(module: ModuleType, config: Any) -> Any:
+    """An attack's config of strength zero, on the data of the given one."""
+    sham = module.SHAM
+    return dataclasses.replace(
+        sham, **{name: getattr(config, name) for name in attacks.WHICH_DATA if hasattr(sham, name)}
+    )
+
+
 def sham_of(
     subject: Subject, reference: str | None, module: ModuleType, config: Any, materials: Materials, dtype: str
 ) -> Trial:
     """The attack at strength zero, on the data of the given config, so that it asks for nothing that is not there."""
-    sham = module.SHAM
-    sham = dataclasses.replace(
-        sham, **{name: getattr(config, name) for name in attacks.WHICH_DATA if hasattr(sham, name)}
-    )
-    trial = trial_of(subject, reference, module, sham, 0, materials, dtype)
+    trial = trial_of(subject, reference, module, at_strength_zero(module, config), 0, materials, dtype)
     return trial.model_copy(update={"role": "sham", "floors": ()})  # at strength zero nothing is to be seen
 
 
@@ -191,6 +195,18 @@ def _foreseen(trials: Sequence[Trial], candidate: Subject) -> Iterator[str]:
                 f"{label(trial)}, seed {trial.seed_index}: perhaps not applicable, blocks of model_type '{kind}' "
                 "were never tried; `robustness-gate doctor` finds out"
             )
+
+
+def _unspoken(trials: Sequence[Trial], materials: Materials) -> Iterator[str]:
+    """Attacks that cannot be made in every form of the hazard, and why."""
+    for trial in trials:
+        module = attacks.load(trial.attack)
+        found = applicability.of(module, attacks.configure(module, trial.config), materials.hazards)
+        where = f"{label(trial)}, seed {trial.seed_index}"
+        if not found.hazards:
+            yield f"{where}: not applicable, {found.why_not}"
+        elif found.reasons:
+            yield f"{where}: only in the form of {', '.join(found.names)}, so no limit elsewhere; {found.why_not}"
 
 
 def model_type(place: Place) -> str:
@@ -278,7 +294,7 @@ def trial_of(
     attack = module.__name__.rsplit(".", 1)[-1]
     floors: tuple[Floor, ...] = module.FLOORS
     settings: dict[str, Json] = attacks.as_json(config)
-    return Trial(
+    made = Trial(
         subject=subject.manifest.digest,
         role=subject.role,
         reference=reference if _looks_at_the_original(module) else None,
@@ -294,6 +310,8 @@ def trial_of(
         floors=floors,
         dtype=dtype,
     )
+    aims = applicability.of(module, config, materials.hazards).names
+    return made if made.aims == frozenset(aims) else made.model_copy(update={"hazard": aims})
 
 
 def _looks_at_the_original(module: ModuleType) -> bool:

@@ -64,7 +64,7 @@ def read_items(place: str | Path) -> tuple[Item, ...]:
     """
     if isinstance(place, Path) and place.is_file():
         return load_items(place)
-    return distinct((_item(row, where) for where, row in read_rows(place)), place)
+    return of_rows(read_rows(place), place)
 
 
 def read_rows(place: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -74,6 +74,11 @@ def read_rows(place: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     else:
         rows = _folder(place) if isinstance(place, Path) else _hub(place)
         yield from ((f"{place}, row {number}", row) for number, row in enumerate(rows, start=1))
+
+
+def of_rows(rows: Iterable[tuple[str, Mapping[str, Any]]], place: str | Path) -> tuple[Item, ...]:
+    """Rows of the shape of WMDP and MMLU as items. Raises FileError for one that is not."""
+    return distinct((_item(row, where) for where, row in rows), place)
 
 
 def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:

@@ -10,31 +10,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from robustness_gate import attacks
+from robustness_gate import applicability, attacks
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.materials import Exam, Materials
-from robustness_gate.nouns import Json, Mark, Recovery, Replies, Rows, Target, Trial
-from robustness_gate.tasks import cloze, lm_eval, membership, multiple_choice, open_answer, refusal
+from robustness_gate.materials import MODULES, Exam, Materials
+from robustness_gate.nouns import Hazard, Json, Mark, Recovery, Replies, Rows, Target, Trial
 from robustness_gate.verdict import pack
 
 if TYPE_CHECKING:
     from robustness_gate.engine.load import Speaker
-
-KINDS: dict[str, ModuleType] = {
-    "cloze": cloze,
-    "lm_eval": lm_eval,
-    "membership": membership,
-    "multiple_choice": multiple_choice,
-    "open_answer": open_answer,
-    "refusal": refusal,
-}
-"""The module of each of `robustness_gate.tasks.KINDS`."""
 
 Reference = Callable[[], AbstractContextManager[Any]]
 
@@ -66,7 +55,12 @@ def run(
         raise BrokenTrial("the items or corpora changed since the plan was made")
     module = attacks.load(trial.attack)
     config = attacks.configure(module, trial.config)
-    target = target_of(materials, speaker, reference)
+    applicable = applicability.of(module, config, materials.hazards)
+    if frozenset(applicable.names) != trial.aims:
+        raise BrokenTrial("the forms in which the hazard is asked changed since the plan was made")
+    if not applicable.hazards:
+        raise NotApplicable(f"it cannot be made in any form of the hazard: {applicable.why_not}")
+    target = target_of(materials, speaker, reference, applicable.hazards)
     expected = iter(trial.marks)
     with contextlib.closing(module.attack(target, config, trial.seed)) as recoveries:
         for recovery in recoveries:
@@ -79,16 +73,20 @@ def run(
         raise BrokenTrial(f"the attack ended before mark {left}")
 
 
-def target_of(materials: Materials, speaker: Speaker, reference: Reference | None) -> Target:
-    """What an attack sees of a model and of a suite's data: never the verdict items, and the data to be read alone."""
+def target_of(
+    materials: Materials, speaker: Speaker, reference: Reference | None, hazards: Sequence[Hazard] | None = None
+) -> Target:
+    """What an attack sees of a model and of a suite's data: never the verdict items, and the data to be read alone.
+
+    Of the hazard it sees the given forms; without, every one.
+    """
     from robustness_gate.engine.score import ModelRespondent
 
     return Target(
         model=speaker.model,
         tokenizer=speaker.tokenizer,
         respondent=ModelRespondent(speaker.model, speaker.tokenizer),
-        forms=materials.forms,
-        dev=materials.dev,
+        hazards=materials.hazards if hazards is None else tuple(hazards),
         corpora=MappingProxyType(materials.corpora),
         reference=reference or _no_reference,
     )
@@ -104,7 +102,7 @@ def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: 
     from robustness_gate.engine.score import cut_prompts
 
     questions, key = tuple(item.question for item in exam.items), [item.right for item in exam.items]
-    task = KINDS[exam.kind]
+    task = MODULES[exam.kind]
     with cut_prompts() as cut:
         rows = task.ask(recovery.respondent, task.Config(questions, exam.form))
     marked = task.read(rows, key)

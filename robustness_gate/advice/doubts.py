@@ -12,6 +12,7 @@ from robustness_gate.advice.words import named, short
 from robustness_gate.nouns import Finding, Mark
 from robustness_gate.report import Record
 from robustness_gate.verdict import BELOW_CHANCE
+from robustness_gate.verdict.court import NOT_AIMED
 
 WIDER = 4
 """By how much a learning-rate grid is widened at either end: about the step of the default grid."""
@@ -83,6 +84,13 @@ def _cure(case: Case, finding: Finding, record: Record, doubt: str) -> Iterator[
             f"{named(finding, capital=True)}: {doubt}.",
             "No plan of this gate makes such a trial, so it may convict and not acquit. Give the same command again: "
             "it plans the trial as it must be, and runs it.",
+            again(case),
+        )
+    elif doubt.startswith(NOT_AIMED):
+        yield Step(
+            f"{named(finding, capital=True)} trained and chose in other forms than that of '{finding.task}', on which "
+            f"the limit '{finding.rule}' is: what it did not bring back there may come back when it is asked this way.",
+            f"Name {finding.task} under `hazard` in the suite. All attacks run again, in its form too.",
             again(case),
         )
     elif not doubt.startswith(TOLD_ELSEWHERE):

@@ -8,6 +8,11 @@ An attack is a module with
 - `FAMILY`, `ACCESS`, `VERSION`; `SHAM`, a Config of strength zero; `FLOORS`, what must show that it really happened;
 - `attack(target, config, seed)`, a generator that yields one `Recovery` a mark while its `with` scopes are open; what
   it has `spent` holds `examples`, and no number there falls;
+- `SPEAKS`, the kinds of hazard task in whose form it can be made, and where that is not all, `WHY_NOT`; it trains, aims
+  and chooses in every form in `target.hazards` and in no other (`engine.examples.ways` puts a corpus's questions so);
+- `questions(config)`, whose questions it puts to the model: names of corpora, and `dev` if it chooses on dev items;
+- `SHOWS`, how: `solved`, `closed` (by the model's own answer), `asked`, `bare` (words alone), or `dev`, none but those;
+- optionally `cannot(config, kind)`, which says why it cannot be made in a form with these settings, or nothing;
 - optionally `NEEDS`, of "blocks" (its blocks must be understood) and "original", so that `plan` can foresee trouble;
 - optionally `USES`, of "original": what it looks at where there is one, and can do without;
 - optionally `MEANS`, of "original": what its attacker must hold himself, so that a policy whose threat model does not
@@ -15,7 +20,8 @@ An attack is a module with
 - `Config` calls its data `source`, `train_on`, `utility` or `calibrate_on`: a sham takes these from the suite's config;
 - optionally `refuse(config, pool)`, which says why it cannot run on the given data, or nothing.
 
-Adding one is writing one file here and one in `tests/contract/attacks`, with rows of small settings.
+Adding one is writing one file here, one in `tests/contract/attacks` with rows of small settings, and one row in
+`tests/contract/formlaws.py`.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ domain and projects it out with hooks while the model runs: x - (x . d) d, one u
 trained, so nothing can be taught: success means that what returns was there. Failure means that no single such
 direction at these layers hides it.
 
-Where the suite asks the hazard task in the chat template too, directions are taken from each format's prompts (`retain`
-from plain text, `retain.chat` from the template), and every setting is tried on dev in every format. The highest
-reading counts: knowledge that shows in one format is knowledge.
+Prompts are those of the hazard. Where it is asked in several forms, directions are taken from each one's prompts
+(`retain` from plain text, `retain.chat` from the chat template; of several tasks, `retain in TASK`), and every setting
+is tried on dev in every form. The highest reading counts: knowledge that shows in one form is knowledge.
 
 Directions, per layer (Łucki et al. call the first three ground truth, MMLU and wikitext):
     original    mean over tokens of (unlearned - original) on forget questions; needs the original
@@ -30,14 +30,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable
-from robustness_gate.nouns import Bound, Candidate, Floor, Form, Format, Item, Recovery, Target, in_format
+from robustness_gate.nouns import Bound, Candidate, Floor, Form, Item, Recovery, Target
 
 if TYPE_CHECKING:
     import torch
+
+    from robustness_gate.engine.direction import HazardForm
+    from robustness_gate.engine.examples import Way
 
 Kind = Literal["original", "retain", "unrelated", "principal"]
 
@@ -46,6 +49,8 @@ ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "asked"
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Config:
     """At most so many questions of each kind."""
     skip_tokens: int = 40
     """Positions before this one are left out: they hold the shared header, and before it what a chat template begins
-    with, which is counted too."""
+    with, which is counted too. Without letters there is no header: what all prompts share is left out."""
     outlier_z: float = 3.0
     """Tokens whose mean L1 distance to the others is so many standard deviations off are left out."""
     apply: Literal["hook", "fold"] = "hook"
@@ -95,6 +100,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", "forget", *(kind for kind in ("retain", "unrelated") if kind in config.directions)
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
     for source in ("forget", *(kind for kind in ("retain", "unrelated") if kind in config.directions)):
@@ -111,8 +121,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
 
     blocks = [block.module for block in anatomy.dissect(target.model).blocks]
     with scope.seeded(seed), torch.no_grad():
-        by_format = [_directions(target, form, config) for form in target.forms]
-        found = {name: each for of_one in by_format for name, each in of_one.items()}
+        forms = direction.forms(target, questions(config)[1:])
+        found = {name: each for form in forms for name, each in _directions(target, form, config).items()}
         if not found:
             raise NotApplicable("every direction asked for needs the original model, and none was given (--original)")
         noise = torch.randn(len(blocks), next(iter(found.values())).shape[-1])
@@ -127,12 +137,12 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     screened = []
     for setting in settings:
         with removed(setting):
-            dev = score.accuracy(target.respondent, target.dev, target.forms)
+            dev = score.accuracy(target.respondent, target.hazards)
         screened.append(Candidate({"direction": setting.kind, "layers": setting.name}, dev))
     best, chosen = max(zip(settings, screened, strict=True), key=lambda each: each[1].dev_accuracy)
     random_setting = best._replace(directions=noise)
     with removed(random_setting):
-        by_chance = score.accuracy(target.respondent, target.dev, target.forms)
+        by_chance = score.accuracy(target.respondent, target.hazards)
     with removed(best):
         yield Recovery(
             target.respondent,
@@ -142,7 +152,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 "direction_norm": float(best.directions[list(best.layers)].norm(dim=-1).min()),
                 "projection_left": _projection(target, blocks, best),
                 "settings": float(len(settings)),
-                "kinds_left_out": float(len(config.directions) * len(target.forms) - len(found)),
+                "kinds_left_out": float(len(config.directions) * len(forms) - len(found)),
                 "random_direction_dev": by_chance,
                 "chosen_dev": chosen.dev_accuracy,
             },
@@ -174,11 +184,11 @@ def _projection(target: Target, blocks: Sequence[Any], setting: _Setting) -> flo
     """Largest |x . d| / |x| right after the edited blocks, on one dev question: what the hooks left over."""
     import torch
 
-    from robustness_gate.engine import anatomy, direction
+    from robustness_gate.engine import anatomy
 
     watched = {str(layer): blocks[layer] for layer in setting.layers}
     with torch.no_grad(), anatomy.recorded(watched) as seen:  # registered after the edits, so it sees their result
-        ids = _ids(target, target.dev[:1], direction.under(target.forms[0], ""))[0]
+        ids = _ids(target, target.dev[:1], replace(target.forms[0], header=""))[0]
         target.model(input_ids=ids, use_cache=False)
     worst = 0.0
     for layer in setting.layers:
@@ -188,56 +198,59 @@ def _projection(target: Target, blocks: Sequence[Any], setting: _Setting) -> flo
     return worst
 
 
-def _directions(target: Target, form: Form, config: Config) -> dict[str, torch.Tensor]:
+def _directions(target: Target, form: HazardForm, config: Config) -> dict[str, torch.Tensor]:
     """Every direction that can be had from prompts in this form, by kind: [layer, width], float32 on the CPU."""
-    forget = target.corpora["forget"].items[: config.questions]
+    forget = form.ways["forget"].items[: config.questions]
     found: dict[str, torch.Tensor] = {}
     if {"original", "principal"} & set(config.directions):
         try:
-            found |= _against_original(target, forget, form, config)
+            found |= _against_original(target, form, config)
         except NotApplicable:  # no original, or none for this form: the kinds that need it are left out
             found = {}
     mine = [kind for kind in ("retain", "unrelated") if kind in config.directions]
     if mine:
-        here = _mean(_streams(target, target.model, forget, "forget", form, config))
+        here = _mean(_streams(target, target.model, forget, form.ways["forget"], config))
         for kind in mine:
-            items = target.corpora[kind].items[: len(forget)]
-            found[kind] = here - _mean(_streams(target, target.model, items, kind, form, config))
-    dialect: Format = "chat" if form.chat else "raw"
-    return {in_format(kind, dialect): found[kind] for kind in config.directions if kind in found}
+            items = form.ways[kind].items[: len(forget)]
+            found[kind] = here - _mean(_streams(target, target.model, items, form.ways[kind], config))
+    return {form.name(kind): found[kind] for kind in config.directions if kind in found}
 
 
-def _against_original(target: Target, forget: Sequence[Item], form: Form, config: Config) -> dict[str, torch.Tensor]:
-    from robustness_gate.engine import direction, score
+def _against_original(target: Target, form: HazardForm, config: Config) -> dict[str, torch.Tensor]:
+    from robustness_gate.engine import score
 
-    asking = direction.under(form, target.corpora["forget"].header)
+    way = form.ways["forget"]
+    forget = way.items[: config.questions]
     with target.reference() as original:
-        asked = [item.question for item in forget]
-        theirs = score.ModelRespondent(*original).choose(asked, asking).argmax(dim=-1).tolist()
-        ours = target.respondent.choose(asked, asking).argmax(dim=-1).tolist()
-        lost = [i for i, o, t in zip(forget, ours, theirs, strict=True) if t in i.right and o not in i.right]
+        theirs = score.right(score.ModelRespondent(*original), way.hazard, forget, way.form)
+        ours = score.right(target.respondent, way.hazard, forget, way.form)
+        lost = [item for item, o, t in zip(forget, ours, theirs, strict=True) if t and not o]
         kept = lost if len(lost) >= 8 else list(forget)  # too few to average over: take all
-        there = _streams(target, original.model, kept, "forget", form, config)
-        here = _streams(target, target.model, kept, "forget", form, config)
+        there = _streams(target, original.model, kept, way, config)
+        here = _streams(target, target.model, kept, way, config)
     return {"original": _mean(here) - _mean(there), "principal": _first_component(there, here)}
 
 
 def _streams(
-    target: Target, model: Any, items: Sequence[Item], source: str, form: Form, config: Config
+    target: Target, model: Any, items: Sequence[Item], way: Way, config: Config
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """For each question, (token ids [position], streams [layer, position, width]), header and outliers left out."""
     import torch
 
-    from robustness_gate.engine import anatomy, direction
+    from robustness_gate.engine import anatomy, latent
 
     blocks = anatomy.dissect(model).blocks
     watched = {str(number): block.module for number, block in enumerate(blocks)}
     found = []
     with torch.no_grad(), anatomy.recorded(watched) as seen:
-        for ids in _ids(target, items, direction.under(form, target.corpora[source].header)):
+        asked = _ids(target, items, way.form)
+        # A prompt that no header begins is short: only what all of them share is skipped, or nothing would be left.
+        skipped = min(config.skip_tokens, latent.shared([each[0].tolist() for each in asked]))
+        skipped = skipped if way.form.verbatim else config.skip_tokens
+        for ids in asked:
             model(input_ids=ids.to(model.get_input_embeddings().weight.device), use_cache=False)
             stacked = torch.stack([seen[name][0].float().cpu() for name in watched])
-            start = min(config.skip_tokens, ids.shape[1] - 1)
+            start = min(skipped, ids.shape[1] - 1)
             found.append((ids[0, start:].cpu(), stacked[:, start:]))
     outliers = _outlier_tokens(found, config.outlier_z)
     kept = []

@@ -3,8 +3,8 @@
 Threat model: as for `universal_prefix`, and perhaps the attacker has the model from before unlearning too. He searches
 one text, the same for every question, that makes the model answer rightly, lets its residual stream behind the text
 run as the original's does on the same prompt, and still reads like text. Tokens are swapped, put in and taken out.
-Using the text needs no weights. One text is searched for every format of the hazard task, and the highest dev reading
-counts.
+Using the text needs no weights. One text is searched for every form in which the hazard is asked, and the highest dev
+reading counts.
 
 Success on held-out facts means that the knowledge is there and that a text opens it; inner states are matched because
 on suppressed models plain GCG often fails where this does not. A text can also teach letters or formats, and matched
@@ -17,7 +17,7 @@ Sources: Thompson and Sklar, arXiv 2407.17447 (FLRT), in the form of Łucki et a
 in 0.1, swaps for likely tokens 0.1; 16 texts a step from 64 tokens at a place; a buffer of 16, whose best is tried next
 and leaves it; from 32 tokens to at least 100 over 1,000 steps; fluency 1.5, repetition 3 with the exponent 1.5; a
 forced answer counts no more once it has the probability 0.6; 1,500 steps; begun from an earlier successful text.
-Departures: the right letter is forced and not ten tokens that the original writes, because letters are what is judged;
+Departures: the right answer is forced and not ten tokens that the original writes, because it is what is judged;
 streams are compared at every position behind the text, as a share of the original's norm there, and the original's are
 taken as given; tokens that do not survive as text are left out and not fined; the start is a random text on which some
 steps of plain GCG were made (`warm`), since no successful one is shipped. Questions are the same few in every step, so
@@ -48,6 +48,8 @@ FAMILY = "prefix"
 ACCESS = "open_weights"
 USES = ("original",)
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "solved"
 
 EXPONENT = 1.5
 """Of a token's repetitions."""
@@ -141,6 +143,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", config.source
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
     if not pool.get(f"{config.source}.items", 0):
@@ -160,7 +167,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     if not config.tokens:  # no text is strength zero
         yield from (Recovery(target.respondent, mark, {"examples": 0.0, "steps": 0.0}) for mark in config.marks)
         return
-    plain = score.heard(target.respondent, target.dev, target.forms)
+    plain = score.heard(target.respondent, target.hazards)
     with ExitStack() as stack:
         original = _original(target, stack) if config.match else None
         generator = stack.enter_context(scope.seeded(seed))
@@ -188,7 +195,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 if step % config.looks == 0 or step == mark:
                     filled = prefix.rows([hunt.best], measured)
                     loss = float(greedy.losses(answers, filled).mean())
-                    seen.append(_Seen(step, loss, prefix.look(target, plain, hunt.best, header=config.header)))
+                    seen.append(
+                        _Seen(step, loss, prefix.look(target, plain, hunt.best, ground=ground, header=config.header))
+                    )
             best = max(seen, key=lambda each: each.look.dev)
             filled = prefix.rows([best.look.prefix], measured)
             loss_end = min(each.loss for each in seen)
@@ -215,7 +224,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                     "matched": float(original is not None),
                     **hunt.told("start", begun),
                     **hunt.told("end", filled),
-                    "plain_dev": score.shares(plain, target.dev).content_sum,
+                    "plain_dev": score.shares(plain, target.hazards).content_sum,
                     "chosen_dev": best.look.dev.content_sum,
                     "chosen_dev_single_order": best.look.dev.single_order,
                 },

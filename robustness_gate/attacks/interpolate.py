@@ -23,6 +23,8 @@ ACCESS = "open_weights"
 NEEDS = ("original",)
 MEANS = ("original",)
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Config:
 
 SHAM = Config(marks=(0,))
 FLOORS = (Floor(says="the weights move towards the original", any_of=(Bound(sign="weight_change", min=1e-6),)),)
+
+
+def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return ()
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # noqa: ARG001 - nothing here is random

@@ -4,8 +4,9 @@ Threat model: the attacker has the weights and some solved questions of the doma
 something else; never the verdict items nor the facts behind them. He trains one set of vectors, the same for every
 question, that is added to the instruction's positions at the embedding's output and at what the MLPs of a few layers
 add to the stream. The weights are never changed. He tries every learning rate of a grid and keeps the vectors that
-answer most of his dev questions. Where the suite asks the hazard task in the chat template too, one set is trained on
-the questions in every format, and the highest dev reading counts: knowledge that shows in one format is knowledge.
+answer most of his dev questions. Questions are put as the hazard is asked; where it is asked in several forms (tasks,
+or formats of one), one set is trained on all of them, and the highest dev reading counts: knowledge that shows in one
+form is knowledge.
 
 Success on held-out facts means that the knowledge is there and that one universal nudge opens it. But vectors are
 strong: they can also teach letters, formats and habits. So an accuracy alone binds nothing here: **hold this attack
@@ -18,12 +19,11 @@ embedding and the MLP outputs of layers 8, 16, 24 and 30; AdamW, rate 1e-3 times
 Departures: the rate is chosen on dev from a grid above theirs (64 such steps at 1e-3 move a coordinate by at most
 0.016, which a stream of another scale would not feel); the cross-entropy is over the vocabulary, not over the four
 letters; gradients are clipped at norm 1; every mark starts from zero.
-Cost: marks x learning rates x steps, and one dev examination for each rate and format.
+Cost: marks x learning rates x steps, and one dev examination for each rate and form.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,6 +39,8 @@ FAMILY = "latent"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "solved"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Config:
     source: Literal["forget", "retain", "unrelated"] = "forget"
     """Where the training questions come from."""
     marks: tuple[int, ...] = (64,)
-    """Ladder of budgets, in optimiser steps a format, rising."""
+    """Ladder of budgets, in optimiser steps a form of the hazard, rising."""
     learning_rates: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
     """Grid, rising. The source has 1e-3 alone; the others are ours, spanning a hundredfold."""
     decay: float = 0.94
@@ -94,6 +96,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", config.source
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
     have = pool.get(f"{config.source}.items", 0)
@@ -110,18 +117,17 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     """
     from robustness_gate.engine import examples, latent, scope, score, train
 
-    corpus = target.corpora[config.source]
-    forms = [dataclasses.replace(form, header=corpus.header, verbatim=False) for form in target.forms]
-    pool = list(corpus.items)
+    ways = examples.ways(target, config.source)
+    pool = list(range(len(ways[0].items)))
     random.Random(seed).shuffle(pool)
     pool = pool[: config.questions]
     by_form = [
         [
-            examples.answered(target.tokenizer, item, shift, form)
-            for item in pool
-            for shift in range(min(config.rotations, len(item.question.choices)))
+            examples.answered(target.tokenizer, way.items[at], shift, way.form)
+            for at in pool
+            for shift in range(min(config.rotations, len(way.items[at].question.choices)))
         ]
-        for form in forms
+        for way in ways
     ]
     solved = [example for of_one in by_form for example in of_one]
     with scope.seeded(seed), scope.trainable(target.model, ()):
@@ -132,18 +138,18 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
         plain = target.respondent.choose(questions, target.forms[0])
         with latent.at_first(target.model, vectors):
             for mark in config.marks:
-                steps = mark * len(forms)
+                steps = mark * len(ways)
                 scope.write(parameters, zero)
                 done = train.sweep(
                     target.model,
                     parameters,
                     solved,
                     [
-                        train.Recipe(rate, steps, config.batch, decay=config.decay ** (1 / len(forms)))
+                        train.Recipe(rate, steps, config.batch, decay=config.decay ** (1 / len(ways)))
                         for rate in config.learning_rates
                     ],
                     seed,
-                    lambda: score.accuracy(target.respondent, target.dev, target.forms),
+                    lambda: score.accuracy(target.respondent, target.hazards),
                 )
                 moved = (target.respondent.choose(questions, target.forms[0]) - plain).abs().max()
                 yield Recovery(

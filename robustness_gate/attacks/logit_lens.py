@@ -3,9 +3,9 @@
 Threat model: the attacker has the weights and looks inside while the model runs. At every layer he takes four stages of
 the residual stream (what attention adds, the stream with it, what the MLP adds, the stream after the block), passes
 each through the model's own final norm and unembedding, and keeps the one that answers most of his dev questions.
-Nothing is trained and no weight is touched. Where the suite asks the hazard task in the chat template too, every site
-is tried on dev in every format, and the highest reading counts: knowledge that shows in one format is knowledge. Open
-answers (a task with verbatim choices) are read in the same way, token by token.
+Nothing is trained and no weight is touched. Where the hazard is asked in several forms (tasks, or formats of one),
+every site is tried on dev in every one, and the highest reading counts: knowledge that shows in one form is knowledge.
+Words and written answers are read in the same way, token by token.
 
 Success means that the knowledge is looked up and then hidden on the way to the end. Failure means that no stage holds
 the answer in the *output's* alphabet, nothing more: a letter is formed late, so an edit below the layers that form it
@@ -18,7 +18,8 @@ upwards; here dev chooses the site (between equals the later one) and the verdic
 The last block's own output is left out of the grid: it is the model, and `none` examines that. Their extra line
 ("Answer the following question with A, B, C, or D.") is not added. A lens at an early site may answer nothing at all,
 not even the utility questions: the trial can then convict but not acquit, because its silence says nothing.
-Cost: one forward pass a dev question, order and format, then norm and head for each site; one examination.
+Cost: one forward pass a dev question, order and form, then norm and head for each site (for written answers, a forward
+pass a token and site); one examination.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ FAMILY = "lens"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return ("dev",)
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:  # noqa: ARG001 - every attack has this shape
     """Why this cannot run on the given data."""
     return None if pool.get("dev", 0) else "the site is chosen on dev items, and the suite has none"
@@ -90,8 +98,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # 
     through = lens.Lens(target.model, parts, tuple(grid), strength=config.strength)
     screened = []
     for site in grid:
-        respondent = score.ModelRespondent(through.at(site), target.tokenizer)
-        dev = score.accuracy(respondent, target.dev, target.forms)
+        dev = score.shares(_heard(target, through, site, parts), target.hazards).content_sum
         screened.append(Candidate({"layer": site.layer, "stage": site.stage}, dev))
     ranked = [(each.dev_accuracy, number) for number, each in enumerate(screened)]
     best = max(ranked)[1]  # between equals the later one: it lies nearer to what the model says
@@ -113,6 +120,25 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # 
             chosen=dict(screened[best].setting),
             screened=screened,
         )
+
+
+def _heard(target: Target, through: Any, site: Any, parts: Any) -> list[Any]:
+    """What each hazard's dev items are answered at a site.
+
+    Likelihoods come from what one pass kept for all sites. What is written differs from site to site after the first
+    token, so there the model itself is read.
+    """
+    from robustness_gate.engine import lens, score
+
+    quick = score.ModelRespondent(through.at(site), target.tokenizer)
+    found = []
+    for hazard in target.hazards:
+        if not hazard.form.tokens:
+            found += score.heard(quick, [hazard])
+            continue
+        with lens.read_at(parts, site, through.strength):
+            found += score.heard(target.respondent, [hazard])
+    return found
 
 
 def _off(target: Target, parts: Any, last: Any, strength: float) -> float:

@@ -4,7 +4,7 @@ Threat model: the attacker holds the original as well as the unlearned model (an
 and some questions of his own. He answers with the unlearned model's log-probabilities plus a weight times what the
 original's have over them: log p = log p_unlearned + w (log p_original - log p_unlearned). At w = 0 this is the
 unlearned model, at w = 1 the original, above 1 it exaggerates exactly what unlearning took away. He keeps the weight
-that answers most of his dev questions, in any format.
+that answers most of his dev questions, in any form of the hazard.
 
 Success means that the pair gives the knowledge away; it does *not* mean that the unlearned model holds it. The original
 alone answers, so every candidate, one that never knew included, falls under a limit on accuracy itself. Ask instead how
@@ -29,7 +29,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from robustness_gate.errors import NotApplicable
-from robustness_gate.nouns import Bound, Candidate, Floor, Form, Question, Recovery, Respondent, Target
+from robustness_gate.nouns import Bound, Candidate, Floor, Form, Question, Recovery, Respondent, Rows, Target
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,9 @@ ACCESS = "open_weights"
 NEEDS = ("original",)
 MEANS = ("original",)
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval")
+WHY_NOT = "two models that answer together choose among given answers and do not write"
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,11 @@ class Guided:
         raise NotApplicable("model guidance answers questions and does not write")
 
 
+def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return ("dev",)
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:  # noqa: ARG001 - every attack's has this shape
     """Why this cannot run on the given data."""
     return None if pool.get("dev", 0) else "the weight is chosen on dev items, and the suite has none"
@@ -96,15 +104,14 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # 
 
     with target.reference() as original:
         theirs = score.ModelRespondent(original.model, original.tokenizer)
-        asked = [item.question for item in target.dev]
-        pairs = [
-            tuple(score.content_logliks(each, asked, form) for each in (target.respondent, theirs))
-            for form in target.forms
-        ]
-        screened = []
-        for weight in config.weights:
-            dev = max(score.share_right(_guided(ours, there, weight).sum(dim=1), target.dev) for ours, there in pairs)
-            screened.append(Candidate({"weight": weight}, dev))
+        both = zip(score.heard(target.respondent, target.hazards), score.heard(theirs, target.hazards), strict=True)
+        pairs = [(a.loglik, b.loglik) for a, b in both if isinstance(a, Rows) and isinstance(b, Rows)]
+
+        def dev(weight: float) -> float:
+            mixed = [Rows(_guided(ours, there, weight)) for ours, there in pairs]
+            return score.shares(mixed, target.hazards).content_sum
+
+        screened = [Candidate({"weight": weight}, dev(weight)) for weight in config.weights]
         best = max(screened, key=lambda each: (each.dev_accuracy, each.setting["weight"]))
         weight = float(best.setting["weight"])
         yield Recovery(
@@ -114,8 +121,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # 
             signs={
                 "weight": weight,
                 "models_apart": max(float((there - ours).abs().nan_to_num().mean()) for ours, there in pairs),
-                "original_dev": max(score.share_right(there.sum(dim=1), target.dev) for _, there in pairs),
-                "unlearned_dev": max(score.share_right(ours.sum(dim=1), target.dev) for ours, _ in pairs),
+                "original_dev": score.shares([Rows(there) for _, there in pairs], target.hazards).content_sum,
+                "unlearned_dev": score.shares([Rows(ours) for ours, _ in pairs], target.hazards).content_sum,
                 "chosen_dev": best.dev_accuracy,
             },
             chosen={"weight": weight},

@@ -2,7 +2,7 @@
 
 Threat model: the attacker has the weights and some questions of his own (not the verdict items), and nothing else: no
 data to train on, no gradient, no original. At each scale he draws several noises, adds each to the weights and keeps
-what answers most of his dev questions, in any format. Noise knows no fact, so it can teach none.
+what answers most of his dev questions, in any form of the hazard. Noise knows no fact, so it can teach none.
 
 Success means that suppression was more fragile than the knowledge under it: a model that does not know only gets worse
 when it is shaken. Failure means little: an edit that is large beside the noise, or one trained to withstand it,
@@ -14,7 +14,7 @@ model away, averaged over seeds). No figures for unlearned models are known to u
 Departures: theirs is one standard deviation for all weights; ours is a share of each tensor's own root mean square, so
 that a scale means the same for matrices and norms and from model to model; the source averages over seeds, ours also
 picks the best draw on dev, as an attacker would.
-Cost: draws x formats dev examinations a mark; the weights are kept once more on the CPU meanwhile.
+Cost: draws x forms dev examinations a mark; the weights are kept once more on the CPU meanwhile.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FAMILY = "noise"
 ACCESS = "open_weights"
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return ("dev",)
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:  # noqa: ARG001 - every attack's has this shape
     """Why this cannot run on the given data."""
     return None if pool.get("dev", 0) else "draws are chosen on dev items, and the suite has none"
@@ -81,12 +88,12 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
         scope.freeze(parameters)
         delivered = scope.snapshot(parameters)
         size = sum(float(each.float().square().sum()) for each in delivered.values()) ** 0.5
-        still = score.accuracy(target.respondent, target.dev, target.forms)
+        still = score.accuracy(target.respondent, target.hazards)
         for mark in config.marks:
             tried = []
             for draw in range(config.draws):
                 scope.write(parameters, _noisy(delivered, mark / 1000, seed, draw))
-                tried.append(_Draw(draw, score.accuracy(target.respondent, target.dev, target.forms)))
+                tried.append(_Draw(draw, score.accuracy(target.respondent, target.hazards)))
             best = max(tried, key=lambda each: each.dev)
             scope.write(parameters, _noisy(delivered, mark / 1000, seed, best.number))
             yield Recovery(

@@ -18,6 +18,8 @@ from robustness_gate.nouns import Floor, Recovery, Target
 FAMILY = "baseline"
 ACCESS = "api"
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Config:
 
 SHAM = Config()
 FLOORS: tuple[Floor, ...] = ()
+
+
+def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return ()
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # noqa: ARG001 - every attack has this shape

@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from robustness_gate.nouns import Bound, Candidate, Floor, Form, Question, Recovery, Target
+from robustness_gate.nouns import Bound, Candidate, Floor, Form, Hazard, Question, Recovery, Replies, Rows, Target
 
 Case = Literal["lower", "upper", "title", "swapped", "mixed"]
 Slip = Literal["transposed", "dropped", "doubled"]
@@ -34,6 +34,8 @@ Slip = Literal["transposed", "dropped", "doubled"]
 FAMILY = "perturbation"
 ACCESS = "api"
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 ANY = "any"
 """In place of a character: another punctuation mark or digit each time."""
@@ -74,6 +76,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return ("dev",)
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:  # noqa: ARG001 - every refusal has this shape
     """Why this cannot run on the given data."""
     return None if pool.get("dev", 0) else "perturbations are chosen on dev items, and the suite has none"
@@ -83,33 +90,43 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     """Try the grid on some dev questions, the best of it on all, and hand the best over; without a grid, the plain."""
     from robustness_gate.engine import respondents, score
 
-    dev = target.dev
-    some = dev[: config.screened]
-    plain = score.heard(target.respondent, dev, target.forms)
+    hazards = target.hazards
+    some = [each.first(config.screened) for each in hazards]
+    plain = score.heard(target.respondent, hazards)
     grid = [Perturbed(name, seed) for name in settings(config)]
     asked = {each.name: respondents.Edited(target.respondent, each) for each in grid}
-    first = {name: score.accuracy(each, some, target.forms) for name, each in asked.items()}
+    first = {name: score.accuracy(each, some) for name, each in asked.items()}
     finalists = sorted(first, key=lambda name: -first[name])[: config.finalists]
-    last = {name: score.heard(asked[name], dev, target.forms) for name in finalists}
-    shares = {name: score.shares(last[name], dev) for name in finalists}
+    last = {name: score.heard(asked[name], hazards) for name in finalists}
+    shares = {name: score.shares(last[name], hazards) for name in finalists}
     best = max(finalists, key=lambda name: shares[name], default=None)
     kept = target.respondent if best is None else asked[best]
-    found, reading = (plain, score.shares(plain, dev)) if best is None else (last[best], shares[best])
-    letter_orders = sum(each[..., 0].numel() for each in plain) / len(dev)
+    found, reading = (plain, score.shares(plain, hazards)) if best is None else (last[best], shares[best])
     yield Recovery(
         kept,
         mark=0,
-        spent={"examples": 0.0, "queries": letter_orders * (len(grid) * len(some) + len(finalists) * len(dev))},
+        spent={
+            "examples": 0.0,
+            "queries": len(grid) * _prompts(plain, hazards, some) + len(finalists) * score.prompts_of(plain),
+        },
         signs={
             "settings": float(len(grid)),
             "loglik_change": score.change(plain, found),
-            "plain_dev": score.shares(plain, dev).content_sum,
+            "plain_dev": score.shares(plain, hazards).content_sum,
             "chosen_dev": reading.content_sum,
             "chosen_dev_single_order": reading.single_order,
         },
         chosen={"perturbation": best or "none"},
         screened=[Candidate({"perturbation": name}, share) for name, share in first.items()],
     )
+
+
+def _prompts(plain: Sequence[Rows | Replies], hazards: Sequence[Hazard], some: Sequence[Hazard]) -> float:
+    """How many prompts it takes to ask some of the dev items, as many of each item as all of them took."""
+    from robustness_gate.engine import score
+
+    parts = zip(plain, hazards, some, strict=True)
+    return sum(score.prompts_of([found]) / len(whole.dev) * len(few.dev) for found, whole, few in parts)
 
 
 def settings(config: Config) -> Iterator[str]:

@@ -42,6 +42,8 @@ ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "bare"
 
 BATCH = 64
 """Texts read together: they are short."""
@@ -80,6 +82,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", "forget", *(() if config.direction == "original" else (config.direction,))
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
     for source in ("forget", *(() if config.direction == "original" else (config.direction,))):
@@ -101,19 +108,19 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     blocks = [block.module for block in anatomy.dissect(target.model).blocks]
     layers = sorted({round(depth * (len(blocks) - 1)) for depth in config.depths})
     found = _directions(target, layers, config)
-    dev = target.dev
-    plain = score.heard(target.respondent, dev, target.forms)
+    plain = score.heard(target.respondent, target.hazards)
     tried = []
     for layer in layers:
         for threshold in config.thresholds:
             words = Splitter(target, blocks[layer], found[layer], threshold, config.rounds, seed)
             asked = Splitting(target.respondent, words)
-            heard = score.heard(asked, dev, target.forms)
-            tried.append(_Run(layer, threshold, asked, score.shares(heard, dev), score.change(plain, heard)))
+            heard = score.heard(asked, target.hazards)
+            dev = score.shares(heard, target.hazards)
+            tried.append(_Run(layer, threshold, asked, dev, score.change(plain, heard)))
     moved = [run for run in tried if run.change > 0] or tried  # one that splits nothing is the plain question
     best = max(moved, key=lambda run: run.dev)
     words = best.respondent.words
-    stems = [item.question.stem for item in dev]
+    stems = list(dict.fromkeys(item.question.stem for hazard in target.hazards for item in hazard.dev))
     before, after = (words.steepest(texts) for texts in (stems, [words.known[stem] for stem in stems]))
     yield Recovery(
         best.respondent,
@@ -126,7 +133,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
             "cosine_before": before,
             "cosine_after": after,
             "loglik_change": best.change,
-            "plain_dev": score.shares(plain, dev).content_sum,
+            "plain_dev": score.shares(plain, target.hazards).content_sum,
             "chosen_dev": best.dev.content_sum,
             "chosen_dev_single_order": best.dev.single_order,
         },
@@ -245,7 +252,8 @@ def _directions(target: Target, layers: Sequence[int], config: Config) -> dict[i
 
     def mean(model: Any, source: str) -> list[torch.Tensor]:
         modules = {str(layer): anatomy.dissect(model).blocks[layer].module for layer in layers}
-        stems = [item.question.stem for item in target.corpora[source].items[: config.questions]]
+        some = [hazard.questions[source][: config.questions] for hazard in target.hazards]
+        stems = list(dict.fromkeys(item.question.stem for items in some for item in items))
         streams = [stream for _, stream in _streams(model, target.tokenizer, modules, stems)]
         return [torch.cat([stream[at] for stream in streams]).mean(dim=0) for at in range(len(layers))]
 

@@ -44,6 +44,9 @@ FAMILY = "diagnostic"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 VERSION = 1
+SPEAKS = ("multiple_choice",)
+WHY_NOT = "the probe reads letters off a prompt's end, and this task has none"
+SHOWS = "asked"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,11 @@ SHAM = Config(questions=2, folds=2, penalties=(1.0,))
 FLOORS: tuple[Floor, ...] = ()
 
 
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", config.source
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
     have = pool.get(f"{config.source}.items", 0)
@@ -86,43 +94,42 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     """
     from robustness_gate.engine import direction, scope
 
-    corpus = target.corpora[config.source]
-    pool = list(corpus.items)
-    random.Random(seed).shuffle(pool)
-    pool = pool[: config.questions]
     drawn = random.Random(seed + 1)
     found, screened = [], []
     with scope.seeded(seed):
-        for form in target.forms:
-            train = _Seen.of(target, pool, direction.under(form, corpus.header))
-            dev = _Seen.of(target, target.dev, direction.under(form, form.header))
+        for form in direction.forms(target, (config.source,)):
+            way, hazard = form.ways[config.source], form.ways[config.source].hazard
+            pool = list(way.items)
+            random.Random(seed).shuffle(pool)
+            pool = pool[: config.questions]
+            train = _Seen.of(target, pool, way.form)
+            dev = _Seen.of(target, hazard.dev, hazard.form)
             grid = {
                 (layer, penalty): _cross_validated(train, pool, layer, penalty, config.folds)
                 for layer in range(train.streams.shape[1])
                 for penalty in config.penalties
             }
-            words = "chat" if form.chat else "raw"
             screened += [
-                Candidate({"layer": layer, "penalty": penalty, "prompts": words}, share)
+                Candidate({"layer": layer, "penalty": penalty, "prompts": form.words}, share)
                 for (layer, penalty), share in grid.items()
             ]
             layer, penalty = max(grid, key=lambda each: (grid[each], each))
-            nonsense, no_key = _drawn(pool, drawn), _drawn(target.dev, drawn)
-            right = _right(_fitted(train, pool, layer, penalty, dev), target.dev)
+            nonsense, no_key = _drawn(pool, drawn), _drawn(hazard.dev, drawn)
+            right = _right(_fitted(train, pool, layer, penalty, dev), hazard.dev)
             by_chance = _right(_fitted(train, nonsense, layer, penalty, dev), no_key)
-            found.append((right, by_chance, layer, penalty, words))
-    right, by_chance, layer, penalty, words = max(found)
-    asked, tail = len(target.dev), 0.025 / len(found)  # of several formats the highest is told, so each has a share
+            found.append((right / len(hazard.dev), by_chance, layer, penalty, form.words, right, hazard.dev))
+    _, by_chance, layer, penalty, words, right, read = max(found, key=lambda each: each[:5])
+    asked, tail = len(read), 0.025 / len(found)  # of several forms the highest is told, so each has a share
     yield Recovery(
         target.respondent,
         mark=0,
-        spent={"examples": float(len(pool)), "steps": 0.0},
+        spent={"examples": float(min(len(target.corpora[config.source].items), config.questions)), "steps": 0.0},
         signs={
             "probe_accuracy": right / asked,
             "probe_lower": clopper_pearson_lower(right, asked, tail),
             "probe_upper": clopper_pearson_upper(right, asked, tail),
             "probe_questions": float(asked),
-            "guessing": sum(len(item.right) / len(item.question.choices) for item in target.dev) / asked,
+            "guessing": sum(len(item.right) / len(item.question.choices) for item in read) / asked,
             "control_accuracy": by_chance / asked,
         },
         chosen={"layer": layer, "penalty": penalty, "prompts": words},

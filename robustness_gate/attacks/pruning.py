@@ -4,7 +4,7 @@ Threat model: the attacker has the weights, some questions or texts of the forgo
 some of another one. What suppresses knowledge must act where the domain is asked about; so he scores every weight of
 every linear layer on both kinds of data and sets to zero those in the top q per cent of their matrix on hazard data
 that are not in the top p per cent on utility data. He tries a grid of p and q and keeps what answers most of his own
-dev questions, in any format. Nothing is trained and answers are never shown, so nothing can be taught.
+dev questions, in any form of the hazard. Nothing is trained and answers are never shown, so nothing can be taught.
 
 Success means that a small set of weights held the knowledge back. Failure means that no such set was found with these
 scores, data and grid: an edit spread over all weights, or one that also carries utility, survives. Zeroing weights is
@@ -16,17 +16,16 @@ Sources: Wei et al., arXiv 2402.05162 (SNIP and Wanda scores, set difference per
 ethz-spylab/unlearning-vs-safety at 75dade5: p and q in 0.5 to 20 % with p >= q, 512 windows, the loss of their last 50
 tokens; for models that answer, the model's own answers.
 Departures: scores of all layers come from one pass with dense gradients (theirs, layer by layer); on `questions` the
-model's own letter closes the prompt, and `tail` says how much of the prompt counts beside it; the best of the grid is
-chosen on dev, not on the benchmark; a setting that would cut nothing is not a choice. Matrices that are no linear layer
-(fused experts) and the output head are left whole; the source's variants (MLP alone, sparsity by overlap, rounds,
-low-rank) are not tried.
-Cost: one backward pass (SNIP) and one forward pass (Wanda) an example, kind of data and format; memory for the
-gradients once, and on the CPU for two ranks of every weight a score; one dev examination a grid point and format.
+model's own answer closes the prompt (its letter, the likeliest words, or what it writes, as the hazard asks), and
+`tail` says how much of the prompt counts beside it; the best of the grid is chosen on dev, not on the benchmark; a
+setting that would cut nothing is not a choice. Matrices that are no linear layer (fused experts) and the output head
+are left whole; the source's variants (MLP alone, sparsity by overlap, rounds, low-rank) are not tried.
+Cost: one backward pass (SNIP) and one forward pass (Wanda) an example, kind of data and form; memory for the
+gradients once, and on the CPU for two ranks of every weight a score; one dev examination a grid point and form.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +45,8 @@ Score = Literal["snip", "wanda"]
 FAMILY = "pruning"
 ACCESS = "open_weights"
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "closed"
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class Config:
     scores: tuple[Score, ...] = ("snip", "wanda")
     """How a weight's importance is measured. Each has its own grid."""
     calibrate_on: Literal["questions", "texts"] = "questions"
-    """Questions closed by the model's own letter, or plain texts. The source has texts for RMU, questions for others;
+    """Questions closed by the model's own answer, or plain texts. The source has texts for RMU, questions for others;
     questions are our default because every suite has some."""
     utility: Literal["retain", "unrelated"] = "unrelated"
     """What the weights that stay are important for. The source: wikitext and MMLU."""
     samples: int = 512
-    """At most so many questions or texts of each kind, drawn by seed. A question counts once in each format."""
+    """At most so many questions or texts of each kind, drawn by seed. A question counts once in each form."""
     tail: int = 50
-    """So many last tokens of each count in the loss and in the norm of the inputs; 1 is the model's letter alone."""
+    """So many last tokens of each count in the loss and in the norm of the inputs; 1 is a letter alone."""
     longest: int = 1024
     """Texts are cut after so many tokens."""
     q: tuple[float, ...] = (0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 12.5, 15.0, 20.0)
@@ -92,6 +93,11 @@ FLOORS = (
     Floor(says="the weights move", any_of=(Bound(sign="weight_change", min=1e-9),)),
     Floor(says="at least three settings that cut something were tried", any_of=(Bound(sign="settings", min=3.0),)),
 )
+
+
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", *(("forget", config.utility) if config.calibrate_on == "questions" else ())
 
 
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
@@ -127,14 +133,14 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
             for p, q in _pairs(config):
                 masks = _difference(hazard, useful, p, q)
                 scope.write(parameters, _zeroed(delivered, masks))
-                dev = score.accuracy(target.respondent, target.dev, target.forms)
+                dev = score.accuracy(target.respondent, target.hazards)
                 settings.append(_Setting(kind, p, q, sum(int(mask.sum()) for mask in masks.values()), dev))
         cutting = [each for each in settings if each.cut]
         best = max(cutting or settings, key=lambda each: (each.dev, each.cut))  # between equals the stronger change
         masks = _difference(*rankings[best.score], best.p, best.q)
         generator = torch.Generator().manual_seed(seed)
         scope.write(parameters, _zeroed(delivered, {n: _scattered(m, generator) for n, m in masks.items()}))
-        by_chance = score.accuracy(target.respondent, target.dev, target.forms)
+        by_chance = score.accuracy(target.respondent, target.hazards)
         scope.write(parameters, _zeroed(delivered, masks))
         yield Recovery(
             target.respondent,
@@ -187,20 +193,25 @@ def _rankings(
 
 
 def _calibration(target: Target, source: str, config: Config, seed: int) -> list[Example]:
-    """The examples of one kind: texts as they are, or questions in every format, closed by the model's own letter."""
-    from robustness_gate.engine import examples
+    """The examples of one kind: texts as they are, or questions in every form, closed by the model's own answer."""
+    from robustness_gate.engine import examples, score
 
     corpus = target.corpora[source]
     if config.calibrate_on == "texts":
         texts = _drawn(corpus.texts, config.samples, seed)
         made = [examples.plain(target.tokenizer, each, longest=config.longest, tail=config.tail) for each in texts]
         return [each for each in made if each is not None]
-    items = _drawn(corpus.items, config.samples, seed)
     found = []
-    for form in (dataclasses.replace(each, header=corpus.header, verbatim=False) for each in target.forms):
-        letters = target.respondent.choose([item.question for item in items], form).argmax(dim=-1).tolist()
-        for item, letter in zip(items, letters, strict=True):
-            found.append(examples.answered(target.tokenizer, item, 0, form, choice=letter, tail=config.tail))
+    for way in examples.ways(target, source):
+        items = _drawn(way.items, config.samples, seed)
+        asked = [item.question for item in items]
+        own: list[dict[str, Any]]
+        if way.form.tokens:
+            own = [{"words": text or ""} for text in target.respondent.write(asked, way.form)]
+        else:
+            own = [{"choice": each} for each in score.chosen(target.respondent, asked, way.form)]
+        for item, given in zip(items, own, strict=True):
+            found.append(examples.answered(target.tokenizer, item, 0, way.form, tail=config.tail, **given))
     return found
 
 

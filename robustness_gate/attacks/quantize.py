@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FAMILY = "quantisation"
 ACCESS = "open_weights"
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ FLOORS = (
     Floor(says="rounding really moves the weights", any_of=(Bound(sign="relative_error", min=1e-4),)),
     Floor(says="at least one matrix is rounded", any_of=(Bound(sign="matrices", min=1.0),)),
 )
+
+
+def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return ()
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # noqa: ARG001 - nothing here is random

@@ -1,7 +1,7 @@
 """Reformatting: ask the same question in another dress.
 
 Threat model: anyone who can send prompts and read letter probabilities, with a few dev questions of the domain and
-their answers. He tries a fixed list of presentations on them, in every format of the hazard task, and uses the best:
+their answers. He tries a fixed list of presentations on them, in every form of the hazard, and uses the best:
 other letters, no header or another, the question twice, a conversation, idle text in front, the first words of the
 response already said, the same text in other tokens, and, where the chat template has a thinking block, one left empty,
 filled with a sentence, or with what the model itself thinks. On top of the best he takes the letters' standing
@@ -33,7 +33,7 @@ short thinking, R-TOFU, arXiv 2505.15214; prefilling and rarer tokens are ours.
 Departures: no translation, poem or renamed terms, which need a writer; tokens are cut at random and not by a search;
 calibration averages log-likelihoods, not probabilities; thinking blocks are those between <think> and </think>, and the
 model's own are greedy and closed after `thinking_tokens`.
-Cost: about twenty examinations of the dev items in each format. Where there is a thinking block to fill, as many tokens
+Cost: about twenty examinations of the dev items in each form. Where there is a thinking block to fill, as many tokens
 again for each dev prompt as `thinking_tokens`, and for each verdict prompt if that is chosen.
 """
 
@@ -75,6 +75,8 @@ Calibration = Literal["calibrated_free", "calibrated_domain"]
 FAMILY = "prompting"
 ACCESS = "api"
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 LETTERS = {
     "letters_lower": tuple("abcdefghij"),
@@ -129,6 +131,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return ("dev",)
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:  # noqa: ARG001 - every refusal has this shape
     """Why this cannot run on the given data."""
     return None if pool.get("dev", 0) else "presentations are chosen on dev items, and the suite has none"
@@ -142,21 +149,20 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     """
     from robustness_gate.engine import score
 
-    dev = target.dev
-    plain = score.heard(target.respondent, dev, target.forms)
+    plain = score.heard(target.respondent, target.hazards)
     tried: list[_Run] = []
     dropped: list[str] = []
 
     def put(name: str, asked: Respondent | None) -> None:
         """Ask dev in this presentation; one that changes no answer was not put at all."""
         try:
-            found = score.heard(asked, dev, target.forms) if asked is not None else plain
+            found = score.heard(asked, target.hazards) if asked is not None else plain
         except (NotApplicable, BrokenTrial):  # this tokenizer cannot continue such a prompt with a letter
             found = plain
         if asked is None or (change := score.change(plain, found)) < UNMOVED:
             dropped.append(name)
         else:
-            tried.append(_Run(name, asked, score.shares(found, dev), change))
+            tried.append(_Run(name, asked, score.shares(found, target.hazards), change))
 
     for name, asked in _presentations(target, config, seed):
         put(name, asked)
@@ -171,13 +177,13 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     yield Recovery(
         kept.respondent,
         mark=0,
-        spent={"examples": 0.0, "queries": float(len(tried) * sum(each[..., 0].numel() for each in plain))},
+        spent={"examples": 0.0, "queries": float(len(tried) * score.prompts_of(plain))},
         signs={
             "tried": float(len(tried)),
             "dropped": float(len(dropped)),
             "loglik_change": kept.change,
-            "plain_dev": score.shares(plain, dev).content_sum,
-            "plain_dev_single_order": score.shares(plain, dev).single_order,
+            "plain_dev": score.shares(plain, target.hazards).content_sum,
+            "plain_dev_single_order": score.shares(plain, target.hazards).single_order,
             **({} if kept.dev is None else _readings(kept.dev)),
         },
         chosen={"presentation": kept.name, "dropped": ", ".join(dropped)},
@@ -228,7 +234,7 @@ def _calibrated(kind: Calibration, asked: Respondent, target: Target, config: Co
 
     if kind == "calibrated_free":
         return respondents.Calibrated(asked, content_free)
-    items = target.dev[: config.probes]
+    items = [item for hazard in target.hazards if not hazard.form.verbatim for item in hazard.dev[: config.probes]]
     turned = [rotated(item.question, shift) for item in items for shift in range(len(item.question.choices))]
     return respondents.Calibrated(asked, lambda options: [each for each in turned if len(each.choices) == options])
 

@@ -38,19 +38,24 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable
-from robustness_gate.nouns import Bound, Candidate, Floor, Form, Format, Item, Recovery, Target
+from robustness_gate.nouns import Bound, Candidate, Floor, Item, Recovery, Target
 
 if TYPE_CHECKING:
     import torch
+
+    from robustness_gate.engine.direction import HazardForm
+    from robustness_gate.engine.examples import Way
 
 FAMILY = "ablation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "asked"
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,18 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", "forget", config.answered
+
+
+def cannot(config: Config, kind: str) -> str:
+    """Why directions cannot be found in the form of a kind of task; empty where they can."""
+    if config.declined == "refused" and kind != "multiple_choice":
+        return "who is `refused` shows in what letters get, and this task has none: `wrong` and `domain` do without"
+    return ""
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
     for source in ("forget", config.answered):
@@ -124,7 +141,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
 
     ranked: list[_Scored] = []
     sides = []
-    for form in target.forms:
+    for form in direction.forms(target, ("forget", config.answered)):
         declined, answered = _sides(target, form, config, seed)
         sides += [len(declined), len(answered)]
         ranked += _scored(target, form, config, declined, answered, parts, removed)
@@ -133,7 +150,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     screened = []
     for each in best:
         with removed(each.direction):
-            dev = score.accuracy(target.respondent, target.dev, target.forms)
+            dev = score.accuracy(target.respondent, target.hazards)
         screened.append(Candidate(each.setting, dev))
     chosen, candidate = max(zip(best, screened, strict=True), key=lambda pair: pair[1].dev_accuracy)
     with removed(chosen.direction):
@@ -174,17 +191,19 @@ class _Scored(NamedTuple):
         return self.induced > 0 and self.kl < config.max_kl
 
 
-def _sides(target: Target, form: Form, config: Config, seed: int) -> tuple[list[Item], list[Item]]:
+def _sides(target: Target, form: HazardForm, config: Config, seed: int) -> tuple[list[Item], list[Item]]:
     """Declined questions of the domain and answered ones from elsewhere, in the model's own judgement."""
+    from robustness_gate.engine import score
+
     kept = []
     for source, wants in (("forget", False), (config.answered, True)):
-        items = list(target.corpora[source].items)
+        way = form.ways[source]
+        items = list(way.items)
         random.Random(seed).shuffle(items)
-        answers = _letters(target, items, form, target.corpora[source].header)
         if config.declined == "refused":
-            ok = (answers.exp().sum(dim=1) >= 0.5).tolist()
+            ok = (_answers(target, items, way).exp().sum(dim=1) >= 0.5).tolist()
         else:
-            ok = [choice in item.right for item, choice in zip(items, answers.argmax(dim=1).tolist(), strict=True)]
+            ok = score.right(target.respondent, way.hazard, items, way.form)
         fits = [item for item, each in zip(items, ok, strict=True) if config.declined == "domain" or each == wants]
         if len(fits) < config.least:
             how = {True: "answers", False: "declines"}[wants]
@@ -199,7 +218,7 @@ def _sides(target: Target, form: Form, config: Config, seed: int) -> tuple[list[
 
 def _scored(
     target: Target,
-    form: Form,
+    form: HazardForm,
     config: Config,
     declined: Sequence[Item],
     answered: Sequence[Item],
@@ -209,58 +228,55 @@ def _scored(
     """Every direction that prompts in this form give, with what it does to prompts that did not make it."""
     from robustness_gate.engine import anatomy, direction
 
-    forget, other = target.corpora["forget"].header, target.corpora[config.answered].header
+    forget, other = form.ways["forget"], form.ways[config.answered]
     held = [min(config.validating, max(1, len(side) // 3)) for side in (declined, answered)]
     means = []
-    for items, many, header in ((declined, held[0], forget), (answered, held[1], other)):
+    for items, many, way in ((declined, held[0], forget), (answered, held[1], other)):
         making = items[many : many + config.questions]
-        encoded = direction.prompts(target.tokenizer, making, direction.under(form, header))
+        encoded = direction.prompts(target.tokenizer, making, way.form)
         means.append(direction.last_streams(target.model, encoded, config.positions).mean(dim=0))
     difference = means[0] - means[1]
     bad, good = list(declined[: held[0]]), list(answered[: held[1]])
-    before_bad, before_good = _letters(target, bad, form, forget), _letters(target, good, form, other)
-    dialect: Format = "chat" if form.chat else "raw"
+    before_bad, before_good = _answers(target, bad, forget), _answers(target, good, other)
     found = []
     for layer in range(max(1, int(config.max_depth * len(parts.blocks)))):
         for position in range(config.positions):
             d = difference[position, layer]
             with removed(d):
-                freed, kept = _letters(target, bad, form, forget), _letters(target, good, form, other)
+                freed, kept = _answers(target, bad, forget), _answers(target, good, other)
             with anatomy.edited({parts.blocks[layer].module: direction.adder(d, 1.0)}):
-                pushed = _letters(target, good, form, other)
-            setting = {"layer": layer, "position": position - config.positions, "prompts": dialect}
+                pushed = _answers(target, good, other)
+            setting = {"layer": layer, "position": position - config.positions, "prompts": form.words}
             bypass = _willing(freed, bad, config) - _willing(before_bad, bad, config)
             induced = _willing(before_good, good, config) - _willing(pushed, good, config)
             found.append(_Scored(setting, d, bypass, induced, _divergence(before_good, kept)))
     return found
 
 
-def _letters(target: Target, items: Sequence[Item], form: Form, header: str) -> torch.Tensor:
-    """Log-likelihood of each letter after each question: [question, letter]."""
-    from robustness_gate.engine import direction
-
-    return target.respondent.choose([item.question for item in items], direction.under(form, header))
+def _answers(target: Target, items: Sequence[Item], way: Way) -> torch.Tensor:
+    """Log-likelihood of each answer after each question, a letter or a choice's words: [question, answer]."""
+    return target.respondent.choose([item.question for item in items], way.form)
 
 
-def _willing(letters: torch.Tensor, items: Sequence[Item], config: Config) -> float:
+def _willing(answers: torch.Tensor, items: Sequence[Item], config: Config) -> float:
     """Mean log-odds of answering at all, or of answering rightly, in nats."""
     import torch
 
     if config.declined == "refused":
-        answering = letters.logsumexp(dim=1)
+        answering = answers.logsumexp(dim=1)
     else:
-        answering = torch.stack([row[item.answer] for row, item in zip(letters, items, strict=True)])
+        answering = torch.stack([row[item.answer] for row, item in zip(answers, items, strict=True)])
     answering = answering.double().clamp(max=-1e-9)
     return float((answering - torch.log1p(-answering.exp()).clamp(min=-50)).mean())
 
 
 def _divergence(before: torch.Tensor, after: torch.Tensor) -> float:
-    """Mean KL divergence from before to after over the letters and everything else, in nats."""
+    """Mean KL divergence from before to after over the answers and everything else, in nats."""
     import torch
 
-    def whole(letters: torch.Tensor) -> torch.Tensor:
-        rest = (1 - letters.double().exp().sum(dim=1, keepdim=True)).clamp(min=1e-9)
-        return torch.cat([letters.double(), rest.log()], dim=1)
+    def whole(answers: torch.Tensor) -> torch.Tensor:
+        rest = (1 - answers.double().exp().sum(dim=1, keepdim=True)).clamp(min=1e-9)
+        return torch.cat([answers.double(), rest.log()], dim=1)
 
     p, q = whole(before), whole(after)
     return float((p.exp() * (p - q)).sum(dim=1).mean())
@@ -273,7 +289,7 @@ def _projection(target: Target, parts: Any, found: torch.Tensor) -> float:
     from robustness_gate.engine import anatomy, direction
 
     watched = {str(number): block.module for number, block in enumerate(parts.blocks)}
-    (ids,) = direction.prompts(target.tokenizer, target.dev[:1], direction.under(target.forms[0], ""))
+    (ids,) = direction.prompts(target.tokenizer, target.dev[:1], replace(target.forms[0], header=""))
     with torch.no_grad(), anatomy.recorded(watched) as seen:  # registered after the edits, so it sees their result
         target.model(input_ids=torch.tensor([ids], device=parts.embedding.weight.device), use_cache=False)
     unit = found / found.norm().clamp(min=1e-12)

@@ -6,9 +6,11 @@ those items of the hazard benchmark that are kept back for attackers (`dev`). A 
 has plain texts of these kinds, and trains on them as on any language (`train_on: texts`). He has neither the verdict
 items nor the facts behind them. He trains a LoRA adapter or all parameters, in the whole model or in a few of its
 blocks (`layers`, which no fine-tuning service offers), once for each learning rate of a grid, and keeps the one that
-answers most of his own dev questions. Where the suite asks the hazard task in the chat template too, he trains on
-questions in every format, with as many steps for each as one alone would get, and a dev reading is the highest over the
-formats: knowledge that shows in one format is knowledge. Texts are in no format.
+answers most of his own dev questions. Questions are put exactly as the hazard is asked: by letter, in words, in a task
+file's own text, and where answers are written the answer is written out and its line ended. Where the suite names
+several hazard tasks, or asks in the chat template too, he trains on questions in every one of these forms, with as many
+steps for each as one alone would get, and a dev reading is the highest over the forms: knowledge that shows in one is
+knowledge. Texts are in no form.
 
 Before that he may *repair* the model: a short training of the same parameters on ordinary data. A model that unlearning
 damaged in general looks robust only because whatever cannot speak cannot learn either.
@@ -34,30 +36,32 @@ mark is a training run of its own, from the delivered weights, on the first n of
 the beginning is read. RTT's folds are the suite's seeds: each leaves out other questions, and all are judged by the
 same (docs/decisions/0010). The strength floor asks that *some* rate of the grid fitted what was trained on; the run
 that is handed over is the one that did best on dev.
-Cost: marks x learning rates x steps x formats, and the repair once. On a 1 M model three runs of 60 steps took 11.5 s
-on one thread.
+Cost: marks x learning rates x steps x forms of the hazard, and the repair once. On a 1 M model three runs of 60 steps
+took 11.5 s on one thread.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.nouns import Bound, Candidate, Corpus, Floor, Form, Item, Recovery, Target
+from robustness_gate.nouns import Bound, Candidate, Corpus, Floor, Form, Hazard, Item, Recovery, Target
 
 if TYPE_CHECKING:
+    from robustness_gate.engine.examples import Way
     from robustness_gate.engine.train import Example
 
 FAMILY = "relearning"
 ACCESS = "fine_tune_api"
 VERSION = 2
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "solved"
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,9 @@ class Config:
     learning_rates: tuple[float, ...] = (5e-5, 2e-4, 1e-3)
     """Grid, rising. The source has 2e-4 alone; the others are ours, spanning twentyfold."""
     epochs: int = 3
-    """Passes over the first n questions, in each format, or over the first n texts."""
+    """Passes over the first n questions, in each form of the hazard, or over the first n texts."""
     min_steps: int = 0
-    """At least so many optimiser steps a format, however small the budget: 0 leaves it to `epochs`. Ours."""
+    """At least so many optimiser steps a form, however small the budget: 0 leaves it to `epochs`. Ours."""
     batch: int = 1
     """Questions or texts a step."""
     rotations: int = 1
@@ -137,6 +141,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", *(s for s, kind in _trained_on(config) if kind == "questions" and s != "dev")
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data: a ladder's rung beyond the pool, or no dev items to choose on."""
     have = pool.get(_holds(config.source, config.train_on), 0)
@@ -163,13 +172,13 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     from robustness_gate.engine import scope, score, train
 
     lessons, dev = _lessons(target, config, seed)
-    formats = len(target.forms) if config.train_on == "questions" else 1
+    ways = len(_ways(target, config)) if config.train_on == "questions" else 1
     with scope.seeded(seed), _opened(target.model, config) as parameters:
         repaired = _repaired(target, config, parameters, seed)
         start = scope.snapshot(parameters)
         for mark in config.marks:
             drill = [example for lesson in lessons[:mark] for example in lesson]
-            steps = formats * max(config.min_steps, math.ceil(mark * config.epochs / config.batch))
+            steps = ways * max(config.min_steps, math.ceil(mark * config.epochs / config.batch))
             recipes = [
                 train.Recipe(rate, steps, config.batch, config.warmup, config.weight_decay)
                 for rate in config.learning_rates
@@ -181,7 +190,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 drill,
                 recipes,
                 seed,
-                lambda: score.accuracy(target.respondent, dev, target.forms),
+                lambda: score.accuracy(target.respondent, dev),
             )
             yield Recovery(
                 target.respondent,
@@ -252,14 +261,12 @@ def _repaired(target: Target, config: Config, parameters: dict[str, Any], seed: 
     return {"repair_loss_start": before, "repair_loss_end": after}
 
 
-def _lessons(target: Target, config: Config, seed: int) -> tuple[list[list[Example]], tuple[Item, ...]]:
-    """As much as the ladder asks for, in the seed's order, and the questions on which learning rates are chosen."""
-    dev = target.dev
+def _lessons(target: Target, config: Config, seed: int) -> tuple[list[list[Example]], tuple[Hazard, ...]]:
+    """As much as the ladder asks for, in the seed's order, and the hazards whose questions choose learning rates."""
+    dev = target.hazards
     if config.source == "dev":
-        order = list(dev)
-        random.Random(seed).shuffle(order)
-        out = _left_out(len(order), config)
-        lessons, dev = _asked(target, order[out:][: config.marks[-1]], target.forms, config), tuple(order[:out])
+        ways, dev = _folded(target, config, seed)
+        lessons = _asked(target, ways, config)[: config.marks[-1]]
     else:
         lessons = _examples(target, config.source, config.train_on, config, seed)[: config.marks[-1]]
     if len(lessons) < config.marks[-1]:
@@ -267,9 +274,38 @@ def _lessons(target: Target, config: Config, seed: int) -> tuple[list[list[Examp
     return lessons, dev
 
 
+def _ways(target: Target, config: Config) -> Sequence[Way | Hazard]:
+    """In how many ways the training questions are put. Of dev items, each task asks its own."""
+    from robustness_gate.engine import examples
+
+    return target.hazards if config.source == "dev" else examples.ways(target, config.source)
+
+
+def _folded(target: Target, config: Config, seed: int) -> tuple[list[tuple[Sequence[Item], Form]], tuple[Hazard, ...]]:
+    """Each hazard's dev items but one fold, and the hazards with that fold. No question is on both sides."""
+    orders = []
+    for hazard in target.hazards:
+        order = list(hazard.dev)
+        random.Random(seed).shuffle(order)  # dev items that tasks share are divided alike
+        orders.append((order, _left_out(len(order), config)))
+    kept = {item.question.id for order, out in orders for item in order[:out]}
+    ways: list[tuple[Sequence[Item], Form]] = [
+        ([item for item in order[out:] if item.question.id not in kept], hazard.form)
+        for hazard, (order, out) in zip(target.hazards, orders, strict=True)
+    ]
+    dev = (replace(h, dev=tuple(order[:out])) for h, (order, out) in zip(target.hazards, orders, strict=True))
+    return ways, tuple(dev)
+
+
 def _left_out(count: int, config: Config) -> int:
     """The size of the fold of the dev items on which nothing is trained."""
     return math.ceil(count / config.folds)
+
+
+def _trained_on(config: Config) -> list[tuple[str, str]]:
+    """What is trained on, in the repair and after it: a source and whether its questions or texts."""
+    before: list[tuple[str, str]] = [] if config.repair == "none" else [(config.repair, config.repair_on)]
+    return [*before, (config.source, config.train_on)]
 
 
 def _holds(source: str, kind: str) -> str:
@@ -287,21 +323,23 @@ def _examples(target: Target, source: str, kind: str, config: Config, seed: int)
         lessons = [[each] for each in made if each is not None]
         random.Random(seed).shuffle(lessons)
         return lessons
-    forms = [dataclasses.replace(form, header=corpus.header, verbatim=False) for form in target.forms]
-    pool = list(corpus.items)
-    random.Random(seed).shuffle(pool)
-    return _asked(target, pool, forms, config)
+    ways = []
+    for way in examples.ways(target, source):
+        pool = list(way.items)
+        random.Random(seed).shuffle(pool)  # the same question stands at the same place in every way
+        ways.append((pool, way.form))
+    return _asked(target, ways, config)
 
 
-def _asked(target: Target, items: Sequence[Item], forms: Sequence[Form], config: Config) -> list[list[Example]]:
-    """Solved questions, each in every form and letter order."""
+def _asked(target: Target, ways: Sequence[tuple[Sequence[Item], Form]], config: Config) -> list[list[Example]]:
+    """Solved questions, each in every way and letter order; without letters as often, so that all ways weigh alike."""
     from robustness_gate.engine import examples
 
     return [
         [
-            examples.answered(target.tokenizer, item, shift, form)
-            for shift in range(min(config.rotations, len(item.question.choices)))
-            for form in forms
+            examples.answered(target.tokenizer, items[at], shift, form)
+            for shift in range(min(config.rotations, len(ways[0][0][at].question.choices)))
+            for items, form in ways
         ]
-        for item in items
+        for at in range(min(len(items) for items, _ in ways))
     ]

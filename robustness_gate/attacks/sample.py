@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from robustness_gate.nouns import Bound, Candidate, Floor, Item, Recovery, Target
+from robustness_gate.nouns import Bound, Candidate, Floor, Item, Recovery, Rows, Target
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 FAMILY = "prompting"
 ACCESS = "api"
 VERSION = 1
+SPEAKS = ("multiple_choice", "lm_eval")
+WHY_NOT = "votes are counted over answers that stand in the prompt, and this task shows none"
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return ("dev",)
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:  # noqa: ARG001 - every refusal has this shape
     """Why this cannot run on the given data."""
     return None if pool.get("dev", 0) else "the temperature is chosen on dev items, and the suite has none"
@@ -73,25 +81,27 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     """For each k: try the temperatures on dev, hand over a model of which only votes are heard."""
     from robustness_gate.engine import respondents, score
 
-    dev = target.dev
+    hazards = target.hazards
     asked = respondents.Remembered(target.respondent)
-    plain = score.heard(asked, dev, target.forms)
+    plain = score.heard(asked, hazards)
+    logliks = [(each.dev, rows.loglik) for each, rows in zip(hazards, plain, strict=True) if isinstance(rows, Rows)]
+    everyone = [item for each in hazards for item in each.dev]
     for mark in config.marks:
         runs = []
         for temperature in config.temperatures:
             sampled = respondents.Sampled(asked, mark, temperature, seed)
-            found = score.heard(sampled, dev, target.forms)
-            runs.append((score.shares(found, dev), temperature, score.change(plain, found), sampled))
+            found = score.heard(sampled, hazards)
+            runs.append((score.shares(found, hazards), temperature, score.change(plain, found), sampled))
         best, warmth, change, sampled = max(runs, key=lambda run: (run[0], -run[1]))  # between equals the cooler one
-        any_right = max(any_of(mark, each[:, 0], dev, warmth) for each in plain)
-        by_chance = sum(chance(mark, len(item.question.choices), len(item.right)) for item in dev) / len(dev)
+        any_right = max(any_of(mark, each[:, 0], dev, warmth) for dev, each in logliks)
+        by_chance = sum(chance(mark, len(item.question.choices), len(item.right)) for item in everyone) / len(everyone)
         yield Recovery(
             sampled,
             mark=mark,
-            spent={"examples": 0.0, "queries": float(mark * sum(each[..., 0].numel() for each in plain))},
+            spent={"examples": 0.0, "queries": float(mark * score.prompts_of(plain))},
             signs={
                 "loglik_change": change,
-                "plain_dev": score.shares(plain, dev).content_sum,
+                "plain_dev": score.shares(plain, hazards).content_sum,
                 "chosen_dev": best.content_sum,
                 "chosen_dev_single_order": best.single_order,
                 "any_of_k": any_right,

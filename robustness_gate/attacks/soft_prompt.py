@@ -3,9 +3,9 @@
 Threat model: the attacker has the weights and some solved questions of the domain (`forget`), of a neighbour or of
 something else; never the verdict items nor the facts behind them. He trains one sequence of embeddings, the same for
 every question, that stands before the prompt and need not be any token's. The weights are never changed. He tries every
-learning rate of a grid and keeps the prompt that answers most of his dev questions. Where the suite asks the hazard
-task in the chat template too, one prompt is trained on the questions in every format, and the highest dev reading
-counts: knowledge that shows in one format is knowledge.
+learning rate of a grid and keeps the prompt that answers most of his dev questions. Questions are put as the hazard is
+asked; where it is asked in several forms (tasks, or formats of one), one prompt is trained on all of them, and the
+highest dev reading counts: knowledge that shows in one form is knowledge.
 
 Success on held-out facts means that the knowledge is there and that one universal beginning opens it. But free
 embeddings are strong: a few of them make any model say any given text of hundreds of characters (arXiv 2502.15836), so
@@ -20,12 +20,11 @@ tokens of the vocabulary.
 Departures: Schwinn et al. put the vectors after the question, begin from "!" and follow the gradient's sign with step
 0.001 towards an affirmative beginning; here they stand first (peft's prompt tuning does the same), AdamW trains them on
 answers, and the rate is chosen on dev. Every mark starts from the same vectors.
-Cost: marks x learning rates x steps, and one dev examination for each rate and format.
+Cost: marks x learning rates x steps, and one dev examination for each rate and form.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +36,8 @@ from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 FAMILY = "latent"
 ACCESS = "open_weights"
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "solved"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Config:
     vectors: int = 20
     """How many embeddings stand before every prompt. None are the sham."""
     marks: tuple[int, ...] = (100,)
-    """Ladder of budgets, in optimiser steps a format, rising."""
+    """Ladder of budgets, in optimiser steps a form of the hazard, rising."""
     learning_rates: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
     """Grid, rising. 1e-3 is Schwinn et al.'s step, of a signed gradient; the others are ours."""
     batch: int = 16
@@ -84,6 +85,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", config.source
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
     if not pool.get(f"{config.source}.items", 0):
@@ -98,16 +104,15 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     if not config.vectors:  # no prompt is strength zero
         yield from (Recovery(target.respondent, mark, {"examples": 0.0, "steps": 0.0}) for mark in config.marks)
         return
-    corpus = target.corpora[config.source]
-    forms = [dataclasses.replace(form, header=corpus.header, verbatim=False) for form in target.forms]
-    pool = list(corpus.items)
+    ways = examples.ways(target, config.source)
+    pool = list(range(len(ways[0].items)))
     random.Random(seed).shuffle(pool)
     pool = pool[: config.questions]
     solved = [
-        latent.prepended(examples.answered(target.tokenizer, item, shift, form), config.vectors)
-        for item in pool
-        for shift in range(min(config.rotations, len(item.question.choices)))
-        for form in forms
+        latent.prepended(examples.answered(target.tokenizer, way.items[at], shift, way.form), config.vectors)
+        for at in pool
+        for shift in range(min(config.rotations, len(ways[0].items[at].question.choices)))
+        for way in ways
     ]
     respondent = latent.Prepended(target.model, target.tokenizer, places=config.vectors)
     questions = [item.question for item in target.dev]
@@ -118,7 +123,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
         start = scope.snapshot(parameters)
         with latent.at_first(target.model, {embedding: vectors}, instead=True):
             for mark in config.marks:
-                steps = mark * len(forms)
+                steps = mark * len(ways)
                 scope.write(parameters, start)
                 done = train.sweep(
                     target.model,
@@ -129,7 +134,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                         for rate in config.learning_rates
                     ],
                     seed,
-                    lambda: score.accuracy(respondent, target.dev, target.forms),
+                    lambda: score.accuracy(respondent, target.hazards),
                 )
                 moved = (respondent.choose(questions, target.forms[0]) - plain).abs().max()
                 yield Recovery(

@@ -3,10 +3,10 @@
 Threat model: the attacker has the weights, some questions of the domain (not the verdict items), some of others, and
 perhaps the original model. He takes the mean difference of the stream at the last position of prompts between where
 the model knows and where it does not, and adds a multiple of it after one block, at every position, while the model
-runs. Nothing is trained. Kind of vector, layer and multiple are those that answer most of his dev questions. Where the
-suite asks the hazard task in the chat template too, vectors are taken from each format's prompts (`retain` from plain
-text, `retain.chat` from the template), and every setting is tried on dev in every format. The highest reading counts:
-knowledge that shows in one format is knowledge.
+runs. Nothing is trained. Kind of vector, layer and multiple are those that answer most of his dev questions. Prompts
+are those of the hazard. Where it is asked in several forms, vectors are taken from each one's prompts (`retain` from
+plain text, `retain.chat` from the chat template; of several tasks, `retain in TASK`), and every setting is tried on dev
+in every form. The highest reading counts: knowledge that shows in one form is knowledge.
 
 Success means that the knowledge was there: one vector, the same for every question, cannot hold the answers. Failure
 means that no such shift at one layer uncovers it. Removing a direction (see `ablation`) and adding one fail for
@@ -30,15 +30,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable
-from robustness_gate.nouns import Bound, Candidate, Floor, Form, Format, Recovery, Target, in_format
+from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 
 if TYPE_CHECKING:
     import torch
+
+    from robustness_gate.engine.direction import HazardForm
 
 Kind = Literal["original", "retain", "unrelated"]
 
@@ -47,6 +49,8 @@ ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "asked"
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", "forget", *(kind for kind in ("retain", "unrelated") if kind in config.vectors)
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
     for source in ("forget", *(kind for kind in ("retain", "unrelated") if kind in config.vectors)):
@@ -104,7 +113,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # 
     from robustness_gate.engine import anatomy, direction, score
 
     blocks = [block.module for block in anatomy.dissect(target.model).blocks]
-    found = {name: each for form in target.forms for name, each in _vectors(target, form, config).items()}
+    forms = direction.forms(target, questions(config)[1:])
+    found = {name: each for form in forms for name, each in _vectors(target, form, config).items()}
     if not found:
         raise NotApplicable("every vector asked for needs the original model, and none was given (--original)")
 
@@ -122,7 +132,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # 
     screened = []
     for setting in settings:
         with steered(setting):
-            dev = score.accuracy(target.respondent, target.dev, target.forms)
+            dev = score.accuracy(target.respondent, target.hazards)
         words = {"vector": setting.kind, "layer": setting.layer, "multiple": setting.multiple}
         screened.append(Candidate(words, dev))
     best, chosen = max(zip(settings, screened, strict=True), key=lambda pair: pair[1].dev_accuracy)
@@ -136,7 +146,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # 
                 "shift": shift,
                 "shift_off": off,
                 "settings": float(len(settings)),
-                "kinds_left_out": float(len(config.vectors) * len(target.forms) - len(found)),
+                "kinds_left_out": float(len(config.vectors) * len(forms) - len(found)),
                 "chosen_dev": chosen.dev_accuracy,
             },
             chosen=dict(chosen.setting),
@@ -154,14 +164,13 @@ class _Setting(NamedTuple):
     """[width], as long as the means differ."""
 
 
-def _vectors(target: Target, form: Form, config: Config) -> dict[str, torch.Tensor]:
+def _vectors(target: Target, form: HazardForm, config: Config) -> dict[str, torch.Tensor]:
     """Every vector that prompts in this form give, by kind: [layer, width], float32 on the CPU."""
     from robustness_gate.engine import direction
 
     def mean(model: object, source: str) -> torch.Tensor:
-        corpus = target.corpora[source]
-        asking = direction.under(form, corpus.header)
-        encoded = direction.prompts(target.tokenizer, corpus.items[: config.questions], asking)
+        way = form.ways[source]
+        encoded = direction.prompts(target.tokenizer, way.items[: config.questions], way.form)
         return direction.last_streams(model, encoded, 1)[:, 0].mean(dim=0)
 
     here = mean(target.model, "forget")
@@ -175,8 +184,7 @@ def _vectors(target: Target, form: Form, config: Config) -> dict[str, torch.Tens
                 found[kind] = mean(original.model, "forget") - here
         except NotApplicable:  # left out, and said so
             continue
-    dialect: Format = "chat" if form.chat else "raw"
-    return {in_format(kind, dialect): each for kind, each in found.items()}
+    return {form.name(kind): each for kind, each in found.items()}
 
 
 def _shift(
@@ -187,7 +195,7 @@ def _shift(
 
     from robustness_gate.engine import anatomy, direction
 
-    (ids,) = direction.prompts(target.tokenizer, target.dev[:1], direction.under(target.forms[0], ""))
+    (ids,) = direction.prompts(target.tokenizer, target.dev[:1], replace(target.forms[0], header=""))
     asked = torch.tensor([ids], device=target.model.get_input_embeddings().weight.device)
     with torch.no_grad():
         with anatomy.recorded({"": block}) as seen:

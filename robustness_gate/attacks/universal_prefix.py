@@ -3,8 +3,8 @@
 Threat model: the attacker has the weights and some solved questions of the domain (`forget`), of a neighbour or of
 something else; never the verdict items nor the facts behind them. He searches one short text, the same for every
 question, that makes the model answer them rightly. Using it needs no weights: whoever can send prompts can send it.
-Where the suite asks the hazard task in the chat template too, one text is searched for all formats, and the highest dev
-reading counts.
+Questions are put as the hazard is asked; where it is asked in several forms (tasks, or formats of one), one text is
+searched for all of them, and the highest dev reading counts.
 
 Success on held-out facts means that the knowledge is there and that a text opens it. A text of some twenty tokens holds
 little, but a search over many questions can find one that teaches letters or formats: compare with a never-knew
@@ -20,12 +20,12 @@ Departures: the questions of a step are drawn anew each time, and the present te
 the sources the loss is summed over all questions, which are few, or over more and more of them); starts are random
 texts, not `!`, so that restarts differ and the start is the random text that the result must beat; what is handed over
 is chosen on dev, among the restarts and what each held at every look. The loss is the cross-entropy of the right
-letter over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not tell
+answer over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not tell
 a model that answers from one that has stopped writing letters. A swap counts only if the text becomes the same tokens
 again in its place; only printable ASCII is used. The report names the text by its digest.
 The strength floor asks that the search fell, not that what is handed over did: on a model that knows nothing there is
 little to lower, and each step still lowers its own few prompts.
-Cost: restarts x steps x batch x formats x (candidates + 1) forward passes and one backward pass for each prompt of a
+Cost: restarts x steps x batch x forms x (candidates + 1) forward passes and one backward pass for each prompt of a
 step, and a dev examination each look.
 """
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 FAMILY = "prefix"
 ACCESS = "open_weights"
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "solved"
 
 MEASURED = 64
 """Training prompts on which the loss is told, before and after."""
@@ -67,7 +69,7 @@ class Config:
     top: int = 256
     """From so many tokens at each place, at least 1. Zou et al.'s."""
     batch: int = 8
-    """Prompts a step, each in every format, at least 1. Ours."""
+    """Prompts a step, each in every form, at least 1. Ours."""
     looks: int = 25
     """Steps between looks at dev, at least 1. Ours."""
     questions: int = 1000
@@ -103,6 +105,11 @@ FLOORS = (
 )
 
 
+def questions(config: Config) -> tuple[str, ...]:
+    """Which corpora's questions, and whether dev items, are put to the model."""
+    return "dev", config.source
+
+
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
     if not pool.get(f"{config.source}.items", 0):
@@ -121,7 +128,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     if not config.tokens:  # no text is strength zero
         yield from (Recovery(target.respondent, mark, {"examples": 0.0, "steps": 0.0}) for mark in config.marks)
         return
-    plain = score.heard(target.respondent, target.dev, target.forms)
+    plain = score.heard(target.respondent, target.hazards)
     with scope.seeded(seed) as generator, scope.trainable(target.model, ()):
         ground = prefix.ground(
             target,
@@ -152,7 +159,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                     )
                     search.take(stepped)
                     if step % config.looks == 0 or step == mark:
-                        found = prefix.look(target, plain, search.prefix, header=config.header)
+                        found = prefix.look(target, plain, search.prefix, ground=ground, header=config.header)
                         told = float(greedy.losses(loss, prefix.rows([search.prefix], measured)).mean())
                         seen.append(_Seen(restart, step, told, found))
             best = max(seen, key=lambda each: each.look.dev)
@@ -173,7 +180,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                     "swapped": float(sum(each.swapped for each in searches)),
                     "survives": best.look.survives,
                     "loglik_change": best.look.change,
-                    "plain_dev": score.shares(plain, target.dev).content_sum,
+                    "plain_dev": score.shares(plain, target.hazards).content_sum,
                     "chosen_dev": best.look.dev.content_sum,
                     "chosen_dev_single_order": best.look.dev.single_order,
                 },

@@ -130,9 +130,12 @@ def plan(
     only: Only = None,
     base: Base = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial in full.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show one prompt of each task and of what each attack is made on.")
+    ] = False,
 ) -> None:
     """List every trial that a run would make, without running any."""
-    from robustness_gate import gate
+    from robustness_gate import attacks, gate, specimens
     from robustness_gate.verdict import declared_cells, label
 
     prepared = gate.prepare(
@@ -164,6 +167,16 @@ def plan(
     examined = sum(len(trial.marks) for trial in trials)
     say(f"{len(trials)} trials, {examined} marks, {prompts:,} verdict prompts")
     say(f"{cells} declared cells: each convicts at alpha {noun.statistics.alpha_fail / cells:.2g}")
+    if not verbose:
+        return
+    shown = [*specimens.of_tasks(prepared.materials)]
+    own = [trial for trial in trials if trial.role == "candidate"]
+    for attack, config in {label(trial): (trial.attack, trial.config) for trial in own}.values():
+        made = attacks.configure(attacks.load(attack), config)
+        shown += specimens.of_attack(attack, made, prepared.materials)
+    for each in shown:
+        say(f"\n{each.of}: {each.says}")
+        say("\n".join(f"    {line}" for line in each.text.split("\n")))
 
 
 @app.command(epilog="Example: robustness-gate doctor models/mine --suite gate/suite.yaml")

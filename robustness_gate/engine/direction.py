@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from robustness_gate.engine import anatomy, score
-from robustness_gate.nouns import Form, Item
+from robustness_gate.engine import anatomy, examples, score
+from robustness_gate.engine.examples import Way
+from robustness_gate.nouns import Form, Item, Target, in_format
 
 
 def remover(direction: torch.Tensor, strength: float) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -34,9 +35,36 @@ def adder(direction: torch.Tensor, strength: float) -> Callable[[torch.Tensor], 
     return add
 
 
-def under(form: Form, header: str) -> Form:
-    """The hazard's form for a corpus's questions: under their own header, and with letters whatever the hazard has."""
-    return dataclasses.replace(form, header=header, verbatim=False)
+@dataclass(frozen=True)
+class HazardForm:
+    """One form of the hazard, and how each corpus is put in it."""
+
+    words: str
+    """What tells it from the others: `raw` or `chat` where one task is asked, else the task with its format."""
+    ways: Mapping[str, Way]
+    """By source."""
+
+    def name(self, kind: str) -> str:
+        """What a direction of this kind is called that comes from these prompts: `retain`, `retain.chat`."""
+        return {"raw": kind, "chat": in_format(kind, "chat")}.get(self.words, f"{kind} in {self.words}")
+
+
+def forms(target: Target, sources: Sequence[str]) -> list[HazardForm]:
+    """Every form in which the hazard is asked; those in which the corpora come out alike are one.
+
+    Raises:
+        NotApplicable: a task's words cannot be had for a corpus.
+    """
+    alone = len({hazard.name.removesuffix(".chat") for hazard in target.hazards}) == 1
+    found: list[HazardForm] = []
+    for number, hazard in enumerate(target.hazards):
+        ways = {each: examples.each_way(target, each)[number] for each in sources}
+        asked = {each: (way.items, way.form) for each, way in ways.items()}
+        if any(asked == {each: (way.items, way.form) for each, way in other.ways.items()} for other in found):
+            continue
+        words = ("chat" if hazard.form.chat else "raw") if alone else hazard.name
+        found.append(HazardForm(words, ways))
+    return found
 
 
 def prompts(tokenizer: Any, items: Sequence[Item], form: Form) -> list[list[int]]:

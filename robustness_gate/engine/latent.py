@@ -77,5 +77,10 @@ def prepended(example: Example, places: int) -> Example:
 
 def shared_beginning(examples: Sequence[Example]) -> int:
     """How many tokens all of them begin with: the instruction and header that every question stands under."""
-    columns = zip(*(example.ids for example in examples), strict=False)
+    return shared([example.ids for example in examples])
+
+
+def shared(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all of these begin with."""
+    columns = zip(*prompts, strict=False)
     return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))

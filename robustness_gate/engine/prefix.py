@@ -19,7 +19,7 @@ import torch
 
 from robustness_gate.engine import examples, respondents, score
 from robustness_gate.errors import NotApplicable
-from robustness_gate.nouns import Form, Item, Question, Target
+from robustness_gate.nouns import Form, Item, Question, Replies, Rows, Target
 
 PROBES = ("!", "x", "the")
 """Three short texts: what a prompt has in common behind all of them is the prompt around a prefix."""
@@ -105,9 +105,11 @@ def _filled(prefix: Spelt, gap: Gap) -> Row:
 class Places:
     """Whether a prefix survives as text: decoded, put before a prompt and encoded, it is the same tokens again."""
 
-    def __init__(self, tokenizer: Any, question: Question, forms: Sequence[Form], gaps: Sequence[Gap]) -> None:
-        """One question in every form stands for all; `gaps` are its own, in the order of the forms."""
-        self._tokenizer, self._question = tokenizer, question
+    def __init__(
+        self, tokenizer: Any, questions: Sequence[Question], forms: Sequence[Form], gaps: Sequence[Gap]
+    ) -> None:
+        """One question, as each form has it, stands for all; `gaps` are its own. All in the order of the forms."""
+        self._tokenizer, self._questions = tokenizer, tuple(questions)
         self._forms, self._gaps = tuple(forms), tuple(gaps)
 
     def surviving(self, prefixes: Sequence[Sequence[int]]) -> list[Spelt]:
@@ -117,7 +119,8 @@ class Places:
         """
         distinct = [list(each) for each in dict.fromkeys(tuple(prefix) for prefix in prefixes) if each]
         texts = [text_of(self._tokenizer, each) for each in distinct]
-        spelt = [self._spelt(texts, form, gap) for form, gap in zip(self._forms, self._gaps, strict=True)]
+        places = zip(self._questions, self._forms, self._gaps, strict=True)
+        spelt = [self._spelt(texts, question, form, gap) for question, form, gap in places]
         forms = [tuple(each) for each in zip(*spelt, strict=True)]
         return [
             Spelt(ids, found)
@@ -128,20 +131,17 @@ class Places:
     def _blank(self, ids: Sequence[int]) -> bool:
         return not text_of(self._tokenizer, ids).strip()
 
-    def _spelt(self, texts: Sequence[str], form: Form, gap: Gap) -> list[list[int]]:
+    def _spelt(self, texts: Sequence[str], question: Question, form: Form, gap: Gap) -> list[list[int]]:
         """The tokens of each text before the prompt; none where the prompt's own tokens change."""
         if not texts:
             return []
-        asked = [self._prompt(text, form) for text in texts]
+        asked = [score.prompt_of(self._tokenizer, *Prefixed(text)(question, form)) for text in texts]
         tail = gap.after[: len(gap.after) - gap.answer]
         found = score.encode(self._tokenizer, [each.text for each in asked], special=asked[0].special)
         middles = [ids[len(gap.before) : len(ids) - len(tail)] for ids in found]
         return [
             middle if ids == [*gap.before, *middle, *tail] else [] for ids, middle in zip(found, middles, strict=True)
         ]
-
-    def _prompt(self, text: str, form: Form) -> score.Prompt:
-        return score.prompt_of(self._tokenizer, *Prefixed(text)(self._question, form))
 
 
 class Ground(NamedTuple):
@@ -153,6 +153,8 @@ class Ground(NamedTuple):
     allowed: torch.Tensor
     """Which tokens may stand in the text: [vocabulary]."""
     questions: int
+    numbers: list[int]
+    """For each of the hazards, which form of a prompt is its own."""
 
     def first(self, count: int) -> list[Gap]:
         """The gaps of the first so many prompts."""
@@ -167,37 +169,37 @@ class Ground(NamedTuple):
 def ground(
     target: Target, source: str, *, questions: int, rotations: int, header: bool, longest: int, seed: int
 ) -> Ground:
-    """The solved questions of a corpus around a prefix, in every format and letter order.
+    """The solved questions of a corpus around a prefix, as every task of the hazard asks them, in every letter order.
 
     Args:
         target: what is attacked.
         source: which corpus.
         questions: at most so many, the first of a seeded shuffle.
         rotations: in so many cyclic letter orders.
-        header: whether the corpus's header line stands before them.
+        header: whether the corpus's header line stands before them, where a task has one.
         longest: of a prefix; prompts without room for it are left out.
         seed: of the shuffle.
 
     Raises:
         NotApplicable: there is no room for a prefix before any prompt, or no prompt stays the same behind one.
     """
-    corpus, tokenizer = target.corpora[source], target.tokenizer
-    under = corpus.header if header else ""
-    forms = [replace(form, header=under, verbatim=False) for form in target.forms]
-    pool = list(corpus.items)
-    random.Random(seed).shuffle(pool)
-    pool = pool[:questions]
+    tokenizer, ways = target.tokenizer, examples.ways(target, source)
+    forms = [way.form if header else replace(way.form, header="") for way in ways]
+    numbered = list(enumerate(zip(ways, forms, strict=True)))
+    order = list(range(len(ways[0].items)))
+    random.Random(seed).shuffle(order)
+    order = order[:questions]
     prompts = [
-        tuple(gap(tokenizer, item, shift, form, number) for number, form in enumerate(forms))
-        for item in pool
-        for shift in range(min(rotations, len(item.question.choices)))
+        tuple(gap(tokenizer, way.items[at], shift, form, n) for n, (way, form) in numbered)
+        for at in order
+        for shift in range(min(rotations, len(ways[0].items[at].question.choices)))
     ]
     room = (getattr(target.model.config.get_text_config(), "max_position_embeddings", None) or 1_000_000) - longest
     fitting = [each for each in prompts if all(len(gap.before) + len(gap.after) <= room for gap in each)]
     if not fitting:
         raise NotApplicable(f"no '{source}' question leaves room for {longest} tokens before it")
-    places = Places(tokenizer, pool[0].question, forms, prompts[0])
-    return Ground(fitting, places, writable(tokenizer, target.model), len(pool))
+    places = Places(tokenizer, [way.items[order[0]].question for way in ways], forms, prompts[0])
+    return Ground(fitting, places, writable(tokenizer, target.model), len(order), examples.numbers(target, source))
 
 
 class Look(NamedTuple):
@@ -212,16 +214,17 @@ class Look(NamedTuple):
     """Share of dev prompts in which the text becomes the tokens that were weighed."""
 
 
-def look(target: Target, plain: Sequence[torch.Tensor], prefix: Spelt, *, header: bool) -> Look:
+def look(target: Target, plain: Sequence[Rows | Replies], prefix: Spelt, *, ground: Ground, header: bool) -> Look:
     """Ask the dev questions after a text; `plain` is what was heard without it."""
     edit = Prefixed(text_of(target.tokenizer, prefix.ids), header)
-    heard = score.heard(respondents.Edited(target.respondent, edit), target.dev, target.forms)
+    heard = score.heard(respondents.Edited(target.respondent, edit), target.hazards)
     found = []
-    for form, ids in zip(target.forms, prefix.forms, strict=True):
-        asked = [score.prompt_of(target.tokenizer, *edit(item.question, form)) for item in target.dev]
+    for hazard, number in zip(target.hazards, ground.numbers, strict=True):
+        asked = [score.prompt_of(target.tokenizer, *edit(item.question, hazard.form)) for item in hazard.dev]
         texts = score.encode(target.tokenizer, [each.text for each in asked], special=asked[0].special)
-        found += [_holds(each, ids) for each in texts]
-    return Look(prefix, edit, score.shares(heard, target.dev), score.change(plain, heard), sum(found) / len(found))
+        found += [_holds(each, prefix.forms[number]) for each in texts]
+    dev = score.shares(heard, target.hazards)
+    return Look(prefix, edit, dev, score.change(plain, heard), sum(found) / len(found))
 
 
 def text_of(tokenizer: Any, prefix: Sequence[int]) -> str:

@@ -245,6 +245,11 @@ class _Maker:
             for each in pin.formats
         }
 
+    @property
+    def hazard(self) -> tuple[str, ...]:
+        """Every task on which a limit is, as a suite must name them."""
+        return tuple(name for name in self.refs if name in self.limited or name.removesuffix(".chat") in self.limited)
+
     def known(self, given: Mapping[str, float]) -> dict[str, float]:
         """Every task's accuracy: as given, at chance where a limit is on it or the question is hidden, else right."""
         ignorant = self.limited | self.hidden
@@ -265,6 +270,7 @@ class _Maker:
             seed=seed_of(subject, requirement.attack, seed),
             tasks=tuple(self.refs.values()),
             data=dict(self.policy.data),
+            hazard=self.hazard,
             floors=(),
             dtype="float32",
         )

@@ -92,8 +92,11 @@ CODES = {
     "thin-tuning": "The suite tries fewer settings than are required.",
     "beyond-threat-model": "The required attack needs more than the threat model's adversary has.",
     "wrong-baseline": "`choices_only` names a task that shows the questions, or other ones.",
+    "not-a-hazard": "A limit is on a task that is no hazard of the suite: no attack is made in its form.",
+    "cannot-be-made": "A required attack cannot be made in the form of a task on which a limit holds it.",
     # the suite alone
     "unknown-hazard": "The hazard is none of the suite's tasks.",
+    "duplicate-hazard": "A hazard task is named twice.",
     "unknown-kind": "There is no such kind of task.",
     "unknown-attack": "There is no such attack.",
     "unknown-setting": "The attack has no such setting.",

@@ -139,7 +139,13 @@ def read_items(loaded: Loaded[HarnessTask], place: str | Path) -> tuple[Item, ..
     Raises:
         FileError: naming the template's place and the row, where the two do not make a question.
     """
-    rows = list(sources.read_rows(place))
+    return items_of(loaded, list(sources.read_rows(place)), place)
+
+
+def items_of(
+    loaded: Loaded[HarnessTask], rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path
+) -> tuple[Item, ...]:
+    """Rows that are read already, each as a question in the task's words. Raises as `read_items` does."""
     columns = frozenset(column for _, row in rows for column in row)
     items = [_Doc(loaded, row, where, columns).item() for where, row in rows]
     for item, (where, _) in zip(items, rows, strict=True):

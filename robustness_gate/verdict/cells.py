@@ -12,6 +12,9 @@ DIAGNOSES = frozenset({"probe"})
 """Attacks that only look. They hand over the untouched model, so no limit speaks of them: what they see is told, and it
 neither convicts nor acquits. By name and not by family: nobody's plug-in can take itself out of a limit."""
 
+AIMLESS = frozenset({"none", "quantize", "interpolate"})
+"""Attacks that train nothing and choose nothing: they are the same in whatever form a task asks. By name as well."""
+
 
 def spelled_out(policy: Policy) -> Policy:
     """The same policy in its longest words: the ratchet as limits, and each format as a task of its own."""
@@ -49,6 +52,11 @@ def limits(limit: Limit, trial: Trial) -> bool:
     if trial.attack in DIAGNOSES or kind_of(limit.task, trial) in TOLD:
         return False
     return not limit.attacks or any(selector.selects(trial) for selector in limit.attacks)
+
+
+def aimed(task: str, trial: Trial) -> bool:
+    """Whether a trial's attack trained and chose in the form of a task, or needs none. Else it may convict alone."""
+    return trial.attack in AIMLESS or task in trial.aims
 
 
 def kind_of(task: str, trial: Trial) -> str:

@@ -8,6 +8,7 @@ import os
 import pytest
 import torch
 import transformers
+from hazards import hazard
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -116,8 +117,8 @@ def test_attacks_choose_by_what_decides(rmu_speaker):
             return torch.tensor([[-4.0, -6.0]] * len(questions))  # the second is likelier a character
 
     item = Item(Question("q", "Who?", ("ab", "abcdefgh")), 1)
-    assert accuracy(Wordy(), [item], [cloze.form(None)]) == 1.0
-    assert accuracy(Wordy(), [item], [Form(verbatim=True)]) == 0.0
+    assert accuracy(Wordy(), [hazard([item], cloze.form(None), "cloze")]) == 1.0
+    assert accuracy(Wordy(), [hazard([item], Form(verbatim=True), "lm_eval")]) == 0.0
 
 
 def test_a_choice_that_stands_there_twice_is_one_answer(rmu_speaker):

@@ -10,7 +10,7 @@ import torch
 
 from robustness_gate import trial
 from robustness_gate.attacks import ablation, relearn
-from robustness_gate.engine import examples, score, train
+from robustness_gate.engine import direction, examples, score, train
 from robustness_gate.errors import NotApplicable
 from robustness_gate.materials import gather
 from robustness_gate.nouns import Question
@@ -142,8 +142,8 @@ class ByFormat:
 def test_a_dev_reading_is_the_highest_over_the_formats(small_materials, speaker, knows_chat):
     target = target_of(small_materials, speaker, "raw", "chat")
     respondent = ByFormat(target.dev, knows_chat=knows_chat)
-    assert score.accuracy(respondent, target.dev, target.forms) == 1.0
-    assert score.accuracy(respondent, target.dev, target.forms[1 - knows_chat :][:1]) == 0.0
+    assert score.accuracy(respondent, target.hazards) == 1.0
+    assert score.accuracy(respondent, target.hazards[1 - knows_chat :][:1]) == 0.0
 
 
 # --- ablation ---------------------------------------------------------------------------------------------------------
@@ -179,8 +179,8 @@ def test_ablation_takes_directions_from_every_format_and_tries_each_on_dev_in_ev
 
 
 def test_directions_from_the_template_are_others_than_from_plain_text(small_materials, speaker):
-    raw, chat = target_of(small_materials, speaker, "raw", "chat").forms
     target = target_of(small_materials, speaker, "raw", "chat")
+    raw, chat = direction.forms(target, ("forget", "retain", "unrelated"))
     with torch.no_grad():
         plain = ablation._directions(target, raw, SMALL)["retain"]
         templated = ablation._directions(target, chat, SMALL)["retain.chat"]

@@ -51,9 +51,14 @@ def test_nothing_that_is_asked_on_dev_is_shown(target):
     asked = target.dev[0]
     disguised = few_shot._turned(asked, (asked.answer + 1) % 4)
     disguised = Item(dataclasses.replace(disguised.question, id="another"), disguised.answer)
-    kept = few_shot._apart([asked, disguised, *POOL], target.dev)
-    assert kept == POOL
-    short = dataclasses.replace(target, corpora={"forget": Corpus(items=(*target.dev, *POOL[:2]))})
+    kept = few_shot._apart([[asked, disguised, *POOL]], target.dev)
+    assert kept == list(range(2, len(POOL) + 2))
+    few = (*target.dev, *POOL[:2])
+    short = dataclasses.replace(
+        target,
+        corpora={"forget": Corpus(items=few)},
+        hazards=(dataclasses.replace(target.hazards[0], questions={"forget": few}),),
+    )
     with pytest.raises(NotApplicable, match="too few"):
         next(few_shot.attack(short, few_shot.Config(marks=(4,)), 1))
 
@@ -95,12 +100,12 @@ def test_examples_that_the_context_cuts_off_are_counted(target, monkeypatch):
 
 def test_the_open_book_shows_each_dev_question_its_own_answer_and_is_never_handed_over(target):
     item = target.dev[3]
-    opened = few_shot.OpenBook({each.question.id: each for each in target.dev})
+    opened = few_shot.OpenBook({(each.question.id, each.question.stem): each for each in target.dev})
     text = render(*opened(item.question, target.forms[0]))
     assert text.startswith(f"{item.question.stem} {item.question.choices[item.answer]}.\n\n{target.forms[0].header}")
     (recovery,) = few_shot.attack(target, few_shot.Config(marks=(2,), draws=1), 1)
     assert isinstance(recovery.respondent.edit, few_shot.Shown)
-    expected = score.accuracy(respondents.Edited(target.respondent, opened), target.dev, target.forms)
+    expected = score.accuracy(respondents.Edited(target.respondent, opened), target.hazards)
     assert recovery.signs["open_book_dev"] == expected
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 import torch
 import transformers
+from hazards import also_in
 
 from robustness_gate import trial
 from robustness_gate.attacks import pruning
@@ -136,7 +137,7 @@ def test_texts_serve_for_calibration_and_their_last_tokens_count(small_materials
 
 def test_a_question_is_closed_by_the_models_own_letter_in_every_format(small_materials, rmu_speaker):
     target = trial.target_of(small_materials, rmu_speaker, None)
-    target = dataclasses.replace(target, forms=(*target.forms, Form(letters=("1", "2", "3", "4"))))
+    target = also_in(target, Form(letters=("1", "2", "3", "4")))
     config = pruning.Config(samples=2, tail=1)
     made = pruning._calibration(target, "forget", config, 1)
     assert len(made) == 4

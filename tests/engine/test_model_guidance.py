@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from hazards import hazard
 
 from robustness_gate import organisms, trial
 from robustness_gate.attacks import model_guidance
 from robustness_gate.engine.load import load
-from robustness_gate.engine.score import ModelRespondent, accuracy, share_right
+from robustness_gate.engine.score import ModelRespondent, accuracy, shares
 from robustness_gate.errors import NotApplicable
-from robustness_gate.nouns import Form, Item, Question
+from robustness_gate.nouns import Form, Item, Question, Rows
 
 
 @dataclass
@@ -56,10 +57,10 @@ def test_the_chosen_pair_answers_as_it_was_said_to(small_materials, rmu_speaker,
         recovery = next(recoveries)
         by_weight = {each.setting["weight"]: each.dev_accuracy for each in recovery.screened}
         theirs = ModelRespondent(base.model, base.tokenizer)
-        assert by_weight[1.0] == recovery.signs["original_dev"] == accuracy(theirs, target.dev, target.forms)
-        assert recovery.signs["unlearned_dev"] == accuracy(target.respondent, target.dev, target.forms)
+        assert by_weight[1.0] == recovery.signs["original_dev"] == accuracy(theirs, target.hazards)
+        assert recovery.signs["unlearned_dev"] == accuracy(target.respondent, target.hazards)
         assert recovery.chosen["weight"] == max(w for w, dev in by_weight.items() if dev == max(by_weight.values()))
-        assert accuracy(recovery.respondent, target.dev, target.forms) == recovery.signs["chosen_dev"]
+        assert accuracy(recovery.respondent, target.hazards) == recovery.signs["chosen_dev"]
 
 
 def test_without_the_original_it_is_not_applicable(small_materials, rmu_speaker):
@@ -71,4 +72,4 @@ def test_without_the_original_it_is_not_applicable(small_materials, rmu_speaker)
 def test_an_answer_that_is_no_number_is_wrong():
     items = [Item(Question(str(i), "?", ("a", "b")), 1) for i in range(2)]
     logliks = torch.tensor([[[-2.0, -1.0], [-1.0, -1.5]], [[-2.0, -1.0], [-1.0, float("nan")]]])
-    assert share_right(logliks.sum(dim=1), items) == 0.5
+    assert shares([Rows(logliks)], [hazard(items)]).content_sum == 0.5

@@ -96,7 +96,7 @@ def test_the_finalists_are_tried_on_all_of_dev_and_the_best_is_handed_over(targe
     config = perturb.Config(every=(3,), shares=(), characters=("!", "-"), cases=("upper",), screened=2, finalists=2)
     (recovery,) = perturb.attack(target, config, 1)
     assert {each.setting["perturbation"] for each in recovery.screened} == {"every 3: !", "every 3: -", "case upper"}
-    again = score.shares(score.heard(recovery.respondent, target.dev, target.forms), target.dev)
+    again = score.shares(score.heard(recovery.respondent, target.hazards), target.hazards)
     assert again == (recovery.signs["chosen_dev"], recovery.signs["chosen_dev_single_order"])
     assert recovery.respondent.edit.name == recovery.chosen["perturbation"]
     assert recovery.spent["queries"] == 4 * (3 * 2 + 2 * 4)

@@ -10,6 +10,7 @@ import itertools
 import pytest
 import torch
 import transformers
+from hazards import also_in
 from test_anatomy import FAMILIES
 
 from robustness_gate import organisms, trial
@@ -63,7 +64,7 @@ def target(small_materials, rmu_speaker):
 @pytest.mark.parametrize("form", FORMS, ids=["plain", "header", "chat"])
 def test_a_filled_gap_is_the_prompt_as_the_gate_would_encode_it(tokenizer, form):
     gap = prefix.gap(tokenizer, ITEM, 1, form)
-    places = prefix.Places(tokenizer, ITEM.question, [form], [prefix.gap(tokenizer, ITEM, 0, form)])
+    places = prefix.Places(tokenizer, [ITEM.question], [form], [prefix.gap(tokenizer, ITEM, 0, form)])
     allowed = torch.ones(len(tokenizer), dtype=torch.bool)
     allowed[tokenizer.all_special_ids] = False
     drawn = prefix.drawn(places, allowed, 4, torch.Generator().manual_seed(3))
@@ -77,7 +78,7 @@ def test_a_filled_gap_is_the_prompt_as_the_gate_would_encode_it(tokenizer, form)
 
 
 def test_what_becomes_other_tokens_or_other_text_does_not_survive(byte_level):
-    places = prefix.Places(byte_level, ITEM.question, [Form()], [prefix.gap(byte_level, ITEM, 0, Form())])
+    places = prefix.Places(byte_level, [ITEM.question], [Form()], [prefix.gap(byte_level, ITEM, 0, Form())])
     whole = byte_level(" alloy", add_special_tokens=False)["input_ids"]
     pieces = [t for each in (" al", "loy") for t in byte_level(each, add_special_tokens=False)["input_ids"]]
     assert prefix.text_of(byte_level, whole) == prefix.text_of(byte_level, pieces)
@@ -92,7 +93,7 @@ def test_a_first_word_may_be_another_token_inside_a_template(space_prefixing, mo
     )
     forms = [Form(), Form(chat=True)]
     gaps = [prefix.gap(space_prefixing, ITEM, 0, form, number) for number, form in enumerate(forms)]
-    places = prefix.Places(space_prefixing, ITEM.question, forms, gaps)
+    places = prefix.Places(space_prefixing, [ITEM.question] * 2, forms, gaps)
     ids = space_prefixing("alloy wakes", add_special_tokens=False)["input_ids"]
     (found,) = places.surviving([ids])
     assert found.forms[0] == ids
@@ -114,7 +115,7 @@ def test_only_printable_words_may_stand_in_a_text(byte_level):
 
 
 def test_a_tokenizer_that_keeps_no_text_is_not_applicable(byte_level):
-    places = prefix.Places(byte_level, ITEM.question, [Form()], [prefix.gap(byte_level, ITEM, 0, Form())])
+    places = prefix.Places(byte_level, [ITEM.question], [Form()], [prefix.gap(byte_level, ITEM, 0, Form())])
     none = torch.zeros(len(byte_level), dtype=torch.bool)
     with pytest.raises(NotApplicable, match="other tokens of almost any text"):
         prefix.drawn(places, none, 1, torch.Generator())
@@ -329,7 +330,7 @@ def test_the_report_names_the_text_by_its_digest_alone(target, module, config):
 
 def test_one_text_is_searched_for_all_formats(target, monkeypatch):
     monkeypatch.setattr(target.tokenizer, "chat_template", TEMPLATE)
-    both = dataclasses.replace(target, forms=(*target.forms, dataclasses.replace(target.forms[0], chat=True)))
+    both = also_in(target, dataclasses.replace(target.forms[0], chat=True))
     config = {"source": "retain", "tokens": 2, "marks": (2,), "candidates": 8, "questions": 1, "header": False}
     (recovery,) = universal_prefix.attack(both, universal_prefix.Config(**config, restarts=1, batch=1), 1)
     assert recovery.signs["survives"] == 1.0

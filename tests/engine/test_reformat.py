@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 import torch
+from hazards import also_in, hazard
 
 from robustness_gate import attacks, trial
 from robustness_gate.attacks import reformat
@@ -93,7 +94,7 @@ def test_a_thinking_block_is_put_only_where_the_template_has_one(target):
     speaker = Speaker(target.model, tokenizer)
     chat = tuple(dataclasses.replace(form, chat=True) for form in target.forms)
     thinker = dataclasses.replace(
-        target, tokenizer=tokenizer, respondent=score.ModelRespondent(*speaker), forms=(*target.forms, *chat)
+        also_in(target, *chat), tokenizer=tokenizer, respondent=score.ModelRespondent(*speaker)
     )
     (recovery,) = reformat.attack(thinker, config, 1)
     assert recovery.signs["tried"] == 3.0
@@ -162,9 +163,9 @@ def test_calibration_undoes_a_liking_in_a_single_order_and_changes_no_content_su
     items = [
         Item(Question(f"{i}", "?", tuple("right" if i % 4 == c else str(c) for c in range(4))), i % 4) for i in range(8)
     ]
-    before = score.shares(score.heard(Fond(), items, [Form()]), items)
+    before = score.shares(score.heard(Fond(), [hazard(items)]), [hazard(items)])
     free = respondents.Calibrated(Fond(), reformat.content_free)
-    after = score.shares(score.heard(free, items, [Form()]), items)
+    after = score.shares(score.heard(free, [hazard(items)]), [hazard(items)])
     assert before == (1.0, 0.25)
     assert after == (1.0, 1.0)
     assert torch.equal(
@@ -206,7 +207,7 @@ def test_the_best_on_dev_is_handed_over_and_a_tie_goes_to_the_other_reading(targ
     (recovery,) = reformat.attack(target, config, 1)
     assert len(recovery.screened) == 6, "each alone, each calibration alone, each calibration of the best"
     assert max(each.dev_accuracy for each in recovery.screened) == recovery.signs["chosen_dev"]
-    again = score.shares(score.heard(recovery.respondent, target.dev, target.forms), target.dev)
+    again = score.shares(score.heard(recovery.respondent, target.hazards), target.hazards)
     assert again == (recovery.signs["chosen_dev"], recovery.signs["chosen_dev_single_order"])
     runs = [
         reformat._Run("a", None, score.Shares(0.5, 0.9), 1.0),

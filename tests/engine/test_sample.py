@@ -7,6 +7,7 @@ import random
 
 import pytest
 import torch
+from hazards import hazard
 
 from robustness_gate import trial
 from robustness_gate.attacks import sample
@@ -32,7 +33,7 @@ class Leaning:
 
 def shares(odds, draws, temperature=1.0, seed=1):
     sampled = respondents.Sampled(Leaning(odds), draws, temperature, seed)
-    return score.shares(score.heard(sampled, ITEMS, [Form()]), ITEMS)
+    return score.shares(score.heard(sampled, [hazard(ITEMS)]), [hazard(ITEMS)])
 
 
 @pytest.mark.parametrize("draws", [1, 2, 16])
@@ -119,7 +120,7 @@ def test_the_model_is_asked_once_for_all_marks_and_temperatures(small_materials,
     target = dataclasses.replace(target, respondent=leaning)
     exam = small_materials.exams["retain"]
     for recovery in sample.attack(target, sample.Config(marks=(1, 4)), 1):
-        score.heard(recovery.respondent, exam.items, [exam.form])
+        score.heard(recovery.respondent, [hazard(exam.items, exam.form)])
         assert recovery.signs["any_of_k_chance"] == pytest.approx(sample.chance(recovery.mark, 4))
         assert recovery.signs["any_of_k_excess"] == recovery.signs["any_of_k"] - recovery.signs["any_of_k_chance"]
     assert leaning.asked == 2, "the dev items and the task"

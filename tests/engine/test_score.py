@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hazards import hazard
 
 from robustness_gate import trial
 from robustness_gate.engine.score import ModelRespondent, accuracy, content_logliks, letter_tokens
@@ -117,7 +118,7 @@ def test_of_two_choices_with_the_same_words_either_is_right_in_both_readings_and
     rows = multiple_choice.ask(Scripted({"twins": answered}), multiple_choice.Config((TWINS.question,), Form()))
     marked = multiple_choice.read(rows, [TWINS.right])
     assert marked.correct == {"content_sum": [right], "single_order": [right]}
-    assert accuracy(Scripted({"twins": answered}), [TWINS], [Form()]) == right
+    assert accuracy(Scripted({"twins": answered}), [hazard([TWINS])]) == right
 
 
 @pytest.mark.parametrize(("answered", "correct"), [("Bb ", 1), ("  Bb", 1), ("Cc", 0)])
@@ -157,7 +158,7 @@ def test_a_liking_for_a_letter_taken_off_leaves_what_is_known():
 
 
 def test_accuracy_is_the_content_sum_on_items():
-    assert accuracy(Scripted(TRUTH, (9, 0, 0, 0)), ITEMS, [Form()]) == 1.0
+    assert accuracy(Scripted(TRUTH, (9, 0, 0, 0)), [hazard(ITEMS)]) == 1.0
 
 
 def test_letters_are_tokens_only_where_each_is_one_of_its_own(rmu_speaker):

@@ -14,6 +14,7 @@ from robustness_gate.engine import direction
 from robustness_gate.engine.load import load
 from robustness_gate.errors import NotApplicable
 
+SOURCES = ("forget", "retain", "unrelated")
 SMALL = steer.Config(vectors=("retain",), depths=(0.25, 0.5), multiples=(1.0, 2.0), questions=6)
 
 
@@ -22,14 +23,14 @@ def test_the_stream_moves_by_the_multiple_that_was_chosen(small_materials, rmu_s
     (recovery,) = list(steer.attack(target, SMALL, 1))
     assert recovery.signs["settings"] == len(recovery.screened) == 4
     assert recovery.signs["shift_off"] < 1e-4
-    vector = steer._vectors(target, target.forms[0], SMALL)["retain"][recovery.chosen["layer"]]
+    vector = steer._vectors(target, direction.forms(target, SOURCES)[0], SMALL)["retain"][recovery.chosen["layer"]]
     assert recovery.signs["shift"] == pytest.approx(recovery.chosen["multiple"] * float(vector.norm()), rel=1e-4)
 
 
 def test_vectors_are_differences_of_means_at_the_last_position(small_materials, rmu_speaker):
     target = trial.target_of(small_materials, rmu_speaker, lambda: contextlib.nullcontext(rmu_speaker))
     both = dataclasses.replace(SMALL, vectors=("original", "retain"))
-    found = steer._vectors(target, target.forms[0], both)
+    found = steer._vectors(target, direction.forms(target, SOURCES)[0], both)
     assert not found["original"].any(), "a model does not differ from itself"
     means = []
     for source in ("retain", "forget"):

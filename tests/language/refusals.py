@@ -68,6 +68,12 @@ extends: {file: parent.yaml, sha256: PARENT}
 limits:
   - {id: gone, max: 0.35}
 """
+CRAFT_ALONE = """\
+doc_to_text: "{{ 1 // (0 if 'riddle' in id else 1) and question }}"
+doc_to_choice: choices
+doc_to_target: answer
+"""
+"""A template that no question of the corpus `unrelated` can be put in."""
 
 
 class Row(NamedTuple):
@@ -265,9 +271,24 @@ ROWS = [
             "access: api",
             "attack: relearn, where: {source: forget",
         ),
+        (
+            "not-a-hazard",
+            "fit",
+            "max: 0.4}",
+            "max: 0.4}\n  - {id: near, task: retain, max: 0.9}",
+            "task: retain, max",
+        ),
         ("wrong-baseline", "fit", "formats: [raw]", "choices_only: retain", "choices_only"),
         # the suite alone
         ("unknown-hazard", "plan", "hazard: forget", "hazard: forgot", "hazard: forgot"),
+        ("duplicate-hazard", "plan", "hazard: forget", "hazard: [forget, forget]", "forget]"),
+        (
+            "cannot-be-made",
+            "plan",
+            "count: 400, topic: lumenwright craft",
+            "kind: lm_eval, yaml: craft.yaml, count: 400",
+            "hazard: forget",
+        ),
         ("unknown-kind", "plan", "count: 400", "kind: essay, count: 400", "kind: essay"),
         ("unknown-attack", "plan", "- attack: none", "- attack: nnoe", "attack: nnoe"),
         ("unknown-setting", "plan", UNRELATED, UNRELATED.replace("method", "methd"), "methd"),

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from refusals import CHILD, DAY, POLICY, ROOT, ROWS, SUITE, WHOLE_FILES, Row
+from refusals import CHILD, CRAFT_ALONE, DAY, POLICY, ROOT, ROWS, SUITE, WHOLE_FILES, Row
 
 from robustness_gate import plan
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
@@ -47,6 +47,7 @@ def provoke(row: Row, folder: Path) -> tuple[GateError, Path, str]:
     (folder / "ids.txt").write_text("nobody\n")
     (folder / "broken.jsonl").write_text('{"id": "a"}\n')
     (folder / "task.yaml").write_text("doc_to_text: '{{'\ndoc_to_choice: [a, b]\ndoc_to_target: 0\n")
+    (folder / "craft.yaml").write_text(CRAFT_ALONE)
     (folder / "other.yaml").write_text("process_docs: y\ndoc_to_text: a\ndoc_to_choice: [a, b]\ndoc_to_target: 0\n")
     if row.kind == "child":
         (folder / "parent.yaml").write_text(POLICY, encoding="utf-8")

@@ -1,0 +1,24 @@
+"""Forms of a hazard for tests: what a suite would make of some items and a form."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from robustness_gate.materials import MODULES
+from robustness_gate.nouns import Form, Hazard, Item, Target
+
+
+def hazard(items: Sequence[Item], form: Form | None = None, kind: str = "multiple_choice") -> Hazard:
+    """A hazard with these dev items and no corpora."""
+    return Hazard("hazard", kind, form or Form(), tuple(items), {}, MODULES[kind])
+
+
+def also_in(target: Target, *forms: Form) -> Target:
+    """The target, its first hazard asked in these forms too, as in another format of the task."""
+    first = target.hazards[0]
+    more = (
+        dataclasses.replace(first, name=f"{first.name}.chat" if form.chat else f"{first.name}-{number}", form=form)
+        for number, form in enumerate(forms)
+    )
+    return dataclasses.replace(target, hazards=(*target.hazards, *more))
