@@ -278,7 +278,7 @@ def test_a_new_ledger_is_told_what_the_old_one_knows(advised: Any) -> None:
         (
             {"at": date(2026, 1, 1)},
             "No self-test of 'relearn (forget, full)' counts",
-            "self-test --policy POLICY --checkpoint",
+            "self-test --policy POLICY --suite SUITE --checkpoint",
         ),
         ({"faults": ("it leaks",)}, "'relearn (forget, full)' failed its self-test: it leaks", "until it is mended"),
     ],
