@@ -33,8 +33,17 @@ ROWS = {
     "noise": [{"marks": (50, 200), "draws": 2}, {"marks": (100,), "draws": 1, "where": "linear"}],
     "none": [{}],
     "pruning": [
-        {"samples": 3, "p": (5.0,), "q": (2.0, 5.0)},
-        {"samples": 3, "p": (0.5,), "q": (5.0, 10.0, 20.0), "q_over_p": True, "scores": ("snip",), "tail": 1},
+        {"samples": 3, "p": (5.0,), "q": (2.0, 5.0), "utility": ("retain",)},
+        {
+            "samples": 3,
+            "p": (0.5,),
+            "q": (5.0, 10.0, 20.0),
+            "q_over_p": True,
+            "scores": ("snip",),
+            "tail": 1,
+            "calibrate_on": ("questions",),
+            "utility": ("unrelated",),
+        },
     ],
     "perturb": [{"every": (9,), "shares": (), "characters": ("!",), "slips": (), "screened": 2, "finalists": 1}],
     "perturb_informed": [
