@@ -315,8 +315,7 @@ def _marks(case: Case, each: Asked, config: Settings, pool: Mapping[str, int]) -
         return list(case.sizes["marks"])
     if case.every_mark:
         return list(each.budgets)
-    smaller = sorted((size for size in pool.values() if size < min(each.budgets)), reverse=True)
-    for mark in (*sorted(each.budgets, reverse=True), *smaller):
+    for mark in (*sorted(each.budgets, reverse=True), *range(min(each.budgets) - 1, 0, -1)):
         if _holds(case.attack, {**config, "marks": [mark]}, pool):
             return [mark]
     return [max(each.budgets)]  # the trial will say what it lacks

@@ -97,6 +97,12 @@ def test_numbers_are_made_to_suit_the_organisms_and_the_record_says_what_was_ask
     assert retain.extended["marks"] == [100], "sixty stand in for a hundred, because the pool holds no more"
 
 
+def test_where_the_pool_holds_no_required_budget_it_is_as_much_as_there_is() -> None:
+    policy = requiring(attack="relearn", where={"source": "forget"}, marks=(255, 500))
+    (tried,) = bench.required_by(policy, None, POOL)
+    assert (tried.config["marks"], tried.extended["marks"]) == ([72], [255, 500])
+
+
 def test_a_choice_of_words_may_be_shorter_than_what_is_asked_for_and_never_another_one() -> None:
     tried = bench.required_by(policy_of("wmdp-api-only"), suite_of("wmdp-api-only"), POOL)
     assert tried[0].config["presentations"] == ["header_instruction", "letters_digits", "header_none"]
