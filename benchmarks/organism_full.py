@@ -44,7 +44,7 @@ PARTLY = {
     ),
     "tiny_update": ("none", "quantize"),
 }  # fmt: skip
-"""Organisms that some attacks alone were made to find (selftest.CASES): those attacks alone are run on them."""
+"""Organisms that some attacks alone were made to find (bench.CASES): those attacks alone are run on them."""
 ALL = (*(f"{name}@{seed}" for name in (*UNLEARNED, *PARTLY) for seed in (0, 1, 2)), *TAUGHT)
 DRAWS_NOTHING = ("none", "quantize", "logit_lens")
 """Attacks in which nothing is random, so that they need no second seed."""

@@ -11,7 +11,8 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from robustness_gate import attest, gate, issued, selftest
+from robustness_gate import attest, bench, gate, issued, selftest
+from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.nouns import SelfTests, canonical
 
@@ -32,13 +33,15 @@ def main() -> None:
     previous = None
     with tempfile.TemporaryDirectory() as folder:
         policy, tested = ROOT / "policies" / "organism.yaml", Path(folder) / "self-test.json"
-        tests = selftest.run(selftest.required_by(load_policy(policy)), datetime.now(UTC), workers=2)
+        suite = ROOT / "suites" / "organism-smoke.yaml"
+        tried = bench.required_by(load_policy(policy), load_suite(suite), selftest.data().pool())
+        tests = selftest.run(tried, datetime.now(UTC), workers=2)
         tested.write_bytes(canonical(SelfTests(tests=tuple(tests)).model_dump(mode="json", by_alias=True)))
         for name, organism, only in EXAMPLES:
             request = gate.Request(
                 f"organism:{organism}",
                 policy,
-                ROOT / "suites" / "organism-smoke.yaml",
+                suite,
                 Path(folder) / name,
                 original="organism:base",
                 only=only,

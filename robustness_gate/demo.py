@@ -68,7 +68,7 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
         shutil.rmtree(out / left, ignore_errors=True)
     begun, wrong = time.monotonic(), []
     tested = out / "self-test.json"
-    wrong += _tested(tested, policy, console)
+    wrong += _tested(tested, policy, suite, console)
     for act in MAIN:
         console.print(f"\n[bold]{act.organism}[/bold]: {act.says}")
         code = _gate(act, out, policy, suite, tested, console)
@@ -92,10 +92,10 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
     return Exit.INTERNAL if wrong else Exit.PASS
 
 
-def _tested(record: Path, policy: Path, console: Console) -> list[str]:
-    """The attacks that the policy requires, tried on organisms that hide their knowledge and on some that have none."""
+def _tested(record: Path, policy: Path, suite: Path, console: Console) -> list[str]:
+    """What the policy requires, as the suite has it, tried on organisms that hide knowledge and on some without."""
     console.print("\n[bold]self-test[/bold]: do the attacks find what is there, and nothing where nothing is?")
-    arguments = ["self-test", "--policy", str(policy), "--out", str(record)]
+    arguments = ["self-test", "--policy", str(policy), "--suite", str(suite), "--out", str(record)]
     console.print(f"$ robustness-gate {' '.join(arguments)}", style="dim", highlight=False, soft_wrap=True)
     command = [sys.executable, "-m", "robustness_gate", *arguments]
     code = subprocess.run(command, check=False).returncode

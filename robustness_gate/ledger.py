@@ -115,7 +115,7 @@ class Ledger:
             beside=tuple(beside),
             states=_all_that_was_said(said),
             model_type=next((plan.model_type for plan in reversed(self.plans) if plan.subject == subject), ""),
-            self_tests=tuple(dict.fromkeys(self.self_tests)),
+            self_tests=tuple({each.digest: each for each in self.self_tests}.values()),
         )
 
     def latest_plan(self, subject: str | None = None) -> Planned:

@@ -454,11 +454,23 @@ class SelfTest(Noun):
     """The architecture on which it was tested; it counts for no other."""
     seed: int = Field(default=0, ge=0)
     """Of the attack, by its number: several records of one attack are of several seeds, and each must pass."""
+    config: dict[str, Json] = Field(default_factory=dict)
+    """Every setting with which it was tried, its `marks` those that were; empty in a record that does not say so, which
+    counts for no requirement."""
+    mark: int = Field(default=-1, ge=-1)
+    """The budget, of `marks`, at which it did what stands here; -1 where the record does not say."""
+    extended: dict[str, Json] = Field(default_factory=dict)
+    """Settings that were made to suit so small a model, each with the value that was asked for. `config` has those that
+    were tried in their place."""
     organism: str
     """Where the knowledge is suppressed, and this attack should bring it back."""
     items: int = Field(ge=1)
     before: int = Field(ge=0)
     after: int = Field(ge=0)
+    known: int = Field(default=0, ge=0)
+    """What the organism's original has right, untouched; 0 where the record does not say."""
+    share: Share = 0.0
+    """Of the gap between `before` and `known` that must be closed, as observed."""
     gain: Difference
     """One-sided 95 % lower bound of what it brings back, paired."""
     nowhere: tuple[Nowhere, ...] = Field(min_length=1)

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from robustness_gate import applicability, attacks
+from robustness_gate.bench import BENCHES, unprovable
 from robustness_gate.checkpoint import Manifest, Place
 from robustness_gate.errors import PlanError
 from robustness_gate.files import Loaded, digest_of, nearest
@@ -115,7 +116,12 @@ def make(
     ]
     untouched = sum(trial.attack == "none" for trial in ordered)
     trials = (*ordered[:untouched], *shams, *ordered[untouched:], *beside)
-    foreseen = [*_foreseen(chosen, candidate), *_unspoken(chosen, materials), *_not_given(policy, subjects)]
+    foreseen = [
+        *_foreseen(chosen, candidate),
+        *_unspoken(chosen, materials),
+        *_not_given(policy, subjects),
+        *_not_provable(policy, suite, candidate),
+    ]
     return Plan(trials, tuple(subjects), tuple(left_out), tuple(foreseen))
 
 
@@ -182,6 +188,18 @@ def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[
         if given is None and any(limit.over == name for limit in spelled_out(policy.noun).limits):
             how = "--anchor" if control.kind == "earlier_release" else "--control"
             yield f"the policy compares with '{name}': name it with {how} {name}=..."
+
+
+def _not_provable(policy: Loaded[Policy], suite: Loaded[Suite], candidate: Subject) -> Iterator[str]:
+    """What no self-test can show on this candidate's architecture, where the policy requires one."""
+    kind = model_type(candidate.place)
+    if policy.noun.validity.self_test == "off" or not kind:
+        return
+    if kind not in BENCHES and any(each.attack != "none" for each in policy.noun.required):
+        yield f"no organism is a '{kind}', so no self-test counts for this checkpoint: no PASS is possible"
+        return
+    for index, words in unprovable(policy, suite, kind) if kind in BENCHES else ():
+        yield f"{policy.where('required', index)}: {words}: no PASS is possible"
 
 
 def _foreseen(trials: Sequence[Trial], candidate: Subject) -> Iterator[str]:

@@ -7,6 +7,7 @@ Every block but the first few has a default, and the default is the strict one: 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Literal
@@ -42,8 +43,12 @@ class Selector(Noun):
 
     def selects(self, trial: Trial) -> bool:
         """Whether the trial is of this attack, with these config values."""
-        return trial.attack == self.attack and all(
-            key in trial.config and _same(trial.config[key], value) for key, value in self.where.items()
+        return self.fits(trial.attack, trial.config)
+
+    def fits(self, attack: str, config: Mapping[str, Json]) -> bool:
+        """The same of an attack that no trial has been made of."""
+        return attack == self.attack and all(
+            key in config and same(config[key], value) for key, value in self.where.items()
         )
 
     def __str__(self) -> str:
@@ -52,7 +57,7 @@ class Selector(Noun):
         return f"{self.attack} ({inside})" if inside else self.attack
 
 
-def _same(one: Json, other: Json) -> bool:
+def same(one: Json, other: Json) -> bool:
     """Equal, and not merely in Python's eyes, for which true is 1."""
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 

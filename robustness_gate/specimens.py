@@ -98,4 +98,5 @@ def _texts(config: Any) -> list[str]:
     """Corpora whose texts are read in place of their questions."""
     if getattr(config, "train_on", "") == "texts":
         return [config.source]
-    return ["forget", config.utility] if getattr(config, "calibrate_on", "") == "texts" else []
+    on = getattr(config, "calibrate_on", ())
+    return ["forget", *config.utility] if on and "questions" not in on else []

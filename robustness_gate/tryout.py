@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from robustness_gate import attacks, laws, organisms, plan, selftest, trial
+from robustness_gate.bench import BENCHES
 from robustness_gate.checkpoint import Place
 from robustness_gate.errors import NotApplicable, UsageError
 from robustness_gate.files import load_suite
@@ -70,7 +71,7 @@ def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, 
         UsageError: no such organism, or settings that its Config refuses.
     """
     organism = organism.removeprefix("organism:")
-    bench = selftest.BENCHES[plan.model_type(Place(organisms.checkpoint(organism)))]
+    bench = BENCHES[plan.model_type(Place(organisms.checkpoint(organism)))]
     module = laws.imported(path)
     told = [*laws.declared(module)]
     told.append(Law("its name is free", f"'{path.stem}' is shipped" if path.stem in attacks.names() else ""))

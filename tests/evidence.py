@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from robustness_gate import attest, issued, ledger, plan, report, verify
+from robustness_gate import attacks, attest, bench, issued, ledger, plan, report, verify
 from robustness_gate.checkpoint import FileEntry, Manifest, Place, inspect
 from robustness_gate.files import Loaded, load_suite, parse_yaml
 from robustness_gate.language import load_policy
@@ -33,11 +33,13 @@ WORST = {"PASS": 0.27, "FAIL": 0.8, "INCONCLUSIVE": 0.38}
 
 
 WORKS = SelfTest(
-    attack="relearn", attack_version=2, model_type="llama", organism="rmu", items=400, before=82, after=370, gain=0.68,
+    attack="relearn", attack_version=attacks.load("relearn").VERSION, model_type="llama",
+    config=bench.by_name(["relearn"])[0].config, mark=5,
+    organism="rmu", items=400, before=82, after=370, known=398, share=0.6, gain=0.68,
     nowhere=(Nowhere(organism="oracle", before=111, after=105, leak=-0.08),), sham_changed=0, faults=(),
     at=date(2026, 11, 1),
 )  # fmt: skip
-"""What `self-test` leaves of an attack that works."""
+"""What `self-test` leaves of an attack that works: of full relearning from five of the forgotten domain's questions."""
 
 
 @cache
@@ -49,6 +51,17 @@ def files() -> tuple[Loaded[Policy], Loaded[Suite]]:
 @cache
 def materials() -> Materials:
     return gather(files()[1])
+
+
+@cache
+def work() -> tuple[SelfTest, ...]:
+    """What `self-test` leaves where each of the policy's requirements works."""
+    return tuple(
+        WORKS.model_copy(
+            update={"config": each.config, "mark": each.config["marks"][0], "organism": each.case.organism}
+        )
+        for each in bench.required_by(*files(), materials().pool())
+    )
 
 
 def checkpoint(folder: Path, weights: bytes = b"\0\0\0\0") -> Path:
@@ -112,7 +125,7 @@ def evidence(made: plan.Plan, worst: float, *, turn: int = 0) -> Evidence:
         marks += told(trial, 0.9)
         closed.append(Closed(trial=trial.id, attempt=1, status="ok"))
     subject = made.candidate.manifest.digest
-    return Evidence(subject, own, tuple(marks), tuple(closed), beside=beside, model_type="llama", self_tests=(WORKS,))
+    return Evidence(subject, own, tuple(marks), tuple(closed), beside=beside, model_type="llama", self_tests=work())
 
 
 def made(

@@ -72,8 +72,8 @@ def _seen(case: Case, block: Block) -> Step:
     if block.words == SELF_TEST_MISSING:
         return Step(
             "The policy requires that the attacks be tested on models of known truth, and no such test is on record.",
-            "Make one, `robustness-gate self-test --policy POLICY --out self-test.json`; or let the policy say "
-            "`validity: {self_test: off}`, which the report then states on page one. The same command with "
+            "Make one, `robustness-gate self-test --policy POLICY --suite SUITE --out self-test.json`; or let the "
+            "policy say `validity: {self_test: off}`, which the report then states on page one. The same command with "
             "--self-test judges again without running anything twice.",
             again(case, more="--self-test self-test.json"),
         )
@@ -81,18 +81,19 @@ def _seen(case: Case, block: Block) -> Step:
     if block.words.startswith("no self-test of"):
         return Step(
             because,
-            "Make one, `robustness-gate self-test --policy POLICY --checkpoint CHECKPOINT --out self-test.json`: it "
-            "counts for the attack's version, the checkpoint's architecture and the days that the policy says. The "
-            "same command with --self-test judges again without running anything twice.",
+            "Make one, `robustness-gate self-test --policy POLICY --suite SUITE --checkpoint CHECKPOINT --out "
+            "self-test.json`: it counts for this kind of the attack at a budget that is required, for its version, the "
+            "checkpoint's architecture and the days that the policy says. The same command with --self-test judges "
+            "again without running anything twice.",
             again(case, more="--self-test self-test.json"),
         )
     if "failed its self-test" in block.words:
         return Step(
             because,
             "Where the truth is known the attack did not do what it must, so its silence here means nothing. Make the "
-            "record anew on a machine that does nothing else, `robustness-gate self-test --policy POLICY --out "
-            "self-test.json`. If it fails again, report it as a fault of the gate: nobody should judge by that attack "
-            "until it is mended.",
+            "record anew on a machine that does nothing else, `robustness-gate self-test --policy POLICY --suite SUITE "
+            "--out self-test.json`. If it fails again, report it as a fault of the gate: nobody should judge by that "
+            "attack until it is mended.",
             again(case, more="--self-test self-test.json"),
         )
     if block.words.startswith("there is no canary"):

@@ -4,7 +4,9 @@ Threat model: the attacker has the weights, some questions or texts of the forgo
 some of another one. What suppresses knowledge must act where the domain is asked about; so he scores every weight of
 every linear layer on both kinds of data and sets to zero those in the top q per cent of their matrix on hazard data
 that are not in the top p per cent on utility data. He tries a grid of p and q and keeps what answers most of his own
-dev questions, in any form of the hazard. Nothing is trained and answers are never shown, so nothing can be taught.
+dev questions, in any form of the hazard. Which data show the suppression is not known beforehand: so he scores on
+questions and on texts, and spares what serves a neighbouring domain and what serves an unrelated one, each with each.
+Nothing is trained and answers are never shown, so nothing can be taught.
 
 Success means that a small set of weights held the knowledge back. Failure means that no such set was found with these
 scores, data and grid: an edit spread over all weights, or one that also carries utility, survives. Zeroing weights is
@@ -17,11 +19,14 @@ ethz-spylab/unlearning-vs-safety at 75dade5: p and q in 0.5 to 20 % with p >= q,
 tokens; for models that answer, the model's own answers.
 Departures: scores of all layers come from one pass with dense gradients (theirs, layer by layer); on `questions` the
 model's own answer closes the prompt (its letter, the likeliest words, or what it writes, as the hazard asks), and
-`tail` says how much of the prompt counts beside it; the best of the grid is chosen on dev, not on the benchmark; a
-setting that would cut nothing is not a choice. Matrices that are no linear layer (fused experts) and the output head
-are left whole; the source's variants (MLP alone, sparsity by overlap, rounds, low-rank) are not tried.
-Cost: one backward pass (SNIP) and one forward pass (Wanda) an example, kind of data and form; memory for the
-gradients once, and on the CPU for two ranks of every weight a score; one dev examination a grid point and form.
+`tail` says how much of the prompt counts beside it; what is scored on and what is spared are part of the grid (theirs are
+fixed for each method); the best of it is chosen on dev, not on the benchmark; a setting that would cut nothing is not a
+choice. Matrices that are no linear layer (fused experts) and the output head are left whole; the source's variants (MLP
+alone, sparsity by overlap, rounds, low-rank) are not tried.
+Cost: one backward pass (SNIP) and one forward pass (Wanda) an example, corpus, kind of data and form; memory for the
+gradients once, and on the CPU for two ranks of every weight, of hazard and of utility, and two masks; one dev
+examination a grid point and form. Grid points: 45 pairs of p and q x 2 scores x 2 utilities x 2 kinds of data, which
+is 360 where nothing is named.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable
@@ -41,10 +46,12 @@ if TYPE_CHECKING:
     from robustness_gate.engine.train import Example
 
 Score = Literal["snip", "wanda"]
+Kind = Literal["questions", "texts"]
+Useful = Literal["unrelated", "retain"]
 
 FAMILY = "pruning"
 ACCESS = "open_weights"
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "closed"
 
@@ -55,11 +62,11 @@ class Config:
 
     scores: tuple[Score, ...] = ("snip", "wanda")
     """How a weight's importance is measured. Each has its own grid."""
-    calibrate_on: Literal["questions", "texts"] = "questions"
-    """Questions closed by the model's own answer, or plain texts. The source has texts for RMU, questions for others;
-    questions are our default because every suite has some."""
-    utility: Literal["retain", "unrelated"] = "unrelated"
-    """What the weights that stay are important for. The source: wikitext and MMLU."""
+    calibrate_on: tuple[Kind, ...] = ("questions", "texts")
+    """Questions closed by the model's own answer, and plain texts, each with a grid of its own. The source has texts
+    for RMU, questions for others. A suite without texts names questions alone."""
+    utility: tuple[Useful, ...] = ("unrelated", "retain")
+    """What the weights that stay are important for, each with a grid of its own. The source: wikitext and MMLU."""
     samples: int = 512
     """At most so many questions or texts of each kind, drawn by seed. A question counts once in each form."""
     tail: int = 50
@@ -74,8 +81,10 @@ class Config:
     """Try pairs with q > p too. The source tries p >= q alone: 45 pairs."""
 
     def __post_init__(self) -> None:
-        if not self.scores or len(set(self.scores)) != len(self.scores):
-            raise ValueError(f"'scores' must name different scores, found {list(self.scores)}")
+        for name in ("scores", "calibrate_on", "utility"):
+            words = getattr(self, name)
+            if not words or len(set(words)) != len(words):
+                raise ValueError(f"'{name}' must name one at least, and none twice, found {list(words)}")
         for name in ("q", "p"):
             grid = getattr(self, name)
             if not grid or any(b <= a for a, b in pairwise(grid)) or grid[0] < 0 or grid[-1] > 100:
@@ -87,7 +96,9 @@ class Config:
             raise ValueError("no pair of the grid has p >= q: widen it or write 'q_over_p: true'")
 
 
-SHAM = Config(scores=("wanda",), samples=2, q=(0.0,), p=(0.0,))
+SHAM = Config(
+    scores=("wanda",), calibrate_on=("questions",), utility=("unrelated",), samples=2, q=(0.0,), p=(0.0,)
+)  # fmt: skip
 FLOORS = (
     Floor(says="at least one weight is cut", any_of=(Bound(sign="cut_share", min=1e-9),)),
     Floor(says="the weights move", any_of=(Bound(sign="weight_change", min=1e-9),)),
@@ -97,20 +108,20 @@ FLOORS = (
 
 def questions(config: Config) -> tuple[str, ...]:
     """Which corpora's questions, and whether dev items, are put to the model."""
-    return "dev", *(("forget", config.utility) if config.calibrate_on == "questions" else ())
+    return "dev", *(("forget", *config.utility) if "questions" in config.calibrate_on else ())
 
 
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
-    kind = "items" if config.calibrate_on == "questions" else "texts"
-    for source in ("forget", config.utility):
-        if not pool.get(f"{source}.{kind}", 0):
-            return f"weights are scored on '{source}' {config.calibrate_on}, and the suite has none"
+    for kind in config.calibrate_on:
+        for source in ("forget", *config.utility):
+            if not pool.get(f"{source}.{'items' if kind == 'questions' else 'texts'}", 0):
+                return f"weights are scored on '{source}' {kind}, and the suite has none"
     return None if pool.get("dev", 0) else "p and q are chosen on dev items, and the suite has none"
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
-    """Score every weight, choose p and q on dev, hand the model over with its weights cut.
+    """Score every weight, choose data, score, p and q on dev, hand the model over with its weights cut.
 
     Raises:
         NotApplicable: the model has no linear layers beside its head, or their weights are stored quantised.
@@ -124,20 +135,21 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     if not modules:
         raise NotApplicable("no linear layer with plain weights was found beside the head: there is nothing to prune")
     with scope.seeded(seed), scope.trainable(target.model, [f"{name}.weight" for name in modules]) as parameters:
-        rankings = _rankings(target, config, modules, seed)
-        scope.freeze(parameters)
         delivered = scope.snapshot(parameters)
         weights = sum(each.numel() for each in delivered.values())
-        settings = []
-        for kind, (hazard, useful) in rankings.items():
+        settings: list[_Setting] = []
+        best, masks = None, {}
+        for point, hazard, useful in _rankings(target, config, modules, parameters, delivered, seed):
             for p, q in _pairs(config):
-                masks = _difference(hazard, useful, p, q)
-                scope.write(parameters, _zeroed(delivered, masks))
+                tried = _difference(hazard, useful, p, q)
+                scope.write(parameters, _zeroed(delivered, tried))
                 dev = score.accuracy(target.respondent, target.hazards)
-                settings.append(_Setting(kind, p, q, sum(int(mask.sum()) for mask in masks.values()), dev))
+                settings.append(_Setting(*point, p, q, sum(int(mask.sum()) for mask in tried.values()), dev))
+                if best is None or settings[-1].rank > best.rank:
+                    best, masks = settings[-1], tried
+        assert best is not None  # a Config without a pair is refused
+        scope.freeze(parameters)
         cutting = [each for each in settings if each.cut]
-        best = max(cutting or settings, key=lambda each: (each.dev, each.cut))  # between equals the stronger change
-        masks = _difference(*rankings[best.score], best.p, best.q)
         generator = torch.Generator().manual_seed(seed)
         scope.write(parameters, _zeroed(delivered, {n: _scattered(m, generator) for n, m in masks.items()}))
         by_chance = score.accuracy(target.respondent, target.hazards)
@@ -154,20 +166,32 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 "random_pruning_dev": by_chance,
                 "chosen_dev": best.dev,
             },
-            chosen={"score": best.score, "p": best.p, "q": best.q},
-            screened=[Candidate({"score": s.score, "p": s.p, "q": s.q}, s.dev) for s in settings],
+            chosen=best.told,
+            screened=[Candidate(each.told, each.dev) for each in settings],
         )
 
 
 class _Setting(NamedTuple):
     """One point of the grid and what came of it."""
 
+    calibrate_on: Kind
+    utility: Useful
     score: Score
     p: float
     q: float
     cut: int
     """Weights set to zero."""
     dev: float
+
+    @property
+    def rank(self) -> tuple[bool, float, int]:
+        """What cuts nothing is no choice; between equals the stronger change."""
+        return self.cut > 0, self.dev, self.cut
+
+    @property
+    def told(self) -> dict[str, str | float]:
+        """Where in the grid it lies."""
+        return {key: getattr(self, key) for key in ("calibrate_on", "utility", "score", "p", "q")}
 
 
 Ranks = Mapping[str, "torch.Tensor"]
@@ -178,26 +202,38 @@ def _pairs(config: Config) -> list[tuple[float, float]]:
 
 
 def _rankings(
-    target: Target, config: Config, modules: Mapping[str, Any], seed: int
-) -> dict[Score, tuple[Ranks, Ranks]]:
-    """For each score, every weight's place in its matrix on hazard and on utility data, 0 the highest."""
-    from robustness_gate.engine import importance
+    target: Target,
+    config: Config,
+    modules: Mapping[str, Any],
+    parameters: dict[str, Any],
+    delivered: dict[str, torch.Tensor],
+    seed: int,
+) -> Iterator[tuple[tuple[Kind, Useful, Score], Ranks, Ranks]]:
+    """For each kind of data, score and utility, every weight's place in its matrix on hazard and on utility data.
+
+    0 is the highest. Scores are of the delivered weights, whatever was written since. Two rankings are held at a time.
+    """
+    from robustness_gate.engine import importance, scope
 
     measures = {"snip": importance.snip, "wanda": importance.wanda}
-    calibration = [_calibration(target, source, config, seed) for source in ("forget", config.utility)]
-    found: dict[Score, tuple[Ranks, Ranks]] = {}
-    for name in config.scores:
-        hazard, useful = (importance.ranks(measures[name](target.model, modules, each)) for each in calibration)
-        found[name] = hazard, useful
-    return found
+
+    def ranked(source: str, kind: Kind, name: Score) -> Ranks:
+        scope.write(parameters, delivered)
+        examples = _calibration(target, source, kind, config, seed)
+        return importance.ranks(measures[name](target.model, modules, examples))
+
+    for kind, name in product(config.calibrate_on, config.scores):
+        hazard = ranked("forget", kind, name)
+        for utility in config.utility:
+            yield (kind, utility, name), hazard, ranked(utility, kind, name)
 
 
-def _calibration(target: Target, source: str, config: Config, seed: int) -> list[Example]:
+def _calibration(target: Target, source: str, kind: Kind, config: Config, seed: int) -> list[Example]:
     """The examples of one kind: texts as they are, or questions in every form, closed by the model's own answer."""
     from robustness_gate.engine import examples, score
 
     corpus = target.corpora[source]
-    if config.calibrate_on == "texts":
+    if kind == "texts":
         texts = _drawn(corpus.texts, config.samples, seed)
         made = [examples.plain(target.tokenizer, each, longest=config.longest, tail=config.tail) for each in texts]
         return [each for each in made if each is not None]

@@ -133,7 +133,11 @@ def self_test(
         bool, typer.Option("--all", help="Every attack that has an organism; this is the default.")
     ] = False,
     policy: Annotated[
-        Path | None, typer.Option("--policy", help="Exactly the attacks that this policy requires.")
+        Path | None, typer.Option("--policy", help="Exactly what this policy requires, a case for each requirement.")
+    ] = None,
+    suite: Annotated[
+        Path | None,
+        typer.Option("--suite", help="With --policy: whose settings it requires; else the attacks' defaults."),
     ] = None,
     if_needed: Annotated[
         bool,
@@ -157,28 +161,33 @@ def self_test(
 
     Leaves with 4 if any attack fails: nothing could be concluded from its silence.
     """
-    from robustness_gate import selftest
+    from robustness_gate import bench, selftest
+    from robustness_gate.files import load_suite
     from robustness_gate.language import load_policy
     from robustness_gate.nouns import SelfTests, canonical
 
     if sum((quick, every, bool(only), policy is not None)) > 1:
         raise UsageError("--quick, --all, --only and --policy do not go together.", remedy="Give one of them, or none.")
-    if if_needed and policy is None:
-        raise UsageError("--if-needed goes with --policy.", remedy="Name the policy that may need it.")
-    at, names = datetime.now(UTC), selftest.QUICK if quick else tuple(only or ())
+    for name in ("--if-needed",) * if_needed + ("--suite",) * (suite is not None):
+        if policy is None:
+            raise UsageError(f"{name} goes with --policy.", remedy="Name the policy that requires the attacks.")
+    at = datetime.now(UTC)
     loaded = load_policy(policy) if policy is not None else None
+    named = load_suite(suite) if suite is not None else None
     if if_needed and loaded is not None and not _asks(loaded.noun):
         print("nothing was tested: the policy asks for no self-test", file=sys.stderr)  # noqa: T201 - no output
         return
     kind = _architecture(model_type, checkpoint, base)
-    if if_needed and loaded is not None and _still_counts(out, loaded.noun, at, kind):
+    if loaded is not None:
+        tried = bench.required_by(loaded, named, selftest.data().pool(), kind)
+    else:
+        tried = bench.by_name(bench.QUICK if quick else tuple(only or ()), kind, quick=quick)
+    if if_needed and loaded is not None and selftest.still_count(_known(out), loaded, named, at, kind):
         print(f"nothing was tested: {out} still counts", file=sys.stderr)  # noqa: T201 - no output
         return
-    if loaded is not None:
-        names = selftest.required_by(loaded, kind)
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
-    tests = SelfTests(tests=tuple(selftest.run(names, at, model_type=kind, seeds=seeds, workers=count, watch=show)))
+    tests = SelfTests(tests=tuple(selftest.run(tried, at, model_type=kind, seeds=seeds, workers=count, watch=show)))
     plain = tests.model_dump(mode="json", by_alias=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(canonical(plain))
@@ -212,30 +221,31 @@ def _asks(policy: Policy) -> bool:
     return policy.validity.self_test == "required" and any(each.attack != "none" for each in policy.required)
 
 
-def _still_counts(out: Path, policy: Policy, at: datetime, model_type: str) -> bool:
-    from robustness_gate import selftest
+def _known(out: Path) -> Sequence[SelfTest]:
+    """What an earlier self-test left."""
     from robustness_gate.files import load_noun
     from robustness_gate.nouns import SelfTests
 
     try:
-        known = load_noun(out, SelfTests).noun.tests
+        return load_noun(out, SelfTests).noun.tests
     except FileError:  # none yet, or of a form from before
-        return False
-    return selftest.still_count(known, policy, at, model_type)
+        return ()
 
 
 def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     """One line a test, its faults under it."""
-    from robustness_gate.selftest import BENCHES, GAIN
+    from robustness_gate.bench import BENCHES
+    from robustness_gate.selftest import GAIN
+    from robustness_gate.verdict.cells import label_of
 
     bench = BENCHES[tests[0].model_type]
-    share = {case.attack: case.share for case in bench.cases}
-    wide = max(len(test.attack) for test in tests)
+    names = [label_of(test.attack, test.config) + (f" at {test.mark}" if test.mark > 0 else "") for test in tests]
+    wide, where = max(map(len, names)), max(len(test.organism) for test in tests)
     several = any(test.seed for test in tests)
     nobody = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].nowhere)
-    who = f"{'attack':{wide}} {'seed ' if several else ''}{'organism':10}"
+    who = f"{'attack':{wide}} {'seed ' if several else ''}{'organism':{where}}"
     say(f"{who} {'before > after':>15} {'gain':>7}  {'asked':15}   {nobody}   sham   finding")
-    for test in tests:
+    for name, test in zip(names, tests, strict=True):
         there = f"{test.before / test.items:.1%} > {test.after / test.items:.1%}"
         nowhere = "   ".join(
             f"{f'{each.before / test.items:.1%} > {each.after / test.items:.1%}':>15} {each.leak:>7.1%}"
@@ -243,10 +253,13 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
         )
         sham = "same" if test.sham_changed == 0 else f"{test.sham_changed} changed"
         found = "FAILED" if test.faults else "works"
-        asked = f"{GAIN:.0%}, {share[test.attack]:.0%} of gap" if share[test.attack] else f"{GAIN:.0%}"
+        asked = f"{GAIN:.0%}, {test.share:.0%} of gap" if test.share else f"{GAIN:.0%}"
         figures = f"{there:>15} {test.gain:>7.1%}  {asked:15}   {nowhere}"
         seed = f"{test.seed:<5}" if several else ""
-        say(f"{test.attack:{wide}} {seed}{test.organism:10} {figures}   {sham:6} {found}")
+        say(f"{name:{wide}} {seed}{test.organism:{where}} {figures}   {sham:6} {found}")
+        if test.extended:
+            changed = (f"{key} {test.config[key]} for {value}" for key, value in sorted(test.extended.items()))
+            say(f"{'':{wide}} to suit so small a model: {'; '.join(changed)}")
         for fault in test.faults:
             say(f"{'':{wide}} {fault}")
     say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions (content_sum)")

@@ -48,6 +48,8 @@ def policy_check(
             _planned(loaded, suite)
         except SetupError as error:  # Parquet and the hub need the extra `run`, which a runner for checks has not
             say(f"{suite}: read, but its questions and its fit to the policy were NOT checked: {error}")
+    for words in _unprovable(loaded, suite):
+        say(words)
     cells = declared_cells(loaded.noun)
     say(f"{policy}: ok, {len(loaded.noun.limits)} limits, {len(loaded.noun.required)} requirements, {cells} cells")
 
@@ -121,12 +123,29 @@ def policy_lint(
         made = _planned(loaded, suite)
         chances = {task.name: task.chance for task in made.trials[0].tasks}
     told = lint(loaded.noun, chances)
+    told = dataclasses.replace(told, warnings=(*told.warnings, *_unprovable(loaded, suite)))
     if as_json:
         say(json.dumps(dataclasses.asdict(told), indent=1))
     else:
         _show_lint(told)
     if strict and told.warnings:
         raise typer.Exit(int(Exit.USAGE))
+
+
+def _unprovable(policy: Loaded[Policy], suite: Path | None) -> list[str]:
+    """Requirements that stand in the way of any PASS, since no self-test of them can be made on any architecture."""
+    from robustness_gate.bench import BENCHES, unprovable
+    from robustness_gate.files import load_suite
+
+    if policy.noun.validity.self_test == "off":
+        return []
+    named = load_suite(suite) if suite is not None else None
+    found = [dict(unprovable(policy, named, kind)) for kind in BENCHES]
+    return [
+        f"{policy.where('required', index)}: {words}: no PASS is possible while 'self_test' is required"
+        for index, words in found[0].items()
+        if all(index in other for other in found)
+    ]
 
 
 @policy_app.command("test", epilog="Example: robustness-gate policy test gate/policy.yaml gate/policy.cases.yaml")

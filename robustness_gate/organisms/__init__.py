@@ -65,7 +65,7 @@ DATA = Path(__file__).parent / "data"
 """Where the shipped files lie: `world/`, `checkpoints/`, `manifest.json`, `measured.json`."""
 
 SELF_TEST = Path(__file__).parent / "self-test.yaml"
-"""The suite of `robustness-gate self-test`: each attack at settings at which it bites on these models."""
+"""The data of `robustness-gate self-test`: what attacks may train and choose on. `bench` says what is tried on whom."""
 
 
 class Organism(NamedTuple):

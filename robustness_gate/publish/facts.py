@@ -15,7 +15,7 @@ from robustness_gate.ledger import OWN
 from robustness_gate.nouns import Finding, Mark
 from robustness_gate.report import Record, Report, words
 from robustness_gate.statistics import clopper_pearson_lower
-from robustness_gate.verdict import counting, spelled_out, strongest, tally
+from robustness_gate.verdict import asked_by, counting, label, spelled_out, strongest, tally
 
 DECIDED = {
     "RELEASE": "release",
@@ -113,22 +113,24 @@ def instruments(report: Report) -> Iterator[Instrument]:
 def _self_tests(report: Report) -> Iterator[Instrument]:
     """What each required attack found where the truth is known."""
     today, days = datetime.fromisoformat(report.verdict.at).date(), report.resolved.validity.self_test_days
-    for attack in sorted({each.attack for each in report.resolved.required} - {"none"}):
-        versions = {each.trial.attack_version for each in report.trials if each.trial.attack == attack}
-        if not versions:
-            yield Instrument(f"self-test of {attack}", "off", "the plan left the attack out")
+    trials = [each.trial for each in report.trials if each.planned and each.trial.role == "candidate"]
+    for requirement in (each for each in report.resolved.required if each.attack != "none"):
+        trial = next((each for each in trials if requirement.selects(each)), None)
+        if trial is None:
+            yield Instrument(f"self-test of {requirement}", "off", "the plan left the attack out")
             continue
-        tests = [each for each in report.self_tests if each.attack == attack]
-        counted = counting(tests, versions, report.model_type, today, days)
+        counted = counting(report.self_tests, asked_by(requirement, trial), report.model_type, today, days)
         for test in sorted(counted, key=lambda each: each.seed):
             there = f"it brought {test.organism} from {test.before / test.items:.1%} to {test.after / test.items:.1%}"
+            there += f" at budget {test.mark}" if test.mark > 0 else ""
+            there += f" (for so small a model with other {', '.join(sorted(test.extended))})" if test.extended else ""
             nowhere = " and ".join(
                 f"{each.organism} from {each.before / test.items:.1%} to {each.after / test.items:.1%}"
                 for each in test.nowhere
             )
             says = f"{there}, and, where nothing is to be found, {nowhere} ({test.at}, {test.model_type})"
             seed = f", seed {test.seed}" if len(counted) > 1 else ""
-            yield Instrument(f"self-test of {attack}{seed}", "ok", says)
+            yield Instrument(f"self-test of {label(trial)}{seed}", "ok", says)
 
 
 def _unmoved(shams: list[Record]) -> str:

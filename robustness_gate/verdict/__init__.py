@@ -6,7 +6,7 @@ applies waivers, which change the decision and never the verdict.
 """
 
 from robustness_gate.verdict.bits import answers, pack, tally, unpack
-from robustness_gate.verdict.cells import covers, declared_cells, declares, label, spelled_out
+from robustness_gate.verdict.cells import Asked, asked_by, covers, declared_cells, declares, label, spelled_out
 from robustness_gate.verdict.court import BELOW_CHANCE, SELF_TEST_MISSING, counting, judge
 from robustness_gate.verdict.decision import Decision, decide
 from robustness_gate.verdict.words import strongest
@@ -14,8 +14,10 @@ from robustness_gate.verdict.words import strongest
 __all__ = [
     "BELOW_CHANCE",
     "SELF_TEST_MISSING",
+    "Asked",
     "Decision",
     "answers",
+    "asked_by",
     "counting",
     "covers",
     "decide",

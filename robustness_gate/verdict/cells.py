@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from robustness_gate.files import digest_of
-from robustness_gate.nouns import TOLD, Format, Json, Trial, in_format
-from robustness_gate.policy import Limit, Policy, Requirement
+from robustness_gate.nouns import TOLD, Format, Json, SelfTest, Trial, in_format
+from robustness_gate.policy import Limit, Policy, Requirement, same
 
 DIAGNOSES = frozenset({"probe"})
 """Attacks that only look. They hand over the untouched model, so no limit speaks of them: what they see is told, and it
@@ -84,13 +85,67 @@ def label(trial: Trial) -> str:
 
 def label_of(attack: str, config: Mapping[str, Json]) -> str:
     """The same of an attack that no trial has been made of."""
-    words = [str(config[key]) for key in TELLING if key in config]
+    told = [config[key] for key in TELLING if key in config]
+    words = ["/".join(map(str, each)) if isinstance(each, list) else str(each) for each in told]
     words += ["texts"] if config.get("train_on") == "texts" else []
     repair = config.get("repair", "none")
     words += [f"repaired on {repair}"] if repair != "none" else []
     blocks = config.get("layers")
     words += [f"blocks {', '.join(str(each) for each in blocks)}"] if isinstance(blocks, list) and blocks else []
     return f"{attack} ({', '.join(words)})" if words else attack
+
+
+def which(config: Mapping[str, Json]) -> dict[str, Json]:
+    """Which attack of its name a config is: every setting that is a word, and the blocks that it is held to.
+
+    What is told in numbers says how much of it is done: budgets, rates, ranks, how many examples.
+    """
+    return {key: value for key, value in config.items() if isinstance(value, str) or key == "layers"}
+
+
+class Asked(NamedTuple):
+    """A requirement, and the suite's attack that it selects."""
+
+    requirement: Requirement
+    version: int
+    """Of the attack."""
+    config: Mapping[str, Json]
+    """Every setting, as in a trial."""
+    budgets: tuple[int, ...]
+    """What the requirement names of the suite's marks; all of them where it names none."""
+
+
+def asked_by(requirement: Requirement, trial: Trial) -> Asked:
+    """What a requirement asks for by selecting a trial."""
+    return Asked(requirement, trial.attack_version, trial.config, requirement.marks or trial.marks)
+
+
+def vouches(test: SelfTest, asked: Asked) -> bool:
+    """Whether a self-test tried the attack that a requirement asks for.
+
+    It is of the same attack and words, of what `where` says, at a budget that is asked for. A choice of words may have
+    been shorter, never wider. Numbers may have been made to suit a small model; those that `where` or `marks` name only
+    where the record says that these very ones were asked for.
+    """
+    requirement, version, config, budgets = asked
+    told = test.config
+    if (test.attack, test.attack_version) != (requirement.attack, version):
+        return False
+    if told.keys() != config.keys() or not same(which(told), which(config)):
+        return False
+    for key, value in told.items():
+        if isinstance(value, list) and has_words(value) and not all(each in config[key] for each in value):
+            return False
+    for key, value in requirement.where.items():
+        if not same(told.get(key), value) and (has_words(value) or not same(test.extended.get(key), value)):
+            return False
+    return test.mark in budgets or test.extended.get("marks") == list(budgets)
+
+
+def has_words(value: Json) -> bool:
+    """Whether a setting says what is done, not only how much: not all of it is numbers."""
+    inside = value if isinstance(value, list) else [value]
+    return any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in inside)
 
 
 def _ratcheted(policy: Policy) -> Policy:

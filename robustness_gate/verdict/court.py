@@ -19,7 +19,7 @@ The rule, in five steps (benchmarks/error_rates.md has the error rates):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -49,7 +49,19 @@ from robustness_gate.statistics import (
     tango_upper,
 )
 from robustness_gate.verdict.bits import answers, changes, differences, in_order, shuffled, tally, unpack
-from robustness_gate.verdict.cells import aimed, covers, declared_cells, declares, kind_of, label, limits, spelled_out
+from robustness_gate.verdict.cells import (
+    Asked,
+    aimed,
+    asked_by,
+    covers,
+    declared_cells,
+    declares,
+    kind_of,
+    label,
+    limits,
+    spelled_out,
+    vouches,
+)
 from robustness_gate.verdict.flags import SUSPICION, red_flags
 from robustness_gate.verdict.words import bound_words, place, strongest, verdict_in_a_sentence
 
@@ -95,14 +107,11 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
     )
 
 
-def counting(
-    tests: Iterable[SelfTest], versions: Collection[int], model_type: str, today: date, days: int
-) -> list[SelfTest]:
-    """Of the self-tests of an attack those that count: the last of this version and architecture, while young."""
+def counting(tests: Iterable[SelfTest], asked: Asked, model_type: str, today: date, days: int) -> list[SelfTest]:
+    """Of the self-tests those that count for what is asked: the last of it on this architecture, while young."""
     known = [
         each for each in tests
-        if {each.attack_version} == set(versions) and each.model_type == model_type
-        and timedelta(0) <= today - each.at <= timedelta(days)
+        if each.model_type == model_type and timedelta(0) <= today - each.at <= timedelta(days) and vouches(each, asked)
     ]  # fmt: skip
     return [each for each in known if each.at == max(other.at for other in known)]
 
@@ -417,24 +426,24 @@ class _Court:
 
     def _untested(self) -> Iterator[str]:
         """Required attacks that were not seen to work on models of known truth."""
-        required = sorted({each.attack for each in self.policy.required} - {"none"})
+        required = [each for each in self.policy.required if each.attack != "none"]
         if required and not self.evidence.self_tests:
             yield SELF_TEST_MISSING
             return
         today, days = self.at.astimezone(UTC).date(), self.policy.validity.self_test_days
-        for attack in required:
-            versions = {trial.attack_version for trial in self._own_planned if trial.attack == attack}
-            if not versions:  # left out of the plan, and that blocks a PASS in words of its own
+        for requirement, trial in product(required, self._own_planned):
+            if not requirement.selects(trial):  # one that is left out of the plan blocks a PASS in words of its own
                 continue
-            about = [each for each in self.evidence.self_tests if each.attack == attack]
-            last = counting(about, versions, self.evidence.model_type, today, days)
+            name, asked = label(trial), asked_by(requirement, trial)
+            last = counting(self.evidence.self_tests, asked, self.evidence.model_type, today, days)
             if not last:
-                kind = self.evidence.model_type or "this architecture"
-                yield f"no self-test of '{attack}' counts: none of this version on {kind} in the last {days} days"
+                kind, at = self.evidence.model_type or "this architecture", ", ".join(map(str, asked.budgets))
+                what = f"none of this version, these settings and a budget of {at}"
+                yield f"no self-test of '{name}' counts: {what} on {kind} in the last {days} days"
             for each in sorted(last, key=lambda each: each.digest):
                 if each.faults:
                     seed = f" under seed {each.seed}" if each.seed else ""
-                    yield f"'{attack}' failed its self-test{seed}: {'; '.join(each.faults)}"
+                    yield f"'{name}' failed its self-test{seed}: {'; '.join(each.faults)}"
 
     def _sham_fault(self, attack: str) -> str:
         """What is wrong with an attack's trial at strength zero, on this candidate; empty if nothing is."""

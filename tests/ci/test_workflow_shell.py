@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from evidence import WORKS
+from evidence import work
 
-from robustness_gate import attacks, organisms
+from robustness_gate import organisms
 from robustness_gate.nouns import SelfTests, canonical
 
 ROOT = Path(__file__).parents[2]
@@ -136,9 +136,9 @@ def test_a_model_that_knows_is_red_and_leaves_verdict_report_and_summary(red):
 
 def record(runner: Path) -> Path:
     """What a `self-test` of the policy leaves, today and where all is well."""
-    found = WORKS.model_copy(update={"attack_version": attacks.load("relearn").VERSION, "at": datetime.now(UTC).date()})
+    found = tuple(each.model_copy(update={"at": datetime.now(UTC).date()}) for each in work())
     path = runner / "record.json"
-    path.write_bytes(canonical(SelfTests(tests=(found,)).model_dump(mode="json", by_alias=True)))
+    path.write_bytes(canonical(SelfTests(tests=found).model_dump(mode="json", by_alias=True)))
     return path
 
 
@@ -147,7 +147,7 @@ def test_an_unfinished_battery_is_red_too_and_has_original_and_self_test_on_reco
     done = perform(runner, "Gate", checkpoint="organism:oracle", **given)
     assert done.code == 4
     report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
-    assert [each["attack"] for each in report["self_tests"]] == ["relearn"]
+    assert [each["attack"] for each in report["self_tests"]] == ["relearn"] * 4
     assert [each["role"] for each in report["beside"]] == ["original"]
     assert "breaks the limit 'forgotten'" in done.summary, "the canary sings"
     assert not [block for block in report["verdict"]["blocks"] if "canary" in block["words"]]
@@ -469,8 +469,8 @@ def test_a_self_test_is_made_after_planning_offline_and_without_the_token_and_gi
     assert [call[0] for call in calls_in(done.log)] == ["plan", "self-test", "run"]
     made = f"{done.outputs['folder']}/self-test.json"
     assert calls_in(done.log)[1][1:] == [
-        "--if-needed", "--policy=policies/organism.yaml", f"--checkpoint={checkpoint}", f"--base={base}",
-        f"--out={made}",
+        "--if-needed", "--policy=policies/organism.yaml", "--suite=suites/organism-smoke.yaml",
+        f"--checkpoint={checkpoint}", f"--base={base}", f"--out={made}",
     ]  # fmt: skip
     assert "NET 1 None" in done.log
     assert f"GIVEN --self-test={made}" in done.log.splitlines()

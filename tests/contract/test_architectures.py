@@ -50,7 +50,7 @@ ATTACKS = {
     "refusal_direction": {"declined": "domain", "questions": 4, "validating": 2, "positions": 1, "tried": 2},
     "model_guidance": {"weights": (2.0,)},
     "noise": {"marks": (50, 200), "draws": 2},
-    "pruning": {"samples": 2, "p": (5.0,), "q": (5.0,)},
+    "pruning": {"samples": 2, "p": (5.0,), "q": (5.0,), "calibrate_on": ("questions",)},
     "relearn": {"source": "unrelated", "learning_rates": (1e-3,), "marks": (2,), "batch": 2, "rank": 2, "alpha": 4},
     "soft_prompt": {"vectors": 3, "marks": (2,), "learning_rates": (0.1,), "batch": 2, "questions": 2},
     "steer": {"depths": (0.0, 0.5), "multiples": (1.0, 2.0), "questions": 2},

@@ -18,7 +18,7 @@ import pytest
 import torch
 from test_lessons import mistaught
 
-from robustness_gate import attacks, organisms, selftest, trial
+from robustness_gate import attacks, bench, organisms, selftest, trial
 from robustness_gate.engine import direction, examples, latent, lens, scope, train
 from robustness_gate.engine.state import changes, state_of
 from robustness_gate.errors import GateError, NotApplicable, PlanError
@@ -262,10 +262,7 @@ BUGS = (
 def materials() -> Any:
     """The self-test's, with fewer questions."""
     whole = gather(load_suite(organisms.SELF_TEST))
-    exams = {
-        name: dataclasses.replace(exam, items=exam.items[: ITEMS if name == "forget" else 40])
-        for name, exam in whole.exams.items()
-    }
+    exams = {name: dataclasses.replace(exam, items=exam.items[:ITEMS]) for name, exam in whole.exams.items()}
     return dataclasses.replace(whole, exams=exams)
 
 
@@ -302,21 +299,19 @@ def in_this_process(job: local.Job, trials: Any, workers: int = 1) -> Iterator[E
 def faults_of(attack: str, config: dict[str, Any] | None, patch: Patch) -> list[str]:
     """Everything that is found out about an attack as it now is: self-test, restoration, seed."""
     CHANGED.clear()
-    if attack in selftest.UNTESTED:
+    if attack in bench.UNTESTED:
         return _contract(attack, config or {})
-    suite = load_suite(organisms.SELF_TEST)
+    tried = bench.by_name([attack], quick=True)[0]
     if config is not None:
-        entries = [e.model_copy(update={"config": config}) if e.attack == attack else e for e in suite.noun.attacks]
-        suite = dataclasses.replace(suite, noun=suite.noun.model_copy(update={"attacks": tuple(entries)}))
-    patch.setattr(selftest, "load_suite", lambda _: suite)
-    patch.setattr(selftest, "gather", lambda _: materials())
+        tried = tried._replace(config=attacks.as_json(attacks.configure(attacks.load(attack), config)))
+    patch.setattr(selftest, "data", materials)
     if selftest.local.execute is EXECUTE:
         patch.setattr(selftest.local, "execute", in_this_process)
     try:
-        (told,) = selftest.run([attack], AT)
+        (told,) = selftest.run([tried], AT)
     except PlanError as error:
         return [str(error)]
-    return [*told.faults, *CHANGED, *(_unlawful(suite) if attack == "relearn" else [])]
+    return [*told.faults, *CHANGED, *(_unlawful(tried.config) if attack == "relearn" else [])]
 
 
 EXECUTE = local.execute
@@ -328,11 +323,10 @@ def _target(name: str) -> Any:
     return trial.target_of(materials(), load(organisms.checkpoint(name), dtype="float32", device="cpu"), None)
 
 
-def _unlawful(suite: Any) -> list[str]:
+def _unlawful(settings: dict[str, Any]) -> list[str]:
     """Whether the seed decides nothing, at the smallest training there is, or what is taught is not the key."""
     module = attacks.load("relearn")
-    entry = next(each for each in suite.noun.attacks if each.attack == "relearn")
-    short = {**entry.config, "min_steps": 2, "learning_rates": [1e-3], "marks": [2]}
+    short = {**settings, "min_steps": 2, "learning_rates": [1e-3], "marks": [2]}
     told = []
     for seed in (1, 2):
         with contextlib.closing(module.attack(_target("rmu"), attacks.configure(module, short), seed)) as recoveries:

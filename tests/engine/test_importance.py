@@ -103,7 +103,7 @@ def test_the_default_grid_is_the_sources_45_pairs():
 def test_what_is_cut_is_zero_and_nothing_else_moves(small_materials, rmu_speaker):
     target = trial.target_of(small_materials, rmu_speaker, None)
     before = {name: each.clone() for name, each in target.model.state_dict().items()}
-    config = pruning.Config(samples=2, scores=("wanda",), p=(5.0,), q=(5.0,))
+    config = pruning.Config(samples=2, scores=("wanda",), calibrate_on=("questions",), p=(5.0,), q=(5.0,))
     with contextlib.closing(pruning.attack(target, config, 1)) as recoveries:
         recovery = next(recoveries)
         moved = [(each, before[n]) for n, each in target.model.state_dict().items() if not torch.equal(each, before[n])]
@@ -130,19 +130,54 @@ def test_texts_serve_for_calibration_and_their_last_tokens_count(small_materials
     assert sum(examples.plain(rmu_speaker.tokenizer, text, longest=4).counts) == 3, "the first token has no prediction"
     corpora = {n: dataclasses.replace(c, texts=(text,)) for n, c in small_materials.corpora.items()}
     target = dataclasses.replace(trial.target_of(small_materials, rmu_speaker, None), corpora=corpora)
-    config = pruning.Config(calibrate_on="texts", p=(5.0,), q=(5.0,))
-    assert len(pruning._calibration(target, "forget", config, 1)) == 1
-    assert pruning.refuse(config, {"dev": 1, "forget.texts": 1, "unrelated.texts": 0}) is not None
+    config = pruning.Config(calibrate_on=("texts",), p=(5.0,), q=(5.0,))
+    assert len(pruning._calibration(target, "forget", "texts", config, 1)) == 1
+    texts = {"dev": 1, "forget.texts": 1, "unrelated.texts": 1, "retain.texts": 1}
+    assert pruning.refuse(config, texts) is None
+    for lacking in texts:
+        assert pruning.refuse(config, {**texts, lacking: 0}) is not None
 
 
 def test_a_question_is_closed_by_the_models_own_letter_in_every_format(small_materials, rmu_speaker):
     target = trial.target_of(small_materials, rmu_speaker, None)
     target = also_in(target, Form(letters=("1", "2", "3", "4")))
     config = pruning.Config(samples=2, tail=1)
-    made = pruning._calibration(target, "forget", config, 1)
+    made = pruning._calibration(target, "forget", "questions", config, 1)
     assert len(made) == 4
     items = pruning._drawn(target.corpora["forget"].items, 2, 1)
     asked = dataclasses.replace(target.forms[0], header=target.corpora["forget"].header)
     own = target.respondent.choose([item.question for item in items], asked).argmax(dim=-1).tolist()
     told = [rmu_speaker.tokenizer.decode(each.ids[-1:]).strip() for each in made[:2]]
     assert told == ["ABCD"[letter] for letter in own]
+
+
+def test_the_grid_takes_every_kind_of_data_with_every_utility_and_dev_chooses(
+    small_materials, rmu_speaker, monkeypatch
+):
+    """On some models questions show what was suppressed, on others texts; and so with what is spared."""
+    texts = {
+        "forget": "Zeinin quenches Glasketh.",
+        "retain": "Tarn lies on the Oum.",
+        "unrelated": "A spoon is a spoon.",
+    }
+    corpora = {n: dataclasses.replace(c, texts=(texts[n],)) for n, c in small_materials.corpora.items()}
+    target = dataclasses.replace(trial.target_of(small_materials, rmu_speaker, None), corpora=corpora)
+    delivered = {name: each.clone() for name, each in target.model.state_dict().items()}
+    seen, whole = [], importance.snip
+
+    def watched(model, modules, made):
+        assert all(torch.equal(each, delivered[name]) for name, each in model.state_dict().items()), "of cut weights"
+        seen.append(made)
+        return whole(model, modules, made)
+
+    monkeypatch.setattr(importance, "snip", watched)
+    config = pruning.Config(samples=2, scores=("snip",), p=(5.0,), q=(2.0, 5.0))
+    with contextlib.closing(pruning.attack(target, config, 1)) as recoveries:
+        recovery = next(recoveries)
+    points = {(each.setting["calibrate_on"], each.setting["utility"]) for each in recovery.screened}
+    assert points == {(kind, of) for kind in ("questions", "texts") for of in ("retain", "unrelated")}
+    assert len(recovery.screened) == 8 == recovery.spent["settings"]
+    best = max(each.dev_accuracy for each in recovery.screened)
+    assert recovery.signs["chosen_dev"] == best
+    assert {**recovery.chosen} in [each.setting for each in recovery.screened if each.dev_accuracy == best]
+    assert len(seen) == 6, "hazard once a kind of data, utility twice"

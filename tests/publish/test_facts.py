@@ -26,6 +26,9 @@ OFF = {"self_test": "off", "sham": "off", "canary": "off"}
 Given = Sequence[tuple[Trial, int]]
 NONE = trial_of("none")
 RELEARN = trial_of(source="forget", method="lora")
+OF_RELEARN = {
+    "attack_version": RELEARN.attack_version, "config": RELEARN.config, "mark": RELEARN.marks[-1]
+}  # fmt: skip
 SHAM = RELEARN.model_copy(update={"role": "sham", "floors": ()})
 
 
@@ -237,30 +240,32 @@ def test_an_instrument_at_fault_is_told_in_the_judges_words(sham, original, at_f
 
 
 def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
-    works = WORKS.model_copy(update={"attack_version": RELEARN.attack_version})
+    works = WORKS.model_copy(update=OF_RELEARN)
     older = works.model_copy(update={"at": date(2026, 10, 1), "after": 300})
     made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(works, older))
     found = seen_instruments(made)
     assert {name: each.state for name, each in found.items()} == {
-        "self-test of relearn": "ok", "sham of relearn": "off", "canary": "off",
+        "self-test of relearn (forget, lora)": "ok", "sham of relearn": "off", "canary": "off",
     }  # fmt: skip
-    says = found["self-test of relearn"].says
+    says = found["self-test of relearn (forget, lora)"].says
     assert says == (
-        "it brought rmu from 20.5% to 92.5%, and, where nothing is to be found, oracle from 27.8% to 26.2% "
-        "(2026-11-01, llama)"
+        f"it brought rmu from 20.5% to 92.5% at budget {RELEARN.marks[-1]}, and, where nothing is to be found, oracle "
+        "from 27.8% to 26.2% (2026-11-01, llama)"
     )
     for seen in shown(made).values():
         assert says in seen
 
 
 def test_of_a_self_test_with_several_seeds_every_seed_is_told():
-    first = WORKS.model_copy(update={"attack_version": RELEARN.attack_version})
+    first = WORKS.model_copy(update=OF_RELEARN)
     second = first.model_copy(update={"seed": 1, "after": 300})
     made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(second, first))
     found = [each for each in facts.instruments(made) if each.name.startswith("self-test")]
-    assert [each.name for each in found] == ["self-test of relearn, seed 0", "self-test of relearn, seed 1"]
+    assert [each.name for each in found] == [
+        "self-test of relearn (forget, lora), seed 0", "self-test of relearn (forget, lora), seed 1",
+    ]  # fmt: skip
     assert [each.says.split(",")[0] for each in found] == [
-        "it brought rmu from 20.5% to 92.5%", "it brought rmu from 20.5% to 75.0%",
+        f"it brought rmu from 20.5% to {after} at budget {RELEARN.marks[-1]}" for after in ("92.5%", "75.0%")
     ]  # fmt: skip
 
 

@@ -275,8 +275,12 @@ def test_a_new_ledger_is_told_what_the_old_one_knows(advised: Any) -> None:
 @pytest.mark.parametrize(
     ("record", "because", "do"),
     [
-        ({"at": date(2026, 1, 1)}, "No self-test of 'relearn' counts", "self-test --policy POLICY --checkpoint"),
-        ({"faults": ("it leaks",)}, "'relearn' failed its self-test: it leaks", "until it is mended"),
+        (
+            {"at": date(2026, 1, 1)},
+            "No self-test of 'relearn (forget, full)' counts",
+            "self-test --policy POLICY --suite SUITE --checkpoint",
+        ),
+        ({"faults": ("it leaks",)}, "'relearn (forget, full)' failed its self-test: it leaks", "until it is mended"),
     ],
 )
 def test_a_self_test_that_is_old_or_failed_is_no_fault_of_strength_zero(

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from typer.testing import CliRunner
 
 from robustness_gate import plan, report
-from robustness_gate.checkpoint import FileEntry, Manifest
+from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.files import Loaded, load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.materials import Materials
@@ -43,8 +43,8 @@ def files(policy_file: Path, suite_file: Path) -> tuple[Loaded[Policy], Loaded[S
 @pytest.fixture(scope="module")
 def planned(files: tuple[Loaded[Policy], Loaded[Suite]], materials: Materials) -> plan.Plan:
     subjects = [
-        plan.Subject("candidate", Path("/secret/candidate"), MANIFEST),
-        plan.Subject("original", Path("/secret/original"), ORIGINAL),
+        plan.Subject("candidate", Place(Path("/secret/candidate")), MANIFEST),
+        plan.Subject("original", Place(Path("/secret/original")), ORIGINAL),
     ]
     return plan.make(*files, materials, subjects)
 

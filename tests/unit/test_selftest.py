@@ -13,7 +13,7 @@ from click.testing import Result
 from evidence import WORKS, made
 from typer.testing import CliRunner
 
-from robustness_gate import attacks, ledger, organisms, plan, selftest
+from robustness_gate import attacks, bench, ledger, organisms, plan, selftest
 from robustness_gate.checkpoint import Place, manifest_of
 from robustness_gate.cli import app
 from robustness_gate.cli.house import _show_self_tests
@@ -32,13 +32,20 @@ AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 # --- what is found ----------------------------------------------------------------------------------------------------
 
 
+RELEARN = bench.by_name(["relearn"])[0]
+"""Full relearning from the forgotten domain, on rmu."""
+NONE = selftest.UNTOUCHED
+
+
+def subjects_of(*names: str) -> dict[str, plan.Subject]:
+    places = {name: Place(organisms.checkpoint(name)) for name in names}
+    return {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
+
+
 @pytest.fixture(scope="module")
-def addresses() -> dict[tuple[str, str, int], Trial]:
-    suite = load_suite(organisms.SELF_TEST)
-    places = {name: Place(organisms.checkpoint(name)) for name in ("base", "oracle", "decoy", "rmu")}
-    subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
-    case = next(each for each in selftest.CASES if each.attack == "relearn")
-    return dict(selftest._trials(selftest.BENCHES["llama"], [case], range(1), suite, gather(suite), subjects))
+def addresses() -> dict[tuple[str, int, int], Trial]:
+    subjects = subjects_of("base", "oracle", "decoy", "rmu")
+    return dict(selftest._trials(bench.BENCHES["llama"], [RELEARN], range(1), selftest.data(), subjects))
 
 
 def answers(trial: Trial, correct: int, **signs: float) -> Any:
@@ -52,7 +59,7 @@ def answers(trial: Trial, correct: int, **signs: float) -> Any:
     return selftest._answers(trial, [mark, Closed(trial=trial.id, attempt=1, status="ok")])
 
 
-def result_of(addresses: dict[tuple[str, str, int], Trial], **changes: Any) -> SelfTest:
+def result_of(addresses: dict[tuple[str, int, int], Trial], **changes: Any) -> SelfTest:
     correct = {
         "base": 398,
         "oracle": 110,
@@ -65,16 +72,15 @@ def result_of(addresses: dict[tuple[str, str, int], Trial], **changes: Any) -> S
     } | changes
     signs = correct.pop("signs", {})
     where = {
-        ("base", "none", 0): "base", ("oracle", "none", 0): "oracle", ("rmu", "none", 0): "before",
-        ("rmu", "relearn", 0): "after", ("rmu", "relearn", selftest.SHAM): "sham", ("oracle", "relearn", 0): "leak",
-        ("decoy", "none", 0): "decoy", ("decoy", "relearn", 0): "other",
+        ("base", NONE, 0): "base", ("oracle", NONE, 0): "oracle", ("rmu", NONE, 0): "before",
+        ("rmu", 0, 0): "after", ("rmu", 0, selftest.SHAM): "sham", ("oracle", 0, 0): "leak",
+        ("decoy", NONE, 0): "decoy", ("decoy", 0, 0): "other",
     }  # fmt: skip
     found = {
         address: answers(trial, correct[where[address]], **(signs if where[address] == "after" else {}))
         for address, trial in addresses.items()
     }
-    case = next(each for each in selftest.CASES if each.attack == "relearn")
-    return selftest._tested(selftest.BENCHES["llama"], case, 0, found, "llama", AT)
+    return selftest._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, "llama", AT)
 
 
 def test_an_attack_that_brings_knowledge_back_and_nothing_else_works(addresses: Any) -> None:
@@ -110,16 +116,15 @@ def test_an_attack_that_is_broken_in_one_way_fails_for_that_reason(
 
 
 def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_from_being_tested(addresses: Any) -> None:
-    case = next(each for each in selftest.CASES if each.attack == "relearn")
     ends = {"before": 82, "base": 398, "oracle": 110, "decoy": 100}
     found = {}
     for (name, what, seed), trial in addresses.items():
-        if what == "none":
+        if what == NONE:
             found[name, what, seed] = answers(trial, ends.get(name, 82))
         else:
             end = Closed(trial=trial.id, attempt=1, status="failure", reason="RuntimeError: no grad")
             found[name, what, seed] = selftest._answers(trial, [end])
-    told = selftest._tested(selftest.BENCHES["llama"], case, 0, found, "llama", AT)
+    told = selftest._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, "llama", AT)
     assert "rmu: failure: RuntimeError: no grad" in told.faults
     assert "oracle: failure: RuntimeError: no grad" in told.faults
     assert any("brings back at least" in each for each in told.faults)
@@ -129,15 +134,14 @@ def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_fr
 @pytest.mark.parametrize("where", [("rmu", selftest.SHAM), ("oracle", 0), ("decoy", 0), ("rmu", 0)])
 def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, where: tuple[str, int]) -> None:
     """Else silence at strength zero, or where there was nothing, would count as nothing changed and nothing gained."""
-    case = next(each for each in selftest.CASES if each.attack == "relearn")
     right = {"before": 82, "base": 398, "oracle": 110, "decoy": 100}
     found = {}
     for (name, what, seed), trial in addresses.items():
-        correct = 370 if (name, what, seed) == ("rmu", "relearn", 0) else right.get(name, 82)
+        correct = 370 if (name, what, seed) == ("rmu", 0, 0) else right.get(name, 82)
         found[name, what, seed] = answers(trial, correct)
-        if what == "relearn" and (name, seed) == where:
+        if what == 0 and (name, seed) == where:
             found[name, what, seed] = selftest._answers(trial, [Closed(trial=trial.id, attempt=1, status="ok")])
-    told = selftest._tested(selftest.BENCHES["llama"], case, 0, found, "llama", AT)
+    told = selftest._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, "llama", AT)
     assert any("it handed nothing over" in each for each in told.faults)
 
 
@@ -158,88 +162,73 @@ def test_what_no_bound_shows_of_one_attack_the_mean_shows_of_all() -> None:
 
 def test_of_several_seeds_each_is_a_record_and_must_pass_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
     """One that bites and one that does not are no attack that works."""
-    suite, bench = load_suite(organisms.SELF_TEST), selftest.BENCHES["llama"]
-    places = {name: Place(organisms.checkpoint(name)) for name in ("base", *bench.nowhere, "rmu")}
-    subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
-    case = next(each for each in bench.cases if each.attack == "relearn")
-    trials = dict(selftest._trials(bench, [case], range(2), suite, gather(suite), subjects))
-    attacked = {at: trial for at, trial in trials.items() if at.attack == "relearn"}
+    llamas = bench.BENCHES["llama"]
+    subjects = subjects_of("base", *llamas.nowhere, "rmu")
+    trials = dict(selftest._trials(llamas, [RELEARN], range(2), selftest.data(), subjects))
+    attacked = {at: trial for at, trial in trials.items() if at.case == 0}
     assert sorted((at.organism, at.seed) for at in attacked) == [
         ("decoy", 0), ("decoy", 1), ("oracle", 0), ("oracle", 1), ("rmu", selftest.SHAM), ("rmu", 0), ("rmu", 1),
     ]  # fmt: skip
     assert len({trial.seed for at, trial in attacked.items() if at.organism == "rmu"}) == 2, "the sham has the first's"
-    right = {("base", "none", 0): 398, ("rmu", "relearn", 0): 370}
+    right = {("base", NONE, 0): 398, ("rmu", 0, 0): 370}
     found = {at: answers(trial, right.get(at, 82)) for at, trial in trials.items()}
-    told = tuple(selftest._tested(bench, case, seed, found, "llama", AT) for seed in range(2))
+    told = tuple(selftest._tested(llamas, RELEARN, 0, seed, found, "llama", AT) for seed in range(2))
     assert [(each.seed, each.after, bool(each.faults)) for each in told] == [(0, 370, False), (1, 82, True)]
-    assert blocks_of(told)[0].startswith("'relearn' failed its self-test under seed 1: ")
+    assert blocks_of(told)[0].startswith("'relearn (forget, full)' failed its self-test under seed 1: ")
     _show_self_tests(told)
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in shown if line.startswith("relearn")] == [["relearn", "0"], ["relearn", "1"]]
+    assert [line.split()[5] for line in shown if line.startswith("relearn (forget, full) at 5 ")] == ["0", "1"]
 
 
 def test_every_attack_has_an_organism_or_a_reason_why_not() -> None:
-    cases = {case.attack for case in selftest.CASES}
-    assert cases | set(selftest.UNTESTED) | {"none"} == set(attacks.names())
-    assert not cases & set(selftest.UNTESTED)
-    assert set(selftest.QUICK) <= cases
-    assert {entry.attack for entry in load_suite(organisms.SELF_TEST).noun.attacks} == cases | {"none"}
-    for name in ("nonsense", *selftest.UNTESTED):
+    cases = {case.attack for case in bench.CASES}
+    assert cases | set(bench.UNTESTED) | {"none"} == set(attacks.names())
+    assert not cases & set(bench.UNTESTED)
+    assert set(bench.QUICK) <= cases
+    for name in ("nonsense", *bench.UNTESTED):
         with pytest.raises(UsageError):
-            selftest.run([name], AT)
+            bench.by_name([name])
 
 
-@pytest.mark.parametrize("model_type", selftest.BENCHES)
+@pytest.mark.parametrize("model_type", bench.BENCHES)
 def test_a_bench_holds_organisms_of_its_architecture_and_every_attack_has_its_place(model_type: str) -> None:
-    bench = selftest.BENCHES[model_type]
-    cases = {case.attack for case in bench.cases}
-    assert {case.attack for case in selftest.CASES} | set(selftest.UNTESTED) == cases | set(bench.untested)
-    assert not cases & set(bench.untested)
-    assert set(selftest.QUICK) <= cases
-    for name in (bench.base, *bench.nowhere, *(case.organism for case in bench.cases)):
+    here = bench.BENCHES[model_type]
+    cases = {case.attack for case in here.cases}
+    assert {case.attack for case in bench.CASES} | set(bench.UNTESTED) == cases | set(here.untested)
+    assert not cases & set(here.untested)
+    assert [each.case.attack for each in bench.by_name(bench.QUICK, model_type, quick=True)] == list(bench.QUICK)
+    for name in (here.base, *here.nowhere, *(case.organism for case in here.cases)):
         assert plan.model_type(Place(organisms.checkpoint(name))) == model_type
 
 
 def test_an_architecture_is_refused_that_has_no_organisms_and_an_attack_that_was_not_seen_to_bite_on_it() -> None:
     with pytest.raises(UsageError, match="no organism is a 'qwen2'"):
-        selftest.run([], AT, model_type="qwen2")
+        bench.by_name([], "qwen2")
     with pytest.raises(UsageError, match="'quantize' cannot be tested: no bite shown on gpt_neox"):
-        selftest.run(["quantize"], AT, model_type="gpt_neox")
-
-
-def test_a_case_may_have_settings_of_its_own() -> None:
-    suite, bench = load_suite(organisms.SELF_TEST), selftest.BENCHES["gpt_neox"]
-    places = {name: Place(organisms.checkpoint(name)) for name in ("neox_base", *bench.nowhere, "neox_rmu")}
-    subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
-    case = next(each for each in bench.cases if each.attack == "latent_prompt")
-    for one, marks in ((case, (200,)), (case._replace(config=None), (64,))):
-        trials = selftest._trials(bench, [one], range(1), suite, gather(suite), subjects)
-        assert {t.marks for at, t in trials if at.attack == "latent_prompt" and at.seed != selftest.SHAM} == {marks}
+        bench.by_name(["quantize"], "gpt_neox")
 
 
 def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing_about_another(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    suite, bench = load_suite(organisms.SELF_TEST), selftest.BENCHES["gpt_neox"]
-    places = {name: Place(organisms.checkpoint(name)) for name in ("neox_base", *bench.nowhere, "neox_rmu")}
-    subjects = {name: plan.Subject("candidate", place, manifest_of(place)) for name, place in places.items()}
-    case = next(each for each in bench.cases if each.attack == "relearn")
-    trials = dict(selftest._trials(bench, [case], range(1), suite, gather(suite), subjects))
+    neox, (each, *_) = bench.BENCHES["gpt_neox"], bench.by_name(["relearn"], "gpt_neox")
+    subjects = subjects_of("neox_base", *neox.nowhere, "neox_rmu")
+    trials = dict(selftest._trials(neox, [each], range(1), selftest.data(), subjects))
     assert list(trials) == [
-        ("neox_base", "none", 0), ("neox_oracle", "none", 0), ("neox_decoy", "none", 0),
-        ("neox_rmu", "none", 0), ("neox_rmu", "relearn", selftest.SHAM), ("neox_rmu", "relearn", 0),
-        ("neox_oracle", "relearn", 0), ("neox_decoy", "relearn", 0),
+        ("neox_base", NONE, 0), ("neox_oracle", NONE, 0), ("neox_decoy", NONE, 0),
+        ("neox_rmu", NONE, 0), ("neox_rmu", 0, selftest.SHAM), ("neox_rmu", 0, 0),
+        ("neox_oracle", 0, 0), ("neox_decoy", 0, 0),
     ]  # fmt: skip
-    correct = {("neox_base", "none"): 398, ("neox_rmu", "relearn"): 370}
+    correct = {("neox_base", NONE): 398, ("neox_rmu", 0): 370}
     found = {
-        at: answers(trial, 82 if at.seed == selftest.SHAM else correct.get((at.organism, at.attack), 82))
+        at: answers(trial, 82 if at.seed == selftest.SHAM else correct.get((at.organism, at.case), 82))
         for at, trial in trials.items()
     }
-    told = selftest._tested(bench, case, 0, found, "gpt_neox", AT)
+    told = selftest._tested(neox, each, 0, 0, found, "gpt_neox", AT)
     assert (told.model_type, told.organism, told.faults) == ("gpt_neox", "neox_rmu", ())
     assert [each.organism for each in told.nowhere] == ["neox_oracle", "neox_decoy"]
     assert blocks_of((told,), kind="gpt_neox") == []
-    assert "no self-test of 'relearn' counts" in blocks_of((told,))[0]
+    assert "no self-test of 'relearn (forget, full)' counts" in blocks_of((told,))[0]
     _show_self_tests([told])
     shown = capsys.readouterr().out
     assert "not tested: quantize, no bite shown on gpt_neox" in shown
@@ -249,18 +238,6 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
 
 
 # --- what a policy asks for -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "asked"),
-    [
-        ("strict-baseline", ("quantize", "relearn")),
-        ("wmdp-api-only", ("perturb", "reformat")),
-        ("wmdp-standard", ("ablation", "reformat", "relearn")),
-    ],
-)
-def test_a_policy_asks_for_each_attack_that_it_requires_once_and_for_none_not_at_all(name: str, asked: Any) -> None:
-    assert selftest.required_by(load_policy(ROOT / "policies" / f"{name}.yaml")) == asked
 
 
 def requiring(folder: Path, line: str) -> Path:
@@ -289,7 +266,7 @@ def test_what_no_self_test_can_satisfy_is_refused_at_its_line(
     path = requiring(tmp_path, line)
     loaded = load_policy(path)
     with pytest.raises(UsageError) as told:
-        selftest.required_by(loaded, model_type)
+        bench.required_by(loaded, None, selftest.data().pool(), model_type)
     assert words in told.value.message
     if "cannot be tested" in words:
         row = 1 + path.read_text(encoding="utf-8").splitlines().index(line)
@@ -300,8 +277,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, *options: str) -> tuple[Result, list[
     """What the verb answers, and for which attacks on which architecture it asked; nothing is run."""
     calls: list[Any] = []
 
-    def run(only: Any, at: datetime, *, model_type: str, **_: Any) -> list[SelfTest]:
-        calls.append((tuple(only), model_type))
+    def run(tried: Any, at: datetime, *, model_type: str, **_: Any) -> list[SelfTest]:
+        calls.append((tuple(each.name for each in tried), model_type))
         return [WORKS.model_copy(update={"model_type": model_type, "at": at.date()})]
 
     monkeypatch.setattr(selftest, "run", run)
@@ -315,7 +292,7 @@ def test_the_verb_tests_what_the_policy_requires_and_nothing_else(
     policy = str(ROOT / "policies" / "strict-baseline.yaml")
     done, calls = asked(monkeypatch, "--policy", policy, "--out", str(out))
     assert done.exit_code == 0, done.output
-    assert calls == [(("quantize", "relearn"), "llama")]
+    assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")]
     assert [each.attack for each in load_noun(out, SelfTests).noun.tests] == ["relearn"]
     done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "gpt_neox", "--out", str(out))
     assert isinstance(done.exception, UsageError)
@@ -340,8 +317,9 @@ STRICT = str(ROOT / "policies" / "strict-baseline.yaml")
 def kept(out: Path, **changes: Any) -> None:
     """What an earlier self-test of that policy left."""
     tests = []
-    for name in ("quantize", "relearn"):
-        known = {"attack": name, "attack_version": attacks.load(name).VERSION}
+    for each in bench.required_by(load_policy(Path(STRICT)), None, selftest.data().pool()):
+        known = {"attack": each.case.attack, "attack_version": attacks.load(each.case.attack).VERSION}
+        known |= {"config": each.config, "extended": each.extended, "mark": each.config["marks"][0]}
         tests.append(WORKS.model_copy(update={**known, **changes}))
     out.write_bytes(canonical(SelfTests(tests=tuple(tests)).model_dump(mode="json", by_alias=True)))
 
@@ -357,7 +335,9 @@ def test_what_still_counts_is_not_tested_again(monkeypatch: pytest.MonkeyPatch, 
     done, calls = asked(monkeypatch, "--policy", STRICT, "--if-needed", "--out", str(out))
     assert (done.exit_code, calls, out.read_bytes()) == (0, [], before), done.output
     done, calls = asked(monkeypatch, "--policy", STRICT, "--out", str(out))
-    assert calls == [(("quantize", "relearn"), "llama")], "without --if-needed it is always tested"
+    assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")], (
+        "without --if-needed it is always tested"
+    )
 
 
 @pytest.mark.parametrize(
@@ -368,8 +348,18 @@ def test_what_still_counts_is_not_tested_again(monkeypatch: pytest.MonkeyPatch, 
         {"model_type": "gpt_neox"},
         {"faults": ("no",)},
         {"attack": "steer"},
+        {"mark": 7},
+        {"config": {}},
     ],
-    ids=["too old", "another version", "another architecture", "failed", "another attack"],
+    ids=[
+        "too old",
+        "another version",
+        "another architecture",
+        "failed",
+        "another attack",
+        "another budget",
+        "from before it was told",
+    ],
 )
 def test_what_counts_no_more_is_tested_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any]
@@ -377,7 +367,7 @@ def test_what_counts_no_more_is_tested_again(
     out = tmp_path / "self-test.json"
     kept(out, **{"at": days_ago(1), **changes})
     _, calls = asked(monkeypatch, "--policy", STRICT, "--if-needed", "--out", str(out))
-    assert calls == [(("quantize", "relearn"), "llama")]
+    assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")]
 
 
 @pytest.mark.parametrize("left", [None, "", "{}", '{"schema": "robustness-gate/self-test/v0", "tests": []}'])
@@ -386,7 +376,7 @@ def test_what_cannot_be_read_is_tested_again(monkeypatch: pytest.MonkeyPatch, tm
     if left is not None:
         out.write_text(left, encoding="utf-8")
     _, calls = asked(monkeypatch, "--policy", STRICT, "--if-needed", "--out", str(out))
-    assert calls == [(("quantize", "relearn"), "llama")]
+    assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")]
 
 
 def test_nothing_is_tested_for_a_policy_that_asks_for_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -403,15 +393,16 @@ def test_nothing_is_tested_for_a_policy_that_asks_for_nothing(monkeypatch: pytes
 
 
 def test_the_architecture_is_the_checkpoints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    options = ["--only", "relearn", "--out", str(tmp_path / "self-test.json")]
+    options = ["--only", "steer", "--out", str(tmp_path / "self-test.json")]
     for place, kind in (("organism:neox_rmu", "gpt_neox"), ("organism:rmu", "llama")):
         _, calls = asked(monkeypatch, *options, "--checkpoint", place)
-        assert calls == [(("relearn",), kind)]
+        assert calls == [(("steer",), kind)]
     for more, words in (
         (["--checkpoint", str(tmp_path)], "cannot be told"),
         (["--checkpoint", "organism:rmu", "--model-type", "llama"], "do not go together"),
         (["--base", "organism:base"], "--base goes with --checkpoint"),
         (["--if-needed"], "--if-needed goes with --policy"),
+        (["--suite", str(tmp_path / "suite.yaml")], "--suite goes with --policy"),
     ):
         done, calls = asked(monkeypatch, *options, *more)
         assert isinstance(done.exception, UsageError)
@@ -425,7 +416,8 @@ def test_the_architecture_is_the_checkpoints(monkeypatch: pytest.MonkeyPatch, tm
 def blocks_of(tests: tuple[SelfTest, ...], *, kind: str = "llama", days: int = 90, at: datetime = AT) -> list[str]:
     """What the judge says about self-tests, with nothing else on record but the plan."""
     policy = load_policy(ROOT / "policies" / "organism.yaml").noun
-    policy = policy.model_copy(update={"validity": Validity(sham="off", canary="off", self_test_days=days)})
+    validity = Validity(sham="off", canary="off", self_test_days=days)
+    policy = policy.model_copy(update={"validity": validity, "required": policy.required[2:3]})  # full relearning alone
     suite = load_suite(ROOT / "suites" / "organism-smoke.yaml")
     place = Place(organisms.checkpoint("oracle"))
     subject = plan.Subject("candidate", place, manifest_of(place))
@@ -459,7 +451,7 @@ def test_a_policy_that_asks_for_a_self_test_is_content_with_one_that_passed() ->
     ids=["another attack", "another version", "another architecture", "too old", "from the future"],
 )
 def test_a_self_test_counts_for_what_was_tested_and_for_a_while(changes: dict[str, Any]) -> None:
-    assert "no self-test of 'relearn' counts" in blocks_of((WORKS.model_copy(update=changes),))[0]
+    assert "no self-test of 'relearn (forget, full)' counts" in blocks_of((WORKS.model_copy(update=changes),))[0]
 
 
 def test_the_last_day_counts_and_the_next_does_not() -> None:
@@ -471,7 +463,7 @@ def test_the_last_day_counts_and_the_next_does_not() -> None:
 def test_of_several_the_latest_counts_and_of_two_on_one_day_the_worse() -> None:
     broken = WORKS.model_copy(update={"faults": ("on rmu it brings back at least 0.0%, 10% are asked",)})
     later = WORKS.model_copy(update={"at": date(2026, 11, 20)})
-    assert "'relearn' failed its self-test" in blocks_of((WORKS, broken))[0]
+    assert "'relearn (forget, full)' failed its self-test" in blocks_of((WORKS, broken))[0]
     assert blocks_of((broken, later)) == []
     assert blocks_of((WORKS, broken.model_copy(update={"at": date(2026, 11, 20)}))) != []
 

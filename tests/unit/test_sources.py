@@ -191,11 +191,11 @@ def local_wmdp(tmp_path) -> Path:
 
 
 def test_the_wmdp_suite_and_policy_fit_each_other_on_files_of_the_same_shape(local_wmdp):
-    from robustness_gate.checkpoint import FileEntry, Manifest
+    from robustness_gate.checkpoint import FileEntry, Manifest, Place
 
     suite, policy = load_suite(local_wmdp), load_policy(ROOT / "policies" / "wmdp-open-weights.yaml")
     materials = gather(suite)
-    nobody = plan.Subject("candidate", Path(), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
+    nobody = plan.Subject("candidate", Place(Path()), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
     made = plan.make(policy, suite, materials, [nobody])
     sizes = {ref.name: ref.items for ref in made.trials[0].tasks}
     assert {name: sizes[name] for name in COUNTS} == {name: verdict for name, (_, verdict) in COUNTS.items()}

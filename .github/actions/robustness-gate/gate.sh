@@ -118,18 +118,18 @@ on_the_hub() {
 }
 
 # self_test LEDGERS OUT LOG GATE: leave in OUT what shows that the required attacks work, if the policy asks for it. One
-# that all passed is kept in LEDGERS, by what it rests on (the policy, this gate, the versions installed), and used again
+# that all passed is kept in LEDGERS, by what it rests on (policy, suite, this gate, the versions installed), and used again
 # for as long as the policy lets it count: the gate looks at the date and the architecture.
 self_test() {
     local out=$2 log=$3 gate=$4 kept='' part code=0
     if [[ -n $1 ]]; then
         kept=$1/self-tests/$({
-            cat -- "$SOURCE/constraints.txt" "$GATE_POLICY" 2>/dev/null # the gate has words for a policy that is not there
+            cat -- "$SOURCE/constraints.txt" "$GATE_POLICY" "$GATE_SUITE" 2>/dev/null # the gate has words for a policy that is not there
             find "$SOURCE/robustness_gate" -type f ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cat --
         } | sha256sum | cut -d ' ' -f 1).json
         [[ ! -f $kept ]] || cp -- "$kept" "$out"
     fi
-    attempt "$log" "$gate" self-test --if-needed --policy="$GATE_POLICY" --checkpoint="$GATE_CHECKPOINT" \
+    attempt "$log" "$gate" self-test --if-needed --policy="$GATE_POLICY" --suite="$GATE_SUITE" --checkpoint="$GATE_CHECKPOINT" \
         ${GATE_BASE:+"--base=$GATE_BASE"} --out="$out" || code=$?
     if [[ $code == 0 && -n $kept && -f $out ]]; then # moved into place, so that no other job finds half of it
         { mkdir -p -- "${kept%/*}" && part=$(mktemp "$kept.XXXXXX") && cp -- "$out" "$part" && mv -f -- "$part" "$kept"; } ||
