@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -201,8 +201,17 @@ def survey(
     return Survey(tuple(sorted({*read, *weights})), *(tuple(kinds[each]) for each in ("weights", "code", "nothing")))
 
 
-def unread(place: Place) -> Unread:
-    """What lies beside the files that are read, of an adapter's base too (its names begin with `base/`).
+class Beside(NamedTuple):
+    """What lies beside the files of a checkpoint that are read, by path."""
+
+    weights: tuple[str, ...]
+    nothing: tuple[str, ...]
+    listed: bool
+    """Whether that is all: of a commit on the hub, whether its file list could be had."""
+
+
+def beside(place: Place) -> Beside:
+    """What lies beside the files that are read, and is not examined; a base has its own.
 
     A directory holds no other weights, because `inspect` refuses them. Of a commit on the hub the file list tells,
     and where that could not be had, what the cache happens to hold.
@@ -212,19 +221,24 @@ def unread(place: Place) -> Unread:
     """
     found = survey(place.path, links_into=place.links_into, adapter=place.base is not None)
     if place.links_into is None:
-        own = Unread(ignored=len(found.nothing))
-    else:
-        listed = place.listed if place.listed is not None else _held(place.path)
-        beside = {name: size for name, size in listed if name not in found.read}
-        weights = sorted(name for name, size in beside.items() if filekinds.by_name(name, size) == "weights")
-        own = Unread(listed=place.listed is not None, weights=tuple(weights), ignored=len(beside) - len(weights))
+        return Beside((), found.nothing, listed=True)
+    listed = place.listed if place.listed is not None else _held(place.path)
+    kinds = {name: filekinds.by_name(name, size) for name, size in listed if name not in found.read}
+    weights = sorted(name for name, kind in kinds.items() if kind == "weights")
+    return Beside(tuple(weights), tuple(sorted(kinds.keys() - {*weights})), listed=place.listed is not None)
+
+
+def unread(place: Place) -> Unread:
+    """The same for the record, of an adapter's base too: its names begin with `base/`. Raises what `beside` does."""
+    own = beside(place)
+    found = Unread(listed=own.listed, weights=own.weights, ignored=len(own.nothing))
     if place.base is None:
-        return own
+        return found
     base = unread(place.base)
     return Unread(
         listed=own.listed and base.listed,
         weights=(*own.weights, *(f"base/{name}" for name in base.weights)),
-        ignored=own.ignored + base.ignored,
+        ignored=found.ignored + base.ignored,
     )
 
 
