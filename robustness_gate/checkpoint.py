@@ -222,10 +222,20 @@ def beside(place: Place) -> Beside:
     found = survey(place.path, links_into=place.links_into, adapter=place.base is not None)
     if place.links_into is None:
         return Beside((), found.nothing, listed=True)
+    return divided(place, found)
+
+
+def divided(place: Place, found: Survey) -> Beside:
+    """Of a commit on the hub, what its file list has beside the files that are read, by names alone."""
     listed = place.listed if place.listed is not None else _held(place.path)
-    kinds = {name: filekinds.by_name(name, size) for name, size in listed if name not in found.read}
+    kinds = {_printable(name): filekinds.by_name(name, size) for name, size in listed if name not in found.read}
     weights = sorted(name for name, kind in kinds.items() if kind == "weights")
     return Beside(tuple(weights), tuple(sorted(kinds.keys() - {*weights})), listed=place.listed is not None)
+
+
+def _printable(name: str) -> str:
+    """A name out of a stranger's file list, which must not steer whatever shows it."""
+    return name if name.isprintable() else ascii(name)
 
 
 def unread(place: Place) -> Unread:
@@ -265,11 +275,15 @@ def _counted(paths: list[Path], watch: Watch | None) -> Callable[[int], None] | 
 # --- from a Hugging Face repository -----------------------------------------------------------------------------------
 
 
-def fetch(reference: str) -> Place:
+def fetch(reference: str, keep: str | None = None) -> Place:
     """Download one commit of a Hugging Face repository, or find it in the cache.
 
     Only what is read is downloaded, by name from the commit's file list; the weights come last, of several sets one.
     Without network the snapshot is what the cache holds; the manifest names what was examined.
+
+    Args:
+        reference: `hf://OWNER/NAME@COMMIT`.
+        keep: where there are two sets of weights, the one that is meant: `model.safetensors` or its index.
 
     Raises:
         UsageError: the reference does not name a commit in full.
@@ -294,7 +308,7 @@ def fetch(reference: str) -> Place:
     else:
         small = [name for name in listed if filekinds.is_read(name) or name == INDEX]
         path = get([glob.escape(name) for name in small])
-        if weights := [name for name in _wanted(path, set(listed)) if name in listed]:
+        if weights := [name for name in _wanted(path, set(listed), keep) if name in listed]:
             path = get([glob.escape(name) for name in (*small, *weights)])
     told = None if listed is None else tuple(sorted(listed.items()))
     return Place(path, links_into=path.parent.parent / "blobs", source=source, listed=told)
@@ -307,11 +321,11 @@ FETCHED = (
 """What is asked for where the commit's file list cannot be had, which then comes out of the cache."""
 
 
-def _wanted(snapshot: Path, listed: set[str]) -> Sequence[str]:
+def _wanted(snapshot: Path, listed: set[str], keep: str | None) -> Sequence[str]:
     """The weights that go with the small files of a snapshot. What is wrong with them `inspect` tells."""
     if ADAPTER in listed:
         return (ADAPTER_WEIGHTS,)
-    if ONE_FILE in listed:
+    if ONE_FILE in listed and keep != INDEX:
         return (ONE_FILE,)
     if INDEX not in listed:
         return ()

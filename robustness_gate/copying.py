@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustness_gate.checkpoint import HUB, Manifest, Place, beside, fetch, inspect, is_adapter, survey
+from robustness_gate.checkpoint import HUB, Manifest, Place, divided, fetch, inspect, is_adapter, survey
 from robustness_gate.errors import CheckpointError, UsageError
 from robustness_gate.filekinds import INDEX, ONE_FILE
 from robustness_gate.files import sha256_file
@@ -43,11 +43,11 @@ def copy(source: str, destination: Path, keep: str | None = None) -> Copied:
     """
     if keep not in (None, ONE_FILE, INDEX):
         raise UsageError(f"--weights '{keep}' is no set of weights.", remedy=f"Name {ONE_FILE} or {INDEX}.")
-    place = fetch(source) if HUB.fullmatch(source) else Place(Path(source))
+    place = fetch(source, keep) if HUB.fullmatch(source) else Place(Path(source))
     _refuse(place.path, destination)
     adapter = is_adapter(place)
     found = survey(place.path, links_into=place.links_into, adapter=adapter, keep=keep)
-    left = found if place.links_into is None else beside(place)
+    left = found if place.links_into is None else divided(place, found)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:

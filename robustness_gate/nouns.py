@@ -517,7 +517,7 @@ class Block(Noun):
 
     code: Literal[
         "breach", "open", "inverted", "idle_rule", "unfinished", "doubt", "not_run", "instrument", "flag", "expired",
-        "provenance", "note",
+        "provenance", "other_weights", "note",
     ]  # fmt: skip
     words: str
     about: str = ""

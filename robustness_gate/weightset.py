@@ -32,30 +32,35 @@ def files_of(directory: Path, names: Iterable[str], keep: str | None = None) -> 
         CheckpointError: there is none, there are two, or index and shards disagree.
     """
     names = set(names)
-    sets: dict[str, tuple[str, ...]] = {ONE_FILE: (ONE_FILE,)} if ONE_FILE in names else {}
-    if INDEX in names and keep != ONE_FILE:
-        sets[INDEX] = (INDEX, *shards(directory))
-    if sets.get(INDEX) == (INDEX, ONE_FILE):  # an index of one file says what the file says (MLX writes it)
-        del sets[ONE_FILE]
-    if keep is not None:
-        sets = {name: files for name, files in sets.items() if name == keep}
-    if len(sets) > 1:
-        raise CheckpointError(
-            f"there are two sets of weights: '{ONE_FILE}', and the shards that '{INDEX}' names. Some loaders take the "
-            "one, some the other",
-            remedy=f"Keep one: robustness-gate checkpoint copy SRC DST --weights {ONE_FILE} (or {INDEX}).",
-            where=str(directory),
-        )
-    if not sets:
-        others = sorted(name for name in names if name.endswith(".safetensors"))
-        found = f" under a name that is read; '{others[0]}' is not" if others else ""
-        raise CheckpointError(
-            f"there are no safetensors weights{found}",
-            remedy=f"Save the model as safetensors: '{ONE_FILE}', or shards with '{INDEX}'.",
-            where=str(directory),
-        )
-    (found_set,) = sets.values()
-    return found_set
+    found = {ONE_FILE, INDEX} & names if keep is None else {keep} & names
+    if found == {ONE_FILE, INDEX}:
+        named = set(map(str, _named(directory)))
+        if named == {ONE_FILE}:  # an index of one file says what the file says (MLX writes it)
+            found = {INDEX}
+        elif named and all(Path(each).name == each and each.endswith(".safetensors") for each in named):
+            raise CheckpointError(
+                f"there are two sets of weights: '{ONE_FILE}', and the shards that '{INDEX}' names. Some loaders take "
+                "the one, some the other",
+                remedy=f"Keep one: robustness-gate checkpoint copy SRC DST --weights {ONE_FILE} (or {INDEX}).",
+                where=str(directory),
+            )
+    if INDEX in found:
+        return (INDEX, *shards(directory))
+    if ONE_FILE in found:
+        return (ONE_FILE,)
+    others = sorted(name for name in names if name.endswith(".safetensors"))
+    beside = f" under a name that is read; '{others[0]}' is not" if others else ""
+    raise CheckpointError(
+        f"there are no safetensors weights{beside}",
+        remedy=f"Save the model as safetensors: '{ONE_FILE}', or shards with '{INDEX}'.",
+        where=str(directory),
+    )
+
+
+def _named(directory: Path) -> list[Any]:
+    """What the index calls shards, whatever that is."""
+    told = jsonfiles.read(directory, directory / INDEX).get("weight_map")
+    return list(told.values()) if isinstance(told, dict) else []
 
 
 def shards(directory: Path) -> tuple[str, ...]:
@@ -65,7 +70,7 @@ def shards(directory: Path) -> tuple[str, ...]:
         CheckpointError: it names something else, or a tensor lies elsewhere, twice, or unnamed.
     """
     told = jsonfiles.read(directory, directory / INDEX).get("weight_map")
-    for shard in (told.values() or [None]) if isinstance(told, dict) else [None]:
+    for shard in _named(directory) or [None]:
         text = shard if isinstance(shard, str) else ""
         here = Path(text).name == text and (directory / text).is_file()
         if not here or not text.endswith(".safetensors"):  # README.md, say, is not in the manifest

@@ -185,7 +185,8 @@ def test_an_index_may_only_name_safetensors_files_beside_it(shard: object, good:
     for name in ("README.md", "../outside.safetensors", "deep/x.safetensors", ".cache/x.safetensors"):
         (good / name).parent.mkdir(exist_ok=True)
         (good / name).write_bytes(WEIGHTS)
-    index = {"metadata": {}, "weight_map": {"a": "model.safetensors", "b": shard}}
+    (good / "model.safetensors").rename(good / "model-1.safetensors")
+    index = {"metadata": {}, "weight_map": {"weight": "model-1.safetensors", "b": shard}}
     (good / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "not a safetensors file of this directory" in refused(good)
 

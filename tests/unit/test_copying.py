@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_other_weights import GGUF, INDEX, PLAIN, SHARDED, TREES, lay, tensors
+from trees import GGUF, PLAIN, SHARDED, TREES, lay, tensors
 
 from robustness_gate import copying
 from robustness_gate.checkpoint import inspect
 from robustness_gate.errors import CheckpointError, UsageError
+from robustness_gate.filekinds import INDEX
 
 
 @pytest.mark.parametrize("tree", TREES)
