@@ -1,8 +1,13 @@
 """A checkpoint directory: where it lies, what it is called, and what is refused before anything reads it.
 
-A checkpoint's name is the SHA-256 of its manifest: path, size and digest of every file that a loader may read. Only
-safetensors weights and plain text are let in, because reading a pickle runs it and `auto_map` imports code. All this is
-checked without torch, so `plan` can refuse a checkpoint in milliseconds.
+A checkpoint's name is the SHA-256 of its manifest: path, size and digest of every file that is read, which is config,
+tokenizer, template and one set of weights at the top (`filekinds`, `weightset`). Only safetensors and plain text are
+let in, because reading a pickle runs it and `auto_map` imports code. All this is checked without torch, so `plan` can
+refuse a checkpoint in milliseconds.
+
+What lies beside is not read, and must not be what somebody else's loader takes. In a directory other weights are
+refused, in any format and wherever they lie; of a commit on the hub they are never fetched, and `unread` names them.
+Prose, pictures and logs are ignored and counted.
 
 It may be a directory, a commit of a Hugging Face repository (`hf://owner/name@commit`), or a PEFT adapter in either,
 which is named together with the base that it stands on: the same adapter on another base is another model.
@@ -10,53 +15,38 @@ which is named together with the base that it stands on: the same adapter on ano
 
 from __future__ import annotations
 
-import json
+import glob
 import os
 import re
-import struct
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from robustness_gate import hub, templates
+from robustness_gate import filekinds, hub, jsonfiles, templates, weightset
 from robustness_gate.errors import CheckpointError, UsageError
+from robustness_gate.filekinds import ADAPTER, ADAPTER_WEIGHTS, INDEX, ONE_FILE
 from robustness_gate.files import sha256_file
-from robustness_gate.nouns import Digest, Noun
+from robustness_gate.nouns import Digest, Noun, Unread
 
-MAX_HEADER_BYTES = 100_000_000  # of a safetensors file: the format's own limit
-MAX_JSON_BYTES = 200_000_000
 MAX_DEPTH = 16
 MAX_FILES = 10_000
-
-PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".joblib", ".h5", ".msgpack"})
-CODE = frozenset({".py", ".pyc", ".so", ".dll", ".dylib"})
-CODE_FOLDER = "custom_generate"
-"""transformers imports what lies in it."""
-DISGUISED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
-"""How a pickle begins (protocols 2 to 5), and a zip archive, as torch.save writes it."""
 IGNORED = {
     ".git": "version control, never read by a loader",
-    ".gitattributes": "version control, never read by a loader",
-    ".gitignore": "version control, never read by a loader",
-    ".cache": "download records of a hub client, never read by a loader",
-    "README.md": "prose, never read by a loader",
+    ".cache/huggingface": "download records of a hub client, never read by a loader",
 }
+"""Folders of a directory that are not looked into."""
+SHOWN = 5
+"""Names in a complaint; the rest is a number."""
 
-FETCHED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.spm", "*.codes", "*.tokenizer")
-"""What is taken from a Hugging Face repository: weights, configs, and whatever a tokenizer of transformers reads."""
 HUB = re.compile(r"hf:(?://)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)@(?P<commit>[0-9a-f]{40})", re.ASCII)
 
-ADAPTER = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MERGEABLE = ("LORA", "IA3", "LOHA", "LOKR")
 """Kinds of adapters that can be merged into their base and that the tests have seen merged."""
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal")
@@ -84,6 +74,8 @@ class Place:
     """The blobs folder of the Hugging Face cache into which this snapshot's links may lead; None for a directory."""
     source: str | None = None
     """Where it came from, in words that mean the same on every machine: `hf://owner/name@commit`, `organism:NAME`."""
+    listed: tuple[tuple[str, int], ...] | None = None
+    """Every file of the commit with its size in bytes; None for a directory, and where the list could not be had."""
 
 
 class FileEntry(Noun):
@@ -95,7 +87,7 @@ class FileEntry(Noun):
 
 
 class Manifest(Noun):
-    """Every file of a checkpoint that a loader may read, sorted by path. Its digest is the checkpoint's name."""
+    """Every file of a checkpoint that is read, sorted by path. Its digest is the checkpoint's name."""
 
     version: int = 1
     files: tuple[FileEntry, ...] = Field(min_length=1)
@@ -113,6 +105,18 @@ class Manifest(Noun):
 
 Watch = Callable[[int, int], None]
 """Told how many bytes of how many are hashed, from several threads, one at a time."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The files of a checkpoint, divided by what they are to a loader; paths relative to it, sorted."""
+
+    read: tuple[str, ...]
+    weights: tuple[str, ...] = ()
+    """Other weights, or what may be some."""
+    code: tuple[str, ...] = ()
+    nothing: tuple[str, ...] = ()
+    """Prose, pictures, logs."""
 
 
 def manifest_of(place: Place, watch: Watch | None = None) -> Manifest:
@@ -149,19 +153,108 @@ def inspect(
         watch: for progress.
 
     Raises:
-        CheckpointError: it is missing, empty, unsafe (pickle, code, links), or not a causal language model.
+        CheckpointError: it is missing, empty, unsafe (pickle, code, links), holds other weights than those that are
+            read, or is not a causal language model.
     """
-    paths = _files(directory, links_into)
-    _refuse_names(directory, paths)
-    _refuse_unsafe(directory, paths)
-    (_check_model if base is None else _check_adapter)(directory, paths)
+    found = survey(directory, links_into=links_into, adapter=base is not None)
+    if links_into is None:
+        _refuse_beside(directory, found)
+    paths = [directory / name for name in found.read]
     with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock while it hashes
         digests = list(pool.map(partial(sha256_file, watch=_counted(paths, watch)), paths))
     entries = [
-        FileEntry(path=path.relative_to(directory).as_posix(), size=path.stat().st_size, sha256=digest)
-        for path, digest in zip(paths, digests, strict=True)
+        FileEntry(path=name, size=path.stat().st_size, sha256=digest)
+        for name, path, digest in zip(found.read, paths, digests, strict=True)
     ]
     return Manifest(files=tuple(sorted(entries, key=lambda entry: entry.path)), base=base)
+
+
+def survey(
+    directory: Path, *, links_into: Path | None = None, adapter: bool = False, keep: str | None = None
+) -> Survey:
+    """Divide a checkpoint's files by what they are, and check those that are read.
+
+    Args:
+        directory: as `inspect` takes it; of a snapshot only what may be read is looked at.
+        links_into: as `inspect` takes it.
+        adapter: whether it is an adapter.
+        keep: where there are two sets of weights, the one that is meant: `model.safetensors` or its index.
+
+    Raises:
+        CheckpointError: as `inspect` does, but not for what lies beside the files that are read.
+    """
+    paths = _files(directory, links_into)
+    _refuse_names(directory, paths)
+    names = [path.relative_to(directory).as_posix() for path in paths]
+    top = [name for name in names if "/" not in name]
+    read = sorted(name for name in names if filekinds.is_read(name))
+    for name in read:
+        _refuse_unsafe(directory, name)
+    _refuse_pointers(directory, [name for name in top if name == INDEX or name.endswith(".safetensors")])
+    weights = _check_adapter(directory, top) if adapter else _check_model(directory, top, keep)
+    for name in weights:
+        if name.endswith(".safetensors"):
+            weightset.header(directory, directory / name)
+    kinds: dict[str, list[str]] = {"weights": [], "code": [], "nothing": []}
+    for name in sorted({*names} - {*read, *weights}):
+        kinds[filekinds.by_content(directory / name, name)].append(name)
+    return Survey(tuple(sorted({*read, *weights})), *(tuple(kinds[each]) for each in ("weights", "code", "nothing")))
+
+
+class Beside(NamedTuple):
+    """What lies beside the files of a checkpoint that are read, by path."""
+
+    weights: tuple[str, ...]
+    nothing: tuple[str, ...]
+    listed: bool
+    """Whether that is all: of a commit on the hub, whether its file list could be had."""
+
+
+def beside(place: Place) -> Beside:
+    """What lies beside the files that are read, and is not examined; a base has its own.
+
+    A directory holds no other weights, because `inspect` refuses them. Of a commit on the hub the file list tells,
+    and where that could not be had, what the cache happens to hold.
+
+    Raises:
+        CheckpointError: as `inspect` does.
+    """
+    found = survey(place.path, links_into=place.links_into, adapter=place.base is not None)
+    if place.links_into is None:
+        return Beside((), found.nothing, listed=True)
+    return divided(place, found)
+
+
+def divided(place: Place, found: Survey) -> Beside:
+    """Of a commit on the hub, what its file list has beside the files that are read, by names alone."""
+    listed = place.listed if place.listed is not None else _held(place.path)
+    kinds = {_printable(name): filekinds.by_name(name, size) for name, size in listed if name not in found.read}
+    weights = sorted(name for name, kind in kinds.items() if kind == "weights")
+    return Beside(tuple(weights), tuple(sorted(kinds.keys() - {*weights})), listed=place.listed is not None)
+
+
+def _printable(name: str) -> str:
+    """A name out of a stranger's file list, which must not steer whatever shows it."""
+    return name if name.isprintable() else ascii(name)
+
+
+def unread(place: Place) -> Unread:
+    """The same for the record, of an adapter's base too: its names begin with `base/`. Raises what `beside` does."""
+    own = beside(place)
+    found = Unread(listed=own.listed, weights=own.weights, ignored=len(own.nothing))
+    if place.base is None:
+        return found
+    base = unread(place.base)
+    return Unread(
+        listed=own.listed and base.listed,
+        weights=(*own.weights, *(f"base/{name}" for name in base.weights)),
+        ignored=found.ignored + base.ignored,
+    )
+
+
+def _held(snapshot: Path) -> Sequence[tuple[str, int]]:
+    found = [Path(folder) / name for folder, _, names in os.walk(snapshot) for name in names]
+    return [(path.relative_to(snapshot).as_posix(), path.stat().st_size) for path in found if path.is_file()]
 
 
 def _counted(paths: list[Path], watch: Watch | None) -> Callable[[int], None] | None:
@@ -182,10 +275,15 @@ def _counted(paths: list[Path], watch: Watch | None) -> Callable[[int], None] | 
 # --- from a Hugging Face repository -----------------------------------------------------------------------------------
 
 
-def fetch(reference: str) -> Place:
+def fetch(reference: str, keep: str | None = None) -> Place:
     """Download one commit of a Hugging Face repository, or find it in the cache.
 
+    Only what is read is downloaded, by name from the commit's file list; the weights come last, of several sets one.
     Without network the snapshot is what the cache holds; the manifest names what was examined.
+
+    Args:
+        reference: `hf://OWNER/NAME@COMMIT`.
+        keep: where there are two sets of weights, the one that is meant: `model.safetensors` or its index.
 
     Raises:
         UsageError: the reference does not name a commit in full.
@@ -200,8 +298,42 @@ def fetch(reference: str) -> Place:
         )
     repository, commit = match["name"], match["commit"]
     source = f"hf://{repository}@{commit}"
-    path = hub.snapshot("model", repository, commit, FETCHED, where=source, refusal=CheckpointError)
-    return Place(path, links_into=path.parent.parent / "blobs", source=source)
+
+    def get(patterns: Sequence[str]) -> Path:
+        return hub.snapshot("model", repository, commit, patterns, where=source, refusal=CheckpointError)
+
+    listed = hub.listing("model", repository, commit)
+    if listed is None:
+        path = get(FETCHED)
+    else:
+        small = [name for name in listed if filekinds.is_read(name) or name == INDEX]
+        path = get([glob.escape(name) for name in small])
+        if weights := [name for name in _wanted(path, set(listed), keep) if name in listed]:
+            path = get([glob.escape(name) for name in (*small, *weights)])
+    told = None if listed is None else tuple(sorted(listed.items()))
+    return Place(path, links_into=path.parent.parent / "blobs", source=source, listed=told)
+
+
+FETCHED = (
+    "*.json", "*.jinja", *sorted(filekinds.TOKENIZER_TEXTS), *(f"*{e}" for e in sorted(filekinds.TOKENIZER_ENDINGS)),
+    ONE_FILE, ADAPTER_WEIGHTS, "model-*-of-*.safetensors",
+)  # fmt: skip
+"""What is asked for where the commit's file list cannot be had, which then comes out of the cache."""
+
+
+def _wanted(snapshot: Path, listed: set[str], keep: str | None) -> Sequence[str]:
+    """The weights that go with the small files of a snapshot. What is wrong with them `inspect` tells."""
+    if ADAPTER in listed:
+        return (ADAPTER_WEIGHTS,)
+    if ONE_FILE in listed and keep != INDEX:
+        return (ONE_FILE,)
+    if INDEX not in listed:
+        return ()
+    shards = jsonfiles.read(snapshot, snapshot / INDEX).get("weight_map")
+    found = shards.values() if isinstance(shards, dict) else ()
+    return sorted(
+        {each for each in found if isinstance(each, str) and "/" not in each and each.endswith(".safetensors")}
+    )
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------
@@ -220,7 +352,7 @@ def named_base(place: Place) -> str:
     """
     where = place.source or str(place.path)
     _files(place.path, place.links_into)  # nothing is read before links and pipes are refused
-    config = _small_json(place.path, place.path / ADAPTER)
+    config = jsonfiles.read(place.path, place.path / ADAPTER)
     told, commit = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(told, str) or not told:
         raise CheckpointError("the adapter names no base model", remedy="Name it with --base.", where=where)
@@ -236,9 +368,8 @@ def named_base(place: Place) -> str:
     )
 
 
-def _check_adapter(directory: Path, paths: list[Path]) -> None:
+def _check_adapter(directory: Path, names: Sequence[str]) -> tuple[str, ...]:
     """Only what merges into an ordinary model, from weights that the manifest names, without importing anything."""
-    names = {path.name for path in paths if path.parent == directory}
     for file in (ADAPTER, ADAPTER_WEIGHTS):
         if file not in names:
             raise CheckpointError(
@@ -246,14 +377,14 @@ def _check_adapter(directory: Path, paths: list[Path]) -> None:
                 remedy="Save the adapter with peft's save_pretrained, as safetensors.",
                 where=str(directory),
             )
-    if other := sorted(n for n in names if n.endswith(".safetensors") and n != ADAPTER_WEIGHTS):
+    if other := [name for name in (ONE_FILE, INDEX) if name in names]:
         raise CheckpointError(
             f"there are an adapter and the weights '{other[0]}': {ADAPTER} makes a loader read both, or fetch weights "
             "that the manifest does not name",
             remedy="Keep the adapter alone, or merge it (peft's merge_and_unload) and save that.",
             where=str(directory),
         )
-    config = _small_json(directory, directory / ADAPTER)
+    config = jsonfiles.read(directory, directory / ADAPTER)
     kind, start = config.get("peft_type"), config.get("init_lora_weights")
     unknown = sorted(key for key, value in config.items() if value and key not in SETTINGS)
     merge = "Merge it into its base (peft's merge_and_unload) and save that."
@@ -271,6 +402,7 @@ def _check_adapter(directory: Path, paths: list[Path]) -> None:
     for says, applies in refusals.items():
         if applies:
             raise CheckpointError(says, remedy=merge, where=str(directory))
+    return (ADAPTER_WEIGHTS,)
 
 
 # --- what is let in ---------------------------------------------------------------------------------------------------
@@ -288,20 +420,20 @@ def _files(directory: Path, links_into: Path | None = None) -> list[Path]:
     found: list[Path] = []
     allowed = _inside(directory) if links_into is None else _in_cache(links_into)
     for folder, names, files in os.walk(directory):
-        at_top = Path(folder) == directory
-        names[:] = sorted(name for name in names if not (at_top and name in IGNORED))
-        if len(Path(folder).relative_to(directory).parts) > MAX_DEPTH or len(found) > MAX_FILES:
+        here = Path(folder).relative_to(directory)
+        names[:] = sorted(name for name in names if (here / name).as_posix() not in IGNORED)
+        if len(here.parts) > MAX_DEPTH or len(found) > MAX_FILES:
             raise CheckpointError(
                 f"it has folders in folders more than {MAX_DEPTH} deep, or more than {MAX_FILES:,} files",
                 remedy="Point to a directory made by save_pretrained.",
                 where=str(directory),
             )
         if links_into is not None:
-            files = [each for each in files if _is_fetched((Path(folder) / each).relative_to(directory))]
+            files = [each for each in files if _may_be_read((here / each).as_posix())]
         for each in [*names, *files]:
             if (Path(folder) / each).is_symlink():
                 _refuse_link(directory, Path(folder) / each, allowed)
-        found += [Path(folder) / each for each in files if not (at_top and each in IGNORED)]
+        found += [Path(folder) / each for each in files]
     for path in found:
         _refuse_odd(directory, path)
     if not found:
@@ -309,8 +441,9 @@ def _files(directory: Path, links_into: Path | None = None) -> list[Path]:
     return sorted(found)
 
 
-def _is_fetched(path: Path) -> bool:
-    return any(fnmatchcase(path.as_posix(), pattern) for pattern in FETCHED)
+def _may_be_read(name: str) -> bool:
+    """Of a snapshot in the hub's cache, where any program may have left anything."""
+    return filekinds.is_read(name) or name == INDEX or ("/" not in name and name.endswith(".safetensors"))
 
 
 def _inside(directory: Path) -> Callable[[Path], bool]:
@@ -386,45 +519,67 @@ def _refuse_odd(directory: Path, path: Path) -> None:
         ) from None
 
 
-def _refuse_unsafe(directory: Path, paths: list[Path]) -> None:
-    for path in paths:
-        name = path.relative_to(directory).as_posix()
-        if path.suffix.lower() in PICKLES:
+def _refuse_unsafe(directory: Path, name: str) -> None:
+    """One file that is read, weights aside."""
+    path = directory / name
+    _refuse_pointers(directory, [name])
+    with path.open("rb") as file:
+        if filekinds.begins_like_weights(file.read(64), path.stat().st_size):
             raise CheckpointError(
-                f"'{name}' may hold a pickle, and reading a pickle runs it",
-                remedy="Save the model with safe_serialization=True and remove the file.",
+                f"'{name}' begins like a pickle or an archive of them, or like weights of another format",
+                remedy="Nothing of that kind is read under this name; remove it.",
                 where=str(directory),
             )
-        if path.suffix.lower() in CODE:
+    if path.suffix.lower() == ".json":
+        for text in templates.texts_in(jsonfiles.read(directory, path)):
+            _check_template(directory, path, text)
+    if path.suffix.lower() == ".jinja":
+        _check_template(directory, path, _text(directory, path))
+
+
+def _refuse_pointers(directory: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if filekinds.is_pointer(directory / name):
             raise CheckpointError(
-                f"'{name}' is code", remedy="The gate never runs a checkpoint's code; remove it.", where=str(directory)
-            )
-        if CODE_FOLDER in path.relative_to(directory).parts[:-1]:
-            raise CheckpointError(
-                f"'{name}' lies in {CODE_FOLDER}/, from which code is imported",
-                remedy="The gate never runs a checkpoint's code; remove the folder.",
+                f"'{name}' is a Git LFS pointer, not the file",
+                remedy="Run `git lfs install` and then `git lfs pull` in the clone.",
                 where=str(directory),
             )
-        if path.name == ADAPTER and path.parent != directory:
+
+
+def _refuse_beside(directory: Path, found: Survey) -> None:
+    """What lies in a directory beside the files that are read: somebody's loader would read or run it."""
+    for name in found.code:
+        inside = filekinds.CODE_FOLDER in Path(name).parts[:-1]
+        raise CheckpointError(
+            f"'{name}' lies in {filekinds.CODE_FOLDER}/, from which code is imported"
+            if inside
+            else f"'{name}' is code",
+            remedy=f"The gate never runs a checkpoint's code; remove it, or {COPY}.",
+            where=str(directory),
+        )
+    for name in found.nothing:
+        if Path(name).name == ADAPTER:
             raise CheckpointError(
                 f"'{name}' makes a loader fetch weights that the manifest does not name",
                 remedy="Merge the adapter into the model (peft's merge_and_unload) and save that.",
                 where=str(directory),
             )
-        if path.suffix.lower() == ".json":
-            _check_config(directory, path)
-        if path.name.endswith(".index.json"):
-            _check_index(directory, path)
-        if path.suffix.lower() == ".jinja":
-            _check_template(directory, path, _text(directory, path))
-        if path.suffix.lower() == ".safetensors":
-            _check_header(directory, path)
-        else:
-            _refuse_disguised(directory, path)
+    if found.weights:
+        names = ", ".join(f"'{name}'" for name in found.weights[:SHOWN])
+        more = f" and {len(found.weights) - SHOWN} more" if len(found.weights) > SHOWN else ""
+        raise CheckpointError(
+            f"beside what is read lie other weights, or files that a loader may take for weights: {names}{more}",
+            remedy=f"Remove them, or {COPY}.",
+            where=str(directory),
+        )
 
 
-def _check_model(directory: Path, paths: list[Path]) -> None:
-    names = {path.name for path in paths if path.parent == directory}
+COPY = "write a clean directory of what is read: robustness-gate checkpoint copy SRC DST"
+
+
+def _check_model(directory: Path, names: Sequence[str], keep: str | None) -> tuple[str, ...]:
+    """The weight set of an ordinary model."""
     if ADAPTER in names:
         raise CheckpointError(
             f"'{ADAPTER}' makes a loader fetch weights that the manifest does not name",
@@ -435,11 +590,7 @@ def _check_model(directory: Path, paths: list[Path]) -> None:
         raise CheckpointError(
             "there is no config.json", remedy="Point to a directory made by save_pretrained.", where=str(directory)
         )
-    if not any(name.endswith(".safetensors") for name in names):
-        raise CheckpointError(
-            "there are no safetensors weights", remedy="Save the model as safetensors.", where=str(directory)
-        )
-    config = _json(directory, directory / "config.json")
+    config = jsonfiles.read(directory, directory / "config.json")
     if "transformers_weights" in config:
         raise CheckpointError(
             "config.json chooses its own weights file (transformers_weights)",
@@ -451,28 +602,7 @@ def _check_model(directory: Path, paths: list[Path]) -> None:
         raise CheckpointError("'architectures' in config.json is not a list", where=str(directory))
     if architectures and not any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
         raise CheckpointError(f"{architectures[0]} is not a causal language model", where=str(directory))
-
-
-def _small_json(directory: Path, path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise CheckpointError(f"'{path.name}' is larger than {MAX_JSON_BYTES:,} bytes", where=str(directory))
-    return _json(directory, path)
-
-
-def _refuse_disguised(directory: Path, path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start.startswith(DISGUISED):
-        raise CheckpointError(
-            f"'{path.relative_to(directory).as_posix()}' begins like a pickle or an archive of them",
-            remedy="Nothing of that kind is read; remove it.",
-            where=str(directory),
-        )
-
-
-def _check_config(directory: Path, path: Path) -> None:
-    for text in templates.texts_in(_small_json(directory, path)):
-        _check_template(directory, path, text)
+    return weightset.files_of(directory, names, keep)
 
 
 def _check_template(directory: Path, path: Path, text: str) -> None:
@@ -490,86 +620,3 @@ def _text(directory: Path, path: Path) -> str:
             return file.read(templates.MAX_CHARACTERS + 1)
     except ValueError:
         raise CheckpointError(f"'{path.name}' is not text in UTF-8", where=str(directory)) from None
-
-
-def _check_index(directory: Path, path: Path) -> None:
-    """A sharded model's index names its shards, and transformers joins them to the directory as they are."""
-    shards = _json(directory, path).get("weight_map")
-    for shard in shards.values() if isinstance(shards, dict) else [None]:
-        text = shard if isinstance(shard, str) else ""
-        here = Path(text).name == text and (directory / text).is_file()
-        if not here or not text.endswith(".safetensors"):  # README.md, say, is not in the manifest
-            raise CheckpointError(
-                f"'{path.name}' names the shard {str(shard)[:80]!r}, which is not a safetensors file of this directory",
-                remedy="Save the model anew with save_pretrained.",
-                where=str(directory),
-            )
-
-
-def _json(directory: Path, path: Path) -> dict[str, Any]:
-    try:
-        content = _strict(path.read_bytes().decode("utf-8"))
-    except _Unsafe as unsafe:
-        raise CheckpointError(f"'{path.name}' {unsafe}", remedy=unsafe.remedy, where=str(directory)) from None
-    except (ValueError, RecursionError):
-        raise CheckpointError(f"'{path.name}' is not valid JSON", where=str(directory)) from None
-    return content if isinstance(content, dict) else {}
-
-
-class _Unsafe(Exception):
-    """What stands in a JSON file and must not, in words."""
-
-    def __init__(self, words: str, remedy: str) -> None:
-        super().__init__(words)
-        self.remedy = remedy
-
-
-def _strict(text: str) -> Any:
-    """JSON in which no key stands twice, because another reader would take the other, and nothing asks for code."""
-
-    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise _Unsafe(f"has the key {twice[:40]!r} twice in one object", "Save the model anew.")
-        for key in ("auto_map", "custom_pipelines"):
-            if key in found and not isinstance(found[key], int):  # a vocabulary may have the word, with its number
-                raise _Unsafe(
-                    f"asks for remote code ({key})",
-                    "The gate never runs a checkpoint's code; use an architecture that transformers knows.",
-                )
-        return found
-
-    return json.loads(text, object_pairs_hook=checked)
-
-
-def _check_header(directory: Path, path: Path) -> None:
-    """The first eight bytes give the header's length; a pickle under another name does not survive this."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory))
-        try:
-            header = _strict(file.read(length).decode("utf-8"))
-        except _Unsafe as unsafe:
-            raise CheckpointError(f"'{path.name}' {unsafe}", remedy=unsafe.remedy, where=str(directory)) from None
-        except (ValueError, RecursionError):
-            raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory)) from None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory))
-    if max(_ends(header), default=0) != size - 8 - length:
-        raise CheckpointError(
-            f"'{path.name}' is cut short, or holds bytes that belong to no tensor",
-            remedy="Save the model anew with save_pretrained.",
-            where=str(directory),
-        )
-
-
-def _ends(header: dict[str, Any]) -> Iterator[int]:
-    """Where each tensor's bytes end, counted from the end of the header; nothing for what says so in no known way."""
-    for name, tensor in header.items():
-        told = tensor.get("data_offsets") if name != "__metadata__" and isinstance(tensor, dict) else None
-        if isinstance(told, list) and len(told) == 2 and isinstance(told[1], int):
-            yield told[1]

@@ -23,13 +23,13 @@ import platform
 import shutil
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate import applicability, attacks, organisms, plan, specimens
-from robustness_gate.checkpoint import Manifest, Place, manifest_of
+from robustness_gate.checkpoint import Beside, Manifest, Place, beside, manifest_of
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable, PlanError
 from robustness_gate.files import Loaded, load_items, load_suite
 from robustness_gate.gate import find_checkpoint
@@ -45,6 +45,8 @@ State = Literal["ok", "note", "PROBLEM"]
 NEEDED = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers")
 USEFUL = {"mlflow": "no runs are logged to MLflow", "pyarrow": "no suite can read Parquet, as most hub datasets are"}
 INSTALL = "pip install 'robustness-gate[run]'"
+SHOWN = 8
+"""Names in a line; the rest is a number."""
 LITTLE_DISK = 1 << 30
 """A run writes a ledger, a report and the log-likelihoods: some tens of megabytes. Under this, say so."""
 FEW = 4
@@ -248,6 +250,7 @@ def _files(named: str, base: str | None, dtype: str) -> tuple[list[Check], Store
         directory = place.path if place.base is None else place.base.path
         stored = stored_in(place, directory, whole)
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        around = [beside(each) for each in (place, place.base) if each is not None]
     except GateError as error:
         return [_problem("checkpoint", "files", error)], None
     except OSError as error:
@@ -260,6 +263,7 @@ def _files(named: str, base: str | None, dtype: str) -> tuple[list[Check], Store
         Check("checkpoint", "ok", "digest", manifest.digest),
         Check("checkpoint", "ok", "files", f"{len(manifest.files)} files, {_size(total)}, safetensors, no code"),
     ]
+    found += [check for each in around for check in _around(each)]
     if place.base is not None:
         found.append(Check("checkpoint", "ok", "base", f"an adapter, merged into sha256 {whole.digest}"))
     if config.get("model_type"):
@@ -290,6 +294,18 @@ def _files(named: str, base: str | None, dtype: str) -> tuple[list[Check], Store
         remedy = "Save the tokenizer beside the model (tokenizer.save_pretrained)."
         found.append(Check("checkpoint", "PROBLEM", "tokenizer", "there is none in the directory", remedy))
     return found, stored
+
+
+def _around(found: Beside) -> Iterator[Check]:
+    """What lies beside the files that are read."""
+    if found.weights:
+        says = f"of this repository, not fetched and not examined: {_some(found.weights)}"
+        yield Check("checkpoint", "note", "other weights", says, "A policy may refuse them (validity.other_weights).")
+    if not found.listed:
+        says = "not known: the repository's file list cannot be had without network"
+        yield Check("checkpoint", "note", "other weights", says, "Ask again with network.")
+    if found.nothing:
+        yield Check("checkpoint", "ok", "ignored", f"not read by any loader: {_some(found.nothing)}")
 
 
 def stored_in(place: Place, directory: Path, manifest: Manifest) -> Stored:
@@ -363,7 +379,7 @@ def _loaded(
             speaker = _load(candidate.place, dtype, device)
         except Exception as error:  # noqa: BLE001 - whatever it is, a run would meet it too
             return [*found, _problem("checkpoint", "loading", error)]
-        found += _whole(speaker, candidate)
+        found += _aside(speaker, candidate)
         try:
             found += _speech(speaker, suite, step)
         except Exception as error:  # noqa: BLE001 - as above
@@ -373,17 +389,13 @@ def _loaded(
     return found
 
 
-def _whole(speaker: Speaker, stored: Stored) -> Iterator[Check]:
-    """Weights that are not on disk are filled in at random by transformers, which then goes on."""
-    held = sum(each.numel() for each in speaker.model.parameters())
-    if held > stored.parameters and not hasattr(speaker.model, "hf_quantizer"):
-        yield Check(
-            "checkpoint",
-            "PROBLEM",
-            "weights",
-            f"the model has {held:,} parameters, the disk {stored.parameters:,}: the rest were made up at random",
-            "Save the whole model anew with save_pretrained.",
-        )
+def _aside(speaker: Speaker, stored: Stored) -> Iterator[Check]:
+    """Tensors of the files that the model's family calls of no use. All others were refused, or are in the model."""
+    from robustness_gate.engine.account import left_aside
+
+    if names := left_aside(speaker.model, (stored.place.base or stored.place).path):
+        says = f"not examined, because their family declares them of no use: {_some(names)}"
+        yield Check("checkpoint", "note", "tensors", says)
 
 
 def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str], None]) -> Iterator[Check]:
@@ -617,6 +629,12 @@ def _problem(part: Literal["machine", "checkpoint", "attacks"], name: str, error
 def _first(error: Exception) -> str:
     line = next(iter(str(error).splitlines()), "") or type(error).__name__
     return line[:200] if isinstance(error, GateError) else f"{type(error).__name__}: {line[:200]}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of many names, and how many more."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(f"'{name}'" for name in names[:SHOWN]) + more
 
 
 def _product(shape: tuple[int, ...]) -> int:

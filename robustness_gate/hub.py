@@ -68,6 +68,31 @@ def snapshot(
         ) from None
 
 
+def listing(kind: Literal["model", "dataset"], repository: str, commit: str) -> dict[str, int] | None:
+    """Every file of a commit with its size in bytes; None where the list cannot be had.
+
+    It comes from the hub, or without network from the list that huggingface_hub keeps of a commit which it downloaded.
+    Why there is none is not told: `snapshot`, which is asked next, has the words for it.
+    """
+    try:
+        import huggingface_hub
+    except ImportError:
+        return None
+
+    def asked() -> Iterator[object]:
+        return iter(huggingface_hub.HfApi().list_repo_tree(repository, recursive=True, revision=commit, repo_type=kind))
+
+    def kept() -> Iterator[object]:
+        return iter(huggingface_hub.get_cached_repo_tree(repository, repo_type=kind, revision=commit))
+
+    for source in (kept, asked):  # a commit does not change, so what is kept is as good
+        try:
+            return {each.path: each.size for each in source() if isinstance(each, huggingface_hub.hf_api.RepoFile)}
+        except Exception:  # noqa: BLE001 - no network, no access, or a client that keeps no lists: it is not known
+            continue
+    return None
+
+
 @contextmanager
 def _without_bars() -> Iterator[None]:
     """No progress bars inside the block, unless the environment has decided about them."""

@@ -489,6 +489,18 @@ class SelfTests(Noun):
     tests: tuple[SelfTest, ...] = Field(min_length=1)
 
 
+class Unread(Noun):
+    """What lies beside the files of a checkpoint that are read, and was not examined."""
+
+    listed: bool = True
+    """Whether all of it is known: of a commit on the hub, whether its file list could be had."""
+    weights: tuple[str, ...] = ()
+    """Other weights, or what may be some, by path: a directory with any is refused, so they are those of a commit on
+    the hub. Of an adapter's base they begin with `base/`."""
+    ignored: int = Field(default=0, ge=0)
+    """Files that no loader takes for anything: prose, pictures, logs."""
+
+
 class Planned(Noun):
     """What one run set out to do on a subject, written before it does anything: a trial that is missing is missed."""
 
@@ -498,6 +510,8 @@ class Planned(Noun):
     left_out: tuple[str, ...] = ()
     model_type: str = ""
     """The candidate's architecture, as its config.json names it."""
+    unread: Unread | None = None
+    """What lies beside the candidate; None in ledgers from before this was looked at."""
     policy: Digest
     suite: Digest
 
@@ -531,6 +545,8 @@ class Evidence:
     """What the producer says of the candidate."""
     model_type: str = ""
     """The candidate's architecture."""
+    unread: Unread | None = None
+    """What lies beside the candidate's files; None: nobody looked."""
     self_tests: tuple[SelfTest, ...] = ()
     """What the attacks did on models of known truth."""
 
@@ -595,7 +611,7 @@ class Block(Noun):
 
     code: Literal[
         "breach", "open", "inverted", "idle_rule", "unfinished", "doubt", "not_run", "instrument", "flag", "expired",
-        "provenance", "note",
+        "provenance", "other_weights", "note",
     ]  # fmt: skip
     words: str
     about: str = ""

@@ -203,6 +203,9 @@ class Validity(Noun):
     """Each required attack at strength zero must leave every answer as it was."""
     canary: Literal["required", "off"] = "required"
     """The original, before any attack, must break a limit: else these limits catch nothing."""
+    other_weights: Literal["listed", "refused"] = "listed"
+    """Other weights in the repository of a checkpoint, which are never examined: named on page one, or against a PASS.
+    A directory with any is refused in either case."""
     record_only: tuple[Flag, ...] = ("still_rising",)
     """Red flags that are printed and do not block. A budget ladder ends where the adversary's budget ends, so accuracy
     that still rises there is a limitation and not a fault."""

@@ -35,6 +35,7 @@ from robustness_gate.nouns import (
     SelfTest,
     Suite,
     Trial,
+    Unread,
     Verdict,
 )
 from robustness_gate.policy import Policy
@@ -69,6 +70,8 @@ NO_CANARY = (
 )
 UNCHECKED = (("self_test", NO_SELF_TEST), ("sham", NO_SHAM), ("canary", NO_CANARY))
 SCHEMA = "robustness-gate/report/v1"
+SHOWN = 12
+"""Names of other weights on page one; the rest is a number, and the record has them all."""
 MAX_REPORT_BYTES = 100_000_000
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy")
 
@@ -148,6 +151,8 @@ class Report(Noun):
     """The seal under which it was run, its signature checked then."""
     model_type: str = ""
     """The candidate's architecture, as its config.json names it."""
+    unread: Unread | None = None
+    """What lies beside the candidate's files and was not examined; None in reports from before this was looked at."""
     self_tests: tuple[SelfTest, ...] = ()
     """What the attacks did on models of known truth."""
     trials: tuple[Record, ...]
@@ -205,6 +210,7 @@ def make(
         states=dict(sorted(evidence.states.items())),
         notes=tuple(sorted(evidence.notes)),
         model_type=evidence.model_type,
+        unread=evidence.unread,
         self_tests=tuple(sorted(evidence.self_tests, key=lambda each: (each.attack, each.at, each.digest))),
         seal=seal,
         trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
@@ -266,6 +272,7 @@ def evidence_in(report: Report) -> Evidence:
         beside=tuple(record.trial for record in report.trials if record.trial.role not in ("candidate", "sham")),
         states=report.states,
         model_type=report.model_type,
+        unread=report.unread,
         self_tests=report.self_tests,
     )
 
@@ -363,7 +370,18 @@ def origins(report: Report) -> list[tuple[str, str]]:
     for role, source in report.provenance.items():
         owner, _, part = role.partition("/")
         found.append((f"{owner}'s {part} from" if part else f"{owner} from", source))
-    return found
+    return [*found, *other_weights(report.unread)]
+
+
+def other_weights(unread: Unread | None) -> Iterator[tuple[str, str]]:
+    """What was not examined of the candidate's repository, under its heading; nothing where there is nothing."""
+    if unread is None:
+        return
+    if unread.weights:
+        more = f" and {len(unread.weights) - SHOWN} more" if len(unread.weights) > SHOWN else ""
+        yield "other weights of this repository, not examined", ", ".join(unread.weights[:SHOWN]) + more
+    if not unread.listed:
+        yield "other weights of this repository", "not known, its file list could not be had"
 
 
 def sentence(report: Report) -> str:

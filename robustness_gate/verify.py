@@ -21,11 +21,11 @@ from typing import Literal, NamedTuple
 
 from robustness_gate import attacks, attest, issued, ledger, report
 from robustness_gate import seal as seals
-from robustness_gate.checkpoint import Manifest, Place, Watch, manifest_of
+from robustness_gate.checkpoint import Manifest, Place, Watch, manifest_of, unread
 from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
 from robustness_gate.files import Loaded, digest_of, parse_yaml, sha256_file
 from robustness_gate.language.load import policy_of
-from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, Verdict, canonical, in_format, seed_of
+from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, Unread, Verdict, canonical, in_format, seed_of
 from robustness_gate.policy import Policy
 from robustness_gate.trust import Signer, Trusted
 from robustness_gate.verdict import judge, label, pack, unpack
@@ -212,14 +212,22 @@ def _checkpoint(look: _Look) -> str:
     if made.manifest.digest != made.checkpoint:
         raise _Failed("the manifest in the report is not the one that it is signed for")
     if look.asked.checkpoint is None:
-        raise _NotChecked(f"no checkpoint was given; it is about {made.checkpoint}")
+        raise _NotChecked(f"no checkpoint was given; it is about {made.checkpoint}{_beside(made.unread)}")
     here = manifest_of(look.asked.checkpoint, look.asked.watch)
     if here.digest != made.checkpoint:
         found = list(_other_files(made.manifest, here)) or ["the same files, listed in another form"]
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise _Failed(f"this is another model than the examined one: {'; '.join(found[:5])}{more}")
     total = sum(entry.size for entry in here.files)
-    return f"{len(here.files)} files, {total:,} bytes, digest {here.digest[:16]}"
+    around = unread(look.asked.checkpoint)
+    policies = [made.resolved, *([look.asked.policy.noun] if look.asked.policy is not None else [])]
+    if any(each.validity.other_weights == "refused" for each in policies) and (around.weights or not around.listed):
+        raise _Failed(f"the policy refuses other weights beside it{_beside(around)}")
+    return f"{len(here.files)} files, {total:,} bytes, digest {here.digest[:16]}{_beside(around)}"
+
+
+def _beside(around: Unread | None) -> str:
+    return "".join(f"; {what}: {names}" for what, names in report.other_weights(around))
 
 
 def _other_files(signed: Manifest, here: Manifest) -> Iterator[str]:
@@ -665,7 +673,8 @@ def _records(evidence: Evidence) -> set[str]:
     trials = (*evidence.planned, *evidence.extra, *evidence.beside)
     told = {each.digest for each in (*evidence.marks, *evidence.closed, *evidence.self_tests, *trials)}
     said = [f"{name}: {text}" for name, text in evidence.states.items()]
-    return told | {*evidence.notes, *said, evidence.model_type}
+    around = {evidence.unread.digest} if evidence.unread is not None else set()
+    return told | {*evidence.notes, *said, evidence.model_type, *around}
 
 
 CHECKS: tuple[tuple[str, Callable[[_Look], str]], ...] = (

@@ -208,6 +208,7 @@ def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
                 subject=told.checkpoint,
                 trials=tuple(t.id for t in trials),
                 model_type=told.model_type,
+                unread=told.unread,
                 policy=told.policy.sha256,
                 suite=told.suite.sha256,
             )

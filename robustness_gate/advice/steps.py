@@ -32,6 +32,7 @@ IN_THE_WAY: tuple[Callable[[Case], Iterator[Step]], ...] = (
     instruments.flagged,
     numbers.too_few_questions,
     terms.unstated,
+    terms.other_weights,
 )
 """What can stand between the evidence and a PASS: the cheapest to mend first, and before that what makes all the rest
 futile."""

@@ -75,6 +75,17 @@ def unstated(case: Case) -> Iterator[Step]:
         )
 
 
+def other_weights(case: Case) -> Iterator[Step]:
+    """Weights in the checkpoint's repository that were not examined, or a repository whose files are not known."""
+    for block in blocks(case, "other_weights"):
+        yield Step(
+            f"{sentence(block)}.",
+            "Write a directory of what was examined, robustness-gate checkpoint copy SRC DST, and release and examine "
+            "that. Its digest is the same, so nothing runs twice.",
+            again(case),
+        )
+
+
 def _held(case: Case) -> set[str]:
     """Roles of the models beside which the candidate was held in the end."""
     return {finding.over for finding in case.report.verdict.findings if finding.over}

@@ -1,4 +1,4 @@
-"""Verbs on a checkpoint: `run`, `plan`, `doctor`."""
+"""Verbs on a checkpoint: `run`, `plan`, `doctor`, `checkpoint copy`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from robustness_gate.cli.common import (
     PolicyFile,
     SuiteFile,
     app,
+    checkpoint_app,
     console_for_output,
     pairs,
     print_grid,
@@ -222,6 +223,30 @@ def doctor(
             good = "Nothing in the files prevents a run." if no_load else "The gate can run on it."
             say(good if able else "The gate cannot run on it: mend what is marked PROBLEM.")
     raise typer.Exit(int(Exit.PASS if able else Exit.USAGE))
+
+
+@checkpoint_app.command("copy", epilog="Example: robustness-gate checkpoint copy models/mine models/mine-clean")
+def checkpoint_copy(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A directory, or hf://OWNER/NAME@COMMIT.")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="The new directory; new or empty.")],
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="Where there are two sets: model.safetensors, or model.safetensors.index.json."),
+    ] = None,
+) -> None:
+    """Copy exactly what is read of a checkpoint, so that its directory holds one model and nothing else.
+
+    Config, tokenizer, template and one set of weights, as files of their own (no links), each compared by its digest.
+    Nothing is changed in SRC. What was left behind is listed.
+    """
+    from robustness_gate import copying
+
+    done = copying.copy(source, destination, weights)
+    say(f"{len(done.manifest.files)} files, {sum(entry.size for entry in done.manifest.files):,} bytes: {destination}")
+    say(f"digest {done.manifest.digest}")
+    for what, names in (("weights", done.weights), ("code", done.code), ("not read by any loader", done.nothing)):
+        for name in names:
+            say(f"left out, {what}: {name}")
 
 
 def _show_checks(console: Console, checks: Sequence[Check]) -> None:

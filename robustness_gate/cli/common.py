@@ -33,10 +33,12 @@ policy_app = typer.Typer(no_args_is_help=True, help="Look at policies, and seal 
 keys_app = typer.Typer(no_args_is_help=True, help="Make and look at signing keys.")
 attack_app = typer.Typer(no_args_is_help=True, help="Write an attack of your own.")
 organisms_app = typer.Typer(no_args_is_help=True, help="The shipped tiny models of known truth.")
+checkpoint_app = typer.Typer(no_args_is_help=True, help="Make a checkpoint's directory fit to be examined.")
 app.add_typer(policy_app, name="policy")
 app.add_typer(keys_app, name="keys")
 app.add_typer(attack_app, name="attack")
 app.add_typer(organisms_app, name="organisms")
+app.add_typer(checkpoint_app, name="checkpoint")
 
 Checkpoint = Annotated[str, typer.Argument(help="A Hugging Face directory, hf://OWNER/NAME@COMMIT, or organism:NAME.")]
 PolicyFile = Annotated[Path, typer.Option("--policy", help="What must hold (YAML).")]

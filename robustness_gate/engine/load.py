@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
+from robustness_gate.engine.account import refuse_other_weights
 from robustness_gate.errors import CheckpointError, UsageError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LOADING = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
 """What transformers and peft raise about files that they cannot make sense of."""
+TORN = "the adapter adapts one of two embeddings that its base ties together: no merged model is the same"
+UNTIE = "Untie them in the base and train the adapter on that."
 
 
 class Speaker(NamedTuple):
@@ -52,21 +55,24 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
             a tokenizer is asked through it, as its users would; another through its base's.
 
     Raises:
-        CheckpointError: transformers cannot build the model or its tokenizer from these files, or peft cannot put the
-            adapter on this base.
+        CheckpointError: transformers cannot build the model or its tokenizer from these files, the files do not hold
+            every weight of it and no other, or peft cannot put the adapter on this base.
         UsageError: the device is not there.
     """
     place = pick_device(device)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model, told = transformers.AutoModelForCausalLM.from_pretrained(
             base or directory,
             dtype=DTYPES[dtype],
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, with their names
         )
+        refuse_other_weights(model, told, base or directory)
         own = base is None or any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             directory if own else base, trust_remote_code=False, local_files_only=True
@@ -96,10 +102,10 @@ def _merged(model: Any, adapter: Path) -> Any:
     import peft  # here, because most checkpoints are no adapters and it takes a second
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    def ends() -> list[Any]:
-        return [model.get_input_embeddings(), model.get_output_embeddings()]
+    def ends(of: Any) -> list[Any]:
+        return [of.get_input_embeddings(), of.get_output_embeddings()]
 
-    tied = None not in ends() and ends()[0].weight is ends()[1].weight
+    tied = None not in ends(model) and ends(model)[0].weight is ends(model)[1].weight
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they warn of is checked below
@@ -112,13 +118,14 @@ def _merged(model: Any, adapter: Path) -> Any:
         astray = [*again.unexpected_keys, *again.missing_keys]
         if astray:
             raise ValueError(f"{len(astray)} of its weights have no counterpart, the first is {astray[0]}")
-        if tied and any(isinstance(end, BaseTunerLayer) for end in ends()):
-            raise CheckpointError(
-                "the adapter adapts one of two embeddings that its base ties together: no merged model is the same",
-                remedy="Untie them in the base and train the adapter on that.",
-                where=str(adapter),
-            )
-        return attached.merge_and_unload(safe_merge=True)  # safe: a merge that is not finite is an error
+        if tied and any(isinstance(end, BaseTunerLayer) for end in ends(model)):
+            raise CheckpointError(TORN, remedy=UNTIE, where=str(adapter))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the ends are no longer tied, which is refused here
+            merged = attached.merge_and_unload(safe_merge=True)  # safe: a merge that is not finite is an error
+        if tied and not torch.equal(*(end.weight for end in ends(merged))):  # it brought one of them whole
+            raise CheckpointError(TORN, remedy=UNTIE, where=str(adapter))
+        return merged
     except LOADING as error:
         raise CheckpointError(
             f"the adapter does not fit its base ({_in_short(error, adapter)}): name the base on which it was trained "

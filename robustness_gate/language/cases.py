@@ -31,6 +31,7 @@ from robustness_gate.nouns import (
     Share,
     TaskRef,
     Trial,
+    Unread,
     Verdict,
     in_format,
     seed_of,
@@ -221,7 +222,7 @@ def evidence(policy: Policy, case: Case, options: Mapping[str, int]) -> Evidence
     asked = policy.provenance.require if policy.provenance else ()
     states = case.states if case.states is not None else dict.fromkeys(asked, "as a case of `policy test` says it")
     return Evidence(
-        CANDIDATE, tuple(planned), tuple(marks), tuple(closed), beside=tuple(beside), states=states
+        CANDIDATE, tuple(planned), tuple(marks), tuple(closed), beside=tuple(beside), states=states, unread=Unread()
     )  # fmt: skip
 
 

@@ -240,6 +240,7 @@ RULES: Mapping[type[Noun], Mapping[str, Rule | str]] = {
         "self_test_days": smaller,
         "sham": rising("off", "required"),
         "canary": rising("off", "required"),
+        "other_weights": rising("listed", "refused"),
         "record_only": fewer,
     },
     Provenance: {"require": more},

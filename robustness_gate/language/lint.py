@@ -201,6 +201,8 @@ def _hints(policy: Policy) -> Iterator[str]:
         yield f"one seed of {'; '.join(once)}: that shows of at least 5 % of seeds that they stay within the limits"
     if not policy.guardrails:
         yield "nothing is compared with the original ('guardrails'): what unlearning cost is not bounded"
+    if policy.validity.other_weights == "listed":
+        yield "other weights in the repository of a checkpoint do not block: 'validity: {other_weights: refused}' would"
     for name in ("self_test", "sham", "canary"):
         if getattr(policy.validity, name) == "off":
             yield f"validity: the {name.replace('_', '-')} is off, so a broken instrument may acquit"

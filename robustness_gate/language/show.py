@@ -178,6 +178,10 @@ def _instrument(policy: Policy) -> Iterator[str]:
     yield f"The instrument is tried by: {', '.join(asked) or 'nothing'}." + (
         f" NOT asked for: {', '.join(off)}." if off else ""
     )
+    if checks.other_weights == "refused":
+        yield "No PASS where the checkpoint's repository holds other weights, or its file list cannot be had."
+    else:
+        yield "Other weights in the checkpoint's repository are named, and not examined."
     if checks.record_only:
         yield f"Red flags that do not block: {', '.join(checks.record_only)}."
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from robustness_gate.ledger import OWN
 from robustness_gate.nouns import Finding, Mark
-from robustness_gate.report import Record, Report, words
+from robustness_gate.report import Record, Report, other_weights, words
 from robustness_gate.statistics import clopper_pearson_lower
 from robustness_gate.verdict import asked_by, counting, label, spelled_out, strongest, tally
 
@@ -329,6 +329,7 @@ def coverage(report: Report) -> list[tuple[str, str]]:
     rows.append(("asserted", "what was installed, and on which kind of machine"))
     scope = report.resolved.threat_model.out_of_scope
     rows += [("not covered", f"{each} (out of scope by the policy)") for each in scope]
+    rows += [("not covered", f"{what}: {names}") for what, names in other_weights(report.unread)]
     rows += [("not covered", each) for each in report.left_out]
     rows.append(("not covered", "attacks that the suite does not have; knowledge given in the prompt"))
     return rows

@@ -395,12 +395,26 @@ class _Court:
         yield from self._unfinished(findings)  # before the cells that they leave open: a cause before its consequence
         yield from self._open_cells(findings)
         yield from self._alone(findings)
+        yield from self._beside_it()
         if self.policy.provenance is not None:
             for name in self.policy.provenance.require:
                 if not self.evidence.states.get(name, "").strip():
                     yield Block(
                         code="provenance", words=f"the producer does not state '{name}', which the policy requires"
                     )
+
+    def _beside_it(self) -> Iterator[Block]:
+        """Weights that nobody examined, in the repository from which the candidate came."""
+        if self.policy.validity.other_weights == "listed":
+            return
+        found = self.evidence.unread
+        if found is None or not found.listed:
+            words = "the policy refuses other weights beside the examined ones, and whether there are any is not known"
+            yield Block(code="other_weights", words=words)
+        if found is not None and found.weights:
+            names = ", ".join(found.weights[:5]) + (f" and {len(found.weights) - 5} more" if found.weights[5:] else "")
+            words = f"the policy refuses other weights beside the examined ones, and there are {names}"
+            yield Block(code="other_weights", words=words)
 
     def _out_of_time(self) -> Iterator[Block]:
         today = self.at.astimezone(UTC).date()

@@ -20,6 +20,7 @@ OTHER_THAN_A_LIMIT = {
     "flag": "a red flag is up",
     "expired": "a policy or control out of its time says nothing",
     "provenance": "the producer has to state something",
+    "other_weights": "other weights lie beside the examined ones",
     "note": "something happened to the evidence",
 }
 

@@ -246,7 +246,7 @@ def test_where_the_base_came_from_is_in_the_report(bench, adapter):
 
 def test_a_base_that_changes_during_the_run_blocks_a_pass(bench, adapter, base):
     def watch(*_: Any) -> None:
-        (base / "added.txt").write_text("changed under our hands")
+        (base / "added.json").write_text("{}")
 
     outcome = gate.run(request(bench, adapter, base=str(base), only=("none",)), watch)
     assert any("the checkpoint changed during the run" in str(block) for block in outcome.report.verdict.blocks)

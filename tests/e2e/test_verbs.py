@@ -84,12 +84,15 @@ def test_doctor_without_torch_says_what_it_can_and_leaves_with_2() -> None:
 
 
 def test_doctor_on_what_is_refused_names_the_remedy_and_leaves_with_2(tmp_path: Path) -> None:
-    (tmp_path / "model.bin").write_bytes(b"pickle")
-    done = gate("doctor", str(tmp_path), "--no-load", "--quiet")
+    from robustness_gate import organisms
+
+    place = shutil.copytree(organisms.checkpoint("oracle"), tmp_path / "model")
+    (place / "model.bin").write_bytes(b"pickle")
+    done = gate("doctor", str(place), "--no-load", "--quiet")
     assert done.returncode == 2
     assert "PROBLEM" in done.stdout
-    assert "may hold a pickle" in done.stdout
-    assert "Save the model with safe_serialization=True" in done.stdout
+    assert "a loader may take for weights: 'model.bin'" in " ".join(done.stdout.split())
+    assert "checkpoint copy SRC DST" in " ".join(done.stdout.split())
 
 
 def test_doctor_points_into_a_suite_that_is_wrong(tmp_path: Path) -> None:
@@ -248,7 +251,7 @@ def problems(checkpoint: str) -> dict[str, str]:
 
 def test_doctor_notices_weights_that_were_made_up_at_random(spoilt: Any) -> None:
     found = problems(spoilt(lambda tensors: {n: t for n, t in tensors.items() if "layers.3" not in n}))
-    assert "made up at random" in found["weights"]
+    assert "9 of its weights are not in the files, the first is 'model.layers.3." in found["loading"]
 
 
 def test_doctor_notices_answers_that_are_not_numbers(spoilt: Any) -> None:

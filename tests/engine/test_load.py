@@ -19,6 +19,7 @@ from robustness_gate.checkpoint import FETCHED, MERGEABLE, Place, inspect, is_ad
 from robustness_gate.engine.load import load
 from robustness_gate.engine.score import ModelRespondent
 from robustness_gate.errors import CheckpointError
+from robustness_gate.filekinds import is_read
 
 # peft asks transformers by an old name; which of the two is at fault is not ours to say
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -189,6 +190,7 @@ def test_a_fetch_brings_every_file_that_a_tokenizer_of_transformers_names():
         text = path.read_text(encoding="utf-8").partition("VOCAB_FILES_NAMES = {")[2].partition("}")[0]
         named |= {part for part in text.split('"')[1::2] if "." in part}
     assert {"tokenizer.json", "merges.txt", "tokenizer.model"} <= named
+    assert [name for name in named if not is_read(name)] == []
     assert [name for name in named if not any(fnmatchcase(name, pattern) for pattern in FETCHED)] == []
 
 

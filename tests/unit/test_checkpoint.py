@@ -16,10 +16,6 @@ from typing import Any
 import pytest
 
 from robustness_gate.checkpoint import (
-    ADAPTER_WEIGHTS,
-    CODE,
-    FETCHED,
-    PICKLES,
     FileEntry,
     Manifest,
     Place,
@@ -28,8 +24,10 @@ from robustness_gate.checkpoint import (
     is_adapter,
     manifest_of,
     named_base,
+    unread,
 )
 from robustness_gate.errors import CheckpointError, Exit, SetupError, UsageError
+from robustness_gate.filekinds import ADAPTER_WEIGHTS, CODE, PICKLES
 from robustness_gate.nouns import canonical
 
 BASE = Path(__file__).parents[2] / "robustness_gate" / "organisms" / "data" / "checkpoints" / "base"
@@ -85,13 +83,13 @@ def test_a_missing_directory_a_file_and_an_empty_directory_are_refused(tmp_path:
     (tmp_path / "empty").mkdir()
     assert "is empty" in refused(tmp_path / "empty")
     (tmp_path / "empty" / "README.md").write_text("nothing but prose")
-    assert "is empty" in refused(tmp_path / "empty")
+    assert "no config.json" in refused(tmp_path / "empty")
 
 
 @pytest.mark.parametrize("suffix", [*sorted(PICKLES), ".BIN", ".Pt"])
 def test_whatever_may_hold_a_pickle_is_refused_by_its_ending(suffix: str, good: Path) -> None:
     (good / f"pytorch_model{suffix}").write_bytes(pickle.dumps({}))
-    assert "may hold a pickle" in refused(good)
+    assert f"a loader may take for weights: 'pytorch_model{suffix}'" in refused(good)
 
 
 @pytest.mark.parametrize("suffix", [*sorted(CODE), ".PY"])
@@ -187,22 +185,21 @@ def test_an_index_may_only_name_safetensors_files_beside_it(shard: object, good:
     for name in ("README.md", "../outside.safetensors", "deep/x.safetensors", ".cache/x.safetensors"):
         (good / name).parent.mkdir(exist_ok=True)
         (good / name).write_bytes(WEIGHTS)
-    index = {"metadata": {}, "weight_map": {"a": "model.safetensors", "b": shard}}
+    (good / "model.safetensors").rename(good / "model-1.safetensors")
+    index = {"metadata": {}, "weight_map": {"weight": "model-1.safetensors", "b": shard}}
     (good / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "not a safetensors file of this directory" in refused(good)
 
 
 def test_an_index_that_names_its_neighbours_is_let_in_and_one_without_a_map_is_not(good: Path) -> None:
     index = good / "model.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": {"a": "model.safetensors"}}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"weight": "model.safetensors"}}))
     assert "model.safetensors.index.json" in [entry.path for entry in inspect(good).files]
     index.write_text("{}")
     assert "not a safetensors file of this directory" in refused(good)
 
 
 def test_a_config_that_chooses_its_own_weights_file_is_refused(good: Path) -> None:
-    (good / ".cache").mkdir()
-    (good / ".cache" / "x.safetensors").write_bytes(WEIGHTS)
     (good / "config.json").write_text(json.dumps({**CONFIG, "transformers_weights": ".cache/x.safetensors"}))
     assert "chooses its own weights file" in refused(good)
 
@@ -231,9 +228,11 @@ def test_a_link_that_leaves_the_checkpoint_or_leads_nowhere_is_refused(name: str
 
 
 def test_a_link_to_a_neighbour_counts_as_the_file_that_it_shows(good: Path) -> None:
-    (good / "model.safetensors").rename(good / "weights.safetensors")
-    (good / "model.safetensors").symlink_to("weights.safetensors")
-    assert len({entry.sha256 for entry in inspect(good).files if entry.path.endswith(".safetensors")}) == 1
+    before = inspect(good)
+    (good / "config.json").rename(good / "config.v2.json")
+    (good / "config.json").symlink_to("config.v2.json")
+    told = {entry.path: entry.sha256 for entry in inspect(good).files}
+    assert told["config.json"] == told["config.v2.json"] == before.files[0].sha256
 
 
 def test_a_pipe_is_refused_and_not_waited_for(good: Path) -> None:
@@ -266,7 +265,7 @@ def flip_a_byte(folder: Path) -> None:
         pytest.param(lambda d: (d / "tokenizer_config.json").rename(d / "tokenizer_config2.json"), id="a name"),
         pytest.param(lambda d: (d / "merges.txt").write_text(""), id="an empty file more"),
         pytest.param(lambda d: (d / "tokenizer_config.json").unlink(), id="a file less"),
-        pytest.param(lambda d: ((d / "sub").mkdir(), (d / "sub" / "README.md").write_text("x")), id="a README below"),
+        pytest.param(lambda d: (d / "params.json").write_text("{}"), id="a JSON file of another loader"),
     ],
 )
 def test_the_name_changes_with_every_byte_and_name_that_a_loader_may_read(
@@ -284,6 +283,8 @@ def test_the_name_does_not_change_with_prose_version_control_and_time_stamps(goo
     (good / ".git" / "hook.py").write_text("print('hello')")
     (good / ".cache" / "huggingface").mkdir(parents=True)
     (good / ".cache" / "huggingface" / "x.bin").write_bytes(b"record")
+    (good / "sub").mkdir()
+    (good / "sub" / "README.md").write_text("prose")
     (good / ".gitattributes").write_text("*.bin filter=lfs")
     os.utime(good / "config.json", (1, 1))
     assert inspect(good).digest == before
@@ -431,10 +432,22 @@ def test_exactly_the_commit_and_only_what_a_loader_reads_is_asked_for(
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda *names, **more: asked.append((names, more)) or str(snapshot)
     )
+    listed = {"config.json": 1, "tokenizer_config.json": 1, "model.safetensors": 1, "original/consolidated.00.pth": 9,
+              "onnx/config.json": 1, "README.md": 1, "pytorch_model.bin": 9}  # fmt: skip
+    monkeypatch.setattr("robustness_gate.hub.listing", lambda *_: listed)
     place = fetch(f"hf:lab/oracle@{COMMIT}")
-    assert asked == [(("lab/oracle",), {"repo_type": "model", "revision": COMMIT, "allow_patterns": list(FETCHED)})]
-    assert place == Place(snapshot, links_into=blobs(snapshot), source=f"hf://lab/oracle@{COMMIT}")
-    assert not {f"*{suffix}" for suffix in PICKLES | CODE} & set(FETCHED)
+    small = ["config.json", "tokenizer_config.json"]
+    at = {"repo_type": "model", "revision": COMMIT}
+    assert asked == [
+        (("lab/oracle",), {**at, "allow_patterns": small}),
+        (("lab/oracle",), {**at, "allow_patterns": [*small, "model.safetensors"]}),
+    ]
+    told = tuple(sorted(listed.items()))
+    assert place == Place(snapshot, links_into=blobs(snapshot), source=f"hf://lab/oracle@{COMMIT}", listed=told)
+    found = unread(place)
+    assert found.listed
+    assert found.weights == ("original/consolidated.00.pth", "pytorch_model.bin")
+    assert found.ignored == 2
 
 
 def test_without_the_hub_client_a_directory_still_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -506,7 +519,7 @@ def test_both_files_of_an_adapter_must_be_there(name: str, adapter: Path) -> Non
 
 def test_a_pickled_adapter_is_refused(adapter: Path) -> None:
     (adapter / ADAPTER_WEIGHTS).rename(adapter / "adapter_model.bin")
-    assert "may hold a pickle" in refused(adapter, **ON)
+    assert f"there is no {ADAPTER_WEIGHTS}" in refused(adapter, **ON)
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def test_a_report_that_the_trust_file_withdraws_is_refused() -> None:
             lambda d: (d / "tokenizer.json").rename(d / "Tokenizer.json"),
             "'Tokenizer.json' is here and was not examined",
         ),
-        (lambda d: (d / "x.bin").write_bytes(b""), "'x.bin' may hold a pickle"),
+        (lambda d: (d / "x.bin").write_bytes(b""), "a loader may take for weights: 'x.bin'"),
         (shutil.rmtree, "no such checkpoint directory"),
     ],
 )
@@ -257,10 +257,10 @@ def test_of_many_differences_the_first_are_told(tmp_path: Path) -> None:
     model = evidence.checkpoint(tmp_path / "model")
     raw = signed(made("PASS", model))
     for number in range(9):
-        (model / f"{number}.txt").write_text("x")
+        (model / f"{number}.json").write_text("{}")
     words = reason(look(raw, checkpoint=Place(model)), "checkpoint")
-    assert words.startswith("this is another model than the examined one: '0.txt' is here")
-    assert words.endswith("'4.txt' is here and was not examined; and 4 more")
+    assert words.startswith("this is another model than the examined one: '0.json' is here")
+    assert words.endswith("'4.json' is here and was not examined; and 4 more")
 
 
 def test_a_manifest_that_is_not_the_signed_one_is_refused() -> None:

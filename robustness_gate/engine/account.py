@@ -1,0 +1,246 @@
+"""Whether a loaded model is what the files hold: each weight comes from a file, each tensor of the files has its place.
+
+transformers fills what it does not find with random numbers, leaves out what it has no place for, and warns. A verdict
+on such a model is one on numbers that nobody made. Three things are looked at, and the later do not believe the first:
+
+1. transformers' own account of the loading (`output_loading_info`): missing, mismatched and unexpected tensors.
+2. The model's weights beside the values in the files: those of the same name must be equal, and what was renamed, split
+   or fused on the way must come to the same number of values with the same sum of squares.
+3. The two ends: a config that ties them beside a head that is another tensor is two models in one directory.
+
+What a family itself declares as of no use (`_keys_to_ignore_on_load_*`: masks kept as buffers, layers for speculative
+decoding) is left aside, and `left_aside` names it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from robustness_gate.errors import CheckpointError
+from robustness_gate.weightset import files_of
+
+CONSTANT = re.compile(r"\.(attn|attention|self_attn|self_attention)\.(bias|masked_bias|causal_mask)$")
+"""Buffers that old releases saved with a model: which earlier tokens each sees. Left aside where they say that."""
+FUSED = 1e-3
+"""Relative difference in the sum of squares up to which tensors that were fused in another precision are the same."""
+REMEDY = "Save the model with save_pretrained from the class that config.json names, and look at its tensors' names."
+
+
+def refuse_other_weights(model: Any, told: Mapping[str, Any], directory: Path) -> None:
+    """Hold a freshly loaded model against the files from which it was loaded.
+
+    Args:
+        model: as `from_pretrained` gave it, on the CPU.
+        told: its loading info: `missing_keys`, `unexpected_keys`, `mismatched_keys` (name, shape in the files, shape).
+        directory: an ordinary checkpoint.
+
+    Raises:
+        CheckpointError: a weight was made up, a tensor found no place, one has another shape or value, or the ends
+            are tied by the config and not in the files.
+    """
+    with ExitStack() as stack:
+        files = _Files(stack, directory)
+        _refuse_told(told, files, directory)
+        if hasattr(model, "hf_quantizer"):  # what is stored is not what it computes with
+            return
+        _refuse_unlike(model, files, directory)
+    refuse_two_heads(model, directory)
+
+
+def left_aside(model: Any, directory: Path) -> tuple[str, ...]:
+    """Tensors of the files that the model's family declares as of no use, sorted by name.
+
+    Args:
+        model: as `load` gives it.
+        directory: the ordinary checkpoint from which it was loaded.
+    """
+    with ExitStack() as stack:
+        files = _Files(stack, directory)
+        known = {name for key in model.state_dict() for name in _names(model, key)}
+        return tuple(sorted(name for name in files.names - known if _declared(model, name) or files.is_mask(name)))
+
+
+class _Files:
+    """The tensors of a checkpoint by name, read when they are asked for."""
+
+    def __init__(self, stack: ExitStack, directory: Path) -> None:
+        top = [path.name for path in directory.iterdir()]
+        opened = [
+            stack.enter_context(safe_open(directory / name, framework="pt"))
+            for name in files_of(directory, top)
+            if name.endswith(".safetensors")
+        ]
+        self._at = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        self.names = set(self._at)
+
+    def read(self, name: str) -> torch.Tensor:
+        tensor: torch.Tensor = self._at[name].get_tensor(name)
+        return tensor
+
+    def size(self, name: str) -> int:
+        """How many values it has."""
+        return torch.Size(self._at[name].get_slice(name).get_shape()).numel()
+
+    def is_mask(self, name: str) -> bool:
+        """Whether it is a buffer of old: one number, or which of n tokens each of n sees (all before, or a window)."""
+        if not CONSTANT.search(name):
+            return False
+        if self.size(name) == 1:
+            return True
+        mask = self.read(name).squeeze()
+        if mask.dim() != 2 or mask.shape[0] != mask.shape[1]:
+            return False
+        every = torch.ones_like(mask, dtype=torch.bool).tril()
+        window = int((mask[-1] != 0).sum())
+        return torch.equal(mask.to(every.dtype), every & ~every.tril(-window)) and bool(
+            ((mask == 0) | (mask == 1)).all()
+        )
+
+
+def _refuse_told(told: Mapping[str, Any], files: _Files, directory: Path) -> None:
+    missing = sorted(told["missing_keys"])
+    mismatched = sorted(told["mismatched_keys"])
+    unexpected = sorted(name for name in told["unexpected_keys"] if not (name in files.names and files.is_mask(name)))
+    found = []
+    if missing:
+        found.append(f"{len(missing)} of its weights are not in the files, the first is '{missing[0]}'")
+    if mismatched:
+        name, stored, wanted = mismatched[0]
+        shapes = f"{_shape(stored)} in the files, {_shape(wanted)} in the model"
+        found.append(f"{len(mismatched)} have another shape, the first is '{name}' ({shapes})")
+    if unexpected:
+        found.append(f"{len(unexpected)} tensors of the files have no place in it, the first is '{unexpected[0]}'")
+    if found:
+        raise CheckpointError(
+            f"the files do not hold the model that config.json describes: {'; '.join(found)}. transformers would go on "
+            "with random numbers, or without them",
+            remedy=REMEDY,
+            where=str(directory),
+        )
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape)) or "one number"
+
+
+def _refuse_unlike(model: Any, files: _Files, directory: Path) -> None:
+    """The second look, at values: which names transformers took for which is not asked."""
+    kept = {name: weight for name, weight in model.state_dict(keep_vars=True).items() if torch.is_tensor(weight)}
+    together: dict[tuple[int, torch.Size], list[str]] = {}
+    for name, weight in kept.items():  # tied weights are one
+        together.setdefault((weight.data_ptr(), weight.shape), []).append(name)
+    seen: set[str] = set()
+    rest: list[torch.Tensor] = []
+    for names in together.values():
+        weight = kept[names[0]].detach()
+        here = {name for key in names for name in _names(model, key) if name in files.names}
+        seen |= here
+        alike = [_same(files.read(name), weight) for name in sorted(here)]
+        if None in alike or not here:
+            rest.append(weight)
+            seen -= {name for name, same in zip(sorted(here), alike, strict=True) if same is None}
+        if False in alike:
+            name = sorted(here)[alike.index(False)]
+            raise CheckpointError(
+                f"'{name}' in the files is not what the loaded model computes with", remedy=REMEDY, where=str(directory)
+            )
+    unseen = {name for name in files.names - seen if not (_declared(model, name) or files.is_mask(name))}
+    _refuse_made_up(model, rest, unseen, files, directory)
+
+
+def _refuse_made_up(model: Any, weights: list[torch.Tensor], names: set[str], files: _Files, directory: Path) -> None:
+    """Weights under other names than the files': as many values, and as large, as the files' tensors that are left."""
+    excused = sum(
+        weight.numel()
+        for key, weight in model.state_dict().items()
+        if any(re.search(pattern, key) for pattern in model._keys_to_ignore_on_load_missing or ())
+        and not files.names & set(_names(model, key))
+    )
+    held, stored = sum(weight.numel() for weight in weights), sum(files.size(name) for name in names)
+    if held > stored + excused:
+        raise CheckpointError(
+            f"the model has {held - stored:,} values that come from no file: they were made up",
+            remedy=REMEDY,
+            where=str(directory),
+        )
+    if held == stored and held:
+        dtype = weights[0].dtype
+        here = sum(_squares(weight) for weight in weights)
+        there = sum(_squares(files.read(name).to(dtype)) for name in sorted(names))
+        if abs(here - there) > FUSED * max(here, there):
+            raise CheckpointError(
+                f"{held:,} values of the model are not those of the files: they were made up, or changed in loading",
+                remedy=REMEDY,
+                where=str(directory),
+            )
+
+
+def _same(stored: torch.Tensor, weight: torch.Tensor) -> bool | None:
+    """Whether a tensor is a weight in the weight's precision; None where the shape was changed on the way."""
+    if stored.shape != weight.shape:
+        return None
+    cast = stored.to(device=weight.device, dtype=weight.dtype)
+    return torch.equal(cast, weight) or torch.allclose(cast, weight, rtol=0, atol=0, equal_nan=True)
+
+
+def _squares(weight: torch.Tensor) -> float:
+    return float(weight.to(torch.float64).square().sum())
+
+
+def _names(model: Any, key: str) -> Iterator[str]:
+    """Under which names a weight may stand in the files: with or without the part that holds the model without head."""
+    prefix = f"{model.base_model_prefix}."
+    yield key
+    yield prefix + key
+    if key.startswith(prefix):
+        yield key.removeprefix(prefix)
+
+
+def _declared(model: Any, name: str) -> bool:
+    """Whether the family calls a tensor of the files one of no use."""
+    own = model._keys_to_ignore_on_load_unexpected or ()
+    computed = [
+        pattern
+        for end, pattern in (("rotary_emb.inv_freq", r"rotary_emb\.inv_freq"), ("position_ids", r"(^|\.)position_ids$"))
+        if any(buffer.endswith(end) for buffer, _ in model.named_buffers())
+    ]
+    return any(re.search(pattern, name) for pattern in (*own, *computed))
+
+
+def refuse_two_heads(model: Any, directory: Path) -> None:
+    """A config that ties the two ends of a model whose head is another tensor than its embedding.
+
+    Some loaders then take the head and some overwrite it with the embedding, so what is examined is not what is served.
+    In a family that has no tied weights at all the flag means nothing, to any loader.
+
+    Args:
+        model: as loaded, or merged with an adapter.
+        directory: where its config.json lies.
+
+    Raises:
+        CheckpointError: they are tied by a flag, the outer or the nested one, and not by their values.
+    """
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    nested = config.get("text_config")
+    told = [config.get("tie_word_embeddings"), nested.get("tie_word_embeddings") if isinstance(nested, dict) else None]
+    if True not in (*told, getattr(model.config, "tie_word_embeddings", None)) or not model._tied_weights_keys:
+        return
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    first, last = (getattr(each, "weight", None) for each in ends)
+    if first is None or last is None or first is last:
+        return
+    if first.shape != last.shape or not torch.equal(first, last):
+        raise CheckpointError(
+            "config.json ties the head to the embedding (tie_word_embeddings), and the head is another tensor: some "
+            "loaders use it, others overwrite it",
+            remedy="Set tie_word_embeddings to false, in text_config too, or remove the head from the files.",
+            where=str(directory),
+        )
