@@ -115,6 +115,7 @@ class Ledger:
             beside=tuple(beside),
             states=_all_that_was_said(said),
             model_type=next((plan.model_type for plan in reversed(self.plans) if plan.subject == subject), ""),
+            stored=next((plan.stored for plan in reversed(self.plans) if plan.subject == subject), None),
             self_tests=tuple(dict.fromkeys(self.self_tests)),
         )
 

@@ -665,7 +665,8 @@ def _records(evidence: Evidence) -> set[str]:
     trials = (*evidence.planned, *evidence.extra, *evidence.beside)
     told = {each.digest for each in (*evidence.marks, *evidence.closed, *evidence.self_tests, *trials)}
     said = [f"{name}: {text}" for name, text in evidence.states.items()]
-    return told | {*evidence.notes, *said, evidence.model_type}
+    stored = {evidence.stored.digest} if evidence.stored is not None else set()
+    return told | {*evidence.notes, *said, evidence.model_type} | stored
 
 
 CHECKS: tuple[tuple[str, Callable[[_Look], str]], ...] = (

@@ -195,6 +195,7 @@ def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
                 subject=told.checkpoint,
                 trials=tuple(t.id for t in trials),
                 model_type=told.model_type,
+                stored=told.stored,
                 policy=told.policy.sha256,
                 suite=told.suite.sha256,
             )

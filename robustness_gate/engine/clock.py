@@ -7,11 +7,12 @@ the examination than in it. So while a template is rendered its clock stands at 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+
+from transformers.utils import chat_template_utils
 
 MOMENT = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 """Ours: a Thursday at noon."""
@@ -19,31 +20,25 @@ MOMENT = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 @dataclass
 class Stopped:
-    """What a template is given, and whether it asked."""
+    """A clock that stands, in the place of `datetime` in the module that offers a template `strftime_now`."""
 
-    words: dict[str, Callable[[str], str]] = field(default_factory=dict)
-    """To be handed to `apply_chat_template`: what it is given goes before what transformers offers."""
     asked: bool = False
+    """Whether the template looked at it."""
+
+    def now(self) -> datetime:
+        """The moment, whenever it is."""
+        self.asked = True
+        return MOMENT
 
 
 @contextmanager
-def stopped(template: Any) -> Iterator[Stopped]:
-    """Stop the clock, and draw lots alike, while a template is rendered.
-
-    Args:
-        template: its words, or several by name: one that does not speak of the clock is given none.
-    """
-    found = Stopped()
-
-    def strftime_now(words: str) -> str:
-        found.asked = True
-        return MOMENT.strftime(words)
-
-    if "strftime_now" in str(template):
-        found.words["strftime_now"] = strftime_now
-    before = random.getstate()
+def stopped() -> Iterator[Stopped]:
+    """Stop the clock, and draw lots alike, while a template is rendered; afterwards both are as before."""
+    found, before, theirs = Stopped(), random.getstate(), chat_template_utils.datetime
     random.seed(0)  # Jinja's filter `random` and its `lipsum` draw from Python's own
+    chat_template_utils.datetime = found
     try:
         yield found
     finally:
+        chat_template_utils.datetime = theirs
         random.setstate(before)

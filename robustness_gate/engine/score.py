@@ -423,8 +423,8 @@ def _in_template(tokenizer: Any, text: str) -> str:
         raise NotApplicable("the tokenizer has no chat template")
     turns = [{"role": "user", "content": text}]
     try:
-        with clock.stopped(tokenizer.chat_template) as stopped:
-            found = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **stopped.words)
+        with clock.stopped() as stopped:
+            found = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # noqa: BLE001 - a stranger's program may fail in any way, in transformers' sandbox
         words = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
         raise NotApplicable(f"the chat template cannot put a user's turn: {words}") from None
