@@ -87,6 +87,7 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
     _refuse_strange_marks(model, tokenizer, directory)
     model.to(place).eval()
     model.requires_grad_(requires_grad=False)
+    padding.guard(model)
     return Speaker(model, tokenizer)
 
 

@@ -95,6 +95,25 @@ def refuse_strangers(model: Any, rows: Sequence[Sequence[int]]) -> None:
         raise BrokenTrial(f"the tokenizer writes the token id {stranger}, and the model has {known} rows")
 
 
+def guard(model: Any) -> None:
+    """Let the model itself refuse token ids that it does not have, whoever hands them over.
+
+    An embedding on a GPU answers with an assertion that spoils the process for every trial after it.
+    """
+    embedding = model.get_input_embeddings()
+    known = rows_in(model)
+
+    def look(_module: Any, arguments: Any) -> None:
+        ids = arguments[0] if arguments else None
+        if torch.is_tensor(ids) and ids.numel() and not ids.is_floating_point():
+            least, most = (int(each) for each in ids.aminmax())
+            if least < 0 or most >= known:
+                stranger = least if least < 0 else most
+                raise BrokenTrial(f"the tokenizer writes the token id {stranger}, and the model has {known} rows")
+
+    embedding.register_forward_pre_hook(look)
+
+
 def alike(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> bool:
     """Whether rows must be of equal length to share a batch of this model.
 

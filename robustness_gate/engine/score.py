@@ -22,6 +22,8 @@ from robustness_gate.nouns import Form, Item, Question
 from robustness_gate.prompts import answers, body, render, rotated
 
 TOKENS_PER_BATCH = 16_384
+NAMED = 16
+"""Of the end marks that were dropped so many are named, by their token ids."""
 
 
 @dataclass
@@ -51,7 +53,9 @@ class Notes:
             "padding_drift": round(self.drift, 6),
             "template_clock": self.clock,
         }
-        return {"truncated_items": float(len(self.cut)), **{name: float(each) for name, each in told.items() if each}}
+        which = {f"end_mark_dropped_{token}": 1 for token in sorted(self.words)[:NAMED]}
+        counted = {name: float(each) for name, each in {**told, **which}.items() if each}
+        return {"truncated_items": float(len(self.cut)), **counted}
 
 
 _NOTES: ContextVar[Notes | None] = ContextVar("what happens to questions on their way", default=None)

@@ -266,7 +266,7 @@ class _Maker:
             tasks=tuple(self.refs.values()),
             data=dict(self.policy.data),
             floors=(),
-            dtype="float32",
+            dtype=self.policy.dtype or "float32",
         )
 
     def marks(self, trial: Trial, budget: int, accuracy: Mapping[str, float], *, salt: str) -> Iterator[Mark]:

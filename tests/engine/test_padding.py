@@ -284,6 +284,13 @@ def test_training_on_tokens_that_the_model_does_not_have_is_an_error_with_words(
         train.mean_loss(models["llama"], [example])
 
 
+def test_a_loaded_model_refuses_such_tokens_itself_whoever_asks(rmu_speaker):
+    for ids in ([[1, 1500]], [[-1, 1]]):
+        with pytest.raises(BrokenTrial, match=r"token id (1500|-1), and the model has 1500 rows"):
+            rmu_speaker.model(input_ids=torch.tensor(ids))
+    assert rmu_speaker.model(inputs_embeds=torch.ones(1, 2, 128)).logits.isfinite().all()
+
+
 # --- the length of the context ------------------------------------------------------------------------------------
 
 

@@ -218,6 +218,15 @@ def test_the_language_knows_the_pin() -> None:
     assert not any("'dtype'" in hint for hint in lint.lint(pinned("bfloat16")).hints)
 
 
+def test_made_up_results_are_in_the_precision_that_is_pinned(policy_file: Path) -> None:
+    from robustness_gate.language import cases
+
+    told = cases.load_cases(policy_file.with_suffix(".cases.yaml"))
+    tried = cases.try_all(pinned("bfloat16"), told, its.AT.date())
+    assert {each.verdict.outcome for each in tried} >= {"PASS", "FAIL"}
+    assert all(each.as_expected for each in tried)
+
+
 # --- what was done on the way -----------------------------------------------------------------------------------------
 
 
