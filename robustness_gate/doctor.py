@@ -28,13 +28,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate import applicability, attacks, organisms, plan, specimens
+from robustness_gate import applicability, attacks, organisms, plan, precision, specimens
 from robustness_gate.checkpoint import Beside, Manifest, Place, beside, manifest_of
+from robustness_gate.engine.context import context_length
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable, PlanError
 from robustness_gate.files import Loaded, load_items, load_suite
 from robustness_gate.gate import find_checkpoint
 from robustness_gate.materials import MODULES, gather
 from robustness_gate.nouns import Corpus, Form, Hazard, Item, Question, Suite, Target, canonical
+from robustness_gate.nouns import Stored as Precision
 from robustness_gate.prompts import answers
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ USEFUL = {"mlflow": "no runs are logged to MLflow", "pyarrow": "no suite can rea
 INSTALL = "pip install 'robustness-gate[run]'"
 SHOWN = 8
 """Names in a line; the rest is a number."""
+PADDED = 8
+"""On so many prompts it is seen whether padding changes answers."""
 LITTLE_DISK = 1 << 30
 """A run writes a ledger, a report and the log-likelihoods: some tens of megabytes. Under this, say so."""
 FEW = 4
@@ -257,7 +261,6 @@ def _files(named: str, base: str | None, dtype: str) -> tuple[list[Check], Store
         says = f"cannot be read: {error.strerror}"
         return [Check("checkpoint", "PROBLEM", "files", says, "Look at its rights.")], None
     total = sum(entry.size for entry in manifest.files)
-    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
     kinds = ", ".join(map(str, config.get("architectures") or ())) or "no architecture named"
     found = [
         Check("checkpoint", "ok", "digest", manifest.digest),
@@ -276,15 +279,8 @@ def _files(named: str, base: str | None, dtype: str) -> tuple[list[Check], Store
         for name, count in sorted(stored.dtypes.items(), key=lambda each: -each[1])
     )
     found.append(Check("checkpoint", "ok", "parameters", f"{stored.parameters:,} on disk as {shares}"))
-    if "quantization_config" in config:
-        says = "stored quantised: attacks that train or round weights may not apply"
-        found.append(Check("checkpoint", "note", "precision", says, "Better examine what it was quantised from."))
-    elif set(stored.dtypes) != {name for name, words in STORED.items() if words == dtype}:
-        exact = dtype == "float32" and set(stored.dtypes) <= {"BF16", "F16", "F32"}  # widening rounds nothing
-        state: State = "ok" if exact else "note"
-        found.append(Check("checkpoint", state, "precision", f"stored as {shares}, computed in {dtype}"))
-    lengths = [text.get(key) for key in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")]
-    context = next((each for each in lengths if isinstance(each, int)), None)
+    found += _precision(precision.stored(place), dtype)
+    context = context_length(config)
     if context:
         found.append(Check("checkpoint", "ok", "context", f"{context:,} tokens"))
     else:
@@ -306,6 +302,22 @@ def _around(found: Beside) -> Iterator[Check]:
         yield Check("checkpoint", "note", "other weights", says, "Ask again with network.")
     if found.nothing:
         yield Check("checkpoint", "ok", "ignored", f"not read by any loader: {_some(found.nothing)}")
+
+
+def _precision(stored: Precision, dtype: str) -> Iterator[Check]:
+    """What the weights are stored as beside what they are computed in, and beside what config.json says."""
+    held = precision.shares(stored.weights)
+    if stored.adapter:
+        held += f", the adapter's as {precision.shares(stored.adapter)}"
+    if stored.quantized:
+        says = f"stored quantised ({held}): attacks that train or round weights may not apply"
+        yield Check("checkpoint", "note", "precision", says, "Better examine what it was quantised from.")
+    elif stored.dtypes != {dtype}:
+        exact = dtype == "float32" and stored.dtypes <= {"bfloat16", "float16", "float32"}  # widening rounds nothing
+        yield Check("checkpoint", "ok" if exact else "note", "precision", f"stored as {held}, computed in {dtype}")
+    if stored.said and stored.said not in stored.weights:
+        says = f"config.json says {stored.said}, in which others will load it; the weights are {held}"
+        yield Check("checkpoint", "note", "precision", says, "Save the model anew in the one in which it is used.")
 
 
 def stored_in(place: Place, directory: Path, manifest: Manifest) -> Stored:
@@ -404,6 +416,8 @@ def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str],
 
     tokenizer = speaker.tokenizer
     yield Check("checkpoint", "ok", "tokenizer", f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens")
+    yield from _strangers(speaker)
+    yield from _clock(tokenizer)
     exams = _exams(suite)
     template = bool(getattr(tokenizer, "chat_template", None))
     if any(form.chat for _, form in exams.values()) and not template:
@@ -415,6 +429,8 @@ def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str],
         if form.chat and not template:
             continue
         prompts = [prompt_of(tokenizer, item.question, form) for item in items]
+        if form.tokens:
+            yield from _end_marks(speaker, name, items, form)
         if form.verbatim:  # its answers are words, scored as continuations whatever they are
             yield from _lengths(speaker, name, prompts)
             continue
@@ -438,13 +454,71 @@ def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str],
     if not bool(ModelRespondent(speaker.model, tokenizer).choose([items[0].question], form).isfinite().all()):
         remedy = "Look at the weights; a suite that computes in float32 may help."
         yield Check("checkpoint", "PROBLEM", "answers", "the model's logits are not numbers", remedy)
+        return
+    step("asking in a batch")
+    yield from _padding(speaker, [item.question for item in (*items, *load_items(organisms.world("forget.dev")))], form)
+
+
+def _padding(speaker: Speaker, questions: Sequence[Question], form: Form) -> Iterator[Check]:
+    """Whether an answer depends on what shares its batch: see `engine.padding`."""
+    from robustness_gate.engine import padding
+    from robustness_gate.engine.score import encode, prompt_of
+
+    prompts = [prompt_of(speaker.tokenizer, question, form) for question in questions[:PADDED]]
+    rows = encode(speaker.tokenizer, [each.text for each in prompts], special=prompts[0].special)
+    if padding.alike(speaker.model, rows, pad=padding.filler(speaker.model, speaker.tokenizer)):
+        drift = padding.drift(speaker.model)
+        by = f"by {drift.padded:.2g} nats" if drift else "by an unknown amount"
+        says = f"padding changes answers ({by}): prompts of unequal length are asked apart, which is slower"
+        yield Check("checkpoint", "note", "padding", says)
+
+
+def _strangers(speaker: Speaker) -> Iterator[Check]:
+    """Tokens that the tokenizer knows and the model does not."""
+    from robustness_gate.engine.padding import rows_in
+
+    rows = rows_in(speaker.model)
+    beyond = sorted((number, word) for word, number in speaker.tokenizer.get_vocab().items() if number >= rows)
+    if beyond:
+        shown = ", ".join(f"'{word}' ({number})" for number, word in beyond[:5])
+        says = (
+            f"{len(beyond)} tokens have no row in the model's {rows:,}: {shown}; a question that needs one is missing"
+        )
+        yield Check("checkpoint", "note", "tokenizer", says, "Is it the tokenizer that the model was trained with?")
+
+
+def _clock(tokenizer: Any) -> Iterator[Check]:
+    """Whether the chat template asks for the date, and which it is told."""
+    from robustness_gate.engine.clock import MOMENT
+    from robustness_gate.engine.score import noted, prompt_of
+
+    if not getattr(tokenizer, "chat_template", None):
+        return
+    with noted() as notes, contextlib.suppress(NotApplicable):
+        prompt_of(tokenizer, Question("", "Name?", ()), Form(chat=True, verbatim=True))
+    if notes.clock:
+        says = f"asks for the date: it is always told {MOMENT:%Y-%m-%d %H:%M} UTC, so that prompts do not change"
+        yield Check("checkpoint", "note", "chat template", says)
+
+
+def _end_marks(speaker: Speaker, name: str, items: Sequence[Item], form: Form) -> Iterator[Check]:
+    """Words that the checkpoint calls end marks."""
+    from robustness_gate.engine import ending, score
+
+    dropped = score.end_marks(speaker.model, speaker.tokenizer, [item.question for item in items], form).dropped
+    if dropped:
+        names = ending.names_of(speaker.tokenizer, dropped)
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        where = f" of '{name}'" if name else ""
+        says = f"{', '.join(names[:5])}{more} are words: they end no answer{where}"
+        yield Check("checkpoint", "note", "end marks", says, "Look at eos_token_id in generation_config.json.")
 
 
 def _lengths(speaker: Speaker, name: str, prompts: list[Prompt]) -> Iterator[Check]:
     """Prompts longer than the context lose their beginning."""
     from robustness_gate.engine.score import encode
 
-    longest = getattr(speaker.model.config.get_text_config(), "max_position_embeddings", None)
+    longest = context_length(speaker.model.config)
     texts = [prompt.text for prompt in prompts]
     tokens = [len(ids) for ids in encode(speaker.tokenizer, texts, special=prompts[0].special)]
     if longest and max(tokens) > longest:

@@ -37,6 +37,13 @@ def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], materials: Materials
                 where=policy.where("data", name),
                 code="wrong-data",
             )
+    if policy.noun.dtype not in (None, suite.noun.dtype):
+        raise PlanError(
+            f"the policy pins {policy.noun.dtype}, and the suite '{suite.noun.id}' computes in {suite.noun.dtype}.",
+            remedy=f"Write `dtype: {policy.noun.dtype}` in the suite.",
+            where=policy.where("dtype"),
+            code="wrong-dtype",
+        )
     for index, limit in enumerate(policy.noun.limits):
         _fit_limit(policy, suite, materials, trials, index, limit)
     for index, utility in enumerate(policy.noun.utility):

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from robustness_gate import ledger as ledgers
-from robustness_gate import organisms, plan, report, verdict
+from robustness_gate import organisms, plan, precision, report, verdict
 from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base, unread
 from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, Unverified, UsageError
 from robustness_gate.executors import Event
@@ -196,6 +196,7 @@ def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Recor
         left_out=prepared.plan.left_out,
         model_type=plan.model_type(prepared.plan.candidate.place),
         unread=unread(prepared.plan.candidate.place),
+        stored=precision.stored(prepared.plan.candidate.place),
         policy=prepared.policy.sha256,
         suite=prepared.suite.sha256,
     )

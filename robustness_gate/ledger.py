@@ -116,6 +116,7 @@ class Ledger:
             states=_all_that_was_said(said),
             model_type=next((plan.model_type for plan in reversed(self.plans) if plan.subject == subject), ""),
             unread=next((plan.unread for plan in reversed(self.plans) if plan.subject == subject), None),
+            stored=next((plan.stored for plan in reversed(self.plans) if plan.subject == subject), None),
             self_tests=tuple({each.digest: each for each in self.self_tests}.values()),
         )
 

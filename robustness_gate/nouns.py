@@ -337,6 +337,29 @@ class TaskRef(Noun):
         return 0.0 if self.kind in WRITTEN else 1 / self.options
 
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""What a model computes in."""
+
+
+class Stored(Noun):
+    """In which precision a checkpoint's weights lie on disk, by the headers of its safetensors files."""
+
+    weights: dict[str, int]
+    """How many by the name of their dtype (`bfloat16`); of an adapter its base's. Buffers of whole numbers are left out
+    unless the weights are quantised."""
+    adapter: dict[str, int] = Field(default_factory=dict)
+    """The same of the adapter's own weights."""
+    said: str = ""
+    """What config.json says instead (`dtype`): the vendor's word, by which others load it. Empty if nothing."""
+    quantized: bool = False
+    """Whether config.json has a `quantization_config`."""
+
+    @property
+    def dtypes(self) -> frozenset[str]:
+        """Every one that occurs."""
+        return frozenset((*self.weights, *self.adapter))
+
+
 def seed_of(subject: str, attack: str, index: int) -> int:
     """The first 31 bits of sha256 over subject, attack and index: a seed that nobody chooses."""
     raw = hashlib.sha256(f"{subject}\n{attack}\n{index}".encode()).digest()
@@ -512,6 +535,8 @@ class Planned(Noun):
     """The candidate's architecture, as its config.json names it."""
     unread: Unread | None = None
     """What lies beside the candidate; None in ledgers from before this was looked at."""
+    stored: Stored | None = None
+    """In which precision the candidate lies on disk; None in ledgers from before this was written down."""
     policy: Digest
     suite: Digest
 
@@ -547,6 +572,8 @@ class Evidence:
     """The candidate's architecture."""
     unread: Unread | None = None
     """What lies beside the candidate's files; None: nobody looked."""
+    stored: Stored | None = None
+    """In which precision the candidate lies on disk; None where it was not written down."""
     self_tests: tuple[SelfTest, ...] = ()
     """What the attacks did on models of known truth."""
 
@@ -751,7 +778,7 @@ class Suite(Noun):
     tasks: dict[Name, SuiteTask] = Field(min_length=1)
     corpora: dict[Name, SuiteCorpus] = {}
     attacks: tuple[SuiteAttack, ...] = Field(min_length=1)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
 
     @property
     def hazards(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from robustness_gate.nouns import Digest, Format, Json, Name, Noun, Reading, Roles, Share, Trial
+from robustness_gate.nouns import Digest, Dtype, Format, Json, Name, Noun, Reading, Roles, Share, Trial
 
 WAIVER_DAYS = 90
 """A waiver lives at most so long; then somebody has to think again."""
@@ -302,6 +302,8 @@ class Policy(Noun):
     tasks: dict[Name, TaskPin] = Field(min_length=1)
     data: dict[Name, Digest] = Field(default_factory=dict)
     """Dev items and corpora that attacks may use, by the digests that `policy pin` prints: `dev`, `forget`, ..."""
+    dtype: Dtype | None = None
+    """What the model must have computed in: a trial in another precision cannot acquit. Without it the suite says."""
     original: Digest | None = None
     """Digest of the manifest of the model from before unlearning. Without it whatever a run names will do."""
     controls: dict[Name, Control] = Field(default_factory=dict)

@@ -11,7 +11,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -33,12 +33,14 @@ from robustness_gate.nouns import (
     Reading,
     RedFlag,
     SelfTest,
+    Stored,
     Suite,
     Trial,
     Unread,
     Verdict,
 )
 from robustness_gate.policy import Policy
+from robustness_gate.precision import shares
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import Decision, decide, judge, label, strongest, tally
 
@@ -153,6 +155,8 @@ class Report(Noun):
     """The candidate's architecture, as its config.json names it."""
     unread: Unread | None = None
     """What lies beside the candidate's files and was not examined; None in reports from before this was looked at."""
+    stored: Stored | None = None
+    """In which precision the candidate lies on disk; None where it was not written down."""
     self_tests: tuple[SelfTest, ...] = ()
     """What the attacks did on models of known truth."""
     trials: tuple[Record, ...]
@@ -211,6 +215,7 @@ def make(
         notes=tuple(sorted(evidence.notes)),
         model_type=evidence.model_type,
         unread=evidence.unread,
+        stored=evidence.stored,
         self_tests=tuple(sorted(evidence.self_tests, key=lambda each: (each.attack, each.at, each.digest))),
         seal=seal,
         trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
@@ -273,6 +278,7 @@ def evidence_in(report: Report) -> Evidence:
         states=report.states,
         model_type=report.model_type,
         unread=report.unread,
+        stored=report.stored,
         self_tests=report.self_tests,
     )
 
@@ -423,11 +429,13 @@ def json_schema() -> dict[str, Any]:
 
 
 def limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag]) -> tuple[str, ...]:
-    """What a reader must know before he believes the outcome: the instruments first, then what nobody pinned."""
-    found = [words for setting, words in UNCHECKED if getattr(policy.validity, setting) == "off"]
+    """What a reader must know before he believes the outcome: what was examined, the instruments, what is open."""
+    found = [*otherwise_stored(evidence)]
+    found += [words for setting, words in UNCHECKED if getattr(policy.validity, setting) == "off"]
     found += [f"Red flag, recorded and not in the way: {each.flag}: {each.words}." for each in flags if not each.blocks]
     found += _unpinned(policy, evidence)
     found += _cut_short(evidence)
+    found += _on_the_way(evidence)
     written = {task.name for trial in evidence.planned for task in trial.tasks if task.kind in WRITTEN}
     unread = sorted({limit.task for limit in policy.limits if (pin := policy.tasks.get(limit.task)) is not None
                      and pin.choices_only is None and limit.task not in written})  # fmt: skip
@@ -436,6 +444,41 @@ def limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag]) ->
     if policy.expires is None:
         found.append("The policy names no day on which it ends, so nobody has to look at its limits again.")
     return tuple(found)
+
+
+def otherwise_stored(evidence: Evidence) -> Iterator[str]:
+    """Where the model was not examined in the precision in which it lies on disk, or its config says another."""
+    held, used = evidence.stored, sorted({trial.dtype for trial in evidence.planned})
+    if held is None or not used:
+        return
+    on_disk = shares(held.weights) + (f", the adapter's as {shares(held.adapter)}" if held.adapter else "")
+    if {*used} != held.dtypes:
+        how = ", quantised" if held.quantized else ""
+        yield f"Examined in {' and '.join(used)}; on disk the weights are stored as {on_disk}{how}."
+    if held.said and held.said not in held.weights:
+        yield f"config.json says {held.said}, in which others will load it; on disk the weights are {on_disk}."
+
+
+def _on_the_way(evidence: Evidence) -> Iterator[str]:
+    """What was done about a checkpoint's end marks, padding and clock, so that its answers could be had."""
+    own = {trial.id for trial in evidence.planned if trial.role == "candidate"}
+    told = [mark.summary for mark in evidence.marks if mark.trial in own]
+    words, drift, strange, dated = (
+        max((summary.get(name, 0.0) for summary in told), default=0.0)
+        for name in ("end_marks_dropped", "padding_drift", "strange_items", "template_clock")
+    )
+    if words:
+        yield f"The checkpoint calls {words:.0f} words of the questions or answers end marks: they ended nothing here."
+    if drift:
+        yield (
+            f"Padding changes this model's answers (by {drift:.2g} nats where it was measured): prompts of unequal "
+            "length were asked apart."
+        )
+    if strange:
+        yield f"Up to {strange:.0f} prompts of a task hold tokens that the model does not have: they count as missing."
+    if dated:
+        day = datetime.fromtimestamp(dated, UTC).isoformat(timespec="minutes")
+        yield f"The chat template asks for the date: it was told {day} whenever it asked."
 
 
 def _cut_short(evidence: Evidence) -> Iterator[str]:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from robustness_gate import applicability, attacks
 from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.materials import MODULES, Exam, Materials
-from robustness_gate.nouns import Hazard, Json, Mark, Recovery, Replies, Rows, Target, Trial
+from robustness_gate.nouns import WRITTEN, Hazard, Json, Mark, Recovery, Replies, Rows, Target, Trial
 from robustness_gate.verdict import pack
 
 if TYPE_CHECKING:
     from robustness_gate.engine.load import Speaker
+    from robustness_gate.engine.score import Notes
 
 Reference = Callable[[], AbstractContextManager[Any]]
 
@@ -99,15 +100,15 @@ def _no_reference() -> Iterator[Any]:
 
 
 def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: int, rows_in: Path | None) -> Mark:
-    from robustness_gate.engine.score import cut_prompts
+    from robustness_gate.engine.score import noted
 
     questions, key = tuple(item.question for item in exam.items), [item.right for item in exam.items]
     task = MODULES[exam.kind]
-    with cut_prompts() as cut:
+    with noted() as notes:
         rows = task.ask(recovery.respondent, task.Config(questions, exam.form))
     marked = task.read(rows, key)
     if all(marked.missing):
-        raise BrokenTrial(f"no item of '{name}' has a finite answer: the model's logits are not numbers")
+        raise BrokenTrial(f"no item of '{name}' has an answer: {_why_none(notes, exam)}")
     return Mark(
         trial=trial.id,
         attempt=attempt,
@@ -120,9 +121,20 @@ def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: 
         signs={key: finite(value, key) for key, value in recovery.signs.items()},
         chosen=plain(recovery.chosen),
         screened=tuple({**plain(each.setting), "dev_accuracy": each.dev_accuracy} for each in recovery.screened),
-        summary={**task.summary(rows, key), "truncated_items": float(len(cut))},
+        summary={**task.summary(rows, key), **notes.counts()},
         rows=_keep(rows, rows_in) if rows_in is not None else None,
     )
+
+
+def _why_none(notes: Notes, exam: Exam) -> str:
+    """Why no item has an answer, as far as the way to the model tells."""
+    if len(notes.strange) == len(exam.items):
+        return "the tokenizer writes tokens that the model does not have"
+    if len(notes.cut) == len(exam.items):
+        return "every prompt is longer than the context and lost its question"
+    if exam.kind in WRITTEN:
+        return "nothing was written, the questions were lost in the tokenizer, or the model's logits are not numbers"
+    return "the questions were lost in the tokenizer, or the model's logits are not numbers"
 
 
 def finite(value: float, name: str) -> float:

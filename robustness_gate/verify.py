@@ -673,7 +673,7 @@ def _records(evidence: Evidence) -> set[str]:
     trials = (*evidence.planned, *evidence.extra, *evidence.beside)
     told = {each.digest for each in (*evidence.marks, *evidence.closed, *evidence.self_tests, *trials)}
     said = [f"{name}: {text}" for name, text in evidence.states.items()]
-    around = {evidence.unread.digest} if evidence.unread is not None else set()
+    around = {each.digest for each in (evidence.unread, evidence.stored) if each is not None}
     return told | {*evidence.notes, *said, evidence.model_type, *around}
 
 

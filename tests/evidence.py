@@ -209,6 +209,7 @@ def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
                 trials=tuple(t.id for t in trials),
                 model_type=told.model_type,
                 unread=told.unread,
+                stored=told.stored,
                 policy=told.policy.sha256,
                 suite=told.suite.sha256,
             )

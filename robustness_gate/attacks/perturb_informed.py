@@ -276,20 +276,16 @@ def _streams(
     """
     import torch
 
-    from robustness_gate.engine import anatomy
+    from robustness_gate.engine import anatomy, padding
 
-    device = model.get_input_embeddings().weight.device
-    for first in range(0, len(texts), BATCH):
-        encoded = tokenizer(list(texts[first : first + BATCH]), return_offsets_mapping=True)
-        width = max(len(ids) for ids in encoded["input_ids"])
-        ids = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in encoded["input_ids"]]
-        seen = [[1] * len(row) + [0] * (width - len(row)) for row in encoded["input_ids"]]
+    pad, many = padding.filler(model, tokenizer), BATCH
+    if padding.alike(model, tokenizer(list(texts))["input_ids"] if texts else [], pad=pad, side="right"):
+        many = 1
+    for first in range(0, len(texts), many):
+        encoded = tokenizer(list(texts[first : first + many]), return_offsets_mapping=True)
         with torch.inference_mode(), anatomy.recorded(modules) as kept:
             model(
-                input_ids=torch.tensor(ids, device=device),
-                attention_mask=torch.tensor(seen, device=device),
-                use_cache=False,
-                logits_to_keep=1,
+                **padding.padded(model, encoded["input_ids"], pad=pad, side="right"), use_cache=False, logits_to_keep=1
             )
             stacked = torch.stack([kept[name].float().cpu() for name in modules])
         for row, offsets in enumerate(encoded["offset_mapping"]):

@@ -20,7 +20,7 @@ tokens; for models that answer, the model's own answers.
 Departures: scores of all layers come from one pass with dense gradients (theirs, layer by layer); on `questions` the
 model's own answer closes the prompt (its letter, the likeliest words, or what it writes, as the hazard asks), and
 `tail` says how much of the prompt counts beside it; what is scored on and what is spared are part of the grid (theirs
-are fixed for each method); the best of it is chosen on dev, not on the benchmark; a setting that would cut nothing is no
+are fixed for each method); the best of it is chosen on dev, not on the benchmark; what would cut nothing is not a
 choice. Matrices that are no linear layer (fused experts) and the output head are left whole; the source's variants (MLP
 alone, sparsity by overlap, rounds, low-rank) are not tried.
 Cost: one backward pass (SNIP) and one forward pass (Wanda) an example, corpus, kind of data and form; memory for the

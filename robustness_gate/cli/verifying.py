@@ -196,6 +196,7 @@ def _plain(found: Verification) -> dict[str, object]:
 
 
 def _show(found: Verification) -> None:
+    from robustness_gate import report
     from robustness_gate.verify import UNCHECKABLE
 
     colours = {"ok": "green", "FAILED": "red", "not checked": "yellow"}
@@ -207,6 +208,8 @@ def _show(found: Verification) -> None:
         say(f"{check.number:>2}  {state}  {check.title:<{wide}}  {check.words}")
     for words in found.not_tried:
         say(f"not tried: {words}")
+    for words in report.otherwise_stored(report.evidence_in(found.stated.report)) if found.stated else ():
+        say(f"limitation: {''.join(each if each.isprintable() else '?' for each in words)}")
     for name, words in found.stated.says.items() if found.stated else ():
         say(f"the signer says, unchecked: {name}: {''.join(each if each.isprintable() else '?' for each in words)}")
     if found.verified:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import anatomy, score
+from robustness_gate.engine import anatomy, padding, score
 from robustness_gate.engine.prefix import Gap, Ground, Row, Spelt, rows
 
 Loss = Callable[[Sequence[Row]], torch.Tensor]
@@ -71,7 +71,9 @@ def gradient(model: Any, loss: Loss, rows: Sequence[Row], length: int) -> torch.
         return summed(part[:half]) + summed(part[half:])
 
     alike = [row for row in rows if row.length == length]
-    total = summed(alike) / len(alike)
+    ids = [row.ids for row in alike]
+    parts = padding.groups(ids) if padding.alike(model, ids) else [list(range(len(alike)))]  # one pass, one leaf
+    total = torch.stack([summed([alike[at] for at in part]) for part in parts]).sum(dim=0) / len(alike)
     with torch.no_grad():
         table = embedding(torch.arange(embedding.weight.shape[0], device=embedding.weight.device))
         slope: torch.Tensor = total @ table.float().T
@@ -117,7 +119,7 @@ def likely(
         Places are those of the gap's format.
     """
     (row,) = rows([prefix], [gap])
-    logits = model(**_padded(model, [row]), use_cache=False).logits[0].float().cpu()
+    logits = model(**padding.padded(model, [row.ids]), use_cache=False).logits[0].float().cpu()
     first = logits[row.start - 1 : row.start] if row.start else torch.zeros_like(logits[:1])  # nothing comes before it
     odds = torch.cat([first, logits[row.start : row.start + row.length]]).masked_fill(~allowed, -torch.inf).softmax(-1)
     odds = odds + allowed * 1e-12  # so that as many can be drawn as are allowed
@@ -174,11 +176,11 @@ def answer_loss(model: Any) -> Loss:
 
     def loss(rows: Sequence[Row]) -> torch.Tensor:
         width = max(row.answer for row in rows)
-        shown = _padded(model, rows)
+        shown = padding.padded(model, [row.ids for row in rows])
         logits = model(**shown, use_cache=False, logits_to_keep=width + 1).logits[:, -width - 1 : -1]
         return _mean(_surprise(logits, shown["input_ids"][:, -width:]), [(width - r.answer, width) for r in rows])
 
-    return loss
+    return lambda rows: _together(model, loss, rows)
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,15 @@ def terms(model: Any, original: Any | None, blocks: Sequence[int], rows: Sequenc
     Streams are compared after the numbered blocks, at every position behind the prefix. The original's are taken as
     given: no gradient goes through them.
     """
-    shown = _padded(model, rows)
+    found = _together(model, lambda part: torch.stack(_terms(model, original, blocks, part), dim=1), rows)
+    return Terms(*found.unbind(dim=1))
+
+
+def _terms(
+    model: Any, original: Any | None, blocks: Sequence[int], rows: Sequence[Row]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Force, match and fluency of rows that share one forward pass."""
+    shown = padding.padded(model, [row.ids for row in rows])
     width = shown["input_ids"].shape[1]
     begins = [width - len(row.ids) + row.start for row in rows]
     ours: dict[int, torch.Tensor] = {}
@@ -214,22 +224,23 @@ def terms(model: Any, original: Any | None, blocks: Sequence[int], rows: Sequenc
     if original is not None:
         theirs: dict[int, torch.Tensor] = {}
         with torch.no_grad(), anatomy.edited(_keepers(original, blocks, theirs)):
-            original(**_padded(original, rows), use_cache=False, logits_to_keep=1)
+            original(**padding.padded(original, [row.ids for row in rows]), use_cache=False, logits_to_keep=1)
         behind = [(begin + row.length, width) for begin, row in zip(begins, rows, strict=True)]
         for block in blocks:
             there = theirs[block].to(ours[block].device).float()
             gone = (ours[block].float() - there).norm(dim=-1)
             match = match + _mean(gone, behind) / _mean(there.norm(dim=-1), behind) / len(blocks)
-    return Terms(force, match, fluency)
+    return force, match, fluency
 
 
-def _padded(model: Any, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    """Padded on the left, positions counted from each row's own first token, as in scoring."""
-    width = max(len(row.ids) for row in rows)
-    device = model.get_input_embeddings().weight.device
-    ids = torch.tensor([[0] * (width - len(row.ids)) + row.ids for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows], device=device)
-    return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
+def _together(model: Any, asked: Loss, rows: Sequence[Row]) -> torch.Tensor:
+    """What is asked of rows, in one pass, or by length where padding changes this model's answers."""
+    ids = [row.ids for row in rows]
+    if not padding.alike(model, ids):
+        return asked(rows)
+    parts = padding.groups(ids)
+    found = torch.cat([asked([rows[at] for at in part]) for part in parts])
+    return found[torch.tensor([at for part in parts for at in part]).argsort().to(found.device)]
 
 
 def _keepers(model: Any, blocks: Sequence[int], kept: dict[int, torch.Tensor]) -> dict[Any, Any]:

@@ -5,6 +5,7 @@ An adapter is judged as merged: it is added into its base's weights once, and wh
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,10 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
+from robustness_gate.engine import padding, score
 from robustness_gate.engine.account import refuse_other_weights
-from robustness_gate.errors import CheckpointError, UsageError
+from robustness_gate.errors import CheckpointError, NotApplicable, UsageError
+from robustness_gate.nouns import Form, Question
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LOADING = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
@@ -85,11 +88,35 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
         ) from error
     if base is not None:
         model = _merged(model, directory)
-    if tokenizer.pad_token_id is None:  # batches must be padded with something; the attention mask hides it
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    if tokenizer.pad_token_id is None and tokenizer.eos_token:  # for who pads with the tokenizer; see engine.padding
+        tokenizer.pad_token = tokenizer.eos_token
+    _refuse_strange_marks(model, tokenizer, directory)
     model.to(place).eval()
     model.requires_grad_(requires_grad=False)
+    padding.guard(model)
     return Speaker(model, tokenizer)
+
+
+def _refuse_strange_marks(model: Any, tokenizer: Any, directory: Path) -> None:
+    """Special tokens that stand in every prompt must be the model's; with what it pads is no matter.
+
+    Raises:
+        CheckpointError: the tokenizer or its chat template writes one that the model has no row for.
+    """
+    rows = padding.rows_in(model)
+    written = {"the tokenizer": tokenizer("Name?", add_special_tokens=True)["input_ids"]}
+    with contextlib.suppress(NotApplicable):  # there is no template, or none that takes a question
+        text = score.prompt_of(tokenizer, Question("", "Name?", ()), Form(chat=True, verbatim=True)).text
+        written["the chat template"] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    for who, ids in written.items():
+        for each in ids:
+            if not 0 <= each < rows:
+                raise CheckpointError(
+                    f"{who} writes '{tokenizer.convert_ids_to_tokens(each)}', whose id is {each}, and the model has "
+                    f"{rows:,} rows in its embedding",
+                    remedy="Save the tokenizer that the model was trained with, or resize the embedding and train it.",
+                    where=str(directory),
+                )
 
 
 def _merged(model: Any, adapter: Path) -> Any:

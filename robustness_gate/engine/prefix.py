@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from robustness_gate.engine import examples, respondents, score
+from robustness_gate.engine.context import longest_prompt
 from robustness_gate.errors import NotApplicable
 from robustness_gate.nouns import Form, Item, Question, Replies, Rows, Target
 
@@ -194,7 +195,7 @@ def ground(
         for at in order
         for shift in range(min(rotations, len(ways[0].items[at].question.choices)))
     ]
-    room = (getattr(target.model.config.get_text_config(), "max_position_embeddings", None) or 1_000_000) - longest
+    room = longest_prompt(target.model) - longest
     fitting = [each for each in prompts if all(len(gap.before) + len(gap.after) <= room for gap in each)]
     if not fitting:
         raise NotApplicable(f"no '{source}' question leaves room for {longest} tokens before it")

@@ -207,8 +207,9 @@ class Thinking:
         """The form with each prompt's thoughts in it. The model thinks now."""
         prompts = [score.prompt_of(self.tokenizer, question, form).text for question in questions]
         opened = [thinking(prompt) for prompt in prompts]
+        marks = score.end_marks(self.model, self.tokenizer, questions, form)
         words = generate.continued(
-            self.model, self.tokenizer, opened, special=False, tokens=self.tokens, until="</think>"
+            self.model, self.tokenizer, opened, special=False, tokens=self.tokens, until="</think>", stops=marks.kept
         )
         behind = {prompt: thought(prompt, each.strip()) for prompt, each in zip(prompts, words, strict=True)}
 

@@ -1,38 +1,75 @@
 """Asking a model: one forward pass a prompt for letters, one a token for what it writes.
 
-Logits at the last position only, except where words are scored one after the other.
+Logits at the last position only, except where words are scored one after the other. Prompts of unequal length share a
+batch where padding does not change this model's answers (`engine.padding`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 
+from robustness_gate.engine import clock, ending, padding
+from robustness_gate.engine.context import longest_prompt
 from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.nouns import Form, Hazard, Item, Question, Replies, Rows
 from robustness_gate.prompts import answers, body, render, rotated
 
 TOKENS_PER_BATCH = 16_384
-_CUT: ContextVar[set[str] | None] = ContextVar("prompts that lost their beginning", default=None)
+NAMED = 16
+"""Of the end marks that were dropped so many are named, by their token ids."""
+
+
+@dataclass
+class Notes:
+    """What happened on the way from questions to a model, by the questions' ids where it happened to some."""
+
+    cut: set[str] = field(default_factory=set)
+    """Their prompts were longer than the context and lost their beginning. That may be an example or the header; where
+    it is the question itself, there is no answer either."""
+    curtailed: set[str] = field(default_factory=set)
+    """Of these, where what an attack put there may be among what was lost: then it was not made as described."""
+    strange: set[str] = field(default_factory=set)
+    """Their tokens are not in the model's vocabulary: they have no answer."""
+    words: set[int] = field(default_factory=set)
+    """Token ids that the checkpoint calls end marks, and that are words of what was asked: they ended nothing."""
+    drift: float = 0.0
+    """By how much padding would have changed answers, in nats, where prompts of unequal length were kept apart."""
+    clock: float = 0.0
+    """What a chat template that asked for the date was told, in seconds since 1970; 0 where none asked."""
+
+    def counts(self) -> dict[str, float]:
+        """As numbers for a mark's summary; of what did not happen nothing is said, but that no prompt was cut."""
+        told = {
+            "curtailed_items": len(self.curtailed),
+            "strange_items": len(self.strange),
+            "end_marks_dropped": len(self.words),
+            "padding_drift": round(self.drift, 6),
+            "template_clock": self.clock,
+        }
+        which = {f"end_mark_dropped_{token}": 1 for token in sorted(self.words)[:NAMED]}
+        counted = {name: float(each) for name, each in {**told, **which}.items() if each}
+        return {"truncated_items": float(len(self.cut)), **counted}
+
+
+_NOTES: ContextVar[Notes | None] = ContextVar("what happens to questions on their way", default=None)
 
 
 @contextmanager
-def cut_prompts() -> Iterator[set[str]]:
-    """Ids of the questions whose prompt was longer than the context, and lost its beginning, while the block is open.
-
-    What it lost may be an example or the header; where it is the question itself, there is no answer either.
-    """
-    found = set[str]()
-    before = _CUT.set(found)
+def noted() -> Iterator[Notes]:
+    """What happens to questions on their way to a model while the block is open."""
+    notes = Notes()
+    before = _NOTES.set(notes)
     try:
-        yield found
+        yield notes
     finally:
-        _CUT.reset(before)
+        _NOTES.reset(before)
 
 
 @dataclass(frozen=True)
@@ -59,57 +96,68 @@ class ModelRespondent:
         """
         asked = [prompt_of(self.tokenizer, question, form) for question in questions]
         texts, special = [each.text for each in asked], asked[0].special
-        encoded = self._fitting(questions, texts, self._longest, special=special)
+        encoded = self._fitting(questions, form, texts, self._longest, special=special)
+        lost = self._lost(questions, form, encoded) | self._strange(questions, encoded)
         letters = None if form.verbatim else letter_tokens(self.tokenizer, texts[0], asked[0].answers, special=special)
         if letters is None:
             found = self._continuations(texts, [each.answers for each in asked], special=special)
         else:
+            padding.refuse_strangers(self.model, [letters])
             found = torch.empty(len(texts), len(letters))
-            for batch in batches([len(ids) for ids in encoded], self.tokens_per_batch):
-                found[batch] = self._logprobs([encoded[i] for i in batch], 1)[:, -1, letters].cpu()
-        found[self._lost(questions, form, encoded)] = torch.nan
+            known = self._known(encoded)
+            for batch in self._batches(known, self.tokens_per_batch):
+                found[batch] = self._logprobs([known[i] for i in batch], 1)[:, -1, letters].cpu()
+        found[lost] = torch.nan
         return found
 
     def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
         """What follows each prompt up to the end of a line, an end mark, or `form.tokens` tokens, greedily.
 
         Every token is a forward pass over all that stands before it. Nothing is kept from one pass to the next, because
-        scopes that put vectors into a prompt, or read at another place, hold for whole prompts.
+        scopes that put vectors into a prompt, or read at another place, hold for whole prompts. Which end marks count,
+        `engine.ending` says; nothing else of a checkpoint's generation config is obeyed.
 
         Returns:
-            One text a question, without the white space round it; None where the question was lost on the way to the
-            model or its logits are not numbers.
+            One text a question, without the white space round it; None where nothing was written, the question or one
+            of its answers was lost on the way to or from the model, or its logits are not numbers.
 
         Raises:
             NotApplicable: the form asks for a chat template and the tokenizer has none.
+            BrokenTrial: the tokenizer ends every prompt with an end mark.
         """
         asked = [prompt_of(self.tokenizer, question, form) for question in questions]
+        texts, special = [each.text for each in asked], asked[0].special
         room = max(1, self._longest - form.tokens)
-        encoded = self._fitting(questions, [each.text for each in asked], room, special=asked[0].special)
+        encoded = self._fitting(questions, form, texts, room, special=special)
+        marks = end_marks(self.model, self.tokenizer, questions, form)
+        if special and any(ids[-1] in marks.kept for ids in encode(self.tokenizer, texts[:1], special=True) if ids):
+            raise BrokenTrial("the tokenizer ends a prompt with an end mark: does it append EOS?")
         found: list[str | None] = [None] * len(questions)
-        kept = [i for i, lost in enumerate(self._lost(questions, form, encoded).tolist()) if not lost]
-        for some in batches([len(encoded[i]) + form.tokens for i in kept], self.tokens_per_batch):
+        lost = self._lost(questions, form, encoded) | self._strange(questions, encoded) | self._unsayable(questions)
+        kept = [i for i, each in enumerate(lost.tolist()) if not each]
+        for some in self._batches([encoded[i] for i in kept], self.tokens_per_batch, more=form.tokens):
             batch = [kept[i] for i in some]
-            for i, text in zip(batch, self._lines([encoded[i] for i in batch], form.tokens), strict=True):
+            for i, text in zip(batch, self._lines([encoded[i] for i in batch], form.tokens, marks.kept), strict=True):
                 found[i] = text
         return found
 
-    def _lines(self, encoded: Sequence[list[int]], tokens: int) -> list[str | None]:
+    def _lines(self, encoded: Sequence[list[int]], tokens: int, stops: Collection[int]) -> list[str | None]:
         """The likeliest continuation of each prompt, to the end of its first line that is not empty."""
-        stops, written = ends(self.model, self.tokenizer), [list[int]() for _ in encoded]
+        written = [list[int]() for _ in encoded]
         broken, open_ = set[int](), list(range(len(encoded)))
         for _ in range(tokens):
             if not open_:
                 break
             logprobs = self._logprobs([encoded[row] + written[row] for row in open_], 1)[:, -1]
-            numbers, likeliest = (~logprobs.isnan()).all(dim=1).tolist(), logprobs.argmax(dim=1).tolist()
-            for row, token, sound in zip(list(open_), likeliest, numbers, strict=True):
+            numbers = (~logprobs.isnan()).all(dim=1).tolist()
+            begun = [ending.begun(self._text(written[row])) for row in open_]
+            for row, token, sound in zip(list(open_), ending.likeliest(logprobs, begun, stops), numbers, strict=True):
                 broken |= set() if sound else {row}
                 written[row] += [token] if sound and token not in stops else []
                 if not sound or token in stops or "\n" in self._text(written[row]).lstrip():
                     open_.remove(row)
         texts = [self._text(ids).strip().partition("\n")[0].strip() for ids in written]
-        return [None if row in broken else text for row, text in enumerate(texts)]
+        return [None if row in broken or not text else text for row, text in enumerate(texts)]
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -122,7 +170,7 @@ class ModelRespondent:
         """
         encoded = [ids[: self._longest] for ids in encode(self.tokenizer, texts, special=True)]
         found = [torch.empty(0)] * len(encoded)
-        for batch in batches([len(ids) for ids in encoded], self.tokens_per_batch // 8):  # logits at every position
+        for batch in self._batches(encoded, self.tokens_per_batch // 8):  # logits at every position
             rows = [encoded[i] for i in batch]
             logprobs = self._logprobs(rows, max(len(ids) for ids in rows))
             for i, ids, told in zip(batch, rows, logprobs, strict=True):
@@ -137,13 +185,47 @@ class ModelRespondent:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     def _fitting(
-        self, questions: Sequence[Question], texts: Sequence[str], room: int, *, special: bool
+        self, questions: Sequence[Question], form: Form, texts: Sequence[str], room: int, *, special: bool
     ) -> list[list[int]]:
         """The prompts as the model gets them, their beginnings cut off where they do not fit."""
         whole = self._spelt(encode(self.tokenizer, texts, special=special))
-        if (cut := _CUT.get()) is not None:
-            cut |= {question.id for question, ids in zip(questions, whole, strict=True) if len(ids) > room}
+        if (notes := _NOTES.get()) is not None:
+            cut = {question.id for question, ids in zip(questions, whole, strict=True) if len(ids) > room}
+            notes.cut |= cut
+            notes.curtailed |= cut if form.prefix or form.shots or form.rewrite is not None else set()
         return [ids[-room:] for ids in whole]
+
+    def _strange(self, questions: Sequence[Question], encoded: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Which prompts hold tokens that the model does not have: they cannot be asked."""
+        found = [self._is_strange(ids) for ids in encoded]
+        if (notes := _NOTES.get()) is not None:
+            notes.strange |= {question.id for question, each in zip(questions, found, strict=True) if each}
+        return torch.tensor(found)
+
+    def _is_strange(self, ids: Sequence[int]) -> bool:
+        return not ids or min(ids) < 0 or max(ids) >= padding.rows_in(self.model)
+
+    def _known(self, encoded: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The prompts, one token in the place of each that cannot be asked: its answer is thrown away."""
+        pad = padding.filler(self.model, self.tokenizer)
+        return [[pad] if self._is_strange(ids) else list(ids) for ids in encoded]
+
+    def _unsayable(self, questions: Sequence[Question]) -> torch.Tensor:
+        """Which questions have an answer that the tokenizer does not give back: saying it would not be seen.
+
+        A vocabulary may call a word of an answer a special token, which decoding leaves out.
+        """
+        answers = sorted({choice for question in questions for choice in question.choices})
+        back = [self._text(ids) for ids in encode(self.tokenizer, answers, special=False)]
+        dumb = {one for one, other in zip(answers, back, strict=True) if _bare(one) not in _bare(other)}
+        return torch.tensor([not dumb.isdisjoint(question.choices) for question in questions])
+
+    def _batches(self, rows: Sequence[Sequence[int]], tokens: int, *, more: int = 0) -> Iterator[list[int]]:
+        """`batches` of these rows, each to grow by so many tokens more; of equal lengths where padding would matter."""
+        alike = padding.alike(self.model, rows, pad=padding.filler(self.model, self.tokenizer))
+        if alike and (notes := _NOTES.get()) is not None and (found := padding.drift(self.model)) is not None:
+            notes.drift = max(notes.drift, found.padded)
+        return batches([len(row) + more for row in rows], tokens, alike=alike)
 
     def _spelt(self, encoded: list[list[int]]) -> list[list[int]]:
         return encoded if self.respelling is None else [self.respelling(ids) for ids in encoded]
@@ -151,7 +233,7 @@ class ModelRespondent:
     @property
     def _longest(self) -> int:
         """Longer prompts lose their beginning: the question's end and `Answer:` must survive."""
-        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1_000_000)
+        return longest_prompt(self.model)
 
     def _lost(self, questions: Sequence[Question], form: Form, encoded: Sequence[Sequence[int]]) -> torch.Tensor:
         """Which questions do not survive their encoding: true where the model was not asked what we meant to ask.
@@ -168,7 +250,10 @@ class ModelRespondent:
     def _continuations(
         self, prompts: Sequence[str], answers: Sequence[Sequence[str]], *, special: bool
     ) -> torch.Tensor:
-        """Each answer's tokens, scored one after the other: [prompt, answer]. Equal inputs are passed once."""
+        """Each answer's tokens, scored one after the other: [prompt, answer]. Equal inputs are passed once.
+
+        Not a number where a token is none of the model's.
+        """
         many = len(answers[0])
         contexts = encode(self.tokenizer, prompts, special=special)
         texts = [prompt + each for prompt, given in zip(prompts, answers, strict=True) for each in given]
@@ -179,12 +264,14 @@ class ModelRespondent:
             if len(own) < len(set(answers[first // many])) or () in own:
                 raise BrokenTrial("the tokenizer does not continue a prompt with distinct answers: does it append EOS?")
         contexts = self._spelt(contexts)
+        together = [contexts[i // many] + tail for i, tail in enumerate(tails)]
         inputs: dict[tuple[int, ...], list[int]] = {}
-        for i, tail in enumerate(tails):
-            inputs.setdefault(tuple((contexts[i // many] + tail)[-self._longest - 1 : -1]), []).append(i)
+        for i, ids in enumerate(together):
+            if not self._is_strange(ids):
+                inputs.setdefault(tuple(ids[-self._longest - 1 : -1]), []).append(i)
         rows = list(inputs)
-        found = torch.empty(len(tails))
-        for batch in batches([len(ids) for ids in rows], self.tokens_per_batch):
+        found = torch.full((len(tails),), torch.nan)
+        for batch in self._batches(rows, self.tokens_per_batch):
             keep = max(len(tails[i]) for row in batch for i in inputs[rows[row]])
             logprobs = self._logprobs([rows[row] for row in batch], keep)
             for at, row in enumerate(batch):
@@ -200,20 +287,9 @@ class ModelRespondent:
         Padded on the left, so that every answer stands at the end and a few columns of logits are enough. Positions are
         counted from each prompt's own first token, so a model with learnt positions sees no padding.
         """
-        width = max(len(ids) for ids in encoded)
-        padding = self.tokenizer.pad_token_id
-        tokens = torch.tensor([[padding] * (width - len(ids)) + list(ids) for ids in encoded])
-        mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in encoded])
-        device = self.model.get_input_embeddings().weight.device
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        shown = padding.padded(self.model, encoded, pad=padding.filler(self.model, self.tokenizer))
         try:
-            logits: torch.Tensor = self.model(
-                input_ids=tokens.to(device),
-                attention_mask=mask.to(device),
-                position_ids=positions.to(device),
-                use_cache=False,
-                logits_to_keep=keep,
-            ).logits[:, -keep:]
+            logits: torch.Tensor = self.model(**shown, use_cache=False, logits_to_keep=keep).logits[:, -keep:]
         except torch.OutOfMemoryError:
             if len(encoded) == 1:
                 raise
@@ -384,22 +460,32 @@ def _spaces_moved(prompt: str, answers: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _in_template(tokenizer: Any, text: str) -> str:
-    """The prompt as a user's turn, with the assistant's turn begun."""
+    """The prompt as a user's turn, with the assistant's turn begun, on the day of `clock.MOMENT`.
+
+    Raises:
+        NotApplicable: there is no template, or it fails.
+    """
     if not getattr(tokenizer, "chat_template", None):
         raise NotApplicable("the tokenizer has no chat template")
     turns = [{"role": "user", "content": text}]
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        with clock.stopped() as stopped:
+            found = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # noqa: BLE001 - a stranger's program may fail in any way, in transformers' sandbox
         words = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
         raise NotApplicable(f"the chat template cannot put a user's turn: {words}") from None
+    if stopped.asked and (notes := _NOTES.get()) is not None:
+        notes.clock = clock.MOMENT.timestamp()
+    return str(found)
 
 
-def ends(model: Any, tokenizer: Any) -> set[int]:
-    """A model may have several end marks: the tokenizer's, and those of its chat turns."""
-    known = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    more = known if isinstance(known, list) else [known]
-    return {int(each) for each in (*more, tokenizer.eos_token_id) if each is not None}
+def end_marks(model: Any, tokenizer: Any, questions: Sequence[Question], form: Form) -> ending.EndMarks:
+    """The end marks that count for these questions in this form; those that do not are noted."""
+    prompts, given = [render(question, form) for question in questions], [answers(each, form) for each in questions]
+    marks = ending.end_marks(model, tokenizer, prompts, {each for some in given for each in some})
+    if (notes := _NOTES.get()) is not None:
+        notes.words |= marks.dropped
+    return marks
 
 
 def squeezed(text: str) -> str:
@@ -407,11 +493,20 @@ def squeezed(text: str) -> str:
     return "".join(text.split()).casefold()
 
 
-def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Indices sorted by length, cut so that a padded batch stays within the token budget: little is padding."""
+def _bare(text: str) -> str:
+    """Squeezed, and in one of Unicode's forms for the same letters."""
+    return squeezed(unicodedata.normalize("NFKC", text))
+
+
+def batches(lengths: Sequence[int], tokens: int, *, alike: bool = False) -> Iterator[list[int]]:
+    """Indices sorted by length, cut so that a padded batch stays within the token budget: little is padding.
+
+    With `alike` a batch holds one length alone, and nothing is padding.
+    """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batch and (len(batch) + 1) * lengths[index] > tokens:
+        other = alike and bool(batch) and lengths[index] != lengths[batch[-1]]
+        if batch and (other or (len(batch) + 1) * lengths[index] > tokens):
             yield batch
             batch = []
         batch.append(index)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import scope
+from robustness_gate.engine import padding, scope
 from robustness_gate.errors import BrokenTrial
 
 
@@ -209,14 +209,29 @@ def log_likelihoods(model: Any, batch: Sequence[Example], device: torch.device) 
 def _predictions(
     model: Any, batch: Sequence[Example], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of every counted token of a batch: logits [token, vocabulary], the token [token], its example [token]."""
-    width = max(len(example.ids) for example in batch)
-    ids = torch.tensor([e.ids + [0] * (width - len(e.ids)) for e in batch], device=device)
-    mask = torch.tensor([[1] * len(e.ids) + [0] * (width - len(e.ids)) for e in batch], device=device)
+    """Of every counted token of a batch: logits [token, vocabulary], the token [token], its example [token].
+
+    Padding on the right is behind what is predicted; where a model minds it all the same, equal lengths go together.
+    """
+    rows = [example.ids for example in batch]
+    parts = padding.groups(rows) if padding.alike(model, rows, side="right") else [list(range(len(batch)))]
+    found = [_of_part(model, [batch[at] for at in part], part, device) for part in parts]
+    if len(found) == 1:
+        return found[0]
+    return tuple(torch.cat(each) for each in zip(*found, strict=True))  # type: ignore[return-value]  # three of them
+
+
+def _of_part(
+    model: Any, batch: Sequence[Example], numbers: Sequence[int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same of examples that share one forward pass, under their own numbers."""
+    shown = padding.padded(model, [example.ids for example in batch], side="right")
+    width = shown["input_ids"].shape[1]
     counts = torch.tensor([e.counts + [False] * (width - len(e.ids)) for e in batch], device=device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    logits = model(**shown, use_cache=False).logits
     wanted = counts[:, 1:]  # a token is predicted from the position before it
-    return logits[:, :-1][wanted].float(), ids[:, 1:][wanted], wanted.nonzero()[:, 0]
+    mine = torch.tensor(numbers, device=device)[wanted.nonzero()[:, 0]]
+    return logits[:, :-1][wanted].float(), shown["input_ids"][:, 1:][wanted], mine
 
 
 class _Draw:

@@ -273,7 +273,7 @@ class _Maker:
             data=dict(self.policy.data),
             hazard=self.hazard,
             floors=(),
-            dtype="float32",
+            dtype=self.policy.dtype or "float32",
         )
 
     def marks(self, trial: Trial, budget: int, accuracy: Mapping[str, float], *, salt: str) -> Iterator[Mark]:

@@ -83,6 +83,7 @@ CODES = {
     "wrong-questions": "Other questions, key or form than was said.",
     "wrong-source": "The suite takes the items from elsewhere, or divides them otherwise.",
     "wrong-data": "What attackers may use is not what the policy pins.",
+    "wrong-dtype": "The suite computes in another precision than the policy pins.",
     "wrong-config": "The attack's settings are not what the policy pins.",
     "below-chance": "No model can be shown to be at or under chance.",
     "not-in-suite": "The suite does not run that.",

@@ -184,6 +184,7 @@ RULES: Mapping[type[Noun], Mapping[str, Rule | str]] = {
         "threat_model": INSIDE,
         "tasks": INSIDE,
         "data": INSIDE,
+        "dtype": fixed,
         "original": fixed,
         "controls": INSIDE,
         "limits": INSIDE,

@@ -190,6 +190,8 @@ def _hints(policy: Policy) -> Iterator[str]:
             yield f"{name}: nothing shows what the choices alone give away ('choices_only')"
     if not policy.data:
         yield "what attacks may train and choose on is not pinned ('data')"
+    if policy.dtype is None:
+        yield "the suite says in which precision the model computes ('dtype'): pin the one in which it is released"
     for limit in policy.limits:
         if limit.reading == "single_order":
             yield f"{limit.id}: one letter order decides, and a model that answers one letter hides from it"

@@ -119,6 +119,8 @@ def _paragraphs(policy: Policy) -> Iterator[str]:
         yield f"  '{strict.id}' ({strict.max:.0%}) decides where '{loose.id}' ({loose.max:.0%}) speaks of the same"
     yield "What must have been tried:"
     yield from (f"  {_requirement(each)}" for each in policy.required)
+    if policy.dtype:
+        yield f"Computed in {policy.dtype}: what was computed in another precision cannot acquit."
     yield from _instrument(policy)
     cells = declared_cells(policy)
     yield (

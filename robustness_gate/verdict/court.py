@@ -315,6 +315,13 @@ class _Court:
             for name, pin in sorted(self.policy.data.items())
             if trial.data.get(name) != pin
         ]
+        if self.policy.dtype not in (None, trial.dtype):
+            found.append(f"it was computed in {trial.dtype}, and the policy pins {self.policy.dtype}")
+        curtailed = mark.summary.get("curtailed_items", 0.0)
+        if curtailed > self.policy.statistics.max_missing * mark.items:
+            found.append(
+                f"{curtailed:.0f} of {mark.items} prompts do not fit the context and lost what the attack adds"
+            )
         found += self._misasked(trial, mark)
         missing = sum(unpack(mark.missing, mark.items)) if unpack(mark.missing, mark.items) else mark.items
         if missing > self.policy.statistics.max_missing * mark.items:

@@ -11,7 +11,7 @@ import torch
 from robustness_gate import organisms, trial
 from robustness_gate.engine import anatomy, generate, latent, lens, respondents
 from robustness_gate.engine.load import load
-from robustness_gate.engine.score import ModelRespondent, cut_prompts
+from robustness_gate.engine.score import ModelRespondent, noted
 from robustness_gate.materials import Exam
 from robustness_gate.nouns import Item, Question, Recovery
 from robustness_gate.tasks import membership, open_answer, refusal
@@ -95,11 +95,11 @@ def test_an_edited_question_is_what_is_written_about_each_in_its_place(base, ite
 def test_a_question_that_is_lost_and_logits_that_are_no_numbers_give_no_text(base, items, monkeypatch):
     questions = questions_of(items)[:3]
     long = Question("long", "word " * 3000, ("a", "b"))
-    with cut_prompts() as cut:
+    with noted() as notes:
         texts = ModelRespondent(*base).write([*questions, long], FORM)
     assert texts[3] is None
     assert None not in texts[:3]
-    assert cut == {"long"}
+    assert notes.cut == {"long"}
     respondent = ModelRespondent(*base)
     monkeypatch.setattr(
         ModelRespondent, "_logprobs", lambda *_: torch.full((3, 1, len(base.tokenizer)), torch.nan)
