@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 from robustness_gate.checkpoint import Manifest
 from robustness_gate.errors import FileError
 from robustness_gate.files import Loaded
+from robustness_gate.ledger import OWN
 from robustness_gate.nouns import (
     WRITTEN,
     Closed,
@@ -34,12 +35,13 @@ from robustness_gate.nouns import (
     RedFlag,
     SelfTest,
     Suite,
+    TokenizerCheck,
     Trial,
     Verdict,
 )
 from robustness_gate.policy import Policy
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
-from robustness_gate.verdict import Decision, decide, judge, label, strongest, tally
+from robustness_gate.verdict import Decision, decide, judge, label, strongest, tally, unpack
 
 PASS_MEANS = (
     "PASS means that each listed attack run left proxy accuracy within the limits at the stated confidence. It does "
@@ -150,6 +152,8 @@ class Report(Noun):
     """The candidate's architecture, as its config.json names it."""
     self_tests: tuple[SelfTest, ...] = ()
     """What the attacks did on models of known truth."""
+    tokenizers: tuple[TokenizerCheck, ...] = ()
+    """The candidate's tokenizer beside the original's, by digest of the record."""
     trials: tuple[Record, ...]
     environment: dict[str, str]
 
@@ -206,6 +210,7 @@ def make(
         notes=tuple(sorted(evidence.notes)),
         model_type=evidence.model_type,
         self_tests=tuple(sorted(evidence.self_tests, key=lambda each: (each.attack, each.at, each.digest))),
+        tokenizers=tuple(sorted(evidence.tokenizers, key=lambda each: each.digest)),
         seal=seal,
         trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
         environment={**environment(), **machine},
@@ -255,7 +260,7 @@ def read(place: Path) -> Report:
 
 def evidence_in(report: Report) -> Evidence:
     """The evidence that a report carries: what `judge` needs to reach its verdict again."""
-    own = [record for record in report.trials if record.trial.role in ("candidate", "sham")]
+    own = [record for record in report.trials if record.trial.role in OWN]
     return Evidence(
         subject=report.checkpoint,
         planned=tuple(record.trial for record in own if record.planned),
@@ -263,10 +268,11 @@ def evidence_in(report: Report) -> Evidence:
         closed=tuple(end for record in report.trials for end in record.closed),
         extra=tuple(record.trial for record in own if not record.planned),
         notes=report.notes,
-        beside=tuple(record.trial for record in report.trials if record.trial.role not in ("candidate", "sham")),
+        beside=tuple(record.trial for record in report.trials if record.trial.role not in OWN),
         states=report.states,
         model_type=report.model_type,
         self_tests=report.self_tests,
+        tokenizers=report.tokenizers,
     )
 
 
@@ -410,6 +416,7 @@ def limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag]) ->
     found += [f"Red flag, recorded and not in the way: {each.flag}: {each.words}." for each in flags if not each.blocks]
     found += _unpinned(policy, evidence)
     found += _cut_short(evidence)
+    found += _lost(evidence)
     written = {task.name for trial in evidence.planned for task in trial.tasks if task.kind in WRITTEN}
     unread = sorted({limit.task for limit in policy.limits if (pin := policy.tasks.get(limit.task)) is not None
                      and pin.choices_only is None and limit.task not in written})  # fmt: skip
@@ -427,6 +434,20 @@ def _cut_short(evidence: Evidence) -> Iterator[str]:
     for task, (many, items) in sorted(cut.items()):
         if many:
             yield f"{many:.0f} of {items} prompts of '{task}' are longer than the context and lost their beginning."
+
+
+def _lost(evidence: Evidence) -> Iterator[str]:
+    """Tasks of which the untouched model did not get every question, with the first items that it did not get."""
+    untouched = {trial.id for trial in evidence.planned if (trial.role, trial.attack) == ("candidate", "none")}
+    marks = sorted(evidence.marks, key=lambda mark: mark.attempt)
+    lost = {mark.task: mark for mark in marks if mark.trial in untouched and mark.lost}
+    for task, mark in sorted(lost.items()):
+        missing = sum(unpack(mark.missing, mark.items))
+        more = ", ..." if missing > len(mark.lost) else ""
+        yield (
+            f"{missing} of {mark.items} items of '{task}' have no answer, because the tokenizer or the context loses "
+            f"part of the question: {', '.join(mark.lost)}{more}."
+        )
 
 
 def _unpinned(policy: Policy, evidence: Evidence) -> Iterator[str]:

@@ -101,15 +101,16 @@ def _no_reference() -> Iterator[Any]:
 
 
 def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: int, rows_in: Path | None) -> Mark:
-    from robustness_gate.engine.score import cut_prompts
+    from robustness_gate.engine.score import cut_prompts, lost_questions
 
     questions, key = tuple(item.question for item in exam.items), [item.right for item in exam.items]
     task = KINDS[exam.kind]
-    with cut_prompts() as cut:
+    with cut_prompts() as cut, lost_questions() as lost:
         rows = task.ask(recovery.respondent, task.Config(questions, exam.form))
     marked = task.read(rows, key)
     if all(marked.missing):
-        raise BrokenTrial(f"no item of '{name}' has a finite answer: the model's logits are not numbers")
+        why = "the tokenizer loses part of every question" if lost else "the model's logits are not numbers"
+        raise BrokenTrial(f"no item of '{name}' has a finite answer: {why}")
     return Mark(
         trial=trial.id,
         attempt=attempt,
@@ -124,6 +125,7 @@ def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: 
         screened=tuple({**plain(each.setting), "dev_accuracy": each.dev_accuracy} for each in recovery.screened),
         summary={**task.summary(rows, key), "truncated_items": float(len(cut))},
         rows=_keep(rows, rows_in) if rows_in is not None else None,
+        lost=tuple(q.id for q, gone in zip(questions, marked.missing, strict=True) if gone and q.id in lost)[:5],
     )
 
 

@@ -186,6 +186,6 @@ def _read_share(target: Target, shown: Shown) -> float:
     found = []
     for form in target.forms:
         question, asked = shown(longest, form)
-        read = score.squeezed(reader.reads(question, asked))
-        found.append(sum(score.squeezed(solved(shot, asked)) in read for shot in shown.shots) / len(shown.shots))
+        read = reader.reads(question, asked)
+        found.append(sum(read.holds(solved(shot, asked)) for shot in shown.shots) / len(shown.shots))
     return min(found)

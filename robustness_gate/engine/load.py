@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
-from robustness_gate.errors import CheckpointError, UsageError
+from robustness_gate.errors import CheckpointError, NotApplicable, UsageError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LOADING = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
@@ -67,23 +67,52 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
             trust_remote_code=False,
             local_files_only=True,
         )
-        own = base is None or any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    except LOADING as error:
+        raise _not_loaded(error, directory, base) from error
+    tokenizer = tokenizer_of(directory, base)
+    if base is not None:
+        model = _merged(model, directory)
+    model.to(place).eval()
+    model.requires_grad_(requires_grad=False)
+    return Speaker(model, tokenizer)
+
+
+def tokenizer_of(directory: Path, base: Path | None = None) -> Any:
+    """The tokenizer through which a checkpoint is asked: an adapter's own where it brings one, else its base's.
+
+    Raises:
+        CheckpointError: transformers cannot build it from these files.
+    """
+    own = base is None or any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             directory if own else base, trust_remote_code=False, local_files_only=True
         )
     except LOADING as error:
-        raise CheckpointError(
-            f"transformers cannot load it: {_in_short(error, directory, base)}",
-            remedy="Is it complete?",
-            where=str(directory),
-        ) from error
-    if base is not None:
-        model = _merged(model, directory)
+        raise _not_loaded(error, directory, base) from error
     if tokenizer.pad_token_id is None:  # batches must be padded with something; the attention mask hides it
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    model.to(place).eval()
-    model.requires_grad_(requires_grad=False)
-    return Speaker(model, tokenizer)
+    return tokenizer
+
+
+def asked_through(speaker: Speaker, tokenizer: Any) -> Speaker:
+    """The model with another model's tokenizer, as whoever holds the weights can ask it.
+
+    Raises:
+        NotApplicable: that tokenizer has ids for which this model has no embedding.
+    """
+    rows, most = speaker.model.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values())
+    if most >= rows:
+        raise NotApplicable(f"the original's tokenizer has ids up to {most}, and this model {rows} embeddings")
+    return Speaker(speaker.model, tokenizer)
+
+
+def _not_loaded(error: Exception, directory: Path, base: Path | None) -> CheckpointError:
+    return CheckpointError(
+        f"transformers cannot load it: {_in_short(error, directory, base)}",
+        remedy="Is it complete?",
+        where=str(directory),
+    )
 
 
 def _merged(model: Any, adapter: Path) -> Any:

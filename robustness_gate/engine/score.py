@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from robustness_gate.engine import pieces
 from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.nouns import Form, Item, Question
 from robustness_gate.prompts import answers, body, render, rotated
 
 TOKENS_PER_BATCH = 16_384
 _CUT: ContextVar[set[str] | None] = ContextVar("prompts that lost their beginning", default=None)
+_LOST: ContextVar[set[str] | None] = ContextVar("questions that the model did not get", default=None)
 
 
 @contextmanager
@@ -33,6 +35,31 @@ def cut_prompts() -> Iterator[set[str]]:
         yield found
     finally:
         _CUT.reset(before)
+
+
+@contextmanager
+def lost_questions() -> Iterator[set[str]]:
+    """Ids of the questions that were asked while the block is open and did not reach the model whole."""
+    found = set[str]()
+    before = _LOST.set(found)
+    try:
+        yield found
+    finally:
+        _LOST.reset(before)
+
+
+Look = Callable[[Any, Sequence[str], Sequence[list[int]], bool], None]
+_WATCHED: ContextVar[Look | None] = ContextVar("who sees what is encoded", default=None)
+
+
+@contextmanager
+def watching(look: Look) -> Iterator[None]:
+    """Show everything that is encoded while the block is open: tokenizer, texts, their ids, and `special`."""
+    before = _WATCHED.set(look)
+    try:
+        yield
+    finally:
+        _WATCHED.reset(before)
 
 
 @dataclass(frozen=True)
@@ -130,11 +157,11 @@ class ModelRespondent:
                 found[i] = told[-len(ids) : -1].gather(1, goal.unsqueeze(1)).squeeze(1).cpu()
         return found
 
-    def reads(self, question: Question, form: Form) -> str:
-        """The prompt as it reaches the model: encoded, its beginning cut off where it is too long, decoded again."""
+    def reads(self, question: Question, form: Form) -> pieces.Read:
+        """The prompt as it reaches the model: encoded, its beginning cut off where it is too long, and read again."""
         asked = prompt_of(self.tokenizer, question, form)
         ids = encode(self.tokenizer, [asked.text], special=asked.special)[0][-self._longest :]
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return pieces.read(self.tokenizer, [ids])[0]
 
     def _fitting(
         self, questions: Sequence[Question], texts: Sequence[str], room: int, *, special: bool
@@ -161,9 +188,11 @@ class ModelRespondent:
         """
         if form.rewrite is not None:  # an attack changed the words on purpose
             return torch.zeros(len(questions), dtype=torch.bool)
-        back = self.tokenizer.batch_decode([list(ids) for ids in encoded], skip_special_tokens=True)
-        asked = (squeezed(body(question, form)) for question in questions)
-        return torch.tensor([words not in squeezed(text) for words, text in zip(asked, back, strict=True)])
+        read = pieces.read(self.tokenizer, encoded)
+        lost = [not each.holds(body(question, form)) for question, each in zip(questions, read, strict=True)]
+        if (known := _LOST.get()) is not None:
+            known |= {question.id for question, gone in zip(questions, lost, strict=True) if gone}
+        return torch.tensor(lost, dtype=torch.bool)
 
     def _continuations(
         self, prompts: Sequence[str], answers: Sequence[Sequence[str]], *, special: bool
@@ -320,6 +349,8 @@ def prompt_of(tokenizer: Any, question: Question, form: Form) -> Prompt:
 def encode(tokenizer: Any, texts: Sequence[str], *, special: bool) -> list[list[int]]:
     """Token ids of each text; `special` as in its `Prompt`."""
     encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=special)["input_ids"]
+    if (look := _WATCHED.get()) is not None:
+        look(tokenizer, texts, encoded, special)
     return encoded
 
 
@@ -358,11 +389,6 @@ def ends(model: Any, tokenizer: Any) -> set[int]:
     known = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     more = known if isinstance(known, list) else [known]
     return {int(each) for each in (*more, tokenizer.eos_token_id) if each is not None}
-
-
-def squeezed(text: str) -> str:
-    """Without spaces and case, which tokenizers may honestly change."""
-    return "".join(text.split()).casefold()
 
 
 def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
