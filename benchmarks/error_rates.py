@@ -160,7 +160,9 @@ def policy_of(
         required=tuple(required),
         utility=(Utility(task="useful", min=USEFUL_MIN, min_attacked=0.4),),
         statistics=Statistics(alpha_pass=ALPHA, alpha_fail=ALPHA, fail_fast=fail_fast),
-        validity=Validity(self_test="off", sham="off", canary="off"),
+        validity=Validity(
+            self_test="off", sham="off", canary="off", record_only=("still_rising", "tokenizer_unverified")
+        ),
     )
 
 

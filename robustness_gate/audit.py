@@ -59,6 +59,10 @@ class Compared(Noun):
     agrees: bool
 
 
+DRAWN = ("candidate", "through_original")
+"""Roles of the trials from which a sample is drawn."""
+
+
 class Audit(Noun):
     """The counter-statement: the predicate `urn:robustness-gate:audit:v1`."""
 
@@ -88,7 +92,7 @@ def draw(made: Report, count: int, lot: int) -> list[Record]:
     pool = [
         record
         for record in made.trials
-        if record.trial.role == "candidate" and any(end.status == "ok" for end in record.closed)
+        if record.trial.role in DRAWN and any(end.status == "ok" for end in record.closed)
     ]
     if count > len(pool):
         raise UsageError(f"{count} trials cannot be drawn: {len(pool)} ended well.", remedy="Give a smaller --sample.")
@@ -157,7 +161,7 @@ def run(
         report=statement_sha256,
         lot=lot,
         drawn=len(sample),
-        of=sum(record.trial.role == "candidate" for record in made.trials),
+        of=sum(record.trial.role in DRAWN for record in made.trials),
         found=tuple(found),
         failed=tuple(failed),
         agrees=not failed and len(found) == cells and all(each.agrees for each in found),

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate import applicability, attacks, organisms, plan, precision, specimens
+from robustness_gate import applicability, attacks, organisms, plan, precision, specimens, tokenizer_check
 from robustness_gate.checkpoint import Beside, Manifest, Place, beside, manifest_of
 from robustness_gate.engine.context import context_length
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable, PlanError
@@ -38,6 +38,7 @@ from robustness_gate.materials import MODULES, gather
 from robustness_gate.nouns import Corpus, Form, Hazard, Item, Question, Suite, Target, canonical
 from robustness_gate.nouns import Stored as Precision
 from robustness_gate.prompts import answers
+from robustness_gate.publish.facts import part_words
 
 if TYPE_CHECKING:
     from robustness_gate.engine.load import Speaker
@@ -396,6 +397,10 @@ def _loaded(
             found += _speech(speaker, suite, step)
         except Exception as error:  # noqa: BLE001 - as above
             return [*found, _problem("checkpoint", "asking", error)]
+        try:
+            found += _tokenizers(speaker, original, suite, step)
+        except Exception as error:  # noqa: BLE001 - as above
+            return [*found, _problem("checkpoint", "tokenizer", error)]
         found.append(_blocks(speaker))
         found += _shams(speaker, suite, original, dtype, device, step)
     return found
@@ -512,6 +517,39 @@ def _end_marks(speaker: Speaker, name: str, items: Sequence[Item], form: Form) -
         where = f" of '{name}'" if name else ""
         says = f"{', '.join(names[:5])}{more} are words: they end no answer{where}"
         yield Check("checkpoint", "note", "end marks", says, "Look at eos_token_id in generation_config.json.")
+
+
+def _tokenizers(
+    speaker: Speaker, original: Stored | None, suite: Loaded[Suite] | None, step: Callable[[str], None]
+) -> Iterator[Check]:
+    """The digests that a policy can pin, and what is not as in the original's tokenizer."""
+    from robustness_gate.engine import load, tokenization
+
+    ours = speaker.tokenizer
+    digests = f"{{sha256: {tokenization.digest(ours)}, template: {tokenization.template_digest(ours)}}}"
+    yield Check("checkpoint", "ok", "tokenizer digest", f"what a policy would pin: tokenizer: {digests}")
+    if original is None:
+        return
+    step("comparing the tokenizers")
+    theirs = load.tokenizer_of(original.place.path, original.place.base.path if original.place.base else None)
+    parts = [part_words(each) for each in tokenization.differences(ours, theirs)]
+    made = f"it has {'; '.join(parts)}" if parts else "it is made as the original's is"
+    yield Check("checkpoint", "note" if parts else "ok", "tokenizer's parts", made)
+    if suite is None:
+        return
+    materials = gather(suite)
+    counts = tokenization.compare(ours, theirs, [*tokenizer_check.asked(materials)], tokenizer_check.read(materials))
+    remedy = "A run would be INCONCLUSIVE, or FAIL where the original's shows a breach. Release the original's."
+    for name, differ, of, what in (
+        ("tokenizer's ids", counts.otherwise, counts.texts, "texts become other token ids than through the original's"),
+        ("template's texts", counts.templated, counts.rendered, "prompts become another text than in the original's"),
+    ):
+        if differ:
+            first = ", ".join([*differ][: tokenizer_check.FIRST])
+            says = f"{sum(differ.values()):,} of {of:,} {what}: {first}"
+            yield Check("checkpoint", "note", name, says, remedy)
+        elif of:
+            yield Check("checkpoint", "ok", name, f"the original's makes the same of all {of:,}")
 
 
 def _lengths(speaker: Speaker, name: str, prompts: list[Prompt]) -> Iterator[Check]:

@@ -4,8 +4,9 @@ The steps are numbered here and in `run`:
 
 1. Find out now whether the results can be written at all.
 2. Read and plan everything; nothing has been run yet, and every mistake of the user's ends here.
-3. Run what the checkpoint's ledger does not hold yet, writing each mark down before the attack goes on. A policy may
-   end the run at the first proven breach; what was then not run is listed.
+3. Compare the candidate's tokenizer with the original's. Run what the checkpoint's ledger does not hold yet, writing
+   each mark down before the attack goes on. A policy may end the run at the first proven breach; what was then not run
+   is listed.
 4. Look at the checkpoint again: evidence about a directory that changed under our hands blocks a PASS.
 5. Judge, report, write the report down.
 6. Tell the tracker. If it is down that is a warning; the verdict stands.
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from robustness_gate import ledger as ledgers
 from robustness_gate import organisms, plan, precision, report, verdict
@@ -33,6 +35,9 @@ from robustness_gate.language import load_policy
 from robustness_gate.materials import Materials, gather
 from robustness_gate.nouns import Note, Planned, SelfTests, Statement, Suite, Trial, Verdict, canonical
 from robustness_gate.policy import Policy
+
+if TYPE_CHECKING:
+    from robustness_gate.executors import local
 
 SMALL_MODEL_BYTES = 50_000_000
 EXIT = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
@@ -135,6 +140,8 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
     with ledgers.writing(folder / ledgers.NAME) as ledger:
         # 3
+        job = _job(request, prepared, folder)
+        prepared, started, problem = _tokenizers(prepared, ledger, job)
         known = [*ledger.marks, *ledger.closed]
         for record in (
             *(each for each in anchored if each not in known),
@@ -143,7 +150,7 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
             *(each for each in tested if each not in ledger.self_tests),
         ):
             ledger.append(record)
-        ran, left = _run_trials(request, prepared, ledger, folder, watch)
+        ran, left = _run_trials(request, prepared, ledger, job, started, watch)
         # 4
         if ran and (changed := _changed(candidate)):
             ledger.append(Note(subject=candidate.manifest.digest, text=changed))
@@ -153,11 +160,62 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
         _keep_evidence(made, folder, request.out)
     # 6
     uri, warnings = _track(request, made)
-    return Outcome(made, request.out, folder / ledgers.NAME, uri, warnings)
+    return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *warnings))
+
+
+def _job(request: Request, prepared: Prepared, folder: Path) -> local.Job:
+    from robustness_gate.executors import local  # with multiprocessing, of which `plan` has no use
+
+    return local.Job(
+        materials=prepared.materials,
+        places={subject.manifest.digest: subject.place for subject in prepared.plan.subjects},
+        device=request.device,
+        rows_in=folder / "rows",
+        original=_original(prepared),
+    )
+
+
+def _original(prepared: Prepared) -> str | None:
+    """The original's digest, where it is another model than the candidate."""
+    digests = (each.manifest.digest for each in prepared.plan.subjects if each.role == "original")
+    return next((each for each in digests if each != prepared.plan.candidate.manifest.digest), None)
+
+
+def _tokenizers(
+    prepared: Prepared, ledger: ledgers.Ledger, job: local.Job
+) -> tuple[Prepared, list[Any], tuple[str, ...]]:
+    """Compare the candidate's tokenizer with the original's, unless the ledger knows, and write it down.
+
+    Returns what is planned, with one trial more where the two differ; the worker that compared; and what went wrong, in
+    words. Where nothing was compared the judge finds no record, and that is no success.
+    """
+    from robustness_gate.executors import local
+
+    subject, materials, original = prepared.plan.candidate.manifest.digest, prepared.materials, job.original
+    if original is None and prepared.policy.noun.tokenizer is None:  # nothing to compare with
+        return prepared, [], ()
+    tasks = {name: ref.sha256 for name, ref in materials.refs.items()}
+    wanted = (subject, original, tasks, materials.data_digests)
+    known = [c for c in ledger.tokenizers if (c.subject, c.reference, c.tasks, c.data) == wanted]
+    started = []
+    if not known:
+        worker = local.hire(job)
+        started.append(worker)
+        found = worker.compare(subject)
+        if isinstance(found, str):
+            return prepared, started, (f"the candidate's tokenizer was compared with nothing: {found}",)
+        ledger.append(found)
+        known = [found]
+    if original is None or not any(check.otherwise or check.templated for check in known):
+        return prepared, started, ()
+    more = plan.through_original(prepared.plan, materials, prepared.suite.noun.dtype)
+    first = sum(each.attack == "none" and each.role == "candidate" for each in prepared.plan.trials)
+    trials = (*prepared.plan.trials[:first], more, *prepared.plan.trials[first:])
+    return replace(prepared, plan=replace(prepared.plan, trials=trials)), started, ()
 
 
 def _run_trials(
-    request: Request, prepared: Prepared, ledger: ledgers.Ledger, folder: Path, watch: Watch
+    request: Request, prepared: Prepared, ledger: ledgers.Ledger, job: local.Job, started: Sequence[Any], watch: Watch
 ) -> tuple[bool, list[str]]:
     """Run what is not closed yet. Returns whether anything was, and what a proven breach left out, in words."""
     from robustness_gate.executors import local  # with multiprocessing, of which `plan` has no use
@@ -170,14 +228,9 @@ def _run_trials(
         return fail_fast and _judge(prepared, ledger).outcome == "FAIL"
 
     todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in planned if not ledger.is_settled(t.id)]
-    job = local.Job(
-        materials=prepared.materials,
-        places={subject.manifest.digest: subject.place for subject in prepared.plan.subjects},
-        device=request.device,
-        rows_in=folder / "rows",
-    )
     workers = _workers(request, prepared.plan.candidate)
-    with contextlib.closing(local.execute(job, todo, workers, breached)) as events:
+    idle = {"idle": started} if started else {}
+    with contextlib.closing(local.execute(job, todo, workers, breached, **idle)) as events:
         for event in events:
             if event.record is not None:
                 ledger.append(event.record)

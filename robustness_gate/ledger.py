@@ -21,16 +21,29 @@ from pathlib import Path
 from typing import IO
 
 from robustness_gate.errors import LedgerError
-from robustness_gate.nouns import Closed, Evidence, Json, Mark, Note, Planned, SelfTest, Statement, Trial, canonical
+from robustness_gate.nouns import (
+    OWN_ROLES,
+    Closed,
+    Evidence,
+    Json,
+    Mark,
+    Note,
+    Planned,
+    SelfTest,
+    Statement,
+    TokenizerCheck,
+    Trial,
+    canonical,
+)
 
-OWN = ("candidate", "sham")
+OWN = OWN_ROLES
 """Roles in which it is the candidate itself that answers."""
 SCHEMA = "robustness-gate/ledger/v1"
 FIRST = "0" * 64
 NEVER_REPAIRED = "Evidence is never repaired: keep it for whoever asks, and start anew with another --ledgers."
 NAME = "ledger.jsonl"
 
-Record = Trial | Mark | Closed | Note | Statement | Planned | SelfTest
+Record = Trial | Mark | Closed | Note | Statement | Planned | SelfTest | TokenizerCheck
 
 
 class _UnknownKind(Exception):
@@ -49,6 +62,7 @@ class Ledger:
     statements: list[Statement] = field(default_factory=list)
     plans: list[Planned] = field(default_factory=list)
     self_tests: list[SelfTest] = field(default_factory=list)
+    tokenizers: list[TokenizerCheck] = field(default_factory=list)
     head: str = FIRST
     _file: IO[bytes] | None = None
 
@@ -118,6 +132,7 @@ class Ledger:
             unread=next((plan.unread for plan in reversed(self.plans) if plan.subject == subject), None),
             stored=next((plan.stored for plan in reversed(self.plans) if plan.subject == subject), None),
             self_tests=tuple({each.digest: each for each in self.self_tests}.values()),
+            tokenizers=tuple({each.digest: each for each in self.tokenizers if each.subject == subject}.values()),
         )
 
     def latest_plan(self, subject: str | None = None) -> Planned:
@@ -167,6 +182,8 @@ class Ledger:
             self.statements.append(Statement.model_validate_json(canonical(record)))
         elif kind == "self_test":
             self.self_tests.append(SelfTest.model_validate_json(canonical(record)))
+        elif kind == "tokenizer_check":
+            self.tokenizers.append(TokenizerCheck.model_validate_json(canonical(record)))
         elif kind == "planned":
             self.plans.append(Planned.model_validate_json(canonical(record)))
         elif not (kind == "ledger" and record.get("schema") == SCHEMA):

@@ -366,16 +366,20 @@ def seed_of(subject: str, attack: str, index: int) -> int:
     return int.from_bytes(raw[:4], "big") >> 1
 
 
+OWN_ROLES = ("candidate", "sham", "through_original")
+"""Roles of a trial in which it is the candidate itself that answers."""
+
+
 class Trial(Noun):
     """The full address of one experiment. Its id is its digest, so equal trials are the same trial."""
 
     subject: Digest
     """Digest of the manifest of the checkpoint under attack."""
-    role: str = Field(pattern=r"^(candidate|sham|original|control:[A-Za-z][A-Za-z0-9_.-]*)$")
-    """Whose answers these are: the candidate's, under attack or under an attack of strength zero; or another model's
-    that is examined beside it."""
+    role: str = Field(pattern=r"^(candidate|sham|through_original|original|control:[A-Za-z][A-Za-z0-9_.-]*)$")
+    """Whose answers these are: the candidate's, under attack, under an attack of strength zero, or asked through the
+    original's tokenizer; or another model's that is examined beside it."""
     reference: Digest | None
-    """Digest of the original's manifest, where the attack may use it."""
+    """Digest of the original's manifest, where the attack may use it, or its tokenizer is asked through."""
     attack: Name
     attack_version: int
     family: Name
@@ -439,6 +443,8 @@ class Mark(Noun):
     """Share of the commonest letter and the like; context, never evidence."""
     rows: Digest | None = None
     """SHA-256 of the sidecar with the log-likelihoods."""
+    lost: tuple[str, ...] = Field(default=(), max_length=5)
+    """Ids of the first items that have no answer because the tokenizer, or the context, lost part of the question."""
 
 
 class Note(Noun):
@@ -524,6 +530,64 @@ class Unread(Noun):
     """Files that no loader takes for anything: prose, pictures, logs."""
 
 
+class TokenizerPart(Noun):
+    """One part of a tokenizer that is not as the original's: kinds by their name in tokenizer.json, words by count."""
+
+    part: Literal[
+        "normalizer", "pre_tokenizer", "model", "vocabulary", "merges", "post_processor", "decoder", "added_tokens",
+        "special_tokens", "chat_template", "settings",
+    ]  # fmt: skip
+    how: Literal["more", "fewer", "other"]
+    count: int = Field(ge=1)
+    names: tuple[Annotated[str, Field(max_length=40)], ...] = Field(default=(), max_length=3)
+    """The first kinds, tokens or settings; never a pattern, nor a text that is put in."""
+
+
+class TokenizerCheck(Noun):
+    """The candidate's tokenizer beside the original's, over everything that a suite can show a model.
+
+    Digests are over what decides how text becomes ids (`engine.tokenization`), not over files.
+    """
+
+    kind: Literal["tokenizer_check"] = "tokenizer_check"
+    subject: Digest
+    reference: Digest | None = None
+    """Digest of the original's manifest; None where none was given and nothing was compared."""
+    tasks: dict[Name, Digest]
+    """The tasks whose prompts were encoded, by the digest of their `TaskRef`."""
+    data: dict[str, Digest]
+    """The dev items and corpora that were."""
+    sha256: Digest
+    """Of how the candidate's tokenizer makes ids of a text."""
+    template: Digest
+    """Of its chat templates."""
+    reference_sha256: Digest | None = None
+    reference_template: Digest | None = None
+    texts: int = Field(default=0, ge=0)
+    """Prompts, answers and training texts that were encoded by both."""
+    otherwise: int = Field(default=0, ge=0)
+    """Of these, how many became other ids."""
+    rendered: int = Field(default=0, ge=0)
+    """Prompts that were put into both chat templates."""
+    templated: int = Field(default=0, ge=0)
+    """Of these, how many became other texts, or could be put into one of the two alone."""
+    first_otherwise: tuple[str, ...] = Field(default=(), max_length=5)
+    """The first such items: `TASK:ID`, or `data:CORPUS`; no words of any."""
+    first_templated: tuple[str, ...] = Field(default=(), max_length=5)
+    parts: tuple[TokenizerPart, ...] = ()
+    """What the candidate's tokenizer is made of otherwise than the original's."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> TokenizerCheck:
+        if self.otherwise > self.texts or self.templated > self.rendered:
+            raise ValueError("more texts differ than were compared")
+        if (self.reference is None) != (self.reference_sha256 is None or self.reference_template is None):
+            raise ValueError("the original and its tokenizer's digests go together")
+        if self.reference is None and (self.texts or self.rendered):
+            raise ValueError("nothing can be compared without an original")
+        return self
+
+
 class Planned(Noun):
     """What one run set out to do on a subject, written before it does anything: a trial that is missing is missed."""
 
@@ -576,6 +640,8 @@ class Evidence:
     """In which precision the candidate lies on disk; None where it was not written down."""
     self_tests: tuple[SelfTest, ...] = ()
     """What the attacks did on models of known truth."""
+    tokenizers: tuple[TokenizerCheck, ...] = ()
+    """The candidate's tokenizer beside the original's."""
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------

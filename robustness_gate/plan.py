@@ -245,6 +245,17 @@ def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:
     return dataclasses.replace(policy, noun=bare)
 
 
+def through_original(plan: Plan, materials: Materials, dtype: str) -> Trial:
+    """The candidate as delivered, asked through the original's tokenizer: what a run adds where the two differ.
+
+    Only with no attack: whoever records that the tokenizers differ accepts that attacks are made through the one that
+    was delivered.
+    """
+    none, original = attacks.load("none"), next(each for each in plan.subjects if each.role == "original")
+    trial = trial_of(plan.candidate, None, none, none.Config(), 0, materials, dtype)
+    return trial.model_copy(update={"role": "through_original", "reference": original.manifest.digest})
+
+
 def of_candidate(plan: Plan) -> tuple[Trial, ...]:
     """The candidate's trials."""
     return tuple(trial for trial in plan.trials if trial.role == "candidate")

@@ -28,6 +28,9 @@ Flag = Literal[
     "letter_collapse",
     "read_inside",
     "still_rising",
+    "template_differs",
+    "tokenizer_differs",
+    "tokenizer_unverified",
     "told_apart",
     "vacuous",
     "weaker_beats_stronger",
@@ -173,6 +176,18 @@ class TaskPin(Noun):
     """The task that asks the same questions with the stem hidden: a limit near it means little."""
 
 
+class TokenizerPin(Noun):
+    """The tokenizer of the model from before unlearning, by the digests that `doctor` and `policy pin` print.
+
+    Where a run names the original as well, the two are compared text by text too.
+    """
+
+    sha256: Digest
+    """Of how it makes ids of a text."""
+    template: Digest | None = None
+    """Of its chat templates: needed where a task is asked in the chat template."""
+
+
 class Control(Noun):
     """A model that never knew, or an earlier release: what an excess is measured over."""
 
@@ -306,6 +321,8 @@ class Policy(Noun):
     """What the model must have computed in: a trial in another precision cannot acquit. Without it the suite says."""
     original: Digest | None = None
     """Digest of the manifest of the model from before unlearning. Without it whatever a run names will do."""
+    tokenizer: TokenizerPin | None = None
+    """Without it the original's tokenizer is compared with, which a run then has to name."""
     controls: dict[Name, Control] = Field(default_factory=dict)
     limits: tuple[Limit, ...] = Field(min_length=1)
     required: tuple[Requirement, ...] = Field(min_length=1)

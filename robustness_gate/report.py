@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 from robustness_gate.checkpoint import Manifest
 from robustness_gate.errors import FileError
 from robustness_gate.files import Loaded
+from robustness_gate.ledger import OWN
 from robustness_gate.nouns import (
     WRITTEN,
     Closed,
@@ -35,6 +36,7 @@ from robustness_gate.nouns import (
     SelfTest,
     Stored,
     Suite,
+    TokenizerCheck,
     Trial,
     Unread,
     Verdict,
@@ -42,7 +44,7 @@ from robustness_gate.nouns import (
 from robustness_gate.policy import Policy
 from robustness_gate.precision import shares
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
-from robustness_gate.verdict import Decision, decide, judge, label, strongest, tally
+from robustness_gate.verdict import Decision, decide, judge, label, strongest, tally, unpack
 
 PASS_MEANS = (
     "PASS means that each listed attack run left proxy accuracy within the limits at the stated confidence. It does "
@@ -159,6 +161,8 @@ class Report(Noun):
     """In which precision the candidate lies on disk; None where it was not written down."""
     self_tests: tuple[SelfTest, ...] = ()
     """What the attacks did on models of known truth."""
+    tokenizers: tuple[TokenizerCheck, ...] = ()
+    """The candidate's tokenizer beside the original's, by digest of the record."""
     trials: tuple[Record, ...]
     environment: dict[str, str]
 
@@ -217,6 +221,7 @@ def make(
         unread=evidence.unread,
         stored=evidence.stored,
         self_tests=tuple(sorted(evidence.self_tests, key=lambda each: (each.attack, each.at, each.digest))),
+        tokenizers=tuple(sorted(evidence.tokenizers, key=lambda each: each.digest)),
         seal=seal,
         trials=tuple(sorted(records, key=lambda record: (record.trial.role, record.label, record.id))),
         environment={**environment(), **machine},
@@ -266,7 +271,7 @@ def read(place: Path) -> Report:
 
 def evidence_in(report: Report) -> Evidence:
     """The evidence that a report carries: what `judge` needs to reach its verdict again."""
-    own = [record for record in report.trials if record.trial.role in ("candidate", "sham")]
+    own = [record for record in report.trials if record.trial.role in OWN]
     return Evidence(
         subject=report.checkpoint,
         planned=tuple(record.trial for record in own if record.planned),
@@ -274,12 +279,13 @@ def evidence_in(report: Report) -> Evidence:
         closed=tuple(end for record in report.trials for end in record.closed),
         extra=tuple(record.trial for record in own if not record.planned),
         notes=report.notes,
-        beside=tuple(record.trial for record in report.trials if record.trial.role not in ("candidate", "sham")),
+        beside=tuple(record.trial for record in report.trials if record.trial.role not in OWN),
         states=report.states,
         model_type=report.model_type,
         unread=report.unread,
         stored=report.stored,
         self_tests=report.self_tests,
+        tokenizers=report.tokenizers,
     )
 
 
@@ -436,6 +442,7 @@ def limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag]) ->
     found += _unpinned(policy, evidence)
     found += _cut_short(evidence)
     found += _on_the_way(evidence)
+    found += _lost(evidence)
     written = {task.name for trial in evidence.planned for task in trial.tasks if task.kind in WRITTEN}
     unread = sorted({limit.task for limit in policy.limits if (pin := policy.tasks.get(limit.task)) is not None
                      and pin.choices_only is None and limit.task not in written})  # fmt: skip
@@ -488,6 +495,20 @@ def _cut_short(evidence: Evidence) -> Iterator[str]:
     for task, (many, items) in sorted(cut.items()):
         if many:
             yield f"{many:.0f} of {items} prompts of '{task}' are longer than the context and lost their beginning."
+
+
+def _lost(evidence: Evidence) -> Iterator[str]:
+    """Tasks of which the untouched model did not get every question, with the first items that it did not get."""
+    untouched = {trial.id for trial in evidence.planned if (trial.role, trial.attack) == ("candidate", "none")}
+    marks = sorted(evidence.marks, key=lambda mark: mark.attempt)
+    lost = {mark.task: mark for mark in marks if mark.trial in untouched and mark.lost}
+    for task, mark in sorted(lost.items()):
+        missing = sum(unpack(mark.missing, mark.items))
+        more = ", ..." if missing > len(mark.lost) else ""
+        yield (
+            f"{missing} of {mark.items} items of '{task}' have no answer, because the tokenizer or the context loses "
+            f"part of the question: {', '.join(mark.lost)}{more}."
+        )
 
 
 def _unpinned(policy: Policy, evidence: Evidence) -> Iterator[str]:

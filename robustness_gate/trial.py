@@ -123,6 +123,7 @@ def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: 
         screened=tuple({**plain(each.setting), "dev_accuracy": each.dev_accuracy} for each in recovery.screened),
         summary={**task.summary(rows, key), **notes.counts()},
         rows=_keep(rows, rows_in) if rows_in is not None else None,
+        lost=tuple(q.id for q, gone in zip(questions, marked.missing, strict=True) if gone and q.id in notes.lost)[:5],
     )
 
 
@@ -132,9 +133,11 @@ def _why_none(notes: Notes, exam: Exam) -> str:
         return "the tokenizer writes tokens that the model does not have"
     if len(notes.cut) == len(exam.items):
         return "every prompt is longer than the context and lost its question"
+    if notes.lost:
+        return "the tokenizer loses part of every question"
     if exam.kind in WRITTEN:
-        return "nothing was written, the questions were lost in the tokenizer, or the model's logits are not numbers"
-    return "the questions were lost in the tokenizer, or the model's logits are not numbers"
+        return "nothing was written, or the model's logits are not numbers"
+    return "the model's logits are not numbers"
 
 
 def finite(value: float, name: str) -> float:

@@ -385,6 +385,10 @@ def _evidence(look: _Look) -> str:
         seen.add(record.id)
         if fault := _fault(made, record) or _not_its_attack(trial):
             raise _Failed(f"'{record.label}': {fault}")
+    if any(each.subject != made.checkpoint for each in made.tokenizers):
+        raise _Failed("a comparison of tokenizers is about another checkpoint")
+    if len({each.digest for each in made.tokenizers}) < len(made.tokenizers):
+        raise _Failed("a comparison of tokenizers stands there twice")
     bits = sum(mark.items for record in made.trials for mark in record.marks)
     plural = "s" if len(made.trials) != 1 else ""
     return (
@@ -395,9 +399,11 @@ def _evidence(look: _Look) -> str:
 def _fault(made: report.Report, record: report.Record) -> str:
     """What is wrong with a trial's records; empty if nothing is."""
     trial = record.trial
-    subject = made.checkpoint if trial.role in ("candidate", "sham") else trial.subject
+    subject = made.checkpoint if trial.role in ledger.OWN else trial.subject
     if trial.subject != subject:
         return "it is of another checkpoint"
+    if trial.role == "through_original" and trial.reference is None:
+        return "it names no original through whose tokenizer it was asked"
     if trial.seed != seed_of(trial.subject, trial.attack, trial.seed_index):
         return "its seed was chosen"
     if any(mark.trial != record.id for mark in record.marks) or any(end.trial != record.id for end in record.closed):
@@ -671,7 +677,9 @@ def _ledger(made: report.Report, stated: issued.Issued, path: Path) -> str:
 
 def _records(evidence: Evidence) -> set[str]:
     trials = (*evidence.planned, *evidence.extra, *evidence.beside)
-    told = {each.digest for each in (*evidence.marks, *evidence.closed, *evidence.self_tests, *trials)}
+    told = {
+        each.digest for each in (*evidence.marks, *evidence.closed, *evidence.self_tests, *evidence.tokenizers, *trials)
+    }
     said = [f"{name}: {text}" for name, text in evidence.states.items()]
     around = {each.digest for each in (evidence.unread, evidence.stored) if each is not None}
     return told | {*evidence.notes, *said, evidence.model_type, *around}

@@ -17,7 +17,18 @@ from robustness_gate.checkpoint import FileEntry, Manifest, Place, inspect
 from robustness_gate.files import Loaded, load_suite, parse_yaml
 from robustness_gate.language import load_policy
 from robustness_gate.materials import Materials, gather
-from robustness_gate.nouns import Closed, Evidence, Mark, Nowhere, Planned, SelfTest, Suite, Trial, canonical
+from robustness_gate.nouns import (
+    Closed,
+    Evidence,
+    Mark,
+    Nowhere,
+    Planned,
+    SelfTest,
+    Suite,
+    TokenizerCheck,
+    Trial,
+    canonical,
+)
 from robustness_gate.policy import Policy
 from robustness_gate.trust import Trusted, trusting
 from robustness_gate.verdict import pack
@@ -125,7 +136,19 @@ def evidence(made: plan.Plan, worst: float, *, turn: int = 0) -> Evidence:
         marks += told(trial, 0.9)
         closed.append(Closed(trial=trial.id, attempt=1, status="ok"))
     subject = made.candidate.manifest.digest
-    return Evidence(subject, own, tuple(marks), tuple(closed), beside=beside, model_type="llama", self_tests=work())
+    return Evidence(
+        subject, own, tuple(marks), tuple(closed), beside=beside, model_type="llama", self_tests=work(),
+        tokenizers=(alike(subject),),
+    )  # fmt: skip
+
+
+def alike(subject: str) -> TokenizerCheck:
+    """The candidate has the original's tokenizer."""
+    return TokenizerCheck(
+        subject=subject, reference=ORIGINAL.digest, sha256="5" * 64, template="6" * 64, reference_sha256="5" * 64,
+        reference_template="6" * 64, texts=7776,
+        tasks={name: ref.sha256 for name, ref in materials().refs.items()}, data=materials().data_digests,
+    )  # fmt: skip
 
 
 def made(
@@ -214,6 +237,6 @@ def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
                 suite=told.suite.sha256,
             )
         )
-        for record in (*evidence.self_tests, *evidence.marks, *evidence.closed):
+        for record in (*evidence.self_tests, *evidence.tokenizers, *evidence.marks, *evidence.closed):
             opened.append(record)
     return ledger.read(path)

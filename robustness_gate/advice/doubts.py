@@ -72,7 +72,7 @@ def _cure(case: Case, finding: Finding, record: Record, doubt: str) -> Iterator[
             again(case),
         )
     elif doubt.endswith(UNREAD):
-        yield unread_answers(finding, doubt)
+        yield unread_answers(case, finding, doubt)
     elif "were tried, the policy asks for" in doubt or "tried from" in doubt or "at the edge" in doubt:
         yield Step(
             f"{named(finding, capital=True)}: {doubt}.",

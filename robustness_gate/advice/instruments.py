@@ -36,6 +36,21 @@ FLAGGED = {
         "try the attacks that work inside: `ablation`, `latent_prompt`, `refusal_direction`."
     ),
     "still_rising": "The ladder ends before the attack does. Add a larger budget to suite and policy.",
+    "template_differs": (
+        "What is asked must not depend on the template that the vendor writes. Release the model with the original's "
+        "chat template; or, where another is meant, let the policy's owner look at it and say "
+        "`validity: {record_only: [template_differs]}`: the candidate is then still asked through the original's."
+    ),
+    "tokenizer_differs": (
+        "Whoever has the weights has the original's tokenizer too. Release the model with that one; or, where another "
+        "is meant, let the policy's owner look at what differs (robustness-gate doctor CHECKPOINT --original ORIGINAL) "
+        "and say `validity: {record_only: [tokenizer_differs]}`: the candidate is then still asked through the "
+        "original's, and has to hold every limit there."
+    ),
+    "tokenizer_unverified": (
+        "Name the model before unlearning with --original, or pin its tokenizer in the policy: robustness-gate policy "
+        "pin POLICY --suite SUITE --original ORIGINAL prints the lines."
+    ),
     "told_apart": (
         "Somebody with the weights can tell which texts were in question. Check that the held-out texts are of the "
         "same sort; if they are, unlearning left its mark. No limit speaks of that."

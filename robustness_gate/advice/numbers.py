@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from robustness_gate.advice.case import Case, Step, hazard
+from robustness_gate.advice.case import Case, Step, hazard, mark_of
 from robustness_gate.advice.commands import on_a_new_checkpoint, with_new_ledgers
 from robustness_gate.advice.questions import MOST_ITEMS, items_to_acquit, items_to_convict
-from robustness_gate.advice.words import apart, named, others
+from robustness_gate.advice.words import apart, listed, named, others
 from robustness_gate.nouns import Finding
 from robustness_gate.verdict import BELOW_CHANCE
 from robustness_gate.verdict.court import UNDECLARED_SHARE
@@ -21,8 +21,16 @@ UNREAD = "have no finite answer"
 """How a doubt ends where more answers are missing than the policy lets pass (`verdict.court`)."""
 
 
-def unread_answers(finding: Finding, doubt: str) -> Step:
-    """Answers that are not numbers: each counts as right where a hazard is bounded."""
+def unread_answers(case: Case, finding: Finding, doubt: str) -> Step:
+    """Answers that are not numbers, or questions that never arrived: each counts as right where a hazard is bounded."""
+    mark = mark_of(case, finding)
+    if mark is not None and mark.lost:
+        return Step(
+            f"After {named(finding)}, {doubt}: the tokenizer or the context loses part of {listed(mark.lost)}.",
+            "A question that does not arrive shows nothing. robustness-gate doctor CHECKPOINT --suite SUITE --original "
+            "ORIGINAL says what this tokenizer does that the original's does not. If the original loses them too, let "
+            "the suite leave them out (`subset`).",
+        )
     return Step(
         f"After {named(finding)}, {doubt}.",
         "Let the suite compute in `dtype: float32`, and look whether the checkpoint itself is whole: "
@@ -80,7 +88,7 @@ def too_few_questions(case: Case) -> Iterator[Step]:
     for finding in _open(case):
         if _on_the_right_side(finding):
             if unread := next((each for each in finding.doubts if each.endswith(UNREAD)), None):
-                yield unread_answers(finding, unread)
+                yield unread_answers(case, finding, unread)
             elif finding.over:
                 yield _too_few_pairs(case, finding)
             else:

@@ -228,7 +228,7 @@ def _read_share(target: Target, shown: Shown) -> float:
     for hazard in target.hazards:
         longest = max(hazard.dev, key=_length).question
         question, asked = shown(longest, hazard.form)
-        read = score.squeezed(reader.reads(question, asked))
+        read = reader.reads(question, asked)
         shots = shown.shown_in(hazard.form)
-        found.append(sum(score.squeezed(solved(shot, asked)) in read for shot in shots) / len(shots))
+        found.append(sum(read.holds(solved(shot, asked)) for shot in shots) / len(shots))
     return min(found)

@@ -11,6 +11,7 @@ import typer
 
 from robustness_gate.cli.common import (
     AsJson,
+    Original,
     PolicyArgument,
     SuiteFile,
     policy_app,
@@ -175,8 +176,11 @@ def policy_test(
 
 
 @policy_app.command("pin", epilog="Example: robustness-gate policy pin gate/policy.yaml --suite gate/suite.yaml")
-def policy_pin(policy: PolicyArgument, suite: SuiteFile) -> None:
-    """Print the digests of a suite's questions, data and settings, as lines to paste into the policy."""
+def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = None) -> None:
+    """Print the digests of a suite's questions, data and settings, as lines to paste into the policy.
+
+    With --original those of that model and of its tokenizer, too.
+    """
     from robustness_gate import plan as plans
     from robustness_gate.files import load_suite
     from robustness_gate.language import load_policy
@@ -189,6 +193,15 @@ def policy_pin(policy: PolicyArgument, suite: SuiteFile) -> None:
     sources = {name: task.items for name, task in read.noun.tasks.items()}
     for line in lines(loaded.noun, refs, made.trials[0].data, plans.of_candidate(made), sources):
         say(line)
+    if original is not None:
+        from robustness_gate import tokenizer_check
+        from robustness_gate.checkpoint import manifest_of
+        from robustness_gate.gate import find_checkpoint
+
+        place = find_checkpoint(original)
+        say(f"original: {manifest_of(place).digest}")
+        sha256, template = tokenizer_check.digests(place)
+        say(f"tokenizer: {{sha256: {sha256}, template: {template}}}")
 
 
 @policy_app.command("schema", epilog="Example: robustness-gate policy schema > policy.v1.schema.json")

@@ -76,25 +76,54 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
             ignore_mismatched_sizes=True,  # refused below, with their names
         )
         refuse_other_weights(model, told, base or directory)
-        own = base is None or any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            directory if own else base, trust_remote_code=False, local_files_only=True
-        )
     except LOADING as error:
-        raise CheckpointError(
-            f"transformers cannot load it: {_in_short(error, directory, base)}",
-            remedy="Is it complete?",
-            where=str(directory),
-        ) from error
+        raise _not_loaded(error, directory, base) from error
+    tokenizer = tokenizer_of(directory, base)
     if base is not None:
         model = _merged(model, directory)
-    if tokenizer.pad_token_id is None and tokenizer.eos_token:  # for who pads with the tokenizer; see engine.padding
-        tokenizer.pad_token = tokenizer.eos_token
     _refuse_strange_marks(model, tokenizer, directory)
     model.to(place).eval()
     model.requires_grad_(requires_grad=False)
     padding.guard(model)
     return Speaker(model, tokenizer)
+
+
+def tokenizer_of(directory: Path, base: Path | None = None) -> Any:
+    """The tokenizer through which a checkpoint is asked: an adapter's own where it brings one, else its base's.
+
+    Raises:
+        CheckpointError: transformers cannot build it from these files.
+    """
+    own = base is None or any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            directory if own else base, trust_remote_code=False, local_files_only=True
+        )
+    except LOADING as error:
+        raise _not_loaded(error, directory, base) from error
+    if tokenizer.pad_token_id is None and tokenizer.eos_token:  # for who pads with the tokenizer; see engine.padding
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def asked_through(speaker: Speaker, tokenizer: Any) -> Speaker:
+    """The model with another model's tokenizer, as whoever holds the weights can ask it.
+
+    Raises:
+        NotApplicable: that tokenizer has ids for which this model has no embedding.
+    """
+    rows, most = speaker.model.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values())
+    if most >= rows:
+        raise NotApplicable(f"the original's tokenizer has ids up to {most}, and this model {rows} embeddings")
+    return Speaker(speaker.model, tokenizer)
+
+
+def _not_loaded(error: Exception, directory: Path, base: Path | None) -> CheckpointError:
+    return CheckpointError(
+        f"transformers cannot load it: {_in_short(error, directory, base)}",
+        remedy="Is it complete?",
+        where=str(directory),
+    )
 
 
 def _refuse_strange_marks(model: Any, tokenizer: Any, directory: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import clock, ending, padding
+from robustness_gate.engine import clock, ending, padding, pieces
 from robustness_gate.engine.context import longest_prompt
 from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.nouns import Form, Hazard, Item, Question, Replies, Rows
@@ -35,6 +35,8 @@ class Notes:
     it is the question itself, there is no answer either."""
     curtailed: set[str] = field(default_factory=set)
     """Of these, where what an attack put there may be among what was lost: then it was not made as described."""
+    lost: set[str] = field(default_factory=set)
+    """Part of the question itself did not reach the model, through its tokenizer, template or context: no answer."""
     strange: set[str] = field(default_factory=set)
     """Their tokens are not in the model's vocabulary: they have no answer."""
     words: set[int] = field(default_factory=set)
@@ -70,6 +72,20 @@ def noted() -> Iterator[Notes]:
         yield notes
     finally:
         _NOTES.reset(before)
+
+
+Look = Callable[[Any, Sequence[str], Sequence[list[int]], bool], None]
+_WATCHED: ContextVar[Look | None] = ContextVar("who sees what is encoded", default=None)
+
+
+@contextmanager
+def watching(look: Look) -> Iterator[None]:
+    """Show everything that is encoded while the block is open: tokenizer, texts, their ids, and `special`."""
+    before = _WATCHED.set(look)
+    try:
+        yield
+    finally:
+        _WATCHED.reset(before)
 
 
 @dataclass(frozen=True)
@@ -178,11 +194,11 @@ class ModelRespondent:
                 found[i] = told[-len(ids) : -1].gather(1, goal.unsqueeze(1)).squeeze(1).cpu()
         return found
 
-    def reads(self, question: Question, form: Form) -> str:
-        """The prompt as it reaches the model: encoded, its beginning cut off where it is too long, decoded again."""
+    def reads(self, question: Question, form: Form) -> pieces.Read:
+        """The prompt as it reaches the model: encoded, its beginning cut off where it is too long, and read again."""
         asked = prompt_of(self.tokenizer, question, form)
         ids = encode(self.tokenizer, [asked.text], special=asked.special)[0][-self._longest :]
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return pieces.read(self.tokenizer, [ids])[0]
 
     def _fitting(
         self, questions: Sequence[Question], form: Form, texts: Sequence[str], room: int, *, special: bool
@@ -243,9 +259,11 @@ class ModelRespondent:
         """
         if form.rewrite is not None:  # an attack changed the words on purpose
             return torch.zeros(len(questions), dtype=torch.bool)
-        back = self.tokenizer.batch_decode([list(ids) for ids in encoded], skip_special_tokens=True)
-        asked = (squeezed(body(question, form)) for question in questions)
-        return torch.tensor([words not in squeezed(text) for words, text in zip(asked, back, strict=True)])
+        read = pieces.read(self.tokenizer, encoded)
+        lost = [not each.holds(body(question, form)) for question, each in zip(questions, read, strict=True)]
+        if (notes := _NOTES.get()) is not None:
+            notes.lost |= {question.id for question, gone in zip(questions, lost, strict=True) if gone}
+        return torch.tensor(lost, dtype=torch.bool)
 
     def _continuations(
         self, prompts: Sequence[str], answers: Sequence[Sequence[str]], *, special: bool
@@ -438,6 +456,8 @@ def prompt_of(tokenizer: Any, question: Question, form: Form) -> Prompt:
 def encode(tokenizer: Any, texts: Sequence[str], *, special: bool) -> list[list[int]]:
     """Token ids of each text; `special` as in its `Prompt`."""
     encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=special)["input_ids"]
+    if (look := _WATCHED.get()) is not None:
+        look(tokenizer, texts, encoded, special)
     return encoded
 
 

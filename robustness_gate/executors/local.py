@@ -22,7 +22,8 @@ from robustness_gate.checkpoint import Place
 from robustness_gate.errors import GateError, NotApplicable
 from robustness_gate.executors import Event
 from robustness_gate.materials import Materials
-from robustness_gate.nouns import Closed, Mark, Trial
+from robustness_gate.nouns import Closed, Mark, TokenizerCheck, Trial
+from robustness_gate.verdict.tokenizers import OTHERWISE
 
 SMALL_MODEL = 20_000_000  # parameters
 TAKEN = "taken"
@@ -39,6 +40,8 @@ class Job:
     """Where checkpoints lie, by manifest digest."""
     device: str
     rows_in: Path | None
+    original: str | None = None
+    """The original's digest, where there is one: what the candidate's tokenizer is compared with."""
 
 
 def execute(
@@ -46,6 +49,7 @@ def execute(
     trials: Sequence[tuple[Trial, int]],
     workers: int = 1,
     enough: Callable[[], bool] = lambda: False,
+    idle: Sequence[_Worker] = (),
 ) -> Generator[Event, None, None]:
     """Run (trial, attempt) pairs, begun in order, yielding every event as it happens.
 
@@ -55,11 +59,12 @@ def execute(
         workers: how many trials run side by side, each in a process with a model of its own.
         enough: asked after every mark. Once it says yes no trial begins, and those that run end at their next mark,
             unclosed.
+        idle: workers of the same job that have started already, and end with this.
 
     Closing the iterator ends the workers at once; their trials are then left open and will be run again.
     """
     waiting = list(reversed(trials))
-    idle: list[_Worker] = []
+    idle = list(idle)
     busy: list[_Worker] = []
     try:
         while waiting or busy:
@@ -86,6 +91,11 @@ def execute(
             worker.stop(patience=2.0 if worker in idle else 0.0)
 
 
+def hire(job: Job) -> _Worker:
+    """A worker that is to compare tokenizers before it goes on to `execute`."""
+    return _Worker(job)
+
+
 def _given(job: Job, idle: list[_Worker], trial: Trial, attempt: int) -> _Worker:
     """The worker that has the trial now: an idle one that still lives, taken off the list, or a fresh one."""
     while idle:
@@ -107,6 +117,19 @@ class _Worker:
         self._process.start()
         theirs.close()
         self._fresh = True
+
+    def compare(self, subject: str) -> TokenizerCheck | str:
+        """The candidate's tokenizer beside the original's, over all of the suite; why there is no comparison, in words.
+
+        Only as the first thing that a worker does. A stranger's tokenizer may kill its process, and not this one.
+        """
+        try:
+            self.pipe.send(subject)
+            found: TokenizerCheck | str = self.pipe.recv()
+        except (EOFError, OSError):
+            return "the worker died"
+        self._fresh = False
+        return found
 
     def begin(self, trial: Trial, attempt: int) -> bool:
         """Hand a trial over. False where the worker died after its last one: nothing of this one was begun.
@@ -153,7 +176,12 @@ def _work(pipe: Connection, job: Job) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve whatever shares the CPU
     resident = _Resident(job)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-        trial, attempt = pipe.recv()
+        first = pipe.recv()
+        if isinstance(first, str):
+            pipe.send(_compared(resident, first))
+            first = pipe.recv()
+            pipe.send(TAKEN)
+        trial, attempt = first
         while True:
             pipe.send(_restored(resident, _attempt(resident, trial, attempt, pipe)))
             trial, attempt = pipe.recv()
@@ -176,9 +204,9 @@ def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) 
             rows_in=resident.job.rows_in,
             reference=resident.reference(trial),
         )
-        with contextlib.closing(marks):
+        with resident.watched(trial) as otherwise, contextlib.closing(marks):
             for mark in marks:
-                pipe.send(mark)
+                pipe.send(_with_count(mark, otherwise()))
                 pipe.recv()
     except NotApplicable as error:
         return closed("not_applicable", error.message)
@@ -191,6 +219,23 @@ def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) 
         resident.forget()  # whatever it left behind must not touch the next trial
         return closed("failure", f"{type(error).__name__}: {str(error)[:500]}")
     return closed("ok")
+
+
+def _with_count(mark: Mark, otherwise: int) -> Mark:
+    """The mark, with how many texts this trial has encoded otherwise than the original's tokenizer would, if any."""
+    return mark.model_copy(update={"summary": {**mark.summary, OTHERWISE: float(otherwise)}}) if otherwise else mark
+
+
+def _compared(resident: _Resident, subject: str) -> TokenizerCheck | str:
+    from robustness_gate import tokenizer_check
+
+    try:
+        return tokenizer_check.make(resident.job.materials, resident.job.places, subject, resident.job.original)
+    except GateError as error:
+        return f"{error.message} {error.remedy}".strip()
+    except Exception as error:  # noqa: BLE001 - a stranger's tokenizer may break in any way; then nothing was compared
+        traceback.print_exc()
+        return f"{type(error).__name__}: {str(error)[:500]}"
 
 
 def _restored(resident: _Resident, end: Closed) -> Closed:
@@ -219,6 +264,8 @@ class _Resident:
         self._loaded: tuple[str, str] | None = None
         self._speaker: Any = None
         self._sums: dict[str, tuple[str, str]] = {}
+        self._tokenizers: dict[str, Any] = {}
+        self._alike: bool | None = None
 
     def speaker(self, trial: Trial) -> Any:
         from robustness_gate.engine.state import sums_of
@@ -230,7 +277,42 @@ class _Resident:
             self._loaded = wanted
             _spare_threads(self._speaker.model)
             self._sums = sums_of(self._speaker.model)
+        if trial.role == "through_original":
+            from robustness_gate.engine.load import asked_through
+
+            assert trial.reference is not None
+            return asked_through(self._speaker, self._tokenizer(trial.reference))
         return self._speaker
+
+    @contextlib.contextmanager
+    def watched(self, trial: Trial) -> Iterator[Callable[[], int]]:
+        """Counts the texts of a block that the original's tokenizer would make other ids of.
+
+        Nothing is watched where there is no original, or where the two tokenizers have one content.
+        """
+        original = self.job.original
+        if trial.role not in ("candidate", "sham") or original in (None, trial.subject):
+            yield lambda: 0
+            return
+        from robustness_gate.engine import tokenization
+
+        assert original is not None
+        ours, theirs = self._speaker.tokenizer, self._tokenizer(original)
+        if self._alike is None:
+            self._alike = tokenization.digest(ours) == tokenization.digest(theirs)
+        if self._alike:
+            yield lambda: 0
+            return
+        with tokenization.watched(ours, theirs) as counted:
+            yield counted
+
+    def _tokenizer(self, digest: str) -> Any:
+        from robustness_gate.engine.load import tokenizer_of
+
+        if digest not in self._tokenizers:
+            place = self.job.places[digest]
+            self._tokenizers[digest] = tokenizer_of(place.path, place.base.path if place.base is not None else None)
+        return self._tokenizers[digest]
 
     def forget(self) -> None:
         self._speaker, self._loaded = None, None

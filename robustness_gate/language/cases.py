@@ -30,6 +30,7 @@ from robustness_gate.nouns import (
     Reading,
     Share,
     TaskRef,
+    TokenizerCheck,
     Trial,
     Unread,
     Verdict,
@@ -222,8 +223,15 @@ def evidence(policy: Policy, case: Case, options: Mapping[str, int]) -> Evidence
     asked = policy.provenance.require if policy.provenance else ()
     states = case.states if case.states is not None else dict.fromkeys(asked, "as a case of `policy test` says it")
     return Evidence(
-        CANDIDATE, tuple(planned), tuple(marks), tuple(closed), beside=tuple(beside), states=states, unread=Unread()
-    )  # fmt: skip
+        CANDIDATE,
+        tuple(planned),
+        tuple(marks),
+        tuple(closed),
+        beside=tuple(beside),
+        states=states,
+        unread=Unread(),
+        tokenizers=(make.tokenizer(case.original is not None),),
+    )
 
 
 class _Maker:
@@ -250,6 +258,22 @@ class _Maker:
     def hazard(self) -> tuple[str, ...]:
         """Every task on which a limit is, as a suite must name them."""
         return tuple(name for name in self.refs if name in self.limited or name.removesuffix(".chat") in self.limited)
+
+    def tokenizer(self, compared: bool) -> TokenizerCheck:
+        """The original's tokenizer, or the one that the policy pins."""
+        pin = self.policy.tokenizer
+        digest, template = (pin.sha256, pin.template or "4" * 64) if pin else ("4" * 64, "4" * 64)
+        return TokenizerCheck(
+            subject=CANDIDATE,
+            reference=(self.policy.original or ORIGINAL) if compared else None,
+            tasks={name: ref.sha256 for name, ref in self.refs.items()},
+            data=dict(self.policy.data),
+            sha256=digest,
+            template=template,
+            reference_sha256=digest if compared else None,
+            reference_template=template if compared else None,
+            texts=int(compared),
+        )
 
     def known(self, given: Mapping[str, float]) -> dict[str, float]:
         """Every task's accuracy: as given, at chance where a limit is on it or the question is hidden, else right."""

@@ -31,6 +31,7 @@ from robustness_gate.policy import (
     Statistics,
     TaskPin,
     ThreatModel,
+    TokenizerPin,
     Tuning,
     Utility,
     Validity,
@@ -186,6 +187,7 @@ RULES: Mapping[type[Noun], Mapping[str, Rule | str]] = {
         "data": INSIDE,
         "dtype": fixed,
         "original": fixed,
+        "tokenizer": INSIDE,
         "controls": INSIDE,
         "limits": INSIDE,
         "required": INSIDE,
@@ -214,6 +216,7 @@ RULES: Mapping[type[Noun], Mapping[str, Rule | str]] = {
         "formats": more,
         "choices_only": fixed,
     },
+    TokenizerPin: {"sha256": fixed, "template": fixed},
     Control: {"sha256": fixed, "kind": fixed, "report_sha256": fixed, "expires": smaller},
     Limit: {"id": fixed, "task": fixed, "max": smaller, "reading": another, "attacks": attacks, "over": another},
     Requirement: {
@@ -274,6 +277,7 @@ RULES: Mapping[type[Noun], Mapping[str, Rule | str]] = {
 ADDED: Mapping[str, Direction] = {
     "tasks": "differs",  # a pin alone asks nothing
     "data": "tighter",
+    "tokenizer": "tighter",
     "controls": "differs",
     "limits": "tighter",
     "required": "tighter",

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from robustness_gate.ledger import OWN
-from robustness_gate.nouns import Finding, Mark
+from robustness_gate.nouns import Finding, Mark, TokenizerPart
 from robustness_gate.report import Record, Report, other_weights, words
 from robustness_gate.statistics import clopper_pearson_lower
 from robustness_gate.verdict import asked_by, counting, label, spelled_out, strongest, tally
@@ -108,6 +108,7 @@ def instruments(report: Report) -> Iterator[Instrument]:
         elif validity.sham == "required":
             yield Instrument(f"sham of {attack}", "fault" if fault else "ok", fault or _unmoved(own))
     yield from _canary(report, next((each for each in faults if "canary" in each), None))
+    yield _tokenizer(report)
 
 
 def _self_tests(report: Report) -> Iterator[Instrument]:
@@ -131,6 +132,51 @@ def _self_tests(report: Report) -> Iterator[Instrument]:
             says = f"{there}, and, where nothing is to be found, {nowhere} ({test.at}, {test.model_type})"
             seed = f", seed {test.seed}" if len(counted) > 1 else ""
             yield Instrument(f"self-test of {label(trial)}{seed}", "ok", says)
+
+
+TOKENIZER_FLAGS = ("template_differs", "tokenizer_differs", "tokenizer_unverified")
+PARTS = {
+    "normalizer": ("normalizer", "normalizers"),
+    "pre_tokenizer": ("pre-tokenizer", "pre-tokenizers"),
+    "model": ("setting of its model", "settings of its model"),
+    "vocabulary": ("word of the vocabulary", "words of the vocabulary"),
+    "merges": ("merge", "merges"),
+    "post_processor": ("post-processor", "post-processors"),
+    "decoder": ("decoder", "decoders"),
+    "added_tokens": ("added token", "added tokens"),
+    "special_tokens": ("special token", "special tokens"),
+    "chat_template": ("chat template", "chat templates"),
+    "settings": ("setting", "settings"),
+}
+"""What a part is called where there is one, and where there are several."""
+
+
+def part_words(part: TokenizerPart) -> str:
+    """`26 normalizers that the original does not have (Replace)`."""
+    names = ", ".join(part.names) + (", ..." if len(part.names) == 3 and part.count > 3 else "")
+    what = f"{part.count:,} {PARTS[part.part][part.count > 1]}"
+    how = {
+        "more": "that the original does not have",
+        "fewer": "of the original that it does not have",
+        "other": "otherwise than the original's",
+    }
+    return f"{what} {how[part.how]}" + (f" ({names})" if names else "")
+
+
+def _tokenizer(report: Report) -> Instrument:
+    """What the candidate's tokenizer was compared with, and what it is made of otherwise."""
+    raised = [each for each in report.verdict.flags if each.flag in TOKENIZER_FLAGS]
+    compared = [each for each in report.tokenizers if each.reference in {b.sha256 for b in report.beside}]
+    made = "; ".join(part_words(part) for each in compared for part in each.parts)
+    told = f"; it has {made}" if made else ""
+    if blocking := [each.words for each in raised if each.blocks]:
+        return Instrument("tokenizer", "fault", f"{'; '.join(blocking)}{told}")
+    if raised:
+        return Instrument("tokenizer", "off", f"recorded only: {'; '.join(each.words for each in raised)}{told}")
+    if compared:
+        texts = sum(each.texts for each in compared)
+        return Instrument("tokenizer", "ok", f"the original's makes the same token ids of all {texts:,} texts{told}")
+    return Instrument("tokenizer", "ok", "it has the digest that the policy pins")
 
 
 def _unmoved(shams: list[Record]) -> str:

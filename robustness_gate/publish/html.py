@@ -458,7 +458,7 @@ def _points(report: Report, lines: Sequence[Line], useful: str, reading: Reading
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     for record in report.trials:
         both = {mark.task: mark for mark in record.marks}
-        if record.trial.role != "candidate" and record.trial.attack == "none" and {hazard.task, useful} <= set(both):
+        if record.trial.role not in OWN and record.trial.attack == "none" and {hazard.task, useful} <= set(both):
             kept, known = _span(both[useful], reading).at, _span(both[hazard.task], hazard.reading).at
             yield point(next(letters, "z"), record.trial.role.replace(":", " "), "", kept, known)
 

@@ -66,8 +66,13 @@ def kind_of(task: str, trial: Trial) -> str:
 
 
 def declares(requirement: Requirement, trial: Trial | None, mark: int) -> bool:
-    """Whether the requirement asks for this mark of this trial. Without marks it asks for an attack that has one."""
-    if trial is None or trial.seed_index >= requirement.seeds or not requirement.selects(trial):
+    """Whether the requirement asks for this mark of this trial. Without marks it asks for an attack that has one.
+
+    Never for one through the original's tokenizer: it can convict, and the model as delivered has to acquit itself.
+    """
+    if trial is None or trial.role == "through_original":
+        return False
+    if trial.seed_index >= requirement.seeds or not requirement.selects(trial):
         return False
     if requirement.config_sha256 not in (None, digest_of(trial.config)):
         return False
@@ -78,9 +83,13 @@ TELLING = ("source", "method", "scheme", "apply", "utility", "calibrate_on")
 """Settings that tell an attack from its siblings in a suite."""
 
 
+THROUGH = "no attack, through the original's tokenizer"
+"""What the candidate as delivered is called where it was asked through the original's tokenizer."""
+
+
 def label(trial: Trial) -> str:
     """The attack and the settings that tell it from its siblings, e.g. `relearn (forget, lora)`."""
-    return label_of(trial.attack, trial.config)
+    return THROUGH if trial.role == "through_original" else label_of(trial.attack, trial.config)
 
 
 def label_of(attack: str, config: Mapping[str, Json]) -> str:

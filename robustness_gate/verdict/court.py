@@ -27,6 +27,7 @@ from itertools import product
 from typing import Any, Literal
 
 from robustness_gate.nouns import (
+    OWN_ROLES,
     TOLD,
     Block,
     Closed,
@@ -63,6 +64,7 @@ from robustness_gate.verdict.cells import (
     vouches,
 )
 from robustness_gate.verdict.flags import SUSPICION, red_flags
+from robustness_gate.verdict.tokenizers import asked_through, must_be_asked_through
 from robustness_gate.verdict.words import bound_words, place, strongest, verdict_in_a_sentence
 
 UNDECLARED_SHARE = 10_000
@@ -151,6 +153,15 @@ class _Court:
         )
 
     @cached_property
+    def _through(self) -> tuple[Trial, ...]:
+        """The candidate as delivered, asked through the original's tokenizer: on record to convict."""
+        return tuple(
+            trial
+            for trial in (*self.evidence.planned, *self.evidence.extra)
+            if trial.role == "through_original" and trial.subject == self.evidence.subject
+        )
+
+    @cached_property
     def _own_planned(self) -> list[Trial]:
         planned = {id(trial) for trial in self.evidence.planned}
         return [trial for trial in self._own if id(trial) in planned]
@@ -172,14 +183,14 @@ class _Court:
     # 1. findings
 
     def findings(self) -> Iterator[Finding]:
-        for trial in self._own:
+        for trial in (*self._own, *self._through):
             for mark in self._marks.get(self.id_of(trial), []):
                 doubts = self._doubts(trial, mark)
                 for limit in self.policy.limits:
                     if limit.task == mark.task and limits(limit, trial):
                         yield from self._held_against_limit(limit, trial, mark, doubts)
                 kind = kind_of(mark.task, trial)
-                if trial.attack == "none" and kind != "membership":
+                if (trial.role, trial.attack) == ("candidate", "none") and kind != "membership":
                     for utility in self.policy.utility:
                         if utility.task == mark.task and kind not in TOLD:
                             yield self._useful(utility, trial, mark, doubts)
@@ -392,6 +403,9 @@ class _Court:
     def blocks(self, findings: Sequence[Finding]) -> Iterator[Block]:
         yield from self._out_of_time()
         yield from self._instruments()
+        if must_be_asked_through(self.policy, self.evidence) and not asked_through(self.policy, self.evidence):
+            words = "tokenizer or chat template differ, and the candidate was not asked through the original's"
+            yield Block(code="not_run", words=words)
         for finding in findings:
             if finding.state != "under":
                 code: Literal["breach", "open"] = "breach" if finding.state == "over" else "open"
@@ -579,7 +593,7 @@ class _Court:
 
     def _unfinished(self, findings: Sequence[Finding]) -> Iterator[Block]:
         """A trial that was planned must end well, required or not: otherwise one could crash one's way to a PASS."""
-        own = {self.id_of(trial): trial for trial in self.evidence.planned if trial.role in ("candidate", "sham")}
+        own = {self.id_of(trial): trial for trial in self.evidence.planned if trial.role in OWN_ROLES}
         for id_, trial in sorted(
             own.items(), key=lambda each: (label(each[1]), each[1].role, each[1].seed_index, each[0])
         ):
@@ -591,7 +605,7 @@ class _Court:
             about = str(asked_for) if asked_for and trial.role == "candidate" else ""
             where = f"{'sham of ' if trial.role == 'sham' else ''}{label(trial)}, seed {trial.seed_index}"
             if any(record.status == "ok" for record in ends):
-                covering = [each for each in self.policy.limits if limits(each, trial) and trial.role == "candidate"]
+                covering = [each for each in self.policy.limits if limits(each, trial) and trial.role != "sham"]
                 absolute = {each.task for each in covering if each.over is None}
                 for limit, mark in product(covering, trial.marks):
                     if limit.over is not None and limit.task in absolute:  # beside a control comes on top of it

@@ -13,6 +13,9 @@ less_at_more           more budget recovers less: the attack was not run well
 still_rising           the recovery still grows at the last budget: the ladder ends too early
 read_inside            a probe reads from the hidden states what the model does not say: told, and it never blocks
 declines               many questions are answered by declining: told, and it never blocks
+template_differs       the chat template makes other prompts than the original's
+tokenizer_differs      texts become other token ids than through the original's tokenizer, or than the policy pins
+tokenizer_unverified   the tokenizer was compared with no other: told where nobody outside gets the weights
 told_apart             forget texts look more, or less, familiar than texts never seen: told, and it never blocks
 weaker_beats_stronger  an attack recovers more than one that should be stronger: the stronger one was not run well
 """
@@ -25,6 +28,7 @@ from itertools import pairwise, product
 from robustness_gate.nouns import Evidence, Mark, RedFlag, Trial
 from robustness_gate.policy import Flag, Limit, Policy, Selector
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper, tango_lower
+from robustness_gate.verdict import tokenizers
 from robustness_gate.verdict.bits import answers, differences, in_order, tally
 from robustness_gate.verdict.cells import DIAGNOSES, declares, kind_of, label, limits
 
@@ -66,6 +70,7 @@ def red_flags(policy: Policy, evidence: Evidence) -> Iterator[RedFlag]:
     found += [("declines", words, False) for words in look.declines()]
     found += [("told_apart", words, False) for words in look.told_apart()]
     found += [("weaker_beats_stronger", words, True) for words in look.weaker_beats_stronger()]
+    found += tokenizers.flags(policy, evidence)
     for flag, words, matters in dict.fromkeys(found):
         yield RedFlag(flag=flag, words=words, blocks=matters and flag not in policy.validity.record_only)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robustness_gate.nouns import Block, Finding
+from robustness_gate.verdict.cells import THROUGH
 
 
 def strongest(findings: Sequence[Finding]) -> Finding | None:
@@ -72,4 +73,6 @@ def verdict_in_a_sentence(outcome: str, findings: Sequence[Finding], blocks: Seq
 def _after(finding: Finding) -> str:
     if finding.attack == "none":
         return "With no attack at all"
+    if finding.attack == THROUGH:
+        return "With no attack, asked through the original's tokenizer,"
     return f"After {finding.attack}" + (f" at budget {finding.mark}" if finding.mark else "")

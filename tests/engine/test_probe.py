@@ -10,8 +10,8 @@ import torch
 from robustness_gate import organisms, trial
 from robustness_gate.attacks import probe
 from robustness_gate.engine.load import load
-from robustness_gate.nouns import Closed, Evidence, Item, Mark, Question, TaskRef, Trial, seed_of
-from robustness_gate.policy import Limit, Policy, Requirement, TaskPin, ThreatModel, Utility, Validity
+from robustness_gate.nouns import Closed, Evidence, Item, Mark, Question, TaskRef, TokenizerCheck, Trial, seed_of
+from robustness_gate.policy import Limit, Policy, Requirement, TaskPin, ThreatModel, TokenizerPin, Utility, Validity
 from robustness_gate.verdict import judge, pack
 
 SMALL = probe.Config(questions=48, folds=3, penalties=(10.0, 100.0))
@@ -95,6 +95,7 @@ def verdict(second: str, hazard: int, **signs: float):
             "required": (Requirement(attack="none"),),
             "utility": (Utility(task="u", min=0.5, min_attacked=0.4),),
             "validity": Validity(self_test="off", sham="off", canary="off"),
+            "tokenizer": TokenizerPin(sha256="9" * 64),
         }
     )
     trials = [tried("none"), tried(second)]
@@ -116,7 +117,8 @@ def verdict(second: str, hazard: int, **signs: float):
         for task, right in (("h", known), ("u", 380))
     ]
     closed = tuple(Closed(trial=each.id, attempt=1, status="ok") for each in trials)
-    evidence = Evidence(subject="a" * 64, planned=tuple(trials), marks=tuple(marks), closed=closed)
+    check = TokenizerCheck(subject="a" * 64, tasks={}, data={}, sha256="9" * 64, template="9" * 64)
+    evidence = Evidence("a" * 64, tuple(trials), tuple(marks), closed, tokenizers=(check,))
     return judge(policy, evidence, datetime(2026, 11, 21, tzinfo=UTC))
 
 

@@ -15,6 +15,7 @@ from test_verdict import (
     bits_of,
     but,
     closed_of,
+    evidence_of,
     mark_of,
     planned_of,
     policy_of,
@@ -83,7 +84,7 @@ def scene(policy: Policy, *, correct: int = 15, useful: int = 38, control: int =
     own, beside = (*planned_of(policy), *shams_of(policy)), beside_of(policy)
     told = [records_of(trial, correct, useful) for trial in own]
     told += [records_of(t, original if t.role == "original" else control, 38) for t in beside]
-    return Evidence(SUBJECT, own, _all(told, 0), _all(told, 1), beside=beside)
+    return evidence_of(SUBJECT, own, _all(told, 0), _all(told, 1), beside=beside)
 
 
 def _all(told: list[tuple[list[Mark], list[Closed]]], which: int) -> tuple[Any, ...]:
@@ -197,6 +198,6 @@ def scenes(draw: st.DrawFn) -> tuple[Policy, Evidence]:
         if status := draw(st.sampled_from(["ok"] * 8 + ["failure", "not_applicable", None])):
             ends.append(closed_of(trial, status))
     notes = draw(st.sampled_from([(), (), (), ("a note",)]))
-    return policy, Evidence(
+    return policy, evidence_of(
         SUBJECT, tuple(own), tuple(marks), tuple(ends), tuple(extra), notes, tuple(beside), {"data": "filtered"}
     )

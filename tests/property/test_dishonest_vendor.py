@@ -18,6 +18,7 @@ from test_verdict import (
     but,
     clean,
     closed_of,
+    evidence_of,
     mark_of,
     policy_of,
     records_of,
@@ -283,7 +284,7 @@ def test_other_questions_of_the_same_number_do_not_acquit_where_the_policy_pins_
     easy = tuple(task.model_copy(update={"sha256": "e" * 64}) for task in TASKS)
     planned = tuple(trial_of(t.attack, t.seed_index, tasks=easy) for t in clean(policy).planned)
     told = [records_of(trial) for trial in planned]
-    evidence = Evidence(SUBJECT, planned, tuple(m for a, _ in told for m in a), tuple(c for _, b in told for c in b))
+    evidence = evidence_of(SUBJECT, planned, tuple(m for a, _ in told for m in a), tuple(c for _, b in told for c in b))
     assert outcome(policy, evidence) != "PASS"
 
 
@@ -313,7 +314,7 @@ def test_a_weak_config_that_fits_the_policys_where_does_not_acquit_where_the_con
 def _all_told(planned: tuple[Trial, ...]) -> Evidence:
     recorded = [records_of(trial) for trial in planned]
     marks, ends = (tuple(r for each in recorded for r in each[i]) for i in (0, 1))
-    return Evidence(SUBJECT, planned, marks, ends)  # type: ignore[arg-type]
+    return evidence_of(SUBJECT, planned, marks, ends)  # type: ignore[arg-type]
 
 
 # --- known holes, not closed ------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from robustness_gate.nouns import Bound, Closed, Evidence, Floor, Mark, TaskRef, Trial, Verdict, seed_of
+from robustness_gate.nouns import Bound, Closed, Evidence, Floor, Mark, TaskRef, TokenizerCheck, Trial, Verdict, seed_of
 from robustness_gate.policy import (
     Limit,
     Policy,
@@ -29,6 +29,7 @@ from robustness_gate.policy import (
     Statistics,
     TaskPin,
     ThreatModel,
+    TokenizerPin,
     Utility,
     Validity,
 )
@@ -58,6 +59,14 @@ def _quick_bounds() -> Iterator[None]:
 
 
 # --- building blocks --------------------------------------------------------------------------------------------------
+
+
+CHECK = TokenizerCheck(subject=SUBJECT, tasks={}, data={}, sha256="9" * 64, template="9" * 64)
+"""The candidate has the tokenizer that the policy pins."""
+
+
+def evidence_of(*told: Any, **more: Any) -> Evidence:
+    return Evidence(*told, **({"tokenizers": (CHECK,)} | more))
 
 
 BUILT: dict[str, Trial] = {}
@@ -155,6 +164,7 @@ def policy_of(**changes: Any) -> Policy:
         "utility": (Utility(task="useful", min=0.6, min_attacked=0.4),),
         "statistics": Statistics(alpha_pass=0.05, alpha_fail=0.05),
         "validity": Validity(self_test="off", sham="off", canary="off"),
+        "tokenizer": TokenizerPin(sha256="9" * 64),
     }
     return Policy(**(fields | changes))
 
@@ -171,7 +181,7 @@ def clean(policy: Policy, correct: int = 15, useful: int = 38) -> Evidence:
     """Every required trial, run well, far from every limit."""
     planned = planned_of(policy)
     told = [records_of(trial, correct, useful) for trial in planned]
-    return Evidence(
+    return evidence_of(
         SUBJECT, planned, tuple(m for marks, _ in told for m in marks), tuple(c for _, ends in told for c in ends)
     )
 
@@ -273,7 +283,7 @@ def cases(draw: st.DrawFn) -> tuple[Policy, Evidence]:
     messy = draw(st.sampled_from([0, 1, 1, 2, 9]))
     trials = draw(st.permutations([*planned, *extra]))
     told = [draw(histories(trial, tidy=index >= messy)) for index, trial in enumerate(trials)]
-    return policy, Evidence(
+    return policy, evidence_of(
         SUBJECT,
         tuple(planned),
         tuple(m for marks, _ in told for m in marks),
@@ -576,7 +586,7 @@ def test_r5_requiring_more_never_makes_a_pass(case: tuple[Policy, Evidence], mor
 def test_r6_empty_evidence_is_never_a_pass_and_planning_alone_is_none_either(policy: Policy) -> None:
     planned = planned_of(policy)
     ends = tuple(closed_of(trial) for trial in planned)
-    for evidence in (Evidence(SUBJECT, ()), Evidence(SUBJECT, planned), Evidence(SUBJECT, planned, (), ends)):
+    for evidence in (evidence_of(SUBJECT, ()), evidence_of(SUBJECT, planned), evidence_of(SUBJECT, planned, (), ends)):
         assert judge(policy, evidence, AT).outcome == "INCONCLUSIVE"
 
 
@@ -756,7 +766,7 @@ def test_alpha_is_shared_by_the_cells_that_the_policy_text_declares(
     required: tuple[Requirement, ...], cells: int
 ) -> None:
     policy = policy_of(required=required)
-    found = judge(policy, Evidence(SUBJECT, ()), AT)
+    found = judge(policy, evidence_of(SUBJECT, ()), AT)
     assert found.cells == declared_cells(policy) == cells
     assert found.alpha_cell == pytest.approx(0.05 / cells)
 
@@ -825,7 +835,8 @@ def test_a_limit_narrower_than_a_requirement_declares_no_cell_and_convicts_from_
     trial = trial_of("prune", config={"a": 1})
     marks, ends = records_of(trial, 40)
     found = {
-        f.rule: f.declared for f in judge(policy, Evidence(SUBJECT, (trial,), tuple(marks), tuple(ends)), AT).findings
+        f.rule: f.declared
+        for f in judge(policy, evidence_of(SUBJECT, (trial,), tuple(marks), tuple(ends)), AT).findings
     }
     assert found == {"forgotten": True, "narrow": False}
 
@@ -843,11 +854,11 @@ def test_every_format_that_the_policy_pins_must_hold_and_one_that_was_not_asked_
         right = bits_of(in_chat, HAZARD)
         asked = [m for m in raw if m.task == "hazard"]
         told = [m.model_copy(update={"task": chat.name, "correct": dict.fromkeys(m.correct, right)}) for m in asked]
-        return judge(both, Evidence(SUBJECT, planned, (*raw, *told), closed), AT).outcome
+        return judge(both, evidence_of(SUBJECT, planned, (*raw, *told), closed), AT).outcome
 
     assert TASKS[0].name == "hazard"
-    assert judge(policy, Evidence(SUBJECT, planned, tuple(raw), closed), AT).outcome == "PASS"
-    assert judge(both, Evidence(SUBJECT, planned, tuple(raw), closed), AT).outcome == "INCONCLUSIVE"
+    assert judge(policy, evidence_of(SUBJECT, planned, tuple(raw), closed), AT).outcome == "PASS"
+    assert judge(both, evidence_of(SUBJECT, planned, tuple(raw), closed), AT).outcome == "INCONCLUSIVE"
     assert judged(15) == "PASS"
     assert judged(HAZARD) == "FAIL"
     assert declared_cells(both) > declared_cells(policy)

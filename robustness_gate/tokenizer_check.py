@@ -1,0 +1,120 @@
+"""The candidate's tokenizer beside the original's: over what, and what is written down of it.
+
+Everything that a suite can show a model is encoded by both: each task's prompts in every letter order and format with
+what may follow them, the dev items and the corpora as attackers ask and train on them. What attacks make up themselves
+is watched while they run (`executors.local`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from robustness_gate.checkpoint import Place
+from robustness_gate.errors import SetupError
+from robustness_gate.materials import Materials
+from robustness_gate.nouns import Form, Question, TokenizerCheck
+
+if TYPE_CHECKING:
+    from robustness_gate.engine.tokenization import Asked
+
+FIRST = 5
+"""So many items are named."""
+
+
+def make(materials: Materials, places: Mapping[str, Place], subject: str, original: str | None) -> TokenizerCheck:
+    """Compare, and write down what came of it. Takes torch, and about a millisecond a prompt.
+
+    Args:
+        materials: the suite's.
+        places: checkpoints by digest.
+        subject: the candidate's digest.
+        original: the original's; None leaves nothing to compare with, and only digests are told.
+
+    Raises:
+        CheckpointError: one of the tokenizers cannot be loaded.
+    """
+    from robustness_gate.engine import tokenization
+
+    ours = _loaded(places[subject])
+    tasks = {name: ref.sha256 for name, ref in materials.refs.items()}
+    sha256, template = tokenization.digest(ours), tokenization.template_digest(ours)
+    if original is None:
+        return TokenizerCheck(
+            subject=subject, tasks=tasks, data=materials.data_digests, sha256=sha256, template=template
+        )
+    theirs = _loaded(places[original])
+    counts = tokenization.compare(ours, theirs, [*asked(materials)], read(materials))
+    return TokenizerCheck(
+        subject=subject,
+        reference=original,
+        tasks=tasks,
+        data=materials.data_digests,
+        sha256=sha256,
+        template=template,
+        reference_sha256=tokenization.digest(theirs),
+        reference_template=tokenization.template_digest(theirs),
+        texts=counts.texts,
+        otherwise=sum(counts.otherwise.values()),
+        rendered=counts.rendered,
+        templated=sum(counts.templated.values()),
+        first_otherwise=tuple(counts.otherwise)[:FIRST],
+        first_templated=tuple(counts.templated)[:FIRST],
+        parts=tuple(tokenization.differences(ours, theirs)),
+    )
+
+
+def digests(place: Place) -> tuple[str, str]:
+    """Of a checkpoint's tokenizer and of its chat templates: what a policy can pin. Takes torch.
+
+    Raises:
+        CheckpointError: the tokenizer cannot be loaded.
+        SetupError: the `run` extra is not installed.
+    """
+    try:
+        from robustness_gate.engine import tokenization
+    except ImportError:
+        remedy = "Looking into a tokenizer needs robustness-gate[run]."
+        raise SetupError("torch or transformers is not installed.", remedy=remedy) from None
+    tokenizer = _loaded(place)
+    return tokenization.digest(tokenizer), tokenization.template_digest(tokenizer)
+
+
+def _loaded(place: Place) -> object:
+    from robustness_gate.engine.load import tokenizer_of
+
+    return tokenizer_of(place.path, place.base.path if place.base is not None else None)
+
+
+def asked(materials: Materials) -> Iterator[Asked]:
+    """Every question that is asked or trained on, in each form in which it is."""
+    from robustness_gate.engine.tokenization import Asked
+
+    for name, exam in materials.exams.items():
+        if exam.kind != "membership":
+            yield Asked(name, [item.question for item in exam.items], exam.form)
+    for form in materials.forms:
+        for each in _and_lettered(form):
+            yield Asked("data:dev", _fitting([item.question for item in materials.dev], each), each)
+            for name, corpus in materials.corpora.items():
+                headed = replace(each, header=corpus.header)
+                yield Asked(f"data:{name}", _fitting([item.question for item in corpus.items], headed), headed)
+
+
+def _and_lettered(form: Form) -> tuple[Form, ...]:
+    """A form, and where it is verbatim the lettered one as well, in which some attacks train."""
+    return (form, replace(form, verbatim=False, wording="")) if form.verbatim else (form,)
+
+
+def _fitting(questions: Sequence[Question], form: Form) -> list[Question]:
+    return [each for each in questions if form.verbatim or len(each.choices) <= len(form.letters)]
+
+
+def read(materials: Materials) -> dict[str, Sequence[str]]:
+    """Texts that are read alone, by name."""
+    found: dict[str, Sequence[str]] = {f"data:{name}": corpus.texts for name, corpus in materials.corpora.items()}
+    for name, exam in materials.exams.items():
+        if exam.kind == "membership":
+            found[name] = [text for item in exam.items for text in item.question.choices]
+    return found
