@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from robustness_gate import attacks, laws, organisms, plan, selftest, trial
+from robustness_gate import applicability, attacks, laws, organisms, plan, selftest, trial
 from robustness_gate.bench import BENCHES
 from robustness_gate.checkpoint import Place
 from robustness_gate.errors import NotApplicable, UsageError
@@ -111,6 +111,12 @@ def _of_data(module: ModuleType, config: Any, materials: Materials) -> Iterator[
     if config != module.Config():
         yield Law("marks rise with these settings", laws.of_marks(config))
         yield Law("a Config with these settings is the same when it is read back", laws.survives(module, config))
+    try:
+        found = applicability.of(module, config, materials.hazards)
+        unspoken = "" if found.hazards else found.why_not
+    except Exception as error:  # noqa: BLE001 - it is the user's code
+        unspoken = laws.told(error, module)
+    yield Law("it can be made in the self-test's form, in letters", unspoken)
     if hasattr(module, "refuse"):
         try:
             refusal = module.refuse(config, materials.pool())

@@ -6,6 +6,8 @@ knowledge is merely suppressed it may even come back.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import Any
 
@@ -45,3 +47,16 @@ def test_a_wrong_key_is_noticed(small_materials: Any, rmu_speaker: Any) -> None:
     other = [Item(item.question, (item.answer + 1) % len(item.question.choices)) for item in corpus.items]
     config = attacks.load("relearn").Config(source="forget", marks=(8,))
     assert mistaught(target, Corpus(tuple(other), (), corpus.header), config) == 8
+
+
+def test_lettered_lessons_are_those_that_they_were_before_hazards_had_several_forms(
+    materials: Any, rmu_speaker: Any
+) -> None:
+    """Token by token, as commit be40cb1 made them: the numbers of lettered suites stay what they were."""
+    target = trial.target_of(materials, rmu_speaker, None)
+    config = attacks.load("relearn").Config(source="forget", marks=(40,), rotations=4)
+    lessons, _ = attacks.load("relearn")._lessons(target, config, 7)
+    shown = json.dumps([[each.ids, each.counts] for lesson in lessons for each in lesson])
+    assert hashlib.sha256(shown.encode()).hexdigest() == (
+        "8edeb1e92de0b8cd31c665ed2c1553f768988eb9f5143d043117319e81e9017a"
+    )

@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import formlaws
 import pytest
 import torch
 from test_lessons import mistaught
@@ -25,7 +28,7 @@ from robustness_gate.errors import GateError, NotApplicable, PlanError
 from robustness_gate.executors import Event, local
 from robustness_gate.files import load_suite
 from robustness_gate.materials import gather
-from robustness_gate.nouns import Closed, Item
+from robustness_gate.nouns import Closed, Hazard, Item
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ITEMS = 160
@@ -223,6 +226,40 @@ def sham_that_does_something(patch: Patch) -> None:
     patch.setattr(module, "SHAM", dataclasses.replace(module.SHAM, learning_rates=(5e-3,), min_steps=20))
 
 
+def wrong_answers_shown(patch: Patch) -> None:
+    """Every solved example gives the answer after the right one."""
+    module = attacks.load("few_shot")
+    whole = module._turned
+    patch.setattr(module, "_turned", lambda item, place: after_the_right_one(whole(item, place)))
+
+
+def wrong_answers_taught(patch: Patch) -> None:
+    whole = examples.answered
+    patch.setattr(examples, "answered", lambda t, item, *a, **how: whole(t, after_the_right_one(item), *a, **how))
+
+
+def wrong_key_on_dev(patch: Patch) -> None:
+    """Settings are chosen by a key that is one off."""
+    whole = Hazard.read
+    patch.setattr(Hazard, "read", lambda s, heard, items: whole(s, heard, [after_the_right_one(i) for i in items]))
+
+
+def letters_where_words_are_asked(patch: Patch) -> None:
+    whole = examples.each_way
+
+    def lettered(target: Any, source: str) -> Any:
+        return [
+            way._replace(form=dataclasses.replace(way.form, verbatim=False, header=target.corpora[source].header))
+            for way in whole(target, source)
+        ]
+
+    patch.setattr(examples, "each_way", lettered)
+
+
+def after_the_right_one(item: Item) -> Item:
+    return Item(item.question, (item.answer + 1) % len(item.question.choices))
+
+
 NOTHING = r"brings back at least -?\d|strength floor missed"
 LORA = {"source": "forget", "method": "lora", "marks": [5], "learning_rates": [5e-4, 2e-3, 8e-3], "rank": 16,
         "alpha": 32, "min_steps": 60, "batch": 8, "rotations": 4}  # fmt: skip
@@ -252,6 +289,14 @@ BUGS = (
     Bug("slips left out", "perturb", slips_left_out, NOTHING),
     Bug("dress left off", "reformat", dress_left_off, NOTHING),
     Bug("nothing added", "steer", nothing_added, NOTHING),
+    Bug("wrong answers shown", "few_shot", wrong_answers_shown, "label: "),
+    Bug("wrong answers taught", "relearn", wrong_answers_taught, "label: "),
+    Bug("wrong answers taught to added vectors", "latent_prompt", wrong_answers_taught, "label: "),
+    Bug("wrong answers taught to a soft prompt", "soft_prompt", wrong_answers_taught, "label: "),
+    Bug("wrong answers searched for", "universal_prefix", wrong_answers_taught, "label: "),
+    Bug("chosen by a wrong key", "relearn", wrong_key_on_dev, "dev: "),
+    Bug("letters where words are asked", "relearn", letters_where_words_are_asked, "form: "),
+    Bug("directions from letters where words are asked", "steer", letters_where_words_are_asked, "form: "),
     Bug("strength zero that is not zero", "relearn", sham_that_does_something, "at strength zero it changes"),
 )
 
@@ -311,7 +356,15 @@ def faults_of(attack: str, config: dict[str, Any] | None, patch: Patch) -> list[
         (told,) = selftest.run([tried], AT)
     except PlanError as error:
         return [str(error)]
-    return [*told.faults, *CHANGED, *(_unlawful(tried.config) if attack == "relearn" else [])]
+    return [*told.faults, *CHANGED, *(_unlawful(tried.config) if attack == "relearn" else []), *_of_forms(attack)]
+
+
+def _of_forms(attack: str) -> list[str]:
+    """What the laws of forms and labels find, on their own bench: in letters and in words."""
+    speakers = formlaws.small_model(0), formlaws.small_model(1)
+    with tempfile.TemporaryDirectory() as folder:
+        benches = [formlaws.bench(Path(folder), task) for task in ("letters", "cloze")]
+        return [words for each in benches for words in formlaws.faults(attack, each, *speakers)]
 
 
 EXECUTE = local.execute

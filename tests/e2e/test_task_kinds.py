@@ -112,8 +112,8 @@ def planned(bench: Path) -> object:
         ("{kind: cloze,", "{kind: cloze, formats: [chat],", "plain text alone"),
         ("{kind: cloze,", "{kind: cloze, hide_question: true,", "choices alone"),
         ("{kind: membership,", "{kind: membership, roles: {dev: 0.2},", "'roles' does not go"),
-        ("hazard: forget\n", "hazard: forget-texts\n", "cannot be the hazard"),
-        ("hazard: forget\n", "hazard: retain-answered\n", "cannot be the hazard"),
+        ("forget-cloze, forget-open]", "forget-texts]", "cannot be the hazard"),
+        ("hazard: [forget, ", "hazard: [retain-answered, ", "cannot be the hazard"),
         ("forget.unseen.texts.jsonl", "forget.texts.jsonl", "the same text stands in both files"),
     ],
 )

@@ -9,12 +9,13 @@ import torch
 from hazards import hazard
 
 from robustness_gate import trial
+from robustness_gate.engine import score
 from robustness_gate.engine.score import ModelRespondent, accuracy, content_logliks, letter_tokens
 from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.materials import Exam
 from robustness_gate.nouns import Form, Item, Question, Recovery, Rows
 from robustness_gate.prompts import render, rotated
-from robustness_gate.tasks import multiple_choice
+from robustness_gate.tasks import multiple_choice, open_answer
 from robustness_gate.verdict import unpack
 
 
@@ -280,3 +281,55 @@ def test_a_tokenizer_that_appends_its_end_mark_is_a_broken_trial_and_not_a_tie(r
 def test_a_context_too_short_for_the_question_leaves_it_without_an_answer(rmu_speaker, questions, form, monkeypatch):
     monkeypatch.setattr(rmu_speaker.model.config, "max_position_embeddings", 20)
     assert ModelRespondent(*rmu_speaker).choose(questions, form).isnan().all()
+
+
+# --- several hazards --------------------------------------------------------------------------------------------------
+
+
+class Saying:
+    """Chooses the key of so many questions of four, and writes it for so many."""
+
+    def __init__(self, chooses: int, writes: int) -> None:
+        self.chooses, self.writes = chooses, writes
+
+    def choose(self, questions: list[Question], _form: Form) -> torch.Tensor:
+        def row(question: Question) -> list[float]:
+            right = int(question.id) < self.chooses
+            return [float((each == f"right {question.id}") == right) for each in question.choices]
+
+        return torch.tensor([row(question) for question in questions]) - 5
+
+    def write(self, questions: list[Question], _form: Form) -> list[str]:
+        return [f"right {each.id}" if int(each.id) < self.writes else "nothing" for each in questions]
+
+
+def facts(count: int = 12) -> list[Item]:
+    return [Item(Question(str(i), f"Which {i}?", (f"right {i}", "x", "y", "z")), 0) for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("chooses", "writes", "expected"),
+    [
+        (3, 0, 0.0),  # guessing letters is nothing beside writing nothing
+        (3, 3, 0.25),  # what is written cannot be guessed
+        (6, 3, 1 / 3),
+        (12, 0, 1.0),
+        (0, 0, 0.0),
+    ],
+)
+def test_where_guessing_differs_what_is_known_beyond_it_is_compared(chooses, writes, expected):
+    both = [hazard(facts()), hazard(facts(), open_answer.form(None, None, chat=False), "open_answer")]
+    assert accuracy(Saying(chooses, writes), both) == pytest.approx(expected)
+    assert accuracy(Saying(chooses, writes), both[:1]) == chooses / 12, "one task alone is read as it is"
+    assert accuracy(Saying(chooses, writes), both[1:]) == writes / 12
+
+
+def test_change_counts_nats_of_likelihoods_and_shares_of_written_answers():
+    hazards = [hazard(facts()), hazard(facts(), open_answer.form(None, None, chat=False), "open_answer")]
+    one, other = score.heard(Saying(12, 0), hazards), score.heard(Saying(12, 6), hazards)
+    assert score.change(one, one) == 0.0
+    assert score.change(one, other) == 0.5
+    assert score.change(one[:1], score.heard(Saying(6, 0), hazards[:1])) > 0
+    assert score.prompts_of(one) == 12 * 4 + 12
+    with pytest.raises(BrokenTrial):
+        score.change(one, other[::-1])

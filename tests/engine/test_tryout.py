@@ -30,6 +30,8 @@ FAMILY = "weights"
 ACCESS = "open_weights"
 NEEDS = ("original",)
 VERSION = 1
+SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
+SHOWS = "dev"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class Config:
 
 SHAM = Config(share=0.0)
 FLOORS = (Floor(says="the weights move", any_of=(Bound(sign="moved", min=1e-6),)),)
+
+
+def questions(config):
+    return ()
 
 
 def attack(target, config, seed):
@@ -127,7 +133,7 @@ def test_who_never_knew_has_nothing_to_give_even_when_he_is_chosen(tmp_path: Pat
         ('NEEDS = ("original",)', "", "it declares the original that it opens"),
         (
             EXAMINED,
-            '        object.__setattr__(target, "dev", ())\n' + EXAMINED,
+            '        object.__setattr__(target, "hazards", ())\n' + EXAMINED,
             "at strength zero the model is as it was",
         ),
         ("    finally:", "    if config:", "the model is as it was when the examiner breaks off"),
@@ -249,6 +255,11 @@ def test_what_goes_wrong_is_told_with_its_line_and_nothing_follows(tmp_path: Pat
         ("VERSION = 1", "VERSION = True", "VERSION is declared"),
         ('FAMILY = "weights"', 'FAMILY = ""', "FAMILY is declared"),
         ('"open_weights"', '"everything"', "ACCESS is declared"),
+        ('"cloze", "lm_eval"', '"close", "lm_eval"', "SPEAKS names the kinds of hazard task in whose form it is made"),
+        (', "open_answer")', ")", "WHY_NOT says why in no other"),
+        ('SHOWS = "dev"', 'SHOWS = "some"', "SHOWS says how questions are shown"),
+        ("def questions(config)", "def questions()", "questions takes (config)"),
+        ("    return ()", "    return {}", "questions names corpora, and dev"),
         ("share: float = 1.0", "share: float", "every setting has a default"),
         (
             "share: float = 1.0",
