@@ -11,13 +11,25 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 
 from robustness_gate.engine.account import refuse_other_weights
 from robustness_gate.errors import CheckpointError, UsageError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-LOADING = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
+LOADING = (
+    OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, StrictDataclassError
+)  # fmt: skip
 """What transformers and peft raise about files that they cannot make sense of."""
+VOCABULARIES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+"""One of them every tokenizer of transformers starts from."""
 TORN = "the adapter adapts one of two embeddings that its base ties together: no merged model is the same"
 UNTIE = "Untie them in the base and train the adapter on that."
 
@@ -59,7 +71,8 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
             every weight of it and no other, or peft cannot put the adapter on this base.
         UsageError: the device is not there.
     """
-    place = pick_device(device)
+    place, model = pick_device(device), None
+    own = base is None or any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -73,14 +86,21 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
             ignore_mismatched_sizes=True,  # refused below, with their names
         )
         refuse_other_weights(model, told, base or directory)
-        own = base is None or any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             directory if own else base, trust_remote_code=False, local_files_only=True
         )
     except LOADING as error:
+        speaks = directory if own else base or directory
+        if model is not None and not any((speaks / name).is_file() for name in VOCABULARIES):
+            raise CheckpointError(
+                "there is no tokenizer that transformers can read: tokenizer.json is missing",
+                remedy="Save the tokenizer beside the model (tokenizer.save_pretrained).",
+                where=str(directory),
+            ) from error
         raise CheckpointError(
-            f"transformers cannot load it: {_in_short(error, directory, base)}",
-            remedy="Is it complete?",
+            f"transformers cannot load {'its tokenizer' if model is not None else 'it'}: "
+            f"{_in_short(error, directory, base)}",
+            remedy="Is it complete?" if isinstance(error, OSError) else "Mend what it names, or save the model anew.",
             where=str(directory),
         ) from error
     if base is not None:
@@ -138,6 +158,7 @@ def _in_short(error: Exception, *directories: Path | None) -> str:
     """What went wrong, without this machine's paths: it ends up in a report."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = " ".join(lines[:2]) if lines else type(error).__name__
+    told = f"{type(error).__name__} {told}" if isinstance(error, KeyError) else told  # a bare word
     for directory in directories:
         told = told.replace(str(directory), "the checkpoint") if directory is not None else told
     return told[:300]
