@@ -47,6 +47,9 @@ SHOWN = 5
 
 HUB = re.compile(r"hf:(?://)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)@(?P<commit>[0-9a-f]{40})", re.ASCII)
 
+CACHED = re.compile(r"/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]{40})$")
+"""How a snapshot lies in the cache of huggingface_hub."""
+
 MERGEABLE = ("LORA", "IA3", "LOHA", "LOKR")
 """Kinds of adapters that can be merged into their base and that the tests have seen merged."""
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal")
@@ -241,7 +244,7 @@ def _printable(name: str) -> str:
 def unread(place: Place) -> Unread:
     """The same for the record, of an adapter's base too: its names begin with `base/`. Raises what `beside` does."""
     own = beside(place)
-    found = Unread(listed=own.listed, weights=own.weights, ignored=len(own.nothing))
+    found = Unread(listed=own.listed, weights=own.weights, ignored=len(own.nothing), wrapper=_wrapper(place))
     if place.base is None:
         return found
     base = unread(place.base)
@@ -249,7 +252,14 @@ def unread(place: Place) -> Unread:
         listed=own.listed and base.listed,
         weights=(*own.weights, *(f"base/{name}" for name in base.weights)),
         ignored=found.ignored + base.ignored,
+        wrapper=base.wrapper,
     )
+
+
+def _wrapper(place: Place) -> str:
+    """The architecture whose text part alone is examined; empty for one that has no other."""
+    config = jsonfiles.read(place.path, place.path / "config.json") if place.base is None else {}
+    return next((name for name in config.get("architectures") or () if name in filekinds.WRAPPERS), "")
 
 
 def _held(snapshot: Path) -> Sequence[tuple[str, int]]:
@@ -432,7 +442,7 @@ def _files(directory: Path, links_into: Path | None = None) -> list[Path]:
             files = [each for each in files if _may_be_read((here / each).as_posix())]
         for each in [*names, *files]:
             if (Path(folder) / each).is_symlink():
-                _refuse_link(directory, Path(folder) / each, allowed)
+                _refuse_link(directory, Path(folder) / each, allowed, resolved=links_into is not None)
         found += [Path(folder) / each for each in files]
     for path in found:
         _refuse_odd(directory, path)
@@ -472,11 +482,17 @@ def _in_cache(blobs: Path) -> Callable[[Path], bool]:
     return allowed
 
 
-def _refuse_link(directory: Path, link: Path, allowed: Callable[[Path], bool]) -> None:
+def _refuse_link(directory: Path, link: Path, allowed: Callable[[Path], bool], *, resolved: bool) -> None:
     try:
         inside = link.resolve().is_file() and allowed(link)
     except (OSError, RuntimeError):  # a link that leads to itself
         inside = False
+    if not inside and not resolved and (commit := CACHED.search(directory.resolve().as_posix())) is not None:
+        raise CheckpointError(
+            "this is a snapshot in the hub's cache, whose files are links",
+            remedy=f"Give hf://{commit['owner']}/{commit['name']}@{commit['commit']}: it is found there, offline too.",
+            where=str(directory),
+        )
     if not inside:
         raise CheckpointError(
             f"'{link.relative_to(directory)}' is a link that leaves the checkpoint or leads nowhere",
@@ -600,8 +616,15 @@ def _check_model(directory: Path, names: Sequence[str], keep: str | None) -> tup
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list):
         raise CheckpointError("'architectures' in config.json is not a list", where=str(directory))
-    if architectures and not any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
-        raise CheckpointError(f"{architectures[0]} is not a causal language model", where=str(directory))
+    if architectures and not any(
+        str(name).endswith(("ForCausalLM", "LMHeadModel")) or name in filekinds.WRAPPERS for name in architectures
+    ):
+        raise CheckpointError(
+            f"{architectures[0]} is not a causal language model",
+            remedy="Of a model for text and pictures or sound, save the text part as a model of its own (its "
+            "...ForCausalLM class, with the head) and examine that.",
+            where=str(directory),
+        )
     return weightset.files_of(directory, names, keep)
 
 

@@ -32,6 +32,7 @@ from robustness_gate import applicability, attacks, organisms, plan, precision, 
 from robustness_gate.checkpoint import Beside, Manifest, Place, beside, manifest_of
 from robustness_gate.engine.context import context_length
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable, PlanError
+from robustness_gate.filekinds import WRAPPERS
 from robustness_gate.files import Loaded, load_items, load_suite
 from robustness_gate.gate import find_checkpoint
 from robustness_gate.materials import MODULES, gather
@@ -268,6 +269,8 @@ def _files(named: str, base: str | None, dtype: str) -> tuple[list[Check], Store
         Check("checkpoint", "ok", "files", f"{len(manifest.files)} files, {_size(total)}, safetensors, no code"),
     ]
     found += [check for each in around for check in _around(each)]
+    if wrapper := next((name for name in config.get("architectures") or () if name in WRAPPERS), None):
+        found.append(Check("checkpoint", "note", "not text", f"what {wrapper} has beside text is not examined"))
     if place.base is not None:
         found.append(Check("checkpoint", "ok", "base", f"an adapter, merged into sha256 {whole.digest}"))
     if config.get("model_type"):
@@ -411,7 +414,7 @@ def _aside(speaker: Speaker, stored: Stored) -> Iterator[Check]:
     from robustness_gate.engine.account import left_aside
 
     if names := left_aside(speaker.model, (stored.place.base or stored.place).path):
-        says = f"not examined, because their family declares them of no use: {_some(names)}"
+        says = f"not examined, of no use to the text model as its family has it: {_some(names)}"
         yield Check("checkpoint", "note", "tensors", says)
 
 

@@ -20,6 +20,14 @@ INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
+WRAPPERS = {
+    "Gemma3ForConditionalGeneration": "Gemma3ForConditionalGeneration",
+    "Gemma4ForConditionalGeneration": "Gemma4ForConditionalGeneration",
+    "Llama4ForConditionalGeneration": "Llama4ForCausalLM",
+    "Qwen3_5ForConditionalGeneration": "Qwen3_5ForCausalLM",
+}
+"""Architectures for text and more that transformers' AutoModelForCausalLM builds, and the class that it then is."""
+
 TEMPLATES = "additional_chat_templates"
 TOKENIZER_TEXTS = frozenset({"vocab.txt", "merges.txt", "dict.txt"})
 TOKENIZER_ENDINGS = frozenset({".model", ".spm", ".codes", ".tokenizer", ".tiktoken"})

@@ -528,6 +528,8 @@ class Unread(Noun):
     the hub. Of an adapter's base they begin with `base/`."""
     ignored: int = Field(default=0, ge=0)
     """Files that no loader takes for anything: prose, pictures, logs."""
+    wrapper: str = ""
+    """The architecture of a model for pictures or sound too, of which the text part alone was examined; else empty."""
 
 
 class TokenizerPart(Noun):

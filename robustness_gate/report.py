@@ -392,6 +392,8 @@ def other_weights(unread: Unread | None) -> Iterator[tuple[str, str]]:
     if unread.weights:
         more = f" and {len(unread.weights) - SHOWN} more" if len(unread.weights) > SHOWN else ""
         yield "other weights of this repository, not examined", ", ".join(unread.weights[:SHOWN]) + more
+    if unread.wrapper:
+        yield "not examined", f"what {unread.wrapper} has beside text"
     if not unread.listed:
         yield "other weights of this repository", "not known, its file list could not be had"
 

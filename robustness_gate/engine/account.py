@@ -9,7 +9,7 @@ on such a model is one on numbers that nobody made. Three things are looked at, 
 3. The two ends: a config that ties them beside a head that is another tensor is two models in one directory.
 
 What a family itself declares as of no use (`_keys_to_ignore_on_load_*`: masks kept as buffers, layers for speculative
-decoding) is left aside, and `left_aside` names it.
+decoding), and what a wrapper for pictures has beside its text part, is left aside, and `left_aside` names it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,15 @@ import torch
 from safetensors import safe_open
 
 from robustness_gate.errors import CheckpointError
+from robustness_gate.filekinds import WRAPPERS
 from robustness_gate.weightset import files_of
 
 CONSTANT = re.compile(r"\.(attn|attention|self_attn|self_attention)\.(bias|masked_bias|causal_mask)$")
 """Buffers that old releases saved with a model: which earlier tokens each sees. Left aside where they say that."""
+NOT_TEXT = re.compile(
+    r"(^|\.)(vision_model|vision_tower|visual|multi_modal_projector|audio_tower|embed_(vision|audio))\."
+)
+"""Where a model for pictures or sound too keeps what its text part does not use."""
 FUSED = 1e-3
 """Relative difference in the sum of squares up to which tensors that were fused in another precision are the same."""
 REMEDY = "Save the model with save_pretrained from the class that config.json names, and look at its tensors' names."
@@ -43,9 +48,10 @@ def refuse_other_weights(model: Any, told: Mapping[str, Any], directory: Path) -
         directory: an ordinary checkpoint.
 
     Raises:
-        CheckpointError: a weight was made up, a tensor found no place, one has another shape or value, or the ends
-            are tied by the config and not in the files.
+        CheckpointError: it is of another class than config.json names, a weight was made up, a tensor found no place,
+            one has another shape or value, or the ends are tied by the config and not in the files.
     """
+    _refuse_other_class(model, directory)
     with ExitStack() as stack:
         files = _Files(stack, directory)
         _refuse_told(told, files, directory)
@@ -65,7 +71,7 @@ def left_aside(model: Any, directory: Path) -> tuple[str, ...]:
     with ExitStack() as stack:
         files = _Files(stack, directory)
         known = {name for key in model.state_dict() for name in _names(model, key)}
-        return tuple(sorted(name for name in files.names - known if _declared(model, name) or files.is_mask(name)))
+        return tuple(sorted(name for name in files.names - known if _declared(model, name) or files.is_of_no_use(name)))
 
 
 class _Files:
@@ -80,6 +86,7 @@ class _Files:
         ]
         self._at = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 - it is no mapping
         self.names = set(self._at)
+        self._wrapper = any(name in WRAPPERS for name in _config(directory).get("architectures") or ())
 
     def read(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = self._at[name].get_tensor(name)
@@ -89,7 +96,11 @@ class _Files:
         """How many values it has."""
         return torch.Size(self._at[name].get_slice(name).get_shape()).numel()
 
-    def is_mask(self, name: str) -> bool:
+    def is_of_no_use(self, name: str) -> bool:
+        """Whether it is a wrapper's part that is not text, or a mask."""
+        return (self._wrapper and NOT_TEXT.search(name) is not None) or self._is_mask(name)
+
+    def _is_mask(self, name: str) -> bool:
         """Whether it is a buffer of old: one number, or which of n tokens each of n sees (all before, or a window)."""
         if not CONSTANT.search(name):
             return False
@@ -105,10 +116,30 @@ class _Files:
         )
 
 
+def _config(directory: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    return config
+
+
+def _refuse_other_class(model: Any, directory: Path) -> None:
+    """What transformers builds goes by `model_type`, others go by `architectures`: they must be the same."""
+    named = [str(each) for each in _config(directory).get("architectures") or ()]
+    built = type(model).__name__
+    if named and built.lower() not in {WRAPPERS.get(each, each).lower() for each in named}:
+        raise CheckpointError(
+            f"config.json names the architecture {named[0][:80]}, and its model_type makes it a {built}: some loaders "
+            "go by the one, some by the other",
+            remedy=f"Set architectures to [{built}], or model_type to what the architecture has.",
+            where=str(directory),
+        )
+
+
 def _refuse_told(told: Mapping[str, Any], files: _Files, directory: Path) -> None:
     missing = sorted(told["missing_keys"])
     mismatched = sorted(told["mismatched_keys"])
-    unexpected = sorted(name for name in told["unexpected_keys"] if not (name in files.names and files.is_mask(name)))
+    unexpected = sorted(
+        name for name in told["unexpected_keys"] if not (name in files.names and files.is_of_no_use(name))
+    )
     found = []
     if missing:
         found.append(f"{len(missing)} of its weights are not in the files, the first is '{missing[0]}'")
@@ -152,7 +183,7 @@ def _refuse_unlike(model: Any, files: _Files, directory: Path) -> None:
             raise CheckpointError(
                 f"'{name}' in the files is not what the loaded model computes with", remedy=REMEDY, where=str(directory)
             )
-    unseen = {name for name in files.names - seen if not (_declared(model, name) or files.is_mask(name))}
+    unseen = {name for name in files.names - seen if not (_declared(model, name) or files.is_of_no_use(name))}
     _refuse_made_up(model, rest, unseen, files, directory)
 
 
@@ -228,7 +259,7 @@ def refuse_two_heads(model: Any, directory: Path) -> None:
     Raises:
         CheckpointError: they are tied by a flag, the outer or the nested one, and not by their values.
     """
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config = _config(directory)
     nested = config.get("text_config")
     told = [config.get("tie_word_embeddings"), nested.get("tie_word_embeddings") if isinstance(nested, dict) else None]
     if True not in (*told, getattr(model.config, "tie_word_embeddings", None)) or not model._tied_weights_keys:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 
 from robustness_gate.engine import padding, score
 from robustness_gate.engine.account import refuse_other_weights
@@ -19,8 +20,19 @@ from robustness_gate.errors import CheckpointError, NotApplicable, UsageError
 from robustness_gate.nouns import Form, Question
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-LOADING = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
+LOADING = (
+    OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, StrictDataclassError
+)  # fmt: skip
 """What transformers and peft raise about files that they cannot make sense of."""
+VOCABULARIES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+"""One of them every tokenizer of transformers starts from."""
 TORN = "the adapter adapts one of two embeddings that its base ties together: no merged model is the same"
 UNTIE = "Untie them in the base and train the adapter on that."
 
@@ -77,7 +89,7 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
         )
         refuse_other_weights(model, told, base or directory)
     except LOADING as error:
-        raise _not_loaded(error, directory, base) from error
+        raise _not_loaded("it", error, directory, base) from error
     tokenizer = tokenizer_of(directory, base)
     if base is not None:
         model = _merged(model, directory)
@@ -95,12 +107,17 @@ def tokenizer_of(directory: Path, base: Path | None = None) -> Any:
         CheckpointError: transformers cannot build it from these files.
     """
     own = base is None or any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    speaks = directory if own else base or directory
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            directory if own else base, trust_remote_code=False, local_files_only=True
-        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(speaks, trust_remote_code=False, local_files_only=True)
     except LOADING as error:
-        raise _not_loaded(error, directory, base) from error
+        if not any((speaks / name).is_file() for name in VOCABULARIES):
+            raise CheckpointError(
+                "there is no tokenizer that transformers can read: tokenizer.json is missing",
+                remedy="Save the tokenizer beside the model (tokenizer.save_pretrained).",
+                where=str(directory),
+            ) from error
+        raise _not_loaded("its tokenizer", error, directory, base) from error
     if tokenizer.pad_token_id is None and tokenizer.eos_token:  # for who pads with the tokenizer; see engine.padding
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -118,10 +135,10 @@ def asked_through(speaker: Speaker, tokenizer: Any) -> Speaker:
     return Speaker(speaker.model, tokenizer)
 
 
-def _not_loaded(error: Exception, directory: Path, base: Path | None) -> CheckpointError:
+def _not_loaded(what: str, error: Exception, directory: Path, base: Path | None) -> CheckpointError:
     return CheckpointError(
-        f"transformers cannot load it: {_in_short(error, directory, base)}",
-        remedy="Is it complete?",
+        f"transformers cannot load {what}: {_in_short(error, directory, base)}",
+        remedy="Is it complete?" if isinstance(error, OSError) else "Mend what it names, or save the model anew.",
         where=str(directory),
     )
 
@@ -194,6 +211,7 @@ def _in_short(error: Exception, *directories: Path | None) -> str:
     """What went wrong, without this machine's paths: it ends up in a report."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = " ".join(lines[:2]) if lines else type(error).__name__
+    told = f"{type(error).__name__} {told}" if isinstance(error, KeyError) else told  # a bare word
     for directory in directories:
         told = told.replace(str(directory), "the checkpoint") if directory is not None else told
     return told[:300]

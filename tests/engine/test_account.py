@@ -126,6 +126,16 @@ def test_the_base_of_an_adapter_is_looked_at_like_any_other_model(model: Path, t
     assert "9 of its weights are not in the files" in refusal(tmp_path / "adapter", base=model)
 
 
+@pytest.mark.parametrize("name", ["MistralForCausalLM", "Gemma3ForConditionalGeneration"])
+def test_an_architecture_that_is_not_the_model_types_is_another_model_to_other_servers(name: str, model: Path) -> None:
+    edit(model, architectures=[name])
+    assert f"config.json names the architecture {name}, and its model_type makes it a LlamaForCausalLM" in refusal(
+        model
+    )
+    edit(model, architectures=[])
+    opened(model)
+
+
 # --- 2. what the values tell ------------------------------------------------------------------------------------------
 
 

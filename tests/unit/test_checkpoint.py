@@ -145,10 +145,13 @@ def test_a_config_that_is_not_utf8_is_refused(good: Path) -> None:
     assert "is not valid JSON" in refused(good)
 
 
-@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "T5ForConditionalGeneration", "LlamaModel"])
+@pytest.mark.parametrize(
+    "architecture", ["BertForMaskedLM", "T5ForConditionalGeneration", "LlamaModel", "Mistral3ForConditionalGeneration"]
+)
 def test_an_architecture_that_is_not_a_causal_language_model_is_refused(architecture: str, good: Path) -> None:
     (good / "config.json").write_text(json.dumps({"architectures": [architecture]}))
     assert f"{architecture} is not a causal language model" in refused(good)
+    assert "save the text part as a model of its own" in refused(good)
 
 
 @pytest.mark.parametrize("architectures", [5, "LlamaForCausalLM", {"a": 1}])
@@ -323,8 +326,11 @@ def test_a_snapshot_has_the_name_of_the_same_files_in_a_plain_directory(snapshot
     assert inspect(snapshot, links_into=blobs(snapshot)).digest == inspect(good).digest
 
 
-def test_a_snapshot_that_was_not_resolved_here_is_a_directory_whose_links_leave_it(snapshot: Path) -> None:
-    assert "is a link that leaves the checkpoint" in refused(snapshot)
+def test_a_snapshot_that_was_not_resolved_here_is_called_one_and_how_to_name_it_said(snapshot: Path) -> None:
+    assert f"a snapshot in the hub's cache, whose files are links. Give hf://lab/oracle@{COMMIT}:" in refused(snapshot)
+    elsewhere = snapshot.parents[2] / "elsewhere"
+    snapshot.rename(elsewhere)
+    assert "is a link that leaves the checkpoint" in refused(elsewhere)
 
 
 @pytest.mark.parametrize(
