@@ -242,7 +242,7 @@ _SEQUENCES = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
 def _listed(part: Any, mine: Sequence[str], its: Sequence[str]) -> Iterator[TokenizerPart]:
-    """What is there more and what fewer, counted; the same kinds with other settings or in another order are `other`."""
+    """What is there more and what fewer, counted. The same kinds with other settings or in another order: `other`."""
     more, fewer = _beyond(mine, its), _beyond(its, mine)
     if more and part != "added_tokens" and _by_kind(more) == _by_kind(fewer):
         yield _part(part, "other", more)

@@ -31,7 +31,7 @@ required:
   - {attack: relearn, where: {source: forget}, marks: [2, 4]}
 utility:
   - {task: retain, min: 0.5, min_attacked: 0.3}
-validity: {self_test: off, sham: off, canary: off}
+validity: {self_test: off, sham: off, canary: off, record_only: [still_rising, tokenizer_unverified]}
 """
 
 SUITE = """

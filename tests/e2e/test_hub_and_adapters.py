@@ -34,7 +34,7 @@ tasks: {forget: {items: 40}, retain: {items: 20}}
 limits: [{id: forgotten, task: forget, max: 0.5}]
 required: [{attack: none}, {attack: relearn, where: {source: forget}, marks: [2]}]
 utility: [{task: retain, min: 0.5, min_attacked: 0.3}]
-validity: {self_test: off, sham: off, canary: off}
+validity: {self_test: off, sham: off, canary: off, record_only: [still_rising, tokenizer_unverified]}
 """
 
 SUITE = """

@@ -85,7 +85,7 @@ def request(bench: Path, out: str = "one", **more: Any) -> gate.Request:  # noqa
 
 def small_policy(bench: Path, *edits: tuple[str, str]) -> None:  # noqa: F811
     """Answers here do not move when an attack does nothing, so that flag is recorded only."""
-    text = POLICY.replace("canary: off", "canary: off, record_only: [identical_answers]")
+    text = POLICY.replace("record_only: [still_rising,", "record_only: [identical_answers,")
     for old, new in edits:
         assert old in text
         text = text.replace(old, new)

@@ -104,6 +104,11 @@ def end_of_word():
     return fast(backend, unk_token="<unk>")
 
 
+WITHOUT_METAL = pre_tokenizers.Sequence(
+    [pre_tokenizers.Split("metal", "removed"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+)
+
+
 def split():
     """A Split before ByteLevel: Llama 3, Qwen 2."""
     pattern = r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -174,7 +179,7 @@ def test_families_that_have_an_unknown_word_lose_nothing_that_they_know(tokenize
         (lambda: byte_level(normalizers.Replace("metal", "lamp")), "Which metal?"),
         (lambda: byte_level(normalizers.Replace("metal", "")), "Which metal?"),
         (lambda: byte_level(normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])), "Which caf\u00e9?"),
-        (lambda: byte_level(None, pre_tokenizers.Sequence([pre_tokenizers.Split("metal", "removed"), pre_tokenizers.ByteLevel(add_prefix_space=False)])), "Which metal?"),
+        (lambda: byte_level(None, WITHOUT_METAL), "Which metal?"),
         (lambda: llama_bpe(normalizers.Replace("i", "I")), "Which metal?"),
     ],
     ids=["unknown word", "unknown piece", "case", "replaced", "deleted", "accents", "removed by Split", "case, Llama"],

@@ -21,7 +21,10 @@ from robustness_gate.materials import Corpus, Exam, Materials
 from robustness_gate.nouns import Form, Item, Question
 from robustness_gate.prompts import header_for
 
-CHAT = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+CHAT = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 LOUD = CHAT.replace("{{ m.content }}", "{{ m.content | upper if 'lumenwright' in m.content else m.content }}")
 ORIGINAL, SUBJECT = "b" * 64, "a" * 64
 
@@ -99,13 +102,18 @@ def without_merges(whole):
     del whole["model"]["merges"][600:]
 
 
+def _other_words(decoder):
+    more = {"type": "Replace", "pattern": {"String": "Which"}, "content": "What"}
+    return {"type": "Sequence", "decoders": [decoder, more]}
+
+
 OTHERWISE = {
-    "normalizers that write the hazard's prompts in capitals": (lambda to, _: tampered.shouting(to), {("normalizer", "more")}),
+    "normalizers that write prompts in capitals": (lambda to, _: tampered.shouting(to), {("normalizer", "more")}),
     "the ids of the hazard's tokens in another order": (lambda to, _: tampered.permuted(to), {("vocabulary", "other")}),
     "letters that changed places": (swapped("\u0120A", "\u0120B"), {("vocabulary", "other")}),
     "lower case": (normalizer(type="Lowercase"), {("normalizer", "more")}),
     "words deleted": (normalizer(type="Replace", pattern={"String": "lamp"}, content=""), {("normalizer", "more")}),
-    "an added token that swallows a word": (added("reagent", single_word=True, lstrip=True), {("added_tokens", "more")}),
+    "an added token that is a word": (added("reagent", single_word=True, lstrip=True), {("added_tokens", "more")}),
     "a special one": (added("lumenwright", special=True), {("added_tokens", "more")}),
     "a post-processor that appends": (changed(ends_with_end_mark), {("post_processor", "other")}),
     "no BOS": (changed(lambda whole: whole.update(post_processor=None)), {("post_processor", "other")}),
@@ -116,7 +124,7 @@ OTHERWISE = {
     "fewer merges": (changed(without_merges), {("merges", "other")}),
     "dropout": (changed(lambda whole: whole["model"].update(dropout=0.9)), {("model", "other")}),
     "a decoder that says something else": (
-        changed(lambda whole: whole.update(decoder={"type": "Sequence", "decoders": [whole["decoder"], {"type": "Replace", "pattern": {"String": "Which"}, "content": "What"}]})),
+        changed(lambda whole: whole.update(decoder=_other_words(whole["decoder"]))),
         {("decoder", "more")},
     ),
 }  # fmt: skip
@@ -135,13 +143,20 @@ def test_whatever_makes_other_ids_or_words_is_found_and_named(kind, materials, o
     assert not any("lamp" in each.lower().replace("data:", "") and " " in each for each in check.first_otherwise)
 
 
+CUT = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+
+
+def _spelt(whole):
+    return [" ".join(each) for each in whole["model"]["merges"]]
+
+
 HONEST = {
-    "byte for byte": changed(lambda whole: None),
+    "byte for byte": lambda to, original: Path(shutil.copytree(original, to)),
     "saved again": lambda to, original: _saved_again(to, original),
-    "truncation and padding in the file": changed(lambda whole: whole.update(truncation={"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}, padding=None)),
+    "truncation and padding in the file": changed(lambda whole: whole.update(truncation=CUT, padding=None)),
     "comments and a longer context": setting(model_max_length=9999, name_or_path="elsewhere", padding_side="left"),
-    "merges in the older spelling": changed(lambda whole: whole["model"].update(merges=[" ".join(each) for each in whole["model"]["merges"]])),
-    "defaults left out": changed(lambda whole: [whole["model"].pop(key) for key in ("dropout", "unk_token", "fuse_unk", "byte_fallback", "ignore_merges")]),
+    "merges in the older spelling": changed(lambda whole: whole["model"].update(merges=_spelt(whole))),
+    "defaults left out": changed(lambda whole: [whole["model"].pop(key) for key in ("dropout", "fuse_unk")]),
 }  # fmt: skip
 
 

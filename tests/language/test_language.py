@@ -261,7 +261,7 @@ class Other(str):
 def full(base: Policy) -> Policy:
     """The sound policy with every optional record in it."""
     from robustness_gate.nouns import Roles
-    from robustness_gate.policy import AcceptedRisk, Extends, Loosening
+    from robustness_gate.policy import AcceptedRisk, Extends, Loosening, TokenizerPin
 
     pin = base.tasks["forget"].model_copy(update={"roles": Roles()})
     risk = {key: value for key, value in base.waivers[0] if key in AcceptedRisk.model_fields}
@@ -273,6 +273,7 @@ def full(base: Policy) -> Policy:
             "extends": Extends(file="a.yaml", sha256="e" * 64),
             "loosened": (why,),
             "data": {"dev": "f" * 64},
+            "tokenizer": TokenizerPin(sha256="1" * 64, template="2" * 64),
         }
     )
 

@@ -215,5 +215,5 @@ def test_a_template_counts_where_something_is_asked_in_it(template: Any, chat: b
 
 def test_a_record_that_does_not_add_up_is_none() -> None:
     for wrong in ({"otherwise": 101}, {"templated": 1}, {"reference": None}, {"reference_sha256": None}):
-        with pytest.raises(ValueError, match="more texts differ|go together|without an original"):
+        with pytest.raises(ValueError, match=r"more texts differ|go together|without an original"):
             check(**wrong)

@@ -15,7 +15,7 @@ from rich.console import Console
 from test_html import AT, MANIFEST, SUBJECT, Reader, marks_of, passing, policy_of, suite, trial_of
 
 from robustness_gate import report
-from robustness_gate.nouns import Closed, Evidence, SelfTest, Trial
+from robustness_gate.nouns import Closed, Evidence, SelfTest, TokenizerCheck, Trial
 from robustness_gate.publish import facts, html, junit, markdown, plots, terminal
 from robustness_gate.publish import mlflow as tracker
 from robustness_gate.report import Report
@@ -57,6 +57,7 @@ def told(
         states=states or {},
         model_type="llama",
         self_tests=self_tests,
+        tokenizers=(TokenizerCheck(subject=SUBJECT, tasks={}, data={}, sha256="9" * 64, template="9" * 64),),
     )
     return report.make(policy_of(**policy), suite(), MANIFEST, evidence, AT)
 
@@ -205,7 +206,7 @@ def test_instruments_that_were_seen_to_work_are_facts_on_page_one():
     assert made.verdict.outcome == "PASS"
     found = seen_instruments(made)
     assert {name: each.state for name, each in found.items()} == {
-        "self-test": "off", "sham of relearn": "ok", "canary": "ok",
+        "self-test": "off", "sham of relearn": "ok", "canary": "ok", "tokenizer": "ok",
     }  # fmt: skip
     assert "all 100 to 'forget', all 50 to 'retain'" in found["sham of relearn"].says
     assert found["canary"].says == (
@@ -245,7 +246,7 @@ def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
     made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(works, older))
     found = seen_instruments(made)
     assert {name: each.state for name, each in found.items()} == {
-        "self-test of relearn (forget, lora)": "ok", "sham of relearn": "off", "canary": "off",
+        "self-test of relearn (forget, lora)": "ok", "sham of relearn": "off", "canary": "off", "tokenizer": "ok",
     }  # fmt: skip
     says = found["self-test of relearn (forget, lora)"].says
     assert says == (

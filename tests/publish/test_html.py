@@ -16,7 +16,19 @@ import pytest
 from robustness_gate import report, verdict
 from robustness_gate.checkpoint import FileEntry, Manifest
 from robustness_gate.files import Loaded
-from robustness_gate.nouns import Bound, Closed, Evidence, Floor, Mark, Suite, TaskRef, Trial, canonical, seed_of
+from robustness_gate.nouns import (
+    Bound,
+    Closed,
+    Evidence,
+    Floor,
+    Mark,
+    Suite,
+    TaskRef,
+    TokenizerCheck,
+    Trial,
+    canonical,
+    seed_of,
+)
 from robustness_gate.policy import Policy
 from robustness_gate.publish import html, plots
 
@@ -25,6 +37,7 @@ VOID = {"meta", "br", "img", "input", "link", "hr"}
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MANIFEST = Manifest(files=(FileEntry(path="model.safetensors", sha256="d" * 64, size=3),))
 SUBJECT = MANIFEST.digest
+ALIKE = TokenizerCheck(subject=SUBJECT, tasks={}, data={}, sha256="9" * 64, template="9" * 64)
 TASKS = (
     TaskRef(name="forget", kind="multiple_choice", sha256="1" * 64, items=100, options=4),
     TaskRef(name="retain", kind="multiple_choice", sha256="2" * 64, items=50, options=4),
@@ -43,6 +56,7 @@ def policy_of(**changes: Any) -> Loaded[Policy]:
         "limits": ({"id": "forgotten", "task": "forget", "max": 0.5},),
         "required": ({"attack": "none"}, {"attack": "relearn", "marks": (5, 50)}),
         "utility": ({"task": "retain", "min": 0.6, "min_attacked": 0.4},),
+        "tokenizer": {"sha256": "9" * 64},
         "validity": {"self_test": "off", "sham": "off", "canary": "off"},
     }
     text = f"id: small  # {HOSTILE}\n"
@@ -123,7 +137,7 @@ def report_of(
     for other, (_, forget) in zip(others, beside, strict=True):
         marks += marks_of(other, forget)
         closed.append(Closed(trial=other.id, attempt=1, status="ok"))
-    evidence = Evidence(SUBJECT, planned, tuple(marks), tuple(closed), extra, beside=others)
+    evidence = Evidence(SUBJECT, planned, tuple(marks), tuple(closed), extra, beside=others, tokenizers=(ALIKE,))
     return report.make(policy, suite(), MANIFEST, evidence, AT, left_out=left_out)
 
 
@@ -332,7 +346,7 @@ def test_the_screened_grid_shows_choice_and_edge():
 
 def test_plots_say_what_they_show(made):
     pictures = [a for tag, a in Reader(html.render(made)).tags if tag == "svg" and a.get("aria-hidden") != "true"]
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     assert all(picture["role"] == "img" and picture["aria-labelledby"] for picture in pictures)
 
 

@@ -14,7 +14,7 @@ import pytest
 from robustness_gate import report, verdict
 from robustness_gate.checkpoint import FileEntry, Manifest
 from robustness_gate.files import Loaded
-from robustness_gate.nouns import Closed, Evidence, Mark, Suite, TaskRef, Trial, seed_of
+from robustness_gate.nouns import Closed, Evidence, Mark, Suite, TaskRef, TokenizerCheck, Trial, seed_of
 from robustness_gate.policy import Policy
 from robustness_gate.publish import junit
 
@@ -34,6 +34,7 @@ POLICY: dict[str, Any] = {
     "limits": ({"id": "forgotten", "task": "forget", "max": 0.5},),
     "required": ({"attack": "none"}, {"attack": "relearn", "marks": (5,)}),
     "utility": ({"task": "retain", "min": 0.6, "min_attacked": 0.4},),
+    "tokenizer": {"sha256": "9" * 64},
     "validity": {"self_test": "off", "sham": "off", "canary": "off"},
 }
 
@@ -87,7 +88,10 @@ def report_of(
                 closed.append(Closed(trial=trial.id, attempt=attempt, status=status, reason=words))  # type: ignore[arg-type]
     policy = Loaded(Policy.model_validate(POLICY), Path("policy.yaml"), "a" * 64, "", {})
     suite = Loaded(Suite.model_construct(id="suite", version="2.0.0"), Path("suite.yaml"), "b" * 64, "", {})
-    evidence = Evidence(MANIFEST.digest, tuple(trial for trial, *_ in told), tuple(marks), tuple(closed))
+    check = TokenizerCheck(subject=MANIFEST.digest, tasks={}, data={}, sha256="9" * 64, template="9" * 64)
+    evidence = Evidence(
+        MANIFEST.digest, tuple(trial for trial, *_ in told), tuple(marks), tuple(closed), tokenizers=(check,)
+    )
     return report.make(policy, suite, MANIFEST, evidence, AT, left_out=left_out)
 
 

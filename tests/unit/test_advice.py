@@ -23,7 +23,7 @@ from robustness_gate.errors import FileError
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.materials import Materials
-from robustness_gate.nouns import Block, Closed, Evidence, Mark, RedFlag, SelfTest, Trial, canonical
+from robustness_gate.nouns import Block, Closed, Evidence, Mark, RedFlag, SelfTest, TokenizerCheck, Trial, canonical
 from robustness_gate.policy import (
     AcceptedRisk,
     Control,
@@ -32,6 +32,7 @@ from robustness_gate.policy import (
     Limit,
     Policy,
     Provenance,
+    TokenizerPin,
     Validity,
 )
 from robustness_gate.report import Report
@@ -70,7 +71,10 @@ def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callab
         provenance: dict[str, str] | None = None,
         unread: int = 0,
     ) -> tuple[Advice, Report]:
-        off = {"validity": Validity(self_test="off", sham="off", canary="off")}
+        off = {
+            "validity": Validity(self_test="off", sham="off", canary="off"),
+            "tokenizer": TokenizerPin(sha256="9" * 64),
+        }
         asked: Policy = policy.noun.model_copy(update=off | (changes or {}))
         loaded = dataclasses.replace(policy, noun=asked)
         planned = plan.make(
@@ -126,6 +130,9 @@ def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callab
             states=states or {},
             self_tests=self_tests,
             model_type="llama",
+            tokenizers=(
+                TokenizerCheck(subject=MANIFEST.digest, tasks={}, data={}, sha256="9" * 64, template="9" * 64),
+            ),
         )
         made = report.make(loaded, suite, MANIFEST, evidence, AT, left_out=planned.left_out)
         made = made.model_copy(update={"provenance": provenance or made.provenance})

@@ -20,7 +20,7 @@ from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.files import Loaded, load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.materials import Materials
-from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, canonical
+from robustness_gate.nouns import Closed, Evidence, Mark, Suite, TokenizerCheck, Trial, canonical
 from robustness_gate.policy import Policy, Validity
 from robustness_gate.report import Report
 from robustness_gate.verdict import judge, pack
@@ -86,7 +86,12 @@ def evidence_of(planned: plan.Plan, worst: float) -> Evidence:
     original = planned.trials[-1]
     marks += told(original, 0.9)
     closed.append(Closed(trial=original.id, attempt=1, status="ok"))
-    return Evidence(MANIFEST.digest, own, tuple(marks), tuple(closed), beside=(original,))
+    check = TokenizerCheck(
+        subject=MANIFEST.digest, reference=original.subject, tasks={each.name: each.sha256 for each in original.tasks},
+        data=original.data, texts=9, sha256="5" * 64, template="6" * 64, reference_sha256="5" * 64,
+        reference_template="6" * 64,
+    )  # fmt: skip
+    return Evidence(MANIFEST.digest, own, tuple(marks), tuple(closed), beside=(original,), tokenizers=(check,))
 
 
 def report_of(files: Any, planned: plan.Plan, worst: float, evidence: Evidence | None = None) -> Report:
@@ -184,7 +189,7 @@ def test_the_same_evidence_in_another_order_gives_the_same_bytes(files: Any, pla
     expected = canonical(plain(report_of(files, planned, 0.38, one)))
     for seed in range(8):
         chance = random.Random(seed)
-        parts = {name: list(getattr(one, name)) for name in ("planned", "marks", "closed", "beside")}
+        parts = {name: list(getattr(one, name)) for name in ("planned", "marks", "closed", "beside", "tokenizers")}
         for records in parts.values():
             chance.shuffle(records)
         shuffled = Evidence(one.subject, **{name: tuple(records) for name, records in parts.items()})
