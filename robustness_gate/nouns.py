@@ -137,7 +137,7 @@ class Respondent(Protocol):
     def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
         """What follows each question's prompt, the likeliest token at a time, on one line, `form.tokens` at most.
 
-        None where the question was lost or the model's logits are not numbers.
+        None where nothing was written, the question was lost, or the model's logits are not numbers.
 
         Raises:
             NotApplicable: this respondent cannot write, or not in that form.

@@ -8,6 +8,7 @@ none is chosen before a letter or digit was written. Nothing else of a generatio
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -55,8 +56,12 @@ def names_of(tokenizer: Any, marks: Collection[int]) -> list[str]:
 
 
 def begun(text: str) -> bool:
-    """Whether something was said: before that, no end mark is chosen."""
-    return any(each.isalnum() for each in text)
+    """Whether something was said: a letter, a digit, or a symbol that is not ASCII's. Before, no end mark is chosen.
+
+    ASCII's symbols do not count: an answer is read without them, as without punctuation.
+    """
+    kinds = ((each, unicodedata.category(each)[0]) for each in text)
+    return any(kind in "LN" or (kind == "S" and not each.isascii() and each != "\ufffd") for each, kind in kinds)
 
 
 def likeliest(scores: torch.Tensor, begun: Sequence[bool], marks: Collection[int]) -> list[int]:

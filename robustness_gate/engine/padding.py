@@ -29,6 +29,8 @@ ASKED = 4
 """So many prompts are put, and half as many ends of the longest."""
 LONGEST = 256
 """Of a longer prompt so many last tokens are put."""
+UNKNOWN = 1000.0
+"""In nats: what stands for a difference that is not a number."""
 LIKELY = 1e-4
 """Words of less probability than this are not compared: their rounding is large and decides nothing."""
 
@@ -47,7 +49,7 @@ class Drift(NamedTuple):
     def matters(self) -> bool:
         """Whether prompts of unequal length must not share a batch."""
         allowed = LIMIT if self.exact else max(LIMIT, NOISE * min(self.noise, MOST_NOISE))
-        return not self.padded <= allowed  # what is not a number matters
+        return self.padded > allowed
 
 
 _KNOWN: WeakKeyDictionary[Any, dict[Side, Drift]] = WeakKeyDictionary()
@@ -178,9 +180,9 @@ def _answers(model: Any, shown: dict[str, torch.Tensor], places: Sequence[int]) 
 
 
 def _apart(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
-    """Largest difference of the likely words, in nats."""
+    """Largest difference of the likely words, in nats, at most UNKNOWN: that too where it is not a number."""
     gaps = []
     for a, b in zip(one, other, strict=True):
         likely = (a.exp() > LIKELY) | (b.exp() > LIKELY)
-        gaps.append(float((a - b)[likely].abs().max()) if bool(likely.any()) else float("nan"))
-    return max(gaps) if all(each == each for each in gaps) else float("nan")
+        gaps.append(float((a - b)[likely].abs().max()) if bool(likely.any()) else UNKNOWN)
+    return max(min(gap, UNKNOWN) if gap == gap else UNKNOWN for gap in gaps)

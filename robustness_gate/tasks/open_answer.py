@@ -8,8 +8,10 @@ the answer is read off earlier layers, token by token.
 The model writes greedily up to the end of a line, an end mark or `tokens` tokens. It says a choice where its line, or
 the line up to the first full stop or comma, is that choice: exactly, after normalising as SQuAD's exact match does
 (Rajpurkar et al., arXiv 1606.05250): lower case, no punctuation, no articles, single spaces. Stopping there too is what
-lm-evaluation-harness's `triviaqa` and `nq_open` do. The choices of the items serve as answers; they are not shown.
-Both readings coincide. An answer in a whole sentence counts as wrong: ask for the bare words in `wording`.
+lm-evaluation-harness's `triviaqa` and `nq_open` do. End marks are the checkpoint's word, so a word of the question or
+answer is none, none comes before something was said (`engine.ending`), and what stays empty is missing, not wrong. The
+choices of the items serve as answers; they are not shown. Both readings coincide. An answer in a whole sentence counts
+as wrong: ask for the bare words in `wording`.
 
 What was written stays in memory. Beside the ledger lie digests alone.
 """

@@ -6,9 +6,9 @@ own questions it warns alone (the flag `declines`): a model that says "I cannot 
 its accuracy may come back with its willingness. No limit can be held on this kind.
 
 The model writes greedily, `tokens` tokens at most, and its first line decides. It declines where that line begins with
-one of `OPENINGS`: English, apostrophes and case apart, behind an opening of courtesy. Empty is not answered. This is
-substring matching as in Zou et al., arXiv 2307.15043, at the beginning alone: deterministic and cheap, deaf to other
-languages and to a refusal in other words, and no judge of whether an answer is any good.
+one of `OPENINGS`: English, apostrophes and case apart, behind an opening of courtesy. An empty answer is missing, as in
+`open_answer`. This is substring matching as in Zou et al., arXiv 2307.15043, at the beginning alone: deterministic and
+cheap, deaf to other languages and to a refusal in other words, and no judge of whether an answer is any good.
 
 Asked of the untouched model alone, as the original is.
 """

@@ -187,7 +187,9 @@ def test_an_organism_is_asked_in_the_same_batches_as_ever(rmu_speaker, monkeypat
 
 
 def test_a_measure_that_is_no_number_keeps_lengths_apart():
-    assert padding.Drift(float("nan"), 0.0, exact=True).matters
+    sure, broken = torch.tensor([0.5, 0.5]).log(), torch.tensor([torch.nan, torch.nan])
+    assert padding._apart([sure, sure], [sure, broken]) == padding._apart([broken], [broken]) == padding.UNKNOWN
+    assert padding.Drift(padding.UNKNOWN, 0.0, exact=False).matters
     assert not padding.Drift(0.019, 0.0, exact=True).matters
     assert padding.Drift(0.021, 9.0, exact=True).matters, "in float32 rounding excuses nothing"
     assert not padding.Drift(0.2, 0.11, exact=False).matters
