@@ -22,7 +22,7 @@ FAMILY = "interpolation"
 ACCESS = "open_weights"
 NEEDS = ("original",)
 MEANS = ("original",)
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,12 @@ class Config:
 
 
 SHAM = Config(marks=(0,))
-FLOORS = (Floor(says="the weights move towards the original", any_of=(Bound(sign="weight_change", min=1e-6),)),)
+FLOORS = (
+    Floor(
+        says="the weights move towards the original: no original that is the candidate itself",
+        any_of=(Bound(sign="weight_change", min=1e-6),),
+    ),
+)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # noqa: ARG001 - nothing here is random
