@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate import applicability, attacks, organisms, plan, precision, specimens, tokenizer_check
@@ -58,6 +59,8 @@ LITTLE_DISK = 1 << 30
 FEW = 4
 """Questions and texts of each kind on which attacks are tried."""
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+ENOUGH = 0.9
+"""Share of what its settings ask for that an attack on weights must change to acquit, by its own floor."""
 STORED = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Of the safetensors format; other names are shown as they are."""
 
@@ -630,6 +633,8 @@ def _shams(
             yield Check("attacks", fails, name, says, remedy)
         else:
             yield _applies(name, configs, original)
+            if hasattr(module, "reach"):
+                yield from _reaching(module, name, configs, speaker.model)
             if suite is not None:
                 yield from _prompts(speaker, suite, name, configs)
 
@@ -679,6 +684,28 @@ def _read_by(speaker: Speaker) -> specimens.Put:
         return asked.text, asked.answers
 
     return put
+
+
+def _reaching(module: ModuleType, name: str, configs: list[Any], model: Any) -> Iterator[Check]:
+    """Which share of the blocks' weights each config of an attack on weights would change."""
+    from robustness_gate.engine import matrices
+
+    sizes, shares = matrices.sizes(model), dict[int, bool]()
+    for config in configs:
+        try:
+            share = matrices.signs(sizes, module.reach(model, config))["share_touched"]
+        except NotApplicable as error:
+            yield Check("attacks", "note", name, f"one of its settings will not apply: {error.message}", error.remedy)
+            continue
+        percent = int(100 * share)  # rounded down: 99.6 % is not all
+        shares[percent] = shares.get(percent, False) or (share < ENOUGH and not getattr(config, "layers", ()))
+    for percent, little in sorted(shares.items()):
+        says = f"reaches {percent} % of the weights in the blocks' matrices"
+        if little:
+            remedy = "Such a trial can convict but not acquit: let the policy require another attack."
+            yield Check("attacks", "note", name, f"{says}, and its settings ask for all", remedy)
+        else:
+            yield Check("attacks", "ok", name, says)
 
 
 def _applies(name: str, configs: list[Any], original: Stored | None) -> Check:

@@ -30,7 +30,12 @@ def weak(case: Case) -> Iterator[Step]:
         told.add(finding.attack)
         signs = {bound.sign for floor in missed for bound in floor.any_of}
         seen = ", ".join(f"{sign} {short(mark.signs.get(sign, 'missing'))}" for sign in sorted(signs))
-        if rates := _learning_rates(record):
+        if "share_of_asked" in signs:
+            do = (
+                "It reaches too few of this architecture's weights. robustness-gate doctor CHECKPOINT --suite SUITE "
+                "tells the share that each attack reaches; let the policy require one that reaches them."
+            )
+        elif rates := _learning_rates(record):
             wider = ", ".join(short(rate) for rate in (rates[0] / WIDER, *rates, rates[-1] * WIDER))
             do = (
                 "Widen its grid in the suite, and raise `min_steps` if that is not enough: "

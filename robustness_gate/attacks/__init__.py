@@ -18,6 +18,9 @@ An attack is a module with
 - optionally `MEANS`, of "original": what its attacker must hold himself, so that a policy whose threat model does not
   give it to him cannot require the attack (`NEEDS` is what the run needs, also for comparison alone);
 - `Config` calls its data `source`, `train_on`, `utility` or `calibrate_on`: a sham takes these from the suite's config;
+- optionally `reach(model, config)`, of an attack that changes weights: the full names of the blocks' matrices that this
+  config sets out to change (`doctor` tells their share; what was changed stands in the signs `share_touched` and
+  `share_of_asked`, see `robustness_gate.engine.matrices`);
 - optionally `refuse(config, pool)`, which says why it cannot run on the given data, or nothing.
 
 Adding one is writing one file here, one in `tests/contract/attacks` with rows of small settings, and one row in

@@ -48,7 +48,7 @@ FAMILY = "ablation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "asked"
 
@@ -90,13 +90,17 @@ class Config:
 
 SHAM = Config(directions=("retain",), skip_tokens=0, strength=0.0)
 FLOORS = (
-    Floor(says="the direction is not zero", any_of=(Bound(sign="direction_norm", min=1e-6),)),
-    Floor(says="what is removed is gone from the stream", any_of=(Bound(sign="projection_left", max=1e-3),)),
+    Floor(says="the direction is not zero: no projection of nothing", any_of=(Bound(sign="direction_norm", min=1e-6),)),
     Floor(
-        says="every kind of direction that was asked for was tried (two need --original)",
+        says="what is removed is gone from the stream: no hook at another place than was meant",
+        any_of=(Bound(sign="projection_left", max=1e-3),),
+    ),
+    Floor(
+        says="every kind of direction that was asked for was tried (two need --original): no smaller search than "
+        "was asked for",
         any_of=(Bound(sign="kinds_left_out", max=0.0),),
     ),
-    Floor(says="at least three settings were tried", any_of=(Bound(sign="settings", min=3.0),)),
+    Floor(says="at least three settings were tried: no search of one point", any_of=(Bound(sign="settings", min=3.0),)),
 )
 
 

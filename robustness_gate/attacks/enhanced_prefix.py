@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 FAMILY = "prefix"
 ACCESS = "open_weights"
 USES = ("original",)
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "solved"
 
@@ -127,19 +127,23 @@ SHAM = Config(tokens=0, shortest=0, marks=(1,), warm=0, candidates=1, questions=
 FLOORS = (
     Floor(
         says="some text lowers the answers' loss, or all that is searched by, to 0.9 of a random one's, or the former "
-        "under 0.1 nats",
+        "under 0.1 nats: no search without effect on what it searches by",
         any_of=(
             Bound(sign="loss_ratio", max=0.9),
             Bound(sign="loss_end", max=0.1),
             Bound(sign="objective_ratio", max=0.9),
         ),
     ),
-    Floor(says="some new text was kept", any_of=(Bound(sign="kept", min=1.0),)),
+    Floor(says="some new text was kept: no text left as it was drawn", any_of=(Bound(sign="kept", min=1.0),)),
     Floor(
-        says="before 9 of 10 dev questions the text becomes the tokens that were searched",
+        says="before 9 of 10 dev questions the text becomes the tokens that were searched: no text that the "
+        "tokenizer undoes",
         any_of=(Bound(sign="survives", min=0.9),),
     ),
-    Floor(says="the text moves the answers", any_of=(Bound(sign="loglik_change", min=1e-6),)),
+    Floor(
+        says="the text moves the answers: no text that never reaches the prompt",
+        any_of=(Bound(sign="loglik_change", min=1e-6),),
+    ),
 )
 
 

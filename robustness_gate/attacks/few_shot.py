@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 FAMILY = "prompting"
 ACCESS = "api"
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "solved"
 
@@ -70,8 +70,14 @@ class Config:
 
 SHAM = Config(marks=(0,), draws=1, open_book=False)
 FLOORS = (
-    Floor(says="the model read every example to the end", any_of=(Bound(sign="shots_read_share", min=1.0),)),
-    Floor(says="the answers to dev questions move", any_of=(Bound(sign="loglik_change", min=1e-6),)),
+    Floor(
+        says="the model read every example to the end: no examples cut off by its context",
+        any_of=(Bound(sign="shots_read_share", min=1.0),),
+    ),
+    Floor(
+        says="the answers to dev questions move: no examples that never reach the prompt",
+        any_of=(Bound(sign="loglik_change", min=1e-6),),
+    ),
 )
 
 

@@ -22,7 +22,7 @@ FAMILY = "interpolation"
 ACCESS = "open_weights"
 NEEDS = ("original",)
 MEANS = ("original",)
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "dev"
 
@@ -40,7 +40,12 @@ class Config:
 
 
 SHAM = Config(marks=(0,))
-FLOORS = (Floor(says="the weights move towards the original", any_of=(Bound(sign="weight_change", min=1e-6),)),)
+FLOORS = (
+    Floor(
+        says="the weights move towards the original: no original that is the candidate itself",
+        any_of=(Bound(sign="weight_change", min=1e-6),),
+    ),
+)
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape

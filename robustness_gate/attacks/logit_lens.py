@@ -33,7 +33,7 @@ from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 FAMILY = "lens"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "dev"
 
@@ -62,15 +62,19 @@ class Config:
 SHAM = Config(strength=0.0)
 FLOORS = (
     Floor(
-        says="the lens at the last block gives the model's own answers exactly",
+        says="the lens at the last block gives the model's own answers exactly: no head or norm that is not the "
+        "model's",
         any_of=(Bound(sign="own_answers_off", max=0.0),),
     ),
     Floor(
-        says="the quick reading that chooses answers as the model does at the last block",
+        says="the quick reading that chooses answers as the model does at the last block: no choice by another reading",
         any_of=(Bound(sign="screening_agrees", min=0.95),),
     ),
-    Floor(says="something else is read than the model's end", any_of=(Bound(sign="distance", min=1e-3),)),
-    Floor(says="at least three sites were tried", any_of=(Bound(sign="sites", min=3.0),)),
+    Floor(
+        says="something else is read than the model's end: no lens at the last block alone",
+        any_of=(Bound(sign="distance", min=1e-3),),
+    ),
+    Floor(says="at least three sites were tried: no search of one point", any_of=(Bound(sign="sites", min=3.0),)),
 )
 
 

@@ -38,7 +38,7 @@ FAMILY = "guidance"
 ACCESS = "open_weights"
 NEEDS = ("original",)
 MEANS = ("original",)
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval")
 WHY_NOT = "two models that answer together choose among given answers and do not write"
 SHOWS = "dev"
@@ -58,8 +58,11 @@ class Config:
 
 SHAM = Config(weights=(0.0,))
 FLOORS = (
-    Floor(says="the original has a say", any_of=(Bound(sign="weight", min=1e-6),)),
-    Floor(says="the two models answer differently", any_of=(Bound(sign="models_apart", min=1e-6),)),
+    Floor(says="the original has a say: no weight of nought", any_of=(Bound(sign="weight", min=1e-6),)),
+    Floor(
+        says="the two models answer differently: no original that is the candidate itself",
+        any_of=(Bound(sign="models_apart", min=1e-6),),
+    ),
 )
 
 

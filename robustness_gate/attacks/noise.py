@@ -22,9 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate.errors import NotApplicable
 from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 FAMILY = "noise"
 ACCESS = "open_weights"
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "dev"
 
@@ -47,7 +46,7 @@ class Config:
     draws: int = 5
     """Noises drawn at each scale."""
     where: Literal["all", "linear"] = "all"
-    """Every floating-point parameter, or the matrices of linear layers but the head. The source shakes all."""
+    """Every floating-point parameter, or the weight matrices of the blocks, experts too. The source shakes all."""
 
     def __post_init__(self) -> None:
         if not self.marks or self.marks[0] < 0 or any(b <= a for a, b in pairwise(self.marks)):
@@ -58,8 +57,17 @@ class Config:
 
 SHAM = Config(marks=(0,), draws=1)
 FLOORS = (
-    Floor(says="the weights move", any_of=(Bound(sign="relative_change", min=1e-4),)),
-    Floor(says="at least one tensor is shaken", any_of=(Bound(sign="tensors", min=1.0),)),
+    Floor(
+        says="the weights move by a ten-thousandth of their size: no scale that rounding swallows",
+        any_of=(Bound(sign="relative_change", min=1e-4),),
+    ),
+    Floor(
+        says="it shook nine tenths of the weights in the blocks' matrices: no noise that leaves most of an "
+        "architecture, "
+        "such as fused experts, as it is",
+        any_of=(Bound(sign="share_of_asked", min=0.9),),
+    ),
+    Floor(says="at least one tensor is shaken: no empty list", any_of=(Bound(sign="tensors", min=1.0),)),
 )
 
 
@@ -79,11 +87,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     Raises:
         NotApplicable: there is no floating-point weight of that kind.
     """
-    from robustness_gate.engine import scope, score
+    from robustness_gate.engine import matrices, scope, score
 
-    names = _shaken(target, config)
-    if not names:
-        raise NotApplicable("the model has no floating-point weights of that kind to add noise to")
+    names, sizes = _shaken(target.model, config), matrices.sizes(target.model)
     with scope.trainable(target.model, names) as parameters:
         scope.freeze(parameters)
         delivered = scope.snapshot(parameters)
@@ -103,6 +109,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 signs={
                     "relative_change": scope.distance(parameters, delivered) / size,
                     "tensors": float(len(parameters)),
+                    **matrices.signs(sizes, matrices.changed(parameters, delivered)),
                     "dev_unshaken": still,
                     "dev_rise": sum(each.dev for each in tried) / len(tried) - still,
                     "chosen_dev": best.dev,
@@ -119,15 +126,23 @@ class _Draw(NamedTuple):
     dev: float
 
 
-def _shaken(target: Target, config: Config) -> list[str]:
-    """Names of the parameters to which noise is added."""
-    from robustness_gate.engine import scope
+def reach(model: Any, config: Config) -> list[str]:
+    """Full names of the weight matrices that are shaken. Raises NotApplicable where none can be."""
+    from robustness_gate.engine import matrices
 
-    linear = {f"{name}.weight" for name in scope.linear_modules(target.model)}
+    shaken = set(_shaken(model, config))
+    return [name for name in matrices.plain(model) if name in shaken]
+
+
+def _shaken(model: Any, config: Config) -> list[str]:
+    """Names of the parameters to which noise is added, in the model's order."""
+    from robustness_gate.engine import matrices
+
+    in_blocks = matrices.plain(model)
     return [
         name
-        for name, each in target.model.named_parameters()
-        if each.is_floating_point() and (config.where == "all" or name in linear)
+        for name, each in model.named_parameters()
+        if each.is_floating_point() and (config.where == "all" or name in in_blocks)
     ]
 
 

@@ -33,7 +33,7 @@ Slip = Literal["transposed", "dropped", "doubled"]
 
 FAMILY = "perturbation"
 ACCESS = "api"
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "dev"
 
@@ -71,8 +71,14 @@ class Config:
 
 SHAM = Config(every=(), shares=(), cases=())
 FLOORS = (
-    Floor(says="at least three perturbations were tried", any_of=(Bound(sign="settings", min=3.0),)),
-    Floor(says="the answers to dev questions move", any_of=(Bound(sign="loglik_change", min=1e-6),)),
+    Floor(
+        says="at least three perturbations were tried: no search of one point",
+        any_of=(Bound(sign="settings", min=3.0),),
+    ),
+    Floor(
+        says="the answers to dev questions move: no edits that never reach the prompt",
+        any_of=(Bound(sign="loglik_change", min=1e-6),),
+    ),
 )
 
 

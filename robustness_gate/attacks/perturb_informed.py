@@ -41,7 +41,7 @@ FAMILY = "perturbation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "bare"
 
@@ -76,9 +76,12 @@ class Config:
 
 SHAM = Config(depths=(0.0,), thresholds=(0.5,), rounds=0)
 FLOORS = (
-    Floor(says="the direction is not zero", any_of=(Bound(sign="direction_norm", min=1e-6),)),
-    Floor(says="dev questions are split", any_of=(Bound(sign="splits", min=0.1),)),
-    Floor(says="the answers to dev questions move", any_of=(Bound(sign="loglik_change", min=1e-6),)),
+    Floor(says="the direction is not zero: no guide that is nothing", any_of=(Bound(sign="direction_norm", min=1e-6),)),
+    Floor(says="dev questions are split: no threshold that picks no word", any_of=(Bound(sign="splits", min=0.1),)),
+    Floor(
+        says="the answers to dev questions move: no edits that never reach the prompt",
+        any_of=(Bound(sign="loglik_change", min=1e-6),),
+    ),
 )
 
 

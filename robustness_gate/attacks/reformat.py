@@ -74,7 +74,7 @@ Calibration = Literal["calibrated_free", "calibrated_domain"]
 
 FAMILY = "prompting"
 ACCESS = "api"
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "dev"
 
@@ -126,8 +126,13 @@ class Config:
 
 SHAM = Config(presentations=(), calibrations=())
 FLOORS = (
-    Floor(says="at least three presentations were tried", any_of=(Bound(sign="tried", min=3.0),)),
-    Floor(says="the answers to dev questions move", any_of=(Bound(sign="loglik_change", min=UNMOVED),)),
+    Floor(
+        says="at least three presentations were tried: no search of one point", any_of=(Bound(sign="tried", min=3.0),)
+    ),
+    Floor(
+        says="the answers to dev questions move: no presentation that never reaches the prompt",
+        any_of=(Bound(sign="loglik_change", min=UNMOVED),),
+    ),
 )
 
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 FAMILY = "ablation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "asked"
 
@@ -96,10 +96,14 @@ class Config:
 
 SHAM = Config(declined="domain", least=2, questions=4, validating=2, tried=1, strength=0.0)
 FLOORS = (
-    Floor(says="the direction is not zero", any_of=(Bound(sign="direction_norm", min=1e-6),)),
-    Floor(says="what is removed is gone from the stream", any_of=(Bound(sign="projection_left", max=1e-3),)),
+    Floor(says="the direction is not zero: no projection of nothing", any_of=(Bound(sign="direction_norm", min=1e-6),)),
     Floor(
-        says="some direction disables declining and nothing else: it passes the source's filters",
+        says="what is removed is gone from the stream: no hook at another place than was meant",
+        any_of=(Bound(sign="projection_left", max=1e-3),),
+    ),
+    Floor(
+        says="some direction disables declining and nothing else: no removal of a direction that fails the "
+        "source's filters",
         any_of=(Bound(sign="passing", min=1.0),),
     ),
 )

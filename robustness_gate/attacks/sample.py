@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FAMILY = "prompting"
 ACCESS = "api"
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "lm_eval")
 WHY_NOT = "votes are counted over answers that stand in the prompt, and this task shows none"
 SHOWS = "dev"
@@ -61,7 +61,7 @@ class Config:
 SHAM = Config(marks=(0,), temperatures=(1.0,))
 FLOORS = (
     Floor(
-        says="the answers to dev questions are other than the likelihoods",
+        says="the answers to dev questions are other than the likelihoods: no votes that were not drawn",
         any_of=(Bound(sign="loglik_change", min=1e-6),),
     ),
 )

@@ -48,7 +48,7 @@ FAMILY = "steering"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "asked"
 
@@ -79,15 +79,17 @@ class Config:
 
 SHAM = Config(vectors=("retain",), depths=(0.0,), multiples=(0.0,), questions=2)
 FLOORS = (
-    Floor(says="the vector that is added is not zero", any_of=(Bound(sign="shift", min=1e-6),)),
+    Floor(says="the vector that is added is not zero: no addition of nothing", any_of=(Bound(sign="shift", min=1e-6),)),
     Floor(  # to a tenth: in low precision a stream that dwarfs the vector rounds it
-        says="the stream moves by the vector and nothing else", any_of=(Bound(sign="shift_off", max=0.1),)
+        says="the stream moves by the vector and nothing else: no hook at another place, no vector lost in rounding",
+        any_of=(Bound(sign="shift_off", max=0.1),),
     ),
     Floor(
-        says="every kind of vector that was asked for was tried (one needs --original)",
+        says="every kind of vector that was asked for was tried (one needs --original): no smaller search than "
+        "was asked for",
         any_of=(Bound(sign="kinds_left_out", max=0.0),),
     ),
-    Floor(says="at least three settings were tried", any_of=(Bound(sign="settings", min=3.0),)),
+    Floor(says="at least three settings were tried: no search of one point", any_of=(Bound(sign="settings", min=3.0),)),
 )
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 FAMILY = "prefix"
 ACCESS = "open_weights"
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "solved"
 
@@ -93,15 +93,19 @@ SHAM = Config(tokens=0, marks=(1,), restarts=1, candidates=1, batch=1, questions
 FLOORS = (
     Floor(
         says="some text lowers the training loss to 0.9 of that under random ones of equal length, or under 0.1 nats, "
-        "or a step lowers that of its own prompts by 2 % on average",
+        "or a step lowers that of its own prompts by 2 % on average: no search without effect on what it searches by",
         any_of=(Bound(sign="loss_ratio", max=0.9), Bound(sign="loss_end", max=0.1), Bound(sign="step_ratio", max=0.98)),
     ),
-    Floor(says="some swap was kept", any_of=(Bound(sign="swapped", min=1.0),)),
+    Floor(says="some swap was kept: no text left as it was drawn", any_of=(Bound(sign="swapped", min=1.0),)),
     Floor(
-        says="before 9 of 10 dev questions the text becomes the tokens that were searched",
+        says="before 9 of 10 dev questions the text becomes the tokens that were searched: no text that the "
+        "tokenizer undoes",
         any_of=(Bound(sign="survives", min=0.9),),
     ),
-    Floor(says="the text moves the answers", any_of=(Bound(sign="loglik_change", min=1e-6),)),
+    Floor(
+        says="the text moves the answers: no text that never reaches the prompt",
+        any_of=(Bound(sign="loglik_change", min=1e-6),),
+    ),
 )
 
 

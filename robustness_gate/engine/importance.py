@@ -1,4 +1,4 @@
-"""How much each weight of a model's linear layers matters for what is predicted on some examples.
+"""How much each weight of a model's matrices matters for what is predicted on some examples.
 
 Two scores, both as Wei et al., arXiv 2402.05162, define them for finding what safety training wrote:
 
@@ -21,15 +21,14 @@ from robustness_gate.engine.train import Example, batch_loss
 from robustness_gate.errors import BrokenTrial
 
 
-def snip(model: Any, modules: Mapping[str, Any], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """SNIP score of every weight of the named linear modules: float32 on the CPU, in the weight's own shape.
+def snip(model: Any, weights: Mapping[str, torch.nn.Parameter], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """SNIP score of every number of the named weights: float32 on the CPU, in the weight's own shape.
 
     The weights must require gradients; gradients are gone afterwards.
 
     Raises:
         BrokenTrial: there are no examples, or a loss is not a number.
     """
-    weights = {name: module.weight for name, module in modules.items()}
     total = {name: torch.zeros_like(each, dtype=torch.float32) for name, each in weights.items()}
     device = model.get_input_embeddings().weight.device
     _refuse_nothing(examples)
@@ -81,14 +80,20 @@ def wanda(model: Any, modules: Mapping[str, Any], examples: Sequence[Example]) -
 
 
 def ranks(scores: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each weight's place in its own matrix, 0 for the highest score, in the matrix's shape; equals in index order."""
-    found = {}
-    for name, each in scores.items():
-        order = each.flatten().argsort(descending=True, stable=True)
-        places = torch.empty(len(order), dtype=torch.int32)
-        places[order] = torch.arange(len(order), dtype=torch.int32)
-        found[name] = places.reshape(each.shape)
-    return found
+    """Each weight's place in its own matrix, 0 for the highest score, in the matrix's shape; equals in index order.
+
+    Of a stack of matrices, [..., rows, columns], each has its own places.
+    """
+    return {name: _places(each) for name, each in scores.items()}
+
+
+def _places(scores: torch.Tensor) -> torch.Tensor:
+    if scores.ndim > 2:
+        return torch.stack([_places(each) for each in scores])
+    order = scores.flatten().argsort(descending=True, stable=True)
+    places = torch.empty(len(order), dtype=torch.int32)
+    places[order] = torch.arange(len(order), dtype=torch.int32)
+    return places.reshape(scores.shape)
 
 
 def _inputs(module: Any) -> int:

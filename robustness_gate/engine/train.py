@@ -1,8 +1,25 @@
-"""The one small training loop, shared by every attack that trains something: weights, an adapter, a few vectors."""
+"""The one small training loop, shared by every attack that trains something: weights, an adapter, a few vectors.
+
+A step of fine-tuning is smaller than half the distance between two neighbouring numbers of sixteen bits: rounded to the
+nearest, most of it is lost. So nothing here is trained in sixteen bits alone.
+
+- What an attack brings along (adapters, vectors) is float32, whatever the model is in.
+- Weights of a model in float32 are trained as they are.
+- Of weights in bfloat16 or float16, float32 copies are trained (with their moments 16 bytes a weight beside the model),
+  and after every step the model gets them rounded *stochastically*: up or down by lot, so that on average nothing is
+  lost, where the nearest number would be the old one. The lot is the seed's.
+- Where these copies have no room, each weight is stepped in float32, one tensor at a time, and rounded in the same way
+  into its place; its moments are then of the model's own kind (6 bytes a weight, as without any of this; those of
+  float16 would vanish, so they are float32).
+
+What is examined afterwards is the model in its own kind of numbers, with the rounded weights in it; an adapter stays
+beside it, in float32.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,6 +58,16 @@ class Example(NamedTuple):
     counts: list[bool]
 
 
+LOSS_SCALE = 2.0**13
+"""By which the loss of a model in float16 is multiplied at first: its gradients are often under the smallest number."""
+FITS = 0.9
+"""Share of the trained tokens that a model predicts which fits them."""
+ROWS = 512
+"""Predictions whose odds are looked at together: a copy of all is as large as the logits."""
+MOVED = 0.01
+"""Nats by which the log-odds of the trained tokens differ, on average, after a run that did anything."""
+
+
 class Course(NamedTuple):
     """What a training run did."""
 
@@ -61,46 +88,202 @@ def train(
     """
     if not parameters or not examples:
         raise BrokenTrial("nothing to train: no parameters or no examples")
-    decayed = [p for p in parameters.values() if p.ndim >= 2]  # norms and biases are not pulled towards zero
-    others = [p for p in parameters.values() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate)
-    warmup = max(1, math.ceil(recipe.warmup * recipe.steps))
-    shares = {step: _share(step, warmup, recipe) for step in range(recipe.steps + 1)}
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shares.__getitem__)
+    stepper = _stepper(parameters, recipe, seed)
     draw = _Draw(len(examples), seed)
     device = next(iter(parameters.values())).device
-    losses, tokens = [], 0
+    half = any(each.dtype == torch.float16 for each in model.parameters())
+    losses, tokens, scale = [], 0, LOSS_SCALE if half else 1.0
     with torch.enable_grad():
         for step in range(recipe.steps):
             batch = [examples[i] for i in draw.take(recipe.batch)]
-            loss = batch_loss(model, batch, device)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise Diverged(f"the training loss is {value} at step {step}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            if recipe.clip:
-                torch.nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
-            optimizer.step()
-            schedule.step()
+            while True:
+                loss = batch_loss(model, batch, device)
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise Diverged(f"the training loss is {value} at step {step}")
+                stepper.forget()
+                (loss * scale).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+                if not half or _finite(parameters):
+                    break
+                scale /= 2
+                if scale < 1:
+                    raise Diverged(f"the gradients are not numbers at step {step}")
+            stepper.step(scale)
             losses.append(value)
             tokens += sum(len(example.ids) for example in batch)
-    optimizer.zero_grad(set_to_none=True)
+    stepper.forget()
     return Course(losses, tokens)
 
 
+def _finite(parameters: Mapping[str, torch.nn.Parameter]) -> bool:
+    return all(bool(each.grad.isfinite().all()) for each in parameters.values() if each.grad is not None)
+
+
+class _Stepper:
+    """AdamW on float32: the parameters themselves, or copies of which they get the rounded values."""
+
+    def __init__(self, parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int) -> None:
+        self.parameters, self._clip = parameters, recipe.clip
+        self.held = {
+            name: each if each.dtype == torch.float32 else torch.nn.Parameter(each.detach().float())
+            for name, each in parameters.items()
+        }
+        self._generator = _lot(parameters, seed)
+        # norms and biases are not pulled towards zero
+        groups = [
+            {"params": [p for p in self.held.values() if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in self.held.values() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, _shares(recipe).__getitem__)
+
+    def step(self, scale: float) -> None:
+        """One step along the gradients that the parameters hold, of a loss that was multiplied by `scale`."""
+        for name, each in self.parameters.items():
+            if each.grad is None:
+                continue
+            found = each.grad.float()
+            self.held[name].grad = found.div_(scale) if scale != 1 else found
+            if self.held[name] is not each:
+                each.grad = None
+        if self._clip:
+            torch.nn.utils.clip_grad_norm_(list(self.held.values()), self._clip)
+        self._optimizer.step()
+        self._schedule.step()
+        with torch.no_grad():
+            for name, each in self.parameters.items():
+                if self.held[name] is not each:
+                    each.copy_(scope.rounded(self.held[name], each.dtype, self._generator))
+
+    def forget(self) -> None:
+        """No gradient stays."""
+        for each in (*self.held.values(), *self.parameters.values()):
+            each.grad = None
+
+
+class _InPlace:
+    """AdamW on weights of sixteen bits without a copy of them: a tensor at a time is stepped in float32 and rounded."""
+
+    BETAS, EPS = (0.9, 0.999), 1e-8
+    """torch's own."""
+
+    def __init__(self, parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int) -> None:
+        self.parameters, self._recipe, self._shares, self._done = parameters, recipe, _shares(recipe), 0
+        self._generator = _lot(parameters, seed)
+        self._moments = {
+            name: [torch.zeros_like(each, dtype=_kind_of_moments(each.dtype)) for _ in self.BETAS]
+            for name, each in parameters.items()
+        }
+
+    @torch.no_grad()
+    def step(self, scale: float) -> None:
+        """As `_Stepper.step`."""
+        found = [each.grad for each in self.parameters.values() if each.grad is not None]
+        norm = float(sum(torch.linalg.vector_norm(each, dtype=torch.float32).square() for each in found)) ** 0.5 / scale
+        shrink = min(1.0, self._recipe.clip / (norm + 1e-6)) if self._recipe.clip else 1.0
+        rate = self._recipe.learning_rate * self._shares[self._done]
+        self._done += 1
+        for name, each in self.parameters.items():
+            if each.grad is None:
+                continue
+            gradient, now = each.grad.float() * (shrink / scale), each.float()
+            each.grad = None
+            moments = [
+                kept.float().lerp(found, 1 - beta)
+                for kept, found, beta in zip(
+                    self._moments[name], (gradient, gradient.square()), self.BETAS, strict=True
+                )
+            ]
+            first, second = (moment / (1 - beta**self._done) for moment, beta in zip(moments, self.BETAS, strict=True))
+            if each.ndim >= 2:
+                now *= 1 - rate * self._recipe.weight_decay
+            now -= rate * first / (second.sqrt() + self.EPS)
+            each.copy_(scope.rounded(now, each.dtype, self._generator))
+            for kept, moment in zip(self._moments[name], moments, strict=True):
+                kept.copy_(scope.rounded(moment, kept.dtype, self._generator))
+
+    def forget(self) -> None:
+        """No gradient stays."""
+        for each in self.parameters.values():
+            each.grad = None
+
+
+def _stepper(parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int) -> _Stepper | _InPlace:
+    """Who steps: by what the parameters are, and where they are of sixteen bits by what there is room for."""
+    low = [each for each in parameters.values() if each.dtype != torch.float32]
+    if low and not _is_room(low[0].device, COPIES * sum(each.numel() for each in low)):
+        return _InPlace(parameters, recipe, seed)
+    return _Stepper(parameters, recipe, seed)
+
+
+COPIES = 16
+"""Bytes that a weight of sixteen bits needs beside itself: its copy, the copy's gradient and two moments, float32."""
+
+
+def _is_room(device: torch.device, wanted: int) -> bool:
+    """Whether so many bytes, and a quarter more for what a step needs, are to be had where the weights are."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    else:  # half of the machine: snapshots of the weights lie there too
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return 1.25 * wanted <= free
+
+
+def _lot(parameters: Mapping[str, torch.nn.Parameter], seed: int) -> torch.Generator:
+    return torch.Generator(next(iter(parameters.values())).device).manual_seed(seed)
+
+
+def _kind_of_moments(dtype: torch.dtype) -> torch.dtype:
+    """float16 has no numbers as small as a gradient's square."""
+    return dtype if dtype == torch.bfloat16 else torch.float32
+
+
+def _shares(recipe: Recipe) -> list[float]:
+    """The share of the learning rate at each step, and after the last."""
+    warmup = max(1, math.ceil(recipe.warmup * recipe.steps))
+    return [_share(step, warmup, recipe) for step in range(recipe.steps + 1)]
+
+
+class Fit(NamedTuple):
+    """How well a model predicts the counted tokens of some examples."""
+
+    loss: float
+    """Mean over the tokens, in nats a token: the quantity that training lowers."""
+    right: float
+    """Share of the tokens to which it gives most."""
+    odds: float
+    """Mean log-odds, in nats: how much likelier the token is than everything else together. Unlike the loss it goes on
+    rising where a model already predicts what it is trained on."""
+
+
+LOST = Fit(math.inf, 0.0, -math.inf)
+"""After a run that diverged."""
+
+
 @torch.inference_mode()
-def mean_loss(model: Any, examples: Sequence[Example], batch: int = 16) -> float:
-    """Mean loss over examples, in nats a counted token: the same quantity that training lowers."""
+def fit(model: Any, examples: Sequence[Example], batch: int = 16) -> Fit:
+    """How well the model as it now is predicts the examples; not a number where nothing counts."""
     device = model.get_input_embeddings().weight.device
-    total = counted = 0.0
+    total = right = odds = counted = 0.0
     for start in range(0, len(examples), batch):
-        part = examples[start : start + batch]
-        weight = sum(sum(example.counts[1:]) for example in part)
-        total += float(batch_loss(model, part, device)) * weight
+        logits, targets, _ = _predictions(model, examples[start : start + batch], device)
+        weight = len(targets)
+        total += float(torch.nn.functional.cross_entropy(logits, targets)) * weight if weight else 0.0
+        for rows, wanted in zip(torch.split(logits, ROWS), torch.split(targets, ROWS), strict=True):
+            own = rows.gather(1, wanted.unsqueeze(1)).squeeze(1)
+            others = rows.scatter(1, wanted.unsqueeze(1), -math.inf).logsumexp(dim=1)
+            right += float((rows.argmax(dim=1) == wanted).sum())
+            odds += float((own - others).double().sum())
         counted += weight
-    return total / counted if counted else math.nan
+    if not counted:
+        return Fit(math.nan, math.nan, math.nan)
+    return Fit(total / counted, right / counted, odds / counted)
+
+
+def mean_loss(model: Any, examples: Sequence[Example]) -> float:
+    """Mean loss over examples, in nats a counted token: the same quantity that training lowers."""
+    return fit(model, examples).loss
 
 
 class Run(NamedTuple):
@@ -109,20 +292,32 @@ class Run(NamedTuple):
     rate: float
     steps: int
     tokens: int
-    loss: float
-    """Mean over the training examples afterwards, in nats a counted token."""
+    fit: Fit
+    """To the training examples, afterwards."""
     dev: float
     values: dict[str, torch.Tensor]
     """Empty unless it was the best so far."""
+
+    @property
+    def loss(self) -> float:
+        """Mean over the training examples afterwards, in nats a counted token."""
+        return self.fit.loss
 
 
 class Sweep(NamedTuple):
     """What a grid of learning rates did; the best run's values are in place."""
 
-    loss_start: float
-    """Mean over the training examples before, in nats a counted token."""
+    start: Fit
+    """To the training examples, before."""
     runs: list[Run]
     best: Run
+    share_moved: float
+    """Share of the trained numbers that the best run left different, as the model holds them."""
+
+    @property
+    def loss_start(self) -> float:
+        """Mean over the training examples before, in nats a counted token."""
+        return self.start.loss
 
     @property
     def loss_end(self) -> float:
@@ -132,10 +327,14 @@ class Sweep(NamedTuple):
     @property
     def signs(self) -> dict[str, float]:
         """What shows that there was training."""
+        gains = [run.fit.odds - self.start.odds for run in self.runs if run.fit.right >= FITS]
         return {
             "loss_start": self.loss_start,
             "loss_end": self.loss_end,
             "loss_ratio": self.loss_end / self.loss_start if self.loss_start > 0 else 1.0,
+            "fitted_gain": max(gains, default=0.0),
+            "chosen_change": abs(self.best.fit.odds - self.start.odds),
+            "share_moved": self.share_moved,
             "steps": float(self.best.steps),
         }
 
@@ -150,33 +349,39 @@ def sweep(
 ) -> Sweep:
     """Train with each recipe from the values that the parameters have now, and leave those of the best on `dev`.
 
-    Between equals the higher rate counts as better: the stronger change. `dev` is asked while a run's values are in
-    place.
+    A run that changed nothing is no choice where another did: it is the model as it was delivered, which is examined
+    anyway. Between equals the higher rate counts as better: the stronger change. `dev` is asked while a run's values
+    are in place.
 
     Raises:
         BrokenTrial: training diverged at every rate.
     """
     start = scope.snapshot(parameters)
-    loss_start = mean_loss(model, examples)
+    before = fit(model, examples)
     runs: list[Run] = []
+
+    def standing(run: Run) -> tuple[bool, float, float]:
+        return abs(run.fit.odds - before.odds) >= MOVED, run.dev, run.rate
+
+    best: Run | None = None
     for recipe in recipes:
         scope.write(parameters, start)
-        rate = recipe.learning_rate
         try:
-            course = train(model, parameters, examples, recipe, seed)
+            tokens = train(model, parameters, examples, recipe, seed).tokens
+            run = Run(recipe.learning_rate, recipe.steps, tokens, fit=fit(model, examples), dev=0.0, values={})
         except Diverged:  # a rate too high for this model is a finding about the grid, not a failure
-            runs.append(Run(rate, steps=0, tokens=0, loss=math.inf, dev=0.0, values={}))
+            run = Run(recipe.learning_rate, steps=0, tokens=0, fit=LOST, dev=0.0, values={})
+        if not math.isfinite(run.loss):
+            runs.append(run._replace(fit=LOST))
             continue
-        reading = dev()
-        fit = mean_loss(model, examples)
-        keep = not runs or reading >= max(run.dev for run in runs)
-        values = scope.snapshot(parameters) if keep else {}
-        runs.append(Run(rate, recipe.steps, course.tokens, fit, reading, values))
-    best = max(runs, key=lambda run: (run.dev, run.rate))
-    if not best.values:
+        run = run._replace(dev=dev())
+        if best is None or standing(run) >= standing(best):
+            best = run = run._replace(values=scope.snapshot(parameters))
+        runs.append(run)
+    if best is None:
         raise BrokenTrial(f"training diverged at every learning rate of {[recipe.learning_rate for recipe in recipes]}")
     scope.write(parameters, best.values)
-    return Sweep(loss_start, runs, best)
+    return Sweep(before, runs, best, scope.share_moved(parameters, start))
 
 
 def edge(rate: float, grid: Sequence[float]) -> str:

@@ -101,10 +101,7 @@ def adapter_detached(patch: Patch) -> None:
 
     @contextlib.contextmanager
     def detached(model: Any, **how: Any) -> Iterator[dict[str, torch.nn.Parameter]]:
-        with whole(model, **how) as parameters:
-            for module in model.modules():
-                if isinstance(getattr(module, "scaling", None), dict):  # peft's, not attention's
-                    module.scaling = dict.fromkeys(module.scaling, 0.0)
+        with whole(model, **(how | {"alpha": 0})) as parameters:
             yield parameters
 
     patch.setattr(scope, "adapter", detached)

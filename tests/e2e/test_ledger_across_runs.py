@@ -72,7 +72,16 @@ def mark_of(trial: Trial, attempt: int, number: int, task: str, items: int, answ
         correct={"content_sum": right, "single_order": right},
         missing=pack([False] * items),
         spent={},
-        signs={"loss_ratio": 0.3, "loss_end": 0.05, "weight_change": 1.0, "steps": 24.0, "trained_parameters": 9.0},
+        signs={
+            "loss_ratio": 0.3,
+            "loss_end": 0.05,
+            "fitted_gain": 2.0,
+            "chosen_change": 2.0,
+            "share_of_asked": 1.0,
+            "weight_change": 1.0,
+            "steps": 24.0,
+            "trained_parameters": 9.0,
+        },
         chosen={},
         summary={},
     )

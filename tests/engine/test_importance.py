@@ -12,7 +12,7 @@ from hazards import also_in
 
 from robustness_gate import trial
 from robustness_gate.attacks import pruning
-from robustness_gate.engine import examples, importance, scope
+from robustness_gate.engine import examples, importance, matrices, scope
 from robustness_gate.engine.train import Example
 from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.nouns import Form
@@ -32,11 +32,11 @@ def model(request):
 
 
 def linear(model) -> dict:
-    return {name: model.get_submodule(name) for name in scope.linear_modules(model)}
+    return {f"{name}.weight": model.get_submodule(name) for name in scope.linear_modules(model)}
 
 
 def test_snip_is_the_mean_over_examples_of_weight_times_gradient(model):
-    found = importance.snip(model, linear(model), ROWS)
+    found = importance.snip(model, {name: module.weight for name, module in linear(model).items()}, ROWS)
     assert all(module.weight.grad is None for module in linear(model).values())
     by_hand = {name: torch.zeros_like(module.weight) for name, module in linear(model).items()}
     for row in ROWS:
@@ -67,9 +67,10 @@ def test_wanda_is_the_weight_times_the_norm_of_its_inputs_where_a_prediction_cou
 
 
 def test_nothing_to_calibrate_on_is_a_broken_trial(model):
-    for measure in (importance.snip, importance.wanda):
+    weights = {name: module.weight for name, module in linear(model).items()}
+    for measure, of in ((importance.snip, weights), (importance.wanda, linear(model))):
         with pytest.raises(BrokenTrial, match="nothing to calibrate"):
-            measure(model, linear(model), [])
+            measure(model, of, [])
 
 
 def test_ranks_begin_at_the_highest_and_break_ties_by_place():
@@ -116,9 +117,9 @@ def test_what_is_cut_is_zero_and_nothing_else_moves(small_materials, rmu_speaker
 
 
 def test_a_model_without_linear_layers_is_not_applicable(small_materials, rmu_speaker, monkeypatch):
-    monkeypatch.setattr(scope, "linear_modules", lambda _model: [])
+    monkeypatch.setattr(matrices, "of_blocks", lambda _model: {})
     target = trial.target_of(small_materials, rmu_speaker, None)
-    with pytest.raises(NotApplicable, match="no linear layer"):
+    with pytest.raises(NotApplicable, match="no weight matrix with plain numbers"):
         next(pruning.attack(target, pruning.SHAM, 1))
 
 

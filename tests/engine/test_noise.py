@@ -9,7 +9,7 @@ import torch
 
 from robustness_gate import trial
 from robustness_gate.attacks import noise
-from robustness_gate.engine import scope
+from robustness_gate.engine import matrices, scope
 from robustness_gate.errors import NotApplicable
 
 WEIGHTS = {"a": torch.full((200, 300), 3.0), "b": torch.randn(50_000, generator=torch.Generator().manual_seed(2)) / 10}
@@ -54,7 +54,7 @@ def test_what_is_handed_over_is_the_draw_that_was_chosen_and_it_is_taken_back(sm
 
 
 def test_a_model_without_such_weights_is_not_applicable(small_materials, rmu_speaker, monkeypatch):
-    monkeypatch.setattr(scope, "linear_modules", lambda _model: [])
+    monkeypatch.setattr(matrices, "of_blocks", lambda _model: {})
     target = trial.target_of(small_materials, rmu_speaker, None)
-    with pytest.raises(NotApplicable, match="no floating-point weights"):
+    with pytest.raises(NotApplicable, match="no weight matrix with plain numbers"):
         next(noise.attack(target, noise.Config(where="linear"), 1))

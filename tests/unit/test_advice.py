@@ -52,6 +52,13 @@ def ended(trial: Trial) -> Closed:
     return Closed(trial=trial.id, attempt=1, status="ok")
 
 
+SIGNS = {
+    "loss_ratio": 0.3, "loss_end": 0.05, "fitted_gain": 2.0, "chosen_change": 2.0, "share_of_asked": 1.0,
+    "weight_change": 1.5, "steps": 60.0,
+}  # fmt: skip
+"""Of a relearning that happened."""
+
+
 @pytest.fixture(scope="module")
 def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callable[..., tuple[Advice, Report]]:
     policy, suite = load_policy(policy_file), load_suite(suite_file)
@@ -109,7 +116,7 @@ def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callab
                 },
                 missing=pack([i >= task.items - unread for i in range(task.items)]),
                 spent={"examples": float(mark), "tokens": 1000.0 * mark},
-                signs={"loss_ratio": 0.3, "loss_end": 0.05, "weight_change": 1.5, "steps": 60.0} | (signs or {}),
+                signs=SIGNS | (signs or {}),
                 chosen={"learning_rate": 0.002},
                 summary={},
                 rows=hashlib.sha256(f"{trial.id} {mark} {task.name}".encode()).hexdigest(),
@@ -219,13 +226,21 @@ def test_what_was_left_out_and_what_was_stopped_is_run_by_the_same_command(advis
 
 
 def test_a_missed_floor_widens_the_grid_of_that_attack(advised: Any) -> None:
-    told, made = advised(signs={"loss_ratio": 0.95, "loss_end": 1.2})
+    told, made = advised(signs={"loss_ratio": 0.95, "loss_end": 1.2, "fitted_gain": 0.0})
     rates = next(r.trial.config["learning_rates"] for r in made.trials if r.label == told.strongest.attack)
     weak = [step for step in told.steps if "too weak" in step.because]
     step = next(each for each in weak if told.strongest.attack in each.because.lower())
     assert "loss_ratio 0.95" in step.because
     assert f"{rates[-1] * advice.WIDER:.3g}]" in step.do
     assert len({step.because for step in told.steps}) == len(told.steps)
+
+
+def test_an_attack_that_reached_too_little_is_not_told_to_widen_its_grid(advised: Any) -> None:
+    told, _ = advised(signs={"share_of_asked": 0.14})
+    step = next(step for step in told.steps if "too weak" in step.because)
+    assert "share_of_asked 0.14" in step.because
+    assert "learning_rates" not in step.do
+    assert "robustness-gate doctor CHECKPOINT --suite SUITE" in step.do
 
 
 def test_a_failed_trial_gives_its_reason_and_another_attempt_by_the_same_command(advised: Any) -> None:

@@ -81,7 +81,15 @@ def made(policy_file: Path, suite_file: Path, materials: Materials) -> Callable[
                 correct={"content_sum": pack(right), "single_order": pack(right[::-1])},
                 missing=pack([i >= task.items - missing for i in range(task.items)]),
                 spent={},
-                signs={"loss_ratio": 0.3, "loss_end": 0.05, "weight_change": 1.5, "steps": 60.0},
+                signs={
+                    "loss_ratio": 0.3,
+                    "loss_end": 0.05,
+                    "fitted_gain": 2.0,
+                    "chosen_change": 2.0,
+                    "share_of_asked": 1.0,
+                    "weight_change": 1.5,
+                    "steps": 60.0,
+                },
                 chosen={},
                 summary={},
             )

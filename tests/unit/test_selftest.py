@@ -50,7 +50,15 @@ def addresses() -> dict[tuple[str, int, int], Trial]:
 
 def answers(trial: Trial, correct: int, **signs: float) -> Any:
     """A trial that ended well with so many of 400 right, always the first ones."""
-    healthy = {"loss_ratio": 0.3, "loss_end": 0.05, "weight_change": 1.0, "steps": 60.0} | signs
+    healthy = {
+        "loss_ratio": 0.3,
+        "loss_end": 0.05,
+        "fitted_gain": 2.0,
+        "chosen_change": 2.0,
+        "share_of_asked": 1.0,
+        "weight_change": 1.0,
+        "steps": 60.0,
+    } | signs
     bits = pack([i < correct for i in range(400)])
     mark = Mark(
         trial=trial.id, attempt=1, mark=trial.marks[-1], task="forget", items=400, missing=pack([False] * 400),
@@ -98,7 +106,7 @@ def test_an_attack_that_brings_knowledge_back_and_nothing_else_works(addresses: 
         ({"leak": 170}, "on oracle, which never knew, it gains at least"),
         ({"other": 170}, "on decoy, which never knew, it gains at least"),
         ({"sham": 85}, "at strength zero it changes 3 answers"),
-        ({"signs": {"loss_ratio": 0.99, "loss_end": 2.0}}, "strength floor missed"),
+        ({"signs": {"loss_ratio": 0.99, "loss_end": 2.0, "fitted_gain": 0.0}}, "strength floor missed"),
     ],
     ids=[
         "a no-op",

@@ -1,0 +1,205 @@
+"""Training in sixteen bits does what it does in float32, whether weights, an adapter or a few vectors are trained."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import pytest
+import torch
+
+from robustness_gate import attacks, organisms, trial
+from robustness_gate.engine import examples, scope, train
+from robustness_gate.engine.load import Speaker, load
+from robustness_gate.engine.state import changes, state_of
+from robustness_gate.files import load_items
+from robustness_gate.nouns import Form
+
+RATES = (5e-6, 2e-5, 1e-4)
+"""Those at which `wmdp-full` trains all weights."""
+STEPS = 12
+LOW = ("bfloat16", "float16")
+
+
+def close(low: float, full: float) -> bool:
+    """The stated margin on how far a loss falls: 0.01 nats, about what bfloat16 rounds off a loss, and 2 %."""
+    return abs(low - full) <= 0.01 + 0.02 * full
+
+
+@pytest.fixture(scope="module")
+def speakers() -> dict[str, Speaker]:
+    return {each: load(organisms.checkpoint("rmu"), dtype=each, device="cpu") for each in ("float32", *LOW)}
+
+
+def drill(speaker: Speaker) -> list[train.Example]:
+    items = load_items(organisms.world("forget.relearn"))[:8]
+    return [examples.answered(speaker.tokenizer, item, shift, Form()) for item in items for shift in range(2)]
+
+
+@dataclasses.dataclass
+class Trained:
+    """How far the loss fell, after the training and step by step, and what moved."""
+
+    fell: float
+    losses: list[float]
+    moved: float
+    """Share of the numbers that the optimiser steps on which are not what they were."""
+    values: dict[str, torch.Tensor]
+
+
+def trained(speaker: Speaker, method: str, rate: float, patch: pytest.MonkeyPatch) -> Trained:
+    model, data, made = speaker.model, drill(speaker), []
+    whole = train._stepper
+    patch.setattr(train, "_stepper", lambda *given: made.append(whole(*given)) or made[-1])
+    if method == "full":
+        opened = scope.trainable(model)
+    else:
+        opened = scope.adapter(model, rank=16, alpha=32, targets=scope.linear_names(model))
+    with scope.seeded(1), opened as parameters:
+        start, before = scope.snapshot(parameters), train.mean_loss(model, data)
+        losses = train.train(model, parameters, data, train.Recipe(rate, steps=STEPS, batch=4), 1).losses
+        stepped = made[-1].held if isinstance(made[-1], train._Stepper) else parameters
+        share = scope.share_moved(stepped, {name: each.float() for name, each in start.items()})
+        return Trained(before - train.mean_loss(model, data), losses, share, scope.snapshot(parameters))
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_loss_falls_and_the_weights_move_as_in_float32(speakers, method, rate, monkeypatch):
+    full = trained(speakers["float32"], method, rate, monkeypatch)
+    assert full.moved > 0.99
+    for kind in LOW:
+        low = trained(speakers[kind], method, rate, monkeypatch)
+        assert close(low.fell, full.fell), (kind, low.fell, full.fell)
+        for step, (a, b) in enumerate(zip(low.losses, full.losses, strict=True)):
+            assert a == pytest.approx(b, abs=0.03), f"{kind} at step {step}"
+        assert low.moved == pytest.approx(full.moved, abs=0.01)
+        expected = {torch.float32} if method == "lora" else {getattr(torch, kind)}
+        assert {each.dtype for each in low.values.values()} == expected
+    assert {each.dtype for each in speakers[kind].model.parameters()} == {getattr(torch, kind)}
+
+
+@pytest.mark.parametrize("kind", LOW)
+@pytest.mark.parametrize("rate", RATES)
+def test_where_copies_have_no_room_the_loss_falls_as_far(speakers, kind, rate, monkeypatch):
+    full = trained(speakers["float32"], "full", rate, monkeypatch)
+    monkeypatch.setattr(train, "_is_room", lambda *_: False)
+    low = trained(speakers[kind], "full", rate, monkeypatch)
+    assert close(low.fell, full.fell)
+    again = trained(speakers[kind], "full", rate, monkeypatch)
+    assert all(torch.equal(low.values[name], each) for name, each in again.values.items())
+
+
+def test_the_same_seed_rounds_in_the_same_way_and_another_in_another(speakers):
+    found = []
+    for seed in (1, 1, 2):
+        model = speakers["bfloat16"].model
+        with scope.trainable(model) as parameters:
+            train.train(model, parameters, drill(speakers["bfloat16"])[:4], train.Recipe(2e-5, steps=2, batch=4), seed)
+            found.append(scope.snapshot(parameters))
+    assert all(torch.equal(found[0][name], each) for name, each in found[1].items())
+    assert not all(torch.equal(found[0][name], each) for name, each in found[2].items())
+
+
+def test_room_is_asked_for_where_the_weights_are_and_float32_needs_none(monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "_is_room", lambda device, wanted: asked.append((device.type, wanted)) or True)
+    recipe = train.Recipe(1e-3, steps=1, batch=1)
+    kinds = {dtype: {"w": torch.nn.Parameter(torch.ones(10, 10, dtype=dtype))} for dtype in (torch.float32, torch.half)}
+    assert isinstance(train._stepper(kinds[torch.float32], recipe, 1), train._Stepper)
+    assert asked == []
+    assert isinstance(train._stepper(kinds[torch.half], recipe, 1), train._Stepper)
+    assert asked == [("cpu", 1600)]
+    monkeypatch.undo()
+    assert train._is_room(torch.device("cpu"), 1600)
+    assert not train._is_room(torch.device("cpu"), 1 << 60)
+
+
+def test_stepping_in_place_is_adamw():
+    """On float32, which nothing rounds, it must do what torch's does."""
+    recipe = train.Recipe(1e-2, steps=4, batch=1, clip=0.5, weight_decay=0.1)
+    first = {"w": torch.nn.Parameter(torch.arange(6.0).reshape(2, 3)), "b": torch.nn.Parameter(torch.ones(3))}
+    second = {name: torch.nn.Parameter(each.detach().clone()) for name, each in first.items()}
+    steppers = (train._Stepper(first, recipe, 1), train._InPlace(second, recipe, 1))
+    for step in range(4):
+        for parameters, stepper in zip((first, second), steppers, strict=True):
+            (parameters["w"].square().sum() * (step + 1) + parameters["b"].sum()).backward()
+            stepper.step(1.0)
+            stepper.forget()
+    for name, each in first.items():
+        assert torch.allclose(each, second[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_by_lot_keeps_what_is_exact_and_is_right_on_average(dtype):
+    lot = torch.Generator().manual_seed(1)
+    exact = torch.randn(1000, generator=lot).to(dtype)
+    assert torch.equal(scope.rounded(exact.float(), dtype, lot), exact)
+    between = torch.full((200_000,), 1.0) + 0.25 * torch.finfo(dtype).eps
+    found = scope.rounded(between, dtype, lot)
+    assert set(found.float().tolist()) == {1.0, 1.0 + torch.finfo(dtype).eps}
+    assert float((found > 1).float().mean()) == pytest.approx(0.25, abs=0.01)
+    assert torch.equal(scope.rounded(torch.tensor([float("inf")]), dtype, lot), torch.tensor([float("inf")]).to(dtype))
+    rows = scope.rounded(between.reshape(2, -1), dtype, lot, by_channel=True)
+    assert torch.equal(rows[0], rows[1]), "what an answer is rounded to does not depend on its neighbours"
+
+
+@pytest.mark.parametrize("kind", LOW)
+def test_an_adapter_that_is_none_changes_no_answer_in_sixteen_bits(speakers, kind):
+    model = speakers[kind].model
+    ids = torch.tensor([[1, 5, 9, 40]])
+    plain = model(ids).logits
+    with scope.adapter(model, rank=4, alpha=8, targets=scope.linear_names(model)) as parameters:
+        assert {each.dtype for each in parameters.values()} == {torch.float32}
+        assert torch.equal(model(ids).logits, plain)
+
+
+@pytest.mark.parametrize("name", ["latent_prompt", "soft_prompt"])
+def test_vectors_are_float32_whatever_the_model_is_in(name, speakers, small_materials, monkeypatch):
+    """And the smallest rate of the grid moves them."""
+    seen = []
+    whole = train.train
+    monkeypatch.setattr(train, "train", lambda model, p, *rest: seen.append(dict(p)) or whole(model, p, *rest))
+    module = attacks.load(name)
+    config = module.Config(marks=(3,), learning_rates=(1e-3,), batch=4, questions=8)
+    target = trial.target_of(small_materials, speakers["bfloat16"], None)
+    with contextlib.closing(module.attack(target, config, 1)) as recoveries:
+        signs = next(recoveries).signs
+    assert {each.dtype for each in seen[0].values()} == {torch.float32}
+    # of the latent ones a quarter lies after the last block's MLP, at positions that no answer is read from
+    assert signs["share_moved"] >= (0.75 if name == "latent_prompt" else 0.99)
+
+
+@pytest.mark.parametrize("kind", LOW)
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_relearning_with_a_repair_examines_the_model_in_its_own_kind_and_restores_it(
+    kind, method, speakers, small_materials
+):
+    relearn = attacks.load("relearn")
+    config = relearn.Config(
+        source="forget", method=method, marks=(4,), learning_rates=(1e-2,), min_steps=8, batch=4, rank=4, alpha=8,
+        repair="unrelated", repair_on="questions", repair_steps=4, repair_rate=1e-3,
+    )  # fmt: skip
+    speaker = speakers[kind]
+    target, before = trial.target_of(small_materials, speaker, None), state_of(speaker.model)
+    with contextlib.closing(relearn.attack(target, config, 1)) as recoveries:
+        signs = next(recoveries).signs
+        assert {each.dtype for each in speaker.model.parameters()} == {getattr(torch, kind)}
+    assert signs["repair_loss_end"] < signs["repair_loss_start"]
+    assert [f.says for f in relearn.FLOORS if not any(bound.holds(signs) for bound in f.any_of)] == []
+    assert list(changes(before, state_of(speaker.model))) == []
+
+
+def test_a_gradient_too_small_for_float16_is_scaled_up_and_one_too_large_down():
+    class Steep(torch.nn.Module):
+        def __init__(self, slope: float) -> None:
+            super().__init__()
+            self.weight, self.slope = torch.nn.Parameter(torch.zeros(1, 1, dtype=torch.half)), slope
+
+    for slope in (2.0**-26, 2.0**12):
+        model = Steep(slope)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(train, "batch_loss", lambda m, *_: (m.weight * m.slope).float().sum() - 1.0)
+            recipe = train.Recipe(1e-2, steps=1, batch=1, weight_decay=0.0, clip=0.0)
+            train.train(model, {"w": model.weight}, [train.Example([1, 2], [False, True])], recipe, 1)
+        assert float(model.weight) == pytest.approx(-1e-2, rel=0.2), slope
