@@ -20,7 +20,7 @@ from robustness_gate import attacks
 from robustness_gate.errors import UsageError
 from robustness_gate.files import Loaded, nearest
 from robustness_gate.nouns import Json, Suite
-from robustness_gate.policy import Policy, same
+from robustness_gate.policy import Policy, Requirement, same
 from robustness_gate.verdict import Asked
 from robustness_gate.verdict.cells import has_words, label_of, which
 
@@ -103,6 +103,19 @@ CASES = (
         sizes={"tokens": 16, "marks": [50], "restarts": 3, "candidates": 32, "top": 64, "header": False},
     ),
 )
+MORE = (
+    Case("relearn", "shallow", SHARE, {"source": "retain", "method": "full"}, SMALL_FULL, marks=(60,)),
+    Case("relearn", "shallow", SHARE, {"source": "unrelated", "method": "full"}, SMALL_FULL, marks=(100,)),
+    Case("relearn", "rmu", SHARE, {"source": "dev"}, SMALL_LORA, marks=(20,)),
+    Case("ablation", "rmu", words={"apply": "fold", "all_layers": False}, sizes={"skip_tokens": 16}),
+    Case("few_shot", "shallow", words={"source": "retain"}, sizes={"marks": [2], "draws": 4}),
+    Case("few_shot", "shallow", words={"source": "unrelated"}, sizes={"marks": [2], "draws": 4}),
+    Case("perturb_informed", "shallow", words={"direction": "unrelated"}),
+    Case("refusal_direction", "shallow", words={"declined": "wrong"}),
+    Case("refusal_direction", "shallow", words={"declined": "domain", "answered": "unrelated"}),
+    Case("quantize", "tiny_update", SHARE, {"scheme": "group"}, every_mark=True),
+)
+"""Kinds that are tried where a policy requires them, or by the attack's name: `self-test` alone takes long enough."""
 QUICK = ("relearn", "interpolate")
 """What takes seconds, and has a case on every architecture: the first of each."""
 UNTESTED = {
@@ -131,6 +144,11 @@ NEOX_CASES = (
     Case("refusal_direction", "neox_rmu", words={"declined": "domain"}),
     Case("steer", "neox_rmu"),
 )
+NEOX_MORE = (
+    Case("relearn", "neox_rmu", SHARE, {"source": "forget"}, SMALL_LORA, marks=(50,)),
+    Case("relearn", "neox_rmu", words={"source": "retain"}, sizes=SMALL_LORA, marks=(60,)),
+)
+"""A hundred unrelated questions brought neox_rmu from 30.2 to 29.5 (LoRA), so of these there is no case."""
 NO_BITE = "no bite shown on gpt_neox"
 """Of an attack that has an organism among the Llamas: none of those few was seen to give it ten points for sure
 (organisms/README.md; the prefix search was not tried)."""
@@ -143,18 +161,26 @@ class Bench(NamedTuple):
     nowhere: tuple[str, ...]
     """Organisms that never knew."""
     cases: tuple[Case, ...]
+    """What is tried where nobody says what."""
+    more: tuple[Case, ...]
+    """Other kinds of the same attacks."""
     untested: Mapping[str, str]
     """Attacks without an organism, and why."""
 
+    @property
+    def every(self) -> tuple[Case, ...]:
+        """All kinds."""
+        return (*self.cases, *self.more)
 
-def _bench(base: str, nowhere: tuple[str, ...], cases: tuple[Case, ...]) -> Bench:
+
+def _bench(base: str, nowhere: tuple[str, ...], cases: tuple[Case, ...], more: tuple[Case, ...]) -> Bench:
     here = {case.attack for case in cases}
-    return Bench(base, nowhere, cases, UNTESTED | {c.attack: NO_BITE for c in CASES if c.attack not in here})
+    return Bench(base, nowhere, cases, more, UNTESTED | {c.attack: NO_BITE for c in CASES if c.attack not in here})
 
 
 BENCHES = {
-    "llama": _bench("base", ("oracle", "decoy"), CASES),
-    "gpt_neox": _bench("neox_base", ("neox_oracle", "neox_decoy"), NEOX_CASES),
+    "llama": _bench("base", ("oracle", "decoy"), CASES, MORE),
+    "gpt_neox": _bench("neox_base", ("neox_oracle", "neox_decoy"), NEOX_CASES, NEOX_MORE),
 }
 """By transformers' `model_type`."""
 
@@ -170,7 +196,7 @@ def by_name(only: Sequence[str], model_type: str = "llama", *, quick: bool = Fal
     """Cases at settings of their own.
 
     Args:
-        only: attacks by name, of which every kind is tried; empty: all that have an organism.
+        only: attacks by name, of which every kind is tried; empty: all that have an organism, in their usual kinds.
         model_type: the architecture.
         quick: of each attack the first kind alone.
 
@@ -184,13 +210,13 @@ def by_name(only: Sequence[str], model_type: str = "llama", *, quick: bool = Fal
             raise UsageError(f"'{name}' cannot be tested: {bench.untested[name]}.", remedy="Test the others.")
         if name not in known:
             raise UsageError(f"there is no self-test of '{name}'.", remedy=nearest(name, known))
-    chosen = [case for case in bench.cases if not only or case.attack in only]
+    chosen = [case for case in bench.every if case.attack in only] if only else list(bench.cases)
     if quick:
         chosen = [case for index, case in enumerate(chosen) if case.attack not in {c.attack for c in chosen[:index]}]
     return [Tried(case, case.config, {}) for case in chosen]
 
 
-def asked(policy: Loaded[Policy], suite: Loaded[Suite] | None) -> list[tuple[int, Asked]]:
+def asked(policy: Loaded[Policy], suite: Loaded[Suite] | None) -> Iterator[tuple[int, Asked]]:
     """What each requirement asks for, with its place in the policy; `none` left out.
 
     Args:
@@ -200,37 +226,39 @@ def asked(policy: Loaded[Policy], suite: Loaded[Suite] | None) -> list[tuple[int
     Raises:
         UsageError: an attack or a setting that is not there, or the suite runs nothing of the sort.
     """
-    found = []
     for index, requirement in enumerate(policy.noun.required):
-        if requirement.attack == "none":
-            continue
-        module = attacks.load(requirement.attack, where=policy.where("required", index, "attack"))
-        try:
-            if suite is None:
-                budgets = {"marks": list(requirement.marks)} if requirement.marks else {}
-                configs = [attacks.configure(module, {**requirement.where, **budgets})]
-            else:
-                entries = [each for each in suite.noun.attacks if each.attack == requirement.attack]
-                configs = [attacks.configure(module, each.config) for each in entries]
-        except attacks.BadConfig as error:
-            where = policy.where("required", index) if suite is None else str(suite.path)
-            raise UsageError(error.message, remedy=error.remedy, where=where) from None
-        fitting = [each for each in map(attacks.as_json, configs) if requirement.fits(requirement.attack, each)]
-        if not fitting:
-            raise UsageError(
-                f"{requirement} is required, and the suite does not run it.",
-                remedy="Name the suite that goes with this policy.",
-                where=policy.where("required", index),
-            )
-        for config in fitting:
-            marks = requirement.marks or tuple(config.get("marks", (0,)))
-            found.append((index, Asked(requirement, module.VERSION, config, marks)))
-    return found
+        if requirement.attack != "none":
+            yield from ((index, each) for each in _asked_at(policy, index, requirement, suite))
+
+
+def _asked_at(
+    policy: Loaded[Policy], index: int, requirement: Requirement, suite: Loaded[Suite] | None
+) -> Iterator[Asked]:
+    module = attacks.load(requirement.attack, where=policy.where("required", index, "attack"))
+    budgets = {"marks": list(requirement.marks)} if requirement.marks else {}
+    given = [{**requirement.where, **budgets}]
+    if suite is not None:
+        given = [each.config for each in suite.noun.attacks if each.attack == requirement.attack]
+    try:
+        configs = [attacks.as_json(attacks.configure(module, each)) for each in given]
+    except attacks.BadConfig as error:
+        where = policy.where("required", index) if suite is None else str(suite.path)
+        remedy = error.remedy or "Name the suite that goes with this policy: --suite SUITE."
+        raise UsageError(error.message, remedy=remedy, where=where) from None
+    fitting = [each for each in configs if requirement.fits(requirement.attack, each)]
+    if not fitting:
+        raise UsageError(
+            f"{requirement} is required, and the suite does not run it.",
+            remedy="Name the suite that goes with this policy.",
+            where=policy.where("required", index),
+        )
+    for config in fitting:
+        yield Asked(requirement, module.VERSION, config, requirement.marks or tuple(config.get("marks", (0,))))
 
 
 def case_of(each: Asked, bench: Bench) -> Case | None:
     """The case of what is asked for: of the same attack, and the same in words."""
-    for case in bench.cases:
+    for case in bench.every:
         if case.attack == each.requirement.attack and same(which(case.config), which(each.config)):
             return case
     return None
@@ -283,7 +311,7 @@ def unprovable(
             name = each.requirement.attack
             why = bench.untested.get(name)
             if why is None:
-                kinds = sorted({label_of(name, case.config) for case in bench.cases if case.attack == name})
+                kinds = sorted({label_of(name, case.config) for case in bench.every if case.attack == name})
                 name, why = label_of(name, each.config), f"{NO_CASE}; tested are {', '.join(kinds)}"
             yield index, f"'{name}' is required, and cannot be tested: {why}"
 

@@ -19,7 +19,7 @@ from robustness_gate.language import load_policy
 from robustness_gate.nouns import SelfTest, canonical
 from robustness_gate.policy import Policy, Requirement
 from robustness_gate.verdict import Asked, judge
-from robustness_gate.verdict.cells import vouches
+from robustness_gate.verdict.cells import vouches, which
 
 ROOT = Path(__file__).parents[2]
 POOL = {"dev": 40, "forget.items": 72, "retain.items": 60, "unrelated.items": 100}
@@ -116,7 +116,10 @@ def test_a_choice_of_words_may_be_shorter_than_what_is_asked_for_and_never_anoth
 
 
 UNPROVABLE = {
-    "another source": ({"attack": "relearn", "where": {"source": "dev"}}, "'relearn (dev, lora)' is required"),
+    "repaired first": (
+        {"attack": "relearn", "where": {"source": "dev", "repair": "retain"}},
+        "'relearn (dev, lora, repaired on retain)' is required",
+    ),
     "one block": (
         {"attack": "relearn", "where": {"source": "forget", "layers": [1]}},
         "'relearn (forget, lora, blocks 1)' is required",
@@ -140,7 +143,21 @@ def test_what_no_organism_shows_is_refused_at_its_line_and_its_siblings_are_name
     assert "cannot be tested" in told.value.message
     assert told.value.where == policy.where("required", 1, "attack")
     if changes["attack"] == "relearn":
-        assert "relearn (forget, full), relearn (forget, lora)" in told.value.message
+        assert "tested are relearn (dev, lora), relearn (forget, full), relearn (forget, lora)" in told.value.message
+
+
+@pytest.mark.parametrize("model_type", bench.BENCHES)
+def test_no_two_cases_are_of_the_same_kind_and_each_is_what_it_says(model_type: str) -> None:
+    """Else the second would never be tried. A case's settings are read as a suite's, so a wrong one is found here."""
+    here = bench.BENCHES[model_type]
+    kinds = [(case.attack, repr(sorted(which(case.config).items()))) for case in here.every]
+    assert len(set(kinds)) == len(kinds)
+    for case in here.every:
+        assert case.words.items() <= case.config.items()
+        marks = {"marks": case.marks} if case.marks else {}
+        policy = requiring(attack=case.attack, where=dict(case.words), **marks)
+        (tried,) = bench.required_by(policy, None, POOL | {"forget.texts": 1, "retain.texts": 1}, model_type)
+        assert tried.case is case
 
 
 def test_a_setting_that_is_not_there_and_a_suite_that_runs_nothing_of_the_sort_are_refused() -> None:
@@ -177,6 +194,19 @@ def test_lint_and_check_say_that_no_pass_is_possible(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["policy", "lint", "--strict", str(path)]).exit_code == 2
     shipped = CliRunner().invoke(app, ["policy", "lint", str(ROOT / "policies" / "organism.yaml")])
     assert "no PASS is possible" not in shipped.output
+
+
+def test_lint_does_without_the_settings_that_only_a_suite_has(tmp_path: Path) -> None:
+    """One folded direction wants other settings than the defaults: no fault of the policy."""
+    path = unprovable_policy(tmp_path)
+    text = path.read_text(encoding="utf-8").replace(
+        "{attack: noise, marks: [50]}", "{attack: ablation, where: {apply: fold}}"
+    )
+    path.write_text(text, encoding="utf-8")
+    done = CliRunner().invoke(app, ["policy", "lint", str(path)])
+    assert done.exit_code == 0, done.output
+    with pytest.raises(UsageError, match="all_layers: false"):
+        bench.required_by(load_policy(path), None, POOL)
 
 
 @pytest.mark.parametrize(
