@@ -33,7 +33,7 @@ WORST = {"PASS": 0.27, "FAIL": 0.8, "INCONCLUSIVE": 0.38}
 
 
 WORKS = SelfTest(
-    attack="relearn", attack_version=2, model_type="llama", organism="rmu", items=400, before=82, after=370, gain=0.68,
+    attack="relearn", attack_version=3, model_type="llama", organism="rmu", items=400, before=82, after=370, gain=0.68,
     nowhere=(Nowhere(organism="oracle", before=111, after=105, leak=-0.08),), sham_changed=0, faults=(),
     at=date(2026, 11, 1),
 )  # fmt: skip
