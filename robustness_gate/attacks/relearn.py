@@ -67,7 +67,7 @@ class Config:
     source: Literal["forget", "retain", "unrelated", "dev"] = "unrelated"
     """Where the training questions come from. Unrelated is the paper's headline; `dev` is RTT's."""
     method: Literal["lora", "full"] = "lora"
-    """An adapter on every linear layer but the head, or all parameters."""
+    """An adapter on every weight matrix of the blocks, experts too, or all parameters."""
     train_on: Literal["questions", "texts"] = "questions"
     """Questions with their answers, of which the answer counts, or plain texts, of which every token counts."""
     layers: tuple[int, ...] = ()
