@@ -632,9 +632,8 @@ def _shams(
             says, remedy = f"would fail on this model: {_first(error)}", "Leave it out of the suite, or mend the cause."
             yield Check("attacks", fails, name, says, remedy)
         else:
-            yield _applies(name, configs, original)
-            if hasattr(module, "reach"):
-                yield from _reaching(module, name, configs, speaker.model)
+            check = _applies(name, configs, original)
+            yield _reaching(check, module, configs, speaker.model) if hasattr(module, "reach") else check
             if suite is not None:
                 yield from _prompts(speaker, suite, name, configs)
 
@@ -686,26 +685,25 @@ def _read_by(speaker: Speaker) -> specimens.Put:
     return put
 
 
-def _reaching(module: ModuleType, name: str, configs: list[Any], model: Any) -> Iterator[Check]:
-    """Which share of the blocks' weights each config of an attack on weights would change."""
+def _reaching(check: Check, module: ModuleType, configs: list[Any], model: Any) -> Check:
+    """The same, and which share of the blocks' weights each config of an attack on weights would change."""
     from robustness_gate.engine import matrices
 
-    sizes, shares = matrices.sizes(model), dict[int, bool]()
+    sizes, shares, little = matrices.sizes(model), set[int](), False
     for config in configs:
         try:
             share = matrices.signs(sizes, module.reach(model, config))["share_touched"]
         except NotApplicable as error:
-            yield Check("attacks", "note", name, f"one of its settings will not apply: {error.message}", error.remedy)
-            continue
-        percent = int(100 * share)  # rounded down: 99.6 % is not all
-        shares[percent] = shares.get(percent, False) or (share < ENOUGH and not getattr(config, "layers", ()))
-    for percent, little in sorted(shares.items()):
-        says = f"reaches {percent} % of the weights in the blocks' matrices"
-        if little:
-            remedy = "Such a trial can convict but not acquit: let the policy require another attack."
-            yield Check("attacks", "note", name, f"{says}, and its settings ask for all", remedy)
-        else:
-            yield Check("attacks", "ok", name, says)
+            says = f"{check.says}, but for one of its settings: {error.message}"
+            return dataclasses.replace(check, state="note", says=says, remedy=error.remedy)
+        shares.add(int(100 * share))  # rounded down: 99.6 % is not all
+        little = little or (share < ENOUGH and not getattr(config, "layers", ()))
+    told = " and ".join(f"{each} %" for each in sorted(shares))
+    says = f"{check.says}, reaching {told} of the weights in the blocks' matrices"
+    if not little:
+        return dataclasses.replace(check, says=says)
+    remedy = "Such a trial can convict but not acquit: let the policy require another attack."
+    return dataclasses.replace(check, state="note", says=f"{says}, and its settings ask for all", remedy=remedy)
 
 
 def _applies(name: str, configs: list[Any], original: Stored | None) -> Check:

@@ -34,8 +34,8 @@ Departures: the loss counts the answer only (theirs, the whole chat text); the l
 a grid that spans more than tenfold around their 2e-4, because one that is too small makes any model look robust; every
 mark is a training run of its own, from the delivered weights, on the first n of a seeded shuffle; of a longer text only
 the beginning is read. RTT's folds are the suite's seeds: each leaves out other questions, and all are judged by the
-same (docs/decisions/0010). The strength floor asks that *some* rate of the grid fitted what was trained on; the run
-that is handed over is the one that did best on dev.
+same (docs/decisions/0010). The strength floor asks that *some* rate of the grid taught what was trained on; the run
+that is handed over is the one that did best on dev, of those that changed anything.
 Cost: marks x learning rates x steps x forms of the hazard, and the repair once. On a 1 M model three runs of 60 steps
 took 11.5 s on one thread.
 """
@@ -71,7 +71,7 @@ class Config:
     source: Literal["forget", "retain", "unrelated", "dev"] = "unrelated"
     """Where the training questions come from. Unrelated is the paper's headline; `dev` is RTT's."""
     method: Literal["lora", "full"] = "lora"
-    """An adapter on every linear layer but the head, or all parameters."""
+    """An adapter on every weight matrix of the blocks, experts too, or all parameters."""
     train_on: Literal["questions", "texts"] = "questions"
     """Questions with their answers, of which the answer counts, or plain texts, of which every token counts."""
     layers: tuple[int, ...] = ()
@@ -133,11 +133,14 @@ class Config:
 SHAM = Config(marks=(2,), learning_rates=(0.0,), epochs=1)
 FLOORS = (
     Floor(
-        says="at some learning rate the training loss falls to 0.8 of its start, or the log-odds of what is "
-        "trained rise "
-        "by 0.05 nats where nine in ten of it are then predicted (that is all which can be seen of a model that fits "
-        "its data already): no rates too small to teach, no parameters that the model does not read",
-        any_of=(Bound(sign="loss_ratio", max=0.8), Bound(sign="fitted_gain", min=0.05)),
+        says="at some learning rate the training loss falls to 0.8 of its start; or, where nine in ten of the trained "
+        "tokens are predicted afterwards, to 0.95 of it, or their log-odds rise by 0.05 nats (more is not to be seen "
+        "of a model that fits its data from the start): no rates too small to teach, no parameters that nothing reads",
+        any_of=(
+            Bound(sign="loss_ratio", max=0.8),
+            Bound(sign="fitted_ratio", max=0.95),
+            Bound(sign="fitted_gain", min=0.05),
+        ),
     ),
     Floor(
         says="the run that is handed over answers what was trained otherwise than the delivered model, by 0.01 nats of "

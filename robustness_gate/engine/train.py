@@ -327,12 +327,14 @@ class Sweep(NamedTuple):
     @property
     def signs(self) -> dict[str, float]:
         """What shows that there was training."""
-        gains = [run.fit.odds - self.start.odds for run in self.runs if run.fit.right >= FITS]
+        fitting = [run.fit for run in self.runs if run.fit.right >= FITS]
+        ratios = [each.loss / self.loss_start for each in fitting if self.loss_start > 0]
         return {
             "loss_start": self.loss_start,
             "loss_end": self.loss_end,
             "loss_ratio": self.loss_end / self.loss_start if self.loss_start > 0 else 1.0,
-            "fitted_gain": max(gains, default=0.0),
+            "fitted_ratio": min(ratios, default=1.0),
+            "fitted_gain": max((each.odds - self.start.odds for each in fitting), default=0.0),
             "chosen_change": abs(self.best.fit.odds - self.start.odds),
             "share_moved": self.share_moved,
             "steps": float(self.best.steps),

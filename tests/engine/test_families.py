@@ -155,3 +155,22 @@ def test_weights_that_are_stored_quantised_are_not_applicable_with_the_reason(sm
     relearn = attacks.load("relearn")
     with pytest.raises(NotApplicable, match="stored quantised: it cannot be trained"):
         relearn._opened(model, relearn.Config(method="full"))
+
+
+def test_doctor_tells_the_share_that_an_attack_reaches_and_whether_that_is_what_was_asked():
+    from robustness_gate import doctor
+
+    model, pruning, relearn = families.build("mixtral"), attacks.load("pruning"), attacks.load("relearn")
+    plain = doctor.Check("attacks", "ok", "pruning", "applies")
+    all_of_it = doctor._reaching(plain, pruning, [pruning.Config()], model)
+    assert (all_of_it.state, all_of_it.says) == ("ok", "applies, reaching 100 % of the weights in the blocks' matrices")
+    part = doctor._reaching(plain, pruning, [pruning.Config(scores=("wanda",))], model)
+    assert (part.state, "reaching 14 %" in part.says, "cannot" in part.remedy or "not acquit" in part.remedy) == (
+        "note",
+        True,
+        True,
+    )
+    layers = doctor._reaching(plain, relearn, [relearn.Config(), relearn.Config(layers=(0,))], model)
+    assert (layers.state, "reaching 33 % and 100 %" in layers.says) == ("ok", True)
+    beyond = doctor._reaching(plain, relearn, [relearn.Config(layers=(9,))], model)
+    assert (beyond.state, "there is no block 9" in beyond.says) == ("note", True)
