@@ -193,6 +193,8 @@ def survey(
     read = sorted(name for name in names if filekinds.is_read(name))
     for name in read:
         _refuse_unsafe(directory, name)
+    if "tokenizer_config.json" in top:
+        _refuse_named_files(directory, whole="tokenizer.json" in top)
     _refuse_pointers(directory, [name for name in top if name == INDEX or name.endswith(".safetensors")])
     weights = _check_adapter(directory, top) if adapter else _check_model(directory, top, keep)
     for name in weights:
@@ -326,7 +328,7 @@ def fetch(reference: str, keep: str | None = None) -> Place:
 
 FETCHED = (
     "*.json", "*.jinja", *sorted(filekinds.TOKENIZER_TEXTS), *(f"*{e}" for e in sorted(filekinds.TOKENIZER_ENDINGS)),
-    ONE_FILE, ADAPTER_WEIGHTS, "model-*-of-*.safetensors",
+    "*.model", ONE_FILE, ADAPTER_WEIGHTS, "model-*-of-*.safetensors",
 )  # fmt: skip
 """What is asked for where the commit's file list cannot be had, which then comes out of the cache."""
 
@@ -551,6 +553,29 @@ def _refuse_unsafe(directory: Path, name: str) -> None:
             _check_template(directory, path, text)
     if path.suffix.lower() == ".jinja":
         _check_template(directory, path, _text(directory, path))
+
+
+def _refuse_named_files(directory: Path, *, whole: bool) -> None:
+    """Files that tokenizer_config.json names: transformers opens them wherever they lie, where there is no other.
+
+    Beside a tokenizer.json they have no effect, and are often a path on the machine of whoever saved it; a file of that
+    name here is refused all the same.
+    """
+    for key, value in jsonfiles.read(directory, directory / "tokenizer_config.json").items():
+        names = key in ("vocab", "merges") or (key.endswith("_file") and key != "special_tokens_map_file")
+        if names and isinstance(value, str) and value and not (whole and not _exists(directory, value)):
+            raise CheckpointError(
+                f"tokenizer_config.json names a file of its own ({key}: {value[:80]!r}), and the manifest does not",
+                remedy="Save the tokenizer anew (save_pretrained), or remove the key.",
+                where=str(directory),
+            )
+
+
+def _exists(directory: Path, name: str) -> bool:
+    try:
+        return Path(name).exists() or (directory / name).exists()
+    except (OSError, ValueError):  # too long, or a null in it: no file has that name
+        return False
 
 
 def _refuse_pointers(directory: Path, names: Sequence[str]) -> None:

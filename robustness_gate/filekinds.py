@@ -30,7 +30,7 @@ WRAPPERS = {
 
 TEMPLATES = "additional_chat_templates"
 TOKENIZER_TEXTS = frozenset({"vocab.txt", "merges.txt", "dict.txt"})
-TOKENIZER_ENDINGS = frozenset({".model", ".spm", ".codes", ".tokenizer", ".tiktoken"})
+TOKENIZER_ENDINGS = frozenset({".spm", ".codes", ".tokenizer", ".tiktoken"})
 LOGS = frozenset(
     {"trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", "predict_results.json",
      "test_results.json", "latest_checkpointed_iteration.json"}
@@ -61,7 +61,7 @@ HARMLESS_NAMES = frozenset(
      "dockerfile", "makefile", "use_policy", ".gitattributes", ".gitignore", ".gitmodules", ".ds_store", "latest"}
 )  # fmt: skip
 TOKENIZER_NAMES = re.compile(r"^(tokenizer\.model(\.v\d+)?|spiece\.model|sentencepiece\S*\.model|spm\S*\.model)$")
-"""Vocabularies in other places than a loader looks, as Mistral and Llama ship them: binary, and no weights."""
+"""Vocabularies of SentencePiece: read at the top, and no weights where Mistral and Llama ship them besides."""
 LARGE = 50_000_000
 """Bytes from which on an ending that means text or a picture is not believed where the content cannot be seen."""
 
@@ -94,7 +94,8 @@ def is_read(name: str) -> bool:
         return False
     if ending == ".json":
         return path.name not in LOGS and WEIGHT_NAMES.search(path.name) is None
-    return ending in TOKENIZER_ENDINGS or ending == ".jinja" or path.name in TOKENIZER_TEXTS
+    vocabulary = ending in TOKENIZER_ENDINGS or (ending == ".model" and TOKENIZER_NAMES.match(path.name) is not None)
+    return vocabulary or ending == ".jinja" or path.name in TOKENIZER_TEXTS
 
 
 def by_name(name: str, size: int = 0) -> Kind:

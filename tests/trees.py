@@ -77,7 +77,7 @@ TREES: dict[str, tuple[dict[str, bytes], dict[str, bytes], int]] = {
         {"checkpoint-500/model.safetensors": tensors("a"), "checkpoint-500/optimizer.pt": archive(),
          "checkpoint-500/rng_state.pth": archive(), "checkpoint-500/scheduler.pt": archive(),
          "optimizer.pt": archive(), "training_args.bin": archive(), "rng_state.pth": archive()},
-        8,
+        9,
     ),
 }  # fmt: skip
 """By name: what is read, what are other weights, how many files are nothing (NOTHING among them)."""
@@ -87,7 +87,8 @@ MORE: dict[str, dict[str, bytes]] = {
               "USE_POLICY.md": PROSE.encode()},
     "gpt-2": {"onnx/config.json": b"{}", "picture.png": PNG},
     "trainer": {"trainer_state.json": b"{}", "all_results.json": b"{}", "runs/a/events.out.tfevents.1.x.0": EVENTS,
-                "checkpoint-500/config.json": b"{}", "checkpoint-500/trainer_state.json": b"{}"},
+                "checkpoint-500/config.json": b"{}", "checkpoint-500/trainer_state.json": b"{}",
+                "runs/deep/er/config.json": b"{}"},
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ The trees have the shape of what really lies on the hub: Mistral, Llama, GPT-2, 
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import struct
@@ -115,6 +116,8 @@ DISGUISES: dict[str, tuple[str, bytes]] = {
     "flax without an ending": ("checkpoint", MSGPACK),
     "raw numbers as text": ("notes.txt", struct.pack("<9f", *range(1, 10))),
     "text that goes on as numbers": ("notes.txt", b"text\n" * 400_000 + struct.pack("<9f", *range(1, 10))),
+    "GGUF as another loader's vocabulary": ("original/tokenizer.model", GGUF),
+    "raw numbers under the ending of a vocabulary": ("weights.model", bytes(64)),
     "an unknown binary": ("model.xyz", bytes(64)),
     "a compressed one": ("README.md.gz", b"\x1f\x8b" + bytes(9)),
     "a pointer to what is elsewhere": ("weights", filekinds.POINTER + b"v1\noid sha256:ab\nsize 9\n"),
@@ -220,6 +223,20 @@ def test_what_is_read_must_not_begin_like_weights_of_another_format(good: Path) 
         assert "'tokenizer.model' begins like" in refused(good)
     lay(good, {"tokenizer.model": b"\x0a\x0e\x0a\x05<unk>" + bytes(9)})
     assert "tokenizer.model" in {entry.path for entry in inspect(good).files}
+
+
+@pytest.mark.parametrize("key", ["vocab", "merges", "vocab_file", "merges_file", "tokenizer_file"])
+def test_a_tokenizer_that_names_files_of_its_own_is_refused(key: str, good: Path) -> None:
+    """Seen: without a tokenizer.json transformers opens them, wherever they lie and whatever they are called."""
+    lay(good, {"notes.md": b"{}", "tokenizer_config.json": json.dumps({key: str(good / "notes.md")}).encode()})
+    assert f"tokenizer_config.json names a file of its own ({key}: " in refused(good)
+    lay(good, {"tokenizer_config.json": json.dumps({key: "/where/it/was/saved/tokenizer.json"}).encode()})
+    inspect(good)
+    (good / "tokenizer.json").unlink()
+    assert "names a file of its own" in refused(good)
+    told = {key: None, "special_tokens_map_file": "/where/it/was/saved", "name_or_path": "lab/model"}
+    lay(good, {"tokenizer_config.json": json.dumps(told).encode()})
+    inspect(good)
 
 
 NAMES: list[tuple[str, int, Any]] = [
