@@ -506,7 +506,7 @@ def _lost(evidence: Evidence) -> Iterator[str]:
     lost = {mark.task: mark for mark in marks if mark.trial in untouched and mark.lost}
     for task, mark in sorted(lost.items()):
         missing = sum(unpack(mark.missing, mark.items))
-        more = ", ..." if missing > len(mark.lost) else ""
+        more = " and others" if missing > len(mark.lost) else ""
         yield (
             f"{missing} of {mark.items} items of '{task}' have no answer, because the tokenizer or the context loses "
             f"part of the question: {', '.join(mark.lost)}{more}."

@@ -21,7 +21,7 @@ from robustness_gate.checkpoint import Place, inspect
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.materials import gather
-from robustness_gate.nouns import Closed, Evidence, canonical
+from robustness_gate.nouns import Closed, Evidence, TokenizerCheck, canonical
 from robustness_gate.trust import read_trust
 
 PLACE = Path(__file__).parent / "fixtures" / "verify"
@@ -51,7 +51,8 @@ def made() -> report.Report:
     its = plan.make(policy, suite, gather(suite), [plan.Subject("candidate", Place(PLACE / "model"), manifest)])
     marks = tuple(mark for trial in its.trials for mark in evidence.told(trial, 0.27))
     closed = tuple(Closed(trial=trial.id, attempt=1, status="ok") for trial in its.trials)
-    told = Evidence(manifest.digest, its.trials, marks, closed, model_type="llama")
+    check = TokenizerCheck(subject=manifest.digest, tasks={}, data={}, sha256="a" * 64, template="a" * 64)
+    told = Evidence(manifest.digest, its.trials, marks, closed, model_type="llama", tokenizers=(check,))
     return report.make(policy, suite, manifest, told, evidence.AT).model_copy(update={"environment": SOMEWHERE})
 
 

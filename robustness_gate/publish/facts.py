@@ -176,7 +176,9 @@ def _tokenizer(report: Report) -> Instrument:
     if compared:
         texts = sum(each.texts for each in compared)
         return Instrument("tokenizer", "ok", f"the original's makes the same token ids of all {texts:,} texts{told}")
-    return Instrument("tokenizer", "ok", "it has the digest that the policy pins")
+    if report.tokenizers and report.resolved.tokenizer is not None:
+        return Instrument("tokenizer", "ok", "it has the digest that the policy pins")
+    return Instrument("tokenizer", "off", "no comparison is on record")
 
 
 def _unmoved(shams: list[Record]) -> str:

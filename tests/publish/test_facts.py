@@ -15,7 +15,7 @@ from rich.console import Console
 from test_html import AT, MANIFEST, SUBJECT, Reader, marks_of, passing, policy_of, suite, trial_of
 
 from robustness_gate import report
-from robustness_gate.nouns import Closed, Evidence, SelfTest, TokenizerCheck, Trial
+from robustness_gate.nouns import Closed, Evidence, SelfTest, TokenizerCheck, TokenizerPart, Trial
 from robustness_gate.publish import facts, html, junit, markdown, plots, terminal
 from robustness_gate.publish import mlflow as tracker
 from robustness_gate.report import Report
@@ -446,3 +446,25 @@ def test_a_reader_is_told_what_is_attested_asserted_and_not_covered() -> None:
     for name, text in shown(made).items():
         if name in ("html", "markdown"):
             assert all(words in text for _, words in rows), name
+
+
+def test_what_a_tokenizer_has_that_the_originals_does_not_is_on_page_one():
+    parts = (
+        TokenizerPart(part="normalizer", how="more", count=26, names=("Replace",)),
+        TokenizerPart(part="vocabulary", how="other", count=193),
+        TokenizerPart(part="added_tokens", how="fewer", count=1, names=("<|tool|>",)),
+    )
+    made = told([(NONE, 25), (RELEARN, 27)], [(beside("original"), 99)])
+    its = beside("original").subject
+    check = TokenizerCheck(
+        subject=SUBJECT, tasks={}, data={}, sha256="9" * 64, template="9" * 64, reference=its, texts=9, parts=parts,
+        reference_sha256="8" * 64, reference_template="9" * 64,
+    )  # fmt: skip
+    found = seen_instruments(made.model_copy(update={"tokenizers": (check,)}))["tokenizer"]
+    assert (found.state, found.says) == (
+        "ok",
+        "the original's makes the same token ids of all 9 texts; it has 26 normalizers that the original does not have "
+        "(Replace); 193 words of the vocabulary otherwise than the original's; 1 added token of the original that it "
+        "does not have (<|tool|>)",
+    )
+    assert seen_instruments(made.model_copy(update={"tokenizers": ()}))["tokenizer"].state == "off"

@@ -77,6 +77,7 @@ def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callab
         self_tests: tuple[SelfTest, ...] = (),
         provenance: dict[str, str] | None = None,
         unread: int = 0,
+        lost: tuple[str, ...] = (),
     ) -> tuple[Advice, Report]:
         off = {
             "validity": Validity(self_test="off", sham="off", canary="off"),
@@ -115,6 +116,7 @@ def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callab
                     for reading in ("content_sum", "single_order")
                 },
                 missing=pack([i >= task.items - unread for i in range(task.items)]),
+                lost=lost,
                 spent={"examples": float(mark), "tokens": 1000.0 * mark},
                 signs=SIGNS | (signs or {}),
                 chosen={"learning_rate": 0.002},
@@ -627,3 +629,15 @@ def test_what_is_not_a_report_is_refused_in_a_sentence(content: bytes | None, sa
         report.read(tmp_path)
     assert caught.value.remedy
     assert "report.json" in caught.value.where
+
+
+def test_questions_that_the_tokenizer_loses_are_named_and_no_precision_is_blamed(advised: Any) -> None:
+    told, made = advised(unread=40, lost=("reagent-1", "bath-2"))
+    step = next(each for each in told.steps if "have no finite answer" in each.because)
+    assert "loses part of reagent-1 and bath-2" in step.because
+    assert "float32" not in step.do
+    assert "subset" in step.do
+    words = (
+        "40 of 400 items of 'forget' have no answer, because the tokenizer or the context loses part of the question"
+    )
+    assert f"{words}: reagent-1, bath-2 and others." in made.limitations
