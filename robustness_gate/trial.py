@@ -37,6 +37,9 @@ KINDS: dict[str, ModuleType] = {
 }
 """The module of each of `robustness_gate.tasks.KINDS`."""
 
+LOOKED_AT = 8
+"""So many prompts of each task tell whether padding changes answers."""
+
 Reference = Callable[[], AbstractContextManager[Any]]
 
 
@@ -68,6 +71,7 @@ def run(
     module = attacks.load(trial.attack)
     config = attacks.configure(module, trial.config)
     target = target_of(materials, speaker, reference)
+    _look(materials, target.respondent)
     expected = iter(trial.marks)
     with contextlib.closing(module.attack(target, config, trial.seed)) as recoveries:
         for recovery in recoveries:
@@ -78,6 +82,14 @@ def run(
                 yield _examined(trial, recovery, name, materials.exams[name], attempt, rows_in)
     if (left := next(expected, None)) is not None:
         raise BrokenTrial(f"the attack ended before mark {left}")
+
+
+def _look(materials: Materials, respondent: Any) -> None:
+    """Whether padding changes the model's answers, seen on a few prompts of each task while it is as it was loaded."""
+    for exam in materials.exams.values():
+        step = max(1, len(exam.items) // LOOKED_AT)
+        with contextlib.suppress(NotApplicable):  # the tasks themselves will say so
+            respondent.look([item.question for item in exam.items[::step][:LOOKED_AT]], exam.form)
 
 
 def target_of(materials: Materials, speaker: Speaker, reference: Reference | None) -> Target:
