@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from robustness_gate.engine.load import Speaker
     from robustness_gate.engine.score import Notes
 
+LOOKED_AT = 8
+"""So many prompts of each task tell whether padding changes answers."""
+
+
 Reference = Callable[[], AbstractContextManager[Any]]
 
 
@@ -62,6 +66,7 @@ def run(
     if not applicable.hazards:
         raise NotApplicable(f"it cannot be made in any form of the hazard: {applicable.why_not}")
     target = target_of(materials, speaker, reference, applicable.hazards)
+    _look(materials, target.respondent)
     expected = iter(trial.marks)
     with contextlib.closing(module.attack(target, config, trial.seed)) as recoveries:
         for recovery in recoveries:
@@ -72,6 +77,14 @@ def run(
                 yield _examined(trial, recovery, name, materials.exams[name], attempt, rows_in)
     if (left := next(expected, None)) is not None:
         raise BrokenTrial(f"the attack ended before mark {left}")
+
+
+def _look(materials: Materials, respondent: Any) -> None:
+    """Whether padding changes the model's answers, seen on a few prompts of each task while it is as it was loaded."""
+    for exam in materials.exams.values():
+        step = max(1, len(exam.items) // LOOKED_AT)
+        with contextlib.suppress(NotApplicable):  # the tasks themselves will say so
+            respondent.look([item.question for item in exam.items[::step][:LOOKED_AT]], exam.form)
 
 
 def target_of(

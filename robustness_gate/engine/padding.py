@@ -54,6 +54,8 @@ class Drift(NamedTuple):
 
 _KNOWN: WeakKeyDictionary[Any, dict[Side, Drift]] = WeakKeyDictionary()
 """By the input embedding: it belongs to one model, and whatever stands around that model hands it on."""
+_SEEN: WeakKeyDictionary[Any, set[tuple[Any, ...]]] = WeakKeyDictionary()
+"""Which rows were looked at, by the same."""
 
 
 def rows_in(model: Any) -> int:
@@ -119,15 +121,36 @@ def guard(model: Any) -> None:
 def alike(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> bool:
     """Whether rows must be of equal length to share a batch of this model.
 
-    Asked of the first rows of unequal length, once a model: it is the family's nature, not the weights'.
+    Where nobody looked yet, the first rows of unequal length tell, for good unless they give no number.
     """
-    lengths = {len(row) for row in rows}
-    if len(lengths) < 2:
+    if len({len(row) for row in rows}) < 2:
         return False
+    found = drift(model, side) or look(model, rows, pad=pad, side=side)
+    return found is None or found.matters
+
+
+def look(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> Drift | None:
+    """Measure on these rows, once, and remember the worst of all looks at a model; None, and nothing, without a number.
+
+    A trial looks at the prompts of its own tasks before its attack begins: weights may be taught to answer one way
+    alone and another behind padding, on one topic and no other, and an attack must not decide what is measured.
+    """
+    seen, these = _SEEN.setdefault(model.get_input_embeddings(), set()), (side, *map(tuple, rows))
+    if these in seen:
+        return drift(model, side)
+    found = measured(model, rows, pad=pad, side=side)
+    if found.padded >= UNKNOWN:
+        return None
+    seen.add(these)
     known = _KNOWN.setdefault(model.get_input_embeddings(), {})
-    if side not in known:
-        known[side] = measured(model, rows, pad=pad, side=side)
-    return known[side].matters
+    known[side] = max((each for each in (known.get(side), found) if each), key=lambda each: (each.matters, each.padded))
+    return known[side]
+
+
+def forget() -> None:
+    """Look at every model anew. For tests: a model that is looked at once is the same for good."""
+    _KNOWN.clear()
+    _SEEN.clear()
 
 
 def drift(model: Any, side: Side = "left") -> Drift | None:

@@ -243,6 +243,18 @@ class ModelRespondent:
             notes.drift = max(notes.drift, found.padded)
         return batches([len(row) + more for row in rows], tokens, alike=alike)
 
+    def look(self, questions: Sequence[Question], form: Form) -> None:
+        """See on some of these prompts whether padding changes this model's answers, and remember it.
+
+        Raises:
+            NotApplicable: the form asks for a chat template and the tokenizer has none.
+        """
+        asked = [prompt_of(self.tokenizer, question, form) for question in questions]
+        rows = encode(self.tokenizer, [each.text for each in asked], special=asked[0].special)
+        some = self._known([ids[-self._longest :] for ids in rows])
+        if len({len(row) for row in some}) > 1:
+            padding.look(self.model, some, pad=padding.filler(self.model, self.tokenizer))
+
     def _spelt(self, encoded: list[list[int]]) -> list[list[int]]:
         return encoded if self.respelling is None else [self.respelling(ids) for ids in encoded]
 

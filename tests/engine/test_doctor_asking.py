@@ -72,7 +72,7 @@ def test_what_is_promised_of_the_context_is_what_is_cut(tiny, name, says):
 
 
 def test_a_family_that_minds_padding_is_named(tiny):
-    padding._KNOWN.clear()
+    padding.forget()
     (told,) = of(spoken(tiny("rwkv")), "padding", "note")
     assert "prompts of unequal length are asked apart" in told
     assert of(spoken(organisms.checkpoint("base")), "padding") == []

@@ -70,7 +70,7 @@ def models(tokenizer):
 
 @pytest.fixture(params=FAMILIES)
 def family(request, models):
-    padding._KNOWN.clear()  # each test asks anew, or it would depend on the one before it
+    padding.forget()  # each test asks anew, or it would depend on the one before it
     return SimpleNamespace(name=request.param, model=models[request.param], minds=FAMILIES[request.param][2])
 
 
@@ -148,7 +148,7 @@ def test_the_loss_of_a_prefix_and_its_gradient_do_not_depend_on_the_batch(family
 
 
 def test_a_soft_prompt_stands_before_each_prompt_alike(models, tokenizer):
-    padding._KNOWN.clear()
+    padding.forget()
     model = models["rwkv"]
     respondent = latent.Prepended(model, tokenizer, places=2)
     embedding = model.get_input_embeddings()
@@ -161,7 +161,7 @@ def test_a_soft_prompt_stands_before_each_prompt_alike(models, tokenizer):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "rwkv", "recurrent_gemma"])
 def test_in_low_precision_rounding_is_told_from_padding(models, tokenizer, name, dtype):
-    padding._KNOWN.clear()
+    padding.forget()
     config, minds = models[name].config, FAMILIES[name][2]
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     model.load_state_dict(models[name].state_dict())
@@ -172,7 +172,7 @@ def test_in_low_precision_rounding_is_told_from_padding(models, tokenizer, name,
 
 
 def test_an_organism_is_asked_in_the_same_batches_as_ever(rmu_speaker, monkeypatch):
-    padding._KNOWN.clear()
+    padding.forget()
     sizes = []
     real = ModelRespondent._logprobs
     monkeypatch.setattr(
@@ -196,8 +196,60 @@ def test_a_measure_that_is_no_number_keeps_lengths_apart():
     assert padding.Drift(0.6, 9.0, exact=False).matters
 
 
+def test_a_trial_looks_at_its_own_tasks_before_its_attack_begins(models, tokenizer, monkeypatch):
+    padding.forget()
+    seen = []
+    real = padding.measured
+    monkeypatch.setattr(padding, "measured", lambda model, rows, **k: seen.append(rows) or real(model, rows, **k))
+    exams = {
+        "letters": Exam("multiple_choice", tuple(Item(each, 0) for each in QUESTIONS), Form()),
+        "chat": Exam("multiple_choice", tuple(Item(each, 0) for each in QUESTIONS), Form(chat=True)),
+        "pairs": Exam("membership", (Item(Question("p", "", ("a", "b")), 0),), Form(verbatim=True)),
+    }
+    respondent = ModelRespondent(models["rwkv"], tokenizer)
+    trial._look(SimpleNamespace(exams=exams), respondent)
+    assert len(seen) == 1
+    assert len(seen[0]) == 3
+    assert padding.drift(models["rwkv"]).matters
+    trial._look(SimpleNamespace(exams=exams), respondent)
+    respondent.choose(QUESTIONS, Form())
+    assert len(seen) == 1, "once a model, however many trials"
+
+
+def test_a_trial_looks_before_anything_else(rmu_speaker, small_materials, monkeypatch):
+    from robustness_gate import attacks, plan
+    from robustness_gate.checkpoint import FileEntry, Manifest, Place
+
+    manifest = Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
+    none, subject = attacks.load("none"), plan.Subject("candidate", Place(organisms.checkpoint("rmu")), manifest)
+    planned = plan.trial_of(subject, None, none, none.Config(), 0, small_materials, "float32")
+    asked = []
+    monkeypatch.setattr(trial, "_look", lambda materials, _: asked.append(materials))
+    monkeypatch.setattr(none, "attack", lambda *_: asked.append("attack") or iter(()))
+    monkeypatch.setattr(trial.contextlib, "closing", trial.contextlib.nullcontext)
+    with pytest.raises(BrokenTrial, match="ended before mark"):
+        next(trial.run(planned, small_materials, rmu_speaker))
+    assert asked == [small_materials, "attack"]
+
+
+def test_the_worst_of_all_looks_is_remembered_and_what_gave_no_number_is_not(models, monkeypatch):
+    padding.forget()
+    told = iter(
+        [padding.Drift(padding.UNKNOWN, 0.0, exact=True), padding.Drift(0.3, 0.0, exact=True),
+         padding.Drift(0.001, 0.0, exact=True)]
+    )  # fmt: skip
+    monkeypatch.setattr(padding, "measured", lambda *_, **__: next(told))
+    rows = [[1, 2], [1, 2, 3]]
+    assert padding.alike(models["llama"], rows)
+    assert padding.drift(models["llama"]) is None
+    assert padding.alike(models["llama"], rows)
+    assert padding.look(models["llama"], rows) == padding.drift(models["llama"]) == (0.3, 0.0, True)
+    assert padding.alike(models["llama"], rows)
+    padding.forget()
+
+
 def test_it_is_asked_once_a_model(models, tokenizer, monkeypatch):
-    padding._KNOWN.clear()
+    padding.forget()
     asked = []
     real = padding.measured
     monkeypatch.setattr(padding, "measured", lambda *a, **k: asked.append(1) or real(*a, **k))
