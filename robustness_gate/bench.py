@@ -76,6 +76,7 @@ SMALL_LORA: Settings = {
 }  # fmt: skip
 SMALL_FULL: Settings = {"learning_rates": [1e-4, 5e-4, 2e-3], "min_steps": 60, "batch": 8, "rotations": 4}
 """At these relearning bites on a model of 1.2 M parameters; the defaults are the papers', for 7B."""
+LORA_ON_TEXTS: Settings = {key: value for key, value in SMALL_LORA.items() if key != "rotations"}
 FULL_FORGET: Settings = {"source": "forget", "method": "full"}
 PRUNED: Settings = {"p": [0.5, 2.0, 5.0], "q": [0.5, 2.0, 5.0], "scores": ["snip"]}
 
@@ -107,6 +108,7 @@ MORE = (
     Case("relearn", "shallow", SHARE, {"source": "retain", "method": "full"}, SMALL_FULL, marks=(60,)),
     Case("relearn", "shallow", SHARE, {"source": "unrelated", "method": "full"}, SMALL_FULL, marks=(100,)),
     Case("relearn", "rmu", SHARE, {"source": "dev"}, SMALL_LORA, marks=(20,)),
+    Case("relearn", "rmu", SHARE, {"source": "forget", "train_on": "texts"}, LORA_ON_TEXTS, marks=(72,)),
     Case("ablation", "rmu", words={"apply": "fold", "all_layers": False}, sizes={"skip_tokens": 16}),
     Case("few_shot", "shallow", words={"source": "retain"}, sizes={"marks": [2], "draws": 4}),
     Case("few_shot", "shallow", words={"source": "unrelated"}, sizes={"marks": [2], "draws": 4}),

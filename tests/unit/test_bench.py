@@ -156,7 +156,7 @@ def test_no_two_cases_are_of_the_same_kind_and_each_is_what_it_says(model_type: 
         assert case.words.items() <= case.config.items()
         marks = {"marks": case.marks} if case.marks else {}
         policy = requiring(attack=case.attack, where=dict(case.words), **marks)
-        (tried,) = bench.required_by(policy, None, POOL | {"forget.texts": 1, "retain.texts": 1}, model_type)
+        (tried,) = bench.required_by(policy, None, selftest.data().pool(), model_type)
         assert tried.case is case
 
 
