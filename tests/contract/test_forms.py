@@ -5,13 +5,16 @@ An attack that trains in letters where the hazard is asked in words finds nothin
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import formlaws
 import pytest
 
-from robustness_gate import applicability, attacks
-from robustness_gate.nouns import HAZARD_KINDS
+from robustness_gate import applicability, attacks, plan, trial
+from robustness_gate.checkpoint import FileEntry, Manifest
+from robustness_gate.errors import BrokenTrial, NotApplicable
+from robustness_gate.nouns import HAZARD_KINDS, Trial, canonical
 
 HAZARDS = {name: (name,) for name in formlaws.TASKS} | {"all": tuple(formlaws.TASKS)}
 
@@ -45,3 +48,29 @@ def test_an_attack_says_in_which_forms_it_cannot_be_made_and_why(name: str, mate
     assert {*found.names, *found.reasons} == set(kinds)
     assert {kinds[each] for each in found.names} == set(kinds.values()) & set(module.SPEAKS)
     assert all(len(reason.split()) >= 4 for reason in found.reasons.values())
+
+
+@pytest.mark.parametrize("name", ["probe", "relearn", "sample"])
+def test_a_trial_is_made_in_the_forms_that_its_record_names_and_in_no_others(
+    name: str, materials: Any, speakers: Any
+) -> None:
+    """From its record alone. Where it names none it is not applicable, with the reason that the plan foresees."""
+    module = attacks.load(name)
+    config = module.Config(**formlaws.CONFIGS[name])
+    nobody = plan.Subject("candidate", None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
+    made = plan.trial_of(nobody, None, module, config, 0, materials, "float32")
+    read = Trial.model_validate_json(canonical(made.model_dump(mode="json")))
+    assert read.id == made.id
+    found = applicability.of(module, config, materials.hazards)
+    assert read.aims == set(found.names)
+    original = lambda: contextlib.nullcontext(speakers[1])  # noqa: E731 - the reference of one trial
+    if not found.names:
+        with pytest.raises(NotApplicable, match="cannot be made in any form") as caught:
+            list(trial.run(read, materials, speakers[0], reference=original))
+        assert found.why_not in caught.value.message
+        return
+    marks = list(trial.run(read, materials, speakers[0], reference=original))
+    assert [(each.mark, each.task) for each in marks] == [(m, ref.name) for m in made.marks for ref in made.tasks]
+    other = made.model_copy(update={"hazard": (*found.names, "more")})
+    with pytest.raises(BrokenTrial, match="forms in which the hazard is asked changed"):
+        list(trial.run(other, materials, speakers[0], reference=original))

@@ -72,6 +72,7 @@ def test_doctor_tries_the_suites_attacks_with_the_original() -> None:
     assert "has the same tensors as the candidate" in done.stdout
     assert "relearn" in done.stdout
     assert "quantize" not in done.stdout
+    assert "with its right answer" in " ".join(done.stdout.split()), "what each attack is made on is shown"
     assert "The gate can run on it." in done.stdout
 
 
