@@ -45,7 +45,7 @@ FAMILY = "ablation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
-VERSION = 2
+VERSION = 1
 
 
 @dataclass(frozen=True)

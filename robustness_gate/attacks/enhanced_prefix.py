@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 FAMILY = "prefix"
 ACCESS = "open_weights"
 USES = ("original",)
-VERSION = 2
+VERSION = 1
 
 EXPONENT = 1.5
 """Of a token's repetitions."""

@@ -37,7 +37,7 @@ from robustness_gate.sources import words_of
 
 FAMILY = "prompting"
 ACCESS = "api"
-VERSION = 2
+VERSION = 1
 
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 

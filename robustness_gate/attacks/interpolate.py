@@ -22,7 +22,7 @@ FAMILY = "interpolation"
 ACCESS = "open_weights"
 NEEDS = ("original",)
 MEANS = ("original",)
-VERSION = 2
+VERSION = 1
 
 
 @dataclass(frozen=True)

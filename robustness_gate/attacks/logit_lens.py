@@ -32,7 +32,7 @@ from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 FAMILY = "lens"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
-VERSION = 2
+VERSION = 1
 
 
 @dataclass(frozen=True)

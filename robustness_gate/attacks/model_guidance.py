@@ -38,7 +38,7 @@ FAMILY = "guidance"
 ACCESS = "open_weights"
 NEEDS = ("original",)
 MEANS = ("original",)
-VERSION = 2
+VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ Slip = Literal["transposed", "dropped", "doubled"]
 
 FAMILY = "perturbation"
 ACCESS = "api"
-VERSION = 2
+VERSION = 1
 
 ANY = "any"
 """In place of a character: another punctuation mark or digit each time."""

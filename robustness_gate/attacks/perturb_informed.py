@@ -41,7 +41,7 @@ FAMILY = "perturbation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
-VERSION = 2
+VERSION = 1
 
 BATCH = 64
 """Texts read together: they are short."""

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 FAMILY = "ablation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
-VERSION = 2
+VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FAMILY = "prompting"
 ACCESS = "api"
-VERSION = 2
+VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ FAMILY = "steering"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
-VERSION = 2
+VERSION = 1
 
 
 @dataclass(frozen=True)

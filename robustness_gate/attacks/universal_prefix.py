@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 FAMILY = "prefix"
 ACCESS = "open_weights"
-VERSION = 2
+VERSION = 1
 
 MEASURED = 64
 """Training prompts on which the loss is told, before and after."""
