@@ -48,7 +48,7 @@ FAMILY = "ablation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
-VERSION = 2
+VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "asked"
 

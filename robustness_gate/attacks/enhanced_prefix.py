@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 FAMILY = "prefix"
 ACCESS = "open_weights"
 USES = ("original",)
-VERSION = 2
+VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "solved"
 

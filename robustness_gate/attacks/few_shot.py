@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 FAMILY = "prompting"
 ACCESS = "api"
-VERSION = 2
+VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "solved"
 

@@ -22,7 +22,7 @@ FAMILY = "interpolation"
 ACCESS = "open_weights"
 NEEDS = ("original",)
 MEANS = ("original",)
-VERSION = 2
+VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "dev"
 

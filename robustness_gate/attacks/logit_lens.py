@@ -33,7 +33,7 @@ from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 FAMILY = "lens"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
-VERSION = 2
+VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "dev"
 

@@ -33,7 +33,7 @@ Slip = Literal["transposed", "dropped", "doubled"]
 
 FAMILY = "perturbation"
 ACCESS = "api"
-VERSION = 2
+VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "dev"
 

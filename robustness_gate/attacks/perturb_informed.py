@@ -41,7 +41,7 @@ FAMILY = "perturbation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
 USES = ("original",)
-VERSION = 2
+VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "bare"
 

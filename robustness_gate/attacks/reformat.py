@@ -74,7 +74,7 @@ Calibration = Literal["calibrated_free", "calibrated_domain"]
 
 FAMILY = "prompting"
 ACCESS = "api"
-VERSION = 2
+VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "dev"
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 FAMILY = "ablation"
 ACCESS = "open_weights"
 NEEDS = ("blocks",)
-VERSION = 2
+VERSION = 1
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "asked"
 

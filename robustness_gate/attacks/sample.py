@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FAMILY = "prompting"
 ACCESS = "api"
-VERSION = 2
+VERSION = 1
 SPEAKS = ("multiple_choice", "lm_eval")
 WHY_NOT = "votes are counted over answers that stand in the prompt, and this task shows none"
 SHOWS = "dev"
