@@ -176,6 +176,11 @@ def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[
     roles = {subject.role: subject for subject in subjects}
     if policy.noun.validity.canary == "required" and "original" not in roles:
         yield "the policy requires a canary: name the model from before unlearning with --original"
+    elif policy.noun.tokenizer is None and "original" not in roles:
+        yield (
+            "the tokenizer will be compared with nothing (tokenizer_unverified): name the model from before unlearning "
+            "with --original, or pin its digests under 'tokenizer' in the policy"
+        )
     for name, control in policy.noun.controls.items():
         given = roles.get(f"control:{name}")
         if given is not None and given.manifest.digest != control.sha256:

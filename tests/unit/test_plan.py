@@ -598,7 +598,9 @@ def test_a_plan_says_what_will_probably_not_be_applicable(policy_file, suite_fil
     plain = gate.prepare(tmp_path / "policy.yaml", tmp_path / "suite.yaml", "organism:oracle", "organism:base").plan
     assert plain.foreseen == ()
     strange = gate.prepare(tmp_path / "policy.yaml", tmp_path / "suite.yaml", str(model)).plan
-    assert [line.split(":")[0] for line in strange.foreseen] == ["ablation (hook), seed 0", "interpolate, seed 0"]
+    first = [line.split(":")[0] for line in strange.foreseen]
+    assert first[:2] == ["ablation (hook), seed 0", "interpolate, seed 0"]
+    assert first[2:] == ["the tokenizer will be compared with nothing (tokenizer_unverified)"]
     assert "model_type 'unheard_of'" in strange.foreseen[0]
     assert "--original" in strange.foreseen[1]
 
@@ -672,3 +674,7 @@ def test_what_the_policy_compares_with_and_nobody_named_is_foreseen(planned: Cal
     told = planned([*OVER, ("  canary: off\n", "")]).foreseen
     assert any("--original" in line for line in told)
     assert any("--control oracle=" in line for line in told)
+    assert not any("tokenizer_unverified" in line for line in told), "one line for one option"
+    assert any("tokenizer_unverified" in line for line in planned(OVER).foreseen)
+    pinned = ("limits:", f"tokenizer: {{sha256: {'a' * 64}}}\nlimits:")
+    assert not any("tokenizer_unverified" in line for line in planned([*OVER, pinned]).foreseen)
