@@ -16,7 +16,7 @@ from robustness_gate.cli import app
 from robustness_gate.errors import UsageError
 from robustness_gate.files import Loaded, load_suite
 from robustness_gate.language import load_policy
-from robustness_gate.nouns import SelfTest, canonical
+from robustness_gate.nouns import SelfTest, SuiteAttack, canonical
 from robustness_gate.policy import Policy, Requirement
 from robustness_gate.verdict import Asked, judge
 from robustness_gate.verdict.cells import vouches, which
@@ -101,6 +101,15 @@ def test_where_the_pool_holds_no_required_budget_it_is_as_much_as_there_is() -> 
     policy = requiring(attack="relearn", where={"source": "forget"}, marks=(255, 500))
     (tried,) = bench.required_by(policy, None, POOL)
     assert (tried.config["marks"], tried.extended["marks"]) == ([72], [255, 500])
+
+
+def test_what_an_organism_needs_more_of_is_told_beside_what_the_suite_asks_for() -> None:
+    """The suite of the organisms suits the Llamas; the one of the GPT-NeoX takes longer to come back."""
+    tried = bench.required_by(policy_of("organism"), suite_of("organism-smoke"), POOL, "gpt_neox")
+    assert [each.case.organism for each in tried] == ["neox_rmu"] * 4
+    assert tried[3].config["min_steps"] == 300
+    assert tried[3].extended == {"learning_rates": [5e-4, 2e-3, 8e-3], "min_steps": 60}
+    assert all(each.extended == {} for each in tried[:3])
 
 
 def test_a_choice_of_words_may_be_shorter_than_what_is_asked_for_and_never_another_one() -> None:
@@ -214,7 +223,7 @@ def test_lint_does_without_the_settings_that_only_a_suite_has(tmp_path: Path) ->
     [
         ("llama", []),
         ("qwen2", ["no organism is a 'qwen2', so no self-test counts for this checkpoint: no PASS is possible"]),
-        ("gpt_neox", ["'relearn (unrelated, lora)' is required, and cannot be tested"]),
+        ("gpt_neox", []),
     ],
 )
 def test_a_plan_says_of_this_checkpoint_what_no_self_test_can_show(tmp_path: Path, kind: str, words: list[str]) -> None:
@@ -225,6 +234,16 @@ def test_a_plan_says_of_this_checkpoint_what_no_self_test_can_show(tmp_path: Pat
     assert not told or words
     for each in words:
         assert any(each in line for line in told), told
+
+
+def test_a_plan_says_at_its_line_what_has_no_organism(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    policy, suite = load_policy(unprovable_policy(tmp_path)), files()[1]
+    noise = SuiteAttack(attack="noise", config={"marks": [50]})
+    noisy = dataclasses.replace(suite, noun=suite.noun.model_copy(update={"attacks": (*suite.noun.attacks, noise)}))
+    made = plan.make(policy, noisy, materials(), [plan.Subject("candidate", Place(tmp_path), MANIFEST)])
+    (told,) = [each for each in made.foreseen if "no PASS is possible" in each]
+    assert told.startswith(f"{policy.where('required', 1)}: 'noise' is required, and cannot be tested")
 
 
 # --- what a record vouches for ----------------------------------------------------------------------------------------
