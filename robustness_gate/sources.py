@@ -36,6 +36,7 @@ import yaml
 
 from robustness_gate import hub
 from robustness_gate.errors import FileError, SetupError, UsageError
+from robustness_gate.filekinds import is_pointer
 from robustness_gate.files import MAX_CHOICES, ONE_ITEM, items_digest, json_lines, load_items, load_texts
 from robustness_gate.nouns import Item, Question, Roles
 
@@ -305,6 +306,14 @@ def _configs(card: Path) -> Any:
 
 def _rows(files: Sequence[Path], where: str) -> Iterator[Mapping[str, Any]]:
     kinds = {path.suffix for path in files}
+    for path in files:
+        if is_pointer(path):
+            raise FileError(
+                f"'{path.name}' is a Git LFS pointer, not the file.",
+                remedy="Run `git lfs install` and then `git lfs pull` in the clone.",
+                where=where,
+                code="bad-item",
+            )
     if len(kinds) > 1:
         raise FileError(
             "holds both *.jsonl and *.parquet: one benchmark, one kind of file.",
