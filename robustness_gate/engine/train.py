@@ -19,6 +19,7 @@ beside it, in float32.
 from __future__ import annotations
 
 import math
+from collections import Counter
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -313,6 +314,8 @@ class Sweep(NamedTuple):
     best: Run
     share_moved: float
     """Share of the trained numbers that the best run left different, as the model holds them."""
+    entropy: float
+    """Of the counted tokens, in nats a token: the loss of somebody who knows only how often each occurs."""
 
     @property
     def loss_start(self) -> float:
@@ -329,10 +332,12 @@ class Sweep(NamedTuple):
         """What shows that there was training."""
         fitting = [run.fit for run in self.runs if run.fit.right >= FITS]
         ratios = [each.loss / self.loss_start for each in fitting if self.loss_start > 0]
+        known = min(self.loss_start, self.entropy)
         return {
             "loss_start": self.loss_start,
             "loss_end": self.loss_end,
             "loss_ratio": self.loss_end / self.loss_start if self.loss_start > 0 else 1.0,
+            "taught_ratio": self.loss_end / known if known > 0 else 1.0,
             "fitted_ratio": min(ratios, default=1.0),
             "fitted_gain": max((each.odds - self.start.odds for each in fitting), default=0.0),
             "chosen_change": abs(self.best.fit.odds - self.start.odds),
@@ -383,7 +388,15 @@ def sweep(
     if best is None:
         raise BrokenTrial(f"training diverged at every learning rate of {[recipe.learning_rate for recipe in recipes]}")
     scope.write(parameters, best.values)
-    return Sweep(before, runs, best, scope.share_moved(parameters, start))
+    return Sweep(before, runs, best, scope.share_moved(parameters, start), _entropy(examples))
+
+
+def _entropy(examples: Sequence[Example]) -> float:
+    """Of the counted tokens by how often each occurs among them: nats a token, 0 where all are the same."""
+    tokens = Counter(
+        token for each in examples for token, counts in zip(each.ids[1:], each.counts[1:], strict=True) if counts
+    )
+    return sum(-many / tokens.total() * math.log(many / tokens.total()) for many in tokens.values())
 
 
 def edge(rate: float, grid: Sequence[float]) -> str:

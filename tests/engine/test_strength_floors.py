@@ -111,3 +111,13 @@ def test_every_floor_says_what_it_excludes():
     for name in attacks.names():
         for floor in attacks.load(name).FLOORS:
             assert ": no " in floor.says, f"{name}: {floor.says}"
+
+
+def test_a_start_that_unlearning_blew_up_does_not_count_as_something_taught(target):
+    """From 17 nats to 5 is no fit: knowing how often each token occurs costs less. Seen on a real model after RMU."""
+    examples = [train.Example([1, 5], [False, True]), train.Example([1, 6], [False, True])]
+    run = train.Run(1e-3, 15, 4, fit=train.Fit(4.74, 0.0, -4.7), dev=0.4, values={})
+    done = train.Sweep(train.Fit(17.1, 0.0, -17.1), [run], run, 1.0, train._entropy(examples))
+    assert done.entropy == pytest.approx(math.log(2))
+    assert done.signs["loss_ratio"] < 0.3
+    assert any("did not fit" in words for words in missed({**signs_of(target, source="retain"), **done.signs}))
