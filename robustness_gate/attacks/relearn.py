@@ -133,16 +133,19 @@ class Config:
 SHAM = Config(marks=(2,), learning_rates=(0.0,), epochs=1)
 FLOORS = (
     Floor(
-        says="at some learning rate the training loss falls to 0.8 of its start, or of what it costs to know only how "
-        "often each trained token occurs, whichever is lower (unlearning can leave a start far above that); or, where "
-        "nine in ten of the trained tokens are predicted afterwards, to 0.95 of its start, or their log-odds rise by "
-        "0.05 nats (more is not to be seen of a model that fits its data from the start): no training that did not "
-        "fit, no parameters that nothing reads",
+        says="at some learning rate the training loss falls to 0.8 of its start; or, where nine in ten of the trained "
+        "tokens are predicted afterwards, to 0.95 of it, or their log-odds rise by 0.05 nats (more is not to be seen "
+        "of a model that fits its data from the start): no rates too small to teach, no parameters that nothing reads",
         any_of=(
-            Bound(sign="taught_ratio", max=0.8),
+            Bound(sign="loss_ratio", max=0.8),
             Bound(sign="fitted_ratio", max=0.95),
             Bound(sign="fitted_gain", min=0.05),
         ),
+    ),
+    Floor(
+        says="at some learning rate the loss ends where it costs no more than to know only how often each trained token "
+        "occurs: no training that stops half-way down from a start that unlearning blew up",
+        any_of=(Bound(sign="unigram_ratio", max=1.05),),
     ),
     Floor(
         says="the run that is handed over answers what was trained otherwise than the delivered model, by 0.01 nats of "

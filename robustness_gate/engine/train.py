@@ -332,12 +332,11 @@ class Sweep(NamedTuple):
         """What shows that there was training."""
         fitting = [run.fit for run in self.runs if run.fit.right >= FITS]
         ratios = [each.loss / self.loss_start for each in fitting if self.loss_start > 0]
-        known = min(self.loss_start, self.entropy)
         return {
             "loss_start": self.loss_start,
             "loss_end": self.loss_end,
             "loss_ratio": self.loss_end / self.loss_start if self.loss_start > 0 else 1.0,
-            "taught_ratio": self.loss_end / known if known > 0 else 1.0,
+            "unigram_ratio": self.loss_end / self.entropy if self.entropy > 0 else 1.0,
             "fitted_ratio": min(ratios, default=1.0),
             "fitted_gain": max((each.odds - self.start.odds for each in fitting), default=0.0),
             "chosen_change": abs(self.best.fit.odds - self.start.odds),

@@ -85,6 +85,7 @@ def made(policy_file: Path, suite_file: Path, materials: Materials) -> Callable[
                     "loss_ratio": 0.3,
                     "loss_end": 0.05,
                     "fitted_gain": 2.0,
+                    "unigram_ratio": 0.3,
                     "chosen_change": 2.0,
                     "share_of_asked": 1.0,
                     "weight_change": 1.5,
