@@ -10,6 +10,7 @@ hub that is not downloaded names are all there is: an ending that is not known t
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -131,7 +132,7 @@ def by_content(path: Path, name: str) -> Kind:
         if start.startswith(POINTER) or TOKENIZER_NAMES.match(path.name):  # a pointer stands for what is elsewhere
             return told
         if start.startswith(MEDIA) or start[4:8] == b"ftyp" or b"brain.Event:" in start[:64]:
-            return "nothing"
+            return "weights" if zipfile.is_zipfile(path) else "nothing"  # torch.load finds an archive from its end
         while start:
             if CONTROLS.search(start):
                 return "weights"

@@ -143,8 +143,8 @@ FLOORS = (
         ),
     ),
     Floor(
-        says="at some learning rate the loss ends where it costs no more than to know only how often each trained token "
-        "occurs: no training that stops half-way down from a start that unlearning blew up",
+        says="at some learning rate the loss ends where it costs no more than to know only how often each trained "
+        "token occurs: no training that stops half-way down from a start that unlearning blew up",
         any_of=(Bound(sign="unigram_ratio", max=1.05),),
     ),
     Floor(

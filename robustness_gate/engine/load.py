@@ -94,6 +94,7 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
     if base is not None:
         model = _merged(model, directory)
     _refuse_strange_marks(model, tokenizer, directory)
+    model.config.return_dict = True  # a config may say otherwise, and answers are read by their names
     model.to(place).eval()
     model.requires_grad_(requires_grad=False)
     padding.guard(model)

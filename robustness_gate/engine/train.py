@@ -19,8 +19,8 @@ beside it, in float32.
 from __future__ import annotations
 
 import math
-from collections import Counter
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

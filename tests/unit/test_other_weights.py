@@ -105,6 +105,7 @@ DISGUISES: dict[str, tuple[str, bytes]] = {
     "GGUF": ("model-q4.gguf", GGUF),
     "GGUF as prose": ("notes.md", GGUF),
     "GGUF as a picture": ("picture.png", GGUF),
+    "a torch archive behind a picture": ("logo.png", PNG + archive()),
     "GGUF as JSON below": ("more/config.json", GGUF),
     "safetensors as prose": ("LICENSE", tensors("x")),
     "safetensors without an ending": ("weights", tensors("x")),
