@@ -21,7 +21,8 @@ from robustness_gate.nouns import Form, Question
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LOADING = (
-    OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, StrictDataclassError
+    OSError, ValueError, LookupError, ArithmeticError, AssertionError, RuntimeError, TypeError, AttributeError,
+    ImportError, StrictDataclassError,
 )  # fmt: skip
 """What transformers and peft raise about files that they cannot make sense of."""
 VOCABULARIES = (

@@ -1,4 +1,4 @@
-"""Configs that ask the model to answer otherwise, or cannot be built: examined all the same, or refused in a sentence."""
+"""Configs that ask for answers in another shape, or cannot be built: examined all the same, or refused in words."""
 
 from __future__ import annotations
 
