@@ -59,7 +59,7 @@ class Compared(Noun):
     agrees: bool
 
 
-DRAWN = ("candidate", "through_original")
+DRAWN = ("candidate", "through_original", "in_declared_dtype")
 """Roles of the trials from which a sample is drawn."""
 
 

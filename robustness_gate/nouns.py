@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, get_args
 
 import rfc8785
 from pydantic import (
@@ -359,6 +359,13 @@ class Stored(Noun):
         """Every one that occurs."""
         return frozenset((*self.weights, *self.adapter))
 
+    @property
+    def declared(self) -> Dtype | None:
+        """The precision in which others load it, where config.json names another than the files hold."""
+        return (
+            None if self.said in self.weights else next((each for each in get_args(Dtype) if each == self.said), None)
+        )
+
 
 def seed_of(subject: str, attack: str, index: int) -> int:
     """The first 31 bits of sha256 over subject, attack and index: a seed that nobody chooses."""
@@ -366,7 +373,7 @@ def seed_of(subject: str, attack: str, index: int) -> int:
     return int.from_bytes(raw[:4], "big") >> 1
 
 
-OWN_ROLES = ("candidate", "sham", "through_original")
+OWN_ROLES = ("candidate", "sham", "through_original", "in_declared_dtype")
 """Roles of a trial in which it is the candidate itself that answers."""
 
 
@@ -375,7 +382,9 @@ class Trial(Noun):
 
     subject: Digest
     """Digest of the manifest of the checkpoint under attack."""
-    role: str = Field(pattern=r"^(candidate|sham|through_original|original|control:[A-Za-z][A-Za-z0-9_.-]*)$")
+    role: str = Field(
+        pattern=r"^(candidate|sham|through_original|in_declared_dtype|original|control:[A-Za-z][A-Za-z0-9_.-]*)$"
+    )
     """Whose answers these are: the candidate's, under attack, under an attack of strength zero, or asked through the
     original's tokenizer; or another model's that is examined beside it."""
     reference: Digest | None

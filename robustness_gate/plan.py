@@ -18,12 +18,13 @@ from typing import Any
 from robustness_gate import applicability, attacks
 from robustness_gate.bench import BENCHES, unprovable
 from robustness_gate.checkpoint import Manifest, Place
-from robustness_gate.errors import PlanError
+from robustness_gate.errors import CheckpointError, PlanError
 from robustness_gate.files import Loaded, digest_of, nearest
 from robustness_gate.fitting import check_fit
 from robustness_gate.materials import Materials
 from robustness_gate.nouns import Floor, Json, Suite, SuiteAttack, Trial, seed_of
 from robustness_gate.policy import Policy
+from robustness_gate.precision import stored
 from robustness_gate.verdict import label, spelled_out
 from robustness_gate.verdict.cells import limits
 
@@ -115,7 +116,8 @@ def make(
         each for subject in subjects[1:] for each in _beside(asked, subject, ordered, materials, suite.noun.dtype)
     ]
     untouched = sum(trial.attack == "none" for trial in ordered)
-    trials = (*ordered[:untouched], *shams, *ordered[untouched:], *beside)
+    otherwise = [] if only and "none" not in only else _in_declared_dtype(candidate, materials, suite.noun.dtype)
+    trials = (*ordered[:untouched], *otherwise, *shams, *ordered[untouched:], *beside)
     foreseen = [
         *_foreseen(chosen, candidate),
         *_unspoken(chosen, materials),
@@ -248,6 +250,22 @@ def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:
     required = tuple(each.model_copy(update={"config_sha256": None}) for each in noun.required)
     bare = noun.model_copy(update={"tasks": tasks, "data": {}, "required": required})
     return dataclasses.replace(policy, noun=bare)
+
+
+def _in_declared_dtype(candidate: Subject, materials: Materials, dtype: str) -> list[Trial]:
+    """The candidate with no attack in the precision in which others load it, where that is not the stored one.
+
+    A config may name float16 for weights in float32; the two can be made to be two models.
+    """
+    try:
+        declared = stored(candidate.place).declared
+    except CheckpointError:  # weights that are none are refused where they are examined; a plan needs only the names
+        return []
+    if declared in (None, dtype):
+        return []
+    none = attacks.load("none")
+    trial = trial_of(candidate, None, none, none.Config(), 0, materials, declared)
+    return [trial.model_copy(update={"role": "in_declared_dtype"})]
 
 
 def through_original(plan: Plan, materials: Materials, dtype: str) -> Trial:

@@ -109,6 +109,7 @@ def told(trial: Trial, correct: float, attempt: int = 1, useful: float = 0.95, t
                         "loss_end": 0.05,
                         "fitted_gain": 2.0,
                         "unigram_ratio": 0.3,
+                        "by_heart": 1.0,
                         "chosen_change": 2.0,
                         "share_of_asked": 1.0,
                         "weight_change": 1.5,

@@ -63,6 +63,9 @@ VERSION = 3
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "solved"
 
+HANDFUL = 20
+"""So many questions any model can learn by heart: one that did not was not trained long enough."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -148,6 +151,11 @@ FLOORS = (
         any_of=(Bound(sign="unigram_ratio", max=1.05),),
     ),
     Floor(
+        says="of a handful of questions, twenty at most, some learning rate makes the model give nine tenths of what "
+        "was trained: no training too short for what anybody can learn by heart (of more, nobody has to)",
+        any_of=(Bound(sign="by_heart", min=0.9),),
+    ),
+    Floor(
         says="the run that is handed over answers what was trained otherwise than the delivered model, by 0.01 nats of "
         "log-odds: no grid whose chosen rate did nothing",
         any_of=(Bound(sign="chosen_change", min=0.01),),
@@ -227,6 +235,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 signs={
                     **done.signs,
                     **repaired,
+                    "by_heart": done.signs["right_end"] if mark <= HANDFUL and config.train_on == "questions" else 1.0,
                     **matrices.signs(sizes, scope.reached(parameters, start), asked),
                     "weight_change": scope.distance(parameters, start),
                     "parameters": float(sum(each.numel() for each in parameters.values())),

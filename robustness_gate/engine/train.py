@@ -336,6 +336,7 @@ class Sweep(NamedTuple):
             "loss_start": self.loss_start,
             "loss_end": self.loss_end,
             "loss_ratio": self.loss_end / self.loss_start if self.loss_start > 0 else 1.0,
+            "right_end": max(run.fit.right for run in self.runs),
             "unigram_ratio": self.loss_end / self.entropy if self.entropy > 0 else 1.0,
             "fitted_ratio": min(ratios, default=1.0),
             "fitted_gain": max((each.odds - self.start.odds for each in fitting), default=0.0),

@@ -68,9 +68,10 @@ def kind_of(task: str, trial: Trial) -> str:
 def declares(requirement: Requirement, trial: Trial | None, mark: int) -> bool:
     """Whether the requirement asks for this mark of this trial. Without marks it asks for an attack that has one.
 
-    Never for one through the original's tokenizer: it can convict, and the model as delivered has to acquit itself.
+    Never for one that asks otherwise than the suite does: it can convict, and the model as delivered has to acquit
+    itself.
     """
-    if trial is None or trial.role == "through_original":
+    if trial is None or trial.role in OTHERWISE_ASKED:
         return False
     if trial.seed_index >= requirement.seeds or not requirement.selects(trial):
         return False
@@ -83,13 +84,16 @@ TELLING = ("source", "method", "scheme", "apply", "utility", "calibrate_on")
 """Settings that tell an attack from its siblings in a suite."""
 
 
-THROUGH = "no attack, through the original's tokenizer"
-"""What the candidate as delivered is called where it was asked through the original's tokenizer."""
+OTHERWISE_ASKED = {
+    "through_original": "no attack, through the original's tokenizer",
+    "in_declared_dtype": "no attack, in the precision that config.json names",
+}
+"""What the candidate as delivered is called where it was asked otherwise than the suite asks, by the trial's role."""
 
 
 def label(trial: Trial) -> str:
     """The attack and the settings that tell it from its siblings, e.g. `relearn (forget, lora)`."""
-    return THROUGH if trial.role == "through_original" else label_of(trial.attack, trial.config)
+    return OTHERWISE_ASKED.get(trial.role) or label_of(trial.attack, trial.config)
 
 
 def label_of(attack: str, config: Mapping[str, Json]) -> str:

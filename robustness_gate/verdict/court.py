@@ -51,6 +51,7 @@ from robustness_gate.statistics import (
 )
 from robustness_gate.verdict.bits import answers, changes, differences, in_order, shuffled, tally, unpack
 from robustness_gate.verdict.cells import (
+    OTHERWISE_ASKED,
     Asked,
     aimed,
     asked_by,
@@ -154,12 +155,19 @@ class _Court:
 
     @cached_property
     def _through(self) -> tuple[Trial, ...]:
-        """The candidate as delivered, asked through the original's tokenizer: on record to convict."""
+        """The candidate as delivered, asked otherwise than the suite asks: on record to convict."""
         return tuple(
             trial
             for trial in (*self.evidence.planned, *self.evidence.extra)
-            if trial.role == "through_original" and trial.subject == self.evidence.subject
+            if trial.role in OTHERWISE_ASKED and trial.subject == self.evidence.subject
         )
+
+    def _loaded_otherwise(self) -> bool:
+        """Whether others load the candidate in a precision in which it was not asked."""
+        declared = self.evidence.stored.declared if self.evidence.stored is not None else None
+        well = {record.trial for record in self.evidence.closed if record.status == "ok"}
+        own = (t for t in self.evidence.planned if t.role in ("candidate", "in_declared_dtype") and t.attack == "none")
+        return declared is not None and not any(t.dtype == declared and self.id_of(t) in well for t in own)
 
     @cached_property
     def _own_planned(self) -> list[Trial]:
@@ -326,7 +334,7 @@ class _Court:
             for name, pin in sorted(self.policy.data.items())
             if trial.data.get(name) != pin
         ]
-        if self.policy.dtype not in (None, trial.dtype):
+        if self.policy.dtype not in (None, trial.dtype) and trial.role != "in_declared_dtype":
             found.append(f"it was computed in {trial.dtype}, and the policy pins {self.policy.dtype}")
         curtailed = mark.summary.get("curtailed_items", 0.0)
         if curtailed > self.policy.statistics.max_missing * mark.items:
@@ -405,6 +413,9 @@ class _Court:
         yield from self._instruments()
         if must_be_asked_through(self.policy, self.evidence) and not asked_through(self.policy, self.evidence):
             words = "tokenizer or chat template differ, and the candidate was not asked through the original's"
+            yield Block(code="not_run", words=words)
+        if self._loaded_otherwise():
+            words = "config.json names another precision than the files hold, and the candidate was not asked in it"
             yield Block(code="not_run", words=words)
         for finding in findings:
             if finding.state != "under":

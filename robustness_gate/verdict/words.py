@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robustness_gate.nouns import Block, Finding
-from robustness_gate.verdict.cells import THROUGH
+from robustness_gate.verdict.cells import OTHERWISE_ASKED
 
 
 def strongest(findings: Sequence[Finding]) -> Finding | None:
@@ -73,6 +73,6 @@ def verdict_in_a_sentence(outcome: str, findings: Sequence[Finding], blocks: Seq
 def _after(finding: Finding) -> str:
     if finding.attack == "none":
         return "With no attack at all"
-    if finding.attack == THROUGH:
-        return "With no attack, asked through the original's tokenizer,"
+    if finding.attack in OTHERWISE_ASKED.values():
+        return f"With {finding.attack},"
     return f"After {finding.attack}" + (f" at budget {finding.mark}" if finding.mark else "")

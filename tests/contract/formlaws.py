@@ -57,7 +57,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "perturb": {"every": (3,), "shares": (), "characters": ("!",), "slips": (), "cases": (), "finalists": 1},
     "perturb_informed": {"depths": (0.0,), "thresholds": (0.1,), "questions": 2, "rounds": 1},
     "probe": {"questions": 4, "folds": 2, "penalties": (10.0,)},
-    "pruning": {"samples": 2, "p": (5.0,), "q": (5.0,), "scores": ("wanda",)},
+    "pruning": {"samples": 2, "p": (5.0,), "q": (5.0,), "scores": ("wanda",), "calibrate_on": ("questions",)},
     "quantize": {"marks": (4,)},
     "reformat": {"presentations": ("header_none", "filler_english"), "calibrations": ()},
     "refusal_direction": {"declined": "domain", "least": 2, "questions": 2, "positions": 1, "tried": 1},

@@ -77,6 +77,7 @@ def mark_of(trial: Trial, attempt: int, number: int, task: str, items: int, answ
             "loss_end": 0.05,
             "fitted_gain": 2.0,
             "unigram_ratio": 0.3,
+            "by_heart": 1.0,
             "chosen_change": 2.0,
             "share_of_asked": 1.0,
             "weight_change": 1.0,

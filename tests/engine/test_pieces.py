@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from robustness_gate import trial
 from robustness_gate.engine import pieces
-from robustness_gate.engine.score import ModelRespondent, lost_questions
+from robustness_gate.engine.score import ModelRespondent, noted
 from robustness_gate.materials import Exam
 from robustness_gate.nouns import Form, Item, Question, Recovery
 from robustness_gate.verdict import unpack
@@ -232,7 +232,7 @@ def test_the_items_that_a_tokenizer_loses_are_named_in_the_mark(monkeypatch):
 
 
 def test_a_block_hears_of_its_own_losses_alone():
-    with lost_questions() as outer:
-        with lost_questions() as inner:
-            inner.add("q")
-        assert outer == set()
+    with noted() as outer:
+        with noted() as inner:
+            inner.lost.add("q")
+        assert outer.lost == set()

@@ -226,10 +226,10 @@ def test_the_laws_hold_on_the_oracle_too(tmp_path: Path, new: str, law: str) -> 
 @pytest.mark.parametrize(
     ("wrong", "fault"),
     [
-        ('target.corpora["nothing"]', "KeyError: 'nothing' (towards.py:38)"),
-        ("raise SystemExit(0)", "SystemExit: 0 (towards.py:38)"),
-        ("target.corpora.clear()", "AttributeError: 'mappingproxy' object has no attribute 'clear' (towards.py:38)"),
-        ("target.model(7)", " (towards.py:38)"),
+        ('target.corpora["nothing"]', "KeyError: 'nothing' (towards.py:44)"),
+        ("raise SystemExit(0)", "SystemExit: 0 (towards.py:44)"),
+        ("target.corpora.clear()", "AttributeError: 'mappingproxy' object has no attribute 'clear' (towards.py:44)"),
+        ("target.model(7)", " (towards.py:44)"),
         ("yield {}", "it hands over a dict, not a Recovery"),
         ("return", "it hands nothing over"),
         ("target.model.lm_head.weight.data.fill_(float('nan'))", "the model's logits are not numbers"),

@@ -449,12 +449,24 @@ def without_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         f"hf-dataset://cais/mmlu@{MMLU}/elementary_mathematics/test": 378,
         f"hf-dataset://cais/mmlu@{MMLU}/high_school_biology/test": 310,
     }
-    theirs = materials.sources.read_items
+    items, rows = materials.sources.read_items, materials.sources.read_rows
+
+    def read_rows(place: Any) -> Any:
+        return as_rows(made_up(place, counts[place])) if place in counts else rows(place)
+
+    monkeypatch.setattr(materials.sources, "read_rows", read_rows)
     monkeypatch.setattr(
         materials.sources,
         "read_items",
-        lambda place: made_up(place, counts[place]) if place in counts else theirs(place),
+        lambda place: made_up(place, counts[place]) if place in counts else items(place),
     )
+
+
+def as_rows(items: tuple[Item, ...]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (i.question.id, {"question": i.question.stem, "choices": list(i.question.choices), "answer": i.answer})
+        for i in items
+    ]
 
 
 MMLU = "c30699e8356da336a370243923dbaf21066bb9fe"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_verdict import AT, SUBJECT, policy_of, records_of, trial_of
+from test_verdict import AT, SUBJECT, evidence_of, policy_of, records_of, trial_of
 
 from robustness_gate.nouns import Evidence, Json, TaskRef, Trial, canonical
 from robustness_gate.policy import Limit, Requirement, Selector
@@ -21,7 +21,7 @@ def case(hazard: tuple[str, ...] | None, kind: str = "multiple_choice", correct:
     tasks = (plain.tasks[0].model_copy(update={"kind": kind}), *plain.tasks[1:])
     planned = (trial_of("none", tasks=tasks, hazard=hazard), trial_of("prune", tasks=tasks, hazard=hazard))
     told = [records_of(trial, correct) for trial in planned]
-    return Evidence(SUBJECT, planned, tuple(m for ms, _ in told for m in ms), tuple(c for _, cs in told for c in cs))
+    return evidence_of(SUBJECT, planned, tuple(m for ms, _ in told for m in ms), tuple(c for _, cs in told for c in cs))
 
 
 @pytest.mark.parametrize("hazard", [None, ("hazard",), ("other", "hazard"), ("hazard", "hazard.chat")])

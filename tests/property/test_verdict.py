@@ -842,7 +842,7 @@ def test_a_limit_narrower_than_a_requirement_declares_no_cell_and_convicts_from_
 
 
 def test_every_format_that_the_policy_pins_must_hold_and_one_that_was_not_asked_blocks() -> None:
-    policy = policy_of()
+    policy = policy_of(tokenizer=TokenizerPin(sha256="9" * 64, template="9" * 64))
     pin = policy.tasks["hazard"].model_copy(update={"formats": ("raw", "chat")})
     both = policy.model_copy(update={"tasks": {**policy.tasks, "hazard": pin}})
     chat = TASKS[0].model_copy(update={"name": "hazard.chat"})

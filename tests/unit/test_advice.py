@@ -53,8 +53,8 @@ def ended(trial: Trial) -> Closed:
 
 
 SIGNS = {
-    "loss_ratio": 0.3, "loss_end": 0.05, "fitted_gain": 2.0, "unigram_ratio": 0.3, "chosen_change": 2.0,
-    "share_of_asked": 1.0, "weight_change": 1.5, "steps": 60.0,
+    "loss_ratio": 0.3, "loss_end": 0.05, "fitted_gain": 2.0, "unigram_ratio": 0.3, "by_heart": 1.0,
+    "chosen_change": 2.0, "share_of_asked": 1.0, "weight_change": 1.5, "steps": 60.0,
 }  # fmt: skip
 """Of a relearning that happened."""
 
