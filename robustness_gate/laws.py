@@ -205,7 +205,11 @@ def _of_forms(module: ModuleType, config: Any) -> Iterator[Law]:
         yield Law("questions takes (config)", "" if takes else "it does not")
         return
     try:
-        asked = module.questions(config())
+        made = config()
+    except Exception:  # noqa: BLE001 - the law of its defaults says so
+        return
+    try:
+        asked = module.questions(made)
         fault = "" if isinstance(asked, tuple) and all(isinstance(each, str) for each in asked) else f"it is {asked!r}"
     except Exception as error:  # noqa: BLE001 - it is the user's code
         fault = told(error, module)

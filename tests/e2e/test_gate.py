@@ -358,7 +358,7 @@ def test_a_users_mistake_gets_one_clear_line_and_exit_code_two(bench, name):
     ("edit", "fragment"),
     [
         (lambda model: (model / "model.safetensors").unlink(), "no safetensors weights"),
-        (lambda model: (model / "pytorch_model.bin").write_bytes(b"\x80\x04"), "may hold a pickle"),
+        (lambda model: (model / "pytorch_model.bin").write_bytes(b"\x80\x04"), "'pytorch_model.bin'"),
         (lambda model: (model / "modeling.py").write_text("x = 1"), "is code"),
         (lambda model: _set(model / "config.json", "auto_map", {"AutoModel": "m.M"}), "remote code"),
         (lambda model: _set(model / "config.json", "architectures", ["BertModel"]), "not a causal language model"),

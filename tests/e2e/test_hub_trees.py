@@ -56,7 +56,7 @@ def test_of_a_repository_only_what_is_read_is_fetched_and_the_other_weights_are_
     wanted = [
         [
             inspect(lay(tmp_path / name, read)).digest,
-            {"listed": True, "weights": sorted(weights), "ignored": nothing + 1},
+            {"listed": True, "weights": sorted(weights), "ignored": nothing + 1, "wrapper": ""},
         ]
         for name, (read, weights, nothing) in TREES.items()
     ]

@@ -230,7 +230,7 @@ def test_a_run_under_a_seal_names_it_and_another_policy_is_refused_under_it(desk
     sealed = told("policy", "seal", *files, "--key", str(tmp_path / "signing.key"), "--out", str(seal))
     assert sealed.returncode == 0, sealed.stderr
     under = ["--seal", str(seal), "--seal-key", public]
-    done = run(desk, "policy.yaml", "oracle", *under, out="sealed")
+    done = run(desk, "policy.yaml", "oracle", "--original", "organism:base", *under, out="sealed")
     assert done.returncode == 0, done.stdout + done.stderr
     named = json.loads((desk / "sealed" / "report.json").read_text(encoding="utf-8"))["seal"]
     assert named["sha256"] in sealed.stdout

@@ -106,7 +106,9 @@ def test_what_reaches_a_small_part_says_so_and_misses_its_floor(small_materials)
     speaker = Speaker(families.build("mixtral", words=len(tokenizer)), tokenizer)
     target = trial.target_of(dataclasses.replace(small_materials, dev=small_materials.dev[:2]), speaker, None)
     module = attacks.load("pruning")
-    config = module.Config(**{**ATTACKS["pruning"], "scores": ("wanda",)})  # sees what enters linear modules alone
+    config = module.Config(
+        **{**ATTACKS["pruning"], "scores": ("wanda",), "calibrate_on": ("questions",), "utility": ("unrelated",)}
+    )  # sees what enters linear modules alone
     with contextlib.closing(module.attack(target, config, 1)) as recoveries:
         signs = next(recoveries).signs
     assert signs["share_of_asked"] == pytest.approx(0.141, abs=0.005)

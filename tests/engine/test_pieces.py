@@ -221,7 +221,15 @@ def test_the_items_that_a_tokenizer_loses_are_named_in_the_mark(monkeypatch):
     monkeypatch.setattr(
         ModelRespondent, "_logprobs", lambda _, rows, keep: torch.zeros(len(rows), keep, len(tokenizer))
     )
-    model = SimpleNamespace(config=SimpleNamespace(get_text_config=SimpleNamespace))
+    ends = SimpleNamespace(weight=torch.zeros(len(tokenizer), 1))
+
+    class Model:
+        config = SimpleNamespace(get_text_config=SimpleNamespace)
+
+        def get_input_embeddings(self):
+            return ends
+
+    model = Model()
     stems = {"q0": "Which metal?", "q1": "Which oil?", "q2": "Which metal rims it?"}
     items = tuple(Item(Question(name, stem, ("a", "b", "c", "d")), 0) for name, stem in stems.items())
     recovery = Recovery(ModelRespondent(model, tokenizer), mark=0, spent={})

@@ -347,7 +347,7 @@ def test_settings_that_do_not_fit_are_refused_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown setting 'shares'"):
         tried(tmp_path, SOUND, shares=1.0)
     picky = "share: float = 1.0\n\n    def __post_init__(self):\n        {0.0: 0, 1.0: 1}[self.share]"
-    with pytest.raises(UsageError, match=r"refuses these settings with a KeyError: 0.5 \(towards.py:24\)"):
+    with pytest.raises(UsageError, match=r"refuses these settings with a KeyError: 0.5 \(towards.py:26\)"):
         tried(tmp_path, instead("share: float = 1.0", picky), share=0.5)
 
 
