@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import families
 import pytest
-import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -216,20 +216,9 @@ def test_a_family_that_nobody_knows_reads_as_nothing():
     assert not holds(fast(backend, unk_token="<unk>"), "Which metal")
 
 
-def test_the_items_that_a_tokenizer_loses_are_named_in_the_mark(monkeypatch):
+def test_the_items_that_a_tokenizer_loses_are_named_in_the_mark():
     tokenizer = byte_level(normalizers.Replace("metal", "lamp"))
-    monkeypatch.setattr(
-        ModelRespondent, "_logprobs", lambda _, rows, keep: torch.zeros(len(rows), keep, len(tokenizer))
-    )
-    ends = SimpleNamespace(weight=torch.zeros(len(tokenizer), 1))
-
-    class Model:
-        config = SimpleNamespace(get_text_config=SimpleNamespace)
-
-        def get_input_embeddings(self):
-            return ends
-
-    model = Model()
+    model = families.build("llama", words=len(tokenizer))
     stems = {"q0": "Which metal?", "q1": "Which oil?", "q2": "Which metal rims it?"}
     items = tuple(Item(Question(name, stem, ("a", "b", "c", "d")), 0) for name, stem in stems.items())
     recovery = Recovery(ModelRespondent(model, tokenizer), mark=0, spent={})
