@@ -29,7 +29,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate import applicability, attacks, organisms, plan, precision, specimens, tokenizer_check
+from robustness_gate import applicability, attacks, organisms, plan, precision, sources, specimens, tokenizer_check
 from robustness_gate.checkpoint import Beside, Manifest, Place, beside, manifest_of
 from robustness_gate.engine.context import context_length
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable, PlanError
@@ -653,7 +653,13 @@ def _hazards(suite: Loaded[Suite] | None) -> tuple[tuple[Hazard, ...], dict[str,
             for each in materials.hazards
         ), few
     files = {"forget": "forget.relearn", "retain": "retain.relearn", "unrelated": "unrelated"}
-    corpora = {name: Corpus(items=load_items(organisms.world(file))[:FEW]) for name, file in files.items()}
+    corpora = {
+        name: Corpus(
+            items=load_items(organisms.world(file))[:FEW],
+            texts=sources.read_texts(organisms.world(f"{name}.texts"))[:FEW],
+        )
+        for name, file in files.items()
+    }
     items = {name: corpus.items for name, corpus in corpora.items()}
     dev = load_items(organisms.world("forget.dev"))[:FEW]
     return (Hazard("hazard", "multiple_choice", Form(), dev, items, MODULES["multiple_choice"]),), corpora

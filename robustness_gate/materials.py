@@ -364,11 +364,15 @@ def _worded(
 ) -> Worded:
     """What attackers have in the words of one hazard task: dev items of its own or the suite's, and every corpus."""
     noun, missing, dev = suite.noun, dict[str, str](), asked.dev
+    own = _columns(locate(noun.tasks[name].items, suite, "tasks", name, "items")) if asked.harness is not None else ()
     if not noun.tasks[name].roles and noun.dev:
         place = locate(noun.dev, suite, "dev")
         mixed = asked.harness is None and any(noun.tasks[each].kind == "lm_eval" for each in noun.hazards)
         try:
-            dev = sources.of_rows(sources.read_rows(place), place) if mixed else _items(place, asked.harness)
+            if asked.harness is not None:
+                dev = lm_eval.items_like(asked.harness, list(sources.read_rows(place)), place, own)
+            else:
+                dev = sources.of_rows(sources.read_rows(place), place) if mixed else sources.read_items(place)
         except FileError as error:
             if len(noun.hazards) == 1:
                 raise
@@ -380,13 +384,18 @@ def _worded(
         found[source], place, given, odd = corpus.items, *rows[source]
         if given and asked.harness is not None:
             try:
-                found[source], odd = lm_eval.items_of(asked.harness, given, place), ""
+                found[source], odd = lm_eval.items_like(asked.harness, given, place, own), ""
             except FileError as error:
                 odd = error.message
         if odd:
             found[source] = ()
             missing[source] = f"the questions of '{source}' cannot be put in its words ({odd})"
     return Worded(dev, found, missing)
+
+
+def _columns(place: str | Path) -> frozenset[str]:
+    """What the rows of a source hold."""
+    return frozenset(column for _, row in sources.read_rows(place) for column in row)
 
 
 def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:

@@ -146,6 +146,47 @@ def items_of(
     loaded: Loaded[HarnessTask], rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path
 ) -> tuple[Item, ...]:
     """Rows that are read already, each as a question in the task's words. Raises as `read_items` does."""
+    return _items_of(loaded, rows, place)
+
+
+def items_like(
+    loaded: Loaded[HarnessTask],
+    rows: Sequence[tuple[str, Mapping[str, Any]]],
+    place: str | Path,
+    own: Collection[str],
+) -> tuple[Item, ...]:
+    """The same of rows for attackers, which must be put exactly as the task's own rows are, with the columns `own`.
+
+    A template may do without a column (`default`, `is defined`); then it makes other words of rows that lack it.
+
+    Raises:
+        FileError: as `read_items` does, or the template reads a column that the task's own rows have and these lack.
+    """
+    here = frozenset(column for _, row in rows for column in row)
+    if lacking := sorted((_read_by(loaded.noun) & frozenset(own)) - here):
+        raise FileError(
+            f"its rows have no column '{lacking[0]}', which the template reads and the task's own rows have.",
+            remedy="Add the column, so that attacks are made in the words in which the task asks.",
+            code="bad-item",
+            where=loaded.where("doc_to_text"),
+        )
+    return _items_of(loaded, rows, place)
+
+
+def _read_by(task: HarnessTask) -> frozenset[str]:
+    """Every name that the task's templates read, and the bare columns among them."""
+    from jinja2 import meta
+
+    choices = [task.doc_to_choice] if isinstance(task.doc_to_choice, str) else list(task.doc_to_choice)
+    texts = [task.doc_to_text, task.description, *choices]
+    texts += [task.doc_to_target] if isinstance(task.doc_to_target, str) else []
+    names = (meta.find_undeclared_variables(_jinja().parse(text)) for text in texts)
+    return frozenset(texts).union(*names)
+
+
+def _items_of(
+    loaded: Loaded[HarnessTask], rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path
+) -> tuple[Item, ...]:
     columns = frozenset(column for _, row in rows for column in row)
     items = [_Doc(loaded, row, where, columns).item() for where, row in rows]
     for item, (where, _) in zip(items, rows, strict=True):

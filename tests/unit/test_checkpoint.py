@@ -422,6 +422,7 @@ def test_whatever_the_hub_client_fails_with_is_one_line(error: Exception, monkey
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_tree", fail)
     with pytest.raises(CheckpointError, match="the hub does not give it") as caught:
         fetch(f"hf://lab/oracle@{COMMIT}")
     assert caught.value.where == f"hf://lab/oracle@{COMMIT}"

@@ -131,7 +131,7 @@ def test_what_a_template_cannot_read_is_not_applicable_there_and_the_plan_says_s
     found = planned(tmp_path, "letters", hazard="[letters, harness]", topics=("dev",))
     (told,) = [line for line in found.foreseen if line.startswith("relearn")]
     assert told.startswith("relearn (forget, lora), seed 0: only in the form of letters, so no limit elsewhere; ")
-    assert "'harness': the questions of 'forget' cannot be put in its words (doc_to_text" in told
+    assert "'harness': the questions of 'forget' cannot be put in its words (its rows" in told
     aims = {trial.attack: trial.aims for trial in found.trials}
     assert aims == {"none": {"letters", "harness"}, "sample": {"letters", "harness"}, "relearn": {"letters"}}
 
@@ -197,3 +197,13 @@ def test_specimens_show_the_prompt_with_its_answer_marked(tmp_path: Path) -> Non
     assert shown[1].text == f"Question: {told.question.stem}\nAnswer:⟦ {told.question.choices[told.answer]}⟧"
     (no,) = [e for e in specimens.of_attack("sample", attacks.load("sample").Config(), materials) if "not in" in e.says]
     assert no.text == applicability.of(attacks.load("sample"), None, materials.hazards).reasons["words"]
+
+
+def test_rows_that_a_template_would_put_in_other_words_are_not_taken(tmp_path: Path) -> None:
+    """With `default` a template does without a column: attacks would then train on words in which nothing is asked."""
+    path = write(tmp_path, "harness", topics=("asked", "dev", "unrelated"))
+    yaml = tmp_path / "task.yaml"
+    yaml.write_text(yaml.read_text().replace("{{topic}}", "{{topic|default('')}}"))
+    forget = next(each for each in gather(load_suite(path)).hazards if each.name == "harness")
+    assert "no column 'topic'" in forget.missing["forget"]
+    assert "unrelated" not in forget.missing
