@@ -457,7 +457,8 @@ def limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag]) ->
 
 def otherwise_stored(evidence: Evidence) -> Iterator[str]:
     """Where the model was not examined in the precision in which it lies on disk, or its config says another."""
-    held, used = evidence.stored, sorted({trial.dtype for trial in evidence.planned})
+    asked = (trial for trial in evidence.planned if trial.role != "in_declared_dtype")
+    held, used = evidence.stored, sorted({trial.dtype for trial in asked})
     if held is None or not used:
         return
     on_disk = shares(held.weights) + (f", the adapter's as {shares(held.adapter)}" if held.adapter else "")

@@ -404,7 +404,7 @@ def _references(report: Report, finding: Finding) -> Iterator[plots.Reference]:
             continue
         span = next((_span(m, finding.reading) for m in record.marks[::-1] if m.task == finding.task), None)
         role = record.trial.role
-        if span is None or (role == "candidate" and not record.planned):
+        if span is None or (role in OWN and (role != "candidate" or not record.planned)):
             continue
         if role == "candidate":
             yield plots.Reference("before", "before attack", span)
