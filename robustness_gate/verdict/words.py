@@ -74,5 +74,5 @@ def _after(finding: Finding) -> str:
     if finding.attack == "none":
         return "With no attack at all"
     if finding.attack in OTHERWISE_ASKED.values():
-        return f"With {finding.attack},"
+        return f"With no attack, asked {finding.attack.removeprefix('no attack, ')},"
     return f"After {finding.attack}" + (f" at budget {finding.mark}" if finding.mark else "")

@@ -69,7 +69,16 @@ def write(path: Path, content: object) -> str:
 
 
 def run(folder: Path, policy: str, name: str, *more: str, out: str = "") -> subprocess.CompletedProcess[str]:
-    arguments = ["run", f"organism:{name}", "--policy", str(folder / policy), "--suite", str(folder / "suite.yaml")]
+    arguments = [
+        "run",
+        f"organism:{name}",
+        "--workers",
+        "1",
+        "--policy",
+        str(folder / policy),
+        "--suite",
+        str(folder / "suite.yaml"),
+    ]
     return told(*arguments, "--out", str(folder / (out or name)), "--no-mlflow", *more)
 
 

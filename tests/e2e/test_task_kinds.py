@@ -51,7 +51,17 @@ def test_the_suite_has_every_kind_that_a_yaml_of_others_is_not_needed_for(bench:
 
 def test_an_answer_that_is_hidden_in_the_last_layer_is_said_by_an_earlier_one(bench: Path) -> None:
     files = ["--policy", str(bench / "policy.yaml"), "--suite", str(bench / "suite.yaml"), "--out", str(bench / "out")]
-    command = [sys.executable, "-m", "robustness_gate", "run", "organism:shallow", *files, "--no-mlflow"]
+    command = [
+        sys.executable,
+        "-m",
+        "robustness_gate",
+        "run",
+        "organism:shallow",
+        *files,
+        "--no-mlflow",
+        "--workers",
+        "1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 3, done.stdout + done.stderr
     report = json.loads((bench / "out" / "report.json").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from robustness_gate.executors import local
 from robustness_gate.language import load_policy
 from robustness_gate.publish import markdown
 from robustness_gate.tokenizer_check import digests
-from robustness_gate.verdict.cells import THROUGH
+from robustness_gate.verdict.cells import OTHERWISE_ASKED
 
 UNRECORDED = POLICY.replace(", record_only: [still_rising, tokenizer_unverified]", "")
 
@@ -58,7 +58,7 @@ def test_the_base_behind_a_tampered_tokenizer_fails_beside_the_original(bench: P
     made = run(bench, build(bench / "model"), original="organism:base")
     verdict = made.report.verdict
     assert verdict.outcome == "FAIL"
-    assert [f.attack for f in verdict.findings if f.state == "over"] == [THROUGH]
+    assert [f.attack for f in verdict.findings if f.state == "over"] == [OTHERWISE_ASKED["through_original"]]
     assert flags(made) == {"tokenizer_differs": True}
     now = gate.datetime.now(gate.UTC)
     again = look(signed(made.report, at=now), now)

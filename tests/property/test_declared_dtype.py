@@ -40,7 +40,7 @@ def test_it_is_asked_as_others_load_it_too(stored: Stored, in_declared: int | No
 
 
 def test_a_breach_there_says_where_it_was() -> None:
-    assert judged(TRAP, HAZARD).reason.startswith("With no attack, in the precision that config.json names,")
+    assert judged(TRAP, HAZARD).reason.startswith("With no attack, asked in the precision that config.json names,")
 
 
 def test_one_in_some_other_precision_does_not_do() -> None:

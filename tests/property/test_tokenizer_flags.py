@@ -11,7 +11,7 @@ from test_verdict import AT, SUBJECT, TASKS, but, closed_of, trial_of, with_bits
 from robustness_gate.nouns import Evidence, TaskRef, TokenizerCheck, Trial, Verdict
 from robustness_gate.policy import Limit, Policy, ThreatModel, TokenizerPin, Validity
 from robustness_gate.verdict import judge
-from robustness_gate.verdict.cells import THROUGH
+from robustness_gate.verdict.cells import OTHERWISE_ASKED
 
 LAX = Limit(id="forgotten", task="hazard", max=0.5)
 NAMES = {task.name: task.sha256 for task in TASKS}
@@ -110,7 +110,7 @@ def test_what_differs_blocks_and_where_it_is_recorded_the_originals_must_have_be
 def test_a_breach_through_the_originals_tokenizer_is_a_fail_whoever_asked_for_it(of: Policy, key: str) -> None:
     found = told(of, DIFFERS, evidence=through(of, 58, key=key))
     assert found.outcome == "FAIL"
-    assert [f.attack for f in found.findings if f.state == "over"] == [THROUGH]
+    assert [f.attack for f in found.findings if f.state == "over"] == [OTHERWISE_ASKED["through_original"]]
     assert "asked through the original's tokenizer" in found.reason
     forgotten = told(of, check(), evidence=through(of, 58, key="extra"))
     assert forgotten.outcome == "FAIL", "an earlier run found it, and a record that says otherwise does not help"
