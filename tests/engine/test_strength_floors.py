@@ -121,3 +121,10 @@ def test_a_start_that_unlearning_blew_up_does_not_count_as_something_taught(targ
     assert done.entropy == pytest.approx(math.log(2))
     assert done.signs["loss_ratio"] < 0.3
     assert any("blew up" in words for words in missed({**signs_of(target, source="retain"), **done.signs}))
+
+
+def test_a_handful_that_was_not_learnt_by_heart_cannot_acquit(target):
+    handful = {"source": "forget", "marks": (4,)}
+    assert any("handful" in words for words in missed(signs_of(target, **handful, learning_rates=(1e-5,))))
+    learnt = signs_of(target, **handful, learning_rates=(1e-2,), min_steps=24)
+    assert not any("handful" in words for words in missed(learnt))
