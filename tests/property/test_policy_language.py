@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from test_verdict import AT, IDS, cases
@@ -166,7 +167,7 @@ def caught_by_a_tighter_limit(block: Block) -> bool:
 
 
 @given(cases(), CHILDREN)
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(500), deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_a_child_that_is_accepted_is_at_or_under_its_parent(
     case: tuple[Policy, Evidence], says: dict[str, Any]
 ) -> None:
@@ -256,7 +257,7 @@ RICHER = st.fixed_dictionaries(
 
 
 @given(SAID, RICHER)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_so_is_one_with_controls_guardrails_a_ratchet_and_instruments(case: Case, says: dict[str, Any]) -> None:
     parent = rich()
     child = child_of(parent, says)
@@ -298,7 +299,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_si
 @given(st.sampled_from(POLICIES), WORDS, WORDS, st.booleans())
 @example(POLICIES[0], "\x85", "a: b # c\n\td", True)
 @example(POLICIES[0], " 1e5 ", "- \u2028", False)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_parse_show_parse_is_the_identity(path: Path, says: str, adversary: str, resolved: bool) -> None:
     policy = shipped(path)
     threat = policy.threat_model.model_copy(update={"adversary": adversary})
@@ -375,7 +376,7 @@ def broken(draw: st.DrawFn, paths: list[Path]) -> tuple[Path, bytes]:
 
 
 @given(broken(POLICIES + SUITES + FIXTURES))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_no_bytes_end_in_a_traceback(damaged: tuple[Path, bytes]) -> None:
     path, raw = damaged
     place = SCRATCH / path.name
@@ -401,7 +402,7 @@ def test_no_bytes_end_in_a_traceback(damaged: tuple[Path, bytes]) -> None:
 @given(
     broken([ROOT / "policies" / "strict-baseline.yaml"]), broken([ROOT / "policies" / "smallest.yaml"]), st.booleans()
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_no_bytes_of_parent_or_child_end_in_a_traceback(
     parent: tuple[Path, bytes], child: tuple[Path, bytes], pinned: bool
 ) -> None:

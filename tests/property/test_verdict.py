@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
@@ -45,7 +46,7 @@ TASKS = (
     TaskRef(name="hazard", kind="multiple_choice", sha256="1" * 64, items=HAZARD, options=4),
     TaskRef(name="useful", kind="multiple_choice", sha256="2" * 64, items=USEFUL, options=4),
 )
-MANY = settings(max_examples=500, deadline=None)
+MANY = settings(max_examples=examples(500), deadline=None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -772,13 +773,13 @@ def test_alpha_is_shared_by_the_cells_that_the_policy_text_declares(
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_packing_bits_and_reading_them_again_changes_nothing(values: list[bool]) -> None:
     assert unpack(pack(values), len(values)) == values
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_missing_item_is_right_in_no_reading(rows: list[tuple[bool, bool]]) -> None:
     mark = mark_of(trial_of("none"), 0, "hazard", 0).model_copy(
         update={

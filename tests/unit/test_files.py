@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from effort import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -476,13 +477,13 @@ def mutated(draw: st.DrawFn, whole: bytes) -> bytes:
 
 @given(mutated(POLICY.encode()))
 @example(edited(POLICY, ("source: retain", '"\\ud800": 1')).encode())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_no_mutated_policy_escapes_but_as_a_file_error(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     assert_only_file_errors(load_policy, tmp_path_factory.getbasetemp() / "fuzz.policy.yaml", raw)
 
 
 @given(mutated(SUITE.encode()))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_no_mutated_suite_escapes_but_as_a_file_error(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     assert_only_file_errors(load_suite, tmp_path_factory.getbasetemp() / "fuzz.suite.yaml", raw)
 
@@ -618,7 +619,7 @@ def test_the_digest_of_items_changes_with_their_order_but_not_with_blank_lines(t
 
 
 @given(mutated(f"{GOOD}\n{item()}\n".encode()))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_no_mutated_item_file_escapes_but_as_a_file_error(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.jsonl"
     path.write_bytes(raw)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
@@ -16,7 +17,7 @@ from robustness_gate.statistics import tango_lower as lower
 from robustness_gate.statistics import tango_upper as upper
 
 ALPHAS = st.one_of(st.sampled_from([0.05, 0.025, 0.05 / 7, 5e-7, 0.2, 0.5]), st.floats(1e-9, 0.5))
-MANY = settings(max_examples=500, deadline=None)
+MANY = settings(max_examples=examples(500), deadline=None)
 
 
 @st.composite

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
@@ -25,7 +26,7 @@ ITEMS = st.integers(1, 60)
 LIMITS = st.one_of(st.sampled_from([0.0, 0.25, 0.3, 0.32, 0.4, 0.5, 1.0]), st.floats(0.001, 0.999))
 ALPHAS = st.sampled_from([0.05, 0.05 / 7, 0.05 / 20, 0.2, 5e-7])
 SHARES = st.floats(0, 1).map(lambda share: round(share, 6))  # scipy overflows on denormal ones
-MANY = settings(max_examples=500, deadline=None)
+MANY = settings(max_examples=examples(500), deadline=None)
 upper, lower = functools.cache(clopper_pearson_upper), functools.cache(clopper_pearson_lower)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ ROWS = st.integers(2, 40).flatmap(
 
 
 @given(ROWS, st.floats(0.001, 0.5), st.floats(1.0, 4.0))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_it_is_chosen_on_the_even_positions_and_measured_on_the_odd(
     rows: list[list[bool]], alpha: float, effect: float
 ) -> None:
@@ -30,7 +31,7 @@ def test_it_is_chosen_on_the_even_positions_and_measured_on_the_odd(
 
 
 @given(ROWS, st.randoms(use_true_random=False))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_the_order_of_the_rows_changes_only_where_the_chosen_one_stands(
     rows: list[list[bool]], chance: random.Random
 ) -> None:
@@ -43,7 +44,7 @@ def test_the_order_of_the_rows_changes_only_where_the_chosen_one_stands(
 
 
 @given(ROWS, st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_the_measured_half_has_no_say_in_the_choice(rows: list[list[bool]], data: st.DataObject) -> None:
     keys = [f"trial {index}" for index in range(len(rows))]
     other = [[*row] for row in rows]

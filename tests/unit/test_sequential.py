@@ -7,6 +7,7 @@ import random
 import time
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ ANSWERS = st.one_of(
 MEANS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), max_size=60)
 P0 = st.floats(0.01, 0.99)
 ALPHAS = st.sampled_from([0.05, 0.05 / 7, 0.2, 5e-7])
-MANY = settings(max_examples=500, deadline=None)
+MANY = settings(max_examples=examples(500), deadline=None)
 
 
 @pytest.mark.parametrize("p0", [0.05, 0.25, 0.32, 0.4, 0.9])

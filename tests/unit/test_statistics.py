@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
@@ -19,7 +20,7 @@ SMALL = st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.jus
 
 
 @given(COUNTS, ALPHAS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_both_bounds_are_the_quantiles_of_scipys_beta(counts: tuple[int, int], alpha: float) -> None:
     x, n = counts
     assert lower(x, n, alpha) == pytest.approx(beta.ppf(alpha, x, n - x + 1) if x else 0.0, abs=1e-9)
@@ -27,7 +28,7 @@ def test_both_bounds_are_the_quantiles_of_scipys_beta(counts: tuple[int, int], a
 
 
 @given(COUNTS, st.floats(1.0, 20.0), ALPHAS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_counts_divided_by_a_design_effect_give_scipys_quantiles_too(
     counts: tuple[int, int], effect: float, alpha: float
 ) -> None:
@@ -37,7 +38,7 @@ def test_counts_divided_by_a_design_effect_give_scipys_quantiles_too(
 
 
 @given(SMALL, st.sampled_from([0.05, 0.025, 0.01, 0.2, 5e-7]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_bounds_equal_brute_force_inversion_of_the_binomial_up_to_60_items(
     counts: tuple[int, int], alpha: float
 ) -> None:
@@ -52,7 +53,7 @@ def test_bounds_equal_brute_force_inversion_of_the_binomial_up_to_60_items(
 
 
 @given(SMALL, st.floats(0.001, 0.3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_neither_bound_covers_less_than_it_says(counts: tuple[int, int], alpha: float) -> None:
     """At p just inside a bound the observed count is not yet improbable."""
     x, n = counts
@@ -61,14 +62,14 @@ def test_neither_bound_covers_less_than_it_says(counts: tuple[int, int], alpha: 
 
 
 @given(COUNTS, ALPHAS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_the_upper_bound_mirrors_the_lower(counts: tuple[int, int], alpha: float) -> None:
     x, n = counts
     assert upper(x, n, alpha) == pytest.approx(1 - lower(n - x, n, alpha), abs=1e-9)
 
 
 @given(COUNTS, ALPHAS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_bounds_enclose_what_was_observed_and_stay_within_zero_and_one(counts: tuple[int, int], alpha: float) -> None:
     x, n = counts
     alpha = min(alpha, 0.4)
@@ -85,7 +86,7 @@ def test_bounds_rise_strictly_with_the_number_of_correct_answers(n: int, alpha: 
 
 
 @given(COUNTS, st.floats(1e-6, 0.4), st.floats(0.01, 0.99))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_smaller_alpha_never_narrows_a_bound(counts: tuple[int, int], alpha: float, share: float) -> None:
     x, n = counts
     assert lower(x, n, alpha * share) <= lower(x, n, alpha)
