@@ -235,8 +235,8 @@ def _known(out: Path) -> Sequence[SelfTest]:
 def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     """One line a test, its faults under it."""
     from robustness_gate.bench import BENCHES
-    from robustness_gate.selftest import GAIN
     from robustness_gate.verdict.cells import label_of
+    from robustness_gate.verdict.selftests import GAIN
 
     bench = BENCHES[tests[0].model_type]
     names = [label_of(test.attack, test.config) + (f" at {test.mark}" if test.mark > 0 else "") for test in tests]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,7 +93,7 @@ def report_of(
     evidence = Evidence(
         MANIFEST.digest, tuple(trial for trial, *_ in told), tuple(marks), tuple(closed), tokenizers=(check,)
     )
-    return report.make(policy, suite, MANIFEST, evidence, AT, left_out=left_out)
+    return report.make(policy, suite, MANIFEST, dataclasses.replace(evidence, left_out=left_out), AT)
 
 
 NONE, RELEARN, PRUNE = trial_of("none"), trial_of("relearn", source="forget"), trial_of("prune")
