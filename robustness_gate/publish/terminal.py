@@ -90,7 +90,7 @@ def _show_what_is_missing(report: Report, console: Console) -> None:
     told = [("not tried", "dim", 3, not_tried(report))]
     told.append(("red flag", "yellow", 5, facts.red_flags(report)))
     if report.verdict.outcome == "INCONCLUSIVE":
-        others = [str(block) for block in report.verdict.blocks if block.code not in ("flag", "instrument")]
+        others = [str(block) for block in report.verdict.blocks if block.code not in ("flag", "instrument", "left_out")]
         told.append(("open", "yellow", 5, others))
     told.append(("limitation", "yellow", 3, list(report.limitations)))
     for what, style, most, lines in told:

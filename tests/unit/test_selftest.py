@@ -24,6 +24,7 @@ from robustness_gate.materials import gather
 from robustness_gate.nouns import Closed, Evidence, Mark, Nowhere, SelfTest, SelfTests, Trial, canonical
 from robustness_gate.policy import Validity
 from robustness_gate.verdict import SELF_TEST_MISSING, judge, pack
+from robustness_gate.verdict.selftests import faults
 
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -161,13 +162,15 @@ def test_what_no_bound_shows_of_one_attack_the_mean_shows_of_all() -> None:
         Nowhere(organism="oracle", before=100, after=112, leak=-0.01),
         Nowhere(organism="decoy", before=100, after=100, leak=-0.03),
     )})  # fmt: skip
-    clean = lifted.model_copy(update={"nowhere": (lifted.nowhere[1], lifted.nowhere[1])})
+    clean = lifted.model_copy(update={"nowhere": (
+        Nowhere(organism="oracle", before=100, after=100, leak=-0.03), lifted.nowhere[1],
+    )})  # fmt: skip
     five = [lifted.model_copy(update={"attack": f"attack{number}"}) for number in range(5)]
     for few in (five[:4], [lifted.model_copy(update={"seed": seed}) for seed in range(5)]):
-        assert all(not test.faults for test in selftest._without_drift(few))
-    told = selftest._without_drift([*five, clean])
-    assert [len(test.faults) for test in told] == [1, 1, 1, 1, 1, 0]
-    assert "the attacks gain 2.5% on average" in told[0].faults[0]
+        assert all(not faults(test, few) for test in few)
+    told = [faults(test, [*five, clean]) for test in (*five, clean)]
+    assert [len(each) for each in told] == [1, 1, 1, 1, 1, 0]
+    assert "the attacks gain 2.5% on average" in told[0][0]
 
 
 def test_of_several_seeds_each_is_a_record_and_must_pass_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -441,7 +444,7 @@ def test_an_attack_that_was_left_out_needs_no_self_test_and_gives_no_pass() -> N
     told = made("PASS", only=("none",)).verdict
     assert told.outcome == "INCONCLUSIVE"
     assert not [block for block in told.blocks if "self-test" in block.words]
-    assert [block for block in told.blocks if "not run" in block.words]
+    assert [block.words for block in told.blocks if "left out by --only" in block.words]
 
 
 def test_a_policy_that_asks_for_a_self_test_is_content_with_one_that_passed() -> None:
