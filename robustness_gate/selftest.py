@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from robustness_gate import attacks, organisms, plan
 from robustness_gate.bench import Bench, Tried, asked, bench_of
@@ -39,6 +39,7 @@ from robustness_gate.policy import Policy
 from robustness_gate.statistics import tango_lower
 from robustness_gate.verdict import counting, label, tally
 from robustness_gate.verdict.bits import changes, differences
+from robustness_gate.verdict.cells import which
 from robustness_gate.verdict.selftests import ALPHA, faults
 
 READING: Reading = "content_sum"
@@ -125,6 +126,20 @@ def still_count(
         if not last or any(faults(test, tests) for test in last):
             return False
     return True
+
+
+def still_failing(before: Sequence[SelfTest], fresh: Sequence[SelfTest]) -> list[SelfTest]:
+    """Of earlier records the failed ones of which the fresh ones have no word: same attack, of this version, and seed.
+
+    They stay where the fresh ones are written, so that fewer seeds do not make a failure forgotten.
+    """
+
+    def of(test: SelfTest) -> list[Any]:
+        return [test.attack, test.attack_version, test.model_type, test.seed, which(test.config)]
+
+    known = [of(test) for test in fresh]
+    stays = [test for test in before if test.attack in attacks.names() and of(test) not in known]
+    return [test for test in stays if test.attack_version == attacks.load(test.attack).VERSION and faults(test, before)]
 
 
 def _trials(

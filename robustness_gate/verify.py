@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from robustness_gate import attacks, attest, bench, issued, ledger, report
+from robustness_gate import attacks, attest, bench, issued, ledger, plan, precision, report
 from robustness_gate import seal as seals
 from robustness_gate.checkpoint import Manifest, Place, Watch, manifest_of, unread
 from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
@@ -234,12 +234,30 @@ def _checkpoint(look: _Look) -> str:
         found = list(_other_files(made.manifest, here)) or ["the same files, listed in another form"]
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise _Failed(f"this is another model than the examined one: {'; '.join(found[:5])}{more}")
+    if fault := _said_otherwise(made, look.asked.checkpoint):
+        raise _Failed(fault)
     total = sum(entry.size for entry in here.files)
     around = unread(look.asked.checkpoint)
     policies = [made.resolved, *([look.asked.policy.noun] if look.asked.policy is not None else [])]
     if any(each.validity.other_weights == "refused" for each in policies) and (around.weights or not around.listed):
         raise _Failed(f"the policy refuses other weights beside it{_beside(around)}")
     return f"{len(here.files)} files, {total:,} bytes, digest {here.digest[:16]}{_beside(around)}"
+
+
+def _said_otherwise(made: report.Report, place: Place) -> str:
+    """What a report says of the checkpoint otherwise than its files do, and on what the verdict rests; empty if not.
+
+    The architecture, for which self-tests count, and the precision in which the weights lie. A report from before they
+    were written down may be silent, but not where the files then ask for a trial more.
+    """
+    if made.model_type not in ("", kind := plan.model_type(place)):
+        return f"the report says that it is a '{made.model_type}', and its config.json '{kind}'"
+    held = precision.stored(place)
+    if made.stored not in (None, held):
+        return "the report says otherwise than the files in which precision the weights lie, or config.json names"
+    if made.stored is None and held.declared is not None:
+        return f"its config.json names {held.declared}, the files hold another precision, and the report is silent"
+    return ""
 
 
 def _beside(around: Unread | None) -> str:
@@ -738,10 +756,10 @@ def _ledger(made: report.Report, stated: issued.Issued, path: Path) -> str:
     if then.head != stated.ledger.sha256:
         raise _Failed("the ledger's lines are not those that were there when the report was signed")
     planned = [record.trial for record in made.trials if record.planned]
-    plan = then.latest_plan(made.checkpoint)
-    if plan.suite != made.suite.sha256:
+    last = then.latest_plan(made.checkpoint)
+    if last.suite != made.suite.sha256:
         raise _Failed("the run in the ledger was of another suite than the report names")
-    if not {*plan.trials} <= {record.id for record in made.trials if record.planned}:
+    if not {*last.trials} <= {record.id for record in made.trials if record.planned}:
         raise _Failed("the run in the ledger planned more trials than the report")
     if _records(then.evidence(made.checkpoint, planned)) != _records(report.evidence_in(made)):
         raise _Failed("the ledger holds other records than the report")

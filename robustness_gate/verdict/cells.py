@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from robustness_gate.files import digest_of
-from robustness_gate.nouns import TOLD, Format, Json, LeftOut, Mark, SelfTest, Trial, in_format
+from robustness_gate.nouns import READINGS, TOLD, Format, Json, LeftOut, Mark, SelfTest, Trial, in_format
 from robustness_gate.policy import Limit, Policy, Requirement, same
 
 DIAGNOSES = frozenset({"probe"})
@@ -135,12 +135,14 @@ def not_made(each: LeftOut | str) -> str:
 def untold(trial: Trial, attempt: int, marks: Iterable[Mark]) -> str:
     """What an attempt that ended well lacks of all that its trial asks, in words; empty where it lacks nothing.
 
+    Answers are there in every reading or not at all: one that is taken out would hide what changed in it.
+
     Args:
         trial: which is asked every one of its tasks at every one of its marks.
         attempt: one that was closed as `ok`.
         marks: of that trial, of any attempt.
     """
-    told = {(mark.mark, mark.task) for mark in marks if mark.attempt == attempt}
+    told = {(each.mark, each.task) for each in marks if each.attempt == attempt and set(READINGS) <= set(each.correct)}
     gone = [(mark, task.name) for mark in trial.marks for task in trial.tasks if (mark, task.name) not in told]
     if not gone:
         return ""
