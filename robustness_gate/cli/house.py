@@ -166,6 +166,7 @@ def self_test(
     from robustness_gate.files import load_suite
     from robustness_gate.language import load_policy
     from robustness_gate.nouns import SelfTests, canonical
+    from robustness_gate.verdict import faults
     from robustness_gate.verdict.cells import label_of
 
     if sum((quick, every, bool(only), policy is not None)) > 1:
@@ -203,7 +204,7 @@ def self_test(
             stays = f"seed {test.seed} failed on {test.at} and was not tested again: it counts until it passes"
             say(f"{label_of(test.attack, test.config)}, {stays}")
         say(f"\n{out}: give it to `run` with --self-test")
-    raise typer.Exit(int(Exit.INCONCLUSIVE if any(test.faults for test in tests.tests) else Exit.PASS))
+    raise typer.Exit(int(Exit.INCONCLUSIVE if any(faults(test, tests.tests) for test in tests.tests) else Exit.PASS))
 
 
 def _architecture(model_type: str | None, checkpoint: str | None, base: str | None) -> str:

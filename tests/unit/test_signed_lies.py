@@ -233,7 +233,7 @@ def test_the_architecture_for_which_self_tests_count_is_the_checkpoints_own(tmp_
 
 
 def every_mark() -> list[tuple[str, str, int, str, int]]:
-    """(role, label, mark, task, attempt) of all answers to which an attempt of an honest PASS is held that ended well."""
+    """(role, label, mark, task, attempt) of all answers of the attempts of a PASS that ended well."""
     found = []
     for record in made().trials:
         well = {end.attempt for end in record.closed if end.status == "ok"}
