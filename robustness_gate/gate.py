@@ -150,12 +150,12 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
             *(each for each in tested if each not in ledger.self_tests),
         ):
             ledger.append(record)
-        ran, left = _run_trials(request, prepared, ledger, job, started, watch)
+        ran = _run_trials(request, prepared, ledger, job, started, watch)
         # 4
         if ran and (changed := _changed(candidate)):
             ledger.append(Note(subject=candidate.manifest.digest, text=changed))
         # 5
-        made = _report(prepared, ledger, left, sealed)
+        made = _report(prepared, ledger, sealed)
         _write(made, candidate.manifest, request.out)
         _keep_evidence(made, folder, request.out)
     # 6
@@ -216,8 +216,8 @@ def _tokenizers(
 
 def _run_trials(
     request: Request, prepared: Prepared, ledger: ledgers.Ledger, job: local.Job, started: Sequence[Any], watch: Watch
-) -> tuple[bool, list[str]]:
-    """Run what is not closed yet. Returns whether anything was, and what a proven breach left out, in words."""
+) -> bool:
+    """Run what is not closed yet, up to a proven breach where the policy says so. Returns whether anything was run."""
     from robustness_gate.executors import local  # with multiprocessing, of which `plan` has no use
 
     planned = prepared.plan.trials
@@ -235,9 +235,7 @@ def _run_trials(
             if event.record is not None:
                 ledger.append(event.record)
             watch(event, sum(ledger.has_ended(each) for each in ids), len(ids))
-    left = [trial for trial in planned if not ledger.has_ended(trial.id)]
-    told = [f"{report.name_of(t)}, seed {t.seed_index}: not run to its end, a breach was proved before" for t in left]
-    return bool(todo), told
+    return bool(todo)
 
 
 def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Record]:
@@ -366,16 +364,13 @@ def _judge(prepared: Prepared, ledger: ledgers.Ledger) -> Verdict:
     return verdict.judge(prepared.policy.noun, evidence, datetime.now(UTC))
 
 
-def _report(
-    prepared: Prepared, ledger: ledgers.Ledger, not_run: Sequence[str], sealed: report.SealedBefore | None
-) -> report.Report:
+def _report(prepared: Prepared, ledger: ledgers.Ledger, sealed: report.SealedBefore | None) -> report.Report:
     return report.make(
         prepared.policy,
         prepared.suite,
         prepared.plan.candidate.manifest,
         ledger.evidence(prepared.plan.candidate.manifest.digest, prepared.trials),
         datetime.now(UTC),
-        left_out=(*prepared.plan.left_out, *not_run),
         provenance=_provenance(prepared.plan.subjects),
         seal=sealed,
         machine=_machine(),

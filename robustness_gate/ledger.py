@@ -118,6 +118,7 @@ class Ledger:
             if id_ not in ids and trial.role in OWN and trial.subject == subject
         )
         known = ids | {trial.id for trial in (*extra, *beside)}
+        last = next((plan for plan in reversed(self.plans) if plan.subject == subject), None)
         said = [statement.says for statement in self.statements if statement.subject == subject]
         return Evidence(
             subject=subject,
@@ -128,9 +129,10 @@ class Ledger:
             notes=tuple(note.text for note in self.notes if note.subject == subject),
             beside=tuple(beside),
             states=_all_that_was_said(said),
-            model_type=next((plan.model_type for plan in reversed(self.plans) if plan.subject == subject), ""),
-            unread=next((plan.unread for plan in reversed(self.plans) if plan.subject == subject), None),
-            stored=next((plan.stored for plan in reversed(self.plans) if plan.subject == subject), None),
+            model_type=last.model_type if last is not None else "",
+            unread=last.unread if last is not None else None,
+            stored=last.stored if last is not None else None,
+            left_out=last.left_out if last is not None else (),
             self_tests=tuple({each.digest: each for each in self.self_tests}.values()),
             tokenizers=tuple({each.digest: each for each in self.tokenizers if each.subject == subject}.values()),
         )

@@ -377,14 +377,18 @@ OWN_ROLES = ("candidate", "sham", "through_original", "in_declared_dtype")
 """Roles of a trial in which it is the candidate itself that answers."""
 
 
+Role = Annotated[
+    str,
+    Field(pattern=r"^(candidate|sham|through_original|in_declared_dtype|original|control:[A-Za-z][A-Za-z0-9_.-]*)$"),
+]
+
+
 class Trial(Noun):
     """The full address of one experiment. Its id is its digest, so equal trials are the same trial."""
 
     subject: Digest
     """Digest of the manifest of the checkpoint under attack."""
-    role: str = Field(
-        pattern=r"^(candidate|sham|through_original|in_declared_dtype|original|control:[A-Za-z][A-Za-z0-9_.-]*)$"
-    )
+    role: Role
     """Whose answers these are: the candidate's, under attack, under an attack of strength zero, or asked through the
     original's tokenizer; or another model's that is examined beside it."""
     reference: Digest | None
@@ -472,14 +476,19 @@ class Statement(Noun):
     says: dict[Name, str]
 
 
+ROUNDING = 1e-9
+"""By so much may a bound lie beyond a difference of which it is a bound, by the last digits alone."""
+
+
 class Nowhere(Noun):
     """What an attack did to a model that never knew, on the same items."""
 
     organism: str
     before: int = Field(ge=0)
+    """Right answers, of as many questions as the record's `items`."""
     after: int = Field(ge=0)
     leak: Difference
-    """One-sided 95 % lower bound of what it seems to bring back, paired."""
+    """One-sided 95 % lower bound of what it seems to bring back, paired. Never more than `after` less `before`."""
 
 
 class SelfTest(Noun):
@@ -510,14 +519,35 @@ class SelfTest(Noun):
     share: Share = 0.0
     """Of the gap between `before` and `known` that must be closed, as observed."""
     gain: Difference
-    """One-sided 95 % lower bound of what it brings back, paired."""
+    """One-sided 95 % lower bound of what it brings back, paired. Never more than `after` less `before`."""
     nowhere: tuple[Nowhere, ...] = Field(min_length=1)
-    """What it did where there was nothing to bring back."""
+    """What it did where there was nothing to bring back, each organism once."""
     sham_changed: int = Field(ge=0)
-    """Answers that change at strength zero."""
+    """Answers that change at strength zero; never more than were asked."""
     faults: tuple[str, ...]
-    """Why it did not pass; empty where it did."""
+    """Why it did not pass, as `verdict.selftests.faults` finds it; empty where it did. Numbers that show a fault count
+    whether or not it stands here."""
     at: date
+
+    @model_validator(mode="after")
+    def _can_be(self) -> SelfTest:
+        """Counts that no test can give are no record: nobody need think about what follows from them."""
+        counts = {
+            "before": self.before, "after": self.after, "known": self.known, "sham_changed": self.sham_changed,
+            **{f"{each.organism} before": each.before for each in self.nowhere},
+            **{f"{each.organism} after": each.after for each in self.nowhere},
+        }  # fmt: skip
+        for name, count in counts.items():
+            if count > self.items:
+                raise ValueError(f"{name} is {count}, of {self.items} questions that were asked")
+        told = [(self.organism, self.before, self.after, self.gain)]
+        told += [(each.organism, each.before, each.after, each.leak) for each in self.nowhere]
+        for name, before, after, bound in told:
+            if bound > (after - before) / self.items + ROUNDING:
+                raise ValueError(f"on {name} at least {bound:.1%} is gained, from {before} to {after} of {self.items}")
+        if len({each.organism for each in self.nowhere}) < len(self.nowhere):
+            raise ValueError("an organism that never knew stands there twice")
+        return self
 
 
 class SelfTests(Noun):
@@ -599,13 +629,25 @@ class TokenizerCheck(Noun):
         return self
 
 
+class LeftOut(Noun):
+    """A trial that belongs to the plan of policy and suite, and that a run was told not to make."""
+
+    role: Role
+    attack: Name
+    config: dict[str, Json]
+    seed_index: int = Field(ge=0)
+    why: Literal["only"]
+    """By what it was left out: `--only`."""
+
+
 class Planned(Noun):
     """What one run set out to do on a subject, written before it does anything: a trial that is missing is missed."""
 
     kind: Literal["planned"] = "planned"
     subject: Digest
     trials: tuple[Digest, ...]
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[LeftOut | str, ...] = ()
+    """What this run was told not to make; each blocks a PASS. In words in ledgers from before they were records."""
     model_type: str = ""
     """The candidate's architecture, as its config.json names it."""
     unread: Unread | None = None
@@ -653,6 +695,8 @@ class Evidence:
     """What the attacks did on models of known truth."""
     tokenizers: tuple[TokenizerCheck, ...] = ()
     """The candidate's tokenizer beside the original's."""
+    left_out: tuple[LeftOut | str, ...] = ()
+    """What the last run was told not to make of the plan of policy and suite: it blocks a PASS, required or not."""
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------
@@ -714,8 +758,8 @@ class Block(Noun):
     """One thing that stands between the evidence and a PASS."""
 
     code: Literal[
-        "breach", "open", "inverted", "idle_rule", "unfinished", "doubt", "not_run", "instrument", "flag", "expired",
-        "provenance", "other_weights", "note",
+        "breach", "open", "inverted", "idle_rule", "left_out", "incomplete", "unfinished", "doubt", "not_run",
+        "instrument", "flag", "expired", "provenance", "other_weights", "note",
     ]  # fmt: skip
     words: str
     about: str = ""

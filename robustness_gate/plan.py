@@ -22,11 +22,11 @@ from robustness_gate.errors import CheckpointError, PlanError
 from robustness_gate.files import Loaded, digest_of, nearest
 from robustness_gate.fitting import check_fit
 from robustness_gate.materials import Materials
-from robustness_gate.nouns import Floor, Json, Suite, SuiteAttack, Trial, seed_of
+from robustness_gate.nouns import OWN_ROLES, Floor, Json, LeftOut, Suite, SuiteAttack, Trial, seed_of
 from robustness_gate.policy import Policy
 from robustness_gate.precision import stored
 from robustness_gate.verdict import label, spelled_out
-from robustness_gate.verdict.cells import limits
+from robustness_gate.verdict.cells import label_of, limits
 
 KNOWN_BLOCKS = (
     "gemma2",
@@ -57,8 +57,8 @@ class Plan:
 
     trials: tuple[Trial, ...]
     subjects: tuple[Subject, ...]
-    left_out: tuple[str, ...] = field(default=())
-    """What the suite has and this run leaves out, in words."""
+    left_out: tuple[LeftOut, ...] = field(default=())
+    """What belongs to the plan and this run does not make: a PASS is then impossible."""
     foreseen: tuple[str, ...] = field(default=())
     """What will probably not be applicable, and why; `doctor` loads the model and knows."""
 
@@ -83,8 +83,8 @@ def make(
         suite: what is tried.
         materials: the suite's files, from `gather`.
         subjects: the candidate first, then the original and controls, if any.
-        only: run these attacks alone, given by name or by label; the rest is listed as left out, and if it was required
-            a PASS is impossible.
+        only: run these attacks alone, given by name or by label; the rest is listed as left out, and a PASS is then
+            impossible.
 
     Raises:
         PlanError: policy and suite do not fit each other, or the suite's data do not fit its attacks.
@@ -103,28 +103,40 @@ def make(
     for name in only:
         if name not in known:
             raise PlanError(f"--only '{name}': the suite has no such attack.", remedy=nearest(name, known))
-    chosen = [trial for trial in everything if not only or trial.attack in only or label(trial) in only]
-    left_out = [f"{label(t)}, seed {t.seed_index}: left out by --only" for t in everything if t not in chosen]
-    ordered = [trial for _, trial in sorted(enumerate(chosen), key=lambda each: (each[1].attack != "none", each[0]))]
-    asked = spelled_out(policy.noun)
-    shams = list(_shams(asked, configured, candidate, reference, materials, suite.noun.dtype))
-    if only:  # an attack that is left out needs no sham
-        kept = {trial.attack for trial in chosen}
-        left_out += [f"sham of {each.attack}: left out by --only" for each in shams if each.attack not in kept]
-        shams = [each for each in shams if each.attack in kept]
-    beside = [
-        each for subject in subjects[1:] for each in _beside(asked, subject, ordered, materials, suite.noun.dtype)
+    ordered = [
+        trial for _, trial in sorted(enumerate(everything), key=lambda each: (each[1].attack != "none", each[0]))
     ]
+    asked, dtype = spelled_out(policy.noun), suite.noun.dtype
+    shams = _shams(asked, configured, candidate, reference, materials, dtype)
+    beside = [each for subject in subjects[1:] for each in _beside(asked, subject, ordered, materials, dtype)]
     untouched = sum(trial.attack == "none" for trial in ordered)
-    otherwise = [] if only and "none" not in only else _in_declared_dtype(candidate, materials, suite.noun.dtype)
-    trials = (*ordered[:untouched], *otherwise, *shams, *ordered[untouched:], *beside)
+    otherwise = _in_declared_dtype(candidate, materials, dtype)
+    whole = (*ordered[:untouched], *otherwise, *shams, *ordered[untouched:], *beside)
+    trials = tuple(trial for trial in whole if _is_made(trial, only, everything))
+    made = {id(trial) for trial in trials}
+    left_out = tuple(
+        LeftOut(role=each.role, attack=each.attack, config=each.config, seed_index=each.seed_index, why="only")
+        for each in whole
+        if id(each) not in made
+    )
+    chosen = [trial for trial in trials if trial.role == "candidate"]
     foreseen = [
         *_foreseen(chosen, candidate),
         *_unspoken(chosen, materials),
         *_not_given(policy, subjects),
         *_not_provable(policy, suite, candidate),
     ]
-    return Plan(trials, tuple(subjects), tuple(left_out), tuple(foreseen))
+    return Plan(trials, tuple(subjects), left_out, tuple(foreseen))
+
+
+def _is_made(trial: Trial, only: Sequence[str], everything: Sequence[Trial]) -> bool:
+    """Whether a run makes a trial of its plan: all of them, or with --only what is named and what goes with it."""
+    if not only or (trial.role not in OWN_ROLES and trial.attack == "none"):  # other models are asked in any case
+        return True
+    if trial.role == "sham":
+        return any(each.attack == trial.attack and _is_made(each, only, ()) for each in everything)
+    name = label_of(trial.attack, trial.config)
+    return trial.attack in only or name in only
 
 
 def _shams(

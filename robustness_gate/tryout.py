@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from robustness_gate import applicability, attacks, laws, organisms, plan, selftest, trial
+from robustness_gate import applicability, attacks, laws, organisms, plan, trial
 from robustness_gate.bench import BENCHES
 from robustness_gate.checkpoint import Place
 from robustness_gate.errors import NotApplicable, UsageError
@@ -24,6 +24,7 @@ from robustness_gate.materials import Exam, Materials, gather
 from robustness_gate.nouns import Json, Recovery, Rows
 from robustness_gate.statistics import tango_lower
 from robustness_gate.tasks import multiple_choice
+from robustness_gate.verdict.selftests import ALPHA, LEAK
 
 ITEMS = 200
 """Questions that judge: enough to see twelve points."""
@@ -229,7 +230,7 @@ def _at_strength(run: _Run, bite: Bite, stage: _Stage, module: ModuleType, confi
         yield _changing(run, stage, module)
         yield Law("it clears its floors", next(filter(None, run.missed), ""))
     if not stage.knew:
-        leak = f"it gains at least {bite.gain:.1%}" if bite.gain > selftest.LEAK else ""
+        leak = f"it gains at least {bite.gain:.1%}" if bite.gain > LEAK else ""
         yield Law("it finds nothing where nothing is", leak)
     yield Law("it declares the original that it opens", _undeclared(run, module))
     yield Law("afterwards the model is as it was", run.left)
@@ -302,7 +303,7 @@ def _bite(stage: _Stage, answers: list[Any]) -> Bite:
     now = max((multiple_choice.read(Rows(each), key).correct["content_sum"] for each in answers), key=sum)
     only_now = sum(b and not a for a, b in zip(was, now, strict=True))
     only_was = sum(a and not b for a, b in zip(was, now, strict=True))
-    gain = tango_lower(only_now, only_was, len(key), selftest.ALPHA)
+    gain = tango_lower(only_now, only_was, len(key), ALPHA)
     return Bite(stage.name, len(key), sum(was), sum(now), gain)
 
 

@@ -13,23 +13,39 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from robustness_gate import attacks, attest, issued, ledger, report
+from robustness_gate import attacks, attest, bench, issued, ledger, plan, precision, report
 from robustness_gate import seal as seals
 from robustness_gate.checkpoint import Manifest, Place, Watch, manifest_of, unread
 from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
 from robustness_gate.files import Loaded, digest_of, parse_yaml, sha256_file
 from robustness_gate.language.load import policy_of
-from robustness_gate.nouns import Closed, Evidence, Mark, Suite, Trial, Unread, Verdict, canonical, in_format, seed_of
-from robustness_gate.policy import Policy
+from robustness_gate.nouns import (
+    TOLD as ONLY_TOLD,
+)
+from robustness_gate.nouns import (
+    Closed,
+    Evidence,
+    LeftOut,
+    Mark,
+    SelfTest,
+    Suite,
+    Trial,
+    Unread,
+    Verdict,
+    canonical,
+    in_format,
+    seed_of,
+)
+from robustness_gate.policy import Policy, same
 from robustness_gate.trust import Signer, Trusted
 from robustness_gate.verdict import judge, label, pack, unpack
-from robustness_gate.verdict.cells import label_of
+from robustness_gate.verdict.cells import label_of, not_made, untold, which
 
 State = Literal["ok", "FAILED", "not checked"]
 
@@ -218,12 +234,30 @@ def _checkpoint(look: _Look) -> str:
         found = list(_other_files(made.manifest, here)) or ["the same files, listed in another form"]
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise _Failed(f"this is another model than the examined one: {'; '.join(found[:5])}{more}")
+    if fault := _said_otherwise(made, look.asked.checkpoint):
+        raise _Failed(fault)
     total = sum(entry.size for entry in here.files)
     around = unread(look.asked.checkpoint)
     policies = [made.resolved, *([look.asked.policy.noun] if look.asked.policy is not None else [])]
     if any(each.validity.other_weights == "refused" for each in policies) and (around.weights or not around.listed):
         raise _Failed(f"the policy refuses other weights beside it{_beside(around)}")
     return f"{len(here.files)} files, {total:,} bytes, digest {here.digest[:16]}{_beside(around)}"
+
+
+def _said_otherwise(made: report.Report, place: Place) -> str:
+    """What a report says of the checkpoint otherwise than its files do, and on what the verdict rests; empty if not.
+
+    The architecture, for which self-tests count, and the precision in which the weights lie. A report from before they
+    were written down may be silent, but not where the files then ask for a trial more.
+    """
+    if made.model_type not in ("", kind := plan.model_type(place)):
+        return f"the report says that it is a '{made.model_type}', and its config.json '{kind}'"
+    held = precision.stored(place)
+    if made.stored not in (None, held):
+        return "the report says otherwise than the files in which precision the weights lie, or config.json names"
+    if made.stored is None and held.declared is not None:
+        return f"its config.json names {held.declared}, the files hold another precision, and the report is silent"
+    return ""
 
 
 def _beside(around: Unread | None) -> str:
@@ -312,7 +346,7 @@ def _plan(look: _Look) -> str:
     told = {_address(r.trial): r for r in made.trials if r.trial.role == "candidate" and r.planned}
     asked = dict(_expected(look.suite))
     missing = Counter(words for address, words in asked.items() if address not in told)
-    excused = Counter(words for words, colon, why in (each.partition(": ") for each in made.left_out) if colon and why)
+    excused = Counter(_excused(made.left_out, asked))
     alike = {f"{r.label}, seed {r.trial.seed_index}" for address, r in told.items() if address not in asked}
     for words, count in missing.items():
         if excused[words] < count and words in alike:
@@ -324,6 +358,8 @@ def _plan(look: _Look) -> str:
             raise _Failed(f"{record.label} is said to be planned, and the suite does not ask for it")
         if fault := _otherwise_than(look.suite.noun, record.trial):
             raise _Failed(f"{record.label} {fault}")
+    if fault := _asked_otherwise(look.suite.noun, made):
+        raise _Failed(fault)
     unended = [(asked[address], record) for address, record in told.items() if not _ended_well(record)]
     look.not_tried += missing.elements()
     for words, record in unended:
@@ -334,15 +370,40 @@ def _plan(look: _Look) -> str:
     return f"{len(told)} of {len(asked)} trials of the suite are here{beside}"
 
 
+def _excused(left_out: Sequence[LeftOut | str], asked: Mapping[str, str]) -> Iterator[str]:
+    """The trials of a suite, in words, of which a report says itself that they were not made."""
+    for each in left_out:
+        if isinstance(each, str):
+            words, _, why = each.partition(": ")
+            yield from [words] if why else []
+        elif each.role == "candidate":
+            address = digest_of([each.attack, each.config, each.seed_index])
+            yield from [asked[address]] if address in asked else []
+
+
+def _asked_otherwise(suite: Suite, made: report.Report) -> str:
+    """What else of this plan was not asked as the suite says: shams, the candidate asked otherwise, the original.
+
+    A measurement that is taken out of a trial's tasks as well as out of its answers would else leave no gap. Of the
+    original one such trial is enough: a ledger may know it from the runs of another suite.
+    """
+    for record in (r for r in made.trials if r.planned and r.trial.role in ledger.OWN and r.trial.role != "candidate"):
+        if fault := _otherwise_than(suite, record.trial):
+            return f"{record.label} {fault}"
+    asked = [r.trial for r in made.trials if (r.trial.role, r.trial.attack) == ("original", "none")]
+    faults = [_otherwise_than(suite, trial) for trial in asked]
+    return f"the original {faults[0]}" if faults and all(faults) else ""
+
+
 def _otherwise_than(suite: Suite, trial: Trial) -> str:
     """What a trial was asked otherwise than a suite says; empty if nothing. Which questions, a policy pins."""
-    if trial.dtype != suite.dtype:
+    if trial.dtype != suite.dtype and trial.role != "in_declared_dtype":
         return f"was run in {trial.dtype}, the suite says {suite.dtype}"
     tasks = {
         in_format(name, each): task
         for name, task in suite.tasks.items()
         for each in task.formats
-        if trial.attack == "none" or not task.hide_question
+        if trial.attack == "none" or not (task.hide_question or task.kind in ONLY_TOLD)
     }
     asked = {task.name: task.items for task in trial.tasks}
     if other := sorted(tasks.keys() ^ asked.keys()):
@@ -385,6 +446,9 @@ def _evidence(look: _Look) -> str:
         seen.add(record.id)
         if fault := _fault(made, record) or _not_its_attack(trial):
             raise _Failed(f"'{record.label}': {fault}")
+    for test in made.self_tests:
+        if fault := _not_its_self_test(test):
+            raise _Failed(f"the self-test of {label_of(test.attack, test.config)}: {fault}")
     if any(each.subject != made.checkpoint for each in made.tokenizers):
         raise _Failed("a comparison of tokenizers is about another checkpoint")
     if len({each.digest for each in made.tokenizers}) < len(made.tokenizers):
@@ -422,7 +486,8 @@ def _fault(made: report.Report, record: report.Record) -> str:
         for bits in (*mark.correct.values(), mark.missing):
             if pack(unpack(bits, mark.items)) != bits:
                 return f"the answers to '{mark.task}' are not {mark.items} bits"
-    return ""
+    well = sorted({end.attempt for end in record.closed if end.status == "ok"})
+    return next(filter(None, (untold(trial, attempt, record.marks) for attempt in well)), "")
 
 
 def _not_its_attack(trial: Trial) -> str:
@@ -448,6 +513,28 @@ def _not_its_attack(trial: Trial) -> str:
     return "" if trial.floors == module.FLOORS else "its strength floors are not the attack's"
 
 
+def _not_its_self_test(test: SelfTest) -> str:
+    """How a record differs from what this release's self-test of that kind of attack leaves; empty if it does not.
+
+    What an attack has to bring back, and where, stands in the record, and whoever writes one could write less. One of
+    another version of the attack, or without its settings, counts for nothing.
+    """
+    known = test.attack in attacks.names() and test.attack_version == attacks.load(test.attack).VERSION
+    if not known or not test.config:
+        return ""
+    if test.model_type not in bench.BENCHES:
+        return f"no organism is a '{test.model_type}'"
+    cases = bench.BENCHES[test.model_type]
+    case = next((c for c in cases.every if c.attack == test.attack and same(which(c.config), which(test.config))), None)
+    if case is None:
+        return f"no organism is known here on which this kind of it bites on {test.model_type}"
+    if (test.organism, test.share) != (case.organism, case.share):
+        return f"it is made on {case.organism}, where {case.share:.0%} of the gap are asked"
+    if tuple(each.organism for each in test.nowhere) != cases.nowhere:
+        return f"where nothing is to be found it is made on {' and '.join(cases.nowhere)}"
+    return ""
+
+
 # --- what follows -----------------------------------------------------------------------------------------------------
 
 
@@ -462,7 +549,6 @@ def _verdict(look: _Look) -> str:
         made.manifest,
         report.evidence_in(made),
         datetime.fromisoformat(made.verdict.at),
-        left_out=made.left_out,
         provenance=made.provenance,
         seal=made.seal,
     )
@@ -475,7 +561,7 @@ def _verdict(look: _Look) -> str:
     return f"{look.outcome}, computed again: {len(again.verdict.findings)} bounds, all as stated"
 
 
-TOLD = ("verdict", "manifest", "left_out", "provenance", "seal", "environment")
+TOLD = ("verdict", "manifest", "provenance", "seal", "environment")
 """What is compared before, and what a report can only tell. Everything else in it must follow, and `report.make` says
 what does: a field that is added there is compared without a word here."""
 WORDS = {
@@ -670,6 +756,11 @@ def _ledger(made: report.Report, stated: issued.Issued, path: Path) -> str:
     if then.head != stated.ledger.sha256:
         raise _Failed("the ledger's lines are not those that were there when the report was signed")
     planned = [record.trial for record in made.trials if record.planned]
+    last = then.latest_plan(made.checkpoint)
+    if last.suite != made.suite.sha256:
+        raise _Failed("the run in the ledger was of another suite than the report names")
+    if not {*last.trials} <= {record.id for record in made.trials if record.planned}:
+        raise _Failed("the run in the ledger planned more trials than the report")
     if _records(then.evidence(made.checkpoint, planned)) != _records(report.evidence_in(made)):
         raise _Failed("the ledger holds other records than the report")
     return f"the ledger's first {stated.ledger.lines} lines are those of then, and the report holds all of them"
@@ -682,7 +773,7 @@ def _records(evidence: Evidence) -> set[str]:
     }
     said = [f"{name}: {text}" for name, text in evidence.states.items()]
     around = {each.digest for each in (evidence.unread, evidence.stored) if each is not None}
-    return told | {*evidence.notes, *said, evidence.model_type, *around}
+    return told | {*evidence.notes, *said, evidence.model_type, *around, *map(not_made, evidence.left_out)}
 
 
 CHECKS: tuple[tuple[str, Callable[[_Look], str]], ...] = (

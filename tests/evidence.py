@@ -47,7 +47,11 @@ WORKS = SelfTest(
     attack="relearn", attack_version=attacks.load("relearn").VERSION, model_type="llama",
     config=bench.by_name(["relearn"])[0].config, mark=5,
     organism="rmu", items=400, before=82, after=370, known=398, share=0.6, gain=0.68,
-    nowhere=(Nowhere(organism="oracle", before=111, after=105, leak=-0.08),), sham_changed=0, faults=(),
+    nowhere=(
+        Nowhere(organism="oracle", before=111, after=105, leak=-0.05),
+        Nowhere(organism="decoy", before=104, after=106, leak=-0.03),
+    ),
+    sham_changed=0, faults=(),
     at=date(2026, 11, 1),
 )  # fmt: skip
 """What `self-test` leaves of an attack that works: of full relearning from five of the forgotten domain's questions."""
@@ -69,7 +73,12 @@ def work() -> tuple[SelfTest, ...]:
     """What `self-test` leaves where each of the policy's requirements works."""
     return tuple(
         WORKS.model_copy(
-            update={"config": each.config, "mark": each.config["marks"][0], "organism": each.case.organism}
+            update={
+                "config": each.config,
+                "mark": each.config["marks"][0],
+                "organism": each.case.organism,
+                "share": each.case.share,
+            }
         )
         for each in bench.required_by(*files(), materials().pool())
     )
@@ -173,8 +182,8 @@ def made(
     """A report with this outcome (without the attacks that `only` leaves out, which cannot be a PASS)."""
     manifest = inspect(folder) if folder is not None else MANIFEST
     its = planned(manifest, only)
-    told = evidence(its, WORST[outcome])
-    return report.make(policy or files()[0], files()[1], manifest, told, at, left_out=its.left_out, **more)
+    told = dataclasses.replace(evidence(its, WORST[outcome]), left_out=its.left_out)
+    return report.make(policy or files()[0], files()[1], manifest, told, at, **more)
 
 
 @cache
@@ -243,6 +252,7 @@ def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
                 model_type=told.model_type,
                 unread=told.unread,
                 stored=told.stored,
+                left_out=told.left_out,
                 policy=told.policy.sha256,
                 suite=told.suite.sha256,
             )

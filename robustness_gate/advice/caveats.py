@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 from robustness_gate.advice.case import Case, hazard, own, with_shams
 from robustness_gate.advice.words import listed, named
+from robustness_gate.nouns import LeftOut
 
 
 def to_bear_in_mind(case: Case) -> Iterator[str]:
     """Every caveat, the report's own limitations last."""
-    ran = {record.trial.attack for record in own(case)} | {each.split()[0] for each in case.report.left_out}
-    if untried := sorted(set(case.attacks) - {each.rstrip(",:") for each in ran}):
+    known = {each for each in case.report.left_out if isinstance(each, str)}
+    used = {record.trial.attack for record in own(case)} | {each.split()[0].rstrip(",:") for each in known if each}
+    used |= {each.attack for each in case.report.left_out if isinstance(each, LeftOut)}
+    if untried := sorted(set(case.attacks) - used):
         yield f"Attacks that this gate has and the suite does not use: {', '.join(untried)}."
     if case.report.verdict.outcome == "PASS":
         yield from _edges_of_a_pass(case)

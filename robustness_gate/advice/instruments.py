@@ -107,7 +107,8 @@ def _seen(case: Case, block: Block) -> Step:
             because,
             "Where the truth is known the attack did not do what it must, so its silence here means nothing. Make the "
             "record anew on a machine that does nothing else, `robustness-gate self-test --policy POLICY --suite SUITE "
-            "--out self-test.json`. If it fails again, report it as a fault of the gate: nobody should judge by that "
+            "--out self-test.json`, with as many --seeds as before: a seed that failed counts until that seed passes. "
+            "If it fails again, report it as a fault of the gate: nobody should judge by that "
             "attack until it is mended.",
             again(case, more="--self-test self-test.json"),
         )

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from robustness_gate.advice.case import Case, Step, own, with_shams
 from robustness_gate.advice.commands import again, with_new_ledgers
 from robustness_gate.advice.words import listed, sentence, trial_name
+from robustness_gate.verdict.cells import place_of
 
 
 def unfinished(case: Case) -> Iterator[Step]:
     """What the same command would still run."""
     if case.report.left_out:
-        which = listed(sorted({line.split(": left out", 1)[0] for line in case.report.left_out}))
         yield Step(
-            f"--only left out {which}.",
+            f"--only left out {listed(sorted({place_of(each) for each in case.report.left_out}))}.",
             "Give the same command without --only, and the same --out: what the ledger holds is not run again.",
             again(case),
         )

@@ -138,6 +138,7 @@ def plan(
     """List every trial that a run would make, without running any."""
     from robustness_gate import attacks, gate, specimens
     from robustness_gate.verdict import declared_cells, label
+    from robustness_gate.verdict.cells import not_made
 
     prepared = gate.prepare(
         policy,
@@ -156,7 +157,7 @@ def plan(
         role = "" if trial.role == "candidate" else f"  [{trial.role}]"
         at = "" if trial.marks == (0,) else f"  marks {', '.join(map(str, trial.marks))}"
         say(f"{trial.id[:12]}  {label(trial)}, seed {trial.seed_index}{at}{role}")
-    for line in prepared.plan.left_out:
+    for line in map(not_made, prepared.plan.left_out):
         say(f"{'':12}  {line}")
     for line in prepared.plan.foreseen:
         say(f"note: {line}")

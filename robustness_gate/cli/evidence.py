@@ -50,6 +50,7 @@ def judge(
     from robustness_gate.verdict import decide
     from robustness_gate.verdict import judge as judge_
     from robustness_gate.verdict.explain import explain as explained
+    from robustness_gate.verdict.words import counts
 
     if (
         at is not None and honour_decision
@@ -74,9 +75,8 @@ def judge(
             say(f"decision {decision.outcome}: {decision.reason}")
             for line in (*decision.applied, *(f"inert: {each}" for each in decision.inert)):
                 say(f"  {line}")
-        left = f", {len(plan.left_out)} left out" if plan.left_out else ""
-        asked = f"{len(evidence.planned)} planned by the last run{left}"
-        say(f"checkpoint {plan.subject[:12]}: {verdict.trials} trials on record, {asked}")
+        left = f"; {len(plan.left_out)} left out by the last run" if plan.left_out else ""
+        say(f"checkpoint {plan.subject[:12]}: {counts(evidence).line}{left}")
     codes = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
     released = honour_decision and decision.releases
     raise typer.Exit(int(Exit.PASS if released else codes[verdict.outcome]))

@@ -159,12 +159,15 @@ def self_test(
 ) -> None:
     """Try the attacks on models of known truth: do they find what is there, and nothing where nothing is?
 
-    Leaves with 4 if any attack fails: nothing could be concluded from its silence.
+    Leaves with 4 if any attack fails: nothing could be concluded from its silence. A seed that failed before, and is
+    not tested again, stays in --out.
     """
     from robustness_gate import bench, selftest
     from robustness_gate.files import load_suite
     from robustness_gate.language import load_policy
     from robustness_gate.nouns import SelfTests, canonical
+    from robustness_gate.verdict import faults
+    from robustness_gate.verdict.cells import label_of
 
     if sum((quick, every, bool(only), policy is not None)) > 1:
         raise UsageError("--quick, --all, --only and --policy do not go together.", remedy="Give one of them, or none.")
@@ -187,16 +190,21 @@ def self_test(
         return
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
-    tests = SelfTests(tests=tuple(selftest.run(tried, at, model_type=kind, seeds=seeds, workers=count, watch=show)))
+    fresh = selftest.run(tried, at, model_type=kind, seeds=seeds, workers=count, watch=show)
+    failing = selftest.still_failing(_known(out), fresh)
+    tests = SelfTests(tests=(*fresh, *failing))
     plain = tests.model_dump(mode="json", by_alias=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(canonical(plain))
     if as_json:
         say(json.dumps(plain, indent=1))
     else:
-        _show_self_tests(tests.tests)
+        _show_self_tests(fresh)
+        for test in failing:
+            stays = f"seed {test.seed} failed on {test.at} and was not tested again: it counts until it passes"
+            say(f"{label_of(test.attack, test.config)}, {stays}")
         say(f"\n{out}: give it to `run` with --self-test")
-    raise typer.Exit(int(Exit.INCONCLUSIVE if any(test.faults for test in tests.tests) else Exit.PASS))
+    raise typer.Exit(int(Exit.INCONCLUSIVE if any(faults(test, tests.tests) for test in tests.tests) else Exit.PASS))
 
 
 def _architecture(model_type: str | None, checkpoint: str | None, base: str | None) -> str:
@@ -235,8 +243,8 @@ def _known(out: Path) -> Sequence[SelfTest]:
 def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     """One line a test, its faults under it."""
     from robustness_gate.bench import BENCHES
-    from robustness_gate.selftest import GAIN
     from robustness_gate.verdict.cells import label_of
+    from robustness_gate.verdict.selftests import GAIN
 
     bench = BENCHES[tests[0].model_type]
     names = [label_of(test.attack, test.config) + (f" at {test.mark}" if test.mark > 0 else "") for test in tests]

@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple
 
 from robustness_gate.ledger import OWN
 from robustness_gate.nouns import Finding, Mark, TokenizerPart
-from robustness_gate.report import Record, Report, other_weights, words
+from robustness_gate.report import Record, Report, evidence_in, not_tried, other_weights, words
 from robustness_gate.statistics import clopper_pearson_lower
 from robustness_gate.verdict import asked_by, counting, label, spelled_out, strongest, tally
+from robustness_gate.verdict.words import counts
 
 DECIDED = {
     "RELEASE": "release",
@@ -260,13 +261,7 @@ def unasked(report: Report) -> list[str]:
 
 def trials_line(report: Report) -> str:
     """How often somebody tried, as far as the checkpoint's ledger knows."""
-    number, more = report.verdict.trials, len(unasked(report))
-    if not number:
-        return "no trial on this checkpoint is on record"
-    if number == 1:
-        return f"1 trial on this checkpoint is on record, {'not ' if more else ''}asked for by this plan"
-    asked = f"{more} of them not asked for by this plan" if more else "all of them asked for by this plan"
-    return f"{number} trials on this checkpoint are on record, {asked}"
+    return counts(evidence_in(report)).line
 
 
 class Ruling(NamedTuple):
@@ -378,7 +373,7 @@ def coverage(report: Report) -> list[tuple[str, str]]:
     scope = report.resolved.threat_model.out_of_scope
     rows += [("not covered", f"{each} (out of scope by the policy)") for each in scope]
     rows += [("not covered", f"{what}: {names}") for what, names in other_weights(report.unread)]
-    rows += [("not covered", each) for each in report.left_out]
+    rows += [("not covered", each) for each in not_tried(report)]
     rows.append(("not covered", "attacks that the suite does not have; knowledge given in the prompt"))
     return rows
 

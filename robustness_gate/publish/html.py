@@ -20,9 +20,10 @@ import jinja2
 from robustness_gate.ledger import OWN
 from robustness_gate.nouns import READINGS, WRITTEN, Digest, Finding, Json, Mark, Reading, TaskRef, canonical
 from robustness_gate.publish import facts, plots, spelling
-from robustness_gate.report import Record, Report, Row, origins, table, words
+from robustness_gate.report import NOT_ASKED, Record, Report, Row, origins, table, words
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import strongest, tally
+from robustness_gate.verdict.cells import not_made, place_of
 
 MOST_ROWS = 60
 """Rows of the first plot and points of the second; the table holds all. Beyond this a plot is a texture."""
@@ -119,6 +120,8 @@ def render(report: Report) -> str:
         seal=facts.seal_line(report),
         trials=facts.trials_line(report),
         unasked=facts.unasked(report),
+        left_out=[*map(not_made, report.left_out)],
+        not_asked=NOT_ASKED,
         abilities=list(facts.abilities(report)),
         coverage=facts.coverage(report),
         again=facts.again(report),
@@ -163,13 +166,14 @@ def _lines(report: Report) -> list[Line]:
     hazards = [finding for finding in report.verdict.findings if finding.hazard]
     seeds = any(finding.seed_index for finding in hazards)
     numbered = enumerate(zip(hazards, table(report), strict=True), start=1)
-    return [Line(number, finding, row, _where(finding, seeds=seeds)) for number, (finding, row) in numbered]
+    return [Line(number, finding, row, _where(finding, row, seeds=seeds)) for number, (finding, row) in numbered]
 
 
-def _where(finding: Finding, *, seeds: bool) -> str:
+def _where(finding: Finding, row: Row, *, seeds: bool) -> str:
     parts = [f"budget {finding.mark}"] if finding.mark else []
     parts += [f"seed {finding.seed_index}"] if seeds else []
     parts += [f"attempt {finding.attempt}"] if finding.attempt > 1 else []
+    parts += [] if row.asked else [NOT_ASKED]
     return ", ".join(parts) or "as delivered"
 
 
@@ -198,10 +202,9 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
     counts = _counts(report)
     missing = [f"{number} {what}" for what, number in counts.items() if what != "ended well" and number]
     whole = f"{counts['ended well']} of {sum(counts.values())}"
-    ever = f"{report.verdict.trials} on record for this checkpoint"
-    if more := len(facts.unasked(report)):
-        ever += f", {more} of them not asked for by this plan"
-    found.append(("Trials ended well", whole, f"{', '.join(missing) or 'none is missing'}; {ever}"))
+    found.append(
+        ("Trials ended well", whole, f"{', '.join(missing) or 'none is missing'}; {facts.trials_line(report)}")
+    )
     return found
 
 
@@ -378,9 +381,9 @@ def _absences(report: Report, lines: Sequence[Line], *, left_out: bool) -> Itera
                 yield plots.Absence(record.label, f"budget {mark}, seed {record.trial.seed_index}", "not run")
         elif not record.marks:  # with marks and no finding, the limit does not speak of this trial
             yield plots.Absence(record.label, f"seed {record.trial.seed_index}", _state(record))
-    for text in report.left_out if left_out else ():
-        place, _, why = text.partition(": ")
-        name, _, seed = place.partition(", seed ")
+    for each in report.left_out if left_out else ():
+        name, _, seed = place_of(each).partition(", seed ")
+        why = not_made(each).partition(": ")[2]
         yield plots.Absence(name, f"seed {seed}: {why}" if seed else why, "left out")
 
 

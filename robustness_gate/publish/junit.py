@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from robustness_gate.ledger import OWN
 from robustness_gate.nouns import Finding
 from robustness_gate.publish import facts
-from robustness_gate.report import Record, Report, origins, words
+from robustness_gate.report import NOT_ASKED, Record, Report, not_tried, origins, words
 from robustness_gate.verdict import BELOW_CHANCE
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -86,18 +86,22 @@ def _cases(report: Report) -> Iterator[Case]:
         if not any(block.words.startswith(f"{place}: ") for place in told):  # said twice is better than not at all
             yield Case("blocks a PASS", block.words, "error", "missing evidence", block.words)
     yield from _unfinished(report)
-    yield from (Case("left out", text, "skipped", says=text) for text in report.left_out)
+    blocks = tuple(block.words for block in report.verdict.blocks)
+    more = (text for text in not_tried(report) if not text.startswith(blocks))  # what blocks a PASS is told already
+    yield from (Case("left out", text, "skipped", says=text) for text in more)
 
 
 def _finding(report: Report, finding: Finding) -> Case:
     budget = f", budget {finding.mark}" if finding.mark else ""
     attempt = f", attempt {finding.attempt}" if finding.attempt > 1 else ""
-    name = f"{finding.attack}, seed {finding.seed_index}{budget}{attempt}"
+    planned = any(record.planned for record in report.trials if record.id == finding.trial)
+    asked = "" if planned else f", {NOT_ASKED}"
+    name = f"{finding.attack}, seed {finding.seed_index}{budget}{attempt}{asked}"
     utility = finding.rule.startswith("utility:")
-    asked = f"at least {finding.limit:.1%} is asked" if utility else f"the limit is {finding.limit:.1%}"
+    rule = f"at least {finding.limit:.1%} is asked" if utility else f"the limit is {finding.limit:.1%}"
     says = (
         f"{words(finding)}: {finding.observed:.1%} of '{finding.task}' ({finding.correct} of {finding.items}, "
-        f"{finding.reading}), bounds {finding.lower:.1%} and {finding.upper:.1%}, {asked}"
+        f"{finding.reading}), bounds {finding.lower:.1%} and {finding.upper:.1%}, {rule}"
     )
     if finding.over:
         says = f"{words(finding)}: {next(c.line for c in facts.comparisons(report) if c.finding == finding)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jinja2
 
 from robustness_gate.publish import facts
-from robustness_gate.report import Report, origins, table, utility_lines, words
+from robustness_gate.report import Report, not_tried, origins, table, utility_lines, words
 
 _TEMPLATE = """\
 # {{ report.verdict.outcome }}
@@ -64,7 +64,8 @@ orders and decides; *single* is one order, as lm-evaluation-harness reads it.
 | attack | seed | budget | content: before → after (95 % interval) | single: before → after | limit | finding |
 | --- | ---: | ---: | --- | --- | ---: | --- |
 {% for row in rows -%}
-| {{ row.attack | cell }} | {{ row.seed_index }} | {{ row.mark }} | {{ row.before.get("content_sum") | pct }} → \
+| {{ row.attack | cell }}{{ row.marks_it }} | {{ row.seed_index }} | {{ row.mark }} \
+| {{ row.before.get("content_sum") | pct }} → \
 **{{ row.after.get("content_sum") | pct }}** ({{ row.interval[0] | pct }} to {{ row.interval[1] | pct }}) \
 | {{ row.before.get("single_order") | pct }} → {{ row.after.get("single_order") | pct }} \
 | {{ "%.0f" | format(100 * row.limit) }} % | {{ row.finding | cell }} |
@@ -111,7 +112,7 @@ to the one that must acquit.
 {% endif -%}
 ## What was not tried
 
-{% for each in report.left_out -%}
+{% for each in not_tried -%}
 - {{ each }}
 {% else -%}
 - Everything in the suite was planned. What the suite does not have was not tried.
@@ -140,6 +141,7 @@ def render(report: Report) -> str:
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     return environment.from_string(_TEMPLATE).render(
         report=report,
+        not_tried=not_tried(report),
         origins=origins(report),
         rows=table(report),
         utility=utility_lines(report),

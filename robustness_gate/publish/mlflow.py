@@ -16,7 +16,7 @@ from typing import Any
 from robustness_gate.errors import SetupError
 from robustness_gate.ledger import OWN
 from robustness_gate.publish import facts, markdown
-from robustness_gate.report import Record, Report, headline
+from robustness_gate.report import NOT_ASKED, Record, Report, headline
 from robustness_gate.verdict import strongest, tally
 
 EXPERIMENT = "robustness-gate"
@@ -115,10 +115,12 @@ def _tags(report: Report) -> dict[str, str]:
 
 
 def _metrics(report: Report) -> dict[str, float]:
+    own = [record for record in report.trials if record.planned and record.trial.role in OWN]
     found = {
         "gate.pass": float(report.verdict.outcome == "PASS"),
-        "trials/planned": float(sum(record.planned for record in report.trials)),
-        "trials/closed": float(sum(any(c.status == "ok" for c in record.closed) for record in report.trials)),
+        "trials/planned": float(len(own)),
+        "trials/closed": float(sum(any(c.status == "ok" for c in record.closed) for record in own)),
+        "trials/left_out": float(len(report.left_out)),
         "trials/ever": float(report.verdict.trials),
         "trials/unasked": float(len(facts.unasked(report))),
     }
@@ -150,7 +152,8 @@ def _params(report: Report) -> dict[str, str]:
 
 def _title(record: Record) -> str:
     role = "" if record.trial.role in OWN else f" [{record.trial.role}]"
-    return f"{record.label}, seed {record.trial.seed_index}{role}"
+    asked = "" if record.planned else f", {NOT_ASKED}"
+    return f"{record.label}, seed {record.trial.seed_index}{role}{asked}"
 
 
 def _trial_params(record: Record) -> dict[str, str]:

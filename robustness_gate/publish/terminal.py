@@ -27,7 +27,7 @@ from rich.text import Text
 from robustness_gate.executors import Event
 from robustness_gate.nouns import Mark, Trial
 from robustness_gate.publish import facts
-from robustness_gate.report import Report, origins, sentence, table, utility_lines
+from robustness_gate.report import Report, not_tried, origins, sentence, table, utility_lines
 from robustness_gate.verdict import label, tally
 
 COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
@@ -54,7 +54,7 @@ def show(report: Report, console: Console) -> None:
         style = "red" if row.finding == "OVER" else "green" if row.finding == "within" else "yellow"
         seed = f", seed {row.seed_index}" if row.seed_index else ""
         grid.add_row(
-            f"{row.attack}{seed}",
+            f"{row.attack}{seed}{row.marks_it}",
             *((row.task,) if several else ()),
             str(row.mark) if row.mark else "-",
             _pct(row.before.get(row.reading)),
@@ -87,10 +87,10 @@ def show(report: Report, console: Console) -> None:
 
 def _show_what_is_missing(report: Report, console: Console) -> None:
     """What was not tried, what is open, red flags and limitations: the first few of each."""
-    told = [("not tried", "dim", 3, list(report.left_out))]
+    told = [("not tried", "dim", 3, not_tried(report))]
     told.append(("red flag", "yellow", 5, facts.red_flags(report)))
     if report.verdict.outcome == "INCONCLUSIVE":
-        others = [str(block) for block in report.verdict.blocks if block.code not in ("flag", "instrument")]
+        others = [str(block) for block in report.verdict.blocks if block.code not in ("flag", "instrument", "left_out")]
         told.append(("open", "yellow", 5, others))
     told.append(("limitation", "yellow", 3, list(report.limitations)))
     for what, style, most, lines in told:

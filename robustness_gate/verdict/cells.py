@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from robustness_gate.files import digest_of
-from robustness_gate.nouns import TOLD, Format, Json, SelfTest, Trial, in_format
+from robustness_gate.nouns import READINGS, TOLD, Format, Json, LeftOut, Mark, SelfTest, Trial, in_format
 from robustness_gate.policy import Limit, Policy, Requirement, same
 
 DIAGNOSES = frozenset({"probe"})
@@ -106,6 +106,50 @@ def label_of(attack: str, config: Mapping[str, Json]) -> str:
     blocks = config.get("layers")
     words += [f"blocks {', '.join(str(each) for each in blocks)}"] if isinstance(blocks, list) and blocks else []
     return f"{attack} ({', '.join(words)})" if words else attack
+
+
+def called(role: str, attack: str, config: Mapping[str, Json]) -> str:
+    """The attack's label, with what it is where it is not the candidate under attack."""
+    plain = OTHERWISE_ASKED.get(role) or label_of(attack, config)
+    if role in ("candidate", *OTHERWISE_ASKED):
+        return plain
+    return f"sham of {attack}" if role == "sham" else f"{plain} [{role}]"
+
+
+BY = {"only": "left out by --only"}
+"""How a trial came to be left out, by its code."""
+
+
+def place_of(each: LeftOut | str) -> str:
+    """Which trial a run was told not to make: `relearn (forget, full), seed 0`."""
+    if isinstance(each, str):
+        return each.partition(": ")[0]
+    return f"{called(each.role, each.attack, each.config)}, seed {each.seed_index}"
+
+
+def not_made(each: LeftOut | str) -> str:
+    """The same with what made it so: `relearn (forget, full), seed 0: left out by --only`."""
+    return each if isinstance(each, str) else f"{place_of(each)}: {BY[each.why]}"
+
+
+def untold(trial: Trial, attempt: int, marks: Iterable[Mark]) -> str:
+    """What an attempt that ended well lacks of all that its trial asks, in words; empty where it lacks nothing.
+
+    Answers are there in every reading or not at all: one that is taken out would hide what changed in it.
+
+    Args:
+        trial: which is asked every one of its tasks at every one of its marks.
+        attempt: one that was closed as `ok`.
+        marks: of that trial, of any attempt.
+    """
+    told = {(each.mark, each.task) for each in marks if each.attempt == attempt and set(READINGS) <= set(each.correct)}
+    gone = [(mark, task.name) for mark in trial.marks for task in trial.tasks if (mark, task.name) not in told]
+    if not gone:
+        return ""
+    first, task = gone[0]
+    at = f" at budget {first}" if first else ""
+    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+    return f"attempt {attempt} is said to have ended well, and its answers to '{task}'{at}{more} are not on record"
 
 
 def which(config: Mapping[str, Json]) -> dict[str, Json]:

@@ -19,9 +19,9 @@ The rule, in five steps (benchmarks/error_rates.md has the error rates):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
@@ -33,8 +33,9 @@ from robustness_gate.nouns import (
     Closed,
     Evidence,
     Finding,
+    Json,
+    LeftOut,
     Mark,
-    SelfTest,
     Strongest,
     Trial,
     Verdict,
@@ -52,19 +53,21 @@ from robustness_gate.statistics import (
 from robustness_gate.verdict.bits import answers, changes, differences, in_order, shuffled, tally, unpack
 from robustness_gate.verdict.cells import (
     OTHERWISE_ASKED,
-    Asked,
     aimed,
     asked_by,
+    called,
     covers,
     declared_cells,
     declares,
     kind_of,
     label,
     limits,
+    not_made,
     spelled_out,
-    vouches,
+    untold,
 )
 from robustness_gate.verdict.flags import SUSPICION, red_flags
+from robustness_gate.verdict.selftests import counting, faults
 from robustness_gate.verdict.tokenizers import asked_through, must_be_asked_through
 from robustness_gate.verdict.words import bound_words, place, strongest, verdict_in_a_sentence
 
@@ -108,15 +111,6 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
         strongest=_without_the_winners_curse(policy, findings, evidence.marks),
         trials=len(court.own_ids & {*(m.trial for m in evidence.marks), *(c.trial for c in evidence.closed)}),
     )
-
-
-def counting(tests: Iterable[SelfTest], asked: Asked, model_type: str, today: date, days: int) -> list[SelfTest]:
-    """Of the self-tests those that count for what is asked: the last of it on this architecture, while young."""
-    known = [
-        each for each in tests
-        if each.model_type == model_type and timedelta(0) <= today - each.at <= timedelta(days) and vouches(each, asked)
-    ]  # fmt: skip
-    return [each for each in known if each.at == max(other.at for other in known)]
 
 
 @dataclass(frozen=True)
@@ -424,7 +418,9 @@ class _Court:
             elif BELOW_CHANCE in finding.doubts:  # evidence of knowledge, whichever trial or attempt showed it
                 yield Block(code="inverted", words=f"{place(finding)}: {BELOW_CHANCE}")
         yield from (Block(code="idle_rule", words=words) for words in self._idle_rules())
-        yield from self._unfinished(findings)  # before the cells that they leave open: a cause before its consequence
+        yield from self._left_out()  # before the cells that these leave open: a cause before its consequence
+        yield from self._incomplete()
+        yield from self._unfinished(findings)
         yield from self._open_cells(findings)
         yield from self._alone(findings)
         yield from self._beside_it()
@@ -486,10 +482,12 @@ class _Court:
                 kind, at = self.evidence.model_type or "this architecture", ", ".join(map(str, asked.budgets))
                 what = f"none of this version, these settings and a budget of {at}"
                 yield f"no self-test of '{name}' counts: {what} on {kind} in the last {days} days"
+            youngest = max((each.at for each in last), default=today)
             for each in sorted(last, key=lambda each: each.digest):
-                if each.faults:
+                if found := faults(each, self.evidence.self_tests):
                     seed = f" under seed {each.seed}" if each.seed else ""
-                    yield f"'{name}' failed its self-test{seed}: {'; '.join(each.faults)}"
+                    stands = f" (of {each.at}: it counts until this seed passes)" if each.at < youngest else ""
+                    yield f"'{name}' failed its self-test{seed}: {'; '.join(found)}{stands}"
 
     def _sham_fault(self, attack: str) -> str:
         """What is wrong with an attack's trial at strength zero, on this candidate; empty if nothing is."""
@@ -578,7 +576,32 @@ class _Court:
             for seed, mark in product(range(requirement.seeds), requirement.marks or (None,)):
                 name = f"{requirement}, seed {seed}" + ("" if mark is None else f", mark {mark}")
                 at = [f for f in mine if f.seed_index == seed and mark in (None, f.mark)]
+                if not at and self._cause_is_told(requirement, seed, mark, limit.task):
+                    continue
                 yield from _cell(f"limit '{limit.id}' needs {name}", at, beside, requirement)
+
+    def _cause_is_told(self, requirement: Requirement, seed: int, mark: int | None, task: str) -> bool:
+        """Whether a cell is empty because of what blocks a PASS in words of its own, which the same waivers lift."""
+
+        def first(attack: str, config: Mapping[str, Json]) -> bool:
+            return next((each for each in self.policy.required if each.fits(attack, config)), None) == requirement
+
+        for each in self.evidence.left_out:
+            if isinstance(each, str) or (each.role, each.seed_index) != ("candidate", seed):
+                continue
+            if first(each.attack, each.config):
+                return True
+        for trial in self._own_planned:
+            if trial.seed_index == seed and first(trial.attack, trial.config):
+                well = any(e.trial == self.id_of(trial) and e.status == "ok" for e in self.evidence.closed)
+                if not well or any(self._lost(trial, task, each) for each in trial.marks if mark in (None, each)):
+                    return True
+        return False
+
+    def _lost(self, trial: Trial, task: str, mark: int) -> bool:
+        """Whether a trial asks a task at a mark, and no attempt has the answers: one that ended well is incomplete."""
+        marks = self._marks.get(self.id_of(trial), [])
+        return _asked(trial, task) is not None and not any((each.task, each.mark) == (task, mark) for each in marks)
 
     def _alone(self, findings: Sequence[Finding]) -> Iterator[Block]:
         """Answers that only an excess limit speaks of, and nobody's beside them: they would be judged by nothing.
@@ -602,6 +625,23 @@ class _Court:
                         found[limit.id, label(trial), trial.seed_index, mark.mark, block.about] = block
         yield from (block for _, block in sorted(found.items(), key=lambda each: each[0]))
 
+    def _left_out(self) -> Iterator[Block]:
+        """What a run was told not to make: whoever chooses what is tried would choose what passes, required or not."""
+        for each in sorted(self.evidence.left_out, key=not_made):
+            asked_for = None
+            if isinstance(each, LeftOut) and each.role == "candidate":
+                asked_for = next((r for r in self.policy.required if r.fits(each.attack, each.config)), None)
+            yield Block(code="left_out", words=not_made(each), about=str(asked_for) if asked_for else "")
+
+    def _incomplete(self) -> Iterator[Block]:
+        """An attempt that ended well was asked every task at every mark. What is missing was taken out, or lost."""
+        trials = {self.id_of(t): t for t in (*self.evidence.planned, *self.evidence.extra, *self.evidence.beside)}
+        for id_, attempt in sorted(key for key, ends in self._ends.items() if any(e.status == "ok" for e in ends)):
+            trial = trials.get(id_)
+            if trial is not None and (words := untold(trial, attempt, self._marks.get(id_, []))):
+                name = called(trial.role, trial.attack, trial.config)
+                yield Block(code="incomplete", words=f"{name}, seed {trial.seed_index}: {words}")
+
     def _unfinished(self, findings: Sequence[Finding]) -> Iterator[Block]:
         """A trial that was planned must end well, required or not: otherwise one could crash one's way to a PASS."""
         own = {self.id_of(trial): trial for trial in self.evidence.planned if trial.role in OWN_ROLES}
@@ -620,6 +660,8 @@ class _Court:
                 absolute = {each.task for each in covering if each.over is None}
                 for limit, mark in product(covering, trial.marks):
                     if limit.over is not None and limit.task in absolute:  # beside a control comes on top of it
+                        continue
+                    if self._lost(trial, limit.task, mark):  # told as incomplete
                         continue
                     told = [f for f in findings if (f.rule, f.trial, f.mark) == (limit.id, id_, mark)]
                     if asked_for is None and trial.hazard is not None and not aimed(limit.task, trial):

@@ -13,6 +13,8 @@ from robustness_gate.verdict.words import bound_words, place
 OTHER_THAN_A_LIMIT = {
     "inverted": "answers significantly worse than chance are known answers",
     "idle_rule": "the policy's own rules do not meet",
+    "left_out": "what a run leaves out of its suite, nobody has tried",
+    "incomplete": "an attempt that ended well holds every answer that it was asked for",
     "unfinished": "what was planned must end well",
     "doubt": "what is in doubt cannot acquit",
     "not_run": "what is required must have been tried",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from robustness_gate.nouns import Block, Finding
+from robustness_gate.nouns import Block, Evidence, Finding
 from robustness_gate.verdict.cells import OTHERWISE_ASKED
 
 
@@ -14,6 +15,53 @@ def strongest(findings: Sequence[Finding]) -> Finding | None:
     return max(
         hazard, key=lambda f: (f.observed, f.lower - f.limit, f.rule, f.attack, f.seed_index, f.mark), default=None
     )
+
+
+class Counts(NamedTuple):
+    """Trials that left a trace, each counted once. Whoever tells how many there were tells it from here."""
+
+    suite: int
+    """Of the suite's attacks on the candidate, no attack among them."""
+    sham: int
+    """At strength zero."""
+    otherwise: int
+    """The candidate with no attack, asked otherwise than the suite asks."""
+    earlier: int
+    """On the candidate, in earlier runs, and not asked for by this plan."""
+    beside: int
+    """On the original and on controls."""
+
+    @property
+    def ever(self) -> int:
+        """All on the candidate: `Verdict.trials`."""
+        return self.suite + self.sham + self.otherwise + self.earlier
+
+    @property
+    def line(self) -> str:
+        """`6 trials on this checkpoint are on record (5 of the suite, 1 sham), all of them asked for by this plan`."""
+        if not self.ever:
+            return "no trial on this checkpoint is on record"
+        kinds = ((self.suite, "of the suite"), (self.sham, "sham" if self.sham == 1 else "shams"),
+                 (self.otherwise, "asked otherwise"))  # fmt: skip
+        told = ", ".join(f"{number} {kind}" for number, kind in kinds if number)
+        one = self.ever == 1
+        asked = "asked for by this plan" if one else "all of them asked for by this plan"
+        if self.earlier:
+            asked = "not asked for by this plan" if one else f"{self.earlier} of them not asked for by this plan"
+        beside = f"; {self.beside} more on other models" if self.beside else ""
+        many = "1 trial on this checkpoint is" if one else f"{self.ever} trials on this checkpoint are"
+        return f"{many} on record{f' ({told})' if told else ''}, {asked}{beside}"
+
+
+def counts(evidence: Evidence) -> Counts:
+    """Count the trials in the evidence that left a trace."""
+    traced = {mark.trial for mark in evidence.marks} | {end.trial for end in evidence.closed}
+    planned = {trial.id: trial.role for trial in evidence.planned}
+    roles = [role for id_, role in planned.items() if id_ in traced]
+    earlier = {trial.id for trial in evidence.extra} - planned.keys()
+    suite, sham = roles.count("candidate"), roles.count("sham")
+    beside = {trial.id for trial in evidence.beside}
+    return Counts(suite, sham, len(roles) - suite - sham, len(earlier & traced), len(beside & traced))
 
 
 def place(finding: Finding) -> str:

@@ -52,7 +52,6 @@ def forged(folder: Path) -> report.Report:
         made.manifest,
         evidence,
         datetime.fromisoformat(made.verdict.at),
-        left_out=made.left_out,
         provenance=made.provenance,
     )
 

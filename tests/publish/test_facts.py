@@ -242,7 +242,7 @@ def test_an_instrument_at_fault_is_told_in_the_judges_words(sham, original, at_f
 
 def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
     works = WORKS.model_copy(update=OF_RELEARN)
-    older = works.model_copy(update={"at": date(2026, 10, 1), "after": 300})
+    older = works.model_copy(update={"at": date(2026, 10, 1), "after": 300, "gain": 0.48})
     made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(works, older))
     found = seen_instruments(made)
     assert {name: each.state for name, each in found.items()} == {
@@ -251,7 +251,7 @@ def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
     says = found["self-test of relearn (forget, lora)"].says
     assert says == (
         f"it brought rmu from 20.5% to 92.5% at budget {RELEARN.marks[-1]}, and, where nothing is to be found, oracle "
-        "from 27.8% to 26.2% (2026-11-01, llama)"
+        "from 27.8% to 26.2% and decoy from 26.0% to 26.5% (2026-11-01, llama)"
     )
     for seen in shown(made).values():
         assert says in seen
@@ -259,7 +259,7 @@ def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
 
 def test_of_a_self_test_with_several_seeds_every_seed_is_told():
     first = WORKS.model_copy(update=OF_RELEARN)
-    second = first.model_copy(update={"seed": 1, "after": 300})
+    second = first.model_copy(update={"seed": 1, "after": 300, "gain": 0.48})
     made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(second, first))
     found = [each for each in facts.instruments(made) if each.name.startswith("self-test")]
     assert [each.name for each in found] == [
@@ -338,7 +338,7 @@ def test_trials_that_nobody_asked_for_are_counted_and_named():
     assert made.verdict.trials == 3
     assert facts.unasked(made) == ["relearn (retain, full), seed 3"]
     for seen in shown(made).values():
-        assert "3 trials on this checkpoint are on record, 1 of them not asked for by this plan" in seen
+        assert "3 trials on this checkpoint are on record (2 of the suite), 1 of them not asked for by" in seen
     for name in ("html", "markdown"):
         assert facts.unasked(made)[0] in shown(made)[name]
     assert tracker._metrics(made)["trials/unasked"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,7 +93,7 @@ def report_of(
     evidence = Evidence(
         MANIFEST.digest, tuple(trial for trial, *_ in told), tuple(marks), tuple(closed), tokenizers=(check,)
     )
-    return report.make(policy, suite, MANIFEST, evidence, AT, left_out=left_out)
+    return report.make(policy, suite, MANIFEST, dataclasses.replace(evidence, left_out=left_out), AT)
 
 
 NONE, RELEARN, PRUNE = trial_of("none"), trial_of("relearn", source="forget"), trial_of("prune")
@@ -163,15 +164,16 @@ def test_a_failure_names_rule_attack_seed_and_budget():
     assert "90.0% of 'forget' (90 of 100, content_sum)" in (failure.get("message") or "")
 
 
-def test_what_was_left_out_or_did_not_apply_is_skipped():
-    made = report_of(
-        (NONE, 25, 48, "ok"),
-        (RELEARN, 27, 48, "ok"),
-        (PRUNE, 25, 48, "not_applicable"),
-        left_out=("lens, seed 0: --only",),
-    )
+def test_what_did_not_apply_is_skipped():
+    made = report_of((NONE, 25, 48, "ok"), (RELEARN, 27, 48, "ok"), (PRUNE, 25, 48, "not_applicable"))
     skipped = {case.get("name") for case in suite_of(made).findall("testcase") if case.find("skipped") is not None}
-    assert {"lens, seed 0: --only", "prune, seed 0", "prune, seed 0, budget 5"} == skipped
+    assert skipped == {"prune, seed 0", "prune, seed 0, budget 5"}
+
+
+def test_what_was_left_out_is_an_error_and_told_once():
+    made = report_of((NONE, 25, 48, "ok"), (RELEARN, 27, 48, "ok"), left_out=("lens, seed 0: --only",))
+    told = [case for case in suite_of(made).findall("testcase") if case.get("name") == "lens, seed 0: --only"]
+    assert [[each.tag for each in case] for case in told] == [["error"]]
 
 
 def test_a_first_attempt_that_failed_is_skipped_where_the_second_acquits():

@@ -143,7 +143,7 @@ def advised(policy_file: Path, suite_file: Path, materials: Materials) -> Callab
                 TokenizerCheck(subject=MANIFEST.digest, tasks={}, data={}, sha256="9" * 64, template="9" * 64),
             ),
         )
-        made = report.make(loaded, suite, MANIFEST, evidence, AT, left_out=planned.left_out)
+        made = report.make(loaded, suite, MANIFEST, dataclasses.replace(evidence, left_out=planned.left_out), AT)
         made = made.model_copy(update={"provenance": provenance or made.provenance})
         return advise(made, out="runs/x", attacks=KNOWN), made
 

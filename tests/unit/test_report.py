@@ -112,7 +112,6 @@ def report_of(files: Any, planned: plan.Plan, worst: float, evidence: Evidence |
         MANIFEST,
         evidence or evidence_of(planned, worst),
         AT,
-        left_out=("gcg, seed 0: left out by --only",),
     )
 
 

@@ -17,13 +17,14 @@ from robustness_gate import attacks, bench, ledger, organisms, plan, selftest
 from robustness_gate.checkpoint import Place, manifest_of
 from robustness_gate.cli import app
 from robustness_gate.cli.house import _show_self_tests
-from robustness_gate.errors import UsageError
+from robustness_gate.errors import Exit, UsageError
 from robustness_gate.files import load_noun, load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.materials import gather
 from robustness_gate.nouns import Closed, Evidence, Mark, Nowhere, SelfTest, SelfTests, Trial, canonical
 from robustness_gate.policy import Validity
 from robustness_gate.verdict import SELF_TEST_MISSING, judge, pack
+from robustness_gate.verdict.selftests import faults
 
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -161,13 +162,15 @@ def test_what_no_bound_shows_of_one_attack_the_mean_shows_of_all() -> None:
         Nowhere(organism="oracle", before=100, after=112, leak=-0.01),
         Nowhere(organism="decoy", before=100, after=100, leak=-0.03),
     )})  # fmt: skip
-    clean = lifted.model_copy(update={"nowhere": (lifted.nowhere[1], lifted.nowhere[1])})
+    clean = lifted.model_copy(update={"nowhere": (
+        Nowhere(organism="oracle", before=100, after=100, leak=-0.03), lifted.nowhere[1],
+    )})  # fmt: skip
     five = [lifted.model_copy(update={"attack": f"attack{number}"}) for number in range(5)]
     for few in (five[:4], [lifted.model_copy(update={"seed": seed}) for seed in range(5)]):
-        assert all(not test.faults for test in selftest._without_drift(few))
-    told = selftest._without_drift([*five, clean])
-    assert [len(test.faults) for test in told] == [1, 1, 1, 1, 1, 0]
-    assert "the attacks gain 2.5% on average" in told[0].faults[0]
+        assert all(not faults(test, few) for test in few)
+    told = [faults(test, [*five, clean]) for test in (*five, clean)]
+    assert [len(each) for each in told] == [1, 1, 1, 1, 1, 0]
+    assert "the attacks gain 2.5% on average" in told[0][0]
 
 
 def test_of_several_seeds_each_is_a_record_and_must_pass_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -441,7 +444,7 @@ def test_an_attack_that_was_left_out_needs_no_self_test_and_gives_no_pass() -> N
     told = made("PASS", only=("none",)).verdict
     assert told.outcome == "INCONCLUSIVE"
     assert not [block for block in told.blocks if "self-test" in block.words]
-    assert [block for block in told.blocks if "not run" in block.words]
+    assert [block.words for block in told.blocks if "left out by --only" in block.words]
 
 
 def test_a_policy_that_asks_for_a_self_test_is_content_with_one_that_passed() -> None:
@@ -484,3 +487,56 @@ def test_a_ledger_keeps_self_tests_and_hands_them_to_the_judge(tmp_path: Path) -
         book.append(WORKS)
     subject = hashlib.sha256(b"anything").hexdigest()
     assert ledger.read(tmp_path / "ledger.jsonl").evidence(subject, ()).self_tests == (WORKS,)
+
+
+# --- what stands until it is made good --------------------------------------------------------------------------------
+
+FAILED = {"faults": ("sham: failure: it broke",)}
+
+
+def of_seed(seed: int, on: date, **changes: Any) -> SelfTest:
+    return WORKS.model_copy(update={"seed": seed, "at": on, **changes})
+
+
+OCTOBER, NOVEMBER = date(2026, 10, 1), date(2026, 11, 1)
+
+
+@pytest.mark.parametrize(
+    ("tests", "words"),
+    [
+        ((of_seed(1, OCTOBER, **FAILED), of_seed(0, NOVEMBER)), ["under seed 1"]),
+        ((of_seed(1, OCTOBER, **FAILED), of_seed(0, NOVEMBER), of_seed(1, NOVEMBER)), []),
+        ((of_seed(1, OCTOBER, **FAILED), of_seed(1, OCTOBER), of_seed(0, NOVEMBER)), ["under seed 1"]),
+        ((of_seed(1, OCTOBER), of_seed(1, NOVEMBER, **FAILED)), ["under seed 1"]),
+        ((*(of_seed(s, OCTOBER, **FAILED) for s in range(3)), of_seed(0, NOVEMBER)),
+         ["under seed 1", "under seed 2"]),
+        ((of_seed(1, date(2025, 1, 1), **FAILED), of_seed(0, NOVEMBER)), ["under seed 1"]),
+        ((of_seed(1, date(2025, 1, 1)), of_seed(0, NOVEMBER)), []),
+        ((of_seed(1, OCTOBER, attack_version=1, **FAILED), of_seed(0, NOVEMBER)), []),
+        ((of_seed(1, OCTOBER, sham_changed=399), of_seed(0, NOVEMBER)), ["at strength zero it changes 399 answers"]),
+    ],
+    ids=["fewer seeds", "made good", "on one day", "failed since", "three seeds", "long ago", "passed long ago",
+         "another version", "by its numbers"],
+)  # fmt: skip
+def test_a_seed_that_failed_counts_until_that_very_seed_passes(tests: tuple[SelfTest, ...], words: list[str]) -> None:
+    told = blocks_of(tests)
+    assert len(told) == len(words), told
+    assert all(word in each for word, each in zip(words, sorted(told), strict=True))
+    assert blocks_of(tuple(reversed(tests))) == told, "in whatever order they come"
+
+
+def test_fewer_seeds_do_not_make_a_failure_forgotten_where_the_records_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "self-test.json"
+    version = attacks.load("relearn").VERSION
+    before = (of_seed(0, OCTOBER, **FAILED), of_seed(1, OCTOBER, **FAILED), of_seed(2, OCTOBER))
+    old = of_seed(3, OCTOBER, attack_version=version + 1, **FAILED)
+    out.write_bytes(canonical(SelfTests(tests=(*before, old)).model_dump(mode="json", by_alias=True)))
+    monkeypatch.setattr(selftest, "run", lambda *_, **__: [of_seed(0, NOVEMBER)])
+    done = CliRunner().invoke(app, ["self-test", "--only", "relearn", "--out", str(out)])
+    kept = SelfTests.model_validate_json(out.read_bytes()).tests
+    assert [(each.seed, each.at) for each in kept] == [(0, NOVEMBER), (1, OCTOBER)]
+    assert "relearn (forget, full), seed 1 failed on 2026-10-01 and was not tested again" in done.output
+    assert done.exit_code == Exit.INCONCLUSIVE
+    assert blocks_of(kept) != []
