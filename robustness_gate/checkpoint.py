@@ -32,7 +32,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from robustness_gate import filekinds, hub, jsonfiles, templates, weightset
 from robustness_gate.errors import CheckpointError, UsageError
 from robustness_gate.filekinds import ADAPTER, ADAPTER_WEIGHTS, INDEX, ONE_FILE
-from robustness_gate.files import sha256_file
+from robustness_gate.files import PULL, sha256_file
 from robustness_gate.nouns import Digest, Noun, Unread
 
 MAX_DEPTH = 16
@@ -583,7 +583,7 @@ def _refuse_pointers(directory: Path, names: Sequence[str]) -> None:
         if filekinds.is_pointer(directory / name):
             raise CheckpointError(
                 f"'{name}' is a Git LFS pointer, not the file",
-                remedy="Run `git lfs install` and then `git lfs pull` in the clone.",
+                remedy=PULL,
                 where=str(directory),
             )
 
