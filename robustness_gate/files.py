@@ -221,8 +221,8 @@ def _parse(path: Path, raw: bytes) -> tuple[Json, dict[Path_, Spot]]:
         fault = utf8.fault(raw) or utf8.Fault("is not UTF-8", "Save it as UTF-8.")
         raise FileError(fault.words, remedy=fault.remedy, where=str(path), code="not-utf8") from None
     except yaml.YAMLError as error:
-        if b"\x00" in raw and (fault := utf8.fault(raw)):
-            raise FileError(fault.words, remedy=fault.remedy, where=str(path), code="not-utf8") from None
+        if b"\x00" in raw and (other := utf8.fault(raw)):
+            raise FileError(other.words, remedy=other.remedy, where=str(path), code="not-utf8") from None
         words, remedy, code = _yaml_words(error)
         raise FileError(words, remedy=remedy, where=f"{path}:{_yaml_place(error)}", code=code) from None
     except (RecursionError, ValueError) as error:
@@ -546,9 +546,7 @@ def load_texts(path: Path) -> tuple[str, ...]:
     for line, record in json_lines(path):
         text = text_of(record, f"{path}:{line}")
         if not text.strip():
-            raise FileError(
-                "'text' is empty", remedy="Take the line out.", where=f"{path}:{line}", code="bad-item"
-            )
+            raise FileError("'text' is empty", remedy="Take the line out.", where=f"{path}:{line}", code="bad-item")
         texts.append(text)
     if not texts:
         raise FileError("holds no texts", remedy='Write one {"text": "..."} a line.', where=str(path), code="bad-item")
@@ -681,9 +679,7 @@ def _json_object(raw: bytes, where: str, *, first: bool) -> dict[str, Json]:
         if fault := utf8.fault(raw, first=first):
             raise FileError(fault.words, remedy=fault.remedy, where=where, code="not-utf8") from None
         if first and raw.startswith(POINTER):
-            raise FileError(
-                "is a Git LFS pointer, not the file", remedy=PULL, where=where, code="bad-item"
-            ) from None
+            raise FileError("is a Git LFS pointer, not the file", remedy=PULL, where=where, code="bad-item") from None
         why = f" ({error.msg}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise FileError(
             f"is not a JSON object{why}", remedy="Write one JSON object a line.", where=where, code="bad-item"

@@ -124,8 +124,8 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
 def read_texts(place: str | Path) -> tuple[str, ...]:
     """Training texts from a JSON-lines file, a folder, or a hub dataset: the column `text`.
 
-    Of a folder and a dataset a text of white space alone is left out, since there is nothing to read in it; in a file of
-    the user's own it is refused.
+    Of a folder and a dataset a text of white space alone is left out, since there is nothing to read in it; in a single
+    file, which is the user's own, it is refused.
 
     Raises:
         FileError: there is no such column, or something else than text in it.
@@ -381,9 +381,7 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
                 yield from batch.to_pylist()
     except UnicodeDecodeError as error:
         fault = utf8.fault(error.object, first=False) or utf8.Fault("is not UTF-8", "Write it as UTF-8.")
-        raise FileError(
-            f"a text in it {fault.words}", remedy=fault.remedy, where=str(path), code="not-utf8"
-        ) from None
+        raise FileError(f"a text in it {fault.words}", remedy=fault.remedy, where=str(path), code="not-utf8") from None
     except (OSError, pyarrow.ArrowException) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise FileError(

@@ -356,7 +356,11 @@ class _Hole:
 
 def _with_holes(value: Any) -> Any:
     """The same value, itself where nothing is to be replaced."""
-    if value is None or isinstance(value, (bytes, bytearray)) or (isinstance(value, float) and not math.isfinite(value)):
+    if (
+        value is None
+        or isinstance(value, (bytes, bytearray))
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
         return _Hole(value)
     if isinstance(value, (list, tuple)):
         return type(value)(map(_with_holes, value))

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness's own trees of WMDP and MMLU are read, as it reads them: the installed files, none copied here."""
+"""lm-evaluation-harness's own trees of WMDP and MMLU are read as it reads them: the installed files, none copied."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ ROWS = [
 
 def tree(name: str) -> list[Path]:
     spec = importlib.util.find_spec("lm_eval")  # found without importing it
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     folder = Path(spec.origin).parent / "tasks" / name
     return [path for path in sorted(folder.glob("*.yaml")) if not path.name.startswith("_")]
 
@@ -40,7 +41,7 @@ def test_every_task_of_the_real_trees_is_read_as_lm_eval_reads_it(name: str) -> 
         loaded, theirs = lm_eval.load(path), load_yaml(path)
         ours = json.loads(loaded.noun.model_dump_json())
         assert {key: ours[key] for key in COMPARED if key in theirs} == {k: theirs[k] for k in COMPARED if k in theirs}
-        assert theirs["task"] == ours["task"] and theirs["dataset_name"] == ours["dataset_name"]
+        assert (theirs["task"], theirs["dataset_name"]) == (ours["task"], ours["dataset_name"])
         items = lm_eval.items_of(loaded, named, "rows")
         for item, row in zip(items, ROWS, strict=True):
             header = apply_template(theirs["description"], row)
@@ -75,7 +76,7 @@ def test_later_files_and_the_file_itself_win_key_by_key_as_in_lm_eval(tmp_path: 
         tmp_path,
         **{"task.yaml": "include: [one, sub/two]\ntask: t\ndescription: own\n", "one": BASE},
         sub__two='include: three\ndoc_to_text: "two {{question}}"\ntarget_delimiter: ""\n',
-        sub__three='doc_to_choice: [c, d, e]\ndoc_to_text: three\n',
+        sub__three="doc_to_choice: [c, d, e]\ndoc_to_text: three\n",
     )
     loaded, theirs = lm_eval.load(path), load_yaml(path)
     noun = loaded.noun
@@ -101,9 +102,17 @@ def test_later_files_and_the_file_itself_win_key_by_key_as_in_lm_eval(tmp_path: 
         ({"task.yaml": "include: 5\n"}, "task.yaml:1:1", "a path is the number 5"),
         ({"task.yaml": "include:\n"}, "task.yaml:1:1", "a path is null"),
         ({"task.yaml": f"include: {'a' * 300}\n"}, "task.yaml:1:1", "there is no file"),
-        ({"task.yaml": "include: a\n", "a": BASE + "metadata: !function u.f\n"}, "a:5:11", "'!function' is not allowed"),
+        (
+            {"task.yaml": "include: a\n", "a": BASE + "metadata: !function u.f\n"},
+            "a:5:11",
+            "'!function' is not allowed",
+        ),
         ({"task.yaml": "include: a\n", "a": BASE + "process_docs: x\n"}, "a:5:1", "process_docs: this key"),
-        ({"task.yaml": "include: a\n", "a": BASE.replace("[a, b]", "[yes, no]")}, "a:2:1", "reads this as [True, False]"),
+        (
+            {"task.yaml": "include: a\n", "a": BASE.replace("[a, b]", "[yes, no]")},
+            "a:2:1",
+            "reads this as [True, False]",
+        ),
         ({"task.yaml": "include: a\n", "a": BASE.replace("question}}", "question")}, "a:1:1", "no template"),
         ({"task.yaml": "include: a\nmax: 1\n", "a": BASE}, "task.yaml:2:1", "max: unknown key"),
         ({"task.yaml": "include: a\n", "a": "- b\n"}, "a:1:1", "expected a mapping"),

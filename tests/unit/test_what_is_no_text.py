@@ -90,7 +90,9 @@ def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> N
     assert "the column 'question' is missing: its columns are '\\ufeffquestion', 'choices', 'answer'" in error.message
     assert "its columns are 'prompt'" in refused(refusal.read_items, lines(tmp_path / "b", {"prompt": "Do."})).message
     assert "'question' is null" in refused(refusal.read_items, lines(tmp_path / "c", {"question": None})).message
-    assert "'id' is NaN" in refused(refusal.read_items, lines(tmp_path / "d", {"text": "Do.", "id": float("nan")})).message
+    assert (
+        "'id' is NaN" in refused(refusal.read_items, lines(tmp_path / "d", {"text": "Do.", "id": float("nan")})).message
+    )
 
 
 TEXT = {"title": "On lamps", "abstract": "Lamps.", "text": "A lamp has a rim."}
@@ -193,7 +195,8 @@ def test_a_template_cannot_write_what_is_no_text(row: dict, text: str, choice: s
 def test_a_template_may_ask_what_a_row_has(tmp_path: Path) -> None:
     row = {**ROW, "context": None, "unused": float("nan")}
     text = (
-        "{% if context %}{{context}} {% endif %}{% if context is none %}N{% endif %}{% if context == None %}E{% endif %}"
+        "{% if context %}{{context}} {% endif %}"
+        "{% if context is none %}N{% endif %}{% if context == None %}E{% endif %}"
         "{{ context or '' }}{{ context | default('D', true) }}{{question}}"
     )
     (item,) = asked(tmp_path / "a", row, text)
