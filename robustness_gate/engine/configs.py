@@ -3,7 +3,7 @@
 A config is read by more programs than one. Where it holds two rope settings, two values for one number under two
 names, or a nested config that its family does not have, one program takes the one and the next the other, and what is
 examined is not what is served. A key that has the name of a method takes the method's place in transformers, which then
-fails far away from it, with words that do not name it. Both are found here in the file itself, before anything is built.
+fails far away from it, with words that do not name it. Both are found in the file itself, before anything is built.
 """
 
 from __future__ import annotations
