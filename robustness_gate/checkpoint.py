@@ -29,10 +29,10 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from robustness_gate import filekinds, hub, jsonfiles, templates, weightset
+from robustness_gate import filekinds, hub, jsonfiles, templates, utf8, weightset
 from robustness_gate.errors import CheckpointError, UsageError
 from robustness_gate.filekinds import ADAPTER, ADAPTER_WEIGHTS, INDEX, ONE_FILE
-from robustness_gate.files import sha256_file
+from robustness_gate.files import PULL, sha256_file
 from robustness_gate.nouns import Digest, Noun, Unread
 
 MAX_DEPTH = 16
@@ -47,8 +47,10 @@ SHOWN = 5
 
 HUB = re.compile(r"hf:(?://)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)@(?P<commit>[0-9a-f]{40})", re.ASCII)
 
-CACHED = re.compile(r"/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]{40})$")
-"""How a snapshot lies in the cache of huggingface_hub."""
+CACHED = re.compile(
+    r"/(?P<kind>model|dataset)s--(?P<name>[^/]+)(/snapshots(/(?P<commit>[0-9a-f]{40}))?|/blobs|/refs)?$"
+)
+"""A repository in the cache of huggingface_hub, or a folder of it: a commit's snapshot is links into `blobs`."""
 
 MERGEABLE = ("LORA", "IA3", "LOHA", "LOKR")
 """Kinds of adapters that can be merged into their base and that the tests have seen merged."""
@@ -397,23 +399,36 @@ def _check_adapter(directory: Path, names: Sequence[str]) -> tuple[str, ...]:
             where=str(directory),
         )
     config = jsonfiles.read(directory, directory / ADAPTER)
-    kind, start = config.get("peft_type"), config.get("init_lora_weights")
+    kind, start, task = config.get("peft_type"), config.get("init_lora_weights"), config.get("task_type")
     unknown = sorted(key for key, value in config.items() if value and key not in SETTINGS)
     merge = "Merge it into its base (peft's merge_and_unload) and save that."
-    refusals: dict[str, bool] = {
-        f"adapters of the kind {str(kind)[:40]!r} cannot be judged as merged": kind not in MERGEABLE,
-        f"an adapter for {config.get('task_type')} is not for a causal language model": config.get("task_type")
-        not in ("CAUSAL_LM", None),
-        f"'{ADAPTER}' names code to import (auto_mapping)": bool(config.get("auto_mapping")),
-        f"'{ADAPTER}' names code to import (megatron_config)": bool(config.get("megatron_config")),
-        f"the adapter changes its base while it is loaded (init_lora_weights: {str(start)[:40]})": not (
-            start is None or (isinstance(start, bool | str) and start in PLAIN_STARTS)
+    said = (
+        f"If it is one, write CAUSAL_LM into '{ADAPTER}' (or take task_type out); one for another task is not judged."
+    )
+    refusals: dict[str, tuple[bool, str]] = {
+        f"'{ADAPTER}' does not say what kind of adapter it is (peft_type)": (
+            kind is None,
+            "Write its kind there (LORA, say), or save it anew with peft's save_pretrained.",
         ),
-        f"the adapter sets '{(unknown or [''])[0][:40]}', and whether merging keeps it is not known": bool(unknown),
+        f"adapters of the kind {str(kind)[:40]!r} cannot be judged as merged": (kind not in MERGEABLE, merge),
+        f"an adapter for the task {str(task)[:40]!r} is not for a causal language model": (
+            task not in ("CAUSAL_LM", None),
+            said,
+        ),
+        f"'{ADAPTER}' names code to import (auto_mapping)": (bool(config.get("auto_mapping")), merge),
+        f"'{ADAPTER}' names code to import (megatron_config)": (bool(config.get("megatron_config")), merge),
+        f"the adapter changes its base while it is loaded (init_lora_weights: {str(start)[:40]})": (
+            not (start is None or (isinstance(start, bool | str) and start in PLAIN_STARTS)),
+            merge,
+        ),
+        f"the adapter sets '{(unknown or [''])[0][:40]}', and whether merging keeps it is not known": (
+            bool(unknown),
+            merge,
+        ),
     }
-    for says, applies in refusals.items():
+    for says, (applies, remedy) in refusals.items():
         if applies:
-            raise CheckpointError(says, remedy=merge, where=str(directory))
+            raise CheckpointError(says, remedy=remedy, where=str(directory))
     return (ADAPTER_WEIGHTS,)
 
 
@@ -489,18 +504,32 @@ def _refuse_link(directory: Path, link: Path, allowed: Callable[[Path], bool], *
         inside = link.resolve().is_file() and allowed(link)
     except (OSError, RuntimeError):  # a link that leads to itself
         inside = False
-    if not inside and not resolved and (commit := CACHED.search(directory.resolve().as_posix())) is not None:
-        raise CheckpointError(
-            "this is a snapshot in the hub's cache, whose files are links",
-            remedy=f"Give hf://{commit['owner']}/{commit['name']}@{commit['commit']}: it is found there, offline too.",
-            where=str(directory),
-        )
+    if not inside and not resolved:
+        _refuse_cache(directory)
     if not inside:
         raise CheckpointError(
             f"'{link.relative_to(directory)}' is a link that leaves the checkpoint or leads nowhere",
             remedy="Copy the file itself into the directory.",
             where=str(directory),
         )
+
+
+def _refuse_cache(directory: Path) -> None:
+    """A folder of the hub's cache is told as one, with the reference by which its commit is examined."""
+    found = CACHED.search(directory.resolve().as_posix())
+    if found is None:
+        return
+    if found["kind"] == "dataset":
+        raise CheckpointError(
+            "this is a dataset in the hub's cache, and no model", remedy="A suite names it.", where=str(directory)
+        )
+    what = "a snapshot in the hub's cache, whose files are links" if found["commit"] else "a folder of the hub's cache"
+    owner, dashes, name = found["name"].partition("--")
+    commit = found["commit"] or "COMMIT (a folder's name under snapshots/)"
+    remedy = f"Give hf://{owner}/{name}@{commit}: it is found there, offline too."
+    if not dashes:  # a name of old, without an owner: no reference of ours
+        remedy = "Copy what its links lead to into a directory of its own: cp -rL SNAPSHOT DST."
+    raise CheckpointError(f"this is {what}", remedy=remedy, where=str(directory))
 
 
 def _refuse_names(directory: Path, paths: list[Path]) -> None:
@@ -526,14 +555,14 @@ def _refuse_names(directory: Path, paths: list[Path]) -> None:
 
 def _refuse_odd(directory: Path, path: Path) -> None:
     """A pipe would keep its reader waiting for ever; a name that is not text cannot be written into a manifest."""
+    name = path.relative_to(directory).as_posix()
     if not path.is_file():
-        raise CheckpointError(f"'{path.name}' is not a regular file", remedy="Remove it.", where=str(directory))
+        raise CheckpointError(f"'{name}' is not a regular file", remedy="Remove it.", where=str(directory))
     try:
-        path.name.encode()
-        path.relative_to(directory).as_posix().encode()
+        name.encode()
     except UnicodeEncodeError:
         raise CheckpointError(
-            f"the name {path.name!r} is not UTF-8", remedy="Rename the file.", where=str(directory)
+            f"the name {name!r} is not UTF-8", remedy="Rename the file.", where=str(directory)
         ) from None
 
 
@@ -583,7 +612,7 @@ def _refuse_pointers(directory: Path, names: Sequence[str]) -> None:
         if filekinds.is_pointer(directory / name):
             raise CheckpointError(
                 f"'{name}' is a Git LFS pointer, not the file",
-                remedy="Run `git lfs install` and then `git lfs pull` in the clone.",
+                remedy=PULL,
                 where=str(directory),
             )
 
@@ -628,10 +657,17 @@ def _check_model(directory: Path, names: Sequence[str], keep: str | None) -> tup
             where=str(directory),
         )
     if "config.json" not in names:
+        _refuse_cache(directory)
         raise CheckpointError(
             "there is no config.json", remedy="Point to a directory made by save_pretrained.", where=str(directory)
         )
     config = jsonfiles.read(directory, directory / "config.json")
+    if not config:
+        raise CheckpointError(
+            "config.json says nothing: it is empty, or no JSON object",
+            remedy="Save the model anew with save_pretrained.",
+            where=str(directory),
+        )
     if "transformers_weights" in config:
         raise CheckpointError(
             "config.json chooses its own weights file (transformers_weights)",
@@ -667,4 +703,8 @@ def _text(directory: Path, path: Path) -> str:
         with path.open(encoding="utf-8") as file:
             return file.read(templates.MAX_CHARACTERS + 1)
     except ValueError:
-        raise CheckpointError(f"'{path.name}' is not text in UTF-8", where=str(directory)) from None
+        with path.open("rb") as file:
+            fault = utf8.fault(file.read(templates.MAX_CHARACTERS)) or utf8.Fault("is not UTF-8", "Save it as UTF-8.")
+        raise CheckpointError(
+            f"'{path.relative_to(directory).as_posix()}' {fault.words}", remedy=fault.remedy, where=str(directory)
+        ) from None

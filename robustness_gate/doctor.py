@@ -440,6 +440,7 @@ def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str],
         if form.chat and not template:
             continue
         prompts = [prompt_of(tokenizer, item.question, form) for item in items]
+        yield from _controls(tokenizer, name, items, form)
         if form.tokens:
             yield from _end_marks(speaker, name, items, form)
         if form.verbatim:  # its answers are words, scored as continuations whatever they are
@@ -556,6 +557,29 @@ def _tokenizers(
             yield Check("checkpoint", "note", name, says, remedy)
         elif of:
             yield Check("checkpoint", "ok", name, f"the original's makes the same of all {of:,}")
+
+
+def _controls(tokenizer: Any, name: str, items: Sequence[Item], form: Form) -> Iterator[Check]:
+    """Questions with words that this tokenizer takes for special tokens, wherever they stand."""
+    from robustness_gate.engine.pieces import control_tokens, controls_in
+    from robustness_gate.engine.score import scored
+    from robustness_gate.prompts import body
+
+    known = control_tokens(tokenizer)
+    words = {number: word for word, number in known.items()}
+    found = {
+        item.question.id: ids
+        for item in items
+        if (ids := controls_in("\n".join([body(item.question, form), *scored(item.question, form)]), known))
+    }
+    if found:
+        shown = [f"{words[min(ids)]!r} in '{id_}'" for id_, ids in [*found.items()][:SHOWN]]
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        says = (
+            f"{len(found)} of {len(items)} in '{name}' hold special tokens of the tokenizer: {', '.join(shown)}{more}; "
+            "the model would get control signs in their place, so these questions count as missing"
+        )
+        yield Check("checkpoint", "note", "questions", says, "Leave them out ('subset'), or write them otherwise.")
 
 
 def _lengths(speaker: Speaker, name: str, prompts: list[Prompt]) -> Iterator[Check]:

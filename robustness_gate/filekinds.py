@@ -14,6 +14,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from robustness_gate.files import POINTER
+
 Kind = Literal["read", "weights", "code", "nothing"]
 
 ONE_FILE = "model.safetensors"
@@ -77,7 +79,6 @@ MEDIA = (
 )  # fmt: skip
 CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 """Bytes that no text holds; a tab, ends of lines and pages, and the escape of coloured logs are text."""
-POINTER = b"version https://git-lfs.github.com/spec/"
 BLOCK = 1 << 20
 
 

@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from robustness_gate import utf8
 from robustness_gate.errors import FileError
 from robustness_gate.nouns import Item, Json, Noun, Question, Suite, canonical
 
@@ -31,6 +32,9 @@ MAX_YAML_BYTES = 1_000_000
 MAX_LINE_BYTES = 1_000_000
 MAX_CHOICES = 26  # one letter each
 ONE_ITEM = "Correct the data: an item has id, question, choices and answer (index from 0); a text has text."
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""How what git leaves of a file begins where git-lfs is not installed."""
+PULL = "Run `git lfs install` and then `git lfs pull` in the clone."
 SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a character: JSON and YAML can write one, UTF-8 cannot
 
 Path_ = tuple[str | int, ...]
@@ -213,11 +217,12 @@ def _parse(path: Path, raw: bytes) -> tuple[Json, dict[Path_, Spot]]:
             root = loader.get_single_node()
         finally:
             loader.dispose()
-    except UnicodeDecodeError as error:
-        raise FileError(
-            f"is not UTF-8 (byte {error.start})", remedy="Save it as UTF-8.", where=str(path), code="not-utf8"
-        ) from None
+    except UnicodeDecodeError:
+        fault = utf8.fault(raw) or utf8.Fault("is not UTF-8", "Save it as UTF-8.")
+        raise FileError(fault.words, remedy=fault.remedy, where=str(path), code="not-utf8") from None
     except yaml.YAMLError as error:
+        if b"\x00" in raw and (other := utf8.fault(raw)):
+            raise FileError(other.words, remedy=other.remedy, where=str(path), code="not-utf8") from None
         words, remedy, code = _yaml_words(error)
         raise FileError(words, remedy=remedy, where=f"{path}:{_yaml_place(error)}", code=code) from None
     except (RecursionError, ValueError) as error:
@@ -339,7 +344,8 @@ def _complaint(raw: Raw, kind: type[Noun], error: ValidationError) -> FileError:
             continue
         if one["type"] == "missing" and _misspelt(one["loc"], strangers):
             continue
-        found.append((_rank(raw, at), _words(kind, at, one, raw.data), at))
+        words = _words(kind, at, one, raw.data)
+        found.append(((words[0] != "unsupported-key", *_rank(raw, at)), words, at))  # it may be why others are missing
     (_, (code, message, remedy), at), more = min(found, key=lambda each: each[0]), len(found) - 1
     name = ".".join(str(part) for part in at)
     return FileError(
@@ -535,20 +541,56 @@ def load_items(path: Path) -> tuple[Item, ...]:
 
 
 def load_texts(path: Path) -> tuple[str, ...]:
-    """Read training texts from JSON lines with the one field `text`. Raises FileError with file:line."""
+    """Read training texts from JSON lines: of each line the field `text`. Raises FileError with file:line."""
     texts = []
     for line, record in json_lines(path):
-        if set(record) != {"text"} or not isinstance(record["text"], str) or not record["text"].strip():
-            raise FileError(
-                "expected one field, 'text', that is not empty",
-                remedy=ONE_ITEM,
-                where=f"{path}:{line}",
-                code="bad-item",
-            )
-        texts.append(record["text"])
+        text = text_of(record, f"{path}:{line}")
+        if not text.strip():
+            raise FileError("'text' is empty", remedy="Take the line out.", where=f"{path}:{line}", code="bad-item")
+        texts.append(text)
     if not texts:
         raise FileError("holds no texts", remedy='Write one {"text": "..."} a line.', where=str(path), code="bad-item")
     return tuple(texts)
+
+
+def text_of(row: Mapping[str, Any], where: str) -> str:
+    """What a row of a corpus has to read; its other columns are left. Raises FileError, with the columns found."""
+    if "text" not in row:
+        raise FileError(
+            f"there is no column 'text': {columns_of(row)}",
+            remedy="Name the one that is to be read 'text'.",
+            where=where,
+            code="bad-item",
+        )
+    if not isinstance(row["text"], str):
+        raise FileError(
+            f"'text' is {kind_of(row['text'])}", remedy="Write text, or take the row out.", where=where, code="bad-item"
+        )
+    return row["text"]
+
+
+def columns_of(row: Mapping[str, Any]) -> str:
+    """What a row has, in words: a name with a byte order mark or a space in it is seen as such."""
+    names = ", ".join(repr(str(name)[:40]) for name in list(row)[:12])
+    more = f" and {len(row) - 12} more" if len(row) > 12 else ""
+    return f"its columns are {names}{more}" if row else "it has no columns"
+
+
+def kind_of(value: Any) -> str:
+    """What stands where text belongs, in words. Without its content, but for numbers."""
+    if value is None:
+        return "null"
+    if isinstance(value, (bytes, bytearray)):
+        return "bytes"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "infinite"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    return {"dict": "a mapping", "list": "a list", "tuple": "a list", "str": "text"}.get(
+        type(value).__name__, f"a {type(value).__name__}"
+    )
 
 
 def items_digest(items: Sequence[Item]) -> str:
@@ -574,8 +616,13 @@ def _item(record: dict[str, Json], where: str) -> Item:
         or not 2 <= len(choices) <= MAX_CHOICES
         or not all(isinstance(c, str) and c.strip() for c in choices)
     ):
+        odd = next((c for c in choices if not isinstance(c, str)), "") if isinstance(choices, list) else choices
+        found = f", and one is {kind_of(odd)}" if isinstance(choices, list) and odd != "" else ""
         raise FileError(
-            f"'choices' must be a list of two to {MAX_CHOICES} texts", remedy=ONE_ITEM, where=where, code="bad-item"
+            f"'choices' must be a list of two to {MAX_CHOICES} texts{found}",
+            remedy=ONE_ITEM,
+            where=where,
+            code="bad-item",
         )
     if len(set(choices)) != len(choices):
         raise FileError("two choices are the same", remedy=ONE_ITEM, where=where, code="bad-item")
@@ -602,7 +649,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Json]]]:
                         code="bad-item",
                     )
                 if raw.strip():
-                    yield number, _json_object(raw, f"{path}:{number}")
+                    yield number, _json_object(raw, f"{path}:{number}", first=number == 1)
     except OSError as error:
         raise _unreadable(path, error) from None
 
@@ -622,15 +669,20 @@ ONCE = json.JSONDecoder(object_pairs_hook=_once)
 """One for all lines: a benchmark has thousands, and making one takes as long as reading a line."""
 
 
-def _json_object(raw: bytes, where: str) -> dict[str, Json]:
+def _json_object(raw: bytes, where: str, *, first: bool) -> dict[str, Json]:
     try:
         text = raw.decode("utf-8")
         record = ONCE.decode(text)
     except _Twice:
         raise FileError("a field is given twice", remedy=ONE_ITEM, where=where, code="bad-item") from None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        if fault := utf8.fault(raw, first=first):
+            raise FileError(fault.words, remedy=fault.remedy, where=where, code="not-utf8") from None
+        if first and raw.startswith(POINTER):
+            raise FileError("is a Git LFS pointer, not the file", remedy=PULL, where=where, code="bad-item") from None
+        why = f" ({error.msg}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise FileError(
-            "is not a JSON object", remedy="Write one JSON object a line.", where=where, code="bad-item"
+            f"is not a JSON object{why}", remedy="Write one JSON object a line.", where=where, code="bad-item"
         ) from None
     if not isinstance(record, dict):
         raise FileError(

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from robustness_gate import utf8
 from robustness_gate.errors import CheckpointError
 
 MAX_JSON_BYTES = 200_000_000
@@ -40,6 +41,12 @@ def strict(text: str) -> Any:
                     f"asks for remote code ({key})",
                     "The gate never runs a checkpoint's code; use an architecture that transformers knows.",
                 )
+        for key, value in found.items():  # a repository's name, from which transformers imports what it holds
+            if key.endswith("_implementation") and "/" in json.dumps(value):
+                raise Unsafe(
+                    f"asks for remote code ({key}: {str(value)[:60]})",
+                    "Take the key out: attention is then computed by torch, which needs no code of a repository.",
+                )
         return found
 
     return json.loads(text, object_pairs_hook=checked)
@@ -55,12 +62,23 @@ def read(directory: Path, path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: too large, not JSON, a key twice, or a request for code.
     """
+    name = path.relative_to(directory).as_posix() if path.is_relative_to(directory) else path.name
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise CheckpointError(f"'{path.name}' is larger than {MAX_JSON_BYTES:,} bytes", where=str(directory))
+        raise CheckpointError(f"'{name}' is larger than {MAX_JSON_BYTES:,} bytes", where=str(directory))
+    raw = path.read_bytes()
     try:
-        content = strict(path.read_bytes().decode("utf-8"))
+        content = strict(raw.decode("utf-8"))
     except Unsafe as unsafe:
-        raise CheckpointError(f"'{path.name}' {unsafe}", remedy=unsafe.remedy, where=str(directory)) from None
-    except (ValueError, RecursionError):
-        raise CheckpointError(f"'{path.name}' is not valid JSON", where=str(directory)) from None
+        raise CheckpointError(f"'{name}' {unsafe}", remedy=unsafe.remedy, where=str(directory)) from None
+    except (ValueError, RecursionError) as error:
+        if fault := utf8.fault(raw):
+            raise CheckpointError(f"'{name}' {fault.words}", remedy=fault.remedy, where=str(directory)) from None
+        at = (
+            f" (line {error.lineno}, column {error.colno}: {error.msg})"
+            if isinstance(error, json.JSONDecodeError)
+            else ""
+        )
+        raise CheckpointError(
+            f"'{name}' is not valid JSON{at}", remedy="Mend it there, or save it anew.", where=str(directory)
+        ) from None
     return content if isinstance(content, dict) else {}

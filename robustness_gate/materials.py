@@ -464,7 +464,7 @@ def _harness_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> Loaded[lm
         raise PlanError(
             f"there is no file '{task.yaml}'.", remedy="Paths start at the suite.", where=place, code="missing-file"
         )
-    return lm_eval.load(path)
+    return lm_eval.load(path, suite.path.parent)
 
 
 def _asked(

@@ -75,6 +75,8 @@ NO_CANARY = (
     "catch nothing."
 )
 UNCHECKED = (("self_test", NO_SELF_TEST), ("sham", NO_SHAM), ("canary", NO_CANARY))
+CONTROL = "control_token_"
+"""How a mark's summary begins what it calls a special token in a question, before its id."""
 SCHEMA = "robustness-gate/report/v1"
 SHOWN = 12
 """Names of other weights on page one; the rest is a number, and the record has them all."""
@@ -545,8 +547,17 @@ def _lost(evidence: Evidence) -> Iterator[str]:
         more = " and others" if missing > len(mark.lost) else ""
         yield (
             f"{missing} of {mark.items} items of '{task}' have no answer, because the tokenizer or the context loses "
-            f"part of the question: {', '.join(mark.lost)}{more}."
+            f"part of the question: {', '.join(mark.lost)}{more}.{_signs(mark)}"
         )
+
+
+def _signs(mark: Mark) -> str:
+    """Which special tokens stand in questions of a task, by id: their words may be anything."""
+    ids = ", ".join(name.removeprefix(CONTROL) for name in sorted(mark.summary) if name.startswith(CONTROL))
+    if not ids:
+        return ""
+    many = mark.summary.get("control_items", 0.0)
+    return f" {many:.0f} of them hold what the tokenizer takes for special tokens (ids {ids}), and not for text."
 
 
 def _unpinned(policy: Policy, evidence: Evidence) -> Iterator[str]:

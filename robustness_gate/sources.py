@@ -14,6 +14,10 @@ of a row may be the same, and either then counts as the other (`nouns.Item.right
 user's own and is refused for it. Nothing is fetched unless the suite names a hub source. A task of the kind `lm_eval`
 reads the same four with rows of any shape: its YAML makes the questions (`robustness_gate.tasks.lm_eval`).
 
+*Words.* What is asked is text. Numbers are written out, as they stand in many tables; a null, NaN, a truth value and
+bytes are refused with their row: somebody's reader made them of words (`None`, `nan`, `no`), and nobody meant to ask
+them. Texts to train on have one column, `text`, in any of the four; other columns are left.
+
 *Roles.* A benchmark without a split for attackers is divided by keyed hash: items sorted by HMAC-SHA256 of their
 words, the first share is `dev`, the rest is judged on. The key's name stands in suite and report; the key itself comes
 from the environment, so that a vendor cannot know beforehand which items will judge him. The name `public` is its own
@@ -24,6 +28,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,10 +39,22 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from robustness_gate import hub
+from robustness_gate import hub, utf8
 from robustness_gate.errors import FileError, SetupError, UsageError
 from robustness_gate.filekinds import is_pointer
-from robustness_gate.files import MAX_CHOICES, ONE_ITEM, items_digest, json_lines, load_items, load_texts
+from robustness_gate.files import (
+    MAX_CHOICES,
+    ONE_ITEM,
+    POINTER,
+    PULL,
+    columns_of,
+    items_digest,
+    json_lines,
+    kind_of,
+    load_items,
+    load_texts,
+    text_of,
+)
 from robustness_gate.nouns import Item, Question, Roles
 
 HUB = re.compile(
@@ -105,23 +122,34 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
 
 
 def read_texts(place: str | Path) -> tuple[str, ...]:
-    """Training texts from a JSON-lines file. Raises UsageError for a hub dataset: none is read as texts."""
-    if isinstance(place, str):
-        raise UsageError(
-            f"'{place}' cannot be read as texts.",
-            remedy="Give a JSON-lines file with the field 'text'.",
-            code="bad-item",
-        )
-    return load_texts(place)
+    """Training texts from a JSON-lines file, a folder, or a hub dataset: the column `text`.
+
+    Of a folder and a dataset a text of white space alone is left out, since there is nothing to read in it; in a single
+    file, which is the user's own, it is refused.
+
+    Raises:
+        FileError: there is no such column, or something else than text in it.
+        UsageError, SetupError: as `read_items` does.
+    """
+    if isinstance(place, Path) and place.is_file():
+        return load_texts(place)
+    texts = tuple(text for where, row in read_rows(place) if (text := text_of(row, where)).strip())
+    if not texts:
+        raise FileError("holds no texts.", remedy="Name the column 'text'.", where=str(place), code="bad-item")
+    return texts
 
 
 def read_ids(place: str | Path) -> tuple[str, ...]:
     """One id a line; blank lines and lines that start with # are left out. Raises FileError if there is none."""
     try:
-        lines = Path(place).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
+        raw = Path(place).read_bytes()
+    except OSError as error:
         raise FileError(f"cannot be read: {error}.", remedy=ONE_ITEM, where=str(place), code="bad-item") from None
-    ids = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    if fault := utf8.fault(raw):
+        raise FileError(fault.words, remedy=fault.remedy, where=str(place), code="not-utf8")
+    if raw.startswith(POINTER):
+        raise FileError("is a Git LFS pointer, not the file", remedy=PULL, where=str(place), code="bad-item")
+    ids = tuple(line.strip() for line in raw.decode().splitlines() if line.strip() and not line.startswith("#"))
     if not ids:
         raise FileError("names no items.", remedy="Write one id a line.", where=str(place), code="bad-item")
     return ids
@@ -310,7 +338,7 @@ def _rows(files: Sequence[Path], where: str) -> Iterator[Mapping[str, Any]]:
         if is_pointer(path):
             raise FileError(
                 f"'{path.name}' is a Git LFS pointer, not the file.",
-                remedy="Run `git lfs install` and then `git lfs pull` in the clone.",
+                remedy=PULL,
                 where=where,
                 code="bad-item",
             )
@@ -344,8 +372,16 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
         ) from None
     try:
         with parquet.ParquetFile(path) as file:
+            columns = file.schema_arrow.names
+            if twice := next((name for name in columns if columns.count(name) > 1), ""):
+                raise FileError(
+                    f"has the column '{twice[:40]}' twice.", remedy="Keep one.", where=str(path), code="bad-item"
+                )
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
+    except UnicodeDecodeError as error:
+        fault = utf8.fault(error.object, first=False) or utf8.Fault("is not UTF-8", "Write it as UTF-8.")
+        raise FileError(f"a text in it {fault.words}", remedy=fault.remedy, where=str(path), code="not-utf8") from None
     except (OSError, pyarrow.ArrowException) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise FileError(
@@ -355,13 +391,19 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _item(row: Mapping[str, Any], where: str) -> Item:
     for name in ("question", "choices", "answer"):
-        if row.get(name) is None:
+        if name not in row:
             raise FileError(
-                f"the column '{name}' is missing.", remedy="WMDP's and MMLU's have it.", where=where, code="bad-item"
+                f"the column '{name}' is missing: {columns_of(row)}.",
+                remedy="WMDP's and MMLU's have it; rows of another shape are read by a task of the kind 'lm_eval'.",
+                where=where,
+                code="bad-item",
             )
+        if row[name] is None:
+            raise FileError(f"'{name}' is null.", remedy=ONE_ITEM, where=where, code="bad-item")
     if not isinstance(row["choices"], (list, tuple)):
         raise FileError("'choices' must be a list.", remedy=ONE_ITEM, where=where, code="bad-item")
-    stem, choices, answer = str(row["question"]), [str(each) for each in row["choices"]], row["answer"]
+    stem, answer = words(row["question"], "'question'", where), row["answer"]
+    choices = [words(each, f"'choices[{number}]'", where) for number, each in enumerate(row["choices"])]
     if not stem.strip() or not 2 <= len(choices) <= MAX_CHOICES or not all(each.strip() for each in choices):
         raise FileError(
             f"a question and two to {MAX_CHOICES} choices are needed, none empty.",
@@ -376,4 +418,16 @@ def _item(row: Mapping[str, Any], where: str) -> Item:
             where=where,
             code="bad-item",
         )
-    return Item(Question(str(row.get("id") or id_of(stem, choices)), stem, tuple(choices)), answer)
+    id_ = row.get("id")
+    return Item(Question(words(id_, "'id'", where) if id_ else id_of(stem, choices), stem, tuple(choices)), answer)
+
+
+def words(value: Any, name: str, where: str) -> str:
+    """A text, or a finite number written out. Raises FileError for everything else: no reader has to guess."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (isinstance(value, str) or whole or (isinstance(value, float) and math.isfinite(value))):
+        remedy = "Decode them." if isinstance(value, bytes) else "Write the words themselves"
+        if not isinstance(value, bytes):
+            remedy += " (pandas makes None and NaN of words: read_csv(dtype=str, keep_default_na=False))."
+        raise FileError(f"{name} is {kind_of(value)}, not text.", remedy=remedy, where=where, code="bad-item")
+    return str(value)

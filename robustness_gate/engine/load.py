@@ -14,7 +14,7 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
-from robustness_gate.engine import padding, score
+from robustness_gate.engine import configs, padding, score
 from robustness_gate.engine.account import refuse_other_weights
 from robustness_gate.errors import CheckpointError, NotApplicable, UsageError
 from robustness_gate.nouns import Form, Question
@@ -34,6 +34,8 @@ VOCABULARIES = (
     "sentencepiece.bpe.model",
 )
 """One of them every tokenizer of transformers starts from."""
+CHANCE_TEXT = "The following are multiple choice questions (with answers) about international humanitarian law. " * 4
+"""Long enough that merges which are left out at random are left out in one of two encodings."""
 TORN = "the adapter adapts one of two embeddings that its base ties together: no merged model is the same"
 UNTIE = "Untie them in the base and train the adapter on that."
 
@@ -76,6 +78,7 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
         UsageError: the device is not there.
     """
     place = pick_device(device)
+    configs.refuse_ambiguous(base or directory)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -90,7 +93,7 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
         )
         refuse_other_weights(model, told, base or directory)
     except LOADING as error:
-        raise _not_loaded("it", error, directory, base) from error
+        raise _not_loaded("it", error, directory, base, kernel=configs.named_kernel(base or directory)) from error
     tokenizer = tokenizer_of(directory, base)
     if base is not None:
         model = _merged(model, directory)
@@ -120,6 +123,7 @@ def tokenizer_of(directory: Path, base: Path | None = None) -> Any:
                 where=str(directory),
             ) from error
         raise _not_loaded("its tokenizer", error, directory, base) from error
+    _refuse_chance(tokenizer, directory)
     if tokenizer.pad_token_id is None and tokenizer.eos_token:  # for who pads with the tokenizer; see engine.padding
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -137,12 +141,43 @@ def asked_through(speaker: Speaker, tokenizer: Any) -> Speaker:
     return Speaker(speaker.model, tokenizer)
 
 
-def _not_loaded(what: str, error: Exception, directory: Path, base: Path | None) -> CheckpointError:
+def _not_loaded(
+    what: str, error: Exception, directory: Path, base: Path | None, *, kernel: str = ""
+) -> CheckpointError:
+    if kernel and isinstance(error, (ImportError, ValueError)):
+        remedy = f"config.json asks for its own attention ({kernel}). Take that out: torch then computes it."
+    elif isinstance(error, ImportError):
+        remedy = "Install what it names, or examine the model that needs none of it: what this one was made from."
+    elif isinstance(error, OSError):
+        remedy = "Is it complete?"
+    else:
+        remedy = "Mend what it names, or save the model anew."
     return CheckpointError(
-        f"transformers cannot load {what}: {_in_short(error, directory, base)}",
-        remedy="Is it complete?" if isinstance(error, OSError) else "Mend what it names, or save the model anew.",
-        where=str(directory),
+        f"transformers cannot load {what}: {_in_short(error, directory, base)}", remedy=remedy, where=str(directory)
     )
+
+
+def _refuse_chance(tokenizer: Any, directory: Path) -> None:
+    """Merges that are left out at random, for training: such a tokenizer puts every question otherwise each time.
+
+    Raises:
+        CheckpointError: it says so, or makes other ids of a text the second time.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    dropout = getattr(getattr(backend, "model", None), "dropout", None)
+    if dropout:
+        raise CheckpointError(
+            f"tokenizer.json leaves out merges at random (dropout: {dropout:g}): no text has the same tokens twice",
+            remedy="Set dropout to null in it: it is for training a model, not for asking one.",
+            where=str(directory),
+        )
+    twice = [tokenizer(CHANCE_TEXT, add_special_tokens=False)["input_ids"] for _ in range(2)]
+    if twice[0] != twice[1]:
+        raise CheckpointError(
+            "the tokenizer makes other tokens of the same text each time",
+            remedy="Switch its sampling off (sp_model_kwargs, enable_sampling) and save it anew.",
+            where=str(directory),
+        )
 
 
 def _refuse_strange_marks(model: Any, tokenizer: Any, directory: Path) -> None:

@@ -70,6 +70,18 @@ def read(tokenizer: Any, encoded: Sequence[Sequence[int]]) -> list[Read]:
     return [Read(ids, ways, uncased) for ids in encoded]
 
 
+def control_tokens(tokenizer: Any) -> dict[str, int]:
+    """The special tokens by the text that is taken for them wherever it stands; not the one for unknown words."""
+    unknown = getattr(tokenizer, "unk_token", None)
+    added = tokenizer.added_tokens_decoder.items()
+    return {each.content: int(number) for number, each in added if each.special and each.content not in ("", unknown)}
+
+
+def controls_in(text: str, controls: Mapping[str, int]) -> frozenset[int]:
+    """Which of `control_tokens` a text holds, by id: in its place the model gets a control sign."""
+    return frozenset(number for word, number in controls.items() if word in text)
+
+
 def normal(text: str) -> str:
     """NFKC without white space, control and format characters.
 

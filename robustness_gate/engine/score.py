@@ -23,7 +23,7 @@ from robustness_gate.prompts import answers, body, render, rotated
 
 TOKENS_PER_BATCH = 16_384
 NAMED = 16
-"""Of the end marks that were dropped so many are named, by their token ids."""
+"""Of the end marks that were dropped, and of special tokens in questions, so many are named, by their token ids."""
 
 
 @dataclass
@@ -37,6 +37,9 @@ class Notes:
     """Of these, where what an attack put there may be among what was lost: then it was not made as described."""
     lost: set[str] = field(default_factory=set)
     """Part of the question itself did not reach the model, through its tokenizer, template or context: no answer."""
+    controls: dict[str, frozenset[int]] = field(default_factory=dict)
+    """Of the lost: where the tokenizer takes words of the question, or of an answer that is scored word by word, for
+    special tokens, by their ids."""
     strange: set[str] = field(default_factory=set)
     """Their tokens are not in the model's vocabulary: they have no answer."""
     words: set[int] = field(default_factory=set)
@@ -51,11 +54,14 @@ class Notes:
         told = {
             "curtailed_items": len(self.curtailed),
             "strange_items": len(self.strange),
+            "control_items": len(self.controls),
             "end_marks_dropped": len(self.words),
             "padding_drift": round(self.drift, 6),
             "template_clock": self.clock,
         }
         which = {f"end_mark_dropped_{token}": 1 for token in sorted(self.words)[:NAMED]}
+        signs = sorted(frozenset[int]().union(*self.controls.values()))[:NAMED]
+        which |= {f"control_token_{token}": 1 for token in signs}
         counted = {name: float(each) for name, each in {**told, **which}.items() if each}
         return {"truncated_items": float(len(self.cut)), **counted}
 
@@ -269,12 +275,18 @@ class ModelRespondent:
         The tokenizer comes with the checkpoint, and so do the context length and the chat template. One that drops the
         hazard's questions would make any model look unlearned; such items have no answer, and missing never acquits.
         """
-        if form.rewrite is not None:  # an attack changed the words on purpose
-            return torch.zeros(len(questions), dtype=torch.bool)
-        read = pieces.read(self.tokenizer, encoded)
-        lost = [not each.holds(body(question, form)) for question, each in zip(questions, read, strict=True)]
+        known = pieces.control_tokens(self.tokenizer)
+        signs = [pieces.controls_in("\n".join(scored(question, form)), known) for question in questions]
+        whole = [True] * len(questions)
+        if form.rewrite is None:  # else an attack changed the words on purpose
+            read = pieces.read(self.tokenizer, encoded)
+            whole = [each.holds(body(question, form)) for question, each in zip(questions, read, strict=True)]
+        lost = [not holds or bool(found) for holds, found in zip(whole, signs, strict=True)]
         if (notes := _NOTES.get()) is not None:
-            notes.lost |= {question.id for question, gone in zip(questions, lost, strict=True) if gone}
+            for question, gone, found in zip(questions, lost, signs, strict=True):
+                notes.lost |= {question.id} if gone else set()
+                if gone and (found := found | pieces.controls_in(body(question, form), known)):
+                    notes.controls[question.id] = found
         return torch.tensor(lost, dtype=torch.bool)
 
     def _continuations(
@@ -434,6 +446,11 @@ def right(respondent: Any, hazard: Hazard, items: Sequence[Item], form: Form) ->
 def _lengths(questions: Sequence[Question]) -> torch.Tensor:
     """Characters of each choice: [question, choice]."""
     return torch.tensor([[len(choice) for choice in each.choices] for each in questions])
+
+
+def scored(question: Question, form: Form) -> list[str]:
+    """The answers whose own words are scored, and not a letter: none of them may be taken for a special token."""
+    return answers(question, form) if form.verbatim and not form.tokens else []
 
 
 class Prompt(NamedTuple):

@@ -8,24 +8,31 @@ papers report `acc_norm` is read as `acc` here.
 Each doc is asked in one order alone. The template, not the gate, has written the choices into the text, so they cannot
 be turned; both readings therefore coincide, and a liking for a letter is not cancelled as in `multiple_choice`.
 
-Templates are Jinja in a sandbox. YAML that runs code (`!function`, `process_docs`) or that gathers itself from other
-files (`include`) is refused.
+A row may have the same choice twice. lm-evaluation-harness then takes the first of the two for the model's answer, and
+calls it wrong where the key is the second; here either counts as the other (`nouns.Item.right`). A template that writes
+a null, NaN or bytes is refused with its row: lm-evaluation-harness would ask the word `None`.
+
+`include` is followed as lm-evaluation-harness follows it: a file or a list of them, each path from the file that names
+it, later ones over earlier ones and the file itself over all, key by key. What is included must lie beside or below the
+task file, or below the suite. Templates are Jinja in a sandbox. YAML that runs code (`!function`, `process_docs`) is
+refused. The digest of such a task covers its questions, so that it is the same however its file is put together.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import yaml
 
 from robustness_gate import sources
 from robustness_gate.errors import FileError
-from robustness_gate.files import Loaded, load_noun
+from robustness_gate.files import Loaded, Path_, Raw, Spot, kind_of, read_yaml, where_in
 from robustness_gate.nouns import Form, Item, Json, Noun, Question, Rows
 from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, choice_entropy, read
 
@@ -38,17 +45,22 @@ KEYS = frozenset({"yaml", "roles", "subset"})
 """What a suite may say of such a task besides items, count and digest."""
 
 NO_CODE = "Write the rows out as the code would leave them, and take it out."
+NOT_A_GROUP = "This file is a group: name the file of one of its tasks, and give the suite a task for each."
+MAX_FILES = 16
+"""Files that one task may be put together from; lm-evaluation-harness's own have three."""
 
 
 class HarnessTask(Noun):
     """One task file. What lm-evaluation-harness alone needs to load, name and sum up is taken and ignored."""
 
     REFUSED: ClassVar[Mapping[str, str]] = {
-        "include": "Write the included keys into this file.",
+        "aggregate_metric_list": NOT_A_GROUP,
+        "task_list": NOT_A_GROUP,
         "process_docs": NO_CODE,
         "process_results": NO_CODE,
         "custom_dataset": NO_CODE,
         "class": NO_CODE,
+        "use_prompt": "Write its words into 'doc_to_text', 'doc_to_choice' and 'doc_to_target'.",
         "gen_prefix": "Write it at the end of 'doc_to_text'.",
         "filter_list": "Take it out: answers are scored as they are.",
         "doc_to_decontamination_query": "Take it out, with 'should_decontaminate'.",
@@ -80,28 +92,40 @@ class HarnessTask(Noun):
     fewshot_split: Json = None
     fewshot_config: Json = None
     metric_list: Json = None
+    fewshot_delimiter: Json = None
+    generation_kwargs: Json = None
     metadata: Json = None
     tag: Json = None
+    task_alias: Json = None
     group: Json = None
+    group_alias: Json = None
 
 
-def load(path: Path) -> Loaded[HarnessTask]:
-    """Read a task file.
+class _Parts(NamedTuple):
+    """A task file with what it includes: as the gate reads the files, and as lm-evaluation-harness's YAML 1.1 does."""
+
+    raw: Raw
+    theirs: dict[str, Any]
+
+
+def load(path: Path, within: Path | None = None) -> Loaded[HarnessTask]:
+    """Read a task file and what it includes.
+
+    Args:
+        path: the task file.
+        within: the folder below which included files may lie, the suite's; beside and below `path` they always may.
 
     Raises:
-        FileError: with file:line:column, for a key that is not supported, a template that is none, or a bare word that
-            lm-evaluation-harness's YAML 1.1 reads as something else (`no` is false to it).
+        FileError: with file:line:column, for a key that is not supported, a template that is none, a bare word that
+            lm-evaluation-harness's YAML 1.1 reads as something else (`no` is false to it), or an `include` of what is
+            not there, lies elsewhere, or was read already.
     """
-    loaded = load_noun(path, HarnessTask)
-    try:
-        theirs = yaml.safe_load(loaded.text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise FileError(
-            f"lm-evaluation-harness cannot read this: {str(error)[:200]}.",
-            remedy="Write YAML that both read alike.",
-            where=str(path),
-            code="bad-task-yaml",
-        ) from None
+    if not path.is_file():
+        read_yaml(path)  # which says why not
+    start = path.resolve()
+    roots = tuple(each.resolve() for each in (start.parent, within) if each is not None)
+    raw, theirs = _gathered(path, start, roots, [])
+    loaded = raw.as_noun(HarnessTask)
     from jinja2 import TemplateSyntaxError
 
     for key in ("doc_to_text", "doc_to_choice", "doc_to_target", "description", "target_delimiter"):
@@ -125,6 +149,76 @@ def load(path: Path) -> Loaded[HarnessTask]:
                     code="bad-task-yaml",
                 ) from None
     return loaded
+
+
+def _gathered(path: Path, real: Path, roots: Sequence[Path], seen: list[Path]) -> _Parts:
+    """One file over those that it includes. `path` is what messages call it, `real` where it lies."""
+    seen.append(real)
+    try:
+        own = read_yaml(path)
+    except FileError as error:
+        if error.code != "tag":
+            raise
+        raise FileError(error.message, remedy=NO_CODE, where=error.where, code="tag") from None
+    told = _theirs(own)
+    data, places, theirs = dict[str, Json](), dict[Path_, Spot](), dict[str, Any]()
+    named = own.data.pop("include", [])
+    told.pop("include", None)
+    for at, name in enumerate(named if isinstance(named, list) else [named]):
+        there = _included(name, real, roots, seen, where_in(own.places, ("include", at)) or str(path))
+        shown = path.parent / name
+        below = _gathered(shown if shown.resolve() == there else there, there, roots, seen)
+        data |= below.raw.data
+        places |= below.raw.places
+        theirs |= below.theirs
+    kept = {at: spot for at, spot in places.items() if not at or at[0] not in own.data}  # its own stand elsewhere
+    return _Parts(Raw(path, own.sha256, own.text, data | own.data, kept | dict(own.places)), theirs | told)
+
+
+def _included(name: Json, real: Path, roots: Sequence[Path], seen: Sequence[Path], where: str) -> Path:
+    """Where an included file lies, links followed."""
+
+    def refuse(words: str, remedy: str) -> FileError:
+        return FileError(f"include: {words}", remedy=remedy, where=where, code="bad-task-yaml")
+
+    if not isinstance(name, str):
+        raise refuse(f"a path is {kind_of(name)}", "Write the path from this file to the other, or a list of such.")
+    if not name or "\x00" in name or Path(name).is_absolute():
+        raise refuse(f"{name!r} is not a relative path", "Write the path from this file to the other.")
+    try:
+        there = (real.parent / name).resolve()
+        missing = not there.is_file()
+    except (OSError, RuntimeError):  # a name longer than any file's, a link that leads to itself
+        there, missing = real.parent, True
+    if not any(there.is_relative_to(root) for root in roots):
+        raise refuse(
+            f"'{name}' lies neither beside or below the task file nor below the suite",
+            "Copy the file to one of these places, or write its keys into this one.",
+        )
+    if missing:
+        raise refuse(
+            f"there is no file '{name[:80]}'",
+            "Paths start at this file. Copy the file that the task includes to the place that it names.",
+        )
+    if there in seen:
+        raise refuse(f"'{name}' was read already", "Include each file once, and none that includes this one.")
+    if len(seen) >= MAX_FILES:
+        raise refuse(f"more than {MAX_FILES} files", "Write the keys into one file.")
+    return there
+
+
+def _theirs(raw: Raw) -> dict[str, Any]:
+    """The same file as YAML 1.1 has it."""
+    try:
+        told: dict[str, Any] = yaml.safe_load(raw.text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise FileError(
+            f"lm-evaluation-harness cannot read this: {str(error)[:200]}.",
+            remedy="Write YAML that both read alike.",
+            where=str(raw.path),
+            code="bad-task-yaml",
+        ) from None
+    return told
 
 
 def form(loaded: Loaded[HarnessTask]) -> Form:
@@ -225,6 +319,61 @@ def _regex_replace(text: str, pattern: str, replacement: str, count: int = 0) ->
     return re.sub(pattern, replacement, text, count=count)
 
 
+class _Unsaid(ValueError):
+    """A template writes what is no word."""
+
+
+class _Hole:
+    """What templates find in the place of a null, NaN or bytes: they may ask what it is, and must not write it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == (other.value if isinstance(other, _Hole) else other))
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __str__(self) -> str:
+        raise _Unsaid(f"writes {kind_of(self.value)} where text belongs")
+
+    __repr__ = __str__
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise _Unsaid(f"finds {kind_of(self.value)} where text belongs")
+
+
+def _with_holes(value: Any) -> Any:
+    """The same value, itself where nothing is to be replaced."""
+    if (
+        value is None
+        or isinstance(value, (bytes, bytearray))
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
+        return _Hole(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_with_holes, value))
+    if isinstance(value, Mapping):
+        return {key: _with_holes(each) for key, each in value.items()}
+    return value
+
+
+def _is_none(value: Any) -> bool:
+    """Jinja's test `none`."""
+    return value is None or (isinstance(value, _Hole) and value.value is None)
+
+
 @functools.cache
 def _jinja() -> Any:
     """The sandbox; imported by those who have such a task, since every plan reads this file."""
@@ -233,6 +382,7 @@ def _jinja() -> Any:
 
     made = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
     made.filters["regex_replace"] = _regex_replace
+    made.tests["none"] = _is_none
     return made
 
 
@@ -257,13 +407,14 @@ class _Doc:
         self, loaded: Loaded[HarnessTask], row: Mapping[str, Any], where: str, columns: frozenset[str]
     ) -> None:
         self.loaded, self.row, self.where, self.columns = loaded, row, where, columns
+        self.shown = _with_holes(row)
 
     def item(self) -> Item:
         task = self.loaded.noun
         choices = self._choices(task.doc_to_choice)
         asked = self._value("doc_to_text", task.doc_to_text)
         if not isinstance(asked, str):
-            raise self._wrong("doc_to_text", f"gives {asked!r}, which is no text")
+            raise self._wrong("doc_to_text", f"gives {kind_of(asked)}, which is no text")
         if task.doc_to_text not in self.columns and asked.isdigit():
             raise self._wrong("doc_to_text", f"renders to the number {asked}, which lm-evaluation-harness takes apart")
         header = self._value("description", task.description) if task.description else ""
@@ -271,7 +422,7 @@ class _Doc:
         if not stem.strip():
             raise self._wrong("doc_to_text", "renders to nothing")
         name = self.row.get("id")
-        id_ = sources.id_of(stem, choices) if name is None or name == "" else str(name)
+        id_ = sources.id_of(stem, choices) if name is None or name == "" else sources.words(name, "'id'", self.where)
         return Item(Question(id_, stem, choices), self._answer(task.doc_to_target, choices))
 
     def _choices(self, source: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -283,10 +434,13 @@ class _Doc:
                     found = ast.literal_eval(found)
                 except (ValueError, SyntaxError, MemoryError, RecursionError):
                     raise self._wrong("doc_to_choice", f"renders to no list: {found[:60]!r}") from None
-        if not isinstance(found, Sequence) or isinstance(found, str) or not all(isinstance(c, str) for c in found):
+        if not isinstance(found, Sequence) or isinstance(found, (str, bytes)):
             raise self._wrong("doc_to_choice", "gives no list of texts")
-        if len(found) < 2 or len(set(found)) != len(found) or not all(found):
-            raise self._wrong("doc_to_choice", "must give at least two choices, none empty and no two the same")
+        for place, each in enumerate(found):
+            if not isinstance(each, str):
+                raise self._wrong("doc_to_choice", f"gives no list of texts: choice {place} is {kind_of(each)}")
+        if not all(found) or len({" ".join(each.split()) for each in found}) < 2:
+            raise self._wrong("doc_to_choice", "must give at least two different choices, none of them empty")
         return tuple(found)
 
     def _answer(self, source: int | str, choices: tuple[str, ...]) -> int:
@@ -306,7 +460,9 @@ class _Doc:
                 raise self._wrong(key, f"the column '{source}' is missing")
             return self.row[source]
         try:
-            return _template(source).render(self.row)
+            return _template(source).render(self.shown)
+        except _Unsaid as error:
+            raise self._wrong(key, f"the template {error}") from None
         except _failures() as error:
             raise self._wrong(key, f"the template fails: {str(error)[:200]}") from None
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from robustness_gate import sources
 from robustness_gate.errors import FileError
+from robustness_gate.files import columns_of, kind_of
 from robustness_gate.nouns import Form, Item, Question, Replies
 from robustness_gate.tasks.multiple_choice import Config
 from robustness_gate.tasks.open_answer import read
@@ -70,12 +71,18 @@ def read_items(place: str | Path) -> tuple[Item, ...]:
 
 
 def _item(row: Mapping[str, Any], where: str) -> Item:
-    stem = row.get("question", row.get("text"))
+    name = "question" if "question" in row else "text"
+    stem, id_ = row.get(name), row.get("id")
     if not isinstance(stem, str) or not stem.strip():
+        found = f"'{name}' is {kind_of(stem) if stem != '' else 'empty'}" if name in row else columns_of(row)
         raise FileError(
-            "the row has no 'question' and no 'text'.", remedy="One of the two is asked.", where=where, code="bad-item"
+            f"the row has no text in 'question' or 'text': {found}.",
+            remedy="One of the two is asked.",
+            where=where,
+            code="bad-item",
         )
-    return Item(Question(str(row.get("id") or sources.id_of(stem, CHOICES)), stem, CHOICES), ANSWERED)
+    named = sources.words(id_, "'id'", where) if id_ else sources.id_of(stem, CHOICES)
+    return Item(Question(named, stem, CHOICES), ANSWERED)
 
 
 def ask(respondent: Any, config: Config) -> Replies:

@@ -11,7 +11,6 @@ import os
 import pytest
 import torch
 import transformers
-import yaml
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -59,7 +58,14 @@ doc_to_text: "{{question}}\nSo it is "
 doc_to_choice: choices
 doc_to_target: "{{answer}}"
 """
-TASKS = {"letters": LETTERS, "cloze": CLOZE, "spaced": SPACED}
+REPEATED = r"""
+include: cloze.yaml
+task: repeated
+task_alias: the same option twice
+doc_to_choice: "{{[choices[0], choices[1], choices[0], choices[2]]}}"
+doc_to_target: "{{2 if answer == 0 else answer}}"
+"""
+TASKS = {"letters": LETTERS, "cloze": CLOZE, "spaced": SPACED, "repeated": REPEATED}
 SUITE = """
 schema: robustness-gate/suite/v1
 id: harness
@@ -101,9 +107,10 @@ def theirs(speaker, folder, name):
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._yaml_loader import load_yaml
 
     data = {"data_files": {"test": str(folder / "docs.jsonl")}}
-    task = {**yaml.safe_load(TASKS[name]), "dataset_path": "json", "dataset_kwargs": data, "test_split": "test"}
+    task = {**load_yaml(folder / f"{name}.yaml"), "dataset_path": "json", "dataset_kwargs": data, "test_split": "test"}
     found = simple_evaluate(
         model=HFLM(pretrained=speaker.model, tokenizer=speaker.tokenizer, batch_size=4, device="cpu"),
         tasks=[task],
@@ -133,5 +140,11 @@ def test_a_task_reads_as_lm_eval_reads_it(family, tokenizer_name, name, folder, 
     assert loglik.shape == (ITEMS, 1, 4)
     assert torch.allclose(loglik[:, 0], expected, atol=1e-4), float((loglik[:, 0] - expected).abs().max())
     assert torch.equal(loglik[:, 0].argmax(dim=-1), expected.argmax(dim=-1))
+    if name == "repeated":  # to lm-eval the first of two equal choices is wrong where the key is the second
+        assert not any(r for r, row in zip(right, expected.argmax(dim=-1).tolist(), strict=True) if row == 0)
+        key = [json.loads(line)["answer"] for line in (folder / "docs.jsonl").read_text(encoding="utf-8").splitlines()]
+        chosen = expected.argmax(dim=-1).tolist()
+        right = [r or (k in (0, 2) and c == 0) for r, k, c in zip(right, key, chosen, strict=True)]
+        assert torch.equal(expected[:, 0], expected[:, 2])
     assert mark.correct["single_order"] == mark.correct["content_sum"] == pack(right)
     assert float(expected.std()) > 0.01, "the model must tell choices apart for this to mean anything"

@@ -324,8 +324,9 @@ def test_empty_required_is_refused(tmp_path: Path) -> None:
         (b"- a\n- b\n", ":1:1", "found a list"),
         (b"just text\n", ":1:1", "found text"),
         (b"42\n", ":1:1", "found 42"),
-        (b"schema: caf\xe9\n", "", "is not UTF-8 (byte 11)"),
-        (b"\xff\xfe" + HEAD.encode("utf-16-le"), "", "is not UTF-8 (byte 0)"),
+        (b"schema: caf\xe9\n", "", "is not UTF-8 (byte 11 is 0xE9, in Latin-1 (Windows-1252) 'é')"),
+        (b"\xff\xfe" + HEAD.encode("utf-16-le"), "", "is UTF-16, by its byte order mark"),
+        (HEAD.encode("utf-16-le"), "", "is UTF-16LE, by its null bytes"),
         (b"\x7fELF\x02\x01\x01\x00\x00\x00\x00", ":1:1", "special characters are not allowed"),
         (b"schema: a\x00b\n", ":1:1", "special characters are not allowed"),
         (b"\x80\x04\x95K\x00\x00\x00", "", "is not UTF-8"),
@@ -589,7 +590,7 @@ def test_as_many_choices_as_letters_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ['{"text": ""}', '{"text": " "}', '{"text": 5}', '{"txt": "a"}', '{"text": "a", "id": "b"}', "{}", '"a"']
+    "line", ['{"text": ""}', '{"text": " "}', '{"text": 5}', '{"txt": "a"}', '{"text": null}', "{}", '"a"']
 )
 def test_a_malformed_text_is_refused_with_its_line(line: str, tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"

@@ -73,7 +73,8 @@ def test_what_lm_eval_alone_needs_is_ignored(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "place", "fragment"),
     [
-        ({"include": "_base"}, "5:1", "Write the included keys"),
+        ({"use_prompt": "x", "doc_to_text": None}, "4:1", "use_prompt: this key is not supported"),
+        ({"task": ["a"], "aggregate_metric_list": []}, "5:1", "This file is a group"),
         ({"process_docs": "f"}, "5:1", "Write the rows out"),
         ({"doc_to_decontamination_query": "stem"}, "5:1", "Take it out"),
         ({"doc_to_txt": "stem"}, "5:1", "Did you mean 'doc_to_text'"),
@@ -115,7 +116,8 @@ def test_code_and_words_that_mean_something_else_to_lm_eval_are_refused(tmp_path
         ({"doc_to_text": "{{label}}"}, 2, "number"),
         ({"doc_to_choice": "{{stem}}"}, 3, "no list"),
         ({"doc_to_choice": "[1, 2]"}, 3, "no list of texts"),
-        ({"doc_to_choice": ["a", "a"]}, 3, "no two the same"),
+        ({"doc_to_choice": ["a", "a "]}, 3, "two different choices"),
+        ({"doc_to_choice": ["a", ""]}, 3, "none of them empty"),
         ({"doc_to_target": "maybe"}, 4, "'maybe'"),
         ({"doc_to_target": 2}, 4, "2"),
     ],

@@ -78,7 +78,7 @@ def test_a_row_whose_right_choice_stands_twice_is_kept_and_either_is_right(tmp_p
     [
         ({"answer": 4}, "index from 0 to 3"),
         ({"answer": "B"}, "index from 0 to 3"),
-        ({"answer": None}, "'answer' is missing"),
+        ({"answer": None}, "'answer' is null"),
         ({"choices": ["one"]}, "two to 26 choices"),
         ({"question": "  "}, "a question"),
     ],
