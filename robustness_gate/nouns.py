@@ -61,9 +61,19 @@ class Noun(BaseModel):
     )
 
     @property
+    def plain(self) -> dict[str, Json]:
+        """The record as plain data under the names by which it is read again. There is no other way to write one."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @property
+    def written(self) -> bytes:
+        """Its canonical JSON: what a file of it holds, and what is signed and digested."""
+        return canonical(self.plain)
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: a name from which any change can be seen."""
-        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
+        """SHA-256 of `written`: a name from which any change can be seen, and the digest of the file that holds it."""
+        return hashlib.sha256(self.written).hexdigest()
 
 
 # --- what a model is asked -------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def self_test(
     from robustness_gate import bench, selftest
     from robustness_gate.files import load_suite
     from robustness_gate.language import load_policy
-    from robustness_gate.nouns import SelfTests, canonical
+    from robustness_gate.nouns import SelfTests
 
     if sum((quick, every, bool(only), policy is not None)) > 1:
         raise UsageError("--quick, --all, --only and --policy do not go together.", remedy="Give one of them, or none.")
@@ -188,11 +188,10 @@ def self_test(
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
     tests = SelfTests(tests=tuple(selftest.run(tried, at, model_type=kind, seeds=seeds, workers=count, watch=show)))
-    plain = tests.model_dump(mode="json", by_alias=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(canonical(plain))
+    out.write_bytes(tests.written)
     if as_json:
-        say(json.dumps(plain, indent=1))
+        say(json.dumps(tests.plain, indent=1))
     else:
         _show_self_tests(tests.tests)
         say(f"\n{out}: give it to `run` with --self-test")

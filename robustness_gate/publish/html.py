@@ -8,7 +8,6 @@ costs, is in `docs/decisions/0002-html-report.md`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -128,7 +127,6 @@ def render(report: Report) -> str:
         unfinished=[each for record in report.trials for each in _unfinished(record)],
         asked=_asked(report),
         screenings=[found for record in report.trials if (found := _screening(record)) is not None],
-        report_sha256=hashlib.sha256(canonical(report.model_dump(mode="json", by_alias=True))).hexdigest(),
         shapes=plots.SHAPES,
         keys=KEYS,
         drawing=plots.BESIDE,

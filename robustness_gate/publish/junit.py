@@ -47,6 +47,7 @@ def render(report: Report) -> bytes:
     properties = ElementTree.SubElement(suite, "properties")
     for key, value in (
         ("verdict", report.verdict.outcome),
+        ("report.sha256", report.digest),
         ("checkpoint", report.checkpoint),
         *origins(report),
         ("policy.sha256", report.policy.sha256),
