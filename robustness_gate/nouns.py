@@ -703,6 +703,9 @@ class Finding(Noun):
     """Whether the policy requires this trial and mark."""
     doubts: tuple[str, ...]
     """Why it cannot acquit, whatever its number: it may still convict."""
+    unanswered: Literal["", "by_original", "by_candidate"] = ""
+    """Of a utility under its minimum that says nothing of unlearning: the original is at chance as well, or the
+    candidate is and no original was asked the same. It is then `open`, with the figures last in `doubts`."""
 
     @property
     def observed(self) -> float:
@@ -724,8 +727,8 @@ class Block(Noun):
     """One thing that stands between the evidence and a PASS."""
 
     code: Literal[
-        "breach", "open", "inverted", "idle_rule", "unfinished", "doubt", "not_run", "instrument", "flag", "expired",
-        "provenance", "other_weights", "note",
+        "unanswered", "breach", "open", "inverted", "idle_rule", "unfinished", "doubt", "not_run", "instrument", "flag",
+        "expired", "provenance", "other_weights", "note",
     ]  # fmt: skip
     words: str
     about: str = ""

@@ -69,6 +69,8 @@ def doubtful(case: Case) -> Iterator[Step]:
 def _cure(case: Case, finding: Finding, record: Record, doubt: str) -> Iterator[Step]:
     """At most one step. Doubts are known by their words (`verdict.court`)."""
     if doubt.startswith("the model is destroyed"):
+        if any(f.unanswered and f"on '{f.task}'" in doubt for f in case.report.verdict.findings):
+            return  # no gentler setting helps where nobody can answer: told first, by `numbers.cannot_answer`
         rates = _learning_rates(record)
         gentler = f", e.g. add the learning rate {short(rates[0] / WIDER)}" if rates and rates[0] else ""
         yield Step(
