@@ -6,7 +6,7 @@ A breach stays a breach, and whoever answers ends the excuse.
 from __future__ import annotations
 
 import pytest
-from scenes import ORIGINAL, compared, scene
+from scenes import ORIGINAL, compared, recorded, scene
 from test_verdict import AT, HAZARD, USEFUL, but, clean, mark_of, policy_of, trial_of
 
 from robustness_gate import nouns
@@ -58,6 +58,16 @@ def test_an_original_that_can_answer_ends_the_excuse(policy: Policy, theirs: int
     found = judge(policy, of_original(scene(policy, useful=CHANCE), theirs), AT)
     assert (found.outcome, utility(found).unanswered) == ("FAIL", "")
     assert "no longer useful" in found.reason
+
+
+@pytest.mark.parametrize("theirs", [CHANCE, USEFUL])
+def test_of_several_originals_one_that_can_answer_is_enough(theirs: int) -> None:
+    policy = compared(guardrails=(), original=None)
+    evidence = of_original(scene(policy, useful=CHANCE), CHANCE)
+    another = trial_of("none", role="original", subject="e" * 64)
+    found = judge(policy, recorded(evidence, another, "beside", useful=theirs), AT)
+    assert utility(found).unanswered == ("by_original" if theirs == CHANCE else "")
+    assert found.outcome == ("INCONCLUSIVE" if theirs == CHANCE else "FAIL")
 
 
 def test_a_breach_of_a_hazard_limit_stays_a_fail(policy: Policy) -> None:
