@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from robustness_gate import tasks
 from robustness_gate.errors import NotApplicable
-from robustness_gate.materials import MODULES, Exam
+from robustness_gate.materials import Exam
 from robustness_gate.statistics import clopper_pearson_lower
 
 HANDFUL = 24
@@ -52,7 +53,7 @@ def ask(respondent: Any, exams: Mapping[str, Exam], chances: Mapping[str, float]
         if exam.untouched_only:  # it only tells, or hides the question: nobody need be good at it
             continue
         few = exam.items[:: max(1, len(exam.items) // HANDFUL)][:HANDFUL]
-        task = MODULES[exam.kind]
+        task = tasks.load(exam.kind)
         with contextlib.suppress(NotApplicable):  # a trial will say so
             rows = task.ask(respondent, task.Config(tuple(item.question for item in few), exam.form))
             marked = task.read(rows, [item.right for item in few])

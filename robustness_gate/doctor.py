@@ -38,6 +38,7 @@ from robustness_gate import (
     precision,
     sources,
     specimens,
+    tasks,
     tokenizer_check,
 )
 from robustness_gate.checkpoint import Beside, Manifest, Place, beside, manifest_of
@@ -46,7 +47,7 @@ from robustness_gate.errors import CheckpointError, GateError, NotApplicable, Pl
 from robustness_gate.filekinds import WRAPPERS
 from robustness_gate.files import Loaded, load_items, load_suite
 from robustness_gate.gate import find_checkpoint
-from robustness_gate.materials import MODULES, gather
+from robustness_gate.materials import gather
 from robustness_gate.nouns import Corpus, Form, Hazard, Item, Question, Suite, Target, canonical
 from robustness_gate.nouns import Stored as Precision
 from robustness_gate.prompts import answers
@@ -727,7 +728,7 @@ def _hazards(suite: Loaded[Suite] | None) -> tuple[tuple[Hazard, ...], dict[str,
     }
     items = {name: corpus.items for name, corpus in corpora.items()}
     dev = load_items(organisms.world("forget.dev"))[:FEW]
-    return (Hazard("hazard", "multiple_choice", Form(), dev, items, MODULES["multiple_choice"]),), corpora
+    return (Hazard("hazard", "multiple_choice", Form(), dev, items, tasks.load("multiple_choice")),), corpora
 
 
 def _prompts(speaker: Speaker, suite: Loaded[Suite], name: str, configs: list[Any]) -> Iterator[Check]:

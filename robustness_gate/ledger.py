@@ -99,7 +99,7 @@ class Ledger:
         One that failed (a worker that was killed, a full memory) is tried again as the next attempt when the same
         command is given again. What it had shown before it failed still counts against a PASS.
         """
-        return any(record.trial == trial and record.status != "failure" for record in self.closed)
+        return any(record.trial == trial and record.status in ("ok", "not_applicable") for record in self.closed)
 
     def has_ended(self, trial: str) -> bool:
         """Whether any attempt at the trial has ended, well or badly."""

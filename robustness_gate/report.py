@@ -20,11 +20,10 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from robustness_gate.checkpoint import Manifest
-from robustness_gate.errors import FileError
+from robustness_gate.errors import FileError, UnknownWord
 from robustness_gate.files import Loaded
 from robustness_gate.ledger import OWN
 from robustness_gate.nouns import (
-    WRITTEN,
     Closed,
     Digest,
     Evidence,
@@ -40,6 +39,7 @@ from robustness_gate.nouns import (
     Trial,
     Unread,
     Verdict,
+    judged_as,
 )
 from robustness_gate.policy import Policy
 from robustness_gate.precision import shares
@@ -372,11 +372,15 @@ def utility_lines(report: Report) -> list[str]:
 
 def words(finding: Finding) -> str:
     """A finding in a word or two."""
-    if finding.state == "over":
-        return "USELESS" if finding.rule.startswith("utility:") else "OVER"
-    if finding.state == "open":
-        return "open"
-    return "in doubt" if finding.doubts else "within"
+    match finding.state:
+        case "over":
+            return "USELESS" if finding.rule.startswith("utility:") else "OVER"
+        case "open":
+            return "open"
+        case "under":
+            return "in doubt" if finding.doubts else "within"
+        case _:
+            raise UnknownWord("state of a finding", finding.state)
 
 
 def origins(report: Report) -> list[tuple[str, str]]:
@@ -455,7 +459,7 @@ def limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag], *,
     found += _cut_short(evidence)
     found += _on_the_way(evidence)
     found += _lost(evidence)
-    written = {task.name for trial in evidence.planned for task in trial.tasks if task.kind in WRITTEN}
+    written = {task.name for trial in evidence.planned for task in trial.tasks if judged_as(task.kind).written}
     unread = sorted({limit.task for limit in policy.limits if (pin := policy.tasks.get(limit.task)) is not None
                      and pin.choices_only is None and limit.task not in written})  # fmt: skip
     if unread:
@@ -553,7 +557,7 @@ def _unpinned(policy: Policy, evidence: Evidence) -> Iterator[str]:
     if policy.tokenizer is None and policy.original is None:
         yield "The policy pins no tokenizer, neither by its digest nor by the original that has it."
     examined = any(trial.role == "original" for trial in evidence.beside)
-    if policy.original is None and (examined or policy.guardrails or policy.validity.canary == "required"):
+    if policy.original is None and (examined or policy.guardrails or policy.validity.canary != "off"):
         yield "The policy does not pin the original: any model may have been named as the one from before unlearning."
 
 

@@ -230,7 +230,7 @@ def _checkpoint(look: _Look) -> str:
     total = sum(entry.size for entry in here.files)
     around = unread(look.asked.checkpoint)
     policies = [made.resolved, *([look.asked.policy.noun] if look.asked.policy is not None else [])]
-    if any(each.validity.other_weights == "refused" for each in policies) and (around.weights or not around.listed):
+    if any(each.validity.other_weights != "listed" for each in policies) and (around.weights or not around.listed):
         raise _Failed(f"the policy refuses other weights beside it{_beside(around)}")
     return f"{len(here.files)} files, {total:,} bytes, digest {here.digest[:16]}{_beside(around)}"
 

@@ -217,7 +217,7 @@ def _architecture(model_type: str | None, checkpoint: str | None, base: str | No
 
 
 def _asks(policy: Policy) -> bool:
-    return policy.validity.self_test == "required" and any(each.attack != "none" for each in policy.required)
+    return policy.validity.self_test != "off" and any(each.attack != "none" for each in policy.required)
 
 
 def _known(out: Path) -> Sequence[SelfTest]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jinja2
 
 from robustness_gate.ledger import OWN
-from robustness_gate.nouns import READINGS, WRITTEN, Digest, Finding, Json, Mark, Reading, TaskRef, canonical
+from robustness_gate.nouns import READINGS, Digest, Finding, Json, Mark, Reading, TaskRef, canonical, judged_as
 from robustness_gate.publish import facts, plots, spelling
 from robustness_gate.report import Record, Report, Row, origins, table, words
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
@@ -237,7 +237,7 @@ def _state(record: Record) -> str:
     ends = {closed.status for closed in record.closed}
     if "ok" in ends:
         return "ended well"
-    return "failed" if "failure" in ends else "not applicable" if ends else "not run"
+    return "not run" if not ends else "not applicable" if ends == {"not_applicable"} else "failed"
 
 
 def _name(record: Record) -> str:
@@ -267,7 +267,7 @@ def _asked(report: Report) -> list[tuple[str, str, Digest]]:
 
 
 def _choices(task: TaskRef) -> str:
-    return f", {task.options} choices" if task.kind not in WRITTEN else ", answers written"
+    return f", {task.options} choices" if not judged_as(task.kind).written else ", answers written"
 
 
 def _facts(record: Record) -> list[tuple[str, list[str]]]:

@@ -28,9 +28,9 @@ from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 
+from robustness_gate.errors import UnknownWord
 from robustness_gate.nouns import (
     OWN_ROLES,
-    TOLD,
     Block,
     Closed,
     Evidence,
@@ -61,7 +61,7 @@ from robustness_gate.verdict.cells import (
     covers,
     declared_cells,
     declares,
-    kind_of,
+    judged_in,
     label,
     limits,
     spelled_out,
@@ -89,6 +89,7 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
         evidence: planned trials and everything that was recorded about them.
         at: the moment of judgement, with a time zone; nothing here reads a clock.
     """
+    _refuse_unknown_roles(evidence)
     cells = declared_cells(policy)
     policy = spelled_out(policy)
     court = _Court(policy, evidence, at, alpha_cell=policy.statistics.alpha_fail / cells)
@@ -112,6 +113,16 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
         strongest=_without_the_winners_curse(policy, findings, evidence.marks),
         trials=len(court.own_ids & {*(m.trial for m in evidence.marks), *(c.trial for c in evidence.closed)}),
     )
+
+
+def _refuse_unknown_roles(evidence: Evidence) -> None:
+    """A role that no rule speaks of would be heard by none. Raises UnknownWord."""
+    for trial in (*evidence.planned, *evidence.extra):
+        if trial.role not in ("candidate", "sham", *OTHERWISE_ASKED):
+            raise UnknownWord("role of a trial of the candidate", trial.role)
+    for trial in evidence.beside:
+        if trial.role != "original" and not trial.role.startswith("control:"):
+            raise UnknownWord("role of a trial beside the candidate", trial.role)
 
 
 def counting(tests: Iterable[SelfTest], asked: Asked, model_type: str, today: date, days: int) -> list[SelfTest]:
@@ -201,13 +212,13 @@ class _Court:
                 for limit in self.policy.limits:
                     if limit.task == mark.task and limits(limit, trial):
                         yield from self._held_against_limit(limit, trial, mark, doubts)
-                kind = kind_of(mark.task, trial)
-                if (trial.role, trial.attack) == ("candidate", "none") and kind != "membership":
+                judged = judged_in(mark.task, trial)
+                if (trial.role, trial.attack) == ("candidate", "none"):
                     for utility in self.policy.utility:
-                        if utility.task == mark.task and kind not in TOLD:
+                        if utility.task == mark.task and judged.hazard:
                             yield self._useful(utility, trial, mark, doubts)
                     for guardrail in self.policy.guardrails:
-                        if guardrail.task == mark.task:
+                        if guardrail.task == mark.task and judged.guarded:
                             yield from self._beside_the_original(guardrail, trial, mark, doubts)
 
     def _held_against_limit(self, limit: Limit, trial: Trial, mark: Mark, doubts: tuple[str, ...]) -> Iterator[Finding]:
@@ -227,6 +238,8 @@ class _Court:
                 yield _finding(limit.id, limit, trial, mark, bounds, limit.max, doubts, declared, its=its)
             return
         lower, upper = self._bounds(mark, correct, missing, alpha)
+        if self.policy.statistics.fail_fast not in ("off", "betting"):
+            raise UnknownWord("road to a FAIL", self.policy.statistics.fail_fast)
         if self.policy.statistics.fail_fast == "betting":
             bet = betting_lower(shuffled(answers(mark, limit.reading)[0], _asked(trial, mark.task) or mark.task), alpha)
             # A bet item by item takes them for independent; where they come in clusters the fixed bound must agree.
@@ -512,13 +525,13 @@ class _Court:
     def _instruments(self) -> Iterator[Block]:
         """Evidence that the instruments work: without it, finding nothing means nothing."""
         validity = self.policy.validity
-        if validity.self_test == "required":
+        if validity.self_test != "off":
             yield from (Block(code="instrument", words=words) for words in self._untested())
-        if validity.sham == "required":
+        if validity.sham != "off":
             for attack in sorted({each.attack for each in self.policy.required} - {"none"}):
                 if words := self._sham_fault(attack):
                     yield Block(code="instrument", words=words)
-        if validity.canary == "required" and (words := self._canary_fault()):
+        if validity.canary != "off" and (words := self._canary_fault()):
             yield Block(code="instrument", words=words)
 
     def _untested(self) -> Iterator[str]:
@@ -681,7 +694,7 @@ class _Court:
                         yield Block(code="doubt", words=words, about="" if BELOW_CHANCE in doubts else about)
             elif not ends:
                 yield Block(code="unfinished", words=f"{where}: not run to its end", about=about)
-            elif any(record.status == "failure" for record in ends):
+            elif any(record.status != "not_applicable" for record in ends):
                 yield Block(code="unfinished", words=f"{where}: failed, {ends[-1].reason}", about=about)
             elif asked_for is not None:
                 words = f"{where}: required, but not applicable: {ends[-1].reason}"
