@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 import rfc8785
 from pydantic import Field, ValidationError
 
-from robustness_gate.errors import SigningError, Unverified
+from robustness_gate.errors import SigningError, UnknownWord, Unverified
 from robustness_gate.nouns import Digest, Json, Noun, canonical
 
 if TYPE_CHECKING:
@@ -392,9 +392,13 @@ def generate(kind: Kind = "ecdsa") -> PrivateKey:
     """A new key from the operating system's random source."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-    if kind == "ed25519":
-        return _private(ed25519.Ed25519PrivateKey.generate())
-    return _private(ec.generate_private_key(ec.SECP256R1()))
+    match kind:
+        case "ed25519":
+            return _private(ed25519.Ed25519PrivateKey.generate())
+        case "ecdsa":
+            return _private(ec.generate_private_key(ec.SECP256R1()))
+        case _:
+            raise UnknownWord("kind of key", kind)
 
 
 def private_pem(key: PrivateKey, passphrase: str = "") -> bytes:

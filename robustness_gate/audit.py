@@ -68,8 +68,10 @@ class Audit(Noun):
 
     at: str
     """The auditor's own word. RFC 3339, UTC."""
-    report: Digest
+    statement: Digest
     """The signed statement that was audited."""
+    report: Digest
+    """The report in it, as its own report.json has it."""
     lot: int
     """From which the sample was drawn; with the same lot anybody draws the same."""
     drawn: int = Field(ge=1)
@@ -158,7 +160,8 @@ def run(
                 found.append(_compared(record, mark, other, cells))
     return Audit(
         at=written(at),
-        report=statement_sha256,
+        statement=statement_sha256,
+        report=made.digest,
         lot=lot,
         drawn=len(sample),
         of=sum(record.trial.role in DRAWN for record in made.trials),
@@ -170,7 +173,7 @@ def run(
 
 def signed(audit: Audit, checkpoint: str, key: PrivateKey) -> bytes:
     """The counter-statement in a bundle, about the same checkpoint."""
-    return sign(statement({MANIFEST: checkpoint}, PREDICATE_TYPE, audit.model_dump(mode="json")), key)
+    return sign(statement({MANIFEST: checkpoint}, PREDICATE_TYPE, audit.plain), key)
 
 
 def read(raw: bytes, keys: Sequence[PublicKey]) -> Audit:

@@ -29,14 +29,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate import applicability, attacks, organisms, plan, precision, sources, specimens, tokenizer_check
+from robustness_gate import (
+    answering,
+    applicability,
+    attacks,
+    organisms,
+    plan,
+    precision,
+    sources,
+    specimens,
+    tasks,
+    tokenizer_check,
+)
 from robustness_gate.checkpoint import Beside, Manifest, Place, beside, manifest_of
 from robustness_gate.engine.context import context_length
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable, PlanError
 from robustness_gate.filekinds import WRAPPERS
 from robustness_gate.files import Loaded, load_items, load_suite
 from robustness_gate.gate import find_checkpoint
-from robustness_gate.materials import MODULES, gather
+from robustness_gate.materials import gather
 from robustness_gate.nouns import Corpus, Form, Hazard, Item, Question, Suite, Target, canonical
 from robustness_gate.nouns import Stored as Precision
 from robustness_gate.prompts import answers
@@ -407,6 +418,10 @@ def _loaded(
             found += _tokenizers(speaker, original, suite, step)
         except Exception as error:  # noqa: BLE001 - as above
             return [*found, _problem("checkpoint", "tokenizer", error)]
+        try:
+            found += _answering(speaker, original, suite, dtype, device, step)
+        except Exception as error:  # noqa: BLE001 - as above
+            return [*found, _problem("checkpoint", "answering", error)]
         found.append(_blocks(speaker))
         found += _shams(speaker, suite, original, dtype, device, step)
     return found
@@ -469,6 +484,57 @@ def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str],
         return
     step("asking in a batch")
     yield from _padding(speaker, [item.question for item in (*items, *load_items(organisms.world("forget.dev")))], form)
+
+
+def _answering(
+    speaker: Speaker,
+    original: Stored | None,
+    suite: Loaded[Suite] | None,
+    dtype: str,
+    device: str,
+    step: Callable[[str], None],
+) -> Iterator[Check]:
+    """Whether this model, and the original, do better than guessing where the suite asks them.
+
+    Of the hazard the original alone is asked: that the candidate guesses there is what unlearning is for.
+    """
+    from robustness_gate.engine.score import ModelRespondent
+
+    if suite is None:  # nobody but an organism need know the invented world
+        return
+    step("asking a handful of each task")
+    materials = gather(suite)
+    chances = {name: ref.chance for name, ref in materials.refs.items()}
+    hazards = {each.name for each in materials.hazards}
+    useful = {name: exam for name, exam in materials.exams.items() if name not in hazards}
+    own = answering.ask(ModelRespondent(speaker.model, speaker.tokenizer), useful, chances)
+    theirs: dict[str, answering.Heard] = {}
+    if original is not None:
+        with _reference(original, dtype, device)() as other:
+            theirs = answering.ask(ModelRespondent(other.model, other.tokenizer), materials.exams, chances)
+    for name in materials.exams:
+        yield from _heard(name, own.get(name), theirs.get(name))
+
+
+OTHER_FORM = "Ask in another form: `kind: cloze` asks for an answer's words instead of its letter."
+
+
+def _heard(name: str, own: answering.Heard | None, original: answering.Heard | None) -> Iterator[Check]:
+    """What one task's handful says: of the hazard `own` is None, without an original the other."""
+    if original is not None and not original.answers:
+        says = f"'{name}': the original does no better than by guessing ({original})"
+        says += f"; this model: {own}" if own is not None else ""
+        remedy = f"A utility under its minimum would be INCONCLUSIVE, and a low hazard show nothing. {OTHER_FORM}"
+        yield Check("checkpoint", "note", "answering", says, remedy)
+    elif own is not None and not own.answers and original is not None:
+        says = f"'{name}': this model does no better than by guessing ({own}); the original: {original}"
+        yield Check("checkpoint", "note", "answering", says, "Unlearning may have ruined it: a utility would FAIL.")
+    elif own is not None and not own.answers:
+        says = f"'{name}': this model does no better than by guessing ({own}), and no original was given"
+        remedy = f"A utility would be INCONCLUSIVE. Give --original; if that cannot answer either: {OTHER_FORM}"
+        yield Check("checkpoint", "note", "answering", says, remedy)
+    elif known := own or original:
+        yield Check("checkpoint", "ok", "answering", f"'{name}': {known}{'' if own else ', by the original'}")
 
 
 def _padding(speaker: Speaker, questions: Sequence[Question], form: Form) -> Iterator[Check]:
@@ -686,7 +752,7 @@ def _hazards(suite: Loaded[Suite] | None) -> tuple[tuple[Hazard, ...], dict[str,
     }
     items = {name: corpus.items for name, corpus in corpora.items()}
     dev = load_items(organisms.world("forget.dev"))[:FEW]
-    return (Hazard("hazard", "multiple_choice", Form(), dev, items, MODULES["multiple_choice"]),), corpora
+    return (Hazard("hazard", "multiple_choice", Form(), dev, items, tasks.load("multiple_choice")),), corpora
 
 
 def _prompts(speaker: Speaker, suite: Loaded[Suite], name: str, configs: list[Any]) -> Iterator[Check]:

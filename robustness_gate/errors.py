@@ -57,6 +57,14 @@ class FileError(GateError):
     """A policy, suite, item or ledger file is not what it must be. `where` is `file:line:column`."""
 
 
+class UnknownWord(GateError):
+    """A kind, setting, code or status that no branch of this release knows. It stands where a default would guess."""
+
+    def __init__(self, what: str, word: object) -> None:
+        remedy = "Nothing is guessed in its place: use the release that knows it, or register all of it."
+        super().__init__(f"this release does not know the {what} '{str(word)[:80]}'.", remedy=remedy, code="unknown")
+
+
 class CheckpointError(GateError):
     """The checkpoint directory is missing, unsafe or not a causal language model."""
 

@@ -10,7 +10,7 @@ from robustness_gate import applicability, attacks
 from robustness_gate.errors import PlanError
 from robustness_gate.files import Loaded, digest_of, nearest
 from robustness_gate.materials import Exam, Materials
-from robustness_gate.nouns import TOLD, Suite, Trial, in_format
+from robustness_gate.nouns import Suite, Trial, in_format, judged_as
 from robustness_gate.policy import Limit, Policy, Requirement, Selector, TaskPin
 from robustness_gate.verdict.cells import DIAGNOSES, aimed, covers, limits
 
@@ -47,10 +47,10 @@ def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], materials: Materials
     for index, limit in enumerate(policy.noun.limits):
         _fit_limit(policy, suite, materials, trials, index, limit)
     for index, utility in enumerate(policy.noun.utility):
-        _refuse_told(policy, _first_exam(policy, materials, utility.task), TOLD, "utility", index, "task")
+        _refuse_told(policy, _first_exam(policy, materials, utility.task), "utility", index, "task")
     for index, guardrail in enumerate(policy.noun.guardrails):
         exam = _first_exam(policy, materials, guardrail.task)
-        _refuse_told(policy, exam, TOLD - {"refusal"}, "guardrails", index, "task")
+        _refuse_told(policy, exam, "guardrails", index, "task")
     for index, requirement in enumerate(policy.noun.required):
         _fit_requirement(policy, suite, trials, index, requirement)
 
@@ -108,7 +108,7 @@ def _fit_limit(
     index: int,
     limit: Limit,
 ) -> None:
-    _refuse_told(policy, _first_exam(policy, materials, limit.task), TOLD, "limits", index, "task")
+    _refuse_told(policy, _first_exam(policy, materials, limit.task), "limits", index, "task")
     chance = materials.refs[in_format(limit.task, policy.noun.tasks[limit.task].formats[0])].chance
     if limit.over is None and limit.max <= chance:
         raise PlanError(
@@ -169,14 +169,14 @@ def _refuse_unaimed(
 
 
 def _refuse_told(
-    policy: Loaded[Policy], exam: Exam, kinds: frozenset[str], rule: Literal["limits", "utility", "guardrails"],
-    index: int, key: str,
-) -> None:  # fmt: skip
-    if exam.kind in kinds:
+    policy: Loaded[Policy], exam: Exam, rule: Literal["limits", "utility", "guardrails"], index: int, key: str
+) -> None:
+    judged = judged_as(exam.kind)
+    if not (judged.guarded if rule == "guardrails" else judged.hazard):
         raise PlanError(
             f"a task of the kind '{exam.kind}' only tells: nothing can be held on it under '{rule}'.",
             remedy="Take the rule out. The suite may ask it; the report tells what it saw."
-            + (" A guardrail with `max_drop` can be on it." if exam.kind == "refusal" else ""),
+            + (" A guardrail with `max_drop` can be on it." if judged.guarded else ""),
             where=policy.where(rule, index, key),
             code="wrong-kind",
         )

@@ -33,7 +33,7 @@ from robustness_gate.executors import Event
 from robustness_gate.files import Loaded, load_noun, load_said, load_suite, nearest, sha256_file
 from robustness_gate.language import load_policy
 from robustness_gate.materials import Materials, gather
-from robustness_gate.nouns import Note, Planned, SelfTests, Statement, Suite, Trial, Verdict, canonical
+from robustness_gate.nouns import Note, Planned, SelfTests, Statement, Suite, Trial, Verdict
 from robustness_gate.policy import Policy
 
 if TYPE_CHECKING:
@@ -444,11 +444,11 @@ def _write(made: report.Report, manifest: Manifest, folder: Path) -> None:
     from robustness_gate.publish import html, junit, markdown  # templates are of no use to `plan`
 
     for name, content in (
-        ("report.json", canonical(made.model_dump(mode="json", by_alias=True))),
+        ("report.json", made.written),
         ("report.md", markdown.render(made).encode()),
         ("report.html", html.render(made).encode()),
         ("report.junit.xml", junit.render(made)),
-        ("checkpoint.manifest.json", canonical(manifest.model_dump(mode="json"))),
+        ("checkpoint.manifest.json", manifest.written),
     ):
         partial = folder / f".{name}.partial"
         partial.write_bytes(content)

@@ -164,8 +164,7 @@ def issue(
         raise SigningError(f"this cannot be issued: {_first(error)}.", remedy="Sign something else.") from None
     if made.verdict.at > predicate.issued_at:  # both are in UTC and of one form
         raise SigningError("the report was judged after the time of issue.", remedy="Correct the clock.")
-    plain: dict[str, Json] = predicate.model_dump(mode="json", by_alias=True)
-    return sign(statement({MANIFEST: made.checkpoint}, PREDICATE_TYPE, plain), key)
+    return sign(statement({MANIFEST: made.checkpoint}, PREDICATE_TYPE, predicate.plain), key)
 
 
 def read_issued(payload: bytes) -> Issued:
@@ -258,7 +257,8 @@ def claims(made: Report, statement_sha256: str) -> Iterator[tuple[str, bytes]]:
             "harnessDigest": {"sha256": harness},
             "policyDigest": {"sha256": made.policy.sha256},
             "verdict": made.verdict.outcome,
-            "report": {"sha256": statement_sha256},
+            "statement": {"sha256": statement_sha256},
+            "report": {"sha256": made.digest},
         }
         yield f"claim-{number + 1:03d}", statement({MANIFEST: made.checkpoint}, CLAIM_TYPE, predicate)
 

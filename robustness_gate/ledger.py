@@ -4,6 +4,8 @@ A line is the canonical JSON of `{"prev": …, "record": …}`, where `prev` is 
 the disk before the attack goes on, so `kill -9` costs at most the trial that was running. A last line without its
 newline is what a kill leaves; it is cut off. Anything else that does not fit is an error: evidence is never repaired.
 
+The chain has no secret in it: whoever holds the whole file can compute it anew. `CHAIN` says what follows from that.
+
 There is one ledger a checkpoint, in a folder named by its digest, whatever the output folder of a run: who runs again
 finds what was found before, and the report counts all of it.
 """
@@ -41,6 +43,12 @@ OWN = OWN_ROLES
 SCHEMA = "robustness-gate/ledger/v1"
 FIRST = "0" * 64
 NEVER_REPAIRED = "Evidence is never repaired: keep it for whoever asks, and start anew with another --ledgers."
+CHAIN = (
+    "The chain of a ledger shows accidents and partial edits. It does not show that nothing was rewritten: anyone who "
+    "holds the whole file can compute the chain again. From this signature on, the head that it names shows that. For "
+    "the time before, only what lies with somebody else does: a seal given away before the run, an earlier copy or "
+    "head of the ledger, a third party's timestamp, a log that the signer cannot edit."
+)
 NAME = "ledger.jsonl"
 
 Record = Trial | Mark | Closed | Note | Statement | Planned | SelfTest | TokenizerCheck
@@ -91,7 +99,7 @@ class Ledger:
         One that failed (a worker that was killed, a full memory) is tried again as the next attempt when the same
         command is given again. What it had shown before it failed still counts against a PASS.
         """
-        return any(record.trial == trial and record.status != "failure" for record in self.closed)
+        return any(record.trial == trial and record.status in ("ok", "not_applicable") for record in self.closed)
 
     def has_ended(self, trial: str) -> bool:
         """Whether any attempt at the trial has ended, well or badly."""
@@ -291,5 +299,4 @@ def _replay(ledger: Ledger, raw: bytes) -> int:
 
 
 def _to_plain(record: Record) -> dict[str, Json]:
-    plain: dict[str, Json] = record.model_dump(mode="json")
-    return {"kind": "trial", "trial": plain} if isinstance(record, Trial) else plain
+    return {"kind": "trial", "trial": record.plain} if isinstance(record, Trial) else record.plain

@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
-from robustness_gate import organisms, sources
+from robustness_gate import organisms, sources, tasks
 from robustness_gate.errors import FileError, PlanError, UsageError
 from robustness_gate.files import Loaded, digest_of, items_digest, nearest
 from robustness_gate.nouns import (
-    TOLD,
     Corpus,
     Form,
     Format,
@@ -29,21 +27,11 @@ from robustness_gate.nouns import (
     SuiteTask,
     TaskRef,
     in_format,
+    judged_as,
 )
 from robustness_gate.prompts import header_for
-from robustness_gate.tasks import KINDS, cloze, lm_eval, membership, multiple_choice, open_answer, refusal
+from robustness_gate.tasks import cloze, lm_eval, membership, open_answer, refusal
 
-MODULES: dict[str, ModuleType] = {
-    "cloze": cloze,
-    "lm_eval": lm_eval,
-    "membership": membership,
-    "multiple_choice": multiple_choice,
-    "open_answer": open_answer,
-    "refusal": refusal,
-}
-"""The module of each of `robustness_gate.tasks.KINDS`."""
-KEYS: dict[str, frozenset[str]] = {name: module.KEYS for name, module in MODULES.items()}
-"""What a suite may say of each kind of task besides items, count and digest."""
 INSTEAD = {
     "yaml": "Write `kind: lm_eval`, or take 'yaml' out.",
     "topic": "Write a header into 'wording', or into the YAML's 'description'.",
@@ -134,7 +122,7 @@ class Materials:
         exam = self.exams[name]
         plain = {source: corpus.items for source, corpus in self.corpora.items()}
         own = self.worded.get(task, Worded(self.dev, plain))
-        return Hazard(name, exam.kind, exam.form, own.dev, own.corpora, MODULES[exam.kind], own.missing)
+        return Hazard(name, exam.kind, exam.form, own.dev, own.corpora, tasks.load(exam.kind), own.missing)
 
     @property
     def forms(self) -> tuple[Form, ...]:
@@ -161,14 +149,9 @@ def gather(suite: Loaded[Suite]) -> Materials:
     read: dict[str, _Asked] = {}
     for name, task in noun.tasks.items():
         _refuse_confusion(name, task.formats, suite)
-        if task.kind not in KINDS:
-            raise PlanError(
-                f"there is no task kind '{task.kind}'.",
-                remedy=nearest(task.kind, KINDS),
-                where=suite.where("tasks", name, "kind"),
-                code="unknown-kind",
-            )
-        if task.kind in TOLD and name in hazards:
+        tasks.load(task.kind, where=suite.where("tasks", name, "kind"))
+        judged = judged_as(task.kind)
+        if not judged.hazard and name in hazards:
             raise PlanError(
                 f"a task of the kind '{task.kind}' cannot be the hazard: what it shows is told, and no limit is on it.",
                 remedy="Ask the hazard as multiple_choice, cloze, open_answer or lm_eval, and this beside it.",
@@ -235,7 +218,7 @@ def gather(suite: Loaded[Suite]) -> Materials:
             items = sources.question_hidden(items)
         for each in task.formats:
             form = _form(task, items, harness, chat=each == "chat")
-            untouched_only = task.hide_question or task.kind in TOLD
+            untouched_only = task.hide_question or not judged.hazard
             exams[in_format(name, each)] = Exam(task.kind, items, form, untouched_only)
     if noun.dev and all(noun.tasks[name].roles for name in hazards):
         raise PlanError(
@@ -447,7 +430,7 @@ def _harness_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> Loaded[lm
                 where=suite.where("tasks", name, "kind"),
                 code="wrong-key-for-kind",
             )
-    for key in sorted(INSTEAD.keys() - KEYS[task.kind]):
+    for key in sorted(INSTEAD.keys() - tasks.load(task.kind).KEYS):
         if getattr(task, key) != SuiteTask.model_fields[key].get_default():
             raise PlanError(
                 f"a task of the kind '{task.kind}' has no YAML." if key == "yaml" else
@@ -472,22 +455,27 @@ def _asked(
 ) -> tuple[Item, ...]:
     """The questions of a task as its kind reads them."""
     place = locate(task.items, suite, "tasks", name, "items")
-    if task.kind == "refusal":
-        return refusal.read_items(place)
-    if task.held_out is not None:
-        return membership.read_items(place, locate(task.held_out, suite, "tasks", name, "held_out"))
-    return _items(place, harness)
-
-
-def _items(place: str | Path, harness: Loaded[lm_eval.HarnessTask] | None) -> tuple[Item, ...]:
-    return lm_eval.read_items(harness, place) if harness else sources.read_items(place)
+    match task.kind:
+        case "multiple_choice" | "cloze" | "open_answer":
+            return sources.read_items(place)
+        case "lm_eval" if harness is not None:
+            return lm_eval.read_items(harness, place)
+        case "membership" if task.held_out is not None:
+            return membership.read_items(place, locate(task.held_out, suite, "tasks", name, "held_out"))
+        case "refusal":
+            return refusal.read_items(place)
+        case _:
+            raise _half_registered(task.kind, "how its items are read")
 
 
 def _form(task: SuiteTask, items: Sequence[Item], harness: Loaded[lm_eval.HarnessTask] | None, *, chat: bool) -> Form:
     """How a task's questions become text."""
-    if harness is not None:
-        return lm_eval.form(harness)
     match task.kind:
+        case "multiple_choice":
+            letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(items[0].question.choices)])
+            return Form(header=header_for(task.topic) if task.topic else "", letters=letters, chat=chat)
+        case "lm_eval" if harness is not None:
+            return lm_eval.form(harness)
         case "cloze":
             return cloze.form(task.wording)
         case "open_answer":
@@ -496,8 +484,16 @@ def _form(task: SuiteTask, items: Sequence[Item], harness: Loaded[lm_eval.Harnes
             return refusal.form(task.wording, task.tokens, chat=chat)
         case "membership":
             return membership.form()
-    letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(items[0].question.choices)])
-    return Form(header=header_for(task.topic) if task.topic else "", letters=letters, chat=chat)
+        case _:
+            raise _half_registered(task.kind, "how its questions are put")
+
+
+def _half_registered(kind: str, lacks: str) -> PlanError:
+    return PlanError(
+        f"the task kind '{kind}' is registered in part alone: it lacks {lacks} in materials.py.",
+        remedy="Nothing is guessed in its place: register all of it, or name another kind.",
+        code="unknown-kind",
+    )
 
 
 def _refuse_confusion(name: str, formats: Sequence[Format], file: Loaded[Any]) -> None:

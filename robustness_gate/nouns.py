@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import date
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, get_args
 
 import rfc8785
@@ -22,9 +23,12 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
+
+from robustness_gate.errors import UnknownWord
 
 if TYPE_CHECKING:
     import torch
@@ -61,9 +65,19 @@ class Noun(BaseModel):
     )
 
     @property
+    def plain(self) -> dict[str, Json]:
+        """The record as plain data under the names by which it is read again. There is no other way to write one."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @property
+    def written(self) -> bytes:
+        """Its canonical JSON: what a file of it holds, and what is signed and digested."""
+        return canonical(self.plain)
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: a name from which any change can be seen."""
-        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
+        """SHA-256 of `written`: a name from which any change can be seen, and the digest of the file that holds it."""
+        return hashlib.sha256(self.written).hexdigest()
 
 
 # --- what a model is asked -------------------------------------------------------------------------------------------
@@ -205,7 +219,7 @@ class Hazard:
     @property
     def chance(self) -> float:
         """Share of right answers of somebody who knows nothing."""
-        return 0.0 if self.kind in WRITTEN or not self.dev else 1 / len(self.dev[0].question.choices)
+        return 0.0 if judged_as(self.kind).written or not self.dev else 1 / len(self.dev[0].question.choices)
 
     def ask(self, respondent: Respondent, items: Sequence[Item]) -> Rows | Replies:
         """Ask as the examiner does. Raises NotApplicable where the respondent cannot answer that way."""
@@ -277,12 +291,38 @@ class Marked(NamedTuple):
     """Items without an answer that can be read: right in no reading."""
 
 
-WRITTEN = frozenset({"open_answer", "refusal"})
-"""Kinds of task whose answers are written, so that guessing succeeds next to never."""
-HAZARD_KINDS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
-"""Kinds in which a hazard can be asked: a limit can be held on them, and attacks are made in their form."""
-TOLD = frozenset({"membership", "refusal"})
-"""Kinds on which no limit can be held: what they show is told. A guardrail may speak of `refusal`."""
+class Kind(NamedTuple):
+    """How the answers to a kind of task are judged. Nothing here has a default: a kind that says less is no kind."""
+
+    written: bool
+    """Answers are written, so that guessing succeeds next to never; else one of the options is chosen."""
+    hazard: bool
+    """A hazard can be asked so: limits can be held on it, and attacks are made in its form. Else it only tells."""
+    guarded: bool
+    """A guardrail can hold it beside the original."""
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "multiple_choice": Kind(written=False, hazard=True, guarded=True),
+        "cloze": Kind(written=False, hazard=True, guarded=True),
+        "lm_eval": Kind(written=False, hazard=True, guarded=True),
+        "open_answer": Kind(written=True, hazard=True, guarded=True),
+        "refusal": Kind(written=True, hazard=False, guarded=True),
+        "membership": Kind(written=False, hazard=False, guarded=False),
+    }
+)
+"""Every kind of task that a trial may name. `robustness_gate.tasks` has a module for each, and `tasks.load` holds the
+two against each other."""
+HAZARD_KINDS = tuple(name for name, kind in KINDS.items() if kind.hazard)
+"""Kinds in which a hazard can be asked."""
+
+
+def judged_as(kind: str) -> Kind:
+    """How answers to a kind of task are judged. Raises UnknownWord: a kind that nobody knows is judged as none."""
+    if kind not in KINDS:
+        raise UnknownWord("task kind", kind)
+    return KINDS[kind]
 
 
 def in_format(task: str, format_: Format) -> str:
@@ -331,10 +371,17 @@ class TaskRef(Noun):
     items: int = Field(ge=1)
     options: int = Field(ge=2)
 
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: str) -> str:
+        if kind not in KINDS:
+            raise ValueError(f"there is no task kind '{kind}' in this release")
+        return kind
+
     @property
     def chance(self) -> float:
         """Share of right answers of somebody who knows nothing."""
-        return 0.0 if self.kind in WRITTEN else 1 / self.options
+        return 0.0 if judged_as(self.kind).written else 1 / self.options
 
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -376,11 +423,7 @@ def seed_of(subject: str, attack: str, index: int) -> int:
 OWN_ROLES = ("candidate", "sham", "through_original", "in_declared_dtype")
 """Roles of a trial in which it is the candidate itself that answers."""
 
-
-Role = Annotated[
-    str,
-    Field(pattern=r"^(candidate|sham|through_original|in_declared_dtype|original|control:[A-Za-z][A-Za-z0-9_.-]*)$"),
-]
+Role = Annotated[str, Field(pattern=rf"^({'|'.join(OWN_ROLES)}|original|control:[A-Za-z][A-Za-z0-9_.-]*)$")]
 
 
 class Trial(Noun):
@@ -737,6 +780,9 @@ class Finding(Noun):
     """Whether the policy requires this trial and mark."""
     doubts: tuple[str, ...]
     """Why it cannot acquit, whatever its number: it may still convict."""
+    unanswered: Literal["", "by_original", "by_candidate"] = ""
+    """Of a utility under its minimum that says nothing of unlearning: the original is at chance as well, or the
+    candidate is and no original was asked the same. It is then `open`, with the figures last in `doubts`."""
 
     @property
     def observed(self) -> float:
@@ -758,8 +804,8 @@ class Block(Noun):
     """One thing that stands between the evidence and a PASS."""
 
     code: Literal[
-        "breach", "open", "inverted", "idle_rule", "left_out", "incomplete", "unfinished", "doubt", "not_run",
-        "instrument", "flag", "expired", "provenance", "other_weights", "note",
+        "unanswered", "breach", "open", "inverted", "idle_rule", "left_out", "incomplete", "unfinished", "doubt",
+        "not_run", "instrument", "flag", "expired", "provenance", "other_weights", "note",
     ]  # fmt: skip
     words: str
     about: str = ""
@@ -770,10 +816,28 @@ class Block(Noun):
         return self.words
 
 
+Flag = Literal[
+    "choices_only",
+    "declines",
+    "identical_answers",
+    "less_at_more",
+    "letter_collapse",
+    "read_inside",
+    "still_rising",
+    "template_differs",
+    "tokenizer_differs",
+    "tokenizer_unverified",
+    "told_apart",
+    "vacuous",
+    "weaker_beats_stronger",
+]
+"""Signs that an instrument or a reading cannot be trusted; `verdict.flags` says what each means."""
+
+
 class RedFlag(Noun):
     """A sign that an instrument or a reading cannot be trusted."""
 
-    flag: Name
+    flag: Flag
     words: str
     blocks: bool
     """Whether it stands in the way of a PASS; the policy can let some be recorded only."""

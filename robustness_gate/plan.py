@@ -188,7 +188,7 @@ def _beside(
 def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[str]:
     """What the policy compares with and this command does not name: the gate would then say INCONCLUSIVE."""
     roles = {subject.role: subject for subject in subjects}
-    if policy.noun.validity.canary == "required" and "original" not in roles:
+    if policy.noun.validity.canary != "off" and "original" not in roles:
         yield "the policy requires a canary: name the model from before unlearning with --original"
     elif policy.noun.tokenizer is None and "original" not in roles:
         yield (

@@ -15,27 +15,10 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from robustness_gate.nouns import Digest, Dtype, Format, Json, Name, Noun, Reading, Roles, Share, Trial
+from robustness_gate.nouns import Digest, Dtype, Flag, Format, Json, Name, Noun, Reading, Roles, Share, Trial
 
 WAIVER_DAYS = 90
 """A waiver lives at most so long; then somebody has to think again."""
-
-Flag = Literal[
-    "choices_only",
-    "declines",
-    "identical_answers",
-    "less_at_more",
-    "letter_collapse",
-    "read_inside",
-    "still_rising",
-    "template_differs",
-    "tokenizer_differs",
-    "tokenizer_unverified",
-    "told_apart",
-    "vacuous",
-    "weaker_beats_stronger",
-]
-"""Signs that an instrument or a reading cannot be trusted; `verdict.flags` says what each means."""
 
 
 class Selector(Noun):

@@ -20,11 +20,10 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from robustness_gate.checkpoint import Manifest
-from robustness_gate.errors import FileError
+from robustness_gate.errors import FileError, UnknownWord
 from robustness_gate.files import Loaded
 from robustness_gate.ledger import OWN
 from robustness_gate.nouns import (
-    WRITTEN,
     Closed,
     Digest,
     Evidence,
@@ -41,6 +40,7 @@ from robustness_gate.nouns import (
     Trial,
     Unread,
     Verdict,
+    judged_as,
 )
 from robustness_gate.policy import Policy
 from robustness_gate.precision import shares
@@ -73,6 +73,10 @@ NO_SHAM = (
 NO_CANARY = (
     "The model from before unlearning was not required to break a limit (validity.canary is off): perhaps these limits "
     "catch nothing."
+)
+NO_SEAL = (
+    "It was not run under a seal: nothing here shows that policy, suite and questions were fixed before any number was "
+    "known."
 )
 UNCHECKED = (("self_test", NO_SELF_TEST), ("sham", NO_SHAM), ("canary", NO_CANARY))
 CONTROL = "control_token_"
@@ -228,7 +232,7 @@ def make(
         resolved=policy.noun,
         suite=_named(suite, suite.noun.id, suite.noun.version),
         says=MEANING[verdict.outcome],
-        limitations=limitations(policy.noun, evidence, verdict.flags),
+        limitations=limitations(policy.noun, evidence, verdict.flags, sealed=seal is not None),
         left_out=evidence.left_out,
         beside=tuple(Beside(role=role, sha256=digest) for role, digest in beside),
         provenance=dict(sorted(provenance.items())),
@@ -405,11 +409,15 @@ def utility_lines(report: Report) -> list[str]:
 
 def words(finding: Finding) -> str:
     """A finding in a word or two."""
-    if finding.state == "over":
-        return "USELESS" if finding.rule.startswith("utility:") else "OVER"
-    if finding.state == "open":
-        return "open"
-    return "in doubt" if finding.doubts else "within"
+    match finding.state:
+        case "over":
+            return "USELESS" if finding.rule.startswith("utility:") else "OVER"
+        case "open":
+            return "open"
+        case "under":
+            return "in doubt" if finding.doubts else "within"
+        case _:
+            raise UnknownWord("state of a finding", finding.state)
 
 
 def origins(report: Report) -> list[tuple[str, str]]:
@@ -473,16 +481,22 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag]) -> tuple[str, ...]:
-    """What a reader must know before he believes the outcome: what was examined, the instruments, what is open."""
+def limitations(policy: Policy, evidence: Evidence, flags: Sequence[RedFlag], *, sealed: bool) -> tuple[str, ...]:
+    """What a reader must know before he believes the outcome: what was examined, the instruments, what is open.
+
+    Every output tells these and no others: the record, the page, the summary, the terminal, `why` and `verify`, which
+    makes them anew, under the reader's own policy where he brings one.
+    """
     found = [*otherwise_stored(evidence)]
     found += [words for setting, words in UNCHECKED if getattr(policy.validity, setting) == "off"]
     found += [f"Red flag, recorded and not in the way: {each.flag}: {each.words}." for each in flags if not each.blocks]
+    found += _at_the_edge(evidence)
     found += _unpinned(policy, evidence)
+    found += [] if sealed else [NO_SEAL]
     found += _cut_short(evidence)
     found += _on_the_way(evidence)
     found += _lost(evidence)
-    written = {task.name for trial in evidence.planned for task in trial.tasks if task.kind in WRITTEN}
+    written = {task.name for trial in evidence.planned for task in trial.tasks if judged_as(task.kind).written}
     unread = sorted({limit.task for limit in policy.limits if (pin := policy.tasks.get(limit.task)) is not None
                      and pin.choices_only is None and limit.task not in written})  # fmt: skip
     if unread:
@@ -528,6 +542,19 @@ def _on_the_way(evidence: Evidence) -> Iterator[str]:
         yield f"The chat template asks for the date: it was told {day} whenever it asked."
 
 
+def _at_the_edge(evidence: Evidence) -> Iterator[str]:
+    """Attacks whose best learning rate is the last that they tried, on either side: the optimum may lie outside."""
+    own = {trial.id: name_of(trial) for trial in (*evidence.planned, *evidence.extra) if trial.role == "candidate"}
+    chosen = [(mark, mark.chosen.get("grid_edge")) for mark in evidence.marks if mark.trial in own]
+    for edge in ("highest", "lowest", "only"):
+        budgets: dict[str, set[int]] = {}
+        for mark in (mark for mark, its in chosen if its == edge):
+            budgets.setdefault(own[mark.trial], set()).add(mark.mark)
+        if budgets:
+            where = "; ".join(f"{name} at {', '.join(map(str, sorted(at)))}" for name, at in sorted(budgets.items()))
+            yield f"The best learning rate was the grid's {edge} for {where}: a stronger attack may lie beyond it."
+
+
 def _cut_short(evidence: Evidence) -> Iterator[str]:
     """Tasks of which the untouched model did not see every prompt from its beginning."""
     untouched = {trial.id for trial in evidence.planned if (trial.role, trial.attack) == ("candidate", "none")}
@@ -571,8 +598,12 @@ def _unpinned(policy: Policy, evidence: Evidence) -> Iterator[str]:
     loose = [str(each) for each in policy.required if each.attack != "none" and each.config_sha256 is None]
     if loose:
         yield f"The policy asks for these attacks without pinning their whole settings: {'; '.join(loose)}."
+    if policy.dtype is None and (used := sorted({trial.dtype for trial in evidence.planned})):
+        yield f"The policy does not pin the precision: the suite chose {' and '.join(used)}."
+    if policy.tokenizer is None and policy.original is None:
+        yield "The policy pins no tokenizer, neither by its digest nor by the original that has it."
     examined = any(trial.role == "original" for trial in evidence.beside)
-    if policy.original is None and (examined or policy.guardrails or policy.validity.canary == "required"):
+    if policy.original is None and (examined or policy.guardrails or policy.validity.canary != "off"):
         yield "The policy does not pin the original: any model may have been named as the one from before unlearning."
 
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from robustness_gate import applicability, attacks
+from robustness_gate.errors import UnknownWord
 from robustness_gate.materials import Materials
-from robustness_gate.nouns import TOLD, Form, Hazard, Item, Question
+from robustness_gate.nouns import Form, Hazard, Item, Question, judged_as
 from robustness_gate.prompts import answers, render
 from robustness_gate.verdict.cells import label_of
 
@@ -55,7 +56,11 @@ def of_tasks(materials: Materials, put: Put = plainly) -> Iterator[Specimen]:
             continue
         item = dev.get(name, exam.items)[0]
         kind = f"{exam.kind}, a dev item" if name in dev else exam.kind
-        text = put(item.question, exam.form)[0] + OPEN + CLOSE if exam.kind in TOLD else marked(put, item, exam.form)
+        text = (
+            put(item.question, exam.form)[0] + OPEN + CLOSE
+            if not judged_as(exam.kind).hazard
+            else marked(put, item, exam.form)
+        )
         yield Specimen(name, kind, text)
 
 
@@ -90,6 +95,8 @@ def _shown(put: Put, item: Item, hazard: Hazard, header: str, how: str) -> str:
     form = hazard.form if hazard.form.verbatim else replace(hazard.form, header=header)
     if how == "solved":
         return marked(put, item, form)
+    if how not in ("asked", "closed"):
+        raise UnknownWord("way of showing a question", how)
     text, _ = put(item.question, form)
     return f"{text}{OPEN}{'...' if how == 'closed' else ''}{CLOSE}"
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from robustness_gate import applicability, attacks
+from robustness_gate import applicability, attacks, tasks
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.materials import MODULES, Exam, Materials
-from robustness_gate.nouns import WRITTEN, Hazard, Json, Mark, Recovery, Replies, Rows, Target, Trial
+from robustness_gate.materials import Exam, Materials
+from robustness_gate.nouns import Hazard, Json, Mark, Recovery, Replies, Rows, Target, Trial, judged_as
 from robustness_gate.verdict import pack
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _examined(trial: Trial, recovery: Recovery, name: str, exam: Exam, attempt: 
     from robustness_gate.engine.score import noted
 
     questions, key = tuple(item.question for item in exam.items), [item.right for item in exam.items]
-    task = MODULES[exam.kind]
+    task = tasks.load(exam.kind)
     with noted() as notes:
         rows = task.ask(recovery.respondent, task.Config(questions, exam.form))
     marked = task.read(rows, key)
@@ -148,7 +148,7 @@ def _why_none(notes: Notes, exam: Exam) -> str:
         return "every prompt is longer than the context and lost its question"
     if notes.lost:
         return "the tokenizer loses part of every question"
-    if exam.kind in WRITTEN:
+    if judged_as(exam.kind).written:
         return "nothing was written, or the model's logits are not numbers"
     return "the model's logits are not numbers"
 

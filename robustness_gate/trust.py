@@ -50,7 +50,7 @@ class RevokedReport(Noun):
     """A report that its reader knows to be withdrawn."""
 
     sha256: Digest
-    """Of the signed statement, as `verify` prints it."""
+    """Of the signed statement, or of the report in it (its report.json), as `verify` prints them."""
     reason: str = Field(min_length=1)
 
 

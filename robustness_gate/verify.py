@@ -26,9 +26,6 @@ from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unve
 from robustness_gate.files import Loaded, digest_of, parse_yaml, sha256_file
 from robustness_gate.language.load import policy_of
 from robustness_gate.nouns import (
-    TOLD as ONLY_TOLD,
-)
-from robustness_gate.nouns import (
     Closed,
     Evidence,
     LeftOut,
@@ -38,8 +35,8 @@ from robustness_gate.nouns import (
     Trial,
     Unread,
     Verdict,
-    canonical,
     in_format,
+    judged_as,
     seed_of,
 )
 from robustness_gate.policy import Policy, same
@@ -105,15 +102,22 @@ class Verification:
     """The verdict under the auditor's policy if he gave one, else under the report's own."""
     not_tried: tuple[str, ...] = ()
     """What the suite has and the report does not, in words."""
+    limitations: tuple[str, ...] = ()
+    """`report.limitations`, made anew under the policy of `outcome`."""
 
     @property
-    def verified(self) -> bool:
-        """Whether nothing failed."""
+    def adds_up(self) -> bool:
+        """Whether nothing failed. Anybody can write a report that adds up."""
         return all(check.state != "FAILED" for check in self.checks)
 
     @property
+    def verified(self) -> bool:
+        """Whether it adds up, and somebody whom the reader trusts has signed it."""
+        return self.adds_up and self.signer is not None
+
+    @property
     def exit_code(self) -> Exit:
-        """5 where a check failed; otherwise what the verdict says, so that only a verified PASS leaves with 0."""
+        """What the verdict says where it is verified, so that only a verified PASS leaves with 0; otherwise 5."""
         return CODES[self.outcome] if self.verified and self.outcome else Exit.UNVERIFIED
 
 
@@ -140,6 +144,7 @@ class _Look:
     policy: Loaded[Policy] | None = None
     outcome: str = ""
     not_tried: list[str] = field(default_factory=list)
+    limitations: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -182,6 +187,7 @@ def verify(raw: bytes, asked: Asked, at: datetime) -> Verification:
         look.signer,
         look.outcome if look.stated else "",
         tuple(_printable(words) for words in look.not_tried),
+        tuple(_printable(words) for words in look.limitations),
     )
 
 
@@ -218,7 +224,7 @@ def _signer(look: _Look) -> str:
     if fault := look.signer.fault(datetime.fromisoformat(look.stated.issued_at)):
         raise _Failed(fault)
     for each in look.asked.trusted.revoked_reports:
-        if each.sha256 == look.sha256:
+        if each.sha256 in (look.sha256, look.made.digest):
             raise _Failed(f"your trust file withdraws this report: {each.reason}")
     return f"you trust this key for what is signed at {look.stated.issued_at}, and neither it nor the report is revoked"
 
@@ -239,7 +245,7 @@ def _checkpoint(look: _Look) -> str:
     total = sum(entry.size for entry in here.files)
     around = unread(look.asked.checkpoint)
     policies = [made.resolved, *([look.asked.policy.noun] if look.asked.policy is not None else [])]
-    if any(each.validity.other_weights == "refused" for each in policies) and (around.weights or not around.listed):
+    if any(each.validity.other_weights != "listed" for each in policies) and (around.weights or not around.listed):
         raise _Failed(f"the policy refuses other weights beside it{_beside(around)}")
     return f"{len(here.files)} files, {total:,} bytes, digest {here.digest[:16]}{_beside(around)}"
 
@@ -403,7 +409,7 @@ def _otherwise_than(suite: Suite, trial: Trial) -> str:
         in_format(name, each): task
         for name, task in suite.tasks.items()
         for each in task.formats
-        if trial.attack == "none" or not (task.hide_question or task.kind in ONLY_TOLD)
+        if trial.attack == "none" or not (task.hide_question or not judged_as(task.kind).hazard)
     }
     asked = {task.name: task.items for task in trial.tasks}
     if other := sorted(tasks.keys() ^ asked.keys()):
@@ -557,7 +563,7 @@ def _verdict(look: _Look) -> str:
     for name in sorted(set(report.Report.model_fields) - set(TOLD)):
         if getattr(again, name) != getattr(made, name):
             raise _Failed(f"{WORDS.get(name, f'its {name!r} is')} not what follows from policy, suite and answers")
-    look.outcome = again.verdict.outcome
+    look.outcome, look.limitations = again.verdict.outcome, again.limitations
     return f"{look.outcome}, computed again: {len(again.verdict.findings)} bounds, all as stated"
 
 
@@ -593,9 +599,11 @@ def _own_policy(look: _Look) -> str:
     made = look.made
     if look.asked.policy is None:
         raise _NotChecked("no --policy was given")
-    again = judge(look.asked.policy.noun, report.evidence_in(made), look.at)
+    policy, evidence = look.asked.policy.noun, report.evidence_in(made)
+    again = judge(policy, evidence, look.at)
     look.outcome = again.outcome
-    mine = f"{look.asked.policy.noun.id} {look.asked.policy.noun.version}"
+    look.limitations = report.limitations(policy, evidence, again.flags, sealed=made.seal is not None)
+    mine = f"{policy.id} {policy.version}"
     return f"judged again under {mine}, it is {again.outcome}: {again.reason}"
 
 
@@ -646,7 +654,7 @@ def _attachments(look: _Look) -> str:
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if name == "report.json" and path.is_file():
-            if path.read_bytes() != canonical(made.model_dump(mode="json", by_alias=True)):
+            if path.read_bytes() != made.written:
                 raise _Failed("'report.json' in that folder is not the report that was signed")
         elif name not in named and not path.is_dir() and name != issued.BUNDLE:
             strange.append(name)

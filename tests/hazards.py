@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from robustness_gate.materials import MODULES
+from robustness_gate import tasks
 from robustness_gate.nouns import Form, Hazard, Item, Target
 
 
 def hazard(items: Sequence[Item], form: Form | None = None, kind: str = "multiple_choice") -> Hazard:
     """A hazard with these dev items and no corpora."""
-    return Hazard("hazard", kind, form or Form(), tuple(items), {}, MODULES[kind])
+    return Hazard("hazard", kind, form or Form(), tuple(items), {}, tasks.load(kind))
 
 
 def also_in(target: Target, *forms: Form) -> Target:

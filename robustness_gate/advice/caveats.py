@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robustness_gate.advice.case import Case, hazard, own, with_shams
-from robustness_gate.advice.words import listed, named
+from robustness_gate.advice.words import named
 from robustness_gate.nouns import LeftOut
 
 
@@ -40,12 +40,6 @@ def _edges_of_a_pass(case: Case) -> Iterator[str]:
     if highest:
         most = ", ".join(f"{name} {mark}" for name, mark in sorted(highest.items()))
         yield f"Nothing beyond these budgets was tried: {most}."
-    marks = [(record.label, mark) for record in own(case) for mark in record.marks]
-    edges = sorted({f"{name} at {m.mark}" for name, m in marks if m.chosen.get("grid_edge") == "highest"})
-    if edges:
-        yield (
-            f"The best learning rate was the grid's highest for {listed(edges)}: a stronger attack may lie beyond it."
-        )
     close = max(hazard(case), key=lambda f: (f.upper - f.limit, f.attack, f.mark), default=None)
     if close is not None:
         yield (

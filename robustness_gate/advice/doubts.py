@@ -7,6 +7,7 @@ from typing import Any
 
 from robustness_gate.advice.case import Case, Step, hazard, mark_of, record_of
 from robustness_gate.advice.commands import again
+from robustness_gate.advice.instruments import UNADVISED
 from robustness_gate.advice.numbers import UNREAD, unread_answers
 from robustness_gate.advice.words import named, short
 from robustness_gate.nouns import Finding, Mark
@@ -18,6 +19,19 @@ WIDER = 4
 """By how much a learning-rate grid is widened at either end: about the step of the default grid."""
 TOLD_ELSEWHERE = ("strength floor", "the attempt", BELOW_CHANCE)
 """How doubts begin that have their step from `weak`, `trials` or `numbers`."""
+
+
+NOT_THE_SAME = (
+    "is not the one that the policy pins",
+    "and the policy pins",
+    "the policy does not pin",
+    "the policy pins",
+    "other questions of",
+    "was not asked",
+    "does not ask",
+    "the trial names",
+)
+"""What stands in doubts about a policy and a suite that speak of two things."""
 
 
 def weak(case: Case) -> Iterator[Step]:
@@ -69,6 +83,8 @@ def doubtful(case: Case) -> Iterator[Step]:
 def _cure(case: Case, finding: Finding, record: Record, doubt: str) -> Iterator[Step]:
     """At most one step. Doubts are known by their words (`verdict.court`)."""
     if doubt.startswith("the model is destroyed"):
+        if any(f.unanswered and f"on '{f.task}'" in doubt for f in case.report.verdict.findings):
+            return  # no gentler setting helps where nobody can answer: told first, by `numbers.cannot_answer`
         rates = _learning_rates(record)
         gentler = f", e.g. add the learning rate {short(rates[0] / WIDER)}" if rates and rates[0] else ""
         yield Step(
@@ -98,8 +114,17 @@ def _cure(case: Case, finding: Finding, record: Record, doubt: str) -> Iterator[
             f"Name {finding.task} under `hazard` in the suite. All attacks run again, in its form too.",
             again(case),
         )
-    elif not doubt.startswith(TOLD_ELSEWHERE):
+    elif doubt.endswith("do not fit the context and lost what the attack adds"):
+        yield Step(
+            f"{named(finding, capital=True)}: {doubt}.",
+            "Shorten what it puts before the question (fewer shots, a shorter prefix), leave the longest questions out "
+            "(`subset`), or require an attack that adds nothing. Only this attack runs again.",
+            again(case),
+        )
+    elif any(words in doubt for words in NOT_THE_SAME):
         yield Step(f"{named(finding, capital=True)}: {doubt}.", "Let policy and suite name the same.", again(case))
+    elif not doubt.startswith(TOLD_ELSEWHERE):
+        yield Step(f"{named(finding, capital=True)}: {doubt}.", UNADVISED)
 
 
 def _doubted(case: Case) -> Iterator[tuple[Finding, Record, Mark]]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from robustness_gate.advice.case import Case, Step, beside, blocks
 from robustness_gate.advice.commands import again, on_the_original
 from robustness_gate.advice.words import sentence
-from robustness_gate.nouns import Block
+from robustness_gate.nouns import Block, Flag
 from robustness_gate.verdict import SELF_TEST_MISSING
 
-FLAGGED = {
+FLAGGED: dict[Flag, str] = {
     "choices_only": (
         "Whoever guesses from the choices alone gets nearly this far. Ask questions whose choices give nothing away, "
         "and pin them in the policy before any candidate is seen."
@@ -67,6 +67,10 @@ FLAGGED = {
 """What to do about a red flag."""
 
 
+UNADVISED = "This release knows no remedy for that, and guesses none. What it names has to be mended."
+"""What is said of something that no advice is about."""
+
+
 def unseen(case: Case) -> Iterator[Step]:
     """Self-test, canary and shams."""
     return (_seen(case, block) for block in blocks(case, "instrument"))
@@ -76,7 +80,7 @@ def flagged(case: Case) -> Iterator[Step]:
     """Red flags in the way: each says what is wrong with the instrument, none how to lower a number."""
     for flag in case.report.verdict.flags:
         if flag.blocks:
-            do = FLAGGED.get(flag.flag, "Mend this first.")
+            do = FLAGGED[flag.flag]
             if flag.words.endswith("is not known"):
                 do = "Let the suite ask them, with `hide_question: true`, as many as the policy pins."
             yield Step(f"Red flag, {flag.flag}: {flag.words}.", do)
@@ -135,9 +139,11 @@ def _seen(case: Case, block: Block) -> Step:
             "untouched model. If it failed, its reason stands in the report.",
             again(case),
         )
-    return Step(
-        because,
-        "An attack that does nothing must change nothing: the gate's own machinery moves the answers here, so nothing "
-        "that it measures can be believed. Let robustness-gate doctor CHECKPOINT look, try `dtype: float32`, and "
-        "report it as a fault of the gate.",
-    )
+    if block.words.startswith("the sham of") and " changed " in block.words:
+        return Step(
+            because,
+            "An attack that does nothing must change nothing: the gate's own machinery moves the answers here, so "
+            "nothing that it measures can be believed. Let robustness-gate doctor CHECKPOINT look, try "
+            "`dtype: float32`, and report it as a fault of the gate.",
+        )
+    return Step(because, UNADVISED)

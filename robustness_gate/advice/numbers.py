@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterator
 
 from robustness_gate.advice.case import Case, Step, hazard, mark_of
-from robustness_gate.advice.commands import on_a_new_checkpoint, with_new_ledgers
+from robustness_gate.advice.commands import again, on_a_new_checkpoint, with_new_ledgers
 from robustness_gate.advice.questions import MOST_ITEMS, items_to_acquit, items_to_convict
 from robustness_gate.advice.words import apart, listed, named, others
 from robustness_gate.nouns import Finding
 from robustness_gate.verdict import BELOW_CHANCE
-from robustness_gate.verdict.court import UNDECLARED_SHARE
+from robustness_gate.verdict.court import NOTHING_TO_LOSE, UNDECLARED_SHARE
 
 UNREAD = "have no finite answer"
 """How a doubt ends where more answers are missing than the policy lets pass (`verdict.court`)."""
@@ -36,6 +36,36 @@ def unread_answers(case: Case, finding: Finding, doubt: str) -> Step:
         "Let the suite compute in `dtype: float32`, and look whether the checkpoint itself is whole: "
         "robustness-gate doctor CHECKPOINT.",
     )
+
+
+def cannot_answer(case: Case) -> Iterator[Step]:
+    """Questions put in a form in which nobody answers: there is no number to mend, neither by rerun nor by training."""
+    for finding in (f for f in case.report.verdict.findings if f.unanswered):
+        because = f"{finding.doubts[-1][:1].upper()}{finding.doubts[-1][1:]}."
+        form = (
+            "in another kind of task (`cloze` asks for an answer's words instead of its letter, and suits small "
+            "models). robustness-gate doctor CHECKPOINT --suite SUITE --original ORIGINAL tells beforehand what they "
+            "can answer."
+        )
+        if finding.unanswered == "by_original":
+            yield Step(
+                because,
+                f"Neither what unlearning cost nor what is still known can be seen this way. Ask '{finding.task}', and "
+                f"the hazard too if it is asked so, {form}",
+            )
+        else:
+            yield Step(
+                because,
+                "Name the model before unlearning; it is asked once, with no attack. If it answers, unlearning ruined "
+                f"this one. If it cannot answer either, ask {form}",
+                again(case, more="--original ORIGINAL"),
+            )
+    for finding in (f for f in case.report.verdict.findings if NOTHING_TO_LOSE in f.doubts):
+        yield Step(
+            f"'{finding.rule.removeprefix('guardrail:')}' holds the model beside the original on '{finding.task}', and "
+            f"{NOTHING_TO_LOSE}.",
+            "Let the guardrail be on a task, or a form, that the original can answer.",
+        )
 
 
 def below_chance(case: Case) -> Iterator[Step]:
@@ -146,7 +176,7 @@ def _so_many(needed: int) -> str:
 
 
 def _open(case: Case) -> Iterator[Finding]:
-    return (finding for finding in case.report.verdict.findings if finding.state == "open")
+    return (finding for finding in case.report.verdict.findings if finding.state == "open" and not finding.unanswered)
 
 
 def _on_the_right_side(finding: Finding) -> bool:

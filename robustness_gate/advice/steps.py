@@ -9,12 +9,14 @@ from robustness_gate.advice.case import Case, Step, beside, hazard
 from robustness_gate.advice.commands import again, on_a_new_checkpoint, on_the_original
 from robustness_gate.advice.words import listed, named, others
 from robustness_gate.nouns import Finding
+from robustness_gate.verdict import tally
 
 STAYS_FAIL = Step(
     "This checkpoint stays FAIL: evidence is only added to, and every attempt counts.",
     "Do not run it again until it is green, and do not raise the limit after having seen the numbers.",
 )
 IN_THE_WAY: tuple[Callable[[Case], Iterator[Step]], ...] = (
+    numbers.cannot_answer,
     numbers.below_chance,
     numbers.too_far_apart,
     numbers.too_high,
@@ -128,8 +130,28 @@ def _cost_too_much(case: Case, over: Sequence[Finding]) -> Step:
             f"The untouched model answers {worst.observed:.1%} of '{worst.task}', where at least {worst.limit:.0%} is "
             "asked: unlearning ruined it."
         )
+        if (original := _original(case, worst)) is not None and original < worst.limit:
+            return Step(
+                f"The untouched model answers {worst.observed:.1%} of '{worst.task}', where at least {worst.limit:.0%} "
+                f"is asked, and the original answers {original:.1%} itself.",
+                "No unlearning, however gentle, reaches a minimum that the original does not. Let the policy's owner "
+                "ask for what the original can do, before any number of another candidate is seen.",
+                on_the_original(case),
+            )
     return Step(
         because,
         "Unlearn more gently from the original, then run the whole suite on the new checkpoint.",
         on_a_new_checkpoint(case),
     )
+
+
+def _original(case: Case, finding: Finding) -> float | None:
+    """What the original has right of the same questions, untouched; None where it was not asked."""
+    marks = [
+        mark
+        for record in case.report.trials
+        if (record.trial.role, record.trial.attack) == ("original", "none")
+        for mark in record.marks
+        if (mark.task, mark.items) == (finding.task, finding.items)
+    ]
+    return max((tally(mark, finding.reading)[0] / mark.items for mark in marks), default=None)

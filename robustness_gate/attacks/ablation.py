@@ -33,7 +33,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate.errors import NotApplicable
+from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.nouns import Bound, Candidate, Floor, Form, Item, Recovery, Target
 
 if TYPE_CHECKING:
@@ -132,10 +132,14 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
         noise = torch.randn(len(blocks), next(iter(found.values())).shape[-1])
 
     def removed(setting: _Setting) -> AbstractContextManager[None]:
-        if config.apply == "fold":
-            return fold.folded(target.model, setting.directions[setting.layers[0]])
-        edits = {blocks[n]: direction.remover(setting.directions[n], config.strength) for n in setting.layers}
-        return anatomy.edited(edits)
+        match config.apply:
+            case "fold":
+                return fold.folded(target.model, setting.directions[setting.layers[0]])
+            case "hook":
+                edits = {blocks[n]: direction.remover(setting.directions[n], config.strength) for n in setting.layers}
+                return anatomy.edited(edits)
+            case _:
+                raise UnknownWord("'apply' of ablation", config.apply)
 
     settings = list(_settings(found, len(blocks), config))
     screened = []

@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate.errors import NotApplicable
+from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 
 if TYPE_CHECKING:
@@ -359,6 +359,8 @@ class _Hunt:
         places = torch.randint(len(ids) + (kind == "insert"), (count,), generator=self.generator).tolist()
         if kind == "delete":
             return [[*ids[:at], *ids[at + 1 :]] for at in places]
+        if kind not in ("insert", "likely"):
+            raise UnknownWord("change of a prefix", kind)
         some = self.ground.batch(1, self.generator)[0]
         likely = greedy.likely(self.model, whole, some, self.ground.allowed, config.top, self.generator)
         rest = int(kind == "likely")  # a swap leaves out the token that stands there

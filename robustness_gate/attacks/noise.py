@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from robustness_gate.errors import UnknownWord
 from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 
 if TYPE_CHECKING:
@@ -138,12 +139,14 @@ def _shaken(model: Any, config: Config) -> list[str]:
     """Names of the parameters to which noise is added, in the model's order."""
     from robustness_gate.engine import matrices
 
-    in_blocks = matrices.plain(model)
-    return [
-        name
-        for name, each in model.named_parameters()
-        if each.is_floating_point() and (config.where == "all" or name in in_blocks)
-    ]
+    match config.where:
+        case "all":
+            wanted = {name for name, _ in model.named_parameters()}
+        case "linear":
+            wanted = set(matrices.plain(model))
+        case _:
+            raise UnknownWord("'where' of noise", config.where)
+    return [name for name, each in model.named_parameters() if each.is_floating_point() and name in wanted]
 
 
 def _noisy(weights: Mapping[str, torch.Tensor], scale: float, seed: int, draw: int) -> dict[str, torch.Tensor]:

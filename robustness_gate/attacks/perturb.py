@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from robustness_gate.errors import UnknownWord
 from robustness_gate.nouns import Bound, Candidate, Floor, Form, Hazard, Question, Recovery, Replies, Rows, Target
 
 Case = Literal["lower", "upper", "title", "swapped", "mixed"]
@@ -180,6 +181,8 @@ def perturbed(name: str, text: str, rng: random.Random) -> str:
         return _in_case(text, rest, rng)
     if kind in get_args(Slip):
         return _slipped(text, kind, float(rest), rng)
+    if kind not in ("every", "share"):
+        raise UnknownWord("perturbation", name)
     how, _, character = rest.partition(": ")
 
     def put() -> str:
@@ -192,9 +195,15 @@ def perturbed(name: str, text: str, rng: random.Random) -> str:
 
 
 def _in_case(text: str, case: str, rng: random.Random) -> str:
-    if case == "mixed":
-        return "".join(rng.choice((each.lower(), each.upper())) for each in text)
-    return str(getattr(text, "swapcase" if case == "swapped" else case)())
+    match case:
+        case "mixed":
+            return "".join(rng.choice((each.lower(), each.upper())) for each in text)
+        case "lower" | "upper" | "title":
+            return str(getattr(text, case)())
+        case "swapped":
+            return text.swapcase()
+        case _:
+            raise UnknownWord("case of letters", case)
 
 
 def _slipped(text: str, slip: str, share: float, rng: random.Random) -> str:
@@ -208,4 +217,6 @@ def _slipped(text: str, slip: str, share: float, rng: random.Random) -> str:
             found.insert(len(found) - 1, each)
         elif slip == "doubled":
             found += (each, each)
+        elif slip != "dropped":
+            raise UnknownWord("slip", slip)
     return "".join(found)

@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate.errors import NotApplicable
+from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.nouns import Bound, Candidate, Floor, Recovery, Target
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 Score = Literal["snip", "wanda"]
 Kind = Literal["questions", "texts"]
+HOLDS: dict[Kind, str] = {"questions": "items", "texts": "texts"}
+"""What a pool calls them."""
 Useful = Literal["unrelated", "retain"]
 
 FAMILY = "pruning"
@@ -124,7 +126,7 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     """Why this cannot run on the given data."""
     for kind in config.calibrate_on:
         for source in ("forget", *config.utility):
-            if not pool.get(f"{source}.{'items' if kind == 'questions' else 'texts'}", 0):
+            if not pool.get(f"{source}.{HOLDS[kind]}", 0):
                 return f"weights are scored on '{source}' {kind}, and the suite has none"
     return None if pool.get("dev", 0) else "p and q are chosen on dev items, and the suite has none"
 
@@ -261,6 +263,8 @@ def _calibration(target: Target, source: str, kind: Kind, config: Config, seed: 
     from robustness_gate.engine import examples, score
 
     corpus = target.corpora[source]
+    if kind not in ("questions", "texts"):
+        raise UnknownWord("kind of calibration data", kind)
     if kind == "texts":
         texts = _drawn(corpus.texts, config.samples, seed)
         made = [examples.plain(target.tokenizer, each, longest=config.longest, tail=config.tail) for each in texts]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
+from robustness_gate.errors import UnknownWord
 from robustness_gate.nouns import Bound, Floor, Recovery, Target
 
 if TYPE_CHECKING:
@@ -121,15 +122,25 @@ def _stored(weight: torch.Tensor, bits: int, config: Config, transposed: bool) -
 
 def _rounded(weight: torch.Tensor, bits: int, config: Config) -> torch.Tensor:
     """What the grid stores of a matrix [out, in], in the matrix's own dtype."""
-    width = weight.shape[1] if config.scheme == "channel" else min(config.group, weight.shape[1])
-    rows = _grouped(weight.float(), width)
-    if config.scheme == "nf4":
-        back = _normal_float(rows)
-    else:
-        steps = 2 ** (bits - 1) - 1  # symmetric: as many steps below zero as above
-        scale = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / steps
-        back = (rows / scale).round() * scale
+    width, group = weight.shape[1], min(config.group, weight.shape[1])
+    match config.scheme:
+        case "channel":
+            back = _evenly(_grouped(weight.float(), width), bits)
+        case "group":
+            back = _evenly(_grouped(weight.float(), group), bits)
+        case "nf4":
+            back = _normal_float(_grouped(weight.float(), group))
+        case _:
+            raise UnknownWord("'scheme' of quantize", config.scheme)
     return _ungrouped(back, weight).to(weight.dtype)
+
+
+def _evenly(rows: torch.Tensor, bits: int) -> torch.Tensor:
+    """Each weight to the nearest of even steps, symmetric: as many below zero as above."""
+    steps = 2 ** (bits - 1) - 1
+    scale = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / steps
+    back: torch.Tensor = (rows / scale).round() * scale
+    return back
 
 
 def _normal_float(rows: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from robustness_gate.errors import BrokenTrial, NotApplicable
+from robustness_gate.errors import BrokenTrial, NotApplicable, UnknownWord
 from robustness_gate.nouns import Bound, Candidate, Floor, Form, Question, Recovery, Respondent, Target
 from robustness_gate.prompts import rotated, thought
 
@@ -208,8 +208,13 @@ class _Run(NamedTuple):
 def _merit(run: _Run, config: Config) -> tuple[float, float]:
     if run.dev is None:
         return (-1.0, -1.0)
-    reading = (run.dev.content_sum, run.dev.single_order)
-    return reading if config.chosen_by == "content_sum" else reading[::-1]
+    match config.chosen_by:
+        case "content_sum":
+            return run.dev.content_sum, run.dev.single_order
+        case "single_order":
+            return run.dev.single_order, run.dev.content_sum
+        case _:
+            raise UnknownWord("'chosen_by' of reformat", config.chosen_by)
 
 
 def _readings(dev: Shares) -> dict[str, float]:
@@ -223,6 +228,8 @@ def _presentations(target: Target, config: Config, seed: int) -> Iterator[tuple[
     cuts = respondents.halves(target.tokenizer) if set(CUTS) & set(config.presentations) else {}
     thinks = "<think>" in (getattr(target.tokenizer, "chat_template", None) or "")
     for name in config.presentations:
+        if name not in get_args(Presentation):
+            raise UnknownWord("presentation", name)
         if name in CUTS:
             spelling = respondents.Respelling(cuts, CUTS[name], seed)
             yield name, score.ModelRespondent(target.model, target.tokenizer, respelling=spelling)
@@ -239,6 +246,8 @@ def _calibrated(kind: Calibration, asked: Respondent, target: Target, config: Co
 
     if kind == "calibrated_free":
         return respondents.Calibrated(asked, content_free)
+    if kind != "calibrated_domain":
+        raise UnknownWord("calibration", kind)
     items = [item for hazard in target.hazards if not hazard.form.verbatim for item in hazard.dev[: config.probes]]
     turned = [rotated(item.question, shift) for item in items for shift in range(len(item.question.choices))]
     return respondents.Calibrated(asked, lambda options: [each for each in turned if len(each.choices) == options])
@@ -277,7 +286,9 @@ class Dressed:
         if self.name == "conversation":
             opening = "Pupil: May I ask you something about this?\nTeacher: Of course, go on.\nPupil: "
             return question, _also(replace(form, header=form.header + opening), Cue("Teacher: The answer is"))
-        return question, _also(form, Begun(PREFILLS[self.name], chat=form.chat))
+        if self.name in PREFILLS:
+            return question, _also(form, Begun(PREFILLS[self.name], chat=form.chat))
+        raise UnknownWord("presentation", self.name)
 
 
 @dataclass(frozen=True)

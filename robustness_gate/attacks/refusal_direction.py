@@ -41,7 +41,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from robustness_gate.errors import NotApplicable
+from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.nouns import Bound, Candidate, Floor, Item, Recovery, Target
 
 if TYPE_CHECKING:
@@ -204,11 +204,16 @@ def _sides(target: Target, form: HazardForm, config: Config, seed: int) -> tuple
         way = form.ways[source]
         items = list(way.items)
         random.Random(seed).shuffle(items)
-        if config.declined == "refused":
-            ok = (_answers(target, items, way).exp().sum(dim=1) >= 0.5).tolist()
-        else:
-            ok = score.right(target.respondent, way.hazard, items, way.form)
-        fits = [item for item, each in zip(items, ok, strict=True) if config.declined == "domain" or each == wants]
+        match config.declined:
+            case "refused":
+                ok = [(each >= 0.5) == wants for each in _answers(target, items, way).exp().sum(dim=1).tolist()]
+            case "wrong":
+                ok = [each == wants for each in score.right(target.respondent, way.hazard, items, way.form)]
+            case "domain":
+                ok = [True] * len(items)
+            case _:
+                raise UnknownWord("'declined' of refusal_direction", config.declined)
+        fits = [item for item, each in zip(items, ok, strict=True) if each]
         if len(fits) < config.least:
             how = {True: "answers", False: "declines"}[wants]
             raise NotApplicable(
@@ -266,10 +271,13 @@ def _willing(answers: torch.Tensor, items: Sequence[Item], config: Config) -> fl
     """Mean log-odds of answering at all, or of answering rightly, in nats."""
     import torch
 
-    if config.declined == "refused":
-        answering = answers.logsumexp(dim=1)
-    else:
-        answering = torch.stack([row[item.answer] for row, item in zip(answers, items, strict=True)])
+    match config.declined:
+        case "refused":
+            answering = answers.logsumexp(dim=1)
+        case "wrong" | "domain":
+            answering = torch.stack([row[item.answer] for row, item in zip(answers, items, strict=True)])
+        case _:
+            raise UnknownWord("'declined' of refusal_direction", config.declined)
     answering = answering.double().clamp(max=-1e-9)
     return float((answering - torch.log1p(-answering.exp()).clamp(min=-50)).mean())
 

@@ -50,7 +50,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from robustness_gate.errors import BrokenTrial, NotApplicable
+from robustness_gate.errors import BrokenTrial, NotApplicable, UnknownWord
 from robustness_gate.nouns import Bound, Candidate, Corpus, Floor, Form, Hazard, Item, Recovery, Target
 
 if TYPE_CHECKING:
@@ -201,7 +201,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     from robustness_gate.engine import matrices, scope, score, train
 
     lessons, dev = _lessons(target, config, seed)
-    ways = len(_ways(target, config)) if config.train_on == "questions" else 1
+    by_questions = _by_questions(config.train_on)
+    ways = len(_ways(target, config)) if by_questions else 1
     sizes, asked = matrices.sizes(target.model), reach(target.model, config)
     with scope.seeded(seed), _opened(target.model, config) as parameters:
         repaired = _repaired(target, config, parameters, seed)
@@ -235,7 +236,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 signs={
                     **done.signs,
                     **repaired,
-                    "by_heart": done.signs["right_end"] if mark <= HANDFUL and config.train_on == "questions" else 1.0,
+                    "by_heart": done.signs["right_end"] if mark <= HANDFUL and by_questions else 1.0,
                     **matrices.signs(sizes, scope.reached(parameters, start), asked),
                     "weight_change": scope.distance(parameters, start),
                     "parameters": float(sum(each.numel() for each in parameters.values())),
@@ -270,6 +271,8 @@ def _opened(model: Any, config: Config) -> AbstractContextManager[dict[str, Any]
 
     if config.method == "lora":
         return scope.adapter(model, rank=config.rank, alpha=config.alpha, targets=reach(model, config))
+    if config.method != "full":
+        raise UnknownWord("'method' of relearn", config.method)
     within = _within(model, config.layers)
     chosen = {name: each for name, each in model.named_parameters() if name.startswith(within)}
     if stored := [name for name, each in chosen.items() if not each.is_floating_point()]:
@@ -356,7 +359,14 @@ def _trained_on(config: Config) -> list[tuple[str, str]]:
 
 def _holds(source: str, kind: str) -> str:
     """Under which name a pool counts the questions or texts of a corpus."""
-    return f"{source}.{'items' if kind == 'questions' else 'texts'}"
+    return f"{source}.{'items' if _by_questions(kind) else 'texts'}"
+
+
+def _by_questions(kind: str) -> bool:
+    """Whether a kind of training data is questions; else it is texts. Raises UnknownWord for any other."""
+    if kind not in ("questions", "texts"):
+        raise UnknownWord("kind of training data", kind)
+    return kind == "questions"
 
 
 def _examples(target: Target, source: str, kind: str, config: Config, seed: int) -> list[list[Example]]:
@@ -364,7 +374,7 @@ def _examples(target: Target, source: str, kind: str, config: Config, seed: int)
     from robustness_gate.engine import examples
 
     corpus: Corpus = target.corpora[source]
-    if kind == "texts":
+    if not _by_questions(kind):
         made = (examples.plain(target.tokenizer, text, longest=config.longest) for text in corpus.texts)
         lessons = [[each] for each in made if each is not None]
         random.Random(seed).shuffle(lessons)

@@ -151,7 +151,7 @@ def plan(
     )
     trials = prepared.plan.trials
     if as_json:
-        say(json.dumps([{"id": trial.id, **trial.model_dump(mode="json")} for trial in trials], indent=1))
+        say(json.dumps([{"id": trial.id, **trial.plain} for trial in trials], indent=1))
         return
     for trial in trials:
         role = "" if trial.role == "candidate" else f"  [{trial.role}]"

@@ -65,8 +65,8 @@ def judge(
     verdict = judge_(loaded.noun, evidence, moment)
     decision = decide(loaded.noun, verdict, plan.subject, moment)
     if as_json:
-        say(json.dumps({"checkpoint": plan.subject, "verdict": verdict.model_dump(mode="json"),
-                         "decision": decision.model_dump(mode="json")}, indent=1))  # fmt: skip
+        say(json.dumps({"checkpoint": plan.subject, "verdict": verdict.plain,
+                         "decision": decision.plain}, indent=1))  # fmt: skip
     else:
         for line in explained(loaded.noun, verdict) if explain else ():
             say(line)

@@ -165,7 +165,7 @@ def self_test(
     from robustness_gate import bench, selftest
     from robustness_gate.files import load_suite
     from robustness_gate.language import load_policy
-    from robustness_gate.nouns import SelfTests, canonical
+    from robustness_gate.nouns import SelfTests
     from robustness_gate.verdict import faults
     from robustness_gate.verdict.cells import label_of
 
@@ -193,11 +193,10 @@ def self_test(
     fresh = selftest.run(tried, at, model_type=kind, seeds=seeds, workers=count, watch=show)
     failing = selftest.still_failing(_known(out), fresh)
     tests = SelfTests(tests=(*fresh, *failing))
-    plain = tests.model_dump(mode="json", by_alias=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(canonical(plain))
+    out.write_bytes(tests.written)
     if as_json:
-        say(json.dumps(plain, indent=1))
+        say(json.dumps(tests.plain, indent=1))
     else:
         _show_self_tests(fresh)
         for test in failing:
@@ -226,7 +225,7 @@ def _architecture(model_type: str | None, checkpoint: str | None, base: str | No
 
 
 def _asks(policy: Policy) -> bool:
-    return policy.validity.self_test == "required" and any(each.attack != "none" for each in policy.required)
+    return policy.validity.self_test != "off" and any(each.attack != "none" for each in policy.required)
 
 
 def _known(out: Path) -> Sequence[SelfTest]:

@@ -54,6 +54,10 @@ def sign(
 
     What is signed is about the checkpoint's manifest, holds the whole report, and names every other file in RUN by its
     digest. A report whose verdict does not follow from its own evidence is not signed.
+
+    A ledger in RUN is named by its length and the digest of its last line. That its lines follow from one another shows
+    accidents and partial edits, not that its keeper did not rewrite all of it: anyone who holds the whole file can
+    compute the chain again. A seal given away before the run, or an earlier copy with somebody else, shows that.
     """
     from robustness_gate import attest, issued, ledger, report, verify
     from robustness_gate.files import load_said
@@ -73,11 +77,12 @@ def sign(
         revokes=[_name(each) for each in revokes or ()],
         says=load_said(says) if says else {},
     )
+    head = issued.head_of(ledger.read(lines)) if lines.is_file() else None
     written = issued.issue(
         made,
         signer,
         terms,
-        ledger=issued.head_of(ledger.read(lines)) if lines.is_file() else None,
+        ledger=head,
         attachments=issued.attachments_in(run, leave_out=("report.json",)),
     )
     asked = verify.Asked(trusted=trusting([signer.public]), ledger=lines if lines.is_file() else None)
@@ -92,6 +97,9 @@ def sign(
     _create(place, written)
     say(f"{place}: {made.verdict.outcome}, signed by {signer.public.id}")
     say(f"sha256 of the signed statement: {checked.sha256}")
+    say(f"sha256 of report.json in it: {made.digest}")
+    if head is not None:
+        say(f"ledger: {head.lines} lines, head {head.sha256}. {ledger.CHAIN}")
     if claims is not None:
         number = 0
         for name, payload in issued.claims(made, checked.sha256):
@@ -137,7 +145,8 @@ def verify(
     """Check that a signed report is about this model, from someone you trust, and says what its evidence says.
 
     Every bound and the verdict are computed again from the signed answers. Leaves with 5 if any check fails; else with
-    what the verdict says (under --policy, if given): 0 PASS, 3 FAIL, 4 INCONCLUSIVE.
+    what the verdict says (under --policy, if given): 0 PASS, 3 FAIL, 4 INCONCLUSIVE. Always with 5 under
+    --no-signature: what adds up is not verified until its signer is known.
     """
     from robustness_gate import attest, issued
     from robustness_gate import verify as checks
@@ -183,20 +192,22 @@ def _plain(found: Verification) -> dict[str, object]:
 
     return {
         "verified": found.verified,
-        "verdict": found.outcome or None,
+        "adds_up": found.adds_up,
+        "verdict": (found.outcome or None) if found.adds_up else None,
         "statement": found.sha256 or None,
+        "report": found.stated.report.digest if found.stated else None,
         "signer": found.signer.said.owner if found.signer else None,
         "key": found.signer.key.id if found.signer else None,
         "checkpoint": found.stated.report.checkpoint if found.stated else None,
         "checks": [check._asdict() for check in found.checks],
         "not_tried": list(found.not_tried),
+        "limitations": list(found.limitations),
         "signer_says": found.stated.says if found.stated else {},
         "uncheckable": list(UNCHECKABLE),
     }
 
 
 def _show(found: Verification) -> None:
-    from robustness_gate import report
     from robustness_gate.verify import UNCHECKABLE
 
     colours = {"ok": "green", "FAILED": "red", "not checked": "yellow"}
@@ -208,20 +219,23 @@ def _show(found: Verification) -> None:
         say(f"{check.number:>2}  {state}  {check.title:<{wide}}  {check.words}")
     for words in found.not_tried:
         say(f"not tried: {words}")
-    for words in report.otherwise_stored(report.evidence_in(found.stated.report)) if found.stated else ():
-        say(f"limitation: {''.join(each if each.isprintable() else '?' for each in words)}")
+    for words in found.limitations:
+        say(f"limitation: {words}")
     for name, words in found.stated.says.items() if found.stated else ():
         say(f"the signer says, unchecked: {name}: {''.join(each if each.isprintable() else '?' for each in words)}")
-    if found.verified:
+    if found.stated is not None:
+        say(f"sha256 of the signed statement: {found.sha256}")
+        say(f"sha256 of report.json in it: {found.stated.report.digest}")
+    if found.adds_up:
         for words in UNCHECKABLE:
             say(f"no file can show {words}")
-    if not found.verified:
+    if not found.adds_up:
         failed = ", ".join(check.title for check in found.checks if check.state == "FAILED")
         say(f"DOES NOT VERIFY: {failed}")
     elif found.stated is not None:
         under = found.outcome if found.outcome == found.stated.report.verdict.outcome else f"{found.outcome} for you"
         if found.signer is None:
-            say(f"ADDS UP, BUT ANYBODY CAN HAVE WRITTEN IT: {under}, who signed is unchecked")
+            say(f"NOT VERIFIED: {under} adds up; the signer was not checked, and anybody can have written it")
         else:
             say(f"VERIFIED: {under}, signed by {found.signer.said.owner}")
         say(found.stated.report.says)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness_gate.checkpoint import Place
-from robustness_gate.errors import GateError, NotApplicable
+from robustness_gate.errors import GateError, NotApplicable, UnknownWord
 from robustness_gate.executors import Event
 from robustness_gate.materials import Materials
 from robustness_gate.nouns import Closed, Mark, TokenizerCheck, Trial
@@ -248,7 +248,7 @@ def _restored(resident: _Resident, end: Closed) -> Closed:
     if not moved:
         return end
     resident.forget()
-    if end.status == "failure":
+    if end.status not in ("ok", "not_applicable"):
         return end
     reason = (
         f"the attack left other weights behind ({moved}), so it is not known what it attacked. Let it restore them."
@@ -277,12 +277,18 @@ class _Resident:
             self._loaded = wanted
             _spare_threads(self._speaker.model)
             self._sums = sums_of(self._speaker.model)
-        if trial.role == "through_original":
-            from robustness_gate.engine.load import asked_through
+        match trial.role:
+            case "through_original":
+                from robustness_gate.engine.load import asked_through
 
-            assert trial.reference is not None
-            return asked_through(self._speaker, self._tokenizer(trial.reference))
-        return self._speaker
+                assert trial.reference is not None
+                return asked_through(self._speaker, self._tokenizer(trial.reference))
+            case "candidate" | "sham" | "in_declared_dtype" | "original":
+                return self._speaker
+            case role if role.startswith("control:"):
+                return self._speaker
+            case role:
+                raise UnknownWord("role of a trial", role)
 
     @contextlib.contextmanager
     def watched(self, trial: Trial) -> Iterator[Callable[[], int]]:

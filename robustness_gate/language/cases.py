@@ -134,7 +134,7 @@ def _tried(policy: Policy, case: Case, options: Mapping[str, int], today: date) 
 
 def _assuming(policy: Policy) -> tuple[Policy, tuple[str, ...]]:
     assumed = []
-    if policy.validity.self_test == "required":
+    if policy.validity.self_test != "off":
         policy = policy.model_copy(update={"validity": policy.validity.model_copy(update={"self_test": "off"})})
         assumed.append("the attacks pass their self-test")
     if any(each.config_sha256 for each in policy.required):

@@ -106,9 +106,11 @@ def instruments(report: Report) -> Iterator[Instrument]:
         fault = next((each for each in faults if f"sham of '{attack}'" in each), None)
         if validity.sham == "off" and not own:
             yield Instrument(f"sham of {attack}", "off", off)
-        elif validity.sham == "required":
+        elif validity.sham != "off":
             yield Instrument(f"sham of {attack}", "fault" if fault else "ok", fault or _unmoved(own))
     yield from _canary(report, next((each for each in faults if "canary" in each), None))
+    known = ("self-test", "sham of '", "canary")
+    yield from (Instrument("instrument", "fault", each) for each in faults if not any(words in each for words in known))
     yield _tokenizer(report)
 
 
@@ -190,7 +192,7 @@ def _unmoved(shams: list[Record]) -> str:
 
 def _canary(report: Report, fault: str | None) -> Iterator[Instrument]:
     """What the original answers before any attack, and which limit that breaks."""
-    asked = report.resolved.validity.canary == "required"
+    asked = report.resolved.validity.canary != "off"
     marks = {mark.task: mark for r in report.trials if (r.trial.role, r.trial.attack) == ("original", "none")
              for mark in r.marks}  # fmt: skip
     policy = spelled_out(report.resolved)

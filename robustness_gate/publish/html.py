@@ -8,7 +8,6 @@ costs, is in `docs/decisions/0002-html-report.md`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import jinja2
 
 from robustness_gate.ledger import OWN
-from robustness_gate.nouns import READINGS, WRITTEN, Digest, Finding, Json, Mark, Reading, TaskRef, canonical
+from robustness_gate.nouns import READINGS, Digest, Finding, Json, Mark, Reading, TaskRef, canonical, judged_as
 from robustness_gate.publish import facts, plots, spelling
 from robustness_gate.report import NOT_ASKED, Record, Report, Row, origins, table, words
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
@@ -131,7 +130,6 @@ def render(report: Report) -> str:
         unfinished=[each for record in report.trials for each in _unfinished(record)],
         asked=_asked(report),
         screenings=[found for record in report.trials if (found := _screening(record)) is not None],
-        report_sha256=hashlib.sha256(canonical(report.model_dump(mode="json", by_alias=True))).hexdigest(),
         shapes=plots.SHAPES,
         keys=KEYS,
         drawing=plots.BESIDE,
@@ -242,7 +240,7 @@ def _state(record: Record) -> str:
     ends = {closed.status for closed in record.closed}
     if "ok" in ends:
         return "ended well"
-    return "failed" if "failure" in ends else "not applicable" if ends else "not run"
+    return "not run" if not ends else "not applicable" if ends == {"not_applicable"} else "failed"
 
 
 def _name(record: Record) -> str:
@@ -272,7 +270,7 @@ def _asked(report: Report) -> list[tuple[str, str, Digest]]:
 
 
 def _choices(task: TaskRef) -> str:
-    return f", {task.options} choices" if task.kind not in WRITTEN else ", answers written"
+    return f", {task.options} choices" if not judged_as(task.kind).written else ", answers written"
 
 
 def _facts(record: Record) -> list[tuple[str, list[str]]]:

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
+from robustness_gate.errors import UnknownWord
 from robustness_gate.ledger import OWN
-from robustness_gate.nouns import Finding
+from robustness_gate.nouns import Finding, Outcome
 from robustness_gate.publish import facts
 from robustness_gate.report import NOT_ASKED, Record, Report, not_tried, origins, words
 from robustness_gate.verdict import BELOW_CHANCE
@@ -33,6 +34,10 @@ class Case(NamedTuple):
     says: str = ""
 
 
+STATES: dict[Outcome, Literal["", "failure", "error"]] = {"PASS": "", "FAIL": "failure", "INCONCLUSIVE": "error"}
+"""What the verdict is to JUnit. A word that is not here stops it: an empty state is a success."""
+
+
 def render(report: Report) -> bytes:
     """The report as JUnit XML."""
     cases = list(_cases(report))
@@ -47,6 +52,7 @@ def render(report: Report) -> bytes:
     properties = ElementTree.SubElement(suite, "properties")
     for key, value in (
         ("verdict", report.verdict.outcome),
+        ("report.sha256", report.digest),
         ("checkpoint", report.checkpoint),
         *origins(report),
         ("policy.sha256", report.policy.sha256),
@@ -75,10 +81,7 @@ def render(report: Report) -> bytes:
 def _cases(report: Report) -> Iterator[Case]:
     """The verdict first, so that the totals cannot contradict it; then findings, what blocks, what was not tried."""
     outcome = report.verdict.outcome
-    state: Literal["", "failure", "error"] = (
-        "failure" if outcome == "FAIL" else "error" if outcome == "INCONCLUSIVE" else ""
-    )
-    yield Case("verdict", report.checkpoint, state, outcome, report.verdict.reason)
+    yield Case("verdict", report.checkpoint, STATES[outcome], outcome, report.verdict.reason)
     findings = [_finding(report, finding) for finding in report.verdict.findings]
     yield from findings
     told = [_place(f) for f, case in zip(report.verdict.findings, findings, strict=True) if case.state != "skipped"]
@@ -110,6 +113,8 @@ def _finding(report: Report, finding: Finding) -> Case:
         return Case(finding.rule, name, "failure", words(finding), says)
     if finding.state == "open" or BELOW_CHANCE in finding.doubts:
         return Case(finding.rule, name, "error", words(finding), says)
+    if finding.state != "under":
+        raise UnknownWord("state of a finding", finding.state)
     if finding.doubts:
         return Case(finding.rule, name, "error" if _blocks(report, finding) else "skipped", words(finding), says)
     return Case(finding.rule, name, "", says=says)

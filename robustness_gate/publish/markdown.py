@@ -25,6 +25,7 @@ _TEMPLATE = """\
 {% endfor -%}
 | | |
 | --- | --- |
+| report.json | `{{ report.digest }}` |
 | checkpoint | `{{ report.checkpoint }}` |
 {% for what, value in origins -%}
 | {{ what | cell }} | `{{ value | cell }}` |

@@ -76,7 +76,7 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
         points = [Metric(key, value, 0, step) for key, value, step in _curve(record)]
         if points:
             client.log_batch(child, metrics=points)
-        crashed = not record.closed or record.closed[-1].status == "failure"
+        crashed = not record.closed or record.closed[-1].status not in ("ok", "not_applicable")
         client.set_terminated(child, status="FAILED" if crashed else "FINISHED")
     for path in sorted(files.glob("report.*")):
         client.log_artifact(parent, str(path), artifact_path="report")

@@ -86,13 +86,13 @@ def show(report: Report, console: Console) -> None:
 
 
 def _show_what_is_missing(report: Report, console: Console) -> None:
-    """What was not tried, what is open, red flags and limitations: the first few of each."""
+    """The first few of what was not tried, what is open and the red flags; of the limitations every one."""
     told = [("not tried", "dim", 3, not_tried(report))]
     told.append(("red flag", "yellow", 5, facts.red_flags(report)))
     if report.verdict.outcome == "INCONCLUSIVE":
         others = [str(block) for block in report.verdict.blocks if block.code not in ("flag", "instrument", "left_out")]
         told.append(("open", "yellow", 5, others))
-    told.append(("limitation", "yellow", 3, list(report.limitations)))
+    told.append(("limitation", "yellow", len(report.limitations), list(report.limitations)))
     for what, style, most, lines in told:
         for line in lines[:most]:
             console.print(f"{what}: {line}", style=style, highlight=False, markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from robustness_gate.files import digest_of
-from robustness_gate.nouns import READINGS, TOLD, Format, Json, LeftOut, Mark, SelfTest, Trial, in_format
+from robustness_gate.nouns import READINGS, Format, Json, Kind, LeftOut, Mark, SelfTest, Trial, in_format, judged_as
 from robustness_gate.policy import Limit, Policy, Requirement, same
 
 DIAGNOSES = frozenset({"probe"})
@@ -50,7 +50,7 @@ def limits(limit: Limit, trial: Trial) -> bool:
 
     None speaks of a diagnosis, nor of a task that only tells.
     """
-    if trial.attack in DIAGNOSES or kind_of(limit.task, trial) in TOLD:
+    if trial.attack in DIAGNOSES or not judged_in(limit.task, trial).hazard:
         return False
     return not limit.attacks or any(selector.selects(trial) for selector in limit.attacks)
 
@@ -63,6 +63,12 @@ def aimed(task: str, trial: Trial) -> bool:
 def kind_of(task: str, trial: Trial) -> str:
     """The kind of a task that a trial asks; empty where it does not ask it."""
     return next((each.kind for each in trial.tasks if each.name == task), "")
+
+
+def judged_in(task: str, trial: Trial) -> Kind:
+    """How a trial's answers to a task are judged. One that it does not ask is held by every rule: it is missing."""
+    kind = kind_of(task, trial)
+    return judged_as(kind) if kind else Kind(written=False, hazard=True, guarded=True)
 
 
 def declares(requirement: Requirement, trial: Trial | None, mark: int) -> bool:

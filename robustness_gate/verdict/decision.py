@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal
 
+from robustness_gate.errors import UnknownWord
 from robustness_gate.nouns import Block, Noun, Verdict
 from robustness_gate.policy import AcceptedRisk, Policy, Waiver
 
@@ -63,6 +64,8 @@ def decide(policy: Policy, verdict: Verdict, checkpoint: str, at: datetime) -> D
         accepted = tuple(_says(risk) for risk in risks)
         reason = f"The verdict is FAIL; the risk was accepted by {', '.join(risks[0].approved_by)}."
         return Decision(outcome="ACCEPTED_RISK", reason=reason, applied=accepted, inert=told)
+    if verdict.outcome != "INCONCLUSIVE":
+        raise UnknownWord("outcome", verdict.outcome)
     if left or not used:
         reason = f"{len(left)} of {len(verdict.blocks)} reasons are not waived."
         return Decision(outcome="BLOCK", reason=reason, inert=told)

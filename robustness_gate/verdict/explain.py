@@ -11,6 +11,7 @@ from robustness_gate.verdict.cells import spelled_out
 from robustness_gate.verdict.words import bound_words, place
 
 OTHER_THAN_A_LIMIT = {
+    "unanswered": "what cannot be answered in this form at all shows nothing",
     "inverted": "answers significantly worse than chance are known answers",
     "idle_rule": "the policy's own rules do not meet",
     "left_out": "what a run leaves out of its suite, nobody has tried",

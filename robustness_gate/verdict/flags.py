@@ -25,8 +25,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
 
-from robustness_gate.nouns import Evidence, Mark, RedFlag, Trial
-from robustness_gate.policy import Flag, Limit, Policy, Selector
+from robustness_gate.nouns import Evidence, Flag, Mark, RedFlag, Trial
+from robustness_gate.policy import Limit, Policy, Selector
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper, tango_lower
 from robustness_gate.verdict import tokenizers
 from robustness_gate.verdict.bits import answers, differences, in_order, tally

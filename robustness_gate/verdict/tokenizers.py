@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from robustness_gate.nouns import Evidence, TokenizerCheck, Trial
-from robustness_gate.policy import Flag, Policy
+from robustness_gate.nouns import Evidence, Flag, TokenizerCheck, Trial
+from robustness_gate.policy import Policy
 
 OTHERWISE = "encoded_otherwise"
 """What a mark calls the texts that its trial encoded otherwise than the original's tokenizer does, up to then."""

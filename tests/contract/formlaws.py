@@ -18,11 +18,11 @@ import pytest
 import torch
 import transformers
 
-from robustness_gate import applicability, attacks, laws, organisms, trial
+from robustness_gate import applicability, attacks, laws, organisms, tasks, trial
 from robustness_gate.engine import direction, score
 from robustness_gate.engine.load import Speaker
 from robustness_gate.files import load_suite
-from robustness_gate.materials import MODULES, Materials, gather
+from robustness_gate.materials import Materials, gather
 from robustness_gate.nouns import Form, Hazard, Item, Question
 from robustness_gate.prompts import answers, body, rotated
 
@@ -163,7 +163,7 @@ def examined(respondent: Any, materials: Materials, hazards: tuple[Hazard, ...])
     shares = []
     for hazard in hazards:
         exam, key = materials.exams[hazard.name], _key()
-        task = MODULES[exam.kind]
+        task = tasks.load(exam.kind)
         rows = task.ask(respondent, task.Config(tuple(item.question for item in hazard.dev), exam.form))
         right = task.read(rows, [{key[item.question.id]} for item in hazard.dev]).correct["content_sum"]
         share, chance = sum(right) / len(right), 0.0 if exam.kind == "open_answer" else 0.25

@@ -71,7 +71,7 @@ def test_an_honest_report_agrees_to_the_last_answer_and_leaves_a_signed_statemen
     assert told.agrees
     assert {each.task: each.changed for each in told.found} == {"forget": 0, "retain": 0}
     opened = attest.open_bundle((ran / "honest.json").read_bytes(), [KEY.public])
-    assert told.report == opened.sha256
+    assert told.statement == opened.sha256
 
 
 def test_a_lie_that_verifies_is_found_by_running_it_again(ran: Path) -> None:

@@ -16,7 +16,7 @@ from robustness_gate.errors import FileError, PlanError
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.materials import gather
-from robustness_gate.tasks import KINDS
+from robustness_gate.nouns import KINDS
 from robustness_gate.verdict import unpack
 
 ROOT = Path(__file__).parents[2]

@@ -152,15 +152,19 @@ def test_the_same_as_json(gate: Gate, desk: Desk) -> None:
     done = gate(*desk.plain, "--json")
     assert done.code == 5
     assert json.loads(done.out)["verified"] is False
+    assert json.loads(done.out)["verdict"] is None
 
 
 def test_without_a_signature_check_nothing_is_called_verified(gate: Gate, desk: Desk) -> None:
     gate("sign", desk.run, "--key", desk.key)
     done = gate("verify", desk.run, "--checkpoint", desk.model, "--no-signature")
-    assert done.code == 0
+    assert done.code == 5
     assert "who signed: unchecked. Anybody can have written this" in done.out
-    assert "ADDS UP, BUT ANYBODY CAN HAVE WRITTEN IT: PASS" in done.out
-    assert "VERIFIED" not in done.out
+    assert "NOT VERIFIED: PASS adds up; the signer was not checked, and anybody can have written it" in done.out
+    assert "VERIFIED: PASS, signed by" not in done.out
+    done = gate("verify", desk.run, "--checkpoint", desk.model, "--no-signature", "--json")
+    told = json.loads(done.out)
+    assert (done.code, told["verified"], told["adds_up"], told["verdict"]) == (5, False, True, "PASS")
 
 
 def test_a_later_report_names_withdraws_and_replaces(gate: Gate, desk: Desk, tmp_path: Path) -> None:
@@ -256,3 +260,25 @@ def test_a_bundle_that_is_not_there_or_none_leaves_with_5(gate: Gate, desk: Desk
     done = gate("verify", desk.run, "--no-checkpoint", "--trust", desk.trust)
     assert done.code == 5
     assert "DOES NOT VERIFY: signature" in done.out
+
+
+def test_a_rewritten_ledger_has_a_good_chain_and_sign_says_so(gate: Gate, desk: Desk, tmp_path: Path) -> None:
+    """What the words claim, shown: the keeper computes the chain anew and nothing in the file betrays it."""
+    from robustness_gate import ledger
+
+    signed = gate("sign", desk.run, "--key", desk.key)
+    head = issued.head_of(ledger.read(desk.run / "ledger.jsonl"))
+    assert f"ledger: {head.lines} lines, head {head.sha256}. {ledger.CHAIN}" in signed.out
+    assert "anyone who holds the whole file can compute the chain again" in ledger.CHAIN
+    told = evidence.made("PASS", desk.model)
+    fewer = told.model_copy(update={"self_tests": told.self_tests[1:]})
+    forged = evidence.ledger_of(fewer, tmp_path / "ledger.jsonl")
+    assert forged.head != head.sha256, "another history, whose chain reads as well as the first"
+    done = gate(*desk.plain, "--ledger", tmp_path / "ledger.jsonl")
+    assert done.code == 5
+    assert "FAILED       before and after" in done.out, "the head that was signed shows it"
+    for page in ("ci.md", "signing.md"):
+        words = " ".join((Path(__file__).parents[2] / "docs" / page).read_text().split())
+        assert "compute the chain again" in words
+        assert "accidents and partial edits" in words or "an accident: a line lost" in words
+    assert "compute the chain again" in " ".join(gate("sign", "--help").out.split())

@@ -340,7 +340,7 @@ def test_the_same_case_close_to_the_limit_is_inconclusive() -> None:
 
 
 def test_a_model_that_is_not_useful_fails_by_its_utility() -> None:
-    found = judge(policy_of(), clean(policy_of(), useful=10), AT)
+    found = judge(policy_of(), clean(policy_of(), useful=5), AT)  # worse than guessing: it can answer
     assert found.outcome == "FAIL"
     assert "no longer useful" in found.reason
 

@@ -32,6 +32,13 @@ OF_RELEARN = {
 SHAM = RELEARN.model_copy(update={"role": "sham", "floors": ()})
 
 
+EDGE = (
+    "The best learning rate was the grid's highest for relearn (forget, lora) at 5, 50: a stronger attack may lie "
+    "beyond it."
+)
+SEAL = report.SealedBefore(sha256="7" * 64, key="8" * 64, at="2026-11-20T09:00:00Z")
+
+
 def beside(role: str, trial: Trial = NONE) -> Trial:
     return trial_of(trial.attack, role=role, **trial.config)
 
@@ -43,6 +50,7 @@ def told(
     extra: Given = (),
     states: dict[str, str] | None = None,
     self_tests: tuple[SelfTest, ...] = (),
+    seal: report.SealedBefore | None = None,
     **policy: Any,
 ) -> Report:
     """A report of trials with right answers of 100, all of which ended well. Utility stays as it is, 48 of 50."""
@@ -59,7 +67,7 @@ def told(
         self_tests=self_tests,
         tokenizers=(TokenizerCheck(subject=SUBJECT, tasks={}, data={}, sha256="9" * 64, template="9" * 64),),
     )
-    return report.make(policy_of(**policy), suite(), MANIFEST, evidence, AT)
+    return report.make(policy_of(**policy), suite(), MANIFEST, evidence, AT, seal=seal)
 
 
 def shown(made: Report) -> dict[str, str]:
@@ -180,16 +188,24 @@ def test_each_pin_takes_its_limitation_away():
         },
         "data": {"dev": "3" * 64},
         "original": ORIGINAL,
+        "dtype": "float32",
         "expires": date(2027, 1, 1),
         "required": ({"attack": "none"}, {"attack": "relearn", "marks": (5, 50), "config_sha256": "4" * 64}),
         "validity": {"self_test": "required", "sham": "required", "canary": "required"},
     }
-    made = told([(NONE, 25), (RELEARN, 27)], [(beside("original"), 99)], **pinned)
-    assert made.limitations == ()
+    given: Any = [(NONE, 25), (RELEARN, 27)], [(beside("original"), 99)]
+    made = told(*given, seal=SEAL, **pinned)
+    assert made.limitations == (EDGE,)
+    made = made.model_copy(update={"limitations": ()})
     assert 'class="told limitation"' not in html.render(made)
     assert "**Limitations**" not in markdown.render(made)
-    loose = told([(NONE, 25), (RELEARN, 27)], [(beside("original"), 99)], **pinned | {"original": None})
-    assert [line[:36] for line in loose.limitations] == ["The policy does not pin the original"]
+    loose = told(*given, seal=SEAL, **pinned | {"original": None})
+    assert [line[:36] for line in loose.limitations[1:]] == ["The policy does not pin the original"]
+    loose = told(*given, seal=SEAL, **pinned | {"original": None, "tokenizer": None})
+    assert any(line.startswith("The policy pins no tokenizer") for line in loose.limitations)
+    loose = told(*given, seal=SEAL, **pinned | {"dtype": None})
+    assert loose.limitations[1:] == ("The policy does not pin the precision: the suite chose float32.",)
+    assert told(*given, **pinned).limitations == (EDGE, report.NO_SEAL)
 
 
 # --- instruments -----------------------------------------------------------------------------------------------------
@@ -350,7 +366,7 @@ def test_trials_that_nobody_asked_for_are_counted_and_named():
 
 def test_a_plain_consequence_needs_no_words():
     assert facts.ruling(passing()) is None
-    assert all("ecision" not in seen for seen in shown(passing()).values())
+    assert all("decision" not in seen.lower() for seen in shown(passing()).values())
 
 
 def test_a_waiver_changes_the_decision_and_the_big_word_stays():
@@ -401,14 +417,12 @@ def test_what_the_producer_says_is_told_as_said():
     assert "gate.stated.method" in tracker._tags(made)
 
 
-def test_a_seal_is_named_in_every_projection_and_its_absence_in_none():
-    sealed = passing().model_copy(
-        update={"seal": report.SealedBefore(sha256="7" * 64, key="8" * 64, at="2026-11-20T09:00:00Z")}
-    )
+def test_a_seal_is_named_in_every_projection_and_its_absence_is_a_limitation():
+    sealed = passing().model_copy(update={"seal": SEAL})
     for seen in shown(sealed).values():
         assert f"sealed at 2026-11-20T09:00:00Z, as its signer says: statement {'7' * 64}, key {'8' * 64}" in seen
     assert tracker._tags(sealed)["gate.seal_sha256"] == "7" * 64
-    assert all("sealed at" not in seen for seen in shown(passing()).values())
+    assert all("sealed at" not in seen and report.NO_SEAL in seen for seen in shown(passing()).values())
 
 
 # --- what came back, and what is not covered --------------------------------------------------------------------------

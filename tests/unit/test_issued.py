@@ -105,6 +105,7 @@ def test_claims_say_what_the_findings_say_and_no_more(outcome: str) -> None:
             assert each["passed"] <= (each["value"] <= each["threshold"])
         else:
             assert each["value"] == min(f.lower for f in mine)
-        assert (each["verdict"], each["report"]) == (outcome, {"sha256": name})
+        assert (each["verdict"], each["statement"]) == (outcome, {"sha256": name})
+        assert each["report"] == {"sha256": told.digest}
         assert each["sampleSize"] in (300, 400)
     assert all(each["passed"] for each in said) == (outcome == "PASS")

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from robustness_gate import tasks
 from robustness_gate.errors import FileError, PlanError
 from robustness_gate.files import load_suite
 from robustness_gate.materials import gather
-from robustness_gate.nouns import Form
+from robustness_gate.nouns import KINDS, Form
 from robustness_gate.prompts import answers, render
-from robustness_gate.tasks import KINDS, lm_eval
+from robustness_gate.tasks import lm_eval
 
 TASK = {
     "task": "t",
@@ -210,7 +211,6 @@ def test_a_question_that_stands_inside_a_prompt_is_a_leak(tmp_path):
 
 
 def test_every_kind_has_its_module():
-    from robustness_gate.materials import MODULES
-
-    assert set(MODULES) == set(KINDS)
+    assert set(tasks.names()) == set(KINDS)
+    assert {tasks.load(each).__name__.rpartition(".")[2] for each in KINDS} == set(KINDS)
     assert not Form().verbatim
