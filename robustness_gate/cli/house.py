@@ -161,7 +161,7 @@ def self_test(
 
     Leaves with 4 if any attack fails: nothing could be concluded from its silence.
     """
-    from robustness_gate import bench, selftest
+    from robustness_gate import bench, selftest, writing
     from robustness_gate.files import load_suite
     from robustness_gate.language import load_policy
     from robustness_gate.nouns import SelfTests, canonical
@@ -172,6 +172,9 @@ def self_test(
         if policy is None:
             raise UsageError(f"{name} goes with --policy.", remedy="Name the policy that requires the attacks.")
     at = datetime.now(UTC)
+    with writing.nothing_empty(out.parent), writing.told(out):  # now rather than after minutes
+        writing.refuse_what_is_no_file(out)
+        writing.try_out(out.parent)
     loaded = load_policy(policy) if policy is not None else None
     named = load_suite(suite) if suite is not None else None
     if if_needed and loaded is not None and not _asks(loaded.noun):
@@ -189,8 +192,7 @@ def self_test(
     count = workers or min(4, os.cpu_count() or 1)
     tests = SelfTests(tests=tuple(selftest.run(tried, at, model_type=kind, seeds=seeds, workers=count, watch=show)))
     plain = tests.model_dump(mode="json", by_alias=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(canonical(plain))
+    writing.whole(out, canonical(plain))
     if as_json:
         say(json.dumps(plain, indent=1))
     else:

@@ -1,4 +1,4 @@
-"""A runner on which the composite action's steps are executed as GitHub executes them: same script, same environment."""
+"""A runner that executes the composite action's steps as GitHub does: the same script and environment, no more."""
 
 from __future__ import annotations
 
