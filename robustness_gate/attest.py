@@ -34,7 +34,9 @@ import rfc8785
 from pydantic import Field, ValidationError
 
 from robustness_gate.errors import SigningError, UnknownWord, Unverified
+from robustness_gate.files import opened
 from robustness_gate.nouns import Digest, Json, Noun, canonical
+from robustness_gate.writing import nothing_empty
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -424,9 +426,14 @@ def save(key: PrivateKey, folder: Path, passphrase: str = "") -> tuple[Path, Pat
         if path.is_symlink() or path.exists():
             raise _there(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        create(private, private_pem(key, passphrase), mode=0o600)
-        create(public, key.public.pem.encode())
+        with nothing_empty(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            create(private, private_pem(key, passphrase), mode=0o600)
+            try:
+                create(public, key.public.pem.encode())
+            except OSError:
+                private.unlink()
+                raise
     except OSError as error:
         raise SigningError(
             f"cannot be written: {error.strerror or error}.", remedy="Name another folder.", where=str(folder)
@@ -440,10 +447,14 @@ def create(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), mode)
     except FileExistsError:
         raise _there(path) from None
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)  # half a key or half a signature would be in the way of the whole one
+        raise
 
 
 def signing_key(path: Path | None, *, ask: Callable[[], str] | None = None) -> PrivateKey:
@@ -581,7 +592,7 @@ def _there(path: Path) -> SigningError:
 
 def _read(path: Path, limit: int, kind: type[SigningError] | type[Unverified]) -> bytes:
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             raw = file.read(limit + 1)
     except OSError as error:
         raise kind(f"cannot be read: {error.strerror or error}.", remedy="Check the path.", where=str(path)) from None

@@ -77,6 +77,10 @@ class LedgerError(GateError):
     """The ledger is broken, belongs to something else, or is in use by another process."""
 
 
+class WriteError(GateError):
+    """Something cannot be written: no room, no right, a broken disk, or what lies in its place is no file."""
+
+
 class SetupError(GateError):
     """This installation lacks something that the verb needs (usually the `run` extra)."""
 

@@ -9,16 +9,19 @@ the same bytes that are validated are the bytes that are digested.
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import json
 import math
+import os
 import re
+import stat
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -72,6 +75,15 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """`Did you mean 'x'?`, or the list of what there is."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(sorted(known))}."
+
+
+def opened(path: Path) -> IO[bytes]:
+    """A file, to be read. Raises OSError, also for a pipe on the disk: nobody may ever write into it."""
+    if stat.S_ISFIFO(path.stat().st_mode) and os.path.lexists(
+        os.path.realpath(path)
+    ):  # a shell's `<(...)` has no place
+        raise OSError(errno.EINVAL, "it is a pipe and no file", str(path))
+    return path.open("rb")
 
 
 def sha256_file(path: Path, watch: Callable[[int], None] | None = None) -> str:
@@ -189,7 +201,7 @@ def parse_yaml(raw: bytes, path: Path) -> Raw:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             raw = file.read(MAX_YAML_BYTES + 1)
     except OSError as error:
         raise _unreadable(path, error) from None
@@ -639,7 +651,7 @@ def _item(record: dict[str, Json], where: str) -> Item:
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Json]]]:
     """The objects of a JSON-lines file with their line numbers. Raises FileError with file:line."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
                 if len(raw) > MAX_LINE_BYTES:
                     raise FileError(

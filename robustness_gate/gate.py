@@ -15,10 +15,10 @@ The steps are numbered here and in `run`:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness_gate import ledger as ledgers
-from robustness_gate import organisms, plan, precision, report, verdict
+from robustness_gate import organisms, plan, precision, redaction, report, verdict, writing
 from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base, unread
 from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, Unverified, UsageError
 from robustness_gate.executors import Event
@@ -100,6 +100,7 @@ class Outcome:
     folder: Path
     ledger: Path
     tracking_uri: str | None
+    """Where it was logged, without credentials; None where it was not."""
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -116,8 +117,14 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
     """Take one checkpoint through the gate.
 
     Raises:
-        GateError: whatever the user can mend: files, arguments, a checkpoint that is refused, a missing extra.
+        GateError: whatever the user can mend: files, arguments, a checkpoint that is refused, a missing extra, a full
+            disk. Then no empty folder is left, and what the ledger holds is found by the next run.
     """
+    with writing.nothing_empty(request.out, _ledgers(request)):
+        return _trip(request, watch)
+
+
+def _trip(request: Request, watch: Watch) -> Outcome:
     # 1
     _check_writable(request.out, "--out")
     _check_writable(_ledgers(request), "--ledgers")
@@ -156,11 +163,10 @@ def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
             ledger.append(Note(subject=candidate.manifest.digest, text=changed))
         # 5
         made = _report(prepared, ledger, sealed)
-        _write(made, candidate.manifest, request.out)
-        _keep_evidence(made, folder, request.out)
+        lost = _write(made, candidate.manifest, folder, request.out)
     # 6
     uri, warnings = _track(request, made)
-    return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *warnings))
+    return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *lost, *warnings))
 
 
 def _job(request: Request, prepared: Prepared, folder: Path) -> local.Job:
@@ -402,9 +408,7 @@ def _provenance(subjects: Sequence[plan.Subject]) -> dict[str, str]:
 def _check_writable(folder: Path, option: str) -> None:
     """Better now than after hours: make the folder and put a file into it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        writing.try_out(folder)
     except OSError as error:
         raise UsageError(
             f"this folder cannot be written: {error.strerror or error}.",
@@ -440,29 +444,48 @@ def _changed(candidate: plan.Subject) -> str:
     return "" if after == candidate.manifest.digest else f"the checkpoint changed during the run: it is now {after}"
 
 
-def _write(made: report.Report, manifest: Manifest, folder: Path) -> None:
+def _write(made: report.Report, manifest: Manifest, ledger: Path, folder: Path) -> tuple[str, ...]:
+    """Report and evidence into the folder of the run, all or nothing. Returns what the evidence has lost, in words.
+
+    Raises:
+        WriteError: it cannot be written. What lay there before lies there still.
+    """
     from robustness_gate.publish import html, junit, markdown  # templates are of no use to `plan`
 
-    for name, content in (
-        ("report.json", made.written),
-        ("report.md", markdown.render(made).encode()),
-        ("report.html", html.render(made).encode()),
-        ("report.junit.xml", junit.render(made)),
-        ("checkpoint.manifest.json", manifest.written),
-    ):
-        partial = folder / f".{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(folder / name)
+    contents = {
+        "report.json": made.written,
+        "report.md": markdown.render(made).encode(),
+        "report.html": html.render(made).encode(),
+        "report.junit.xml": junit.render(made),
+        "checkpoint.manifest.json": manifest.written,
+        ledgers.NAME: (ledger / ledgers.NAME).read_bytes(),
+    }
+    remedy = f"Every answer is in {ledger / ledgers.NAME}: make room, and give the same command again."
+    lost = _keep_rows(made, ledger, folder, remedy)
+    writing.together(folder, contents, remedy=remedy)
+    return lost
 
 
-def _keep_evidence(made: report.Report, ledger: Path, folder: Path) -> None:
-    """A copy of the ledger beside the report, and the log-likelihoods that the report names."""
-    shutil.copyfile(ledger / ledgers.NAME, folder / ledgers.NAME)
-    (folder / "rows").mkdir(exist_ok=True)
-    for digest in sorted({mark.rows for record in made.trials for mark in record.marks if mark.rows}):
-        for kept in (ledger / "rows").glob(f"{digest}*"):
-            if not (folder / "rows" / kept.name).exists():
-                shutil.copyfile(kept, folder / "rows" / kept.name)
+def _keep_rows(made: report.Report, ledger: Path, folder: Path, remedy: str) -> tuple[str, ...]:
+    """The log-likelihoods that the report names, beside it; which of them are not in the ledger's folder, in words."""
+    digests = sorted({mark.rows for record in made.trials for mark in record.marks if mark.rows})
+    lost = []
+    for digest in digests:
+        name = f"{digest}.safetensors"
+        if (folder / "rows" / name).is_file():
+            continue
+        kept = ledger / "rows" / name
+        raw = kept.read_bytes() if kept.is_file() else b""
+        if hashlib.sha256(raw).hexdigest() == digest:
+            writing.whole(folder / "rows" / name, raw, remedy=remedy)
+        else:
+            lost.append(digest)
+    if not lost:
+        return ()
+    return (
+        f"{len(lost)} of {len(digests)} files of log-likelihoods are gone from {ledger / 'rows'}, or not what their "
+        f"name says, {lost[0][:12]} among them. The verdict rests on the ledger's answers and stands.",
+    )
 
 
 def _track(request: Request, made: report.Report) -> tuple[str | None, tuple[str, ...]]:
@@ -473,11 +496,13 @@ def _track(request: Request, made: report.Report) -> tuple[str | None, tuple[str
     store = mlflow.local_store(request.out.resolve().parent)
     uri = request.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or store
     name = request.checkpoint.rstrip("/").rsplit("/", 1)[-1].partition("@")[0]
+    shown = redaction.place(uri)
     try:
-        mlflow.publish(made, request.out, tracking_uri=uri, name=name)
+        with redaction.strangers_words(uri):
+            mlflow.publish(made, request.out, tracking_uri=uri, name=name)
     except GateError as error:
-        return None, (f"nothing was logged to MLflow: {error}",)
+        return None, (f"nothing was logged to MLflow: {redaction.message(str(error), uri)}",)
     except Exception as error:  # noqa: BLE001 - a tracker may fail in any way; it is told, and the verdict stands
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        return None, (f"MLflow at {uri} could not be written, the verdict stands: {first[:200]}",)
-    return uri, ()
+        words = redaction.message(str(error), uri).strip().splitlines() or [type(error).__name__]
+        return None, (f"MLflow at {shown} could not be written, the verdict stands: {words[0][:200]}",)
+    return shown, ()

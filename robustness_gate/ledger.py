@@ -12,15 +12,16 @@ finds what was found before, and the report counts all of it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from robustness_gate.errors import LedgerError
 from robustness_gate.nouns import (
@@ -37,6 +38,7 @@ from robustness_gate.nouns import (
     Trial,
     canonical,
 )
+from robustness_gate.writing import refuse_what_is_no_file, told, unwritten
 
 OWN = OWN_ROLES
 """Roles in which it is the candidate itself that answers."""
@@ -50,6 +52,7 @@ CHAIN = (
     "head of the ledger, a third party's timestamp, a log that the signer cannot edit."
 )
 NAME = "ledger.jsonl"
+ROOM = "Every answer before it is kept: make room, or mend the disk, and give the same command again."
 
 Record = Trial | Mark | Closed | Note | Statement | Planned | SelfTest | TokenizerCheck
 
@@ -72,21 +75,39 @@ class Ledger:
     self_tests: list[SelfTest] = field(default_factory=list)
     tokenizers: list[TokenizerCheck] = field(default_factory=list)
     head: str = FIRST
-    _file: IO[bytes] | None = None
+    _file: Any = None
+    """Open for appending, without a buffer: what a full disk refuses must not be tried again at its closing."""
 
     def append(self, record: Record) -> None:
-        """Write one record and wait until it is on the disk."""
+        """Write one record and wait until it is on the disk.
+
+        Raises:
+            WriteError: it is not there, and nothing of it; the ledger is closed, and whole as far as it goes.
+        """
         if self._file is None:
             raise LedgerError("the ledger was opened for reading only", where=str(self.path))
         plain = _to_plain(record)
         if isinstance(record, Trial) and record.id in self.trials:
             return
-        line = canonical({"prev": self.head, "record": plain})
-        self._file.write(line + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.head = hashlib.sha256(line).hexdigest()
+        self._put(plain)
         self._take(plain)
+
+    def _put(self, plain: dict[str, Json]) -> None:
+        """One line, or nothing of it: half of one would be continued by the next."""
+        assert self._file is not None
+        line = canonical({"prev": self.head, "record": plain})
+        end = self._file.seek(0, os.SEEK_END)
+        rest = memoryview(line + b"\n")
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise unwritten(self.path, error, ROOM) from None
+        self.head = hashlib.sha256(line).hexdigest()
 
     def attempts(self, trial: str) -> int:
         """How many attempts at a trial left a trace."""
@@ -216,6 +237,7 @@ def _all_that_was_said(said: Iterable[dict[str, str]]) -> dict[str, str]:
 def read(path: Path) -> Ledger:
     """Read a ledger and check its chain. Raises LedgerError where a line does not follow from the one before."""
     try:
+        refuse_what_is_no_file(path)
         raw = path.read_bytes()
     except OSError as error:
         raise LedgerError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
@@ -234,40 +256,49 @@ def home(ledgers: Path, subject: str) -> Path:
     return ledgers / subject
 
 
-@contextmanager
+@contextlib.contextmanager
 def writing(path: Path) -> Iterator[Ledger]:
     """Open a ledger for appending, alone, creating it if needed.
 
     Raises:
-        LedgerError: another process writes to it, or its chain is broken.
+        LedgerError: another process writes to it, its file system has no locks, or its chain is broken.
+        WriteError: it cannot be opened or written, or is no file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel however the process ends
-        except OSError:
-            raise LedgerError(
-                "another run is writing to this ledger", remedy="Wait for it to end.", where=str(path)
-            ) from None
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_what_is_no_file(path)
+        opened = path.open("a+b", buffering=0)
+    with opened as file:
+        _lock(file, path)
         file.seek(0)
-        raw = file.read()
+        try:
+            raw = file.read()
+        except OSError as error:
+            raise LedgerError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
         ledger = Ledger(path, _file=file)
         whole = _replay(ledger, raw)
         if whole < len(raw):
-            file.truncate(whole)
+            with told(path):
+                file.truncate(whole)
         if ledger.head == FIRST:
-            _start(ledger)
+            ledger._put({"kind": "ledger", "schema": SCHEMA})
         try:
             yield ledger
         finally:
             ledger._file = None
 
 
-def _start(ledger: Ledger) -> None:
-    assert ledger._file is not None
-    line = canonical({"prev": FIRST, "record": {"kind": "ledger", "schema": SCHEMA}})
-    ledger._file.write(line + b"\n")
-    ledger.head = hashlib.sha256(line).hexdigest()
+def _lock(file: Any, path: Path) -> None:
+    """Be the only writer; the kernel lets go of it however the process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+            words, remedy = "another run is writing to this ledger", "Wait for it to end."
+        else:
+            words = f"its file system has no locks, so two runs could write at once: {error.strerror or error}"
+            remedy = "Keep ledgers on another disk: --ledgers."
+        raise LedgerError(words, remedy=remedy, where=str(path)) from None
 
 
 def _replay(ledger: Ledger, raw: bytes) -> int:

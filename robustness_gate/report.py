@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from robustness_gate.checkpoint import Manifest
 from robustness_gate.errors import FileError, UnknownWord
-from robustness_gate.files import Loaded
+from robustness_gate.files import Loaded, opened
 from robustness_gate.ledger import OWN
 from robustness_gate.nouns import (
     Closed,
@@ -262,7 +262,7 @@ def read(place: Path) -> Report:
     """
     path = file_of(place)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             raw = file.read(MAX_REPORT_BYTES + 1)
     except OSError as error:
         remedy = "Give report.json or the --out folder of a run that has ended."

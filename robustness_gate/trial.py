@@ -21,6 +21,7 @@ from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.materials import Exam, Materials
 from robustness_gate.nouns import Hazard, Json, Mark, Recovery, Replies, Rows, Target, Trial, judged_as
 from robustness_gate.verdict import pack
+from robustness_gate.writing import whole
 
 if TYPE_CHECKING:
     from robustness_gate.engine.load import Speaker
@@ -55,6 +56,7 @@ def run(
     Raises:
         BrokenTrial: the data are not the trial's, answers are not finite, marks do not come as planned.
         NotApplicable: this attack or task makes no sense for this model.
+        WriteError: the log-likelihoods cannot be written down.
     """
     if materials.task_refs(trial.attack) != trial.tasks or materials.data_digests != trial.data:
         raise BrokenTrial("the items or corpora changed since the plan was made")
@@ -171,10 +173,7 @@ def _keep(rows: Rows | Replies, folder: Path) -> str:
 
     raw = save({"loglik": rows.loglik.contiguous()} if isinstance(rows, Rows) else {"sha256": _digests(rows)})
     digest = hashlib.sha256(raw).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{digest}.partial"
-    partial.write_bytes(raw)
-    partial.rename(folder / f"{digest}.safetensors")  # a kill leaves no half-written sidecar under a digest's name
+    whole(folder / f"{digest}.safetensors", raw)  # never half of one under a digest's name
     return digest
 
 

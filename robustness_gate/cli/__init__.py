@@ -7,12 +7,14 @@ without torch.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import NoReturn
 
+from robustness_gate import redaction, writing
 from robustness_gate.cli import auditing, checkpoints, evidence, house, organisms, policies, signing, verifying
 from robustness_gate.cli.common import app
-from robustness_gate.errors import GateError
+from robustness_gate.errors import Exit, GateError
 
 __all__ = [
     "app",
@@ -30,10 +32,34 @@ __all__ = [
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    sys.excepthook = redaction.tell_crash
     try:
-        app()  # leaves by itself: 2 for a usage error, 130 when interrupted, else the verb's own code
+        try:
+            app()  # leaves by itself: 2 for a usage error, 130 when interrupted, else the verb's own code
+        finally:  # a full disk is found out here, or by nobody: Python only mumbles of it as it ends
+            _flush()
     except GateError as error:
         kind = f"error[{error.code}]" if error.code else "error"
-        print(f"{kind}: {error}", file=sys.stderr)  # noqa: T201 - the one place where a user's mistake is told
-        sys.exit(int(error.exit_code))
+        _leave(f"{kind}: {redaction.message(str(error))}", error.exit_code)
+    except OSError as error:
+        if error.errno not in writing.NO_FAULT_OF_OURS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _leave(f"error: {where}{error.strerror}. {writing.ROOM}", Exit.USAGE)
     raise AssertionError("typer returned without an exit code")
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has seen enough, and the exit code is what it was
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+
+
+def _leave(words: str, code: Exit) -> NoReturn:
+    with contextlib.suppress(OSError):
+        print(words, file=sys.stderr)  # noqa: T201 - the one place where a user's mistake is told
+    with contextlib.suppress(OSError):
+        sys.stdout.close()  # what could not be written is not tried again
+    sys.exit(int(code))

@@ -81,7 +81,7 @@ def run(
     """
     from rich.console import Console
 
-    from robustness_gate import gate, report
+    from robustness_gate import gate, redaction, report
     from robustness_gate.publish import terminal
 
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)  # a log has no edge to wrap at
@@ -108,7 +108,7 @@ def run(
     with terminal.watching(console, quiet=quiet or as_json) as watch:
         outcome = gate.run(request, watch)
     for warning in outcome.warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+        console.print(f"warning: {redaction.message(warning)}", style="yellow", highlight=False, soft_wrap=True)
     if as_json:
         out_console.print_json(data={**report.headline(outcome.report), "report": str(out / "report.json")})
     elif quiet:

@@ -162,7 +162,7 @@ def self_test(
     Leaves with 4 if any attack fails: nothing could be concluded from its silence. A seed that failed before, and is
     not tested again, stays in --out.
     """
-    from robustness_gate import bench, selftest
+    from robustness_gate import bench, selftest, writing
     from robustness_gate.files import load_suite
     from robustness_gate.language import load_policy
     from robustness_gate.nouns import SelfTests
@@ -175,6 +175,9 @@ def self_test(
         if policy is None:
             raise UsageError(f"{name} goes with --policy.", remedy="Name the policy that requires the attacks.")
     at = datetime.now(UTC)
+    with writing.nothing_empty(out.parent), writing.told(out):  # now rather than after minutes
+        writing.refuse_what_is_no_file(out)
+        writing.try_out(out.parent)
     loaded = load_policy(policy) if policy is not None else None
     named = load_suite(suite) if suite is not None else None
     if if_needed and loaded is not None and not _asks(loaded.noun):
@@ -193,8 +196,7 @@ def self_test(
     fresh = selftest.run(tried, at, model_type=kind, seeds=seeds, workers=count, watch=show)
     failing = selftest.still_failing(_known(out), fresh)
     tests = SelfTests(tests=(*fresh, *failing))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(tests.written)
+    writing.whole(out, tests.written)
     if as_json:
         say(json.dumps(tests.plain, indent=1))
     else:

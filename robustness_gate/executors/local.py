@@ -11,15 +11,15 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from robustness_gate import redaction
 from robustness_gate.checkpoint import Place
-from robustness_gate.errors import GateError, NotApplicable, UnknownWord
+from robustness_gate.errors import GateError, NotApplicable, UnknownWord, WriteError
 from robustness_gate.executors import Event
 from robustness_gate.materials import Materials
 from robustness_gate.nouns import Closed, Mark, TokenizerCheck, Trial
@@ -145,15 +145,17 @@ class _Worker:
             return fresh  # its death is found out by the next take
 
     def take(self) -> Mark | Closed:
-        """The next record. A dead worker closes its trial as a failure."""
+        """The next record. A dead worker closes its trial as a failure. Raises WriteError where the disk is full."""
         try:
-            record: Mark | Closed = self.pipe.recv()
+            record: Mark | Closed | WriteError = self.pipe.recv()
         except (EOFError, OSError):
             self._process.join(timeout=10)
             code = self._process.exitcode
             how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
             reason = f"the worker died ({how})"
             return Closed(trial=self.trial.id, attempt=self._attempt, status="failure", reason=reason)
+        if isinstance(record, WriteError):
+            raise record
         return record
 
     def go_on(self) -> None:
@@ -183,7 +185,12 @@ def _work(pipe: Connection, job: Job) -> None:
             pipe.send(TAKEN)
         trial, attempt = first
         while True:
-            pipe.send(_restored(resident, _attempt(resident, trial, attempt, pipe)))
+            try:
+                end = _attempt(resident, trial, attempt, pipe)
+            except WriteError as error:
+                pipe.send(error)
+                return
+            pipe.send(_restored(resident, end))
             trial, attempt = pipe.recv()
             pipe.send(TAKEN)  # from here on a death is this trial's
 
@@ -210,14 +217,16 @@ def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) 
                 pipe.recv()
     except NotApplicable as error:
         return closed("not_applicable", error.message)
+    except WriteError:
+        raise  # no room is no fault of the trial's: it stays open, and the run ends, with the model as it was
     except GateError as error:
-        return closed("failure", f"{error.message} {error.remedy}".strip())
+        return closed("failure", redaction.message(f"{error.message} {error.remedy}".strip()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # noqa: BLE001 - a trial may break in any way, and each is a record, never a success
-        traceback.print_exc()
+        redaction.tell_crash(type(error), error, error.__traceback__)
         resident.forget()  # whatever it left behind must not touch the next trial
-        return closed("failure", f"{type(error).__name__}: {str(error)[:500]}")
+        return closed("failure", f"{type(error).__name__}: {redaction.message(str(error))[:500]}")
     return closed("ok")
 
 
@@ -234,8 +243,8 @@ def _compared(resident: _Resident, subject: str) -> TokenizerCheck | str:
     except GateError as error:
         return f"{error.message} {error.remedy}".strip()
     except Exception as error:  # noqa: BLE001 - a stranger's tokenizer may break in any way; then nothing was compared
-        traceback.print_exc()
-        return f"{type(error).__name__}: {str(error)[:500]}"
+        redaction.tell_crash(type(error), error, error.__traceback__)
+        return f"{type(error).__name__}: {redaction.message(str(error))[:500]}"
 
 
 def _restored(resident: _Resident, end: Closed) -> Closed:

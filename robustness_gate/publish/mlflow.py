@@ -7,11 +7,16 @@ bare file store, and a store that appears wherever one happens to stand is no pl
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from robustness_gate.errors import SetupError
 from robustness_gate.ledger import OWN
@@ -20,6 +25,14 @@ from robustness_gate.report import NOT_ASKED, Record, Report, headline
 from robustness_gate.verdict import strongest, tally
 
 EXPERIMENT = "robustness-gate"
+PATIENCE = 120.0
+"""Seconds for which a run waits while others log to the same embedded store; then it tries all the same."""
+SCHEMA_RACE = re.compile(
+    r"already exists|duplicate column|UNIQUE constraint|no such table|database is locked", re.IGNORECASE
+)
+"""What databases say where another run is making the same tables."""
+TRIES = 5
+"""Of opening a store that another run is making at the same moment."""
 
 
 def local_store(folder: Path) -> str:
@@ -29,6 +42,9 @@ def local_store(folder: Path) -> str:
 
 def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str = EXPERIMENT, name: str = "") -> str:
     """Log a report and return the id of its parent run.
+
+    Several at once into one store are all logged, also where none of them has found it there: of an embedded store one
+    makes the tables while the others wait; a server's says that another was quicker, and is asked again.
 
     Args:
         report: what to log.
@@ -45,15 +61,18 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a store that is down must not hold up a verdict
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
-        import mlflow
-        from mlflow.entities import Metric, Param, RunTag
+        import mlflow  # noqa: F401 - whether it is there
     except ImportError:
         raise SetupError("MLflow is not installed.", remedy="Install robustness-gate[run].") from None
     for chatty in ("mlflow", "alembic"):  # both tell of every table they make
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
-    found = client.get_experiment_by_name(experiment)
-    experiment_id = found.experiment_id if found else _create(client, experiment, tracking_uri)
+    with _alone(tracking_uri):
+        client, experiment_id = _opened(tracking_uri, experiment)
+        return _log(client, experiment_id, report, files, name)
+
+
+def _log(client: Any, experiment_id: str, report: Report, files: Path, name: str) -> str:
+    from mlflow.entities import Metric, Param, RunTag
 
     def run(title: str, tags: dict[str, str], metrics: dict[str, float], params: dict[str, str], status: str) -> str:
         begun = client.create_run(experiment_id, run_name=title, tags=tags)
@@ -70,6 +89,21 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
 
     title = f"{name or report.checkpoint[:12]} {report.verdict.outcome}"
     parent = run(title, _tags(report), _metrics(report), _params(report), status="")
+    try:
+        _log_trials(client, run, parent, report)
+        for path in sorted(files.glob("report.*")):
+            client.log_artifact(parent, str(path), artifact_path="report")
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is told; a run that is not whole must not look so
+            client.set_terminated(parent, status="FAILED")
+        raise
+    client.set_terminated(parent, status="FINISHED")
+    return parent
+
+
+def _log_trials(client: Any, run: Any, parent: str, report: Report) -> None:
+    from mlflow.entities import Metric
+
     for record in report.trials:
         tags = {"mlflow.parentRunId": parent, "gate.trial": record.id, "gate.role": record.trial.role}
         child = run(_title(record), tags, {}, _trial_params(record), status="")
@@ -78,10 +112,68 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
             client.log_batch(child, metrics=points)
         crashed = not record.closed or record.closed[-1].status not in ("ok", "not_applicable")
         client.set_terminated(child, status="FAILED" if crashed else "FINISHED")
-    for path in sorted(files.glob("report.*")):
-        client.log_artifact(parent, str(path), artifact_path="report")
-    client.set_terminated(parent, status="FINISHED")
-    return parent
+
+
+@contextlib.contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """The only one of this machine's runs that writes to an embedded store; to a server all may write.
+
+    Where a file system has no locks, or another does not let go, it goes on: a tracker is no reason to wait longer.
+    """
+    if (lock := _lock_of(tracking_uri)) is None:
+        yield
+        return
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+            held.callback(os.close, handle)
+            until = time.monotonic() + PATIENCE
+            while time.monotonic() < until:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.1)
+        yield
+
+
+def _lock_of(tracking_uri: str) -> Path | None:
+    """The file by which runs wait for one another; None where the store is no file of this machine's."""
+    if tracking_uri.startswith("sqlite:"):
+        path = tracking_uri.removeprefix("sqlite:///").partition("?")[0]
+        store = Path(path) if path and path != ":memory:" else None
+    elif tracking_uri.startswith("file:"):
+        store = Path(unquote(urlsplit(tracking_uri).path))
+    else:
+        store = None if "://" in tracking_uri or tracking_uri.startswith("databricks") else Path(tracking_uri)
+    return None if store is None else store.parent / f".{store.name}.lock"
+
+
+def _opened(tracking_uri: str, experiment: str) -> tuple[Any, str]:
+    """A client, and the experiment's id; of a store that another run is making at this moment, too."""
+    import mlflow
+
+    for left in reversed(range(TRIES)):
+        try:
+            client = mlflow.MlflowClient(tracking_uri=tracking_uri)
+            found = client.get_experiment_by_name(experiment)
+            return client, str(found.experiment_id) if found else _create(client, experiment, tracking_uri)
+        except Exception as error:
+            if not left or not _was_quicker(error, tracking_uri):
+                raise
+            time.sleep(0.2 * (TRIES - left))
+    raise AssertionError("the last try returns or raises")
+
+
+def _was_quicker(error: Exception, tracking_uri: str) -> bool:
+    """Whether the error can be of two that make one store: it is there already, or, of a database, half there.
+
+    A server that does not answer is not asked again: a verdict must not wait for it.
+    """
+    if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":
+        return True
+    return not tracking_uri.startswith(("http://", "https://", "databricks")) and bool(SCHEMA_RACE.search(str(error)))
 
 
 def _create(client: Any, experiment: str, tracking_uri: str) -> str:

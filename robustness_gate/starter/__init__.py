@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robustness_gate.errors import UsageError
+from robustness_gate.writing import nothing_empty
 
 HERE = Path(__file__).parent
 FOLDER = "gate"
@@ -47,10 +48,8 @@ def write(root: Path) -> Started:
             where=str(there[0]),
         )
     try:
-        for path, text in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8", newline="\n") as file:  # x: also when it appeared just now
-                file.write(text)
+        with nothing_empty(*(path.parent for path in contents)):
+            _write(contents)
     except OSError as error:
         where = str(error.filename or root)
         raise UsageError(
@@ -65,6 +64,20 @@ def write(root: Path) -> Started:
             f"robustness-gate run CHECKPOINT --policy {policy} --suite {suite} --out runs/first",
         ),
     )
+
+
+def _write(contents: dict[Path, str]) -> None:
+    begun: list[Path] = []
+    try:
+        for path, text in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8", newline="\n") as file:  # x: also when it appeared just now
+                begun.append(path)
+                file.write(text)
+    except OSError:
+        for path in begun:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _contents() -> list[tuple[str, str]]:

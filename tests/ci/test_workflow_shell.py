@@ -16,87 +16,17 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from evidence import work
+from stage import ACTION, ROOT, TERMS, Done, equipped, gated, perform, pretend
 
 from robustness_gate import organisms
 from robustness_gate.nouns import SelfTests, canonical
 
-ROOT = Path(__file__).parents[2]
-ACTION = ROOT / ".github" / "actions" / "robustness-gate"
 SIGN = ROOT / ".github" / "actions" / "sign-report"
-
-
-class Done(NamedTuple):
-    code: int
-    log: str
-    outputs: dict[str, str]
-    summary: str
-
-    @property
-    def annotation(self) -> str:
-        (line,) = [line for line in self.log.splitlines() if line.startswith("::error ")]
-        return line
-
-
-def equipped(folder: Path) -> Path:
-    """A runner: a workspace with policy and suite alone, a temporary folder, and the gate installed where it looks."""
-    for room in ("policies", "suites"):
-        (folder / "workspace" / room).mkdir(parents=True)
-    shutil.copy(ROOT / "policies" / "organism.yaml", folder / "workspace" / "policies")
-    shutil.copy(ROOT / "suites" / "organism-smoke.yaml", folder / "workspace" / "suites")
-    (folder / "temp").mkdir()
-    (folder / "temp" / "robustness-gate-venv").symlink_to(sys.prefix)
-    return folder
 
 
 @pytest.fixture
 def runner(tmp_path) -> Path:
     return equipped(tmp_path)
-
-
-def perform(runner: Path, name: str, environment: dict[str, str] | None = None, **inputs: str) -> Done:
-    """One step of action.yml as GitHub runs it: expressions filled in, `shell: bash`, the step's own environment."""
-    action = yaml.safe_load((ACTION / "action.yml").read_text(encoding="utf-8"))
-    (step,) = [each for each in action["runs"]["steps"] if each["name"] == name]
-    given = {"policy": "policies/organism.yaml", "suite": "suites/organism-smoke.yaml", "checkpoint": ""}
-    given |= {"self-test": "off", **inputs}  # by itself it is `auto`, which takes a minute: tests of it ask for it
-    for key, declared in action["inputs"].items():
-        given.setdefault(key, declared.get("default", ""))
-    values = {f"inputs.{key}": value for key, value in given.items()} | {"runner.temp": str(runner / "temp")}
-    values["github.event.pull_request.head.repo.full_name"] = (environment or {}).get("HEAD_REPOSITORY", "")
-    values["inputs.check-only != 'true' && 'run' || ''"] = "" if given["check-only"] == "true" else "run"
-
-    def fill(text: str) -> str:
-        return re.sub(r"\$\{\{ (.*?) \}\}", lambda found: values[found[1]], text)
-
-    output, summary = runner / "temp" / "output", runner / "temp" / "summary.md"
-    output.write_text("", encoding="utf-8")
-    summary.write_text("", encoding="utf-8")
-    done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]],
-        cwd=runner / "workspace",
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(runner),
-            "OMP_NUM_THREADS": "1",
-            "RUNNER_TEMP": str(runner / "temp"),
-            "GITHUB_ACTION_PATH": str(ACTION),
-            "GITHUB_OUTPUT": str(output),
-            "GITHUB_STEP_SUMMARY": str(summary),
-            "GITHUB_EVENT_NAME": "workflow_dispatch",
-            "GITHUB_REPOSITORY": "lab/models",
-            "GITHUB_RUN_ATTEMPT": "2",
-            **(environment or {}),
-            **{key: fill(value) for key, value in step["env"].items()},
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    lines = output.read_text(encoding="utf-8").splitlines()
-    outputs = dict(line.split("=", 1) for line in lines)  # of two lines with one name the later counts, as on GitHub
-    return Done(done.returncode, done.stdout, outputs, summary.read_text(encoding="utf-8"))
 
 
 # the real gate
@@ -114,18 +44,22 @@ class Red(NamedTuple):
 def red(tmp_path_factory) -> Red:
     runner, volume = equipped(tmp_path_factory.mktemp("runner")), tmp_path_factory.mktemp("volume")
     given = {"checkpoint": "organism:base", "only": "none", "device": "cpu", "ledgers": str(volume / "ledgers")}
-    return Red(runner, given, perform(runner, "Gate", **given))
+    return Red(runner, given, gated(runner, **given))
 
 
 def test_a_model_that_knows_is_red_and_leaves_verdict_report_and_summary(red):
     done = red.done
     assert done.code == 3
-    assert set(done.outputs) == {"verdict", "report", "report-sha256", "folder", "artifact"}
+    named = {"policy", "policy-sha256", "suite-sha256"}
+    assert set(done.outputs) == {"verdict", "report", "report-sha256", "folder", "artifact"} | named
     assert done.outputs["verdict"] == "FAIL"
     report = Path(done.outputs["report"])
     assert hashlib.sha256(report.read_bytes()).hexdigest() == done.outputs["report-sha256"]
     verdict = json.loads(report.read_text(encoding="utf-8"))["verdict"]
     assert verdict["outcome"] == "FAIL"
+    for name, file in (("policy", "policies/organism.yaml"), ("suite", "suites/organism-smoke.yaml")):
+        assert done.outputs[f"{name}-sha256"] == hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
+    assert done.outputs["policy"].startswith("organism ")
     assert done.annotation == f"::error title=FAIL (exit code 3)::{verdict['reason'].replace('%', '%25')}"
     assert done.summary.startswith((report.parent / "report.md").read_text(encoding="utf-8"))
     assert done.outputs["report-sha256"] in done.summary
@@ -144,7 +78,7 @@ def record(runner: Path) -> Path:
 
 def test_an_unfinished_battery_is_red_too_and_has_original_and_self_test_on_record(runner):
     given = {"original": "organism:base", "only": "none", "device": "cpu", "self-test": str(record(runner))}
-    done = perform(runner, "Gate", checkpoint="organism:oracle", **given)
+    done = gated(runner, checkpoint="organism:oracle", **given)
     assert done.code == 4
     report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
     assert [each["attack"] for each in report["self_tests"]] == ["relearn"] * 4
@@ -168,7 +102,8 @@ def spoil(runner: Path) -> int:
 @pytest.mark.parametrize("step", ["Gate", "Check policy and suite"])
 def test_a_broken_policy_is_annotated_at_its_line(runner, step):
     line = spoil(runner)
-    done = perform(runner, step, checkpoint="organism:base", device="cpu")
+    given = {"checkpoint": "organism:base", "device": "cpu"}
+    done = gated(runner, **given) if step == "Gate" else perform(runner, step, **given)
     assert done.code == 2
     assert done.annotation.startswith(f"::error file=policies/organism.yaml,line={line},col=")
     assert "max" in done.annotation
@@ -197,7 +132,7 @@ def test_a_checkpoint_from_the_hub_is_examined_as_plain_files(runner):
         shutil.copy(file, cache / "blobs" / file.name)
         (snapshot / file.name).symlink_to(Path("../../blobs") / file.name)  # as the hub's client lays its cache out
     environment = {"HF_HOME": str(runner / "hub"), "HF_HUB_OFFLINE": "1"}
-    done = perform(runner, "Gate", environment, checkpoint=f"hf:lab/tiny@{COMMIT}", only="none", device="cpu")
+    done = gated(runner, environment, checkpoint=f"hf:lab/tiny@{COMMIT}", only="none", device="cpu")
     assert done.code == 3, done.log
     report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
     assert "model.safetensors" in {file["path"] for file in report["manifest"]["files"]}
@@ -205,7 +140,7 @@ def test_a_checkpoint_from_the_hub_is_examined_as_plain_files(runner):
 
 @pytest.mark.parametrize("reference", ["hf:lab/tiny", "hf:lab/tiny@main", f"hf:tiny@{COMMIT}", "hf:../x@" + COMMIT[:7]])
 def test_a_checkpoint_that_may_change_under_its_name_is_refused(runner, reference):
-    done = perform(runner, "Gate", checkpoint=reference)
+    done = gated(runner, checkpoint=reference)
     assert done.code == 2
     assert done.outputs["verdict"] == "ERROR"
     assert "Name the commit in full" in done.annotation
@@ -231,14 +166,14 @@ def adapter(tmp_path_factory) -> Path:
 
 
 def test_an_adapter_is_examined_on_the_base_that_is_named(runner, adapter):
-    done = perform(runner, "Gate", checkpoint=str(adapter), base="organism:base", only="none", device="cpu")
+    done = gated(runner, checkpoint=str(adapter), base="organism:base", only="none", device="cpu")
     assert done.code == 3, done.log
     report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
     assert report["provenance"]["candidate/base"] == "organism:base"
 
 
 def test_an_adapter_whose_base_nobody_names_is_an_error(runner, adapter):
-    done = perform(runner, "Gate", checkpoint=str(adapter), only="none", device="cpu")
+    done = gated(runner, checkpoint=str(adapter), only="none", device="cpu")
     assert done.code == 2
     assert done.outputs["verdict"] == "ERROR"
     assert "--base" in done.annotation
@@ -247,28 +182,9 @@ def test_an_adapter_whose_base_nobody_names_is_an_error(runner, adapter):
 # a stand-in for the gate, to see what the shell makes of whatever a gate may do
 
 
-def pretend(runner: Path, body: str) -> None:
-    """Replace the installed gate by a few lines of Python; OUT, ARGS and `write(outcome)` are there for them."""
-    venv = runner / "temp" / "robustness-gate-venv"
-    shutil.rmtree(venv) if not venv.is_symlink() else venv.unlink()
-    (venv / "bin").mkdir(parents=True)
-    (venv / "bin" / "python").symlink_to(sys.executable)
-    gate = venv / "bin" / "robustness-gate"
-    head = f"""#!{sys.executable}
-import json, os, pathlib, sys
-ARGS = sys.argv[1:]
-OUT = pathlib.Path(ARGS[ARGS.index("--out") + 1]) if "--out" in ARGS else None
-def write(outcome, reason="because", markdown="# report\\n"):
-    (OUT / "report.json").write_text(json.dumps({{"verdict": {{"outcome": outcome, "reason": reason}}}}))
-    (OUT / "report.md").write_text(markdown)
-"""
-    gate.write_text(head + body, encoding="utf-8")
-    gate.chmod(0o755)
-
-
 def test_a_pass_is_green_and_unannotated(runner):
     pretend(runner, "write('PASS')")
-    done = perform(runner, "Gate", checkpoint="models/x")
+    done = gated(runner, checkpoint="models/x")
     assert done.code == 0
     assert done.outputs["verdict"] == "PASS"
     assert "::error" not in done.log
@@ -287,7 +203,7 @@ def test_a_pass_is_green_and_unannotated(runner):
 )
 def test_whatever_is_not_a_verdict_is_an_error(runner, body, code, fragment):
     pretend(runner, body)
-    done = perform(runner, "Gate", checkpoint="models/x")
+    done = gated(runner, checkpoint="models/x")
     assert done.code == code
     assert done.outputs["verdict"] == "ERROR"
     assert done.outputs["report-sha256"] == ""
@@ -299,7 +215,7 @@ def test_inputs_are_words_and_never_code(runner):
     pretend(runner, "print('ARGS', json.dumps(ARGS)); print('TOKEN', os.environ.get('HF_TOKEN')); sys.exit(2)")
     hostile = '--only=none $(touch pwned) `touch pwned` "; touch pwned #'
     inputs = {"checkpoint": hostile, "policy": hostile, "suite": hostile, "only": "none  relearn *"}
-    done = perform(runner, "Gate", **inputs, **{"hf-token": "secret"})
+    done = gated(runner, **inputs, **{"hf-token": "secret"})
     args = json.loads(next(line for line in done.log.splitlines() if line.startswith("ARGS"))[5:])
     assert args[-2:] == ["--", hostile], "a checkpoint is never read as an option"
     assert args.count(hostile) == 3
@@ -314,7 +230,7 @@ def test_a_base_on_the_hub_is_fetched_by_planning_and_then_examined_offline(runn
         runner, "print('ARGS', os.environ.get('HF_HUB_OFFLINE'), json.dumps(ARGS)); sys.exit(2 * (OUT is not None))"
     )
     base = f"hf:lab/base@{COMMIT}"
-    done = perform(runner, "Gate", checkpoint="models/adapter", base=base)
+    done = gated(runner, checkpoint="models/adapter", base=base)
     calls = [line.split(" ", 2)[1:] for line in done.log.splitlines() if line.startswith("ARGS")]
     assert [(offline, json.loads(args)[0]) for offline, args in calls] == [("None", "plan"), ("1", "run")]
     assert all(f"--base={base}" in json.loads(args) for _, args in calls)
@@ -323,8 +239,7 @@ def test_a_base_on_the_hub_is_fetched_by_planning_and_then_examined_offline(runn
 def test_runs_on_other_bases_have_folders_of_their_own_and_none_is_as_before(runner):
     pretend(runner, "print('ARGS', json.dumps(ARGS)); sys.exit(2)")
     plain, one, other = (
-        perform(runner, "Gate", checkpoint="models/x", **base)
-        for base in ({}, {"base": "models/one"}, {"base": "models/other"})
+        gated(runner, checkpoint="models/x", **base) for base in ({}, {"base": "models/one"}, {"base": "models/other"})
     )
     assert len({done.outputs["folder"] for done in (plain, one, other)}) == 3
     words = b"models/x\0policies/organism.yaml\0suites/organism-smoke.yaml\0\0"
@@ -337,7 +252,7 @@ def test_runs_on_other_bases_have_folders_of_their_own_and_none_is_as_before(run
 
 def test_a_second_job_finds_what_the_first_one_found_and_runs_nothing(red, runner):
     """Retry until green cannot work: the ledger outlives the runner's temporary folder, and every answer in it."""
-    second = perform(runner, "Gate", {"GITHUB_RUN_ATTEMPT": "3"}, **red.given)
+    second = gated(runner, {"GITHUB_RUN_ATTEMPT": "3"}, **red.given)
     assert (red.done.code, second.code) == (3, 3)
     assert "[1/1] none" in red.done.log
     assert "[1/1]" not in second.log
@@ -348,7 +263,7 @@ def test_a_second_job_finds_what_the_first_one_found_and_runs_nothing(red, runne
 
 def test_without_a_place_for_ledgers_the_run_is_told_what_it_does_not_know(runner):
     pretend(runner, "print('ARGS', json.dumps(ARGS)); write('PASS')")
-    done = perform(runner, "Gate", checkpoint="models/x")
+    done = gated(runner, checkpoint="models/x")
     assert done.code == 0
     assert "::warning title=No ledgers::What earlier jobs found does not count here" in done.log
     assert "--ledgers" not in done.log
@@ -358,7 +273,7 @@ def test_without_a_place_for_ledgers_the_run_is_told_what_it_does_not_know(runne
 def test_a_place_that_is_emptied_between_jobs_is_refused(runner, place):
     pretend(runner, "write('PASS')")
     named = place.format(workspace=runner / "workspace", temp=runner / "temp")
-    done = perform(runner, "Gate", checkpoint="models/x", ledgers=named)
+    done = gated(runner, checkpoint="models/x", ledgers=named)
     assert done.code == 2
     assert done.outputs["verdict"] == "ERROR"
     assert "name an absolute path outside the workspace and RUNNER_TEMP" in done.annotation
@@ -368,7 +283,7 @@ def test_a_place_that_is_emptied_between_jobs_is_refused(runner, place):
 def test_the_runners_own_ledgers_go_before_the_callers(runner):
     pretend(runner, "print('ARGS', json.dumps(ARGS)); write('PASS')")
     own = {"ROBUSTNESS_GATE_LEDGERS": "/var/lib/gate"}
-    done = perform(runner, "Gate", own, checkpoint="models/x", ledgers="/somewhere/fresh")
+    done = gated(runner, own, checkpoint="models/x", ledgers="/somewhere/fresh")
     args = json.loads(next(line for line in done.log.splitlines() if line.startswith("ARGS"))[5:])
     assert [arg for arg in args if arg.startswith("--ledgers")] == ["--ledgers=/var/lib/gate"]
 
@@ -378,12 +293,12 @@ def test_an_original_on_the_hub_is_fetched_by_planning_and_has_a_folder_of_its_o
         runner, "print('ARGS', os.environ.get('HF_HUB_OFFLINE'), json.dumps(ARGS)); sys.exit(2 * (OUT is not None))"
     )
     original = f"hf:lab/base@{COMMIT}"
-    done = perform(runner, "Gate", checkpoint="models/x", original=original)
+    done = gated(runner, checkpoint="models/x", original=original)
     calls = [line.split(" ", 2)[1:] for line in done.log.splitlines() if line.startswith("ARGS")]
     assert [(offline, json.loads(args)[0]) for offline, args in calls] == [("None", "plan"), ("1", "run")]
     assert all(f"--original={original}" in json.loads(args) for _, args in calls)
-    plain = perform(runner, "Gate", checkpoint="models/x")
-    based = perform(runner, "Gate", checkpoint="models/x", base=original)
+    plain = gated(runner, checkpoint="models/x")
+    based = gated(runner, checkpoint="models/x", base=original)
     assert len({each.outputs["folder"] for each in (done, plain, based)}) == 3
 
 
@@ -401,9 +316,8 @@ TOLD = "print('ARGS', json.dumps(ARGS), flush=True); "
 def test_everything_that_a_run_takes_reaches_it_and_lists_are_split_at_spaces_and_lines(runner):
     pretend(runner, TOLD + "write('PASS') if OUT else None")
     hostile = "x$(touch pwned);'\"--seal"
-    done = perform(
+    done = gated(
         runner,
-        "Gate",
         checkpoint="models/x",
         only="none\n relearn ",
         controls="never=models/never  filtered=models/*\n$(touch${IFS}pwned)=`touch\tpwned`\n",
@@ -428,7 +342,7 @@ def test_everything_that_a_run_takes_reaches_it_and_lists_are_split_at_spaces_an
 def test_a_control_on_the_hub_is_fetched_by_planning_too(runner):
     pretend(runner, TOLD + "sys.exit(2 * (OUT is not None))")
     control = f"never=hf:lab/never@{COMMIT}"
-    done = perform(runner, "Gate", checkpoint="models/x", controls=f"other=models/y {control}")
+    done = gated(runner, checkpoint="models/x", controls=f"other=models/y {control}")
     assert [call[0] for call in calls_in(done.log)] == ["plan", "run"]
     assert all(f"--control={control}" in call for call in calls_in(done.log))
 
@@ -436,7 +350,7 @@ def test_a_control_on_the_hub_is_fetched_by_planning_too(runner):
 def test_runs_beside_other_models_or_under_another_seal_have_folders_of_their_own(runner):
     pretend(runner, "sys.exit(2)")
     more = ({}, {"controls": "a=x"}, {"anchors": "a=x"}, {"statement": "x"}, {"seal": "x"})
-    done = [perform(runner, "Gate", checkpoint="models/x", **each) for each in more]
+    done = [gated(runner, checkpoint="models/x", **each) for each in more]
     assert len({each.outputs["folder"] for each in done}) == len(more)
 
 
@@ -465,7 +379,7 @@ def test_a_self_test_is_made_after_planning_offline_and_without_the_token_and_gi
         "told.write_text('a record'); print('NET', os.environ.get('HF_HUB_OFFLINE'), os.environ.get('HF_TOKEN'))",
     )
     checkpoint, base = f"hf:lab/tiny@{COMMIT}", "models/base $(touch pwned)"
-    done = perform(runner, "Gate", checkpoint=checkpoint, base=base, **{"self-test": "auto", "hf-token": "secret"})
+    done = gated(runner, checkpoint=checkpoint, base=base, **{"self-test": "auto", "hf-token": "secret"})
     assert [call[0] for call in calls_in(done.log)] == ["plan", "self-test", "run"]
     made = f"{done.outputs['folder']}/self-test.json"
     assert calls_in(done.log)[1][1:] == [
@@ -479,7 +393,7 @@ def test_a_self_test_is_made_after_planning_offline_and_without_the_token_and_gi
 
 def test_where_the_policy_needs_no_self_test_the_run_is_given_none(runner):
     trying(runner, "pass")
-    done = perform(runner, "Gate", checkpoint="models/x", **{"self-test": "auto"})
+    done = gated(runner, checkpoint="models/x", **{"self-test": "auto"})
     assert done.code == 0
     assert "GIVEN" in done.log.splitlines()
 
@@ -489,14 +403,14 @@ def test_where_the_policy_needs_no_self_test_the_run_is_given_none(runner):
 )
 def test_a_self_test_that_is_given_or_not_wanted_is_not_made(runner, choice, given):
     trying(runner)
-    done = perform(runner, "Gate", checkpoint="models/x", **{"self-test": choice})
+    done = gated(runner, checkpoint="models/x", **{"self-test": choice})
     assert [call[0] for call in calls_in(done.log)] == ["run"]
     assert given in done.log.splitlines()
 
 
 def test_a_self_test_that_cannot_be_made_is_a_warning_and_the_battery_runs_without(runner):
     trying(runner, "print('error: gate/policy.yaml:7:6: 50% of it\\tcannot be tested.')", code=2)
-    done = perform(runner, "Gate", checkpoint="models/x", **{"self-test": "auto"})
+    done = gated(runner, checkpoint="models/x", **{"self-test": "auto"})
     assert [call[0] for call in calls_in(done.log)] == ["self-test", "run"]
     assert "GIVEN" in done.log.splitlines()
     warned = "::warning title=No self-test::gate/policy.yaml:7:6: 50%25 of it\tcannot be tested. No PASS is possible."
@@ -505,7 +419,7 @@ def test_a_self_test_that_cannot_be_made_is_a_warning_and_the_battery_runs_witho
 
 def test_a_self_test_that_is_killed_is_an_error_before_anything_is_attacked(runner):
     trying(runner, "os.kill(os.getpid(), 9)")
-    done = perform(runner, "Gate", checkpoint="models/x", **{"self-test": "auto"})
+    done = gated(runner, checkpoint="models/x", **{"self-test": "auto"})
     assert done.outputs["verdict"] == "ERROR"
     assert [call[0] for call in calls_in(done.log)] == ["self-test"]
 
@@ -515,11 +429,11 @@ def test_a_self_test_is_kept_for_other_checkpoints_but_not_for_other_policies(ru
     given = {"ledgers": str(volume), "self-test": "auto"}
     trying(runner)
     for checkpoint, found in (("models/x", "FOUND None"), ("models/y", "FOUND a record")):
-        done = perform(runner, "Gate", checkpoint=checkpoint, **given)
+        done = gated(runner, checkpoint=checkpoint, **given)
         assert found in done.log.splitlines()
     policy = runner / "workspace" / "policies" / "organism.yaml"
     policy.write_text(policy.read_text(encoding="utf-8") + "# another\n", encoding="utf-8")
-    done = perform(runner, "Gate", checkpoint="models/z", **given)
+    done = gated(runner, checkpoint="models/z", **given)
     assert "FOUND None" in done.log.splitlines()
     assert sorted({each.suffix for each in (volume / "self-tests").iterdir()}) == [".json"]
     assert len(list((volume / "self-tests").iterdir())) == 2
@@ -528,7 +442,7 @@ def test_a_self_test_is_kept_for_other_checkpoints_but_not_for_other_policies(ru
 def test_a_failed_self_test_goes_to_the_judge_and_is_not_kept(runner, tmp_path_factory):
     volume = tmp_path_factory.mktemp("volume") / "ledgers"
     trying(runner, code=4)
-    done = perform(runner, "Gate", checkpoint="models/x", ledgers=str(volume), **{"self-test": "auto"})
+    done = gated(runner, checkpoint="models/x", ledgers=str(volume), **{"self-test": "auto"})
     assert done.code == 0
     assert f"GIVEN --self-test={done.outputs['folder']}/self-test.json" in done.log.splitlines()
     assert not volume.exists()
@@ -538,7 +452,7 @@ def test_a_volume_on_which_nothing_can_be_kept_is_told_of(runner, tmp_path_facto
     volume = tmp_path_factory.mktemp("volume")
     (volume / "self-tests").write_text("a file in the way", encoding="utf-8")
     trying(runner)
-    done = perform(runner, "Gate", checkpoint="models/x", ledgers=str(volume), **{"self-test": "auto"})
+    done = gated(runner, checkpoint="models/x", ledgers=str(volume), **{"self-test": "auto"})
     assert done.code == 0
     assert "::warning title=Self-test not kept::" in done.log
 
@@ -551,10 +465,10 @@ def test_the_real_gate_uses_a_kept_record_while_it_counts(runner, tmp_path_facto
     given = {"checkpoint": "organism:oracle", "self-test": "auto"}
     given["ledgers"] = str(tmp_path_factory.mktemp("volume") / "ledgers")
     trying(runner, f"told.write_bytes(pathlib.Path({str(record(runner))!r}).read_bytes())")
-    perform(runner, "Gate", **given)
+    gated(runner, **given)
     real = Path(sys.prefix) / "bin" / "robustness-gate"
     trying(runner, f"sys.stdout.flush(); os.execv({str(real)!r}, [{str(real)!r}, *ARGS])")
-    done = perform(runner, "Gate", **given)
+    done = gated(runner, **given)
     made = f"{done.outputs['folder']}/self-test.json"
     assert f"nothing was tested: {made} still counts" in done.log.splitlines()
     assert f"GIVEN --self-test={made}" in done.log.splitlines()
@@ -562,7 +476,7 @@ def test_the_real_gate_uses_a_kept_record_while_it_counts(runner, tmp_path_facto
 
 def test_what_the_gate_prints_is_no_command_to_the_runner(runner):
     pretend(runner, "print('::error::forged'); write('FAIL', reason='50 % of a, b: c\\n::error::forged'); sys.exit(3)")
-    done = perform(runner, "Gate", checkpoint="models/x")
+    done = gated(runner, checkpoint="models/x")
     lines = done.log.splitlines()
     (token,) = [line.removeprefix("::stop-commands::") for line in lines if line.startswith("::stop-commands::")]
     assert lines.index(f"::stop-commands::{token}") < lines.index("::error::forged") < lines.index(f"::{token}::")
@@ -572,7 +486,7 @@ def test_what_the_gate_prints_is_no_command_to_the_runner(runner):
 
 def test_a_summary_too_long_for_github_is_cut(runner):
     pretend(runner, "write('FAIL', markdown='# FAIL\\n' + 'x' * 3_000_000); sys.exit(3)")
-    done = perform(runner, "Gate", checkpoint="models/x")
+    done = gated(runner, checkpoint="models/x")
     assert done.summary.startswith("# FAIL\n")
     assert done.outputs["report-sha256"] in done.summary
     assert len(done.summary.encode()) < 2**20
@@ -596,27 +510,29 @@ def test_a_summary_too_long_for_github_is_cut(runner):
     ],
 )
 def test_strangers_never_reach_the_gpu(runner, event, head, code):
-    environment = {"GITHUB_EVENT_NAME": event, "HEAD_REPOSITORY": head}
+    environment = {"GITHUB_EVENT_NAME": event, "pull_request.head.repo.full_name": head}
     done = perform(runner, "Refuse pull requests from forks", environment)
     assert done.code == code
     assert ("::error title=REFUSED::" in done.log) == (code != 0)
 
 
-@pytest.mark.parametrize(("check_only", "what"), [("false", f"{ROOT}[run]"), ("true", str(ROOT))])
-def test_the_pinned_versions_are_installed(runner, check_only, what):
+@pytest.mark.parametrize(("check_only", "lock"), [("false", "run.lock"), ("true", "core.lock")])
+def test_what_is_installed_has_the_digests_that_are_locked(runner, check_only, lock):
     (runner / "temp" / "robustness-gate-venv").unlink()
     python = runner / "python"  # makes a venv that holds itself, and writes down what pip was asked
     python.write_text(
         '#!/bin/sh\ncase "$2" in\nvenv) mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;\n'
-        f"pip) printf '%s\\n' \"$@\" >'{runner}/asked' ;;\nesac\n",
+        f"pip) printf '%s\\n' \"$@\" >>'{runner}/asked' ;;\nesac\n",
         encoding="utf-8",
     )
     python.chmod(0o755)
     done = perform(runner, "Install", {"PYTHON": str(python)}, **{"check-only": check_only})
     assert done.code == 0, done.log
-    asked = (runner / "asked").read_text(encoding="utf-8").splitlines()
-    assert asked[:3] == ["-m", "pip", "install"]
-    assert asked[-3:] == ["--constraint", str(ROOT / "constraints.txt"), what]
+    quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    assert (runner / "asked").read_text(encoding="utf-8").splitlines() == [
+        *quiet, "--require-hashes", "--only-binary", ":all:", "--requirement", str(ACTION / lock),
+        *quiet, "--no-index", "--no-deps", "--no-build-isolation", str(ROOT),
+    ]  # fmt: skip
 
 
 # the files
@@ -691,11 +607,18 @@ def test_the_gate_workflow_and_the_action_fit():
     assert len(calls) == 2
     for step in calls:
         assert set(step["with"]) <= set(action["inputs"]), "GitHub merely warns of an input that does not exist"
+    checked = {"checkpoint", "policy", "suite", "check-only", "seal", "seal-key", "policy-sha256", "seal-key-id"}
+    assert set(calls[0]["with"]) == checked, "another policy or key is found out before a GPU is asked for"
     own = {"runner", "sign", "timeout-minutes", "retention-days"}
     assert set(workflow[True]["workflow_call"]["inputs"]) - own == set(action["inputs"]) - {"check-only", "hf-token"}
     assert set(calls[1]["with"]) == set(action["inputs"]) - {"check-only"}, "an input that goes nowhere"
-    (gate,) = [step for step in action["runs"]["steps"] if step.get("id") == "gate"]
-    assert {f"${{{{ inputs.{name} }}}}" for name in set(action["inputs"]) - {"check-only"}} <= set(gate["env"].values())
+    used = {value for step in action["runs"]["steps"] for value in step["env"].values()}
+    assert {f"${{{{ inputs.{name} }}}}" for name in set(action["inputs"]) - {"check-only"}} <= used
+    by_id = {step["id"]: step["env"] for step in action["runs"]["steps"] if "id" in step}
+    for name in TERMS:  # as they were found, which is not always as they were given
+        for step in ("fetch", "gate"):
+            assert f"${{{{ inputs.{name} }}}}" not in by_id[step].values()
+        assert f"${{{{ steps.terms.outputs.{name} }}}}" in by_id["gate"].values()
     text = (ROOT / ".github" / "workflows" / "robustness-gate.yml").read_text(encoding="utf-8")
     assert set(re.findall(r"steps\.gate\.outputs\.([\w-]+)", text)) <= set(action["outputs"])
     battery = workflow["jobs"]["battery"]
@@ -707,7 +630,7 @@ def test_the_gate_workflow_and_the_action_fit():
 # signing
 
 
-def signed(runner: Path, folder: Path, digest: str, key: str) -> subprocess.CompletedProcess[str]:
+def signed(runner: Path, folder: Path, digest: str, key: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The step that signs, as GitHub runs it."""
     output = runner / "temp" / "output"
     output.write_text("", encoding="utf-8")
@@ -721,6 +644,10 @@ def signed(runner: Path, folder: Path, digest: str, key: str) -> subprocess.Comp
             "GATE_FOLDER": str(folder),
             "GATE_REPORT_SHA256": digest,
             "ROBUSTNESS_GATE_SIGNING_KEY": key,
+            "GITHUB_EVENT_NAME": "push",
+            "GITHUB_REF": "refs/tags/v1",
+            "GITHUB_REF_PROTECTED": "true",
+            **environment,
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -740,12 +667,20 @@ def test_what_the_battery_left_is_signed_and_nothing_else_is(red, runner):
         ({"digest": "0" * 64}, "is not the one that the battery left"),
         ({"key": ""}, "no signing key"),
         ({"folder": runner}, "left none"),
+        ({"GATE_POLICY_SHA256": "0" * 64}, "policy-sha256 names 0000"),
+        ({"GATE_SEAL_KEY_ID": "0" * 64}, "no seal of the key 0000"),
+        *(
+            ({"GITHUB_EVENT_NAME": event}, "nothing is signed")
+            for event in ("pull_request", "merge_group", "tomorrow", "")
+        ),
+        ({"GITHUB_REF_PROTECTED": "false"}, "'refs/tags/v1' is not protected"),
+        ({"GITHUB_REF_PROTECTED": ""}, "is not protected"),
     ):
         refused = signed(runner, **{"folder": folder, "digest": digest, "key": pem, **wrong})
         assert refused.returncode == 5
         assert refused.stdout.startswith("::error title=NOT SIGNED::")
         assert reason in refused.stdout
-    told = signed(runner, folder, digest, pem)
+    told = signed(runner, folder, digest, pem, GATE_POLICY_SHA256=red.done.outputs["policy-sha256"])
     assert told.returncode == 0, told.stdout
     lines = (runner / "temp" / "output").read_text(encoding="utf-8").splitlines()
     outputs = dict(line.split("=", 1) for line in lines)
@@ -771,3 +706,6 @@ def test_the_job_that_signs_has_no_checkout_and_no_rights_and_alone_has_the_key(
     (call,) = [step for step in sign["steps"] if step.get("uses", "").startswith("$/")]
     assert set(call["with"]) == set(action["inputs"])
     assert "!cancelled()" in sign["if"], "a FAIL is signed too"
+    assert """!contains(fromJSON('["pull_request","merge_group"]'), github.event_name)""" in sign["if"]
+    for name in ("policy-sha256", "seal-key-id"):
+        assert call["with"][name] == f"${{{{ inputs.{name} }}}}", "the key's job believes no other job about it"

@@ -2,18 +2,26 @@
 # The shell of the composite action beside this file. tests/ci/ executes it exactly as the action does.
 #
 #   gate.sh guard     refuse to go on for a pull request from a fork
-#   gate.sh install   make GATE_VENV and install this repository into it, with the extra GATE_EXTRA
+#   gate.sh install   make GATE_VENV and install this repository into it, with the extra GATE_EXTRA; every package that
+#                     comes from an index has one of the digests in core.lock or run.lock
+#   gate.sh terms     find whose policy, suite, seal and key this run is made under: the workspace's, or of what is not
+#                     merged yet those of the branch that it goes to; refuse others than GATE_POLICY_SHA256 and
+#                     GATE_SEAL_KEY_ID name
 #   gate.sh check     read GATE_POLICY and GATE_SUITE; an error becomes an annotation at its line
+#   gate.sh fetch     plan, and so bring what is on the hub into the cache: the one step that has HF_TOKEN
 #   gate.sh run       take GATE_CHECKPOINT (on GATE_BASE, beside GATE_ORIGINAL and GATE_CONTROLS) through the gate, with
 #                     what GATE_LEDGERS knows of it and what GATE_SELF_TEST shows of the attacks, and leave with the
 #                     gate's own exit code
 #
 # What goes in are environment variables, never arguments pasted into a script: an input cannot become code.
-# What comes out: GITHUB_OUTPUT (verdict, report, report-sha256, folder, artifact), GITHUB_STEP_SUMMARY, annotations.
+# What comes out: GITHUB_OUTPUT (of terms: policy, policy-sha256, suite, seal, seal-key, seal-key-id, self-test; of fetch:
+# code; of run: verdict, policy, policy-sha256, suite-sha256, report, report-sha256, folder, artifact),
+# GITHUB_STEP_SUMMARY, annotations.
 set -euo pipefail
 
 SUMMARY_BYTES=1000000 # GitHub drops a step's summary that is larger than 1 MiB
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd) # the repository of this script: what is installed
+LOCKS=$SOURCE/.github/actions/robustness-gate
 
 output() { printf '%s=%s\n' "$1" "$2" >>"$GITHUB_OUTPUT"; } # no value below can hold a line break
 
@@ -88,8 +96,100 @@ install() {
         exit 2
     fi
     "$python" -m venv --clear "$GATE_VENV"
-    "$GATE_VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --constraint "$SOURCE/constraints.txt" "$SOURCE${GATE_EXTRA:+[$GATE_EXTRA]}"
+    local pip=("$GATE_VENV/bin/python" -m pip install --quiet --disable-pip-version-check)
+    "${pip[@]}" --require-hashes --only-binary :all: --requirement "$LOCKS/${GATE_EXTRA:-core}.lock"
+    # What builds the gate itself is among them: here nothing more is fetched.
+    "${pip[@]}" --no-index --no-deps --no-build-isolation "$SOURCE"
+}
+
+refuse() {
+    annotate REFUSED "$1"
+    exit 2
+}
+
+# inside PATH FOLDER: whether PATH lies in FOLDER, however it is written.
+inside() { case $(realpath -m -- "$1")/ in "$(realpath -m -- "$2")"/*) ;; *) return 1 ;; esac; }
+
+in_git() { git -c safe.directory='*' -C "${GITHUB_WORKSPACE:-$PWD}" "$@"; }
+
+# merged_onto: the commit onto which GitHub would put what is not merged yet; nothing where all is merged. Of a pull
+# request it is the first parent of GitHub's own trial merge, whose second is the head that the event names: neither can
+# be chosen by whoever wrote the pull request.
+merged_onto() {
+    local first second
+    case $GITHUB_EVENT_NAME in
+        pull_request)
+            first=$(in_git rev-parse --verify --quiet "$GITHUB_SHA^1^{commit}" || true)
+            second=$(in_git rev-parse --verify --quiet "$GITHUB_SHA^2^{commit}" || true)
+            [[ -n $first && -n $second && $second == "${HEAD_SHA:-}" ]] || return 1
+            ;;
+        merge_group)
+            first=$(in_git rev-parse --verify --quiet "${GROUP_BASE_SHA:-none}^{commit}" || true)
+            [[ -n $first ]] || return 1
+            ;;
+        *) return ;;
+    esac
+    printf '%s' "$first"
+}
+
+# agreed PATH TREE: the file of this name in TREE, for one of the workspace; one on the runner's own disk stays what it is.
+agreed() {
+    local path workspace
+    path=$(realpath -ms -- "$1") workspace=$(realpath -ms -- "${GITHUB_WORKSPACE:-$PWD}")
+    if [[ $path == "$workspace"/* ]]; then
+        path=$2/${path#"$workspace"/}
+        [[ -f $path ]] || refuse "The branch that this goes to has no '$1'. Merge policy, suite, seal and key before what is held to them: a change cannot bring its own."
+    elif inside "$1" "$workspace"; then
+        refuse "'$1' leads into the workspace by a way round. Name it from the workspace's root."
+    fi
+    printf '%s' "$path"
+}
+
+terms() {
+    local base tree name path log=$RUNNER_TEMP/policy-diff.log code=0 gate=$GATE_VENV/bin/robustness-gate
+    local -A given=([policy]=$GATE_POLICY [suite]=$GATE_SUITE [seal]=${GATE_SEAL:-} [seal-key]=${GATE_SEAL_KEY:-})
+    case ${GATE_SELF_TEST:-off} in off | auto) ;; *) given[self-test]=$GATE_SELF_TEST ;; esac # a path: someone's word
+    for name in "${!given[@]}"; do
+        [[ ${given[$name]} != *[[:cntrl:]]* ]] || refuse "The input '$name' holds a line break."
+    done
+    base=$(merged_onto) ||
+        refuse "What this would be merged onto is not here, so nobody can tell whose policy this is. Check out the event's own commit (the default of actions/checkout) with \`fetch-depth: 0\`."
+    if [[ -n $base ]]; then
+        tree=$RUNNER_TEMP/robustness-gate-base
+        rm -rf -- "$tree" && mkdir -p -- "$tree"
+        in_git archive --format=tar "$base" | tar -xf - --no-same-owner -C "$tree"
+        for name in "${!given[@]}"; do
+            [[ -n ${given[$name]} ]] || continue
+            path=$(agreed "${given[$name]}" "$tree") || { printf '%s\n' "$path" && exit 2; }
+            cmp -s -- "$path" "${given[$name]}" ||
+                printf '::notice title=Not yet agreed::%s\n' "$(message "'${given[$name]}' is another one on the branch that this goes to; that one counts here.")"
+            if [[ $name == policy ]] && ! cmp -s -- "$path" "${given[policy]}"; then
+                attempt "$log" "$gate" policy diff --require-reason -- "$path" "${given[policy]}" || code=$?
+            fi
+            given[$name]=$path
+        done
+        if [[ $code != 0 ]]; then
+            annotate REFUSED "$(reason_in "$log" "$code")"
+            exit 2
+        fi
+    fi
+    local wanted=${ROBUSTNESS_GATE_POLICY_SHA256:-${GATE_POLICY_SHA256:-}} found='' key=''
+    [[ ! -f ${given[policy]} ]] || found=$(sha256sum <"${given[policy]}" | cut -d ' ' -f 1)
+    [[ -z $wanted || $wanted == "$found" ]] ||
+        refuse "'$GATE_POLICY' is not the policy that policy-sha256 names: it is ${found:-not there}, $wanted is asked for."
+    wanted=${ROBUSTNESS_GATE_SEAL_KEY_ID:-${GATE_SEAL_KEY_ID:-}}
+    if [[ -n ${given[seal-key]} ]]; then
+        key=$("$gate" keys show -- "${given[seal-key]}" 2>/dev/null </dev/null | sed -n 's/^key id: //p' || true)
+        [[ -n $key ]] || refuse "'$GATE_SEAL_KEY' is no public key."
+    fi
+    if [[ -n $wanted ]]; then
+        [[ -n ${given[seal]} && -n $key ]] || refuse "seal-key-id names a key, and there is no seal with its key: give 'seal' and 'seal-key'."
+        [[ $wanted == "$key" ]] || refuse "'$GATE_SEAL_KEY' is not the key that seal-key-id names: it is $key, $wanted is asked for."
+    fi
+    for name in "${!given[@]}"; do output "$name" "${given[$name]}"; done
+    [[ -v given[self-test] ]] || output self-test "${GATE_SELF_TEST:-off}"
+    output policy-sha256 "$found"
+    output seal-key-id "$wanted"
 }
 
 check() {
@@ -104,7 +204,7 @@ lasting() {
     local passing
     [[ $1 == /* ]] || return 1
     for passing in "$PWD" "${GITHUB_WORKSPACE:-$PWD}" "$RUNNER_TEMP"; do
-        case $(realpath -m -- "$1")/ in "$(realpath -m -- "$passing")"/*) return 1 ;; esac
+        if inside "$1" "$passing"; then return 1; fi
     done
 }
 
@@ -124,7 +224,7 @@ self_test() {
     local out=$2 log=$3 gate=$4 kept='' part code=0
     if [[ -n $1 ]]; then
         kept=$1/self-tests/$({
-            cat -- "$SOURCE/constraints.txt" "$GATE_POLICY" "$GATE_SUITE" 2>/dev/null # the gate has words for a policy that is not there
+            cat -- "$LOCKS/run.lock" "$GATE_POLICY" "$GATE_SUITE" 2>/dev/null # the gate has words for a policy that is not there
             find "$SOURCE/robustness_gate" -type f ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cat --
         } | sha256sum | cut -d ' ' -f 1).json
         [[ ! -f $kept ]] || cp -- "$kept" "$out"
@@ -145,8 +245,43 @@ self_test() {
     return "$code"
 }
 
+# models: the options that name what is examined beside the candidate, into `named`; the controls into `controls`.
+# Split at spaces and line breaks, and nothing else happens to them. `read` calls the end of the text a failure.
+models() {
+    named=()
+    read -rd '' -a controls <<<"${GATE_CONTROLS:-}" || true
+    [[ -z ${GATE_BASE:-} ]] || named+=("--base=$GATE_BASE")
+    [[ -z ${GATE_ORIGINAL:-} ]] || named+=("--original=$GATE_ORIGINAL")
+    named+=("${controls[@]/#/--control=}")
+}
+
+FETCHED=$RUNNER_TEMP/robustness-gate-fetch.log
+
+# Planning fetches what is on the hub into the cache, with network and token; no other step has the token. How it ended
+# goes to `run`, which tells it where a verdict is looked for.
+fetch() {
+    local code=0 named controls
+    models
+    if on_the_hub "$GATE_CHECKPOINT" "${GATE_BASE:-}" "${GATE_ORIGINAL:-}" "${controls[@]#*=}" ||
+        grep -q 'hf-dataset:' -- "$GATE_SUITE" 2>/dev/null; then
+        attempt "$FETCHED" "$GATE_VENV/bin/robustness-gate" plan --policy "$GATE_POLICY" --suite "$GATE_SUITE" "${named[@]}" \
+            -- "$GATE_CHECKPOINT" || code=$?
+    fi
+    output code "$code"
+}
+
+# What a report says, on two lines: verdict, key of the seal, digests of policy and suite, reason; the policy's name.
+READ_REPORT='
+import json, sys
+def line(*words): print(*" ".join(map(str, words)).split())
+r = json.load(open(sys.argv[1], encoding="utf-8"))
+v, p, s, seal = r["verdict"], r["policy"], r["suite"], r.get("seal") or {}
+line(v["outcome"], seal.get("key", "-"), p["sha256"], s["sha256"], v["reason"])
+line(p["id"], p["version"])
+'
+
 run() {
-    local id out log report code=0 verdict reason found sum=''
+    local told id out log report code=0 verdict reason found sum='' policy='' policy_sum='' suite_sum='' key=''
     id=$(printf '%s\0' "$GATE_CHECKPOINT" "$GATE_POLICY" "$GATE_SUITE" "${GATE_ONLY:-}" ${GATE_BASE:+"$GATE_BASE"} \
         ${GATE_ORIGINAL:+"original $GATE_ORIGINAL"} ${GATE_CONTROLS:+"controls $GATE_CONTROLS"} \
         ${GATE_ANCHORS:+"anchors $GATE_ANCHORS"} ${GATE_STATEMENT:+"statement $GATE_STATEMENT"} \
@@ -158,14 +293,10 @@ run() {
     output folder "$out"
     output artifact "robustness-gate-$id-${GITHUB_RUN_ATTEMPT:-1}"
 
-    local only controls anchors named=() ledgers=() tested='' command gate=$GATE_VENV/bin/robustness-gate
-    # Split at spaces and line breaks, and nothing else happens to them. `read` calls the end of the text a failure.
+    local only controls anchors named ledgers=() tested='' command gate=$GATE_VENV/bin/robustness-gate
+    models
     read -rd '' -a only <<<"${GATE_ONLY:-}" || true
-    read -rd '' -a controls <<<"${GATE_CONTROLS:-}" || true
     read -rd '' -a anchors <<<"${GATE_ANCHORS:-}" || true
-    [[ -z ${GATE_BASE:-} ]] || named+=("--base=$GATE_BASE")
-    [[ -z ${GATE_ORIGINAL:-} ]] || named+=("--original=$GATE_ORIGINAL")
-    named+=("${controls[@]/#/--control=}")
     # The runner's own setting goes first: who may call the gate may not choose where it forgets.
     local where=${ROBUSTNESS_GATE_LEDGERS:-${GATE_LEDGERS:-}}
     if [[ -z $where ]]; then
@@ -176,13 +307,16 @@ run() {
         printf 'error: ledgers: %s\n' "name an absolute path outside the workspace and RUNNER_TEMP, which are emptied" >"$log"
         code=2
     fi
-    # Planning fetches what is on the hub into the cache, with network and token; what follows has neither.
-    if [[ $code == 0 ]] && { on_the_hub "$GATE_CHECKPOINT" "${GATE_BASE:-}" "${GATE_ORIGINAL:-}" "${controls[@]#*=}" ||
-        grep -q 'hf-dataset:' -- "$GATE_SUITE" 2>/dev/null; }; then
-        attempt "$log" "$gate" plan --policy "$GATE_POLICY" --suite "$GATE_SUITE" "${named[@]}" -- "$GATE_CHECKPOINT" || code=$?
+    if [[ $code == 0 && ${GATE_FETCHED:-} != 0 ]]; then
+        code=${GATE_FETCHED:-1}
+        if [[ -f $FETCHED ]]; then log=$FETCHED; else printf 'error: the step before this one did not end\n' >"$log"; fi
     fi
-    unset HF_TOKEN # the attacks need no credential, and no network
-    export HF_HUB_OFFLINE=1
+    if [[ $code == 0 && -z ${GATE_POLICY_SHA256:-} && -f $GATE_POLICY ]]; then
+        printf 'error: nobody has said under which policy this run is made: the step `terms` did not end\n' >"$log"
+        code=2
+    fi
+    unset HF_TOKEN HUGGING_FACE_HUB_TOKEN # of the runner's own: the attacks need no credential, and no network
+    export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_IMPLICIT_TOKEN=1
     case ${GATE_SELF_TEST:-off} in
         off) ;;
         auto)
@@ -211,15 +345,22 @@ run() {
     if [[ $verdict == ERROR ]]; then
         reason=$(reason_in "$log" "$code")
     else
-        # The exit code and the report must say the same: a verdict without its evidence is none.
-        read_report='import json, sys; v = json.load(open(sys.argv[1]))["verdict"]; print(v["outcome"], v["reason"])'
-        found=$("$GATE_VENV/bin/python" -c "$read_report" "$report" 2>/dev/null | tr '\n' ' ' || true)
-        reason=${found#* }
-        if [[ ${found%% *} == "$verdict" ]]; then
-            sum=$(sha256sum "$report" | cut -d ' ' -f 1)
-        else
-            reason="the exit code $code says $verdict, the report says ${found%% *}: neither is believed"
+        # The exit code and the report must say the same: a verdict without its evidence is none. So must the report and
+        # what the run was to be held to.
+        mapfile -t told < <("$GATE_VENV/bin/python" -c "$READ_REPORT" "$report" 2>/dev/null)
+        read -r found key policy_sum suite_sum reason <<<"${told[0]:-}"
+        policy=${told[1]:-}
+        if [[ $found != "$verdict" ]]; then
+            reason="the exit code $code says $verdict, the report says $found: neither is believed"
             verdict=ERROR code=1
+        elif [[ $policy_sum != "$GATE_POLICY_SHA256" ]]; then
+            reason="the report is on the policy $policy_sum, and $GATE_POLICY_SHA256 was to be held: it is not believed"
+            verdict=ERROR code=1
+        elif [[ -n ${GATE_SEAL_KEY_ID:-} && $key != "$GATE_SEAL_KEY_ID" ]]; then
+            reason="the report names no seal of the key $GATE_SEAL_KEY_ID, under which the run was to be made"
+            verdict=ERROR code=1
+        else
+            sum=$(sha256sum "$report" | cut -d ' ' -f 1)
         fi
     fi
     reason=${reason%"${reason##*[![:space:]]}"}
@@ -227,6 +368,11 @@ run() {
     output verdict "$verdict"
     output report "$report"
     output report-sha256 "$sum"
+    if [[ -n $sum ]]; then
+        output policy "$policy"
+        output policy-sha256 "$policy_sum"
+        output suite-sha256 "$suite_sum"
+    fi
     {
         if [[ -n $sum ]]; then
             head -c "$SUMMARY_BYTES" "$out/report.md"
@@ -243,9 +389,9 @@ run() {
 }
 
 case ${1:-} in
-    guard | install | check | run) "$1" ;;
+    guard | install | terms | check | fetch | run) "$1" ;;
     *)
-        echo "usage: gate.sh guard|install|check|run" >&2
+        echo "usage: gate.sh guard|install|terms|check|fetch|run" >&2
         exit 2
         ;;
 esac
