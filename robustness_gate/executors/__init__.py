@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from robustness_gate.errors import GateError
 from robustness_gate.nouns import Closed, Mark, Trial
 
 
@@ -16,3 +17,5 @@ class Event(NamedTuple):
 
     trial: Trial
     record: Mark | Closed | None
+    refused: GateError | None = None
+    """Why the trial closed without having begun, where a checkpoint's files were refused at loading."""
