@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from multiprocessing.connection import Connection, wait
@@ -336,8 +336,8 @@ def ready(children: Sequence[Child]) -> list[Child]:
             return found
 
 
-def stream(work: Callable[..., Iterable[T]], *arguments: Any, limits: Limits, size: int = 0, name: str) -> Iterator[T]:
-    """What `work(*arguments)` yields, out of a child. Arguments and values are pickled.
+def stream(work: Callable[..., None], *arguments: Any, limits: Limits, size: int = 0, name: str) -> Iterator[Any]:
+    """Whatever `work(tell, *arguments)` tells, out of a child. Arguments and values are pickled.
 
     Raises:
         Gone: it exceeded a limit, or died.
@@ -359,23 +359,21 @@ def stream(work: Callable[..., Iterable[T]], *arguments: Any, limits: Limits, si
         child.stop(patience=0.0)
 
 
-
-
 def call(work: Callable[..., T], *arguments: Any, limits: Limits, size: int = 0, name: str) -> T:
     """What `work(*arguments)` returns, out of a child. Raises what `stream` does."""
-    found: tuple[T] = tuple(stream(_once, work, arguments, limits=limits, size=size, name=name))
-    return found[0]
+    found: T
+    (found,) = stream(_once, work, arguments, limits=limits, size=size, name=name)
+    return found
 
 
-def _once(work: Callable[..., T], arguments: tuple[Any, ...]) -> Iterator[T]:
-    yield work(*arguments)
+def _once(tell: Callable[[Any], None], work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    tell(work(*arguments))
 
 
-def _hand_over(pipe: Connection, work: Callable[..., Iterable[Any]], arguments: tuple[Any, ...]) -> None:
+def _hand_over(pipe: Connection, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         try:
-            for each in work(*arguments):
-                pipe.send((True, each))
+            work(lambda value: pipe.send((True, value)), *arguments)
         except GateError as error:
             pipe.send((False, error))
         except (BrokenPipeError, ConnectionResetError):

@@ -23,9 +23,7 @@ FIRST = 5
 """So many items are named."""
 
 
-def make(
-    materials: Materials, tokenizer: Callable[[str], Any], subject: str, original: str | None
-) -> TokenizerCheck:
+def make(materials: Materials, tokenizer: Callable[[str], Any], subject: str, original: str | None) -> TokenizerCheck:
     """Compare, and write down what came of it. Takes torch, and about a millisecond a prompt.
 
     Args:

@@ -22,7 +22,7 @@ from robustness_gate import bounded
 from robustness_gate.bounded import Gone, Limits
 from robustness_gate.checkpoint import Place
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable
-from robustness_gate.executors import Event
+from robustness_gate.executors import Event, NotLoaded
 from robustness_gate.materials import Materials
 from robustness_gate.nouns import Closed, Mark, TokenizerCheck, Trial
 from robustness_gate.verdict.tokenizers import OTHERWISE
@@ -65,13 +65,6 @@ class _Load(NamedTuple):
     what: str
 
 
-class _NotLoaded(GateError):
-    """A checkpoint that cannot be loaded, whatever is then to be done with it."""
-
-    by_files = False
-    """Whether its files were refused; else something else was in the way, the machine's memory for one."""
-
-
 def execute(
     job: Job,
     trials: Sequence[tuple[Trial, int]],
@@ -94,15 +87,15 @@ def execute(
     waiting = list(reversed(trials))
     idle = list(idle)
     busy: list[_Worker] = []
-    hopeless = {load: reason for worker in idle for load, reason in worker.not_loaded.items()}
+    hopeless = {load: why for worker in idle for load, why in worker.not_loaded.items()}
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
                 trial, attempt = waiting.pop()
                 yield Event(trial, None)
-                reason = next((hopeless[each] for each in job.loads(trial) if each in hopeless), "")
-                if reason:
-                    yield Event(trial, Closed(trial=trial.id, attempt=attempt, status="failure", reason=reason))
+                why = next((hopeless[each] for each in job.loads(trial) if each in hopeless), None)
+                if why is not None:
+                    yield Event(trial, _failed(trial, attempt, why), why)
                     continue
                 busy.append(_given(job, idle, trial, attempt))
             for worker in _ready(busy):
@@ -110,7 +103,7 @@ def execute(
                 if record is None:
                     continue
                 hopeless |= worker.not_loaded
-                yield Event(worker.trial, record, worker.refused)
+                yield Event(worker.trial, record, worker.stopped_by)
                 if isinstance(record, Closed):
                     busy.remove(worker)
                     idle.append(worker)
@@ -156,10 +149,10 @@ class _Worker:
         paths = [each.path for place in job.places.values() for each in (place, place.base) if each is not None]
         size = bounded.weights_in(*paths)
         self.child = bounded.Child(_work, job, limits=job.limits, size=size, name="worker")
-        self.not_loaded: dict[_Load, str] = {}
-        """What it could not load, and why, in words."""
-        self.refused: GateError | None = None
-        """Why its last trial could not be begun, where a checkpoint was refused; none where it was killed or died."""
+        self.not_loaded: dict[_Load, NotLoaded] = {}
+        """What it could not load, and why."""
+        self.stopped_by: NotLoaded | None = None
+        """Why its trial could not go on, where that was it."""
         self._loading: _Load | None = None
         self._fresh = True
 
@@ -179,8 +172,8 @@ class _Worker:
         except (OSError, Gone) as error:
             return error.message if isinstance(error, Gone) else "the worker died"
         self.child.rests()
-        if isinstance(found, _NotLoaded):
-            return f"{found.message} {found.remedy}".strip()
+        if isinstance(found, NotLoaded):
+            return found.words
         assert isinstance(found, TokenizerCheck | str)
         return found
 
@@ -189,7 +182,7 @@ class _Worker:
 
         A fresh worker is believed: it takes seconds to start, and one that dies meanwhile would be replaced for ever.
         """
-        self.trial, self._attempt, self.refused = trial, attempt, None
+        self.trial, self._attempt, self.stopped_by = trial, attempt, None
         fresh, self._fresh = self._fresh, False
         self.child.begins()
         try:
@@ -206,10 +199,11 @@ class _Worker:
         try:
             said = self._hear()
         except Gone as gone:
-            return self._failed(gone)
-        if isinstance(said, _NotLoaded):
-            self.refused = said if said.by_files else None
-            return self._failed(said)
+            self.child.rests()
+            return _failed(self.trial, self._attempt, self.stopped_by or gone)
+        if isinstance(said, NotLoaded):
+            self.child.rests()
+            return _failed(self.trial, self._attempt, said)
         if isinstance(said, Closed):
             self.child.rests()
         return said if isinstance(said, Mark | Closed) else None
@@ -229,19 +223,23 @@ class _Worker:
         try:
             said = self.child.hear()
         except Gone as gone:
-            if self._loading is not None and self.child.at is bounded.Phase.LOADING:
-                self.not_loaded[self._loading] = gone.message
+            if self.child.at is bounded.Phase.LOADING:
+                self._could_not_load(NotLoaded(gone.message))
             raise
         if isinstance(said, _Load):
             self._loading = said
-        if isinstance(said, _NotLoaded) and self._loading is not None:
-            self.not_loaded[self._loading] = f"{said.message} {said.remedy}".strip()
+        if isinstance(said, NotLoaded):
+            self._could_not_load(said)
         return said
 
-    def _failed(self, error: GateError) -> Closed:
-        self.child.rests()
-        reason = f"{error.message} {error.remedy}".strip()
-        return Closed(trial=self.trial.id, attempt=self._attempt, status="failure", reason=reason)
+    def _could_not_load(self, why: NotLoaded) -> None:
+        assert self._loading is not None
+        self.stopped_by = self.not_loaded[self._loading] = why
+
+
+def _failed(trial: Trial, attempt: int, error: GateError) -> Closed:
+    reason = f"{error.message} {error.remedy}".strip()
+    return Closed(trial=trial.id, attempt=attempt, status="failure", reason=reason)
 
 
 def _work(pipe: Connection, job: Job) -> None:
@@ -263,7 +261,7 @@ def _work(pipe: Connection, job: Job) -> None:
             pipe.send(TAKEN)  # from here on a death is this trial's
 
 
-def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) -> Closed | _NotLoaded:
+def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) -> Closed | NotLoaded:
     """Run one trial to its end, good or bad; every error of the trial becomes a record, none is lost."""
     from robustness_gate import trial as trials
 
@@ -283,7 +281,7 @@ def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) 
             for mark in marks:
                 pipe.send(_with_count(mark, otherwise()))
                 pipe.recv()
-    except _NotLoaded as error:
+    except NotLoaded as error:
         resident.forget()
         return error
     except NotApplicable as error:
@@ -304,12 +302,12 @@ def _with_count(mark: Mark, otherwise: int) -> Mark:
     return mark.model_copy(update={"summary": {**mark.summary, OTHERWISE: float(otherwise)}}) if otherwise else mark
 
 
-def _compared(resident: _Resident, subject: str) -> TokenizerCheck | _NotLoaded | str:
+def _compared(resident: _Resident, subject: str) -> TokenizerCheck | NotLoaded | str:
     from robustness_gate import tokenizer_check
 
     try:
         return tokenizer_check.make(resident.job.materials, resident.tokenizer, subject, resident.job.original)
-    except _NotLoaded as error:
+    except NotLoaded as error:
         return error
     except GateError as error:
         return f"{error.message} {error.remedy}".strip()
@@ -389,7 +387,7 @@ class _Resident:
             yield counted
 
     def tokenizer(self, digest: str) -> Any:
-        """A checkpoint's, loaded once. Raises _NotLoaded."""
+        """A checkpoint's, loaded once. Raises NotLoaded."""
         from robustness_gate import tokenizer_check
 
         if digest not in self._tokenizers:
@@ -405,10 +403,10 @@ class _Resident:
             yield
         except Exception as error:
             if isinstance(error, GateError):
-                failed = _NotLoaded(error.message, remedy=error.remedy, where=error.where)
+                failed = NotLoaded(error.message, remedy=error.remedy, where=error.where)
             else:
                 traceback.print_exc()
-                failed = _NotLoaded(f"{type(error).__name__}: {str(error)[:500]}")
+                failed = NotLoaded(f"{type(error).__name__}: {str(error)[:500]}")
             failed.by_files = isinstance(error, CheckpointError)
             raise failed from error
 
