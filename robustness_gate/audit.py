@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from pydantic import Field, ValidationError
 
 from robustness_gate.attest import ASK_SIGNER, PrivateKey, PublicKey, open_bundle, read_statement, sign, statement
+from robustness_gate.bounded import Limits
 from robustness_gate.checkpoint import Place
 from robustness_gate.errors import PlanError, Unverified, UsageError
 from robustness_gate.executors import local
@@ -113,6 +114,7 @@ def run(
     *,
     device: str = "auto",
     workers: int = 1,
+    limits: Limits | None = None,
     watch: Watch = lambda _: None,
 ) -> Audit:
     """Run a sample of trials again and compare.
@@ -128,6 +130,7 @@ def run(
         at: now, with a time zone.
         device: auto, cpu, cuda ...
         workers: trials side by side.
+        limits: how long things may take; None: as by default in a run.
         watch: told each trial as it ends.
 
     Raises:
@@ -142,7 +145,9 @@ def run(
             )
     records: dict[str, list[Mark | Closed]] = {trial.id: [] for trial in trials}
     with TemporaryDirectory() as rows:
-        job = local.Job(materials=materials, places=places, device=device, rows_in=Path(rows))
+        job = local.Job(
+            materials=materials, places=places, device=device, rows_in=Path(rows), limits=limits or Limits()
+        )
         with contextlib.closing(local.execute(job, [(trial, 1) for trial in trials], workers)) as events:
             for event in events:
                 if event.record is not None:

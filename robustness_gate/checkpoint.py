@@ -199,9 +199,9 @@ def survey(
         _refuse_named_files(directory, whole="tokenizer.json" in top)
     _refuse_pointers(directory, [name for name in top if name == INDEX or name.endswith(".safetensors")])
     weights = _check_adapter(directory, top) if adapter else _check_model(directory, top, keep)
-    for name in weights:
-        if name.endswith(".safetensors"):
-            weightset.header(directory, directory / name)
+    headers = [weightset.header(directory, directory / name) for name in weights if name.endswith(".safetensors")]
+    if not adapter:
+        _refuse_more_layers(directory, sum(map(len, headers)))
     kinds: dict[str, list[str]] = {"weights": [], "code": [], "nothing": []}
     for name in sorted({*names} - {*read, *weights}):
         kinds[filekinds.by_content(directory / name, name)].append(name)
@@ -687,6 +687,24 @@ def _check_model(directory: Path, names: Sequence[str], keep: str | None) -> tup
             where=str(directory),
         )
     return weightset.files_of(directory, names, keep)
+
+
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+
+
+def _refuse_more_layers(directory: Path, tensors: int) -> None:
+    """A model of a hundred thousand layers is built before its weights are missed: that takes minutes and gigabytes."""
+    config = jsonfiles.read(directory, directory / "config.json")
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        for key in LAYERS:
+            asked = part.get(key)
+            if isinstance(asked, int) and asked > tensors:
+                raise CheckpointError(
+                    f"config.json asks for {asked:,} layers ({key}), and the files hold {tensors:,} tensors",
+                    remedy="Save the model anew with save_pretrained.",
+                    where=str(directory),
+                )
 
 
 def _check_template(directory: Path, path: Path, text: str) -> None:

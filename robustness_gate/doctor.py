@@ -33,6 +33,7 @@ from robustness_gate import (
     answering,
     applicability,
     attacks,
+    bounded,
     organisms,
     plan,
     precision,
@@ -41,6 +42,7 @@ from robustness_gate import (
     tasks,
     tokenizer_check,
 )
+from robustness_gate.bounded import Gone, Limits
 from robustness_gate.checkpoint import Beside, Manifest, Place, beside, manifest_of
 from robustness_gate.engine.context import context_length
 from robustness_gate.errors import CheckpointError, GateError, NotApplicable, PlanError
@@ -106,6 +108,7 @@ def examine(
     original: str | None = None,
     base: str | None = None,
     weights: bool = True,
+    limits: Limits | None = None,
     step: Callable[[str], None] = lambda _: None,
 ) -> tuple[Check, ...]:
     """Look at the machine, the checkpoint, and how each attack takes to it.
@@ -117,6 +120,7 @@ def examine(
         original: the model before unlearning, for attacks that use it.
         base: what an adapter stands on.
         weights: False looks at files alone.
+        limits: how long loading and a text may take; None: as by default in a run.
         step: told what is being done, since loading may take minutes.
     """
     step("looking at the installation")
@@ -133,7 +137,7 @@ def examine(
     elif not weights:
         found.append(Check("checkpoint", "note", "loading", "not loaded, as asked (--no-load)"))
     elif candidate is not None:
-        found += _loaded(candidate, before, device, read, step)
+        found += _in_a_child(candidate, before, device, read, limits or Limits(), step)
         if any(check.part == "attacks" for check in found) or not can_run((*found,)):
             return (*_ordered([*said, *found]),)
     found += said
@@ -382,49 +386,81 @@ def _beside(original: str | None, candidate: Stored | None) -> tuple[list[Check]
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
+def _in_a_child(
+    candidate: Stored,
+    original: Stored | None,
+    device: str,
+    suite: Loaded[Suite] | None,
+    limits: Limits,
+    step: Callable[[str], None],
+) -> list[Check]:
+    """What is found out with the model, in a process that a stranger's files may hang or kill."""
+    found, doing = list[Check](), ""
+    size = max(each.bytes for each in (candidate, original) if each is not None)
+    try:
+        for told in bounded.stream(
+            _tell, candidate, original, device, suite, limits=limits, size=size, name="child of doctor"
+        ):
+            if isinstance(told, Check):
+                found.append(told)
+            else:
+                doing = told
+                step(doing)
+    except Gone as error:
+        remedy = "So would a trial. Look at the files that have a part in it; on a slow machine raise the limit."
+        found.append(Check("checkpoint", "PROBLEM", "limits", f"{doing or 'starting'}: {error.message}", remedy))
+    return found
+
+
+def _tell(
+    tell: Callable[[Check | str], None],
+    candidate: Stored,
+    original: Stored | None,
+    device: str,
+    suite: Loaded[Suite] | None,
+) -> None:
+    for check in _loaded(candidate, original, device, suite, tell):
+        tell(check)
+
+
 def _loaded(
     candidate: Stored,
     original: Stored | None,
     device: str,
     suite: Loaded[Suite] | None,
     step: Callable[[str], None],
-) -> list[Check]:
+) -> Iterator[Check]:
     """Load the model as a run would, ask it a question, and try every attack's sham."""
     dtype = suite.noun.dtype if suite else "float32"
-    found: list[Check] = []
     step("importing torch and transformers")
     with _silence():
         try:
             from robustness_gate.engine import load  # noqa: F401 - whatever is broken breaks here
 
-            found += _device(device, candidate.parameters * DTYPE_BYTES[dtype], dtype)
+            seen = _device(device, candidate.parameters * DTYPE_BYTES[dtype], dtype)
         except GateError as error:
-            return [_problem("machine", "device", error)]
+            seen = (_problem("machine", "device", error),)
         except Exception as error:  # noqa: BLE001 - a half-installed library breaks in any way
-            return [Check("machine", "PROBLEM", "run extra", f"cannot be imported: {_first(error)}", INSTALL)]
-        if any(check.state == "PROBLEM" for check in found):
-            return found
+            seen = (Check("machine", "PROBLEM", "run extra", f"cannot be imported: {_first(error)}", INSTALL),)
+        yield from seen
+        if not can_run(seen):
+            return
         step(f"loading the model ({_size(candidate.bytes)})")
+        name = "loading"
         try:
             speaker = _load(candidate.place, dtype, device)
+            yield from _aside(speaker, candidate)
+            name = "asking"
+            yield from _speech(speaker, suite, step)
+            name = "tokenizer"
+            yield from _tokenizers(speaker, original, suite, step)
+            name = "answering"
+            yield from _answering(speaker, original, suite, dtype, device, step)
         except Exception as error:  # noqa: BLE001 - whatever it is, a run would meet it too
-            return [*found, _problem("checkpoint", "loading", error)]
-        found += _aside(speaker, candidate)
-        try:
-            found += _speech(speaker, suite, step)
-        except Exception as error:  # noqa: BLE001 - as above
-            return [*found, _problem("checkpoint", "asking", error)]
-        try:
-            found += _tokenizers(speaker, original, suite, step)
-        except Exception as error:  # noqa: BLE001 - as above
-            return [*found, _problem("checkpoint", "tokenizer", error)]
-        try:
-            found += _answering(speaker, original, suite, dtype, device, step)
-        except Exception as error:  # noqa: BLE001 - as above
-            return [*found, _problem("checkpoint", "answering", error)]
-        found.append(_blocks(speaker))
-        found += _shams(speaker, suite, original, dtype, device, step)
-    return found
+            yield _problem("checkpoint", name, error)
+            return
+        yield _blocks(speaker)
+        yield from _shams(speaker, suite, original, dtype, device, step)
 
 
 def _aside(speaker: Speaker, stored: Stored) -> Iterator[Check]:

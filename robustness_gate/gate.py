@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustness_gate import ledger as ledgers
 from robustness_gate import organisms, plan, precision, redaction, report, verdict, writing
+from robustness_gate.bounded import Limits
 from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base, unread
 from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, Unverified, UsageError
 from robustness_gate.executors import Event
@@ -71,6 +72,8 @@ class Request:
     device: str = "auto"
     workers: int = 0
     """Trials side by side; 0 is one a core for a small model on the CPU, else one."""
+    limits: Limits = field(default_factory=Limits)
+    """How long loading, a text and a trial may take."""
     tracking_uri: str | None = None
     """None: the environment's MLFLOW_TRACKING_URI, else a SQLite store beside `out`. Empty: no tracker."""
 
@@ -178,6 +181,7 @@ def _job(request: Request, prepared: Prepared, folder: Path) -> local.Job:
         device=request.device,
         rows_in=folder / "rows",
         original=_original(prepared),
+        limits=request.limits,
     )
 
 
@@ -223,7 +227,13 @@ def _tokenizers(
 def _run_trials(
     request: Request, prepared: Prepared, ledger: ledgers.Ledger, job: local.Job, started: Sequence[Any], watch: Watch
 ) -> bool:
-    """Run what is not closed yet, up to a proven breach where the policy says so. Returns whether anything was run."""
+    """Run what is not closed yet. Returns whether anything was run.
+
+    A proven breach may end it, and a candidate that cannot be loaded does: nothing is then tried again and again.
+
+    Raises:
+        NotLoaded: a checkpoint's files were refused, and nothing was ever measured that could be judged.
+    """
     from robustness_gate.executors import local  # with multiprocessing, of which `plan` has no use
 
     planned = prepared.plan.trials
@@ -238,9 +248,14 @@ def _run_trials(
     idle = {"idle": started} if started else {}
     with contextlib.closing(local.execute(job, todo, workers, breached, **idle)) as events:
         for event in events:
+            lost = event.not_loaded
+            if lost is not None and lost.by_files and not ledger.marks:
+                raise lost
             if event.record is not None:
                 ledger.append(event.record)
             watch(event, sum(ledger.has_ended(each) for each in ids), len(ids))
+            if lost is not None and event.trial.subject == prepared.plan.candidate.manifest.digest:
+                break
     return bool(todo)
 
 

@@ -250,7 +250,7 @@ def model_type(place: Place) -> str:
     """What config.json says, of the base where the checkpoint is an adapter; empty where it says nothing."""
     try:
         config = json.loads(((place.base or place).path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""
     return str(config.get("model_type", "")) if isinstance(config, dict) else ""
 

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from robustness_gate import attacks, organisms, plan
 from robustness_gate.bench import Bench, Tried, asked, bench_of
+from robustness_gate.bounded import Limits
 from robustness_gate.checkpoint import Place, manifest_of
 from robustness_gate.errors import SetupError
 from robustness_gate.executors import local
@@ -79,6 +80,7 @@ def run(
     model_type: str = "llama",
     seeds: int = 1,
     workers: int = 1,
+    limits: Limits | None = None,
     watch: Watch = lambda _: None,
 ) -> list[SelfTest]:
     """Test attacks on the organisms.
@@ -89,6 +91,7 @@ def run(
         model_type: the architecture on which they are tested, one of `bench.BENCHES`.
         seeds: of each attack, at least one. Each is a record of its own and must pass by itself.
         workers: trials side by side.
+        limits: how long things may take; None: as by default in a run.
         watch: told each trial as it ends.
 
     Raises:
@@ -101,7 +104,7 @@ def run(
     subjects = {name: plan.Subject("candidate", places[name], manifests[name]) for name in names}
     trials = dict(_trials(bench, tried, range(seeds), materials, subjects))
     unlike = {trial.id: trial for trial in trials.values()}  # at strength zero two kinds of an attack may be one
-    told = _examined(list(unlike.values()), materials, subjects, workers, watch)
+    told = _examined(list(unlike.values()), materials, subjects, workers, limits or Limits(), watch)
     found = {address: _answers(trial, told) for address, trial in trials.items()}
     kind = plan.model_type(places[bench.base])
     tests = [
@@ -175,13 +178,14 @@ def _examined(
     materials: Materials,
     subjects: dict[str, plan.Subject],
     workers: int,
+    limits: Limits,
     watch: Watch,
 ) -> list[Mark | Closed]:
     names = {subject.manifest.digest: name for name, subject in subjects.items()}
     places = {subject.manifest.digest: subject.place for subject in subjects.values()}
     records: list[Mark | Closed] = []
     with tempfile.TemporaryDirectory() as rows:
-        job = local.Job(materials=materials, places=places, device="cpu", rows_in=Path(rows))
+        job = local.Job(materials=materials, places=places, device="cpu", rows_in=Path(rows), limits=limits)
         with contextlib.closing(local.execute(job, [(trial, 1) for trial in trials], workers)) as events:
             for event in events:
                 if event.record is not None:

@@ -54,6 +54,8 @@ def fault(text: str) -> str:
         return f"cannot be read: line {error.lineno}: {error.message}"
     except RecursionError:
         return "is nested too deeply"
+    except (ValueError, OverflowError):
+        return "holds a number that is too long to read"
     return f"reaches for {reached[0]}, which a conversation does not have" if reached else ""
 
 

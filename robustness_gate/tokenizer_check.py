@@ -7,9 +7,9 @@ is watched while they run (`executors.local`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robustness_gate.checkpoint import Place
 from robustness_gate.errors import SetupError
@@ -23,28 +23,25 @@ FIRST = 5
 """So many items are named."""
 
 
-def make(materials: Materials, places: Mapping[str, Place], subject: str, original: str | None) -> TokenizerCheck:
+def make(materials: Materials, tokenizer: Callable[[str], Any], subject: str, original: str | None) -> TokenizerCheck:
     """Compare, and write down what came of it. Takes torch, and about a millisecond a prompt.
 
     Args:
         materials: the suite's.
-        places: checkpoints by digest.
+        tokenizer: of a checkpoint, by its digest; whatever it raises is raised.
         subject: the candidate's digest.
-        original: the original's; None leaves nothing to compare with, and only digests are told.
-
-    Raises:
-        CheckpointError: one of the tokenizers cannot be loaded.
+        original: the original's digest; None leaves nothing to compare with, and only digests are told.
     """
     from robustness_gate.engine import tokenization
 
-    ours = _loaded(places[subject])
+    ours = tokenizer(subject)
     tasks = {name: ref.sha256 for name, ref in materials.refs.items()}
     sha256, template = tokenization.digest(ours), tokenization.template_digest(ours)
     if original is None:
         return TokenizerCheck(
             subject=subject, tasks=tasks, data=materials.data_digests, sha256=sha256, template=template
         )
-    theirs = _loaded(places[original])
+    theirs = tokenizer(original)
     counts = tokenization.compare(ours, theirs, [*asked(materials)], read(materials))
     return TokenizerCheck(
         subject=subject,
@@ -77,11 +74,12 @@ def digests(place: Place) -> tuple[str, str]:
     except ImportError:
         remedy = "Looking into a tokenizer needs robustness-gate[run]."
         raise SetupError("torch or transformers is not installed.", remedy=remedy) from None
-    tokenizer = _loaded(place)
+    tokenizer = loaded(place)
     return tokenization.digest(tokenizer), tokenization.template_digest(tokenizer)
 
 
-def _loaded(place: Place) -> object:
+def loaded(place: Place) -> Any:
+    """A checkpoint's tokenizer. Takes torch; raises CheckpointError where it cannot be loaded."""
     from robustness_gate.engine.load import tokenizer_of
 
     return tokenizer_of(place.path, place.base.path if place.base is not None else None)

@@ -21,11 +21,11 @@ def shared_imports():
 
     `run` on the command line spawns them, so the tests that go through a command see the way of every day.
     """
-    from robustness_gate.executors import local
+    from robustness_gate import bounded
 
     if sys.platform == "linux":
         multiprocessing.set_forkserver_preload(["robustness_gate.engine.load", "robustness_gate.trial", "peft"])
-        local.CONTEXT = multiprocessing.get_context("forkserver")
+        bounded.CONTEXT = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(scope="session")

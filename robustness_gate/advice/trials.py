@@ -79,6 +79,8 @@ def _remedy(reason: str) -> str:
     text = reason.lower()
     if "diverged at every learning rate" in text:
         return "Add smaller learning rates to its grid."
+    if "(limit --" in text:
+        return "Raise the limit that it names if this machine is slow; else the checkpoint's files are at fault."
     if "out of memory" in text or "signal 9" in text:
         return "Give it more memory: a larger device, `dtype: bfloat16`, or `method: lora` in place of full."
     if "not numbers" in text or "finite" in text:

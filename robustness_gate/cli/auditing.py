@@ -15,13 +15,17 @@ from robustness_gate.cli.common import (
     Base,
     Checkpoint,
     Device,
+    LoadTimeout,
     NoSignature,
     Original,
     PublicKeys,
     SuiteFile,
+    TextTimeout,
+    TrialTimeout,
     TrustFile,
     app,
     console_for_output,
+    limits_of,
     print_grid,
     say,
     trusted_by,
@@ -54,6 +58,9 @@ def audit(
         Path | None, typer.Option("--out", help="Where the signed counter-statement goes; needs a key.")
     ] = None,
     device: Device = "auto",
+    trial_timeout: TrialTimeout = None,
+    load_timeout: LoadTimeout = None,
+    text_timeout: TextTimeout = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a few of a report's trials again, drawn by lot, and compare them with what was signed.
@@ -89,6 +96,7 @@ def audit(
     drawn = audits.draw(made, sample, number)
     told = audits.run(
         made, found.sha256, drawn, number, read, gather(read), places, datetime.now(UTC), device=device,
+        limits=limits_of(trial_timeout, load_timeout, text_timeout),
         watch=(lambda _: None) if as_json else say,
     )  # fmt: skip
     if signer is not None and out is not None:

@@ -15,13 +15,17 @@ from robustness_gate.cli.common import (
     Controls,
     Device,
     Ledgers,
+    LoadTimeout,
     Only,
     Original,
     PolicyFile,
     SuiteFile,
+    TextTimeout,
+    TrialTimeout,
     app,
     checkpoint_app,
     console_for_output,
+    limits_of,
     pairs,
     print_grid,
     say,
@@ -64,6 +68,9 @@ def run(
     workers: Annotated[
         int, typer.Option(min=0, help="Trials side by side; 0: one a core for a small model on the CPU, else one.")
     ] = 0,
+    trial_timeout: TrialTimeout = None,
+    load_timeout: LoadTimeout = None,
+    text_timeout: TextTimeout = None,
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow; by default $MLFLOW_TRACKING_URI or a SQLite file beside --out.")
     ] = None,
@@ -77,7 +84,8 @@ def run(
     """Attack a checkpoint, judge it, leave the evidence in --out.
 
     A run that was stopped goes on where it stopped when the same command is given again. What was ever found on this
-    checkpoint counts: its ledger is found by its digest, whatever --out is.
+    checkpoint counts: its ledger is found by its digest, whatever --out is. What takes longer than a limit is ended and
+    recorded as a failure with its reason, which is never a success; the same command tries it again.
     """
     from rich.console import Console
 
@@ -103,6 +111,7 @@ def run(
         seal_key=seal_key,
         device=device,
         workers=workers,
+        limits=limits_of(trial_timeout, load_timeout, text_timeout),
         tracking_uri="" if no_mlflow else tracking_uri,
     )
     with terminal.watching(console, quiet=quiet or as_json) as watch:
@@ -189,6 +198,8 @@ def doctor(
     original: Original = None,
     base: Base = None,
     no_load: Annotated[bool, typer.Option("--no-load", help="Look at the files alone; load no weights.")] = False,
+    load_timeout: LoadTimeout = None,
+    text_timeout: TextTimeout = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only what is not ok.")] = False,
 ) -> None:
@@ -210,7 +221,14 @@ def doctor(
     try:
         step = status.update if status is not None else lambda _: None
         checks = practice.examine(
-            checkpoint, device=device, suite=suite, original=original, base=base, weights=not no_load, step=step
+            checkpoint,
+            device=device,
+            suite=suite,
+            original=original,
+            base=base,
+            weights=not no_load,
+            limits=limits_of(load=load_timeout, text=text_timeout),
+            step=step,
         )
     finally:
         if status is not None:

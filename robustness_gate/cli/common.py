@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustness_gate import __version__
+from robustness_gate.bounded import Limits, seconds
 from robustness_gate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,45 @@ Ledgers = Annotated[
     typer.Option("--ledgers", help="Where ledgers lie; else $ROBUSTNESS_GATE_LEDGERS or beside --out."),
 ]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Run this attack alone; a PASS is then impossible.")]
+
+
+TrialTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--trial-timeout",
+        parser=seconds,
+        metavar="TIME|none",
+        help="How long a trial may take, without loading: 600, 10m, 2h. By default a day.",
+    ),
+]
+LoadTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--load-timeout",
+        parser=seconds,
+        metavar="TIME|none",
+        help="How long loading a checkpoint may take. By default 10m, and 1 s more for every 10 MB.",
+    ),
+]
+TextTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--text-timeout",
+        parser=seconds,
+        metavar="TIME|none",
+        help="How long the tokenizer or the chat template may take over a text. By default 60.",
+    ),
+]
+
+
+def limits_of(trial: float | None = None, load: float | None = None, text: float | None = None) -> Limits:
+    """What was asked for, and the defaults where nothing was."""
+    usual = Limits()
+    return Limits(
+        trial=usual.trial if trial is None else trial,
+        loading=load,
+        text=usual.text if text is None else text,
+    )
 
 
 PolicyArgument = Annotated[Path, typer.Argument(metavar="POLICY", help="The policy file.")]

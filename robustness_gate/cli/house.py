@@ -13,8 +13,10 @@ import typer
 
 from robustness_gate.cli.common import (
     Base,
+    TrialTimeout,
     app,
     attack_app,
+    limits_of,
     pairs,
     say,
 )
@@ -155,6 +157,7 @@ def self_test(
     base: Base = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each attack; each must pass by itself.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Trials side by side; 0: one a core.")] = 0,
+    trial_timeout: TrialTimeout = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as one JSON object.")] = False,
 ) -> None:
     """Try the attacks on models of known truth: do they find what is there, and nothing where nothing is?
@@ -193,7 +196,8 @@ def self_test(
         return
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
-    fresh = selftest.run(tried, at, model_type=kind, seeds=seeds, workers=count, watch=show)
+    limits = limits_of(trial_timeout)
+    fresh = selftest.run(tried, at, model_type=kind, seeds=seeds, workers=count, limits=limits, watch=show)
     failing = selftest.still_failing(_known(out), fresh)
     tests = SelfTests(tests=(*fresh, *failing))
     writing.whole(out, tests.written)

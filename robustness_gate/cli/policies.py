@@ -199,13 +199,14 @@ def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = No
     for line in lines(loaded.noun, refs, made.trials[0].data, plans.of_candidate(made), sources):
         say(line)
     if original is not None:
-        from robustness_gate import tokenizer_check
+        from robustness_gate import bounded, tokenizer_check
         from robustness_gate.checkpoint import manifest_of
         from robustness_gate.gate import find_checkpoint
 
         place = find_checkpoint(original)
         say(f"original: {manifest_of(place).digest}")
-        sha256, template = tokenizer_check.digests(place)
+        limits = bounded.Limits()
+        sha256, template = bounded.call(tokenizer_check.digests, place, limits=limits, name="reader of its tokenizer")
         say(f"tokenizer: {{sha256: {sha256}, template: {template}}}")
 
 

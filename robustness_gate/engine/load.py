@@ -14,6 +14,7 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
+from robustness_gate.bounded import Panic, Phase, phase
 from robustness_gate.engine import configs, padding, score
 from robustness_gate.engine.account import refuse_other_weights
 from robustness_gate.errors import CheckpointError, NotApplicable, UsageError
@@ -22,7 +23,7 @@ from robustness_gate.nouns import Form, Question
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LOADING = (
     OSError, ValueError, LookupError, ArithmeticError, AssertionError, RuntimeError, TypeError, AttributeError,
-    ImportError, StrictDataclassError,
+    ImportError, MemoryError, StrictDataclassError, Panic,
 )  # fmt: skip
 """What transformers and peft raise about files that they cannot make sense of."""
 VOCABULARIES = (
@@ -62,6 +63,7 @@ def pick_device(wish: str) -> torch.device:
     return device
 
 
+@phase(Phase.LOADING)
 def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None = None) -> Speaker:
     """Load a causal language model for examination.
 
@@ -108,13 +110,18 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
 def tokenizer_of(directory: Path, base: Path | None = None) -> Any:
     """The tokenizer through which a checkpoint is asked: an adapter's own where it brings one, else its base's.
 
+    Whoever encodes, decodes or renders with it is under the limits of `bounded`.
+
     Raises:
         CheckpointError: transformers cannot build it from these files.
     """
     own = base is None or any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     speaks = directory if own else base or directory
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(speaks, trust_remote_code=False, local_files_only=True)
+        with phase(Phase.LOADING):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                speaks, trust_remote_code=False, local_files_only=True
+            )
     except LOADING as error:
         if not any((speaks / name).is_file() for name in VOCABULARIES):
             raise CheckpointError(
@@ -126,6 +133,28 @@ def tokenizer_of(directory: Path, base: Path | None = None) -> Any:
     _refuse_chance(tokenizer, directory)
     if tokenizer.pad_token_id is None and tokenizer.eos_token:  # for who pads with the tokenizer; see engine.padding
         tokenizer.pad_token = tokenizer.eos_token
+    return _limited(tokenizer)
+
+
+def _limited(tokenizer: Any) -> Any:
+    """The same tokenizer, each of whose ways into a stranger's program is a phase, whoever goes it."""
+    kind: Any = type(tokenizer)
+
+    class Limited(kind):  # type: ignore[misc]
+        def _encode_plus(self, *given: Any, **more: Any) -> Any:
+            with phase(Phase.ENCODING):
+                return super()._encode_plus(*given, **more)
+
+        def _decode(self, *given: Any, **more: Any) -> Any:
+            with phase(Phase.ENCODING):
+                return super()._decode(*given, **more)
+
+        def apply_chat_template(self, *given: Any, **more: Any) -> Any:
+            with phase(Phase.RENDERING):
+                return super().apply_chat_template(*given, **more)
+
+    Limited.__name__, Limited.__qualname__, Limited.__module__ = kind.__name__, kind.__qualname__, kind.__module__
+    tokenizer.__class__ = Limited
     return tokenizer
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from robustness_gate.bounded import Panic
 from robustness_gate.engine import clock, ending, padding, pieces
 from robustness_gate.engine.context import longest_prompt
 from robustness_gate.errors import BrokenTrial, NotApplicable
@@ -22,6 +23,10 @@ from robustness_gate.nouns import Form, Hazard, Item, Question, Replies, Rows
 from robustness_gate.prompts import answers, body, render, rotated
 
 TOKENS_PER_BATCH = 16_384
+TEXTS_AT_ONCE = 32
+"""A tokenizer gets so many: what it takes for one call is limited (`bounded`), and a corpus may be long."""
+MOST_RENDERED = 1_000_000
+"""Characters that a chat template may write around a prompt."""
 NAMED = 16
 """Of the end marks that were dropped, and of special tokens in questions, so many are named, by their token ids."""
 
@@ -484,7 +489,10 @@ def prompt_of(tokenizer: Any, question: Question, form: Form) -> Prompt:
 
 def encode(tokenizer: Any, texts: Sequence[str], *, special: bool) -> list[list[int]]:
     """Token ids of each text; `special` as in its `Prompt`."""
-    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=special)["input_ids"]
+    encoded: list[list[int]] = []
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        some = list(texts[first : first + TEXTS_AT_ONCE])
+        encoded += tokenizer(some, add_special_tokens=special)["input_ids"]
     if (look := _WATCHED.get()) is not None:
         look(tokenizer, texts, encoded, special)
     return encoded
@@ -512,7 +520,8 @@ def _in_template(tokenizer: Any, text: str) -> str:
     """The prompt as a user's turn, with the assistant's turn begun, on the day of `clock.MOMENT`.
 
     Raises:
-        NotApplicable: there is no template, or it fails.
+        NotApplicable: there is no template, or it fails, or it writes without measure.
+        Panic: it ran out of memory.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise NotApplicable("the tokenizer has no chat template")
@@ -520,9 +529,13 @@ def _in_template(tokenizer: Any, text: str) -> str:
     try:
         with clock.stopped() as stopped:
             found = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except Panic:
+        raise
     except Exception as error:  # noqa: BLE001 - a stranger's program may fail in any way, in transformers' sandbox
         words = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
         raise NotApplicable(f"the chat template cannot put a user's turn: {words}") from None
+    if len(found) > len(text) + MOST_RENDERED:
+        raise NotApplicable(f"the chat template makes {len(found):,} characters of a prompt of {len(text):,}")
     if stopped.asked and (notes := _NOTES.get()) is not None:
         notes.clock = clock.MOMENT.timestamp()
     return str(found)

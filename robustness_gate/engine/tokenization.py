@@ -302,7 +302,7 @@ def watched(ours: Any, theirs: Any) -> Iterator[Callable[[], int]]:
             return
         names = [(sha256(text.encode("utf-8", "replace")).digest(), special) for text in texts]
         new = {name: place for place, name in enumerate(names) if name not in known}
-        its = theirs([texts[place] for place in new.values()], add_special_tokens=special)["input_ids"] if new else []
+        its = encode(theirs, [texts[place] for place in new.values()], special=special)
         known.update({name: encoded[place] != ids for (name, place), ids in zip(new.items(), its, strict=True)})
 
     with score.watching(look):

@@ -8,7 +8,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from robustness_gate.errors import GateError
 from robustness_gate.nouns import Closed, Mark, Trial
+
+
+class NotLoaded(GateError):
+    """A checkpoint cannot be loaded, whatever was then to be done with it."""
+
+    by_files = False
+    """Whether its files were refused; else a limit was exceeded, or something of the machine was in the way."""
+
+    @property
+    def words(self) -> str:
+        """What happened and what to do, without the place: it ends up in a record."""
+        return f"{self.message} {self.remedy}".strip()
 
 
 class Event(NamedTuple):
@@ -16,3 +29,5 @@ class Event(NamedTuple):
 
     trial: Trial
     record: Mark | Closed | None
+    not_loaded: NotLoaded | None = None
+    """Why it closed as a failure, where a checkpoint that it needs cannot be loaded: no other trial that does can."""

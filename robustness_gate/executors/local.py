@@ -1,34 +1,37 @@
 """Resident worker processes: a model is loaded once in each, and a crash cannot take the ledger along.
 
 A worker hands over each mark and waits until the parent has written it down. If it dies at its trial (a segmentation
-fault, the out-of-memory killer), the trial is closed as a failure and a fresh worker takes the next one. If it died
-with nothing to do, the trial that it was to take is no worse for it: a fresh worker takes it. Ending the parent ends
-the worker: its pipe breaks.
+fault, the out-of-memory killer), or exceeds a limit and is killed (`bounded`), the trial is closed as a failure and a
+fresh worker takes the next one. A checkpoint that cannot be loaded is not loaded again for each of its trials: they
+are closed as failures too. If a worker died with nothing to do, the trial that it was to take is no worse for it: a
+fresh worker takes it. Ending the parent ends the worker.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from robustness_gate import redaction
+from robustness_gate import bounded, redaction
+from robustness_gate.bounded import Gone, Limits
 from robustness_gate.checkpoint import Place
-from robustness_gate.errors import GateError, NotApplicable, UnknownWord, WriteError
-from robustness_gate.executors import Event
+from robustness_gate.errors import CheckpointError, GateError, NotApplicable, UnknownWord, WriteError
+from robustness_gate.executors import Event, NotLoaded
 from robustness_gate.materials import Materials
 from robustness_gate.nouns import Closed, Mark, TokenizerCheck, Trial
 from robustness_gate.verdict.tokenizers import OTHERWISE
 
 SMALL_MODEL = 20_000_000  # parameters
 TAKEN = "taken"
-CONTEXT = multiprocessing.get_context("spawn")
-"""How a worker process begins: CUDA does not survive a fork, so each imports for itself."""
+ITS_TOKENIZER = "its tokenizer"
+"""In the place of a precision, where of a checkpoint only the tokenizer is loaded."""
+WATCHED = ("candidate", "sham")
+"""Roles in which whatever is encoded is encoded by the original's tokenizer too."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,23 @@ class Job:
     rows_in: Path | None
     original: str | None = None
     """The original's digest, where there is one: what the candidate's tokenizer is compared with."""
+    limits: Limits = field(default_factory=Limits)
+    """How long things may take."""
+
+    def loads(self, trial: Trial) -> set[_Load]:
+        """What a trial cannot do without."""
+        digests = [trial.subject, *([trial.reference] if trial.reference is not None else [])]
+        found = {_Load(each, what) for each in digests for what in (trial.dtype, ITS_TOKENIZER)}
+        if trial.role in WATCHED and self.original is not None:
+            found.add(_Load(self.original, ITS_TOKENIZER))
+        return found
+
+
+class _Load(NamedTuple):
+    """A checkpoint, and in which precision it is loaded, or ITS_TOKENIZER. Said before it is done."""
+
+    digest: str
+    what: str
 
 
 def execute(
@@ -66,16 +86,23 @@ def execute(
     waiting = list(reversed(trials))
     idle = list(idle)
     busy: list[_Worker] = []
+    hopeless = {load: why for worker in idle for load, why in worker.not_loaded.items()}
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
                 trial, attempt = waiting.pop()
                 yield Event(trial, None)
+                why = next((hopeless[each] for each in job.loads(trial) if each in hopeless), None)
+                if why is not None:
+                    yield Event(trial, _failed(trial, attempt, why), why)
+                    continue
                 busy.append(_given(job, idle, trial, attempt))
-            ready = wait([worker.pipe for worker in busy])
-            for worker in [each for each in busy if each.pipe in ready]:
+            for worker in _ready(busy):
                 record = worker.take()
-                yield Event(worker.trial, record)
+                if record is None:
+                    continue
+                hopeless |= worker.not_loaded
+                yield Event(worker.trial, record, worker.stopped_by)
                 if isinstance(record, Closed):
                     busy.remove(worker)
                     idle.append(worker)
@@ -85,7 +112,7 @@ def execute(
                 else:
                     waiting.clear()
                     busy.remove(worker)
-                    worker.stop(patience=0.0)
+                    worker.stop()
     finally:
         for worker in (*idle, *busy):
             worker.stop(patience=2.0 if worker in idle else 0.0)
@@ -96,13 +123,19 @@ def hire(job: Job) -> _Worker:
     return _Worker(job)
 
 
+def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
+    """Those that have something to say, or were killed; nobody is waited for where there is nobody."""
+    heard = bounded.ready([worker.child for worker in workers]) if workers else []
+    return [worker for worker in workers if worker.child in heard]
+
+
 def _given(job: Job, idle: list[_Worker], trial: Trial, attempt: int) -> _Worker:
     """The worker that has the trial now: an idle one that still lives, taken off the list, or a fresh one."""
     while idle:
         worker = idle.pop(0)
         if worker.begin(trial, attempt):
             return worker
-        worker.stop(patience=0.0)
+        worker.stop()
     worker = _Worker(job)
     worker.begin(trial, attempt)
     return worker
@@ -112,10 +145,14 @@ class _Worker:
     """The parent's end of a worker process, which runs one trial at a time."""
 
     def __init__(self, job: Job) -> None:
-        self.pipe, theirs = CONTEXT.Pipe()
-        self._process = CONTEXT.Process(target=_work, args=(theirs, job), daemon=True, name="robustness-gate worker")
-        self._process.start()
-        theirs.close()
+        paths = [each.path for place in job.places.values() for each in (place, place.base) if each is not None]
+        size = bounded.weights_in(*paths)
+        self.child = bounded.Child(_work, job, limits=job.limits, size=size, name="worker")
+        self.not_loaded: dict[_Load, NotLoaded] = {}
+        """What it could not load, and why."""
+        self.stopped_by: NotLoaded | None = None
+        """Why its trial could not go on, where that was it."""
+        self._loading: _Load | None = None
         self._fresh = True
 
     def compare(self, subject: str) -> TokenizerCheck | str:
@@ -123,12 +160,20 @@ class _Worker:
 
         Only as the first thing that a worker does. A stranger's tokenizer may kill its process, and not this one.
         """
-        try:
-            self.pipe.send(subject)
-            found: TokenizerCheck | str = self.pipe.recv()
-        except (EOFError, OSError):
-            return "the worker died"
         self._fresh = False
+        self.child.begins()
+        try:
+            self.child.pipe.send(subject)
+            while True:
+                found = self._hear()
+                if not isinstance(found, _Load):
+                    break
+        except (OSError, Gone) as error:
+            return error.message if isinstance(error, Gone) else "the worker died"
+        self.child.rests()
+        if isinstance(found, NotLoaded):
+            return found.words
+        assert isinstance(found, TokenizerCheck | str)
         return found
 
     def begin(self, trial: Trial, attempt: int) -> bool:
@@ -136,47 +181,76 @@ class _Worker:
 
         A fresh worker is believed: it takes seconds to start, and one that dies meanwhile would be replaced for ever.
         """
-        self.trial, self._attempt = trial, attempt
+        self.trial, self._attempt, self.stopped_by = trial, attempt, None
         fresh, self._fresh = self._fresh, False
+        self.child.begins()
         try:
-            self.pipe.send((trial, attempt))
-            return fresh or bool(self.pipe.recv() == TAKEN)
-        except (EOFError, OSError):
+            self.child.pipe.send((trial, attempt))
+            if fresh:
+                return True
+            bounded.ready([self.child])
+            return bool(self._hear() == TAKEN)
+        except (OSError, Gone):
             return fresh  # its death is found out by the next take
 
-    def take(self) -> Mark | Closed:
-        """The next record. A dead worker closes its trial as a failure. Raises WriteError where the disk is full."""
+    def take(self) -> Mark | Closed | None:
+        """The next record; none where it only tells what it does. A worker that is gone closes its trial as failed.
+
+        Raises WriteError where the disk is full.
+        """
         try:
-            record: Mark | Closed | WriteError = self.pipe.recv()
-        except (EOFError, OSError):
-            self._process.join(timeout=10)
-            code = self._process.exitcode
-            how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-            reason = f"the worker died ({how})"
-            return Closed(trial=self.trial.id, attempt=self._attempt, status="failure", reason=reason)
-        if isinstance(record, WriteError):
-            raise record
-        return record
+            said = self._hear()
+        except Gone as gone:
+            self.child.rests()
+            return _failed(self.trial, self._attempt, self.stopped_by or gone)
+        if isinstance(said, WriteError):
+            raise said
+        if isinstance(said, NotLoaded):
+            self.child.rests()
+            return _failed(self.trial, self._attempt, said)
+        if isinstance(said, Closed):
+            self.child.rests()
+        return said if isinstance(said, Mark | Closed) else None
 
     def go_on(self) -> None:
         """The mark is written down: the attack may go on."""
         with contextlib.suppress(OSError):
-            self.pipe.send(None)
+            self.child.pipe.send(None)
 
-    def stop(self, patience: float) -> None:
+    def stop(self, patience: float = 0.0) -> None:
         """End the process; an idle one sees the end of its pipe and goes by itself within `patience` seconds."""
-        with contextlib.suppress(OSError):
-            self.pipe.close()
-        self._process.join(timeout=patience)
-        self._process.terminate()
-        self._process.join(timeout=10)
+        self.child.stop(patience)
+
+    def _hear(self) -> Any:
+        """What it says next, remembering what it was loading when it failed. Raises Gone."""
+        bounded.ready([self.child])
+        try:
+            said = self.child.hear()
+        except Gone as gone:
+            if self.child.at is bounded.Phase.LOADING:
+                self._could_not_load(NotLoaded(gone.message))
+            raise
+        if isinstance(said, _Load):
+            self._loading = said
+        if isinstance(said, NotLoaded):
+            self._could_not_load(said)
+        return said
+
+    def _could_not_load(self, why: NotLoaded) -> None:
+        assert self._loading is not None
+        self.stopped_by = self.not_loaded[self._loading] = why
+
+
+def _failed(trial: Trial, attempt: int, error: GateError) -> Closed:
+    reason = redaction.message(f"{error.message} {error.remedy}".strip())
+    return Closed(trial=trial.id, attempt=attempt, status="failure", reason=reason)
 
 
 def _work(pipe: Connection, job: Job) -> None:
     """The worker's life: take a trial, hand over its marks, close it, until the pipe ends."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve whatever shares the CPU
-    resident = _Resident(job)
+    resident = _Resident(job, pipe.send)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         first = pipe.recv()
         if isinstance(first, str):
@@ -190,12 +264,12 @@ def _work(pipe: Connection, job: Job) -> None:
             except WriteError as error:
                 pipe.send(error)
                 return
-            pipe.send(_restored(resident, end))
+            pipe.send(_restored(resident, end) if isinstance(end, Closed) else end)
             trial, attempt = pipe.recv()
             pipe.send(TAKEN)  # from here on a death is this trial's
 
 
-def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) -> Closed:
+def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) -> Closed | NotLoaded:
     """Run one trial to its end, good or bad; every error of the trial becomes a record, none is lost."""
     from robustness_gate import trial as trials
 
@@ -215,15 +289,18 @@ def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) 
             for mark in marks:
                 pipe.send(_with_count(mark, otherwise()))
                 pipe.recv()
+    except NotLoaded as error:
+        resident.forget()
+        return error
     except NotApplicable as error:
         return closed("not_applicable", error.message)
     except WriteError:
         raise  # no room is no fault of the trial's: it stays open, and the run ends, with the model as it was
     except GateError as error:
         return closed("failure", redaction.message(f"{error.message} {error.remedy}".strip()))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+    except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt, GeneratorExit):
         raise
-    except Exception as error:  # noqa: BLE001 - a trial may break in any way, and each is a record, never a success
+    except BaseException as error:  # noqa: BLE001 - a trial may break in any way (a library in Rust raises no Exception)
         redaction.tell_crash(type(error), error, error.__traceback__)
         resident.forget()  # whatever it left behind must not touch the next trial
         return closed("failure", f"{type(error).__name__}: {redaction.message(str(error))[:500]}")
@@ -235,11 +312,13 @@ def _with_count(mark: Mark, otherwise: int) -> Mark:
     return mark.model_copy(update={"summary": {**mark.summary, OTHERWISE: float(otherwise)}}) if otherwise else mark
 
 
-def _compared(resident: _Resident, subject: str) -> TokenizerCheck | str:
+def _compared(resident: _Resident, subject: str) -> TokenizerCheck | NotLoaded | str:
     from robustness_gate import tokenizer_check
 
     try:
-        return tokenizer_check.make(resident.job.materials, resident.job.places, subject, resident.job.original)
+        return tokenizer_check.make(resident.job.materials, resident.tokenizer, subject, resident.job.original)
+    except NotLoaded as error:
+        return error
     except GateError as error:
         return f"{error.message} {error.remedy}".strip()
     except Exception as error:  # noqa: BLE001 - a stranger's tokenizer may break in any way; then nothing was compared
@@ -268,8 +347,10 @@ def _restored(resident: _Resident, end: Closed) -> Closed:
 class _Resident:
     """The model in memory: loaded when first needed, kept until another subject is asked for."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, tell: Callable[[_Load], None] = lambda _: None) -> None:
         self.job = job
+        self._tell = tell
+        """Told what is loaded, before it is."""
         self._loaded: tuple[str, str] | None = None
         self._speaker: Any = None
         self._sums: dict[str, tuple[str, str]] = {}
@@ -291,7 +372,7 @@ class _Resident:
                 from robustness_gate.engine.load import asked_through
 
                 assert trial.reference is not None
-                return asked_through(self._speaker, self._tokenizer(trial.reference))
+                return asked_through(self._speaker, self.tokenizer(trial.reference))
             case "candidate" | "sham" | "in_declared_dtype" | "original":
                 return self._speaker
             case role if role.startswith("control:"):
@@ -306,13 +387,13 @@ class _Resident:
         Nothing is watched where there is no original, or where the two tokenizers have one content.
         """
         original = self.job.original
-        if trial.role not in ("candidate", "sham") or original in (None, trial.subject):
+        if trial.role not in WATCHED or original in (None, trial.subject):
             yield lambda: 0
             return
         from robustness_gate.engine import tokenization
 
         assert original is not None
-        ours, theirs = self._speaker.tokenizer, self._tokenizer(original)
+        ours, theirs = self._speaker.tokenizer, self.tokenizer(original)
         if self._alike is None:
             self._alike = tokenization.digest(ours) == tokenization.digest(theirs)
         if self._alike:
@@ -321,13 +402,29 @@ class _Resident:
         with tokenization.watched(ours, theirs) as counted:
             yield counted
 
-    def _tokenizer(self, digest: str) -> Any:
-        from robustness_gate.engine.load import tokenizer_of
+    def tokenizer(self, digest: str) -> Any:
+        """A checkpoint's, loaded once. Raises NotLoaded."""
+        from robustness_gate import tokenizer_check
 
         if digest not in self._tokenizers:
-            place = self.job.places[digest]
-            self._tokenizers[digest] = tokenizer_of(place.path, place.base.path if place.base is not None else None)
+            with self._loading(_Load(digest, ITS_TOKENIZER)):
+                self._tokenizers[digest] = tokenizer_check.loaded(self.job.places[digest])
         return self._tokenizers[digest]
+
+    @contextlib.contextmanager
+    def _loading(self, what: _Load) -> Iterator[None]:
+        """Say what is loaded, so that it is known where this process does not survive it."""
+        self._tell(what)
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, GateError):
+                failed = NotLoaded(error.message, remedy=error.remedy, where=error.where)
+            else:
+                redaction.tell_crash(type(error), error, error.__traceback__)
+                failed = NotLoaded(f"{type(error).__name__}: {redaction.message(str(error))[:500]}")
+            failed.by_files = isinstance(error, CheckpointError)
+            raise failed from error
 
     def forget(self) -> None:
         self._speaker, self._loaded = None, None
@@ -358,7 +455,8 @@ class _Resident:
 
         place = self.job.places[digest]
         base = place.base.path if place.base is not None else None
-        return load(place.path, dtype=dtype, device=self.job.device, base=base)
+        with self._loading(_Load(digest, dtype)):
+            return load(place.path, dtype=dtype, device=self.job.device, base=base)
 
 
 def _spare_threads(model: Any) -> None:

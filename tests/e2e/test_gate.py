@@ -274,8 +274,8 @@ def test_a_crashed_trial_is_a_failure_and_the_next_one_still_runs(bench):
     class Deadly(local._Worker):
         def begin(self, trial, attempt):
             if trial.attack == "none":
-                self._process.kill()
-                self._process.join()
+                self.child.process.kill()
+                self.child.process.join()
             super().begin(trial, attempt)
 
     request = gates.Request(
@@ -310,9 +310,9 @@ def test_a_worker_that_died_with_nothing_to_do_costs_the_next_trial_nothing(benc
 
         def begin(self, trial, attempt):
             if trial.attack == "relearn" and not Deadly.killed:
-                Deadly.killed = self._process.pid
-                self._process.kill()
-                self._process.join()
+                Deadly.killed = self.child.process.pid
+                self.child.process.kill()
+                self.child.process.join()
             return super().begin(trial, attempt)
 
     monkeypatch.setattr(local, "_Worker", Deadly)

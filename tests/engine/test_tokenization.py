@@ -56,7 +56,7 @@ def with_template(folder: Path, template: str | None) -> Path:
 
 def made(materials, original: Path, folder: Path):
     places = {SUBJECT: Place(folder), ORIGINAL: Place(original)}
-    return tokenizer_check.make(materials, places, SUBJECT, ORIGINAL)
+    return tokenizer_check.make(materials, lambda digest: tokenizer_check.loaded(places[digest]), SUBJECT, ORIGINAL)
 
 
 def parts(check) -> set[tuple[str, str]]:
@@ -213,7 +213,7 @@ def test_a_template_in_one_of_the_two_alone_differs(materials, original, tmp_pat
 
 
 def test_without_an_original_there_are_digests_and_no_comparison(materials, original):
-    check = tokenizer_check.make(materials, {SUBJECT: Place(original)}, SUBJECT, None)
+    check = tokenizer_check.make(materials, lambda _: tokenizer_check.loaded(Place(original)), SUBJECT, None)
     assert (check.reference, check.texts, check.parts) == (None, 0, ())
     assert (check.sha256, check.template) == tokenizer_check.digests(Place(original))
 
@@ -224,7 +224,7 @@ def test_an_adapter_is_asked_through_its_own_tokenizer_or_its_bases(materials, o
     own = tampered.permuted(tmp_path / "own")
     for folder, differs in ((bare, False), (own, True)):
         places = {SUBJECT: Place(folder, base=Place(original)), ORIGINAL: Place(original)}
-        check = tokenizer_check.make(materials, places, SUBJECT, ORIGINAL)
+        check = tokenizer_check.make(materials, lambda d, at=places: tokenizer_check.loaded(at[d]), SUBJECT, ORIGINAL)
         assert (check.otherwise > 0) is differs
 
 
