@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from robustness_gate import attest, gate, issued, nouns, report, verify
+from robustness_gate import ledger as ledgers
 from robustness_gate.advice import advise
 from robustness_gate.cli import verifying
 from robustness_gate.errors import Exit
@@ -33,7 +34,8 @@ def made() -> report.Report:
 def folder(made: report.Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run leaves behind."""
     place = tmp_path_factory.mktemp("run")
-    gate._write(made, made.manifest, place)
+    (ledger := tmp_path_factory.mktemp("ledger") / ledgers.NAME).write_bytes(b"")
+    gate._write(made, made.manifest, ledger.parent, place)
     return place
 
 
