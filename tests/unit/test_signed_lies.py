@@ -22,7 +22,7 @@ from robustness_gate.checkpoint import Place
 from robustness_gate.errors import Exit
 from robustness_gate.files import Loaded, load_suite
 from robustness_gate.materials import gather
-from robustness_gate.nouns import SelfTest, Suite, canonical
+from robustness_gate.nouns import SelfTest, Stored, Suite, canonical
 from robustness_gate.verify import Verification
 
 Predicate = dict[str, Any]
@@ -227,6 +227,19 @@ def test_the_architecture_for_which_self_tests_count_is_the_checkpoints_own(tmp_
     config.write_text(config.read_text(encoding="utf-8").replace('"llama"', '"qwen2"'), encoding="utf-8")
     found = look(signed(made("PASS", model)), checkpoint=Place(model))
     assert "says that it is a 'llama', and its config.json 'qwen2'" in refused(found, "checkpoint")
+
+
+def test_in_which_precision_it_lies_is_the_checkpoints_own_too(tmp_path: Path) -> None:
+    """Silence would spare it the trial in the precision in which others load it."""
+    model = evidence.checkpoint(tmp_path / "model")
+    config = model / "config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace("{", '{"dtype": "float16", ', 1), encoding="utf-8")
+    silent = signed(made("PASS", model))
+    assert "its config.json names float16" in refused(look(silent, checkpoint=Place(model)), "checkpoint")
+    told = made("PASS", model)
+    other = dataclasses.replace(report.evidence_in(told), stored=Stored(weights={"float32": 1}, said="float32"))
+    lie = signed(report.make(*evidence.files(), told.manifest, other, AT))
+    assert "otherwise than the files in which precision" in refused(look(lie, checkpoint=Place(model)), "checkpoint")
 
 
 # --- a measurement that is taken out ----------------------------------------------------------------------------------
