@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 from robustness_gate import attacks, organisms, plan
 from robustness_gate.bench import Bench, Tried, asked, bench_of
 from robustness_gate.checkpoint import Place, manifest_of
+from robustness_gate.checkpoint import model_type as architecture_of
 from robustness_gate.errors import SetupError
 from robustness_gate.executors import local
 from robustness_gate.files import Loaded, load_suite
@@ -103,7 +104,7 @@ def run(
     unlike = {trial.id: trial for trial in trials.values()}  # at strength zero two kinds of an attack may be one
     told = _examined(list(unlike.values()), materials, subjects, workers, watch)
     found = {address: _answers(trial, told) for address, trial in trials.items()}
-    kind = plan.model_type(places[bench.base])
+    kind = architecture_of(places[bench.base])
     tests = [
         _tested(bench, each, case, seed, found, kind, at) for case, each in enumerate(tried) for seed in range(seeds)
     ]
