@@ -332,7 +332,8 @@ def kept(out: Path, **changes: Any) -> None:
     tests = []
     for each in bench.required_by(load_policy(Path(STRICT)), None, selftest.data().pool()):
         known = {"attack": each.case.attack, "attack_version": attacks.load(each.case.attack).VERSION}
-        known |= {"config": each.config, "extended": each.extended, "mark": each.config["marks"][0]}
+        config = {**each.config, **({"marks": [changes["mark"]]} if "mark" in changes else {})}
+        known |= {"config": config, "extended": each.extended, "mark": each.config["marks"][0]}
         tests.append(WORKS.model_copy(update={**known, **changes}))
     out.write_bytes(canonical(SelfTests(tests=tuple(tests)).model_dump(mode="json", by_alias=True)))
 
