@@ -454,10 +454,10 @@ def _evidence(look: _Look) -> str:
     if len({each.digest for each in made.tokenizers}) < len(made.tokenizers):
         raise _Failed("a comparison of tokenizers stands there twice")
     bits = sum(mark.items for record in made.trials for mark in record.marks)
-    plural = "s" if len(made.trials) != 1 else ""
-    return (
-        f"{len(made.trials)} trial{plural}, {bits:,} answers; seeds, floors and shams are what their attacks prescribe"
-    )
+    own = sum(record.trial.role in ledger.OWN for record in made.trials)
+    beside = f" and {len(made.trials) - own} on other models" if len(made.trials) > own else ""
+    plural = "s" if own != 1 else ""
+    return f"{own} trial{plural}{beside}, {bits:,} answers; seeds, floors and shams are what their attacks prescribe"
 
 
 def _fault(made: report.Report, record: report.Record) -> str:

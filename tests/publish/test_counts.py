@@ -73,7 +73,11 @@ def test_one_run_has_one_count_wherever_it_is_told(tmp_path: Path) -> None:
     policy = str(evidence.ROOT / "policies" / "organism.yaml")
     done = CliRunner().invoke(app, ["judge", str(book.path), "--policy", policy, "--at", "2026-11-21T12:00:00"])
     assert done.output.strip().endswith(line)
-    assert evidence.states(evidence.look(evidence.bundle()))["nothing left out"][1].startswith("5 of 5 trials of the")
+    checks = evidence.states(evidence.look(evidence.bundle()))
+    assert checks["nothing left out"][1].startswith("5 of 5 trials of the suite")
+    assert evidence.states(evidence.look(evidence.bundle()))["evidence"][1].startswith(
+        "6 trials and 1 on other models,"
+    )
 
 
 def test_what_was_left_out_is_counted_with_the_rest_and_told_once_in_the_terminal(tmp_path: Path) -> None:
