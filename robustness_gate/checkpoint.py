@@ -16,6 +16,7 @@ which is named together with the base that it stands on: the same adapter on ano
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 import unicodedata
@@ -351,6 +352,15 @@ def _wanted(snapshot: Path, listed: set[str], keep: str | None) -> Sequence[str]
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------
+
+
+def model_type(place: Place) -> str:
+    """What config.json says, of the base where the checkpoint is an adapter; empty where it says nothing."""
+    try:
+        config = json.loads(((place.base or place).path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(config.get("model_type", "")) if isinstance(config, dict) else ""
 
 
 def is_adapter(place: Place) -> bool:

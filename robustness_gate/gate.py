@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from robustness_gate import ledger as ledgers
 from robustness_gate import organisms, plan, precision, redaction, report, verdict, writing
 from robustness_gate.bounded import Limits
-from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, named_base, unread
+from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, model_type, named_base, unread
 from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, Unverified, UsageError
 from robustness_gate.executors import Event
 from robustness_gate.files import Loaded, load_noun, load_said, load_suite, nearest, sha256_file
@@ -266,7 +266,7 @@ def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Recor
         subject=subject,
         trials=tuple(trial.id for trial in prepared.trials),
         left_out=prepared.plan.left_out,
-        model_type=plan.model_type(prepared.plan.candidate.place),
+        model_type=model_type(prepared.plan.candidate.place),
         unread=unread(prepared.plan.candidate.place),
         stored=precision.stored(prepared.plan.candidate.place),
         policy=prepared.policy.sha256,

@@ -590,6 +590,9 @@ class SelfTest(Noun):
                 raise ValueError(f"on {name} at least {bound:.1%} is gained, from {before} to {after} of {self.items}")
         if len({each.organism for each in self.nowhere}) < len(self.nowhere):
             raise ValueError("an organism that never knew stands there twice")
+        budgets = self.config.get("marks")
+        if isinstance(budgets, list) and self.mark not in (-1, *budgets):
+            raise ValueError(f"what it did at a budget of {self.mark} was not tried, but {budgets}")
         return self
 
 

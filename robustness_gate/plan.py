@@ -8,7 +8,6 @@ pool (here). None of it needs torch.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 
 from robustness_gate import applicability, attacks
 from robustness_gate.bench import BENCHES, unprovable
-from robustness_gate.checkpoint import Manifest, Place
+from robustness_gate.checkpoint import Manifest, Place, model_type
 from robustness_gate.errors import CheckpointError, PlanError
 from robustness_gate.files import Loaded, digest_of, nearest
 from robustness_gate.fitting import check_fit
@@ -244,15 +243,6 @@ def _unspoken(trials: Sequence[Trial], materials: Materials) -> Iterator[str]:
             yield f"{where}: not applicable, {found.why_not}"
         elif found.reasons:
             yield f"{where}: only in the form of {', '.join(found.names)}, so no limit elsewhere; {found.why_not}"
-
-
-def model_type(place: Place) -> str:
-    """What config.json says, of the base where the checkpoint is an adapter; empty where it says nothing."""
-    try:
-        config = json.loads(((place.base or place).path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return ""
-    return str(config.get("model_type", "")) if isinstance(config, dict) else ""
 
 
 def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:

@@ -31,6 +31,7 @@ from robustness_gate import attacks, organisms, plan
 from robustness_gate.bench import Bench, Tried, asked, bench_of
 from robustness_gate.bounded import Limits
 from robustness_gate.checkpoint import Place, manifest_of
+from robustness_gate.checkpoint import model_type as architecture_of
 from robustness_gate.errors import SetupError
 from robustness_gate.executors import local
 from robustness_gate.files import Loaded, load_suite
@@ -106,7 +107,7 @@ def run(
     unlike = {trial.id: trial for trial in trials.values()}  # at strength zero two kinds of an attack may be one
     told = _examined(list(unlike.values()), materials, subjects, workers, limits or Limits(), watch)
     found = {address: _answers(trial, told) for address, trial in trials.items()}
-    kind = plan.model_type(places[bench.base])
+    kind = architecture_of(places[bench.base])
     tests = [
         _tested(bench, each, case, seed, found, kind, at) for case, each in enumerate(tried) for seed in range(seeds)
     ]

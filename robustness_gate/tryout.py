@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from robustness_gate import applicability, attacks, laws, organisms, plan, trial
+from robustness_gate import applicability, attacks, laws, organisms, trial
 from robustness_gate.bench import BENCHES
-from robustness_gate.checkpoint import Place
+from robustness_gate.checkpoint import Place, model_type
 from robustness_gate.errors import NotApplicable, UsageError
 from robustness_gate.files import load_suite
 from robustness_gate.laws import Law
@@ -72,7 +72,7 @@ def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, 
         UsageError: no such organism, or settings that its Config refuses.
     """
     organism = organism.removeprefix("organism:")
-    bench = BENCHES[plan.model_type(Place(organisms.checkpoint(organism)))]
+    bench = BENCHES[model_type(Place(organisms.checkpoint(organism)))]
     module = laws.imported(path)
     told = [*laws.declared(module)]
     told.append(Law("its name is free", f"'{path.stem}' is shipped" if path.stem in attacks.names() else ""))

@@ -19,9 +19,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from robustness_gate import attacks, attest, bench, issued, ledger, plan, precision, report
+from robustness_gate import attacks, attest, bench, issued, ledger, precision, report
 from robustness_gate import seal as seals
-from robustness_gate.checkpoint import Manifest, Place, Watch, manifest_of, unread
+from robustness_gate.checkpoint import Manifest, Place, Watch, manifest_of, model_type, unread
 from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
 from robustness_gate.files import Loaded, digest_of, parse_yaml, sha256_file
 from robustness_gate.language.load import policy_of
@@ -256,7 +256,7 @@ def _said_otherwise(made: report.Report, place: Place) -> str:
     The architecture, for which self-tests count, and the precision in which the weights lie. A report from before they
     were written down may be silent, but not where the files then ask for a trial more.
     """
-    if made.model_type not in ("", kind := plan.model_type(place)):
+    if made.model_type not in ("", kind := model_type(place)):
         return f"the report says that it is a '{made.model_type}', and its config.json '{kind}'"
     held = precision.stored(place)
     if made.stored not in (None, held):
@@ -460,10 +460,10 @@ def _evidence(look: _Look) -> str:
     if len({each.digest for each in made.tokenizers}) < len(made.tokenizers):
         raise _Failed("a comparison of tokenizers stands there twice")
     bits = sum(mark.items for record in made.trials for mark in record.marks)
-    plural = "s" if len(made.trials) != 1 else ""
-    return (
-        f"{len(made.trials)} trial{plural}, {bits:,} answers; seeds, floors and shams are what their attacks prescribe"
-    )
+    own = sum(record.trial.role in ledger.OWN for record in made.trials)
+    beside = f" and {len(made.trials) - own} on other models" if len(made.trials) > own else ""
+    plural = "s" if own != 1 else ""
+    return f"{own} trial{plural}{beside}, {bits:,} answers; seeds, floors and shams are what their attacks prescribe"
 
 
 def _fault(made: report.Report, record: report.Record) -> str:

@@ -123,7 +123,8 @@ def verdict(report: dict) -> tuple[str, list[tuple[str, str, int, int, float, fl
                     over, open_ = over or high < rule["min"], open_ or low < rule["min"]
     wanted = {(limit["id"], i, seed, mark) for limit in limits for i, need in enumerate(needs) if covers(limit, need)
               for seed in range(need["seeds"]) for mark in need["marks"] or [0]}  # fmt: skip
-    return "FAIL" if over else "INCONCLUSIVE" if open_ or wanted - held else "PASS", sorted(rows)
+    missing = open_ or wanted - held or report["left_out"]
+    return "FAIL" if over else "INCONCLUSIVE" if missing else "PASS", sorted(rows)
 
 
 def main(bundle: str, key: str) -> None:

@@ -23,6 +23,7 @@ IN_THE_WAY: tuple[Callable[[Case], Iterator[Step]], ...] = (
     terms.out_of_time,
     terms.idle,
     trials.unfinished,
+    trials.incomplete,
     trials.changed,
     instruments.unseen,
     terms.no_control,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from robustness_gate.advice.case import Case, Step, own, with_shams
+from robustness_gate.advice.case import Case, Step, blocks, own, with_shams
 from robustness_gate.advice.commands import again, with_new_ledgers
 from robustness_gate.advice.words import listed, sentence, trial_name
 from robustness_gate.verdict.cells import place_of
@@ -24,6 +24,17 @@ def unfinished(case: Case) -> Iterator[Step]:
             f"Not run to the end: {listed(stopped)}.",
             "Give the same command again: it goes on where it stopped.",
             again(case),
+        )
+
+
+def incomplete(case: Case) -> Iterator[Step]:
+    """Answers that are gone from an attempt that ended well: no run of this gate leaves that behind."""
+    for block in blocks(case, "incomplete"):
+        yield Step(
+            f"{sentence(block)}.",
+            "An attempt is closed only after every answer is written down, so the ledger was edited or damaged since. "
+            "Keep it for whoever asks, and run anew with other --ledgers.",
+            with_new_ledgers(case),
         )
 
 

@@ -146,6 +146,7 @@ def plan(
 ) -> None:
     """List every trial that a run would make, without running any."""
     from robustness_gate import attacks, gate, specimens
+    from robustness_gate.nouns import OWN_ROLES
     from robustness_gate.verdict import declared_cells, label
     from robustness_gate.verdict.cells import not_made
 
@@ -176,7 +177,9 @@ def plan(
     cells = declared_cells(noun)
     prompts = sum(task.items * task.options * len(trial.marks) for trial in trials for task in trial.tasks)
     examined = sum(len(trial.marks) for trial in trials)
-    say(f"{len(trials)} trials, {examined} marks, {prompts:,} verdict prompts")
+    mine = sum(trial.role in OWN_ROLES for trial in trials)
+    beside = f" and {len(trials) - mine} on other models" if len(trials) > mine else ""
+    say(f"{mine} trial{'s' if mine != 1 else ''}{beside}, {examined} marks, {prompts:,} verdict prompts")
     say(f"{cells} declared cells: each convicts at alpha {noun.statistics.alpha_fail / cells:.2g}")
     if not verbose:
         return

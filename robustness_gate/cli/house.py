@@ -220,9 +220,10 @@ def _architecture(model_type: str | None, checkpoint: str | None, base: str | No
         return model_type or "llama"
     if model_type is not None:
         raise UsageError("--model-type and --checkpoint do not go together.", remedy="Give one of them, or none.")
-    from robustness_gate import gate, plan
+    from robustness_gate import gate
+    from robustness_gate.checkpoint import model_type as named_in
 
-    found = plan.model_type(gate.find_checkpoint(checkpoint, base))
+    found = named_in(gate.find_checkpoint(checkpoint, base))
     if not found:
         raise UsageError(
             f"the architecture of '{checkpoint}' cannot be told.", remedy="Its config.json must name a 'model_type'."

@@ -196,6 +196,23 @@ def test_betting_stops_after_the_first_proven_breach_and_lists_what_was_not_run(
     assert report.not_tried(again.report) == told
 
 
+def test_what_only_leaves_out_blocks_a_pass_though_nobody_requires_it(bench, stand_in):  # noqa: F811
+    small_policy(bench)
+    suite = (bench / "suite.yaml").read_text(encoding="utf-8")
+    (bench / "suite.yaml").write_text(suite + "  - attack: quantize\n", encoding="utf-8")
+    ran = stand_in(clean)
+    outcome = gate.run(request(bench, only=("none", "relearn")))
+    assert len(ran) == 2
+    words = "quantize (channel), seed 0: left out by --only"
+    assert [block.words for block in outcome.report.verdict.blocks] == [words]
+    assert ledger.read(outcome.ledger).latest_plan().left_out == outcome.report.left_out != ()
+    again = judged(bench, outcome.folder, outcome.report)
+    assert again["verdict"] == outcome.report.verdict.model_dump(mode="json")
+    whole = gate.run(request(bench, "two"))
+    assert len(ran) == 3, "and what was found then is not run again"
+    assert whole.report.left_out == ()
+
+
 def test_betting_runs_to_the_end_where_nothing_is_proved(bench, stand_in):  # noqa: F811
     small_policy(bench, ("utility:", "statistics: {fail_fast: betting}\nutility:"))
     ran = stand_in(knowing(50))

@@ -13,6 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from robustness_gate import report
+from robustness_gate.advice import advise
 from robustness_gate.cli.common import app
 from robustness_gate.nouns import Closed, Evidence, Trial
 from robustness_gate.publish import html, junit, markdown, mlflow, terminal
@@ -72,7 +73,11 @@ def test_one_run_has_one_count_wherever_it_is_told(tmp_path: Path) -> None:
     policy = str(evidence.ROOT / "policies" / "organism.yaml")
     done = CliRunner().invoke(app, ["judge", str(book.path), "--policy", policy, "--at", "2026-11-21T12:00:00"])
     assert done.output.strip().endswith(line)
-    assert evidence.states(evidence.look(evidence.bundle()))["nothing left out"][1].startswith("5 of 5 trials of the")
+    checks = evidence.states(evidence.look(evidence.bundle()))
+    assert checks["nothing left out"][1].startswith("5 of 5 trials of the suite")
+    assert evidence.states(evidence.look(evidence.bundle()))["evidence"][1].startswith(
+        "6 trials and 1 on other models,"
+    )
 
 
 def test_what_was_left_out_is_counted_with_the_rest_and_told_once_in_the_terminal(tmp_path: Path) -> None:
@@ -143,6 +148,10 @@ def test_a_missing_budget_is_told_in_one_line(mark: int) -> None:
     words = f"{LORA}, seed 0: attempt 1 is said to have ended well, and its answers to 'forget' at budget {mark} and 1"
     assert found.outcome == "INCONCLUSIVE"
     assert [(block.code, block.words) for block in found.blocks] == [("incomplete", f"{words} more are not on record")]
+    lost = again(made, dataclasses.replace(known, marks=rest))
+    step, *_ = advise(lost).steps
+    assert "the ledger was edited or damaged since" in step.do
+    assert step.because == f"{words[0].upper()}{words[1:]} more are not on record."
 
 
 def test_a_trial_that_failed_is_told_in_one_line() -> None:

@@ -13,7 +13,7 @@ from click.testing import Result
 from evidence import WORKS, made
 from typer.testing import CliRunner
 
-from robustness_gate import attacks, bench, ledger, organisms, plan, selftest
+from robustness_gate import attacks, bench, checkpoint, ledger, organisms, plan, selftest
 from robustness_gate.checkpoint import Place, manifest_of
 from robustness_gate.cli import app
 from robustness_gate.cli.house import _show_self_tests
@@ -211,7 +211,7 @@ def test_a_bench_holds_organisms_of_its_architecture_and_every_attack_has_its_pl
     assert not cases & set(here.untested)
     assert [each.case.attack for each in bench.by_name(bench.QUICK, model_type, quick=True)] == list(bench.QUICK)
     for name in (here.base, *here.nowhere, *(case.organism for case in here.cases)):
-        assert plan.model_type(Place(organisms.checkpoint(name))) == model_type
+        assert checkpoint.model_type(Place(organisms.checkpoint(name))) == model_type
 
 
 def test_an_architecture_is_refused_that_has_no_organisms_and_an_attack_that_was_not_seen_to_bite_on_it() -> None:
@@ -332,7 +332,8 @@ def kept(out: Path, **changes: Any) -> None:
     tests = []
     for each in bench.required_by(load_policy(Path(STRICT)), None, selftest.data().pool()):
         known = {"attack": each.case.attack, "attack_version": attacks.load(each.case.attack).VERSION}
-        known |= {"config": each.config, "extended": each.extended, "mark": each.config["marks"][0]}
+        config = {**each.config, **({"marks": [changes["mark"]]} if "mark" in changes else {})}
+        known |= {"config": config, "extended": each.extended, "mark": each.config["marks"][0]}
         tests.append(WORKS.model_copy(update={**known, **changes}))
     out.write_bytes(canonical(SelfTests(tests=tuple(tests)).model_dump(mode="json", by_alias=True)))
 

@@ -17,12 +17,12 @@ import pytest
 from evidence import AT, WORKS, bundle, look, made, resigned, signed, states
 from pydantic import ValidationError
 
-from robustness_gate import issued, plan, report
+from robustness_gate import issued, plan, report, verify
 from robustness_gate.checkpoint import Place
 from robustness_gate.errors import Exit
 from robustness_gate.files import Loaded, load_suite
 from robustness_gate.materials import gather
-from robustness_gate.nouns import SelfTest, Suite, canonical
+from robustness_gate.nouns import SelfTest, Stored, Suite, SuiteTask, canonical
 from robustness_gate.verify import Verification
 
 Predicate = dict[str, Any]
@@ -155,6 +155,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"nowhere": nowhere()[:1] * 2}, "stands there twice"),
     ({"nowhere": []}, "at least 1 item"),
     ({"items": 0}, "greater than or equal to 1"),
+    ({"mark": 9000}, "what it did at a budget of 9000 was not tried"),
 ]
 
 
@@ -229,6 +230,19 @@ def test_the_architecture_for_which_self_tests_count_is_the_checkpoints_own(tmp_
     assert "says that it is a 'llama', and its config.json 'qwen2'" in refused(found, "checkpoint")
 
 
+def test_in_which_precision_it_lies_is_the_checkpoints_own_too(tmp_path: Path) -> None:
+    """Silence would spare it the trial in the precision in which others load it."""
+    model = evidence.checkpoint(tmp_path / "model")
+    config = model / "config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace("{", '{"dtype": "float16", ', 1), encoding="utf-8")
+    silent = signed(made("PASS", model))
+    assert "its config.json names float16" in refused(look(silent, checkpoint=Place(model)), "checkpoint")
+    told = made("PASS", model)
+    other = dataclasses.replace(report.evidence_in(told), stored=Stored(weights={"float32": 1}, said="float32"))
+    lie = signed(report.make(*evidence.files(), told.manifest, other, AT))
+    assert "otherwise than the files in which precision" in refused(look(lie, checkpoint=Place(model)), "checkpoint")
+
+
 # --- a measurement that is taken out ----------------------------------------------------------------------------------
 
 
@@ -284,6 +298,18 @@ def test_nor_one_reading_of_it() -> None:
                     del each["correct"]["single_order"]
 
     assert "is said to have ended well, and its answers to" in refused(look(resigned(bundle(), taken_out)), "evidence")
+
+
+def test_what_only_the_untouched_model_is_asked_is_no_gap_after_an_attack() -> None:
+    """Tasks that only tell, and choices without their question."""
+    told = {each.label: each.trial for each in made().trials if each.trial.role in ("candidate", "sham")}
+    suite = evidence.files()[1].noun
+    asked = {"declines": SuiteTask(kind="refusal", items="x", count=9, wording="{question}")}
+    asked["choices"] = SuiteTask(items="x", count=9, hide_question=True)
+    more = suite.model_copy(update={"tasks": suite.tasks | asked})
+    assert verify._otherwise_than(more, told["relearn (forget, lora)"]) == ""
+    assert verify._otherwise_than(more, told["sham of relearn"]) == ""
+    assert verify._otherwise_than(more, told["none"]).startswith("was not asked 'choices'")
 
 
 def test_the_reports_that_are_changed_here_verify_when_they_are_not(wider: Loaded[Suite]) -> None:
