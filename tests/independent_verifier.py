@@ -100,9 +100,10 @@ def verdict(report: dict) -> tuple[str, list[tuple[str, str, int, int, float, fl
     cells = sum(need["seeds"] * max(1, len(need["marks"])) for limit in limits for need in needs if covers(limit, need))
     alpha_cell = policy["statistics"]["alpha_fail"] / (cells + len(policy["utility"]) + len(policy["guardrails"]))
     stray = policy["statistics"]["alpha_fail_extra"] / 10_000
-    theirs = [each for each in report["trials"] if each["trial"]["role"] == "original"]
-    originals = [mark for each in theirs for mark in each["marks"]
-                 if any((end["attempt"], end["status"]) == (mark["attempt"], "ok") for end in each["closed"])]  # fmt: skip
+    originals = []
+    for each in report["trials"]:
+        well = {end["attempt"] for end in each["closed"] if end["status"] == "ok"}
+        originals += [m for m in each["marks"] if each["trial"]["role"] == "original" and m["attempt"] in well]
     for record in report["trials"]:
         trial, ended = record["trial"], {end["attempt"] for end in record["closed"] if end["status"] == "ok"}
         if trial["role"] != "candidate":
