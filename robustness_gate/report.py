@@ -75,8 +75,7 @@ NO_CANARY = (
     "catch nothing."
 )
 NO_SEAL = (
-    "It was not run under a seal: nothing here shows that policy, suite and questions were fixed before any number was "
-    "known."
+    "No seal is named: nothing here shows that policy, suite and questions were fixed before any number was known."
 )
 UNCHECKED = (("self_test", NO_SELF_TEST), ("sham", NO_SHAM), ("canary", NO_CANARY))
 CONTROL = "control_token_"

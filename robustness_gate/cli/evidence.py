@@ -46,6 +46,7 @@ def judge(
     Evidence is what the last run on the checkpoint planned, and every other trial that the ledger knows of it.
     """
     from robustness_gate import ledger as ledgers
+    from robustness_gate import report
     from robustness_gate.language import load_policy
     from robustness_gate.verdict import decide
     from robustness_gate.verdict import judge as judge_
@@ -64,12 +65,15 @@ def judge(
     moment = (at or datetime.now(UTC)).replace(tzinfo=UTC)
     verdict = judge_(loaded.noun, evidence, moment)
     decision = decide(loaded.noun, verdict, plan.subject, moment)
+    weak = report.limitations(loaded.noun, evidence, verdict.flags, sealed=False)  # no ledger names one
     if as_json:
-        say(json.dumps({"checkpoint": plan.subject, "verdict": verdict.plain,
-                         "decision": decision.plain}, indent=1))  # fmt: skip
+        say(json.dumps({"checkpoint": plan.subject, "verdict": verdict.plain, "decision": decision.plain,
+                        "limitations": list(weak)}, indent=1))  # fmt: skip
     else:
         for line in explained(loaded.noun, verdict) if explain else ():
             say(line)
+        for words in weak:
+            say(f"limitation: {words}")
         say(f"{verdict.outcome}: {verdict.reason}")
         if loaded.noun.waivers or loaded.noun.accepted_risks:
             say(f"decision {decision.outcome}: {decision.reason}")

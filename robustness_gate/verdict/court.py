@@ -120,12 +120,10 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
 
 def _refuse_unknown_roles(evidence: Evidence) -> None:
     """A role that no rule speaks of would be heard by none. Raises UnknownWord."""
-    for trial in (*evidence.planned, *evidence.extra):
-        if trial.role not in ("candidate", "sham", *OTHERWISE_ASKED):
-            raise UnknownWord("role of a trial of the candidate", trial.role)
-    for trial in evidence.beside:
-        if trial.role != "original" and not trial.role.startswith("control:"):
-            raise UnknownWord("role of a trial beside the candidate", trial.role)
+    for trial in (*evidence.planned, *evidence.extra, *evidence.beside):
+        known = trial.role in ("candidate", "sham", "original", *OTHERWISE_ASKED) or trial.role.startswith("control:")
+        if not known:
+            raise UnknownWord("role of a trial", trial.role)
 
 
 @dataclass(frozen=True)

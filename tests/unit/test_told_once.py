@@ -141,7 +141,13 @@ def both() -> tuple[report.Report, verify.Verification]:
     return report.make(mine, suite, its.MANIFEST, evidence, its.AT), found
 
 
-SAID = ("grid's highest for relearn", "not pin the precision", "pins no tokenizer", "not pin the original", "a seal")
+SAID = (
+    "grid's highest for relearn",
+    "not pin the precision",
+    "pins no tokenizer",
+    "not pin the original",
+    "No seal is named",
+)
 
 
 def test_every_output_tells_every_limitation(
