@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import subprocess
 import sys
@@ -109,16 +110,22 @@ def test_what_a_library_prints_logs_and_warns_of_is_told_without_credentials_and
         except RuntimeError:
             logging.getLogger("mlflow").exception("failed at %s", URI)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        place, none = tracked(monkeypatch, tmp_path, publish)
+    handler = logging.StreamHandler(logged := io.StringIO())  # as one that was there before the gate was
+    logging.getLogger().addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            place, none = tracked(monkeypatch, tmp_path, publish)
+    finally:
+        logging.getLogger().removeHandler(handler)
     assert (place, none) == ("http://127.0.0.1:9/tracker", ())
     seen = capfd.readouterr()
     assert seen.out == ""
     assert "View run at: http://127.0.0.1:9/#/runs/1" in seen.err
     assert "slow: http" in seen.err
+    assert "RuntimeError: with ***" in logged.getvalue()
     for secret in (SECRET, TOKEN, "bob"):
-        assert secret not in seen.err
+        assert secret not in seen.err + logged.getvalue()
 
 
 def test_the_logs_of_others_keep_their_form(caplog):

@@ -363,12 +363,13 @@ def test_half_a_starter_is_no_starter(tmp_path, monkeypatch):
     assert not (tmp_path / "repository").exists()
 
 
-@pytest.mark.parametrize("where", ["/dev/full"])
-def test_a_verdict_that_cannot_be_printed_is_no_success(where, root):
-    with Path(where).open("w", encoding="utf-8") as full:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_verdict_that_cannot_be_printed_is_no_success(unbuffered, root):
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
             [sys.executable, "-m", "robustness_gate", "--version"],
             stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60, cwd=root,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )  # fmt: skip
     assert done.returncode == Exit.USAGE
     assert done.stderr == f"error: No space left on device. {writing.ROOM}\n"
