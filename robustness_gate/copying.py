@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from robustness_gate.checkpoint import HUB, Manifest, Place, divided, fetch, ins
 from robustness_gate.errors import CheckpointError, UsageError
 from robustness_gate.filekinds import INDEX, ONE_FILE
 from robustness_gate.files import sha256_file
+from robustness_gate.writing import nothing_empty
 
 STANDS_ON = "0" * 64
 """In the place of a base's digest, which the files of an adapter do not depend on."""
@@ -49,8 +52,7 @@ def copy(source: str, destination: Path, keep: str | None = None) -> Copied:
     found = survey(place.path, links_into=place.links_into, adapter=adapter, keep=keep)
     left = found if place.links_into is None else divided(place, found)
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
+        with nothing_empty(destination.parent), _beside(destination) as folder:
             made = Path(folder) / "copy"
             for name in found.read:
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,14 @@ def copy(source: str, destination: Path, keep: str | None = None) -> Copied:
     code = found.code if place.links_into is None else ()
     whole = manifest.model_copy(update={"base": None})
     return Copied(whole, left.weights, code, left.nothing)
+
+
+@contextlib.contextmanager
+def _beside(destination: Path) -> Iterator[str]:
+    """A folder that is gone again after the block, on the disk that the destination is on."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
+        yield folder
 
 
 def _refuse(source: Path, destination: Path) -> None:

@@ -79,9 +79,8 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 def opened(path: Path) -> IO[bytes]:
     """A file, to be read. Raises OSError, also for a pipe on the disk: nobody may ever write into it."""
-    if stat.S_ISFIFO(path.stat().st_mode) and os.path.lexists(
-        os.path.realpath(path)
-    ):  # a shell's `<(...)` has no place
+    a_place = os.path.lexists(os.path.realpath(path))  # a shell's `<(...)` has none
+    if a_place and stat.S_ISFIFO(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is a pipe and no file", str(path))
     return path.open("rb")
 

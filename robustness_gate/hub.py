@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
+from robustness_gate import writing
 from robustness_gate.errors import CheckpointError, FileError, SetupError, UsageError
 
 
@@ -37,6 +38,7 @@ def snapshot(
         refusal: no such commit, no access, no network and not in the cache.
         UsageError: the hub knows no such form of name.
         SetupError: huggingface_hub is not installed.
+        WriteError: the disk is full, or the cache cannot be written.
     """
     try:
         from huggingface_hub import constants, errors, snapshot_download
@@ -60,6 +62,9 @@ def snapshot(
                 remedy="Download it first, or point HF_HOME to the cache that holds it.",
                 where=where,
             ) from None
+        if isinstance(error, OSError) and error.errno in writing.NO_FAULT_OF_OURS:
+            remedy = "Make room, or let HF_HOME name another place."
+            raise writing.unwritten(Path(constants.HF_HUB_CACHE), error, remedy) from None
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:200]
         raise refusal(
             f"the hub does not give it ({type(error).__name__}: {first})",

@@ -10,11 +10,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import logging
 import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, TextIO
@@ -23,6 +25,8 @@ from urllib.parse import quote, quote_plus, unquote
 HIDDEN = "***"
 SHORTEST = 3
 """Characters. What is shorter is no secret, and would tear holes into every message."""
+LONG = 6
+"""Characters. What is longer, and not letters alone, is hidden inside of longer words too."""
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "HF_ENDPOINT")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 SECRETS = (
@@ -65,7 +69,9 @@ def message(text: str, *addresses: str) -> str:
     known |= {value for name in SECRETS if len(value := os.environ.get(name, "").strip()) >= SHORTEST}
     for secret in sorted(known, key=len, reverse=True):
         if secret in text:
-            text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])", HIDDEN, text)
+            edge = r"(?![A-Za-z0-9])" if len(secret) < LONG or secret.isalpha() else ""  # "bob" is in many a word
+            before = edge.replace("(?!", "(?<!")
+            text = re.sub(before + re.escape(secret) + edge, HIDDEN, text)
     for form, instead in FORMS:
         text = form.sub(instead, text)
     return text
@@ -92,6 +98,7 @@ def secrets_of(address: str) -> set[str]:
     values = [pair.partition("=")[2] for part in query for pair in re.split(r"[&;#]", part)]
     found = {form for word in (who, user, password, *values) for form in (word, unquote(word))}
     found |= {form(word) for word in set(found) for form in (quote, quote_plus, lambda each: quote(each, safe=""))}
+    found |= {form(word)[1:-1] for word in set(found) for form in (repr, json.dumps)}
     found |= {base64.b64encode(word.encode()).decode() for word in (who, unquote(who))}
     return {word for word in found if len(word) >= SHORTEST}
 
@@ -151,10 +158,16 @@ def strangers_words(*addresses: str) -> Iterator[None]:
     stream = _Clean(sys.stderr, clean)
     logging.setLogRecordFactory(record)
     try:
-        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        with (
+            contextlib.redirect_stdout(stream),
+            contextlib.redirect_stderr(stream),
+            warnings.catch_warnings(record=True) as warned,
+        ):
             yield
     finally:
         logging.setLogRecordFactory(usual)
+        for each in warned:
+            stream.write(warnings.formatwarning(each.message, each.category, each.filename, each.lineno, each.line))
         stream.end()
 
 

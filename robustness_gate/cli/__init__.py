@@ -44,6 +44,8 @@ def main() -> NoReturn:
     except OSError as error:
         if error.errno not in writing.NO_FAULT_OF_OURS:
             raise
+        with contextlib.suppress(OSError):
+            sys.stdout.close()  # what could not be written is not tried again
         where = f"{error.filename}: " if error.filename else ""
         _leave(f"error: {where}{error.strerror}. {writing.ROOM}", Exit.USAGE)
     raise AssertionError("typer returned without an exit code")
@@ -60,6 +62,4 @@ def _flush() -> None:
 def _leave(words: str, code: Exit) -> NoReturn:
     with contextlib.suppress(OSError):
         print(words, file=sys.stderr)  # noqa: T201 - the one place where a user's mistake is told
-    with contextlib.suppress(OSError):
-        sys.stdout.close()  # what could not be written is not tried again
     sys.exit(int(code))

@@ -68,7 +68,7 @@ def audit(
     Leaves with 0 if all of them agree, with 5 if one does not, the report does not verify, or nobody checked who
     signed it (--no-signature).
     """
-    from robustness_gate import attest, gate, issued
+    from robustness_gate import attest, gate, issued, writing
     from robustness_gate import audit as audits
     from robustness_gate import verify as checks
     from robustness_gate.checkpoint import manifest_of
@@ -79,6 +79,9 @@ def audit(
 
     if out is not None and out.exists():
         raise UsageError(f"{out} is already there.", remedy="Nothing is overwritten: name another place.")
+    if out is not None:
+        with writing.nothing_empty(out.parent), writing.told(out):  # now rather than after hours
+            writing.try_out(out.parent)
     signer = attest.signing_key(key, ask=ask_passphrase()) if key is not None or out is not None else None
     place = gate.find_checkpoint(checkpoint, base)
     asked = checks.Asked(trusted=trusted_by(trust, public, no_signature), checkpoint=place)
@@ -100,7 +103,9 @@ def audit(
         watch=(lambda _: None) if as_json else say,
     )  # fmt: skip
     if signer is not None and out is not None:
-        attest.create(out, audits.signed(told, made.checkpoint, signer))
+        with writing.told(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            attest.create(out, audits.signed(told, made.checkpoint, signer))
     if as_json:
         say(json.dumps(told.plain, indent=1))
     else:

@@ -257,11 +257,12 @@ def _name(bundle: Path) -> str:
 
 
 def _create(path: Path, content: bytes) -> None:
-    from robustness_gate import attest
+    from robustness_gate import attest, writing
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        attest.create(path, content)
+        with writing.nothing_empty(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            attest.create(path, content)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written: {error.strerror or error}.", remedy="Name another place."

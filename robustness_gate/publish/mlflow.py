@@ -67,7 +67,8 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
     for chatty in ("mlflow", "alembic"):  # both tell of every table they make
         logging.getLogger(chatty).setLevel(logging.WARNING)
     with _alone(tracking_uri):
-        client, experiment_id = _opened(tracking_uri, experiment)
+        with _made_whole(tracking_uri):
+            client, experiment_id = _opened(tracking_uri, experiment)
         return _log(client, experiment_id, report, files, name)
 
 
@@ -75,12 +76,12 @@ def _log(client: Any, experiment_id: str, report: Report, files: Path, name: str
     from mlflow.entities import Metric, Param, RunTag
 
     def run(title: str, tags: dict[str, str], metrics: dict[str, float], params: dict[str, str], status: str) -> str:
-        begun = client.create_run(experiment_id, run_name=title, tags=tags)
+        begun = client.create_run(experiment_id, run_name=title, tags={_key(key): tags[key] for key in tags})
         now = begun.info.start_time
         client.log_batch(
             begun.info.run_id,
-            metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
-            params=[Param(key, value[:500]) for key, value in params.items()],
+            metrics=[Metric(_key(key), value, now, 0) for key, value in metrics.items()],
+            params=[Param(_key(key), value[:500]) for key, value in params.items()],
             tags=[RunTag("mlflow.note.content", tags["mlflow.note.content"])] if "mlflow.note.content" in tags else [],
         )
         if status:
@@ -107,7 +108,7 @@ def _log_trials(client: Any, run: Any, parent: str, report: Report) -> None:
     for record in report.trials:
         tags = {"mlflow.parentRunId": parent, "gate.trial": record.id, "gate.role": record.trial.role}
         child = run(_title(record), tags, {}, _trial_params(record), status="")
-        points = [Metric(key, value, 0, step) for key, value, step in _curve(record)]
+        points = [Metric(_key(key), value, 0, step) for key, value, step in _curve(record)]
         if points:
             client.log_batch(child, metrics=points)
         crashed = not record.closed or record.closed[-1].status not in ("ok", "not_applicable")
@@ -138,16 +139,35 @@ def _alone(tracking_uri: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _made_whole(tracking_uri: str) -> Iterator[None]:
+    """A SQLite store that this block begins and cannot finish is gone again: half the tables would be in the way."""
+    store = _store_of(tracking_uri) if tracking_uri.startswith("sqlite:") else None
+    new = store is not None and not store.exists()
+    try:
+        yield
+    except Exception:
+        if new and store is not None:
+            for ending in ("", "-journal", "-wal", "-shm"):
+                with contextlib.suppress(OSError):
+                    store.with_name(store.name + ending).unlink(missing_ok=True)
+        raise
+
+
 def _lock_of(tracking_uri: str) -> Path | None:
-    """The file by which runs wait for one another; None where the store is no file of this machine's."""
+    """The file by which runs wait for one another; None where the store is none of this machine's."""
+    store = _store_of(tracking_uri)
+    return None if store is None else store.parent / f".{store.name}.lock"
+
+
+def _store_of(tracking_uri: str) -> Path | None:
+    """The file or folder that an embedded store is; None where it is a server's."""
     if tracking_uri.startswith("sqlite:"):
         path = tracking_uri.removeprefix("sqlite:///").partition("?")[0]
-        store = Path(path) if path and path != ":memory:" else None
-    elif tracking_uri.startswith("file:"):
-        store = Path(unquote(urlsplit(tracking_uri).path))
-    else:
-        store = None if "://" in tracking_uri or tracking_uri.startswith("databricks") else Path(tracking_uri)
-    return None if store is None else store.parent / f".{store.name}.lock"
+        return Path(path) if path and path != ":memory:" else None
+    if tracking_uri.startswith("file:"):
+        return Path(unquote(urlsplit(tracking_uri).path))
+    return None if "://" in tracking_uri or tracking_uri.startswith("databricks") else Path(tracking_uri)
 
 
 def _opened(tracking_uri: str, experiment: str) -> tuple[Any, str]:
@@ -182,6 +202,11 @@ def _create(client: Any, experiment: str, tracking_uri: str) -> str:
         folder = Path(tracking_uri.removeprefix("sqlite:///")).parent / "mlartifacts"
         return str(client.create_experiment(experiment, artifact_location=folder.resolve().as_uri()))
     return str(client.create_experiment(experiment))
+
+
+def _key(words: str) -> str:
+    """A name that every store takes: letters, digits, a few signs. Names of tasks, attacks and statements are free."""
+    return re.sub(r"[^A-Za-z0-9_. /:-]+", "_", words)
 
 
 def _tags(report: Report) -> dict[str, str]:
