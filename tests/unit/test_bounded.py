@@ -191,9 +191,8 @@ def test_one_text_may_not_take_all_the_memory():
 def test_what_a_library_prints_while_it_panics_hides_nothing(capfd, monkeypatch):
     counts = [0] * len(Phase)
     monkeypatch.setattr(bounded, "_BEATS", counts)  # as in a child
-    with pytest.raises(Panic), phase(Phase.ENCODING):
+    with phase(Phase.ENCODING):
         os.write(2, b"thread panicked at\n" * 5)
-        raise NoException("it panicked")
     os.write(2, b"heard\n")
     assert capfd.readouterr().err == "heard\n"
     assert counts == [0, 0, 2, 0]
