@@ -67,8 +67,16 @@ def test_each_ends_its_trial_with_the_reason_in_one_sentence(kind, small_materia
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_what_cannot_be_loaded_is_loaded_once_and_every_trial_of_it_says_why(small_materials, tmp_path):
+def test_what_cannot_be_loaded_is_loaded_once_and_every_trial_of_it_says_why(small_materials, tmp_path, monkeypatch):
     """A hundred thousand layers, past the look at the files: too many for three seconds."""
+    started = []
+
+    class Counted(local._Worker):
+        def __init__(self, job):
+            started.append(job)
+            super().__init__(job)
+
+    monkeypatch.setattr(local, "_Worker", Counted)
     folder = tmp_path / "m"
     endless.deep(folder)
     job = local.Job(small_materials, {"a" * 64: Place(folder)}, "cpu", None, limits=Limits(loading=3.0))
@@ -77,6 +85,7 @@ def test_what_cannot_be_loaded_is_loaded_once_and_every_trial_of_it_says_why(sma
     start = time.monotonic()
     events = [each for each in local.execute(job, [(t, 1) for t in trials]) if each.record]
     assert time.monotonic() - start < PATIENCE
+    assert len(started) == 1
     assert {each.record.reason for each in events} == {"it took longer than 3 s to load (limit --load-timeout)"}
     assert [each.record.trial for each in events] == [each.id for each in trials]
     assert all(each.not_loaded is not None and not each.not_loaded.by_files for each in events)
