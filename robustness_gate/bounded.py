@@ -179,6 +179,7 @@ def _begin(pipe: Connection, beats: Any, work: Callable[..., None], arguments: t
     """The child's life: a group of its own, so that its children end with it; a sign of life; the work."""
     global _BEATS
     _BEATS = beats
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads of a tokenizer take room by themselves
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     with contextlib.suppress(OSError, AttributeError):
@@ -376,9 +377,9 @@ def _hand_over(pipe: Connection, work: Callable[..., None], arguments: tuple[Any
             work(lambda value: pipe.send((True, value)), *arguments)
         except GateError as error:
             pipe.send((False, error))
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
             raise
-        except Exception as error:  # noqa: BLE001 - a fault of ours: its trace is shown here, and told there
+        except BaseException as error:  # noqa: BLE001 - a fault of ours: its trace is shown here, and told there
             traceback.print_exc()
             pipe.send((False, RuntimeError(f"{type(error).__name__}: {error}")))
         else:

@@ -19,6 +19,15 @@ def test_more_layers_than_tensors_are_refused_before_anything_is_built(tmp_path)
     inspect(endless.deep(tmp_path / "m", layers=39))  # one too many, but that is for the loader to say
 
 
+def test_templates_are_read_by_us_and_all_of_them_together_have_a_limit(tmp_path):
+    folder = endless.looping(tmp_path / "m", template="a" * 900_000)
+    inspect(folder)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "two.jinja").write_text("a" * 200_000, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="makes them more than 1,000,000 characters together"):
+        inspect(folder)
+
+
 @pytest.mark.parametrize("number", ["1" * 5000, "1_" * 4400 + "1"])
 def test_a_number_that_is_too_long_to_read_is_a_fault_of_the_template(number):
     assert templates.fault(f"{{{{ {number} }}}}") == "holds a number that is too long to read"
