@@ -31,7 +31,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
-from robustness_gate.errors import BrokenTrial, GateError
+from robustness_gate.errors import GateError
 
 CONTEXT: Any = multiprocessing.get_context("spawn")
 """How a child begins: CUDA does not survive a fork, so each imports for itself."""
@@ -100,8 +100,12 @@ def in_words(length: float) -> str:
     return f"{length:,.0f} s" if length >= 10 else f"{length:g} s"
 
 
-class Panic(BrokenTrial):
-    """A library broke down over a stranger's file: it panicked, or asked for more memory than one text may take."""
+class Panic(GateError):
+    """A library broke down over a stranger's file: it panicked, or asked for more memory than one text may take.
+
+    No `BrokenTrial`: an attack may go on without a form that a trial cannot be made in, and not without one in which a
+    stranger's file chose to break.
+    """
 
 
 class Gone(GateError):
