@@ -31,7 +31,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
-from robustness_gate.errors import BrokenTrial, GateError
+from robustness_gate.errors import GateError
 
 CONTEXT: Any = multiprocessing.get_context("spawn")
 """How a child begins: CUDA does not survive a fork, so each imports for itself."""
@@ -100,8 +100,12 @@ def in_words(length: float) -> str:
     return f"{length:,.0f} s" if length >= 10 else f"{length:g} s"
 
 
-class Panic(BrokenTrial):
-    """A library broke down over a stranger's file: it panicked, or asked for more memory than one text may take."""
+class Panic(GateError):
+    """A library broke down over a stranger's file: it panicked, or asked for more memory than one text may take.
+
+    No `BrokenTrial`: an attack may go on without a form that a trial cannot be made in, and not without one in which a
+    stranger's file chose to break.
+    """
 
 
 class Gone(GateError):
@@ -179,6 +183,7 @@ def _begin(pipe: Connection, beats: Any, work: Callable[..., None], arguments: t
     """The child's life: a group of its own, so that its children end with it; a sign of life; the work."""
     global _BEATS
     _BEATS = beats
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads of a tokenizer take room by themselves
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     with contextlib.suppress(OSError, AttributeError):
@@ -376,9 +381,9 @@ def _hand_over(pipe: Connection, work: Callable[..., None], arguments: tuple[Any
             work(lambda value: pipe.send((True, value)), *arguments)
         except GateError as error:
             pipe.send((False, error))
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
             raise
-        except Exception as error:  # noqa: BLE001 - a fault of ours: its trace is shown here, and told there
+        except BaseException as error:  # noqa: BLE001 - a fault of ours: its trace is shown here, and told there
             traceback.print_exc()
             pipe.send((False, RuntimeError(f"{type(error).__name__}: {error}")))
         else:

@@ -20,7 +20,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -194,8 +194,12 @@ def survey(
     names = [path.relative_to(directory).as_posix() for path in paths]
     top = [name for name in names if "/" not in name]
     read = sorted(name for name in names if filekinds.is_read(name))
+    characters = 0
     for name in read:
         _refuse_unsafe(directory, name)
+        for text in _templates(directory, name):
+            characters += len(text)
+            _check_template(directory, directory / name, text, characters)
     if "tokenizer_config.json" in top:
         _refuse_named_files(directory, whole="tokenizer.json" in top)
     _refuse_pointers(directory, [name for name in top if name == INDEX or name.endswith(".safetensors")])
@@ -587,11 +591,15 @@ def _refuse_unsafe(directory: Path, name: str) -> None:
                 remedy="Nothing of that kind is read under this name; remove it.",
                 where=str(directory),
             )
+
+
+def _templates(directory: Path, name: str) -> Iterator[str]:
+    """The chat templates in a file that is read; a JSON file is checked on the way."""
+    path = directory / name
     if path.suffix.lower() == ".json":
-        for text in templates.texts_in(jsonfiles.read(directory, path)):
-            _check_template(directory, path, text)
+        yield from templates.texts_in(jsonfiles.read(directory, path))
     if path.suffix.lower() == ".jinja":
-        _check_template(directory, path, _text(directory, path))
+        yield _text(directory, path)
 
 
 def _refuse_named_files(directory: Path, *, whole: bool) -> None:
@@ -717,8 +725,11 @@ def _refuse_more_layers(directory: Path, tensors: int) -> None:
                 )
 
 
-def _check_template(directory: Path, path: Path, text: str) -> None:
-    if fault := templates.fault(text):
+def _check_template(directory: Path, path: Path, text: str, characters: int) -> None:
+    """One template, which is parsed here, and so many characters of them with those before."""
+    much = characters > templates.MAX_CHARACTERS >= len(text)
+    many = f"makes them more than {templates.MAX_CHARACTERS:,} characters together"
+    if fault := many if much else templates.fault(text):
         raise CheckpointError(
             f"the chat template in '{path.relative_to(directory).as_posix()}' {fault}",
             remedy="Remove it (the gate then asks in plain text), or ask whoever wrote it.",

@@ -420,7 +420,7 @@ def _tell(
     suite: Loaded[Suite] | None,
 ) -> None:
     for check in _loaded(candidate, original, device, suite, tell):
-        tell(check)
+        tell(check)  # at once: what comes after may not come to an end
 
 
 def _loaded(

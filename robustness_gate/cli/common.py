@@ -55,11 +55,19 @@ Ledgers = Annotated[
 Only = Annotated[list[str] | None, typer.Option("--only", help="Run this attack alone; a PASS is then impossible.")]
 
 
+def _time(text: str) -> float:
+    """A length of time. Raises BadParameter, which typer tells as a mistake of the command's."""
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 TrialTimeout = Annotated[
     float | None,
     typer.Option(
         "--trial-timeout",
-        parser=seconds,
+        parser=_time,
         metavar="TIME|none",
         help="How long a trial may take, without loading: 600, 10m, 2h. By default a day.",
     ),
@@ -68,7 +76,7 @@ LoadTimeout = Annotated[
     float | None,
     typer.Option(
         "--load-timeout",
-        parser=seconds,
+        parser=_time,
         metavar="TIME|none",
         help="How long loading a checkpoint may take. By default 10m, and 1 s more for every 10 MB.",
     ),
@@ -77,7 +85,7 @@ TextTimeout = Annotated[
     float | None,
     typer.Option(
         "--text-timeout",
-        parser=seconds,
+        parser=_time,
         metavar="TIME|none",
         help="How long the tokenizer or the chat template may take over a text. By default 60.",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,7 +83,7 @@ def organisms_unlearn(
     """
     from rich.console import Console
 
-    from robustness_gate import gate
+    from robustness_gate import bounded, gate
     from robustness_gate.checkpoint import manifest_of
     from robustness_gate.organisms import unlearn
     from robustness_gate.publish import terminal
@@ -95,23 +96,27 @@ def organisms_unlearn(
     place = gate.find_checkpoint(checkpoint, base)
     digest = manifest_of(place).digest
 
-    from robustness_gate.engine.load import load
-
-    speaker = load(place.path, dtype="float32", device=device, base=place.base.path if place.base is not None else None)
     console = Console(stderr=True)
-    weights = sum(each.numel() for each in speaker.model.parameters())
-    if weights > LARGE and not any(each.startswith("learning_rate=") for each in settings or []):
-        console.print(
-            f"warning: {weights:,} parameters, and {method}'s own settings were found at one million: give --set "
-            f"learning_rate=..., the source's is far lower than {config.learning_rate:g}",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
-        )
-    with terminal.counting(console) as progress:
-        unlearn.run(method, speaker, gone, kept, config, seed, progress)
+    chosen = any(each.startswith("learning_rate=") for each in settings or [])
     story = unlearn.record(method, config, seed, digest, place.source, gone, kept)
-    unlearn.save(speaker, (place.base or place).path, out, story)
+    directories = (place.path, place.base.path if place.base is not None else None)
+    size = bounded.weights_in(*(each for each in directories if each is not None))
+    making = bounded.stream(
+        unlearn.make, method, directories, device, gone, kept, config, seed, story, out,
+        limits=bounded.Limits(trial=math.inf), size=size, name="process that unlearns",
+    )  # fmt: skip
+    with terminal.counting(console) as progress:
+        for told in making:
+            if not isinstance(told, int):
+                progress(*told)
+            elif told > LARGE and not chosen:
+                console.print(
+                    f"warning: {told:,} parameters, and {method}'s own settings were found at one million: give --set "
+                    f"learning_rate=..., the source's is far lower than {config.learning_rate:g}",
+                    style="yellow",
+                    highlight=False,
+                    soft_wrap=True,
+                )
     say(f"{method} on {checkpoint}, seed {seed}: {out}")
     say(f"What it forgot is for the gate to say: robustness-gate run {out} --original {checkpoint} --policy ...")
 

@@ -248,7 +248,6 @@ def _failed(trial: Trial, attempt: int, error: GateError) -> Closed:
 
 def _work(pipe: Connection, job: Job) -> None:
     """The worker's life: take a trial, hand over its marks, close it, until the pipe ends."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve whatever shares the CPU
     resident = _Resident(job, pipe.send)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):

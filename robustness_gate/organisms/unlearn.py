@@ -172,6 +172,44 @@ def run(
     model.requires_grad_(requires_grad=False)
 
 
+def make(
+    tell: Callable[[int | tuple[str, int, int]], None],
+    name: str,
+    directories: tuple[Path, Path | None],
+    device: str,
+    forget: Material,
+    retain: Material,
+    config: Any,
+    seed: int,
+    story: Mapping[str, Json],
+    out: Path,
+) -> None:
+    """Load a checkpoint, unlearn, and save it: what `bounded.stream` does in a process of its own.
+
+    Args:
+        tell: told the number of weights, and then the steps, as `Progress` is.
+        name: the method.
+        directories: the checkpoint's, and that of its base where it is an adapter.
+        device: auto, cpu, cuda ...
+        forget: what should go.
+        retain: what should stay.
+        config: a `Config` of the method.
+        seed: of every choice that is drawn.
+        story: what is written beside the weights: `record`.
+        out: a new folder.
+
+    Raises:
+        GateError: as `engine.load.load` and `run` do.
+    """
+    from robustness_gate.engine.load import load
+
+    directory, base = directories
+    speaker = load(directory, dtype="float32", device=device, base=base)
+    tell(sum(each.numel() for each in speaker.model.parameters()))
+    run(name, speaker, forget, retain, config, seed, lambda *step: tell(step))
+    save(speaker, base or directory, out, story)
+
+
 def save(speaker: Speaker, base: Path, out: Path, record: Mapping[str, Json]) -> None:
     """Write an ordinary Hugging Face directory, weights in the precision of the base's files, and the record.
 
