@@ -306,7 +306,8 @@ def _files(named: str, base: str | None, dtype: str) -> tuple[list[Check], Store
     if context:
         found.append(Check("checkpoint", "ok", "context", f"{context:,} tokens"))
     else:
-        found.append(Check("checkpoint", "note", "context", "config.json names no length: no prompt is cut"))
+        remedy = "If the model has a limit, write it there as max_position_embeddings."
+        found.append(Check("checkpoint", "note", "context", "config.json names no length: no prompt is cut", remedy))
     names = {entry.path for entry in (*manifest.files, *whole.files)}
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json"}:
         remedy = "Save the tokenizer beside the model (tokenizer.save_pretrained)."
@@ -492,6 +493,7 @@ def _speech(speaker: Speaker, suite: Loaded[Suite] | None, step: Callable[[str],
             continue
         prompts = [prompt_of(tokenizer, item.question, form) for item in items]
         yield from _controls(tokenizer, name, items, form)
+        yield from _damaged(name, items)
         if form.tokens:
             yield from _end_marks(speaker, name, items, form)
         if form.verbatim:  # its answers are words, scored as continuations whatever they are
@@ -684,6 +686,19 @@ def _controls(tokenizer: Any, name: str, items: Sequence[Item], form: Form) -> I
         yield Check("checkpoint", "note", "questions", says, "Leave them out ('subset'), or write them otherwise.")
 
 
+def _damaged(name: str, items: Sequence[Item]) -> Iterator[Check]:
+    """Questions that show that their letters were read in another encoding than they were written in."""
+    signs = {"\ufffd": "the sign for a letter that was lost (U+FFFD)", "\x00": "a null", "\ufeff": "a byte order mark"}
+    for sign, what in signs.items():
+        if found := [
+            each.question.id for each in items if sign in "".join((each.question.stem, *each.question.choices))
+        ]:
+            says = f"{len(found)} of {len(items)} in '{name}' hold {what}: {_some(found)}"
+            yield Check(
+                "checkpoint", "note", "questions", says, "Convert the data anew, from the right encoding to UTF-8."
+            )
+
+
 def _lengths(speaker: Speaker, name: str, prompts: list[Prompt]) -> Iterator[Check]:
     """Prompts longer than the context lose their beginning."""
     from robustness_gate.engine.score import encode
@@ -693,7 +708,10 @@ def _lengths(speaker: Speaker, name: str, prompts: list[Prompt]) -> Iterator[Che
     tokens = [len(ids) for ids in encode(speaker.tokenizer, texts, special=prompts[0].special)]
     if longest and max(tokens) > longest:
         many = sum(each > longest for each in tokens)
-        says = f"{many} of {len(prompts)} in '{name}' are longer than the context and lose their beginning"
+        says = (
+            f"{many} of {len(prompts)} in '{name}' are longer than the context ({max(tokens):,} tokens where "
+            f"{longest:,} are read) and lose their beginning"
+        )
         yield Check("checkpoint", "note", "questions", says, "Leave them out, or take a model with a longer context.")
 
 

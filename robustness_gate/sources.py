@@ -267,7 +267,14 @@ def id_of(stem: str, choices: Sequence[str]) -> str:
 def _folder(folder: Path) -> Iterator[Mapping[str, Any]]:
     files = sorted([*folder.glob("*.jsonl"), *folder.glob("*.parquet")])
     if not files:
-        raise FileError("holds no *.jsonl or *.parquet file.", remedy=ONE_ITEM, where=str(folder), code="bad-item")
+        here = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+        found = f"there are {', '.join(here[:5])}{' and others' if len(here) > 5 else ''}" if here else "it is empty"
+        raise FileError(
+            f"holds no *.jsonl or *.parquet file: {found}.",
+            remedy="Name the folder in which they lie, or write the rows as JSON lines.",
+            where=str(folder),
+            code="bad-item",
+        )
     yield from _rows(files, str(folder))
 
 

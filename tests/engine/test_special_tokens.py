@@ -70,6 +70,15 @@ attacks:
 """
 
 
+def test_doctor_names_questions_whose_letters_were_lost() -> None:
+    odd = Item(Question("odd", "Which caf\ufffd?", ("\ufeffred", "blue")), 0)
+    told = [(check.name, check.says) for check in doctor._damaged("forget", [Item(PLAIN, 0), odd])]
+    assert told == [
+        ("questions", "1 of 2 in 'forget' hold the sign for a letter that was lost (U+FFFD): 'odd'"),
+        ("questions", "1 of 2 in 'forget' hold a byte order mark: 'odd'"),
+    ]
+
+
 def test_doctor_names_task_item_and_token(respondent: ModelRespondent, tmp_path: Path) -> None:
     items = [Item(question, 0) for question in (PLAIN, STRUCK, SAID)]
     (check,) = doctor._controls(respondent.tokenizer, "forget", items, WORDS)

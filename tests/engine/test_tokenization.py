@@ -122,7 +122,9 @@ OTHERWISE = {
         {("pre_tokenizer", "other")},
     ),
     "fewer merges": (changed(without_merges), {("merges", "other")}),
-    "dropout": (changed(lambda whole: whole["model"].update(dropout=0.9)), {("model", "other")}),
+    "another ending of words": (
+        changed(lambda whole: whole["model"].update(end_of_word_suffix="e")), {("model", "other")},
+    ),
     "a decoder that says something else": (
         changed(lambda whole: whole.update(decoder=_other_words(whole["decoder"]))),
         {("decoder", "more")},

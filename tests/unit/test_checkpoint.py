@@ -142,7 +142,7 @@ def test_a_config_that_is_not_json_is_refused(text: str, good: Path) -> None:
 
 def test_a_config_that_is_not_utf8_is_refused(good: Path) -> None:
     (good / "config.json").write_bytes(b'{"a": "caf\xe9"}')
-    assert "is not valid JSON" in refused(good)
+    assert "is not UTF-8 (byte 10 is 0xE9" in refused(good)
 
 
 @pytest.mark.parametrize(
@@ -534,7 +534,7 @@ def test_a_pickled_adapter_is_refused(adapter: Path) -> None:
     [
         ({"peft_type": "PROMPT_TUNING"}, "cannot be judged as merged"),
         ({"peft_type": "XLORA"}, "cannot be judged as merged"),
-        ({"peft_type": None}, "cannot be judged as merged"),
+        ({"peft_type": None}, "does not say what kind of adapter it is"),
         ({"peft_type": ["LORA"]}, "cannot be judged as merged"),
         ({"task_type": "SEQ_CLS"}, "not for a causal language model"),
         ({"auto_mapping": {"parent_library": "evil", "base_model_class": "Evil"}}, "names code to import"),
@@ -552,7 +552,7 @@ def test_an_adapter_that_is_more_than_weights_to_add_is_refused(more: Any, says:
 
 def test_a_config_of_an_adapter_that_is_not_a_record_is_refused(adapter: Path) -> None:
     (adapter / "adapter_config.json").write_text("[1]")
-    assert "cannot be judged as merged" in refused(adapter, **ON)
+    assert "does not say what kind of adapter it is" in refused(adapter, **ON)
 
 
 @pytest.mark.parametrize(

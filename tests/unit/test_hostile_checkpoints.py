@@ -272,7 +272,7 @@ def test_wherever_a_tokenizer_looks_for_templates(place: str, model: Path) -> No
 
 def test_a_template_that_is_not_text_is_refused(model: Path) -> None:
     (model / "chat_template.jinja").write_bytes(b"\xff\xfe")
-    assert "'chat_template.jinja' is not text in UTF-8" in refused(model)
+    assert "'chat_template.jinja' is UTF-16, by its byte order mark" in refused(model)
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,12 @@ def test_a_row_of_another_shape_is_named(tmp_path, change, fragment):
 
 def test_an_empty_folder_and_a_mixed_one_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileError, match=r"no \*.jsonl or \*.parquet"):
+    with pytest.raises(FileError, match=r"no \*.jsonl or \*.parquet file: it is empty"):
         sources.read_items(tmp_path / "empty")
+    (tmp_path / "table" / "data").mkdir(parents=True)
+    (tmp_path / "table" / "test.csv").write_text("question\n")
+    with pytest.raises(FileError, match=r"there are data/, test.csv"):
+        sources.read_items(tmp_path / "table")
     parquet(jsonl(tmp_path / "both", rows(2)), rows(2))
     with pytest.raises(FileError, match="one kind of file"):
         sources.read_items(tmp_path / "both")

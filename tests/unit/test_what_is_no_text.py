@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from robustness_gate import sources, utf8
-from robustness_gate.errors import FileError
-from robustness_gate.filekinds import POINTER
+from robustness_gate.errors import FileError, UsageError
+from robustness_gate.files import POINTER, load_suite
+from robustness_gate.materials import gather
 from robustness_gate.tasks import lm_eval, membership, refusal
 
 ROW = {"question": "Which?", "choices": ["one", "two"], "answer": 1}
@@ -104,6 +105,36 @@ def test_texts_have_one_column_in_files_folders_and_tables(tmp_path: Path) -> No
     other = lines(tmp_path / "held out", {"text": "A bell has a lip."})
     (pair,) = membership.read_items(places[1], other)
     assert pair.question.choices == ("A lamp has a rim.", "A bell has a lip.")
+
+
+def test_texts_of_a_hub_dataset_are_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(tmp_path / "default", **TEXT)
+    (tmp_path / "default" / "test.parquet").rename(tmp_path / "default" / "train-00000-of-00001.parquet")
+    monkeypatch.setattr(sources.hub, "snapshot", lambda *_, **__: tmp_path)
+    assert sources.read_texts(f"hf-dataset://o/c@{'1' * 40}/default/train") == ("A lamp has a rim.",)
+    with pytest.raises(UsageError, match="does not name a dataset by its commit"):
+        sources.read_texts("hf-dataset://o/c@main/default/train")
+
+
+SUITE = """schema: robustness-gate/suite/v1
+id: s
+version: 1.0.0
+says: s
+hazard: t
+tasks:
+  t: {kind: multiple_choice, items: items, count: 1}
+corpora:
+  forget: {texts: texts}
+attacks:
+  - attack: none
+"""
+
+
+def test_a_suite_may_name_a_folder_of_texts(tmp_path: Path) -> None:
+    lines(tmp_path / "items", ROW)
+    table(tmp_path / "texts", **TEXT)
+    (tmp_path / "suite.yaml").write_text(SUITE, encoding="utf-8")
+    assert gather(load_suite(tmp_path / "suite.yaml")).corpora["forget"].texts == ("A lamp has a rim.",)
 
 
 def test_corpora_name_the_columns_that_they_have(tmp_path: Path) -> None:
