@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -297,19 +298,13 @@ def test_after_a_failed_write_the_ledger_takes_no_other(tmp_path, trip, monkeypa
     assert path.read_bytes() == was
 
 
-def test_a_worker_without_room_ends_the_run_and_its_trial_stays_open():
+def test_a_worker_without_room_ends_the_run_and_its_trial_stays_open(monkeypatch):
     """A trial is no worse for a full disk: it is not closed as a failure, and those after it do not fail one by one."""
     error = WriteError("cannot be written: No space left on device.", remedy="Make room.", where="rows/x")
 
-    class Pipe:
-        def recv(self) -> WriteError:
-            import pickle
-
-            found: WriteError = pickle.loads(pickle.dumps(error))
-            return found
-
     worker = object.__new__(local._Worker)
-    worker.pipe = Pipe()
+    worker.child = SimpleNamespace(hear=lambda: pickle.loads(pickle.dumps(error)))
+    monkeypatch.setattr(local.bounded, "ready", lambda children: children)
     with pytest.raises(WriteError) as caught:
         worker.take()
     assert str(caught.value) == "rows/x: cannot be written: No space left on device. Make room."
@@ -335,7 +330,7 @@ def test_a_worker_tells_its_parent_of_a_full_disk(monkeypatch):
     sent: list[Any] = []
     pipe = SimpleNamespace(recv=lambda: (None, 1), send=sent.append)
     monkeypatch.setattr(trials, "run", full)
-    monkeypatch.setattr(local, "_Resident", lambda _: Resident())
+    monkeypatch.setattr(local, "_Resident", lambda *_: Resident())
     local._work(pipe, Resident.job)
     assert [type(each) for each in sent] == [WriteError]
 
