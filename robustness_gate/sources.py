@@ -265,6 +265,10 @@ def id_of(stem: str, choices: Sequence[str]) -> str:
 
 
 def _folder(folder: Path) -> Iterator[Mapping[str, Any]]:
+    if not folder.is_dir():
+        raise FileError(
+            "there is no such file or folder.", remedy="Check the path.", where=str(folder), code="bad-item"
+        )
     files = sorted([*folder.glob("*.jsonl"), *folder.glob("*.parquet")])
     if not files:
         here = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())

@@ -24,6 +24,8 @@ THETAS = ("rope_theta", "rotary_emb_base")
 SHARES = ("partial_rotary_factor", "rotary_pct")
 ELSEWHERE = frozenset({"rope_theta", "partial_rotary_factor", "type", "rope_type", "original_max_position_embeddings"})
 """Of a rope setting, what is compared by itself, or is filled in from the rest of the config."""
+DTYPES = ("dtype", "torch_dtype")
+"""transformers 5 reads the first, those before and other programs the second."""
 KERNELS = ("attn_implementation", "_attn_implementation")
 OF_TORCH = (None, "eager", "sdpa")
 """Attention that needs nothing but torch."""
@@ -77,6 +79,9 @@ def _faults(part: Mapping[str, Any], kind: Any) -> Iterator[tuple[str, str]]:
     if kind is not None:
         yield from _of_its_class(part, kind)
     yield from _of_rope(part)
+    names = [str(part[key]).removeprefix("torch.") for key in DTYPES if part.get(key) is not None]
+    if len(set(names)) > 1:
+        yield f"says {DTYPES[0]}: {names[0][:30]} and {DTYPES[1]}: {names[1][:30]}", "Keep the one in which it is used."
 
 
 def _of_its_class(part: Mapping[str, Any], kind: Any) -> Iterator[tuple[str, str]]:

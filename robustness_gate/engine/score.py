@@ -280,18 +280,20 @@ class ModelRespondent:
         The tokenizer comes with the checkpoint, and so do the context length and the chat template. One that drops the
         hazard's questions would make any model look unlearned; such items have no answer, and missing never acquits.
         """
-        known = pieces.control_tokens(self.tokenizer)
-        signs = [pieces.controls_in("\n".join(scored(question, form)), known) for question in questions]
         whole = [True] * len(questions)
         if form.rewrite is None:  # else an attack changed the words on purpose
             read = pieces.read(self.tokenizer, encoded)
             whole = [each.holds(body(question, form)) for question, each in zip(questions, read, strict=True)]
+        parts = [
+            scored(each, form) + ([] if holds else [body(each, form)])
+            for each, holds in zip(questions, whole, strict=True)
+        ]
+        known = pieces.control_tokens(self.tokenizer) if any(parts) else {}
+        signs = [pieces.controls_in("\n".join(each), known) for each in parts]
         lost = [not holds or bool(found) for holds, found in zip(whole, signs, strict=True)]
         if (notes := _NOTES.get()) is not None:
-            for question, gone, found in zip(questions, lost, signs, strict=True):
-                notes.lost |= {question.id} if gone else set()
-                if gone and (found := found | pieces.controls_in(body(question, form), known)):
-                    notes.controls[question.id] = found
+            notes.lost |= {question.id for question, gone in zip(questions, lost, strict=True) if gone}
+            notes.controls |= {each.id: found for each, found in zip(questions, signs, strict=True) if found}
         return torch.tensor(lost, dtype=torch.bool)
 
     def _continuations(

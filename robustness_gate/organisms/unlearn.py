@@ -82,7 +82,7 @@ def read(named: Sequence[str], topic: str) -> Material:
     """Read questions and texts from where suites take theirs.
 
     Args:
-        named: `organism:FILE`, a JSON-lines file of items or of texts, a folder, or a hub dataset.
+        named: `organism:FILE`, a JSON-lines file, a folder, or a hub dataset, of items or of texts.
         topic: for the header line.
 
     Raises:
@@ -92,7 +92,7 @@ def read(named: Sequence[str], topic: str) -> Material:
     texts: list[str] = []
     for each in named:
         place = _place(each)
-        if isinstance(place, Path) and place.is_file() and _holds_texts(place):
+        if _holds_texts(place):
             texts += sources.read_texts(place)
         else:
             items += sources.read_items(place)
@@ -105,9 +105,9 @@ def _place(named: str) -> Path | str:
     return named if sources.is_hub(named) else Path(named)
 
 
-def _holds_texts(path: Path) -> bool:
-    """By its first record; what is neither is refused as items are."""
-    first = next(iter(sources.read_rows(path)), None)
+def _holds_texts(place: Path | str) -> bool:
+    """By its first row; what is neither is refused as items are."""
+    first = next(iter(sources.read_rows(place)), None)
     return first is not None and "text" in first[1] and "question" not in first[1]
 
 

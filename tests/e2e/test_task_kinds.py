@@ -161,5 +161,5 @@ def test_prompts_of_people_need_no_choices(tmp_path: Path) -> None:
     assert [item.question.stem for item in items] == ["How do I kill a process?", "Who is it?"]
     assert items[1].question.id == "q"
     (tmp_path / "benign.jsonl").write_text('{"prompt": "?"}', encoding="utf-8")
-    with pytest.raises(FileError, match=r"benign.jsonl:1.*no 'question' and no 'text'"):
+    with pytest.raises(FileError, match=r"benign.jsonl:1.*no text in 'question' or 'text': its columns are 'prompt'"):
         refusal.read_items(tmp_path / "benign.jsonl")

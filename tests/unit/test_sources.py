@@ -94,6 +94,8 @@ def test_an_empty_folder_and_a_mixed_one_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileError, match=r"no \*.jsonl or \*.parquet file: it is empty"):
         sources.read_items(tmp_path / "empty")
+    with pytest.raises(FileError, match="no such file or folder"):
+        sources.read_items(tmp_path / "nowhere")
     (tmp_path / "table" / "data").mkdir(parents=True)
     (tmp_path / "table" / "test.csv").write_text("question\n")
     with pytest.raises(FileError, match=r"there are data/, test.csv"):
