@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from robustness_gate.nouns import READINGS, Mark, Reading
-from robustness_gate.report import Record, Report
+from robustness_gate.report import NOT_ASKED, Record, Report
 from robustness_gate.statistics import tango_lower, tango_upper
 from robustness_gate.verdict import spelled_out, tally
 from robustness_gate.verdict.bits import differences
@@ -155,6 +155,7 @@ def _line(
 ) -> Line:
     (record, mark), (its_record, its_mark) = one, other
     unlike = [f"other {key.replace('_', ' ')}" for key in LIKE if _field(record, key) != _field(its_record, key)]
+    unlike += [f"{side}'s {NOT_ASKED}" for side, each in (("A", record), ("B", its_record)) if not each.planned]
     bounds: tuple[float | None, float | None] = (None, None)
     beyond = False
     asked, its_asked = (_questions(each, mark.task) for each in (record, its_record))
@@ -275,7 +276,7 @@ def _caveats(a: Report, b: Report, lines: Sequence[Line], effects: Mapping[str, 
         found.append("The suites differ: one may have tried harder than the other.")
     if any("other questions" in line.unlike for line in lines):
         found.append("Where the questions differ no bound is given: the accuracies stand side by side, no more.")
-    if any(set(line.unlike) - {"other questions"} for line in lines):
+    if any(why.startswith("other ") and why != "other questions" for line in lines for why in line.unlike):
         found.append("Some attacks ran with other settings: the difference may be the attack's and not the model's.")
     if len(lines) > 1:
         found.append(

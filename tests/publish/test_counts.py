@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from robustness_gate import report
 from robustness_gate.advice import advise
 from robustness_gate.cli.common import app
+from robustness_gate.compare import compare
 from robustness_gate.nouns import Closed, Evidence, Trial
 from robustness_gate.publish import html, junit, markdown, mlflow, terminal
 from robustness_gate.report import NOT_ASKED, Report
@@ -110,6 +111,18 @@ def test_a_row_that_this_plan_did_not_ask_for_is_marked_in_every_table() -> None
         assert text.count(f"{LORA}, {NOT_ASKED}") + text.count(f", {NOT_ASKED}") >= 2, name
         assert "7 trials on this checkpoint are on record (5 of the suite, 1 sham), 1 of them not asked for" in text
     assert f", {NOT_ASKED}" in mlflow._title(next(record for record in made.trials if not record.planned))
+
+
+def test_it_is_marked_beside_another_report_too() -> None:
+    made = evidence.made()
+    unplanned = made.model_copy(update={"trials": tuple(
+        each.model_copy(update={"planned": False}) if each.label == LORA else each for each in made.trials
+    )})  # fmt: skip
+    found = compare(made, unplanned)
+    lines = found.lines
+    assert not any("other settings" in caveat for caveat in found.caveats)
+    assert {line.attack for line in lines if f"B's {NOT_ASKED}" in line.unlike} == {LORA}
+    assert not any(f"A's {NOT_ASKED}" in line.unlike for line in lines)
 
 
 def test_what_came_before_is_what_this_plan_asked_though_an_earlier_run_asked_too() -> None:
