@@ -153,6 +153,22 @@ def test_no_record_names_a_kind_that_nobody_knows(tmp_path: Path) -> None:
         ledger.read(tmp_path / "ledger.jsonl")
 
 
+@pytest.mark.parametrize("part", attacks.PARTS)
+def test_an_attack_that_is_there_by_half_is_refused_where_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    whole = "from robustness_gate.attacks.none import *\nfrom robustness_gate.attacks.none import attack, questions\n"
+    (tmp_path / f"half_{part.lower()}.py").write_text(f"{whole}del {part}\n", encoding="utf-8")
+    monkeypatch.setattr(attacks, "__path__", [*attacks.__path__, str(tmp_path)])
+    with pytest.raises(PlanError, match=f"in part alone: its file lacks {part}") as refused:
+        attacks.load(f"half_{part.lower()}", where="suite.yaml:9:3")
+    assert (refused.value.code, refused.value.where) == ("unknown-attack", "suite.yaml:9:3")
+
+
+def test_every_attack_that_there_is_is_whole() -> None:
+    assert all(attacks.load(name) for name in attacks.names())
+
+
 # --- what else is dispatched on ---------------------------------------------------------------------------------------
 
 
