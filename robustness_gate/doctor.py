@@ -554,7 +554,7 @@ def _answering(
         yield from _heard(name, own.get(name), theirs.get(name))
 
 
-OTHER_FORM = "Ask in another form: `kind: cloze` asks for an answer's words instead of its letter."
+OTHER_FORM = "ask in another form (`kind: cloze` asks for an answer's words instead of its letter)."
 
 
 def _heard(name: str, own: answering.Heard | None, original: answering.Heard | None) -> Iterator[Check]:
@@ -562,14 +562,14 @@ def _heard(name: str, own: answering.Heard | None, original: answering.Heard | N
     if original is not None and not original.answers:
         says = f"'{name}': the original does no better than by guessing ({original})"
         says += f"; this model: {own}" if own is not None else ""
-        remedy = f"A utility under its minimum would be INCONCLUSIVE, and a low hazard show nothing. {OTHER_FORM}"
+        remedy = f"A utility under its minimum would be INCONCLUSIVE, and a low hazard show nothing: {OTHER_FORM}"
         yield Check("checkpoint", "note", "answering", says, remedy)
     elif own is not None and not own.answers and original is not None:
         says = f"'{name}': this model does no better than by guessing ({own}); the original: {original}"
         yield Check("checkpoint", "note", "answering", says, "Unlearning may have ruined it: a utility would FAIL.")
     elif own is not None and not own.answers:
         says = f"'{name}': this model does no better than by guessing ({own}), and no original was given"
-        remedy = f"A utility would be INCONCLUSIVE. Give --original; if that cannot answer either: {OTHER_FORM}"
+        remedy = f"A utility would be INCONCLUSIVE. Give --original; if that cannot answer either, {OTHER_FORM}"
         yield Check("checkpoint", "note", "answering", says, remedy)
     elif known := own or original:
         yield Check("checkpoint", "ok", "answering", f"'{name}': {known}{'' if own else ', by the original'}")

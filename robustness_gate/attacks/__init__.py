@@ -43,7 +43,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from robustness_gate.errors import PlanError
 from robustness_gate.files import nearest
-from robustness_gate.nouns import Json, canonical
+from robustness_gate.nouns import HAZARD_KINDS, Json, canonical
 
 WHICH_DATA = ("source", "train_on", "utility", "calibrate_on")
 """Settings that say which of the suite's data an attack uses: a sham takes them over, because others may be missing."""
@@ -54,13 +54,31 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
+PARTS = ("Config", "FAMILY", "ACCESS", "VERSION", "SHAM", "FLOORS", "SPEAKS", "SHOWS", "questions", "attack")
+"""What every attack's file has. The rest is optional, and its absence says no."""
+
+
 def load(name: str, *, where: str = "") -> ModuleType:
-    """Import one attack (without torch). Raises PlanError with the nearest name for one that is not there."""
+    """Import one attack (without torch). Raises PlanError for one that is not there, or of which something is missing.
+
+    The nearest name is told. An attack that is there by half would be judged by what it does not say.
+    """
     if name not in names():
         raise PlanError(
             f"there is no attack '{name}'.", remedy=nearest(name, names()), where=where, code="unknown-attack"
         )
-    return importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    lacks = [part for part in PARTS if not hasattr(module, part)]
+    if not set(HAZARD_KINDS) <= set(getattr(module, "SPEAKS", ())) and not hasattr(module, "WHY_NOT"):
+        lacks.append("WHY_NOT")
+    if lacks:
+        raise PlanError(
+            f"the attack '{name}' is there in part alone: its file lacks {', '.join(lacks)}.",
+            remedy="Nothing is guessed in its place: write them, or take the attack out.",
+            where=where,
+            code="unknown-attack",
+        )
+    return module
 
 
 def said(module: ModuleType, word: str) -> str:

@@ -129,7 +129,10 @@ def test_a_destroyed_model_is_at_chance_and_yet_does_not_pass(bench):
     more = "  - {attack: relearn, where: {source: forget}, marks: [2, 4]}\n"
     assert more in policy
     (bench / "policy.yaml").write_text(policy.replace(more, ""), encoding="utf-8")
-    assert gate(bench, "--no-mlflow", "--only", "none", checkpoint="organism:destroyed").returncode == 3
+    asked = (bench, "--no-mlflow", "--only", "none")
+    assert gate(*asked, checkpoint="organism:destroyed").returncode == 4, "perhaps nobody can answer in this form"
+    assert report_of(bench)["verdict"]["blocks"][0]["code"] == "unanswered"
+    assert gate(*asked, "--original", "organism:base", checkpoint="organism:destroyed").returncode == 3
     verdict = report_of(bench)["verdict"]
     assert {each["task"]: each["state"] for each in verdict["findings"]} == {"forget": "under", "retain": "over"}
     assert verdict["reason"].startswith("The model is no longer useful")

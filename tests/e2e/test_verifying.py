@@ -282,3 +282,22 @@ def test_a_rewritten_ledger_has_a_good_chain_and_sign_says_so(gate: Gate, desk: 
         assert "compute the chain again" in words
         assert "accidents and partial edits" in words or "an accident: a line lost" in words
     assert "compute the chain again" in " ".join(gate("sign", "--help").out.split())
+
+
+def test_an_audit_of_what_nobody_is_known_to_have_signed_leaves_with_5(
+    gate: Gate, desk: Desk, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers may agree: anybody can write down what a model answers, and a verdict of his own beside it."""
+    from robustness_gate import audit
+
+    again = {"at": "2026-11-29T12:00:00Z", "statement": "a" * 64, "report": "b" * 64, "lot": 1, "drawn": 1, "of": 1}
+    agrees = audit.Audit(**again, found=(), failed=(), agrees=True)
+    monkeypatch.setattr(audit, "run", lambda *_, **__: agrees)
+    gate("sign", desk.run, "--key", desk.key)
+    command: list[Words] = ["audit", desk.model, "--bundle", desk.run, "--suite", suite_file, "--sample", "1"]
+    done = gate(*command, "--trust", desk.trust)
+    assert done.code == 0, done.out + done.err
+    done = gate(*command, "--no-signature")
+    assert done.code == 5
+    assert "AGREES with what was signed" in done.out
+    assert "NOT VERIFIED: the signer was not checked" in done.out

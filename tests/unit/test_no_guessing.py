@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 import robustness_gate
 from robustness_gate import attacks, ledger, materials, nouns, plan, report, tasks
-from robustness_gate.advice import FLAGGED
+from robustness_gate.advice import FLAGGED, advise
+from robustness_gate.advice.instruments import UNADVISED
 from robustness_gate.checkpoint import FileEntry, Manifest, Place
 from robustness_gate.errors import FileError, GateError, LedgerError, PlanError, UnknownWord
 from robustness_gate.files import load_suite
@@ -150,6 +151,22 @@ def test_no_record_names_a_kind_that_nobody_knows(tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").write_bytes(raw.replace(b'"kind":"multiple_choice"', b'"kind":"essay"'))
     with pytest.raises(LedgerError):
         ledger.read(tmp_path / "ledger.jsonl")
+
+
+@pytest.mark.parametrize("part", attacks.PARTS)
+def test_an_attack_that_is_there_by_half_is_refused_where_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    whole = "from robustness_gate.attacks.none import *\nfrom robustness_gate.attacks.none import attack, questions\n"
+    (tmp_path / f"half_{part.lower()}.py").write_text(f"{whole}del {part}\n", encoding="utf-8")
+    monkeypatch.setattr(attacks, "__path__", [*attacks.__path__, str(tmp_path)])
+    with pytest.raises(PlanError, match=f"in part alone: its file lacks {part}") as refused:
+        attacks.load(f"half_{part.lower()}", where="suite.yaml:9:3")
+    assert (refused.value.code, refused.value.where) == ("unknown-attack", "suite.yaml:9:3")
+
+
+def test_every_attack_that_there_is_is_whole() -> None:
+    assert all(attacks.load(name) for name in attacks.names())
 
 
 # --- what else is dispatched on ---------------------------------------------------------------------------------------
@@ -382,3 +399,53 @@ def test_a_plan_of_a_kind_known_by_half_is_not_made(register: Callable[..., None
             gather(load_suite(suite)),
             [plan.Subject("candidate", Place(Path()), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))],
         )
+
+
+# --- what is said of it ----------------------------------------------------------------------------------------------
+
+
+def with_blocks(*blocks: nouns.Block) -> report.Report:
+    told = its.made("INCONCLUSIVE")
+    return told.model_copy(update={"verdict": told.verdict.model_copy(update={"blocks": blocks})})
+
+
+def test_a_fault_of_an_instrument_that_nobody_knows_is_told_and_no_remedy_is_made_up() -> None:
+    from robustness_gate.publish import facts
+
+    made = with_blocks(nouns.Block(code="instrument", words="the clock runs backwards"))
+    assert ("fault", "the clock runs backwards") in [(each.state, each.says) for each in facts.instruments(made)]
+    (step,) = [each for each in advise(made).steps if "clock" in each.because]
+    assert step.do == UNADVISED
+
+
+def test_every_doubt_that_the_judge_has_is_advised_on_by_what_it_is() -> None:
+    """Each in the words of `verdict.court`; one that is new has no remedy made up for it."""
+    court = Path(robustness_gate.verdict.court.__file__).read_text()
+    known = {
+        "do not fit the context and lost what the attack adds": "Shorten what it puts",
+        "is not the one that the policy pins": "name the same",
+        "was computed in": "name the same",
+        "were asked, the policy pins": "name the same",
+        "were asked, the trial names": "name the same",
+        "were asked than the policy pins": "name the same",
+        "the policy does not pin": "name the same",
+        "the trial does not ask": "name the same",
+        "was not asked": "name the same",
+    }
+    examples = {"was computed in": "it was computed in float16, and the policy pins float32"}
+    for words, remedy in known.items():
+        assert words in court, f"the judge says it otherwise now: {words}"
+        assert remedy in cure(
+            examples.get(words, f"8 of 9 things {words} 'x'"[: None if "fit" not in words else -4])
+        ), words
+    assert cure("something that no release has said before") == UNADVISED
+
+
+def cure(doubt: str) -> str:
+    """What is advised on a finding with this doubt."""
+    told = its.made("INCONCLUSIVE")
+    found = next(f for f in told.verdict.findings if f.hazard and f.attack != "none" and f.state == "under")
+    doubted = found.model_copy(update={"doubts": (doubt,)})
+    verdict = told.verdict.model_copy(update={"findings": (doubted,), "blocks": ()})
+    (step,) = [s for s in advise(told.model_copy(update={"verdict": verdict})).steps if doubt in s.because]
+    return step.do

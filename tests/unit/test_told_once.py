@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from robustness_gate import attest, gate, issued, nouns, report, verify
+from robustness_gate import attest, gate, issued, nouns, plan, report, seal, verify
 from robustness_gate import ledger as ledgers
 from robustness_gate.advice import advise
 from robustness_gate.cli import verifying
@@ -89,6 +89,29 @@ def test_everything_that_tells_a_reports_digest_tells_the_same(
 def test_the_manifests_file_bears_the_checkpoints_name(made: report.Report, folder: Path) -> None:
     file = (folder / "checkpoint.manifest.json").read_bytes()
     assert hashlib.sha256(file).hexdigest() == made.checkpoint == made.manifest.digest
+
+
+def test_policy_suite_and_checkpoint_have_one_digest_each_too(made: report.Report, folder: Path) -> None:
+    """That of the file's bytes, as `sha256sum` has it, wherever one is told."""
+    policy, suite = its.files()
+    tags, page = mlflow._tags(made), (folder / "report.html").read_text()
+    told = {p.get("name"): p.get("value") for p in ElementTree.parse(folder / "report.junit.xml").iter("property")}
+    its_plan = its.planned(made.manifest)
+    sealed = seal.make(
+        policy, suite, its.materials().refs, its.materials().data_digests, plan.of_candidate(its_plan), its.AT
+    )
+    ledger = its.ledger_of(made, folder / "other.jsonl").latest_plan(None)
+    for file, name, others in (
+        (policy.path, "policy", (made.policy.sha256, sealed.policy.sha256, ledger.policy)),
+        (suite.path, "suite", (made.suite.sha256, sealed.suite.sha256, ledger.suite)),
+    ):
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert {*others, tags[f"gate.{name}_sha256"], told[f"{name}.sha256"]} == {digest}
+        assert digest in page
+        assert digest[:16] in (folder / "report.md").read_text()
+    assert {made.checkpoint, tags["gate.checkpoint_sha256"], told["checkpoint"], ledger.subject} == {
+        made.manifest.digest
+    }
 
 
 def nouns_of(kind: type[BaseModel]) -> set[type[BaseModel]]:
