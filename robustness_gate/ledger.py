@@ -77,12 +77,15 @@ class Ledger:
     head: str = FIRST
     _file: Any = None
     """Open for appending, without a buffer: what a full disk refuses must not be tried again at its closing."""
+    _end: int = 0
+    """Bytes that this process knows of."""
 
     def append(self, record: Record) -> None:
         """Write one record and wait until it is on the disk.
 
         Raises:
             WriteError: it is not there, and nothing of it; the ledger is closed, and whole as far as it goes.
+            LedgerError: somebody else has written to it meanwhile.
         """
         if self._file is None:
             raise LedgerError("the ledger was opened for reading only", where=str(self.path))
@@ -97,6 +100,13 @@ class Ledger:
         assert self._file is not None
         line = canonical({"prev": self.head, "record": plain})
         end = self._file.seek(0, os.SEEK_END)
+        if end != self._end:  # a network disk may promise a lock and keep nobody out
+            self._file = None
+            raise LedgerError(
+                "another process has written to this ledger meanwhile",
+                remedy="Its file system keeps no locks: let one run at a time write there, or name another --ledgers.",
+                where=str(self.path),
+            )
         rest = memoryview(line + b"\n")
         try:
             while rest:
@@ -107,7 +117,7 @@ class Ledger:
             with contextlib.suppress(OSError):
                 file.truncate(end)
             raise unwritten(self.path, error, ROOM) from None
-        self.head = hashlib.sha256(line).hexdigest()
+        self.head, self._end = hashlib.sha256(line).hexdigest(), end + len(line) + 1
 
     def attempts(self, trial: str) -> int:
         """How many attempts at a trial left a trace."""
@@ -280,6 +290,7 @@ def writing(path: Path) -> Iterator[Ledger]:
         if whole < len(raw):
             with told(path):
                 file.truncate(whole)
+        ledger._end = whole
         if ledger.head == FIRST:
             ledger._put({"kind": "ledger", "schema": SCHEMA})
         try:

@@ -20,10 +20,10 @@ from robustness_gate.errors import WriteError
 ROOM = "Make room or name another place, then give the same command again."
 NO_FAULT_OF_OURS = frozenset(
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EMFILE", "ENFILE", "ENOLCK", "ESTALE", "ENAMETOOLONG")
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ENOLCK", "ESTALE")
     if hasattr(errno, name)
 )
-"""What the system may say to any program at any write: no room, a broken or read-only disk, too many open files."""
+"""What the system may say to any program at any write: no room, a broken, read-only or vanished disk."""
 
 
 def whole(path: Path, content: bytes, *, remedy: str = ROOM) -> None:

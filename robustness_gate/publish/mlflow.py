@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from robustness_gate import writing
 from robustness_gate.errors import SetupError
 from robustness_gate.ledger import OWN
 from robustness_gate.publish import facts, markdown
@@ -31,6 +32,7 @@ SCHEMA_RACE = re.compile(
     r"already exists|duplicate column|UNIQUE constraint|no such table|database is locked", re.IGNORECASE
 )
 """What databases say where another run is making the same tables."""
+NOT_A_DATABASE = ("http://", "https://", "databricks", "file:")
 TRIES = 5
 """Of opening a store that another run is making at the same moment."""
 
@@ -55,6 +57,7 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
 
     Raises:
         SetupError: MLflow is not installed.
+        WriteError: the embedded store can be neither found nor made.
         Exception: whatever MLflow raises when its store cannot be reached; the caller turns it into a warning.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import, or it is too late
@@ -64,12 +67,28 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
         import mlflow  # noqa: F401 - whether it is there
     except ImportError:
         raise SetupError("MLflow is not installed.", remedy="Install robustness-gate[run].") from None
-    for chatty in ("mlflow", "alembic"):  # both tell of every table they make
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for chatty in ("mlflow", "alembic"):  # both tell of every table they make, and of every try
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    _refuse_what_is_no_store(tracking_uri)
     with _alone(tracking_uri):
         with _made_whole(tracking_uri):
             client, experiment_id = _opened(tracking_uri, experiment)
         return _log(client, experiment_id, report, files, name)
+
+
+def _refuse_what_is_no_store(tracking_uri: str) -> None:
+    """MLflow tries a database ten times in a hundred seconds; what nobody can open is told at once, the rest soon."""
+    if tracking_uri.startswith("sqlite:") and (store := _store_of(tracking_uri)) is not None:
+        with writing.told(store, "Name another --tracking-uri, or none: --no-mlflow."):
+            writing.refuse_what_is_no_file(store)
+            with writing.nothing_empty(store.parent):
+                writing.try_out(store.parent)
+    if tracking_uri.startswith(NOT_A_DATABASE):
+        return
+    with contextlib.suppress(ImportError):
+        from mlflow.store.db import utils
+
+        utils.MAX_RETRY_COUNT = min(getattr(utils, "MAX_RETRY_COUNT", TRIES), TRIES)
 
 
 def _log(client: Any, experiment_id: str, report: Report, files: Path, name: str) -> str:
@@ -193,7 +212,7 @@ def _was_quicker(error: Exception, tracking_uri: str) -> bool:
     """
     if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":
         return True
-    return not tracking_uri.startswith(("http://", "https://", "databricks")) and bool(SCHEMA_RACE.search(str(error)))
+    return not tracking_uri.startswith(NOT_A_DATABASE) and bool(SCHEMA_RACE.search(str(error)))
 
 
 def _create(client: Any, experiment: str, tracking_uri: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -15,7 +16,7 @@ import pytest
 from test_facts import RELEARN, told
 
 from robustness_gate import gate, redaction
-from robustness_gate.errors import SetupError
+from robustness_gate.errors import SetupError, WriteError
 from robustness_gate.publish import mlflow as tracker
 
 SECRET, TOKEN = "S3CRET-of-bob", "T0KEN-of-bob"
@@ -183,6 +184,21 @@ def test_a_server_that_another_run_is_filling_is_asked_again_and_one_that_is_dow
         return
     with pytest.raises(type(error)):
         tracker._opened(uri, "x")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("what", ["folder", "pipe", "folder above it is a file"])
+def test_what_cannot_be_a_store_is_told_at_once(tmp_path, what):
+    store = tmp_path / "new" / "mlflow.db"
+    if what == "folder":
+        store.mkdir(parents=True)
+    elif what == "pipe":
+        store.parent.mkdir()
+        os.mkfifo(store)
+    else:
+        store.parent.write_text("", encoding="utf-8")
+    with pytest.raises(WriteError, match=r"cannot be written: .*--no-mlflow"):
+        tracker._refuse_what_is_no_store(f"sqlite:///{store}")
 
 
 def test_a_store_that_could_not_be_made_is_not_left_half_made(tmp_path):

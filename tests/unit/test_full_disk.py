@@ -285,6 +285,19 @@ def test_a_file_system_without_locks_is_not_another_run(tmp_path, monkeypatch, n
         pass
 
 
+def test_where_a_lock_keeps_nobody_out_the_chain_is_not_broken(trip):
+    path = trip().ledger
+    record = ledger.read(path).marks[0]
+    with ledger.writing(path) as opened:
+        with path.open("ab") as other:
+            other.write(path.read_bytes().splitlines(keepends=True)[-1])
+        was = path.read_bytes()
+        with pytest.raises(LedgerError, match="another process has written") as caught:
+            opened.append(record)
+        told(caught.value)
+    assert path.read_bytes() == was
+
+
 def test_after_a_failed_write_the_ledger_takes_no_other(tmp_path, trip, monkeypatch):
     path = trip().ledger
     record = ledger.read(path).marks[0]

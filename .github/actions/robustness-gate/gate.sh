@@ -134,8 +134,10 @@ merged_onto() {
 
 # agreed PATH TREE: the file of this name in TREE, for one of the workspace; one on the runner's own disk stays what it is.
 agreed() {
-    local path workspace
-    path=$(realpath -ms -- "$1") workspace=$(realpath -ms -- "${GITHUB_WORKSPACE:-$PWD}")
+    local path=$1 workspace
+    workspace=$(realpath -ms -- "${GITHUB_WORKSPACE:-$PWD}")
+    [[ $path == /* ]] || path=$workspace/$path
+    path=$(realpath -ms -- "$path")
     if [[ $path == "$workspace"/* ]]; then
         path=$2/${path#"$workspace"/}
         [[ -f $path ]] || refuse "The branch that this goes to has no '$1'. Merge policy, suite, seal and key before what is held to them: a change cannot bring its own."
