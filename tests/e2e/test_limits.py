@@ -119,6 +119,15 @@ def test_a_comparison_of_tokenizers_that_hangs_or_breaks_is_none_and_says_why(ki
     assert (event.not_loaded is not None) == (kind == "panicking")
 
 
+def test_a_worker_that_died_while_it_compared_costs_no_trial(small_materials):
+    job = jobbed(small_materials, organisms.checkpoint("oracle"), organisms.checkpoint("base"))
+    worker = local.hire(job)
+    worker.child.process.kill()
+    assert worker.compare(next(iter(job.places))) == "the worker died (signal 9)"
+    events = executed(job, 1, idle=[worker])
+    assert [event.record.status for event in events if isinstance(event.record, Closed)] == ["ok"]
+
+
 @pytest.mark.parametrize("kind", [*TOO_LONG, *BROKEN])
 def test_doctor_names_it_and_ends(kind, tmp_path):
     checks = doctor.examine(

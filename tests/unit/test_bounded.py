@@ -233,6 +233,7 @@ def test_a_child_does_not_outlive_a_parent_that_was_killed(work, arguments, root
     assert parent.stdout is not None
     with parent.stdout as said:
         pid = int(said.readline())
+        time.sleep(0.5)  # so that it is at it
         parent.kill()
         parent.wait()
     assert gone(pid)
