@@ -238,22 +238,24 @@ class Child:
             size: bytes of the largest checkpoint that it may load.
             name: what messages call it.
         """
-        self.name, self._limits = name, {
+        import ctypes
+        import multiprocessing
+
+        self.name = name
+        self.exceeded = ""
+        """Which limit it was killed for, in words; empty where it was not."""
+        self._limits = {
             Phase.ALIVE: limits.silence,
             Phase.LOADING: limits.to_load(size),
             Phase.ENCODING: limits.text,
             Phase.RENDERING: limits.text,
-        }  # fmt: skip
+        }
         self._trial = limits.trial
         self._busy: float | None = None
-        import ctypes
-        import multiprocessing
-
+        """Seconds of its trial; none where it has none."""
         context: Any = multiprocessing.get_context(STARTED_BY)
         self._beats = context.RawArray(ctypes.c_uint64, len(Phase))
         self._seen, self._lasted = [0] * len(Phase), [0.0] * len(Phase)
-        self.exceeded = ""
-        """Which limit it was killed for, in words; empty where it was not."""
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
             target=_begin, args=(theirs, self._beats, work, arguments), daemon=True, name=f"robustness-gate {name}"
@@ -285,8 +287,7 @@ class Child:
         self.process.join(timeout=10)
         code = self.process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        at = next((words for which, words in _WHILE.items() if self._beats[which] % 2), "")
-        return f"the {self.name} died ({how}){at}"
+        return f"the {self.name} died ({how}){_WHILE.get(self.at, '')}"
 
     @property
     def at(self) -> Phase:
