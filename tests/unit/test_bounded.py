@@ -79,6 +79,8 @@ def many_short_ones(tell):
             time.sleep(0.03)
         with phase(Phase.ENCODING), phase(Phase.ENCODING):
             pass
+    with phase(Phase.RENDERING):
+        pass
     time.sleep(0.9)
     tell("done")
 
