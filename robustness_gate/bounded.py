@@ -13,9 +13,7 @@ A library in Rust that gives up raises what passes `except Exception`; `phase` m
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
-import multiprocessing
 import os
 import re
 import resource
@@ -27,13 +25,15 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from robustness_gate.errors import GateError
 
-CONTEXT: Any = multiprocessing.get_context("spawn")
+if TYPE_CHECKING:  # multiprocessing takes longer to import than many a verb to run
+    from multiprocessing.connection import Connection
+
+STARTED_BY = "spawn"
 """How a child begins: CUDA does not survive a fork, so each imports for itself."""
 
 DAY = 86_400.0
@@ -187,6 +187,8 @@ def _begin(pipe: Connection, beats: Any, work: Callable[..., None], arguments: t
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     with contextlib.suppress(OSError, AttributeError):
+        import ctypes
+
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: whoever kills the parent kills this too
     with contextlib.suppress(OSError):  # where memory runs out, better this process than the one with the ledger
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
@@ -196,7 +198,10 @@ def _begin(pipe: Connection, beats: Any, work: Callable[..., None], arguments: t
 
 def _beat(beats: Any) -> None:
     """Count for as long as this process lives and other threads may run, and end it when its parent is gone."""
-    parent = multiprocessing.parent_process()
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+
+    parent = parent_process()
     while True:
         beats[Phase.ALIVE] += 1
         if parent is None:
@@ -233,20 +238,26 @@ class Child:
             size: bytes of the largest checkpoint that it may load.
             name: what messages call it.
         """
-        self.name, self._limits = name, {
+        import ctypes
+        import multiprocessing
+
+        self.name = name
+        self.exceeded = ""
+        """Which limit it was killed for, in words; empty where it was not."""
+        self._limits = {
             Phase.ALIVE: limits.silence,
             Phase.LOADING: limits.to_load(size),
             Phase.ENCODING: limits.text,
             Phase.RENDERING: limits.text,
-        }  # fmt: skip
+        }
         self._trial = limits.trial
         self._busy: float | None = None
-        self._beats = CONTEXT.RawArray(ctypes.c_uint64, len(Phase))
+        """Seconds of its trial; none where it has none."""
+        context: Any = multiprocessing.get_context(STARTED_BY)
+        self._beats = context.RawArray(ctypes.c_uint64, len(Phase))
         self._seen, self._lasted = [0] * len(Phase), [0.0] * len(Phase)
-        self.exceeded = ""
-        """Which limit it was killed for, in words; empty where it was not."""
-        self.pipe, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(
             target=_begin, args=(theirs, self._beats, work, arguments), daemon=True, name=f"robustness-gate {name}"
         )
         self.process.start()
@@ -276,8 +287,7 @@ class Child:
         self.process.join(timeout=10)
         code = self.process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        at = next((words for which, words in _WHILE.items() if self._beats[which] % 2), "")
-        return f"the {self.name} died ({how}){at}"
+        return f"the {self.name} died ({how}){_WHILE.get(self.at, '')}"
 
     @property
     def at(self) -> Phase:
@@ -324,6 +334,8 @@ def ready(children: Sequence[Child]) -> list[Child]:
 
     Time in which this process itself did not run (a terminal's Ctrl-Z, a machine asleep) counts against nobody.
     """
+    from multiprocessing.connection import wait
+
     while True:
         before = time.monotonic()
         pipes = wait([each.pipe for each in children], POLL)

@@ -25,7 +25,7 @@ def shared_imports():
 
     if sys.platform == "linux":
         multiprocessing.set_forkserver_preload(["robustness_gate.engine.load", "robustness_gate.trial", "peft"])
-        bounded.CONTEXT = multiprocessing.get_context("forkserver")
+        bounded.STARTED_BY = "forkserver"
 
 
 @pytest.fixture(scope="session")

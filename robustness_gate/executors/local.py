@@ -58,7 +58,7 @@ class Job:
 
 
 class _Load(NamedTuple):
-    """A checkpoint, and in which precision it is loaded, or ITS_TOKENIZER. Said before it is done."""
+    """A checkpoint, and in which precision it is loaded, or ITS_TOKENIZER. A worker says it before, and none after."""
 
     digest: str
     what: str
@@ -166,7 +166,7 @@ class _Worker:
             self.child.pipe.send(subject)
             while True:
                 found = self._hear()
-                if not isinstance(found, _Load):
+                if not isinstance(found, _Load | None):
                     break
         except (OSError, Gone) as error:
             return error.message if isinstance(error, Gone) else "the worker died"
@@ -230,15 +230,15 @@ class _Worker:
             if self.child.at is bounded.Phase.LOADING:
                 self._could_not_load(NotLoaded(gone.message))
             raise
-        if isinstance(said, _Load):
+        if isinstance(said, _Load | None):
             self._loading = said
         if isinstance(said, NotLoaded):
             self._could_not_load(said)
         return said
 
     def _could_not_load(self, why: NotLoaded) -> None:
-        assert self._loading is not None
-        self.stopped_by = self.not_loaded[self._loading] = why
+        if self._loading is not None:  # else it was something that an attack loads for itself
+            self.stopped_by = self.not_loaded[self._loading] = why
 
 
 def _failed(trial: Trial, attempt: int, error: GateError) -> Closed:
@@ -346,10 +346,10 @@ def _restored(resident: _Resident, end: Closed) -> Closed:
 class _Resident:
     """The model in memory: loaded when first needed, kept until another subject is asked for."""
 
-    def __init__(self, job: Job, tell: Callable[[_Load], None] = lambda _: None) -> None:
+    def __init__(self, job: Job, tell: Callable[[_Load | None], None] = lambda _: None) -> None:
         self.job = job
         self._tell = tell
-        """Told what is loaded, before it is."""
+        """Told what is loaded, before it is, and none when it was."""
         self._loaded: tuple[str, str] | None = None
         self._speaker: Any = None
         self._sums: dict[str, tuple[str, str]] = {}
@@ -424,6 +424,7 @@ class _Resident:
                 failed = NotLoaded(f"{type(error).__name__}: {redaction.message(str(error))[:500]}")
             failed.by_files = isinstance(error, CheckpointError)
             raise failed from error
+        self._tell(None)
 
     def forget(self) -> None:
         self._speaker, self._loaded = None, None

@@ -253,14 +253,13 @@ def test_a_base_that_changes_during_the_run_blocks_a_pass(bench, adapter, base):
     assert any("the checkpoint changed during the run" in str(block) for block in outcome.report.verdict.blocks)
 
 
-def test_an_adapter_on_a_base_of_another_shape_is_a_failure_in_the_ledger(bench, adapter, made):
-    outcome = gate.run(request(bench, adapter, base=str(made.short), only=("none",)))
-    assert outcome.report.verdict.outcome == "INCONCLUSIVE"
-    (end,) = [end for record in outcome.report.trials for end in record.closed]
-    assert end.status == "failure"
-    assert "the adapter does not fit its base" in end.reason
-    assert "--base" in end.reason
-    assert str(bench) not in end.reason
+def test_an_adapter_on_a_base_of_another_shape_is_refused_once_and_no_trial_is_tried(bench, adapter, made):
+    with pytest.raises(GateError) as caught:
+        gate.run(request(bench, adapter, base=str(made.short), only=("none",)))
+    assert int(caught.value.exit_code) == 2
+    assert "the adapter does not fit its base" in caught.value.message
+    assert "--base" in caught.value.message
+    assert str(bench) not in caught.value.message
 
 
 def test_an_adapter_whose_base_may_change_is_one_line_with_what_to_do(bench, adapter):

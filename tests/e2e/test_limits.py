@@ -119,6 +119,15 @@ def test_a_comparison_of_tokenizers_that_hangs_or_breaks_is_none_and_says_why(ki
     assert (event.not_loaded is not None) == (kind == "panicking")
 
 
+def test_a_worker_that_died_while_it_compared_costs_no_trial(small_materials):
+    job = jobbed(small_materials, organisms.checkpoint("oracle"), organisms.checkpoint("base"))
+    worker = local.hire(job)
+    worker.child.process.kill()
+    assert worker.compare(next(iter(job.places))) == "the worker died (signal 9)"
+    events = executed(job, 1, idle=[worker])
+    assert [event.record.status for event in events if isinstance(event.record, Closed)] == ["ok"]
+
+
 @pytest.mark.parametrize("kind", [*TOO_LONG, *BROKEN])
 def test_doctor_names_it_and_ends(kind, tmp_path):
     checks = doctor.examine(
@@ -140,13 +149,23 @@ def test_the_digests_of_a_tokenizer_that_breaks_are_an_error_of_one_line(tmp_pat
 # --- the whole trip ---------------------------------------------------------------------------------------------------
 
 
+def quick(folder: Path) -> Path:
+    """The small bench with less to train."""
+    bench = set_up(folder)
+    text = (bench / "suite.yaml").read_text(encoding="utf-8")
+    fewer = text.replace("[1e-3, 4e-3], min_steps: 24", "[4e-3], min_steps: 12")
+    assert fewer != text
+    (bench / "suite.yaml").write_text(fewer, encoding="utf-8")
+    return bench
+
+
 def run(bench: Path, checkpoint: str, watch=lambda *_: None, **limits: float) -> gate.Outcome:
     files = (bench / "policy.yaml", bench / "suite.yaml", bench / "out")
     return gate.run(gate.Request(checkpoint, *files, workers=1, tracking_uri="", limits=Limits(**limits)), watch)
 
 
 def test_a_limit_makes_no_verdict_it_stands_in_the_report_and_the_same_command_tries_again(tmp_path):
-    bench = set_up(tmp_path)
+    bench = quick(tmp_path)
     cut = run(bench, "organism:oracle", trial=0.05)
     assert cut.report.verdict.outcome == "INCONCLUSIVE"
     assert int(cut.exit_code) == 4
@@ -165,14 +184,14 @@ def test_a_breach_stays_a_breach_where_another_trial_was_cut(tmp_path):
             for child in multiprocessing.active_children():
                 os.kill(child.pid, signal.SIGSTOP)
 
-    found = run(set_up(tmp_path), "organism:base", stop, silence=3.0)
+    found = run(quick(tmp_path), "organism:base", stop, silence=3.0)
     assert found.report.verdict.outcome == "FAIL"
     ends = {end.status: end.reason for record in found.report.trials for end in record.closed}
     assert ends == {"ok": "", "failure": "the worker gave no sign of life for 3 s"}
 
 
 def test_a_checkpoint_that_hangs_while_it_is_loaded_ends_the_run_at_once_without_a_verdict(tmp_path):
-    bench = set_up(tmp_path)
+    bench = quick(tmp_path)
     found = run(bench, str(endless.looping(tmp_path / "m")), text=1.0)
     (end,) = ledger.read(found.ledger).closed
     assert end.reason == TOO_LONG["looping"]
@@ -182,7 +201,7 @@ def test_a_checkpoint_that_hangs_while_it_is_loaded_ends_the_run_at_once_without
 
 
 def test_files_that_are_refused_while_they_are_loaded_are_a_users_mistake_and_leave_no_report(tmp_path):
-    bench = set_up(tmp_path)
+    bench = quick(tmp_path)
     with pytest.raises(NotLoaded, match="the loader broke down") as caught:
         run(bench, str(endless.panicking(tmp_path / "m")))
     assert int(caught.value.exit_code) == 2

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from robustness_gate import bounded
+from robustness_gate.advice import trials
 from robustness_gate.bounded import Gone, Limits, Panic, Phase, phase
 from robustness_gate.errors import BrokenTrial, CheckpointError, NotApplicable
 
@@ -78,6 +79,8 @@ def many_short_ones(tell):
             time.sleep(0.03)
         with phase(Phase.ENCODING), phase(Phase.ENCODING):
             pass
+    with phase(Phase.RENDERING):
+        pass
     time.sleep(0.9)
     tell("done")
 
@@ -218,6 +221,7 @@ def test_a_panic_becomes_an_error_and_what_ends_a_process_stays_what_it_is():
 PARENT = """
 import sys, test_bounded
 from robustness_gate import bounded
+from robustness_gate.advice import trials
 for pid in bounded.stream(test_bounded.{work}, {arguments}, limits=bounded.Limits(), name="child"):
     print(pid, flush=True)
 """
@@ -233,6 +237,14 @@ def test_a_child_does_not_outlive_a_parent_that_was_killed(work, arguments, root
     assert parent.stdout is not None
     with parent.stdout as said:
         pid = int(said.readline())
+        time.sleep(0.5)  # so that it is at it
         parent.kill()
         parent.wait()
     assert gone(pid)
+
+
+@pytest.mark.parametrize("reason", [*bounded._TOO_LONG.values(), "it took longer than {}"])
+def test_whoever_reads_that_a_limit_was_exceeded_is_told_of_the_limit(reason):
+    told = f"{reason.format('60 s')} (limit --text-timeout)"
+    assert trials._remedy(told).startswith("Raise the limit that it names")
+    assert not trials._remedy("the worker died (signal 9)").startswith("Raise the limit")
