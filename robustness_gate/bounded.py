@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -156,8 +157,8 @@ def _room() -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 - thousands of times a trial
-        most = int(file.read(64).split()[0]) * resource.getpagesize() + ROOM
+    pages = int(os.pread(_opened("/proc/self/statm", os.O_RDONLY), 64, 0).split()[0])
+    most = pages * resource.getpagesize() + ROOM
     allowed = [each for each in (soft, hard) if each != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min([most, *allowed]), hard))
     try:
@@ -169,14 +170,19 @@ def _room() -> Iterator[None]:
 @contextlib.contextmanager
 def _muted() -> Iterator[None]:
     """A library that panics prints pages to the process's own standard error; the sentence is in its exception."""
-    nowhere, before = os.open(os.devnull, os.O_WRONLY), os.dup(2)
-    os.dup2(nowhere, 2)
+    before = os.dup(2)
+    os.dup2(_opened(os.devnull, os.O_WRONLY), 2)
     try:
         yield
     finally:
         os.dup2(before, 2)
-        os.close(nowhere)
         os.close(before)
+
+
+@cache
+def _opened(path: str, mode: int) -> int:
+    """A file that is kept open: a trial has thousands of phases."""
+    return os.open(path, mode)
 
 
 def _begin(pipe: Connection, beats: Any, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
