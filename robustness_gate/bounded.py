@@ -51,6 +51,10 @@ ROOM = 4 << 30
 
 T = TypeVar("T")
 
+os.environ["PYTHONSAFEPATH"] = "1"
+"""A spawned Python looks for modules in the working directory before all others. That may be the folder of the very
+checkpoint, or a pull request's workspace, and a file `pickle.py` in it would be run in every child."""
+
 
 class Phase(IntEnum):
     """What a child is at, as far as a stranger's files decide how long it takes."""

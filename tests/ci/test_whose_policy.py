@@ -120,6 +120,17 @@ def test_a_change_that_brings_an_easier_suite_is_held_to_the_agreed_one(runner):
     assert (done.code, done.outputs["verdict"]) == (3, "FAIL"), done.log
 
 
+def test_a_change_cannot_bring_modules_that_run_in_the_gate(runner):
+    for name in ("json", "pickle", "logging", "socket", "typer"):
+        brought = runner / "workspace" / f"{name}.py"
+        brought.write_text("import os; os.write(2, b'BROUGHT'); os._exit(0)", encoding="utf-8")
+    proposal = proposed(runner)
+    checked = perform(runner, "Check policy and suite", proposal)
+    done = job(runner, proposal, checkpoint="models/x")
+    assert "BROUGHT" not in checked.log + done.log
+    assert (checked.code, done.code, done.outputs["verdict"]) == (0, 3, "FAIL"), done.log
+
+
 @pytest.mark.parametrize("name", ["policy", "suite", "seal", "seal-key", "self-test"])
 def test_a_change_cannot_bring_terms_of_its_own(runner, name):
     brought = runner / "workspace" / "brought.yaml"

@@ -243,6 +243,36 @@ def test_a_child_does_not_outlive_a_parent_that_was_killed(work, arguments, root
     assert gone(pid)
 
 
+SHADOWS = ("json", "pickle", "logging", "socket", "typing", "robustness_gate")
+"""Modules of which a stranger's folder may hold one of the same name."""
+CALLS = """
+import operator
+from robustness_gate import bounded
+if __name__ == "__main__":
+    print(bounded.call(operator.add, 1, 2, limits=bounded.Limits(), name="child"))
+"""
+
+
+@pytest.mark.parametrize("way", ["a script of its own", "-m"])
+def test_no_module_is_taken_from_the_working_directory(way, root, tmp_path):
+    script, folder = tmp_path / "calls.py", tmp_path / "of a stranger"
+    script.write_text(CALLS, encoding="utf-8")
+    folder.mkdir()
+    for name in SHADOWS:
+        (folder / f"{name}.py").write_text("import os; os.write(1, b'SHADOW')", encoding="utf-8")
+    command = [str(script)]
+    if way == "-m":
+        (folder / "robustness_gate.py").unlink()  # by itself `-m` looks for its own module there first
+        command = ["-m", "robustness_gate", "policy", "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment.pop("PYTHONSAFEPATH", None)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, bool(done.stdout.strip())) == (0, True), done.stderr
+    assert "SHADOW" not in done.stdout
+
+
 @pytest.mark.parametrize("reason", [*bounded._TOO_LONG.values(), "it took longer than {}"])
 def test_whoever_reads_that_a_limit_was_exceeded_is_told_of_the_limit(reason):
     told = f"{reason.format('60 s')} (limit --text-timeout)"

@@ -18,6 +18,7 @@
 # code; of run: verdict, policy, policy-sha256, suite-sha256, report, report-sha256, folder, artifact),
 # GITHUB_STEP_SUMMARY, annotations.
 set -euo pipefail
+export PYTHONSAFEPATH=1 # no module is taken from the workspace: a pull request could bring its own pickle.py
 
 SUMMARY_BYTES=1000000 # GitHub drops a step's summary that is larger than 1 MiB
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd) # the repository of this script: what is installed

@@ -4,6 +4,7 @@
 # believed only as far as its own evidence goes: `sign` computes the verdict again and signs nothing that does not follow.
 # What goes in are environment variables. What comes out: GITHUB_OUTPUT (bundle, statement-sha256).
 set -euo pipefail
+export PYTHONSAFEPATH=1 # no module is taken from the workspace: a pull request could bring its own pickle.py
 
 refuse() {
     local text=${1//'%'/'%25'}
