@@ -1,8 +1,9 @@
 """Real signed reports of the shipped organisms, one of each verdict: `python reports/make_examples.py`.
 
-Writes `reports/examples/{pass,fail,inconclusive}.sigstore.json` and the public key that signed them. The private key is
-made for the occasion and kept nowhere, so nobody can sign another. tests/e2e/test_examples.py verifies what lies there;
-when an attack's version changes they no longer verify, as they should not, and this makes them anew (two minutes).
+Writes `reports/examples/{pass,fail,inconclusive}.sigstore.json`, the public key that signed them, and the red one as a
+job's summary shows it. The private key is made for the occasion and kept nowhere, so nobody can sign another.
+tests/e2e/test_examples.py verifies what lies there; when an attack's version changes they no longer verify, as they
+should not, and this makes them anew (ten minutes).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from robustness_gate import attest, bench, gate, issued, selftest
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
-from robustness_gate.nouns import SelfTests, canonical
+from robustness_gate.nouns import SelfTests
+from robustness_gate.publish import markdown
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "reports" / "examples"
@@ -36,7 +38,7 @@ def main() -> None:
         suite = ROOT / "suites" / "organism-smoke.yaml"
         tried = bench.required_by(load_policy(policy), load_suite(suite), selftest.data().pool())
         tests = selftest.run(tried, datetime.now(UTC), workers=2)
-        tested.write_bytes(canonical(SelfTests(tests=tuple(tests)).model_dump(mode="json", by_alias=True)))
+        tested.write_bytes(SelfTests(tests=tuple(tests)).written)
         for name, organism, only in EXAMPLES:
             request = gate.Request(
                 f"organism:{organism}",
@@ -55,6 +57,8 @@ def main() -> None:
             bundle = issued.issue(made, key, terms)
             previous = attest.open_bundle(bundle, [key.public]).sha256
             (OUT / f"{name}.sigstore.json").write_bytes(bundle)
+            if name == "fail":
+                (OUT / "job-summary-fail.md").write_text(markdown.render(made), encoding="utf-8")
             print(f"{name}: {made.verdict.reason}")  # noqa: T201 - run as a program
     (OUT / "examples.pub").write_text(key.public.pem, encoding="utf-8")
 

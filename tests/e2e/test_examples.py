@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from robustness_gate import attest, gate, verify
+from robustness_gate import attest, gate, report, verify
 from robustness_gate.errors import Exit
+from robustness_gate.publish import markdown
 from robustness_gate.trust import trusting
 
 EXAMPLES = Path(__file__).parents[2] / "reports" / "examples"
@@ -45,3 +47,9 @@ def test_a_shipped_example_is_about_its_own_organism_alone() -> None:
     found = verified("pass", "rmu")
     assert [check.title for check in found.checks if check.state == "FAILED"] == ["checkpoint"]
     assert found.exit_code == Exit.UNVERIFIED
+
+
+def test_the_red_job_summary_is_that_of_the_red_report() -> None:
+    payload = attest.payload_of((EXAMPLES / "fail.sigstore.json").read_bytes())
+    red = report.Report.model_validate_json(json.dumps(json.loads(payload)["predicate"]["report"]))
+    assert (EXAMPLES / "job-summary-fail.md").read_text(encoding="utf-8") == markdown.render(red)
