@@ -465,6 +465,7 @@ class _Court:
             if finding.unanswered:  # before all else: as long as it stands, most of the rest means little
                 words = f"what unlearning cost '{finding.task}' cannot be told: {finding.doubts[-1]}"
                 yield Block(code="unanswered", words=words)
+        yield from self._left_out()  # a cause before its consequence: most of what follows would be there without it
         yield from self._out_of_time()
         yield from self._instruments()
         if must_be_asked_through(self.policy, self.evidence) and not asked_through(self.policy, self.evidence):
@@ -480,8 +481,7 @@ class _Court:
             elif BELOW_CHANCE in finding.doubts:  # evidence of knowledge, whichever trial or attempt showed it
                 yield Block(code="inverted", words=f"{place(finding)}: {BELOW_CHANCE}")
         yield from (Block(code="idle_rule", words=words) for words in self._idle_rules())
-        yield from self._left_out()  # before the cells that these leave open: a cause before its consequence
-        yield from self._incomplete()
+        yield from self._incomplete()  # before the cells that these leave open
         yield from self._unfinished(findings)
         yield from self._open_cells(findings)
         yield from self._alone(findings)
@@ -576,6 +576,8 @@ class _Court:
         if faults:
             return min(faults)
         if not any(self._sound(sham) for sham in shams):
+            if any(isinstance(o, LeftOut) and (o.role, o.attack) == ("sham", attack) for o in self.evidence.left_out):
+                return ""  # what left it out is told, and nothing lifts that
             return f"there is no sham of '{attack}': at strength zero it must leave every answer as it was"
         unseen = sorted({limit.task for limit in self.policy.limits} - seen)
         return f"the sham of '{attack}' cannot be compared with the untouched model on '{unseen[0]}'" if unseen else ""
