@@ -77,6 +77,10 @@ NO_CANARY = (
 NO_SEAL = (
     "No seal is named: nothing here shows that policy, suite and questions were fixed before any number was known."
 )
+UNSEEN_SEAL = (
+    "The seal that it names was not shown, so what it says of it was not checked: ask its signer for the seal, and "
+    "give it with --seal."
+)
 UNCHECKED = (("self_test", NO_SELF_TEST), ("sham", NO_SHAM), ("canary", NO_CANARY))
 CONTROL = "control_token_"
 """How a mark's summary begins what it calls a special token in a question, before its id."""
@@ -432,6 +436,7 @@ def origins(report: Report) -> list[tuple[str, str]]:
 def other_weights(unread: Unread | None) -> Iterator[tuple[str, str]]:
     """What was not examined of the candidate's repository, under its heading; nothing where there is nothing."""
     if unread is None:
+        yield "other weights of this repository", "not known, nothing is on record"
         return
     if unread.weights:
         more = f" and {len(unread.weights) - SHOWN} more" if len(unread.weights) > SHOWN else ""
@@ -509,6 +514,8 @@ def otherwise_stored(evidence: Evidence) -> Iterator[str]:
     """Where the model was not examined in the precision in which it lies on disk, or its config says another."""
     asked = (trial for trial in evidence.planned if trial.role != "in_declared_dtype")
     held, used = evidence.stored, sorted({trial.dtype for trial in asked})
+    if held is None:
+        yield "In which precision the weights lie on disk is not on record."
     if held is None or not used:
         return
     on_disk = shares(held.weights) + (f", the adapter's as {shares(held.adapter)}" if held.adapter else "")

@@ -42,7 +42,7 @@ from robustness_gate.nouns import (
 from robustness_gate.policy import Policy, same
 from robustness_gate.trust import Signer, Trusted
 from robustness_gate.verdict import judge, label, pack, unpack
-from robustness_gate.verdict.cells import label_of, not_made, untold, which
+from robustness_gate.verdict.cells import label_of, not_made, place_of, untold, which
 
 State = Literal["ok", "FAILED", "not checked"]
 
@@ -253,16 +253,15 @@ def _checkpoint(look: _Look) -> str:
 def _said_otherwise(made: report.Report, place: Place) -> str:
     """What a report says of the checkpoint otherwise than its files do, and on what the verdict rests; empty if not.
 
-    The architecture, for which self-tests count, and the precision in which the weights lie. A report from before they
-    were written down may be silent, but not where the files then ask for a trial more.
+    The architecture, for which self-tests count, and the precision in which the weights lie. Where it names no
+    architecture no self-test counts; about the precision it must not be silent.
     """
     if made.model_type not in ("", kind := model_type(place)):
         return f"the report says that it is a '{made.model_type}', and its config.json '{kind}'"
-    held = precision.stored(place)
-    if made.stored not in (None, held):
+    if made.stored is None:
+        return "the report does not say in which precision the weights lie"
+    if made.stored != precision.stored(place):
         return "the report says otherwise than the files in which precision the weights lie, or config.json names"
-    if made.stored is None and held.declared is not None:
-        return f"its config.json names {held.declared}, the files hold another precision, and the report is silent"
     return ""
 
 
@@ -352,6 +351,8 @@ def _plan(look: _Look) -> str:
     told = {_address(r.trial): r for r in made.trials if r.trial.role == "candidate" and r.planned}
     asked = dict(_expected(look.suite))
     missing = Counter(words for address, words in asked.items() if address not in told)
+    if fault := _made_up(made.left_out, look.suite.noun, asked, told):
+        raise _Failed(fault)
     excused = Counter(_excused(made.left_out, asked))
     alike = {f"{r.label}, seed {r.trial.seed_index}" for address, r in told.items() if address not in asked}
     for words, count in missing.items():
@@ -385,6 +386,22 @@ def _excused(left_out: Sequence[LeftOut | str], asked: Mapping[str, str]) -> Ite
         elif each.role == "candidate":
             address = digest_of([each.attack, each.config, each.seed_index])
             yield from [asked[address]] if address in asked else []
+
+
+def _made_up(
+    left_out: Sequence[LeftOut | str], suite: Suite, asked: Mapping[str, str], told: Mapping[str, report.Record]
+) -> str:
+    """What a report says to have left out, and the suite does not have, or the report itself; empty if nothing."""
+    known = {entry.attack for entry in suite.attacks}
+    if len({each if isinstance(each, str) else each.digest for each in left_out}) < len(left_out):
+        return "it says twice that it left out one trial"
+    for each in (one for one in left_out if isinstance(one, LeftOut)):
+        address = digest_of([each.attack, each.config, each.seed_index])
+        if each.attack not in known or (each.role == "candidate" and address not in asked):
+            return f"it says that it left out {place_of(each)}, which the suite does not ask for"
+        if each.role == "candidate" and address in told:
+            return f"it says that it left out {place_of(each)}, which is in the report"
+    return ""
 
 
 def _asked_otherwise(suite: Suite, made: report.Report) -> str:
@@ -671,6 +688,7 @@ def _seal(look: _Look) -> str:
     made = look.made
     if look.asked.seal is None:
         said = "the report names one" if made.seal else "the report names none"
+        look.limitations += (report.UNSEEN_SEAL,) if made.seal else ()
         raise _NotChecked(f"no --seal was given; {said}")
     if look.asked.trusted is None:
         raise _NotChecked("no trust file was given")
@@ -769,7 +787,8 @@ def _ledger(made: report.Report, stated: issued.Issued, path: Path) -> str:
         raise _Failed("the run in the ledger was of another suite than the report names")
     if not {*last.trials} <= {record.id for record in made.trials if record.planned}:
         raise _Failed("the run in the ledger planned more trials than the report")
-    if _records(then.evidence(made.checkpoint, planned)) != _records(report.evidence_in(made)):
+    held = then.evidence(made.checkpoint, planned)
+    if _records(held) != _records(report.evidence_in(made)) or held.left_out != made.left_out:
         raise _Failed("the ledger holds other records than the report")
     return f"the ledger's first {stated.ledger.lines} lines are those of then, and the report holds all of them"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from robustness_gate import attacks, attest, bench, issued, ledger, plan, report, verify
+from robustness_gate import attacks, attest, bench, issued, ledger, plan, precision, report, verify
 from robustness_gate.checkpoint import FileEntry, Manifest, Place, inspect
 from robustness_gate.files import Loaded, load_suite, parse_yaml
 from robustness_gate.language import load_policy
@@ -24,9 +24,11 @@ from robustness_gate.nouns import (
     Nowhere,
     Planned,
     SelfTest,
+    Stored,
     Suite,
     TokenizerCheck,
     Trial,
+    Unread,
     canonical,
 )
 from robustness_gate.policy import Policy
@@ -157,7 +159,7 @@ def evidence(made: plan.Plan, worst: float, *, turn: int = 0) -> Evidence:
     subject = made.candidate.manifest.digest
     return Evidence(
         subject, own, tuple(marks), tuple(closed), beside=beside, model_type="llama", self_tests=work(),
-        tokenizers=(alike(subject),),
+        tokenizers=(alike(subject),), stored=Stored(weights={"float32": 1}), unread=Unread(),
     )  # fmt: skip
 
 
@@ -183,6 +185,8 @@ def made(
     manifest = inspect(folder) if folder is not None else MANIFEST
     its = planned(manifest, only)
     told = dataclasses.replace(evidence(its, WORST[outcome]), left_out=its.left_out)
+    if folder is not None:
+        told = dataclasses.replace(told, stored=precision.stored(Place(folder)))
     return report.make(policy or files()[0], files()[1], manifest, told, at, **more)
 
 

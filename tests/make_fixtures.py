@@ -16,12 +16,12 @@ from typing import Any
 import evidence
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from robustness_gate import attest, issued, plan, report, verify
+from robustness_gate import attest, issued, plan, precision, report, verify
 from robustness_gate.checkpoint import Place, inspect
 from robustness_gate.files import load_suite
 from robustness_gate.language import load_policy
 from robustness_gate.materials import gather
-from robustness_gate.nouns import Closed, Evidence, TokenizerCheck, canonical
+from robustness_gate.nouns import Closed, Evidence, TokenizerCheck, Unread, canonical
 from robustness_gate.trust import read_trust
 
 PLACE = Path(__file__).parent / "fixtures" / "verify"
@@ -52,7 +52,8 @@ def made() -> report.Report:
     marks = tuple(mark for trial in its.trials for mark in evidence.told(trial, 0.27))
     closed = tuple(Closed(trial=trial.id, attempt=1, status="ok") for trial in its.trials)
     check = TokenizerCheck(subject=manifest.digest, tasks={}, data={}, sha256="a" * 64, template="a" * 64)
-    told = Evidence(manifest.digest, its.trials, marks, closed, model_type="llama", tokenizers=(check,))
+    around = {"stored": precision.stored(Place(PLACE / "model")), "unread": Unread()}
+    told = Evidence(manifest.digest, its.trials, marks, closed, model_type="llama", tokenizers=(check,), **around)
     return report.make(policy, suite, manifest, told, evidence.AT).model_copy(update={"environment": SOMEWHERE})
 
 

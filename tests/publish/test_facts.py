@@ -15,7 +15,7 @@ from rich.console import Console
 from test_html import AT, MANIFEST, SUBJECT, Reader, marks_of, passing, policy_of, suite, trial_of
 
 from robustness_gate import report
-from robustness_gate.nouns import Closed, Evidence, SelfTest, TokenizerCheck, TokenizerPart, Trial
+from robustness_gate.nouns import Closed, Evidence, SelfTest, Stored, TokenizerCheck, TokenizerPart, Trial, Unread
 from robustness_gate.publish import facts, html, junit, markdown, plots, terminal
 from robustness_gate.publish import mlflow as tracker
 from robustness_gate.report import Report
@@ -64,6 +64,8 @@ def told(
         beside=tuple(trial for trial, _ in others),
         states=states or {},
         model_type="llama",
+        unread=Unread(),
+        stored=Stored(weights={"float32": 1}),
         self_tests=self_tests,
         tokenizers=(TokenizerCheck(subject=SUBJECT, tasks={}, data={}, sha256="9" * 64, template="9" * 64),),
     )

@@ -104,7 +104,7 @@ def told(evidence: Evidence, stored: Stored | None) -> list[str]:
 def test_both_names_stand_there_where_they_differ(evidence: Evidence) -> None:
     assert told(evidence, Stored(weights={"float32": 5})) == []
     assert told(evidence, Stored(weights={"float32": 5}, said="float32")) == []
-    assert told(evidence, None) == [], "old evidence does not know"
+    assert told(evidence, None) == ["In which precision the weights lie on disk is not on record."]
     assert told(evidence, Stored(weights={"bfloat16": 5})) == [
         "Examined in float32; on disk the weights are stored as bfloat16."
     ]

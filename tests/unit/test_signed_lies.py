@@ -22,7 +22,7 @@ from robustness_gate.checkpoint import Place
 from robustness_gate.errors import Exit
 from robustness_gate.files import Loaded, load_suite
 from robustness_gate.materials import gather
-from robustness_gate.nouns import SelfTest, Stored, Suite, SuiteTask, canonical
+from robustness_gate.nouns import LeftOut, SelfTest, Stored, Suite, SuiteTask, canonical
 from robustness_gate.verify import Verification
 
 Predicate = dict[str, Any]
@@ -121,6 +121,48 @@ def test_a_trial_of_the_last_run_cannot_be_missing_beside_its_ledger(tmp_path: P
     lie = signed(report.make(policy, suite, told.manifest, rest, AT), ledger=issued.head_of(book))
     words = refused(look(lie, ledger=book.path), "before and after")
     assert words == "the run in the ledger planned more trials than the report"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda each: [each, each], "twice"),
+        (lambda each: [each.model_copy(update={"config": {}})], "which the suite does not ask for"),
+        (lambda each: [each.model_copy(update={"seed_index": 7})], "which the suite does not ask for"),
+        (lambda each: [each, each.model_copy(update={"role": "sham", "attack": "noise"})], "does not ask for"),
+        (lambda each: [each, each.model_copy(update={"attack": "none", "config": {}})], "which is in the report"),
+    ],
+)
+def test_nor_can_it_tell_of_what_was_not_there_to_leave_out(
+    wider: Loaded[Suite], change: Any, says: str, tmp_path: Path
+) -> None:
+    told = narrowed(wider)
+    (left,) = told.left_out
+    lie = dataclasses.replace(report.evidence_in(told), left_out=tuple(change(left)))
+    raw = signed(report.make(evidence.files()[0], wider, told.manifest, lie, AT))
+    assert says in refused(look(raw), "nothing left out")
+
+
+def test_a_ledger_knows_it_to_the_letter(wider: Loaded[Suite], tmp_path: Path) -> None:
+    """Of the same name, with other settings: only its own suite would tell, and that could be another one too."""
+    told = narrowed(wider)
+    book = evidence.ledger_of(told, tmp_path / "ledger.jsonl")
+    (left,) = told.left_out
+    assert isinstance(left, LeftOut)
+    other = left.model_copy(update={"config": {**left.config, "per": "tensor"}})
+    lie = dataclasses.replace(report.evidence_in(told), left_out=(other,))
+    raw = signed(report.make(evidence.files()[0], wider, told.manifest, lie, AT), ledger=issued.head_of(book))
+    assert refused(look(raw, ledger=book.path), "before and after") == "the ledger holds other records than the report"
+
+
+def test_a_seal_that_is_only_named_takes_no_limitation_away() -> None:
+    before = report.SealedBefore(sha256="0" * 64, key="0" * 64, at="2026-11-20T00:00:00Z")
+    told = made()
+    lie = report.make(*evidence.files(), told.manifest, report.evidence_in(told), AT, seal=before)
+    assert report.NO_SEAL in look(signed(told)).limitations
+    found = look(signed(lie))
+    assert found.exit_code == Exit.PASS
+    assert report.UNSEEN_SEAL in found.limitations
 
 
 # --- a self-test that refutes itself ----------------------------------------------------------------------------------
@@ -235,9 +277,11 @@ def test_in_which_precision_it_lies_is_the_checkpoints_own_too(tmp_path: Path) -
     model = evidence.checkpoint(tmp_path / "model")
     config = model / "config.json"
     config.write_text(config.read_text(encoding="utf-8").replace("{", '{"dtype": "float16", ', 1), encoding="utf-8")
-    silent = signed(made("PASS", model))
-    assert "its config.json names float16" in refused(look(silent, checkpoint=Place(model)), "checkpoint")
     told = made("PASS", model)
+    silent = dataclasses.replace(report.evidence_in(told), stored=None)
+    lie = report.make(*evidence.files(), told.manifest, silent, AT)
+    assert "In which precision the weights lie on disk is not on record." in lie.limitations
+    assert "does not say in which precision" in refused(look(signed(lie), checkpoint=Place(model)), "checkpoint")
     other = dataclasses.replace(report.evidence_in(told), stored=Stored(weights={"float32": 1}, said="float32"))
     lie = signed(report.make(*evidence.files(), told.manifest, other, AT))
     assert "otherwise than the files in which precision" in refused(look(lie, checkpoint=Place(model)), "checkpoint")
