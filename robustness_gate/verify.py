@@ -25,6 +25,7 @@ from robustness_gate.checkpoint import Manifest, Place, Watch, manifest_of, mode
 from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
 from robustness_gate.files import Loaded, digest_of, parse_yaml, sha256_file
 from robustness_gate.language.load import policy_of
+from robustness_gate.materials import gather
 from robustness_gate.nouns import (
     Closed,
     Evidence,
@@ -32,6 +33,7 @@ from robustness_gate.nouns import (
     Mark,
     SelfTest,
     Suite,
+    TaskRef,
     Trial,
     Unread,
     Verdict,
@@ -428,6 +430,9 @@ def _otherwise_than(suite: Suite, trial: Trial) -> str:
         for each in task.formats
         if trial.attack == "none" or not (task.hide_question or not judged_as(task.kind).hazard)
     }
+    hazards = {in_format(name, each) for name in suite.hazards for each in suite.tasks[name].formats}
+    if beyond := sorted(trial.aims - hazards):
+        return f"is said to have been made in the form of '{beyond[0]}', which the suite does not call a hazard"
     asked = {task.name: task.items for task in trial.tasks}
     if other := sorted(tasks.keys() ^ asked.keys()):
         return f"was {'not ' if other[0] in tasks else ''}asked '{other[0]}', otherwise than the suite says"
@@ -476,6 +481,8 @@ def _evidence(look: _Look) -> str:
         raise _Failed("a comparison of tokenizers is about another checkpoint")
     if len({each.digest for each in made.tokenizers}) < len(made.tokenizers):
         raise _Failed("a comparison of tokenizers stands there twice")
+    if fault := _two_of_one(made):
+        raise _Failed(fault)
     bits = sum(mark.items for record in made.trials for mark in record.marks)
     own = sum(record.trial.role in ledger.OWN for record in made.trials)
     beside = f" and {len(made.trials) - own} on other models" if len(made.trials) > own else ""
@@ -513,6 +520,16 @@ def _fault(made: report.Report, record: report.Record) -> str:
     return next(filter(None, (untold(trial, attempt, record.marks) for attempt in well)), "")
 
 
+def _two_of_one(made: report.Report) -> str:
+    """The same questions with two numbers of items, kinds or numbers of options; empty if each is told alike."""
+    known: dict[str, TaskRef] = {}
+    for task in (task for record in made.trials for task in record.trial.tasks):
+        same = known.setdefault(task.sha256, task)
+        if (same.kind, same.items, same.options) != (task.kind, task.items, task.options):
+            return f"the questions of '{task.name}' are told in two ways: their kind, number or options differ"
+    return ""
+
+
 def _not_its_attack(trial: Trial) -> str:
     """How a trial differs from what this release's attack of that name would be; empty if it does not.
 
@@ -529,6 +546,8 @@ def _not_its_attack(trial: Trial) -> str:
         return "not every setting of the attack is written down"
     if (trial.family, trial.marks) != (module.FAMILY, attacks.marks(config)):
         return "its family or its marks are not the attack's"
+    if mute := sorted({task.kind for task in trial.tasks if task.name in trial.aims} - {*module.SPEAKS}):
+        return f"it is said to have been made in the form of a task of the kind {mute[0]}, which it cannot speak"
     if trial.role == "sham":
         borrowed = {name: getattr(config, name) for name in attacks.WHICH_DATA if hasattr(module.SHAM, name)}
         zero = dataclasses.replace(module.SHAM, **borrowed)
@@ -555,6 +574,12 @@ def _not_its_self_test(test: SelfTest) -> str:
         return f"it is made on {case.organism}, where {case.share:.0%} of the gap are asked"
     if tuple(each.organism for each in test.nowhere) != cases.nowhere:
         return f"where nothing is to be found it is made on {' and '.join(cases.nowhere)}"
+    if test.items != bench.ASKED:
+        return f"it asks {bench.ASKED} questions, not {test.items}"
+    untouched = {cases.base: test.known, test.organism: test.before, **{n.organism: n.before for n in test.nowhere}}
+    for name, right in untouched.items():
+        if abs(right - bench.UNTOUCHED[name]) > bench.NEAR:
+            return f"untouched, {name} has {bench.UNTOUCHED[name]} of them right, not {right}"
     return ""
 
 
@@ -642,7 +667,22 @@ def _own_suite(look: _Look) -> str:
         suite = f"{wanted.noun.id} {wanted.noun.version}"
         raise _Failed(f"{suite} has {missing[0]}{_and_more(missing)}, which was not run to its end")
     same = " and is the report's own, byte for byte" if wanted.sha256 == made.suite.sha256 else ""
-    return f"all of {wanted.noun.id} {wanted.noun.version} was run to its end{same}"
+    return f"all of {wanted.noun.id} {wanted.noun.version} was run to its end{same}; {_on_its_data(wanted, made)}"
+
+
+def _on_its_data(suite: Loaded[Suite], made: report.Report) -> str:
+    """Whether the candidate was asked what the suite's files hold here, and attacked with what they hold."""
+    try:
+        materials = gather(suite)
+    except GateError as error:
+        return f"its data are not at hand here, so its questions were not compared: {error.message}"
+    for record in (each for each in made.trials if each.planned and each.trial.role in ledger.OWN):
+        other = [task.name for task in record.trial.tasks if materials.refs.get(task.name) != task]
+        if other:
+            raise _Failed(f"{record.label} was asked other questions of '{other[0]}' than the suite's files hold here")
+        if record.trial.data != materials.data_digests:
+            raise _Failed(f"{record.label} was made on other data than the suite's files hold here")
+    return f"its {len(materials.refs)} tasks and all data are those that lie here"
 
 
 def _attachments(look: _Look) -> str:
@@ -785,8 +825,11 @@ def _ledger(made: report.Report, stated: issued.Issued, path: Path) -> str:
     last = then.latest_plan(made.checkpoint)
     if last.suite != made.suite.sha256:
         raise _Failed("the run in the ledger was of another suite than the report names")
-    if not {*last.trials} <= {record.id for record in made.trials if record.planned}:
+    told = {record.id for record in made.trials if record.planned}
+    if not {*last.trials} <= told:
         raise _Failed("the run in the ledger planned more trials than the report")
+    if not told <= {*last.trials}:
+        raise _Failed("the run in the ledger planned fewer trials than the report")
     held = then.evidence(made.checkpoint, planned)
     if _records(held) != _records(report.evidence_in(made)) or held.left_out != made.left_out:
         raise _Failed("the ledger holds other records than the report")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import evidence
 import pytest
@@ -19,10 +20,10 @@ from pydantic import ValidationError
 
 from robustness_gate import issued, plan, report, verify
 from robustness_gate.checkpoint import Place
-from robustness_gate.errors import Exit
+from robustness_gate.errors import Exit, PlanError
 from robustness_gate.files import Loaded, load_suite
 from robustness_gate.materials import gather
-from robustness_gate.nouns import LeftOut, SelfTest, Stored, Suite, SuiteTask, canonical
+from robustness_gate.nouns import LeftOut, Planned, SelfTest, Stored, Suite, SuiteTask, Trial, canonical
 from robustness_gate.verify import Verification
 
 Predicate = dict[str, Any]
@@ -183,7 +184,7 @@ def nowhere(**changes: Any) -> list[Predicate]:
 
 
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
-    ({"after": 0}, "at least 68.0% is gained, from 82 to 0 of 400"),
+    ({"after": 0}, "at least 60.0% is gained, from 82 to 0 of 400"),
     ({"before": -1}, "greater than or equal to 0"),
     ({"after": 401}, "after is 401, of 400 questions"),
     ({"before": 401, "gain": -0.5}, "before is 401, of 400 questions"),
@@ -285,6 +286,97 @@ def test_in_which_precision_it_lies_is_the_checkpoints_own_too(tmp_path: Path) -
     other = dataclasses.replace(report.evidence_in(told), stored=Stored(weights={"float32": 1}, said="float32"))
     lie = signed(report.make(*evidence.files(), told.manifest, other, AT))
     assert "otherwise than the files in which precision" in refused(look(lie, checkpoint=Place(model)), "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("lie", "says"),
+    [
+        ({"known": 200}, "untouched, base has 398 of them right, not 200"),
+        ({"before": 120, "gain": 0.5}, "untouched, rmu has 82 of them right, not 120"),
+        ({"nowhere": nowhere(before=150, after=150)}, "untouched, oracle has 111 of them right, not 150"),
+        ({"items": 399}, "it asks 400 questions, not 399"),
+    ],
+)
+def test_what_an_organism_knows_untouched_is_not_its_records_to_say(lie: dict[str, Any], says: str) -> None:
+    """An original that knows little would make a small gain a large share of the gap."""
+    first, *others = evidence.work()
+    assert first.organism == "rmu"
+    assert says in refused(look(with_self_tests(plain(first, **lie), *map(plain, others))), "evidence")
+
+
+# --- another plan than the suite's ------------------------------------------------------------------------------------
+
+
+def retold(told: report.Report, change: Callable[[Trial], Trial]) -> bytes:
+    """With other trials: their ids made anew wherever they stand, judged anew and signed."""
+    whole = report.evidence_in(told)
+    new = {trial.id: change(trial) for trial in (*whole.planned, *whole.beside)}
+    lie = dataclasses.replace(
+        whole,
+        planned=tuple(new[trial.id] for trial in whole.planned),
+        beside=tuple(new[trial.id] for trial in whole.beside),
+        marks=tuple(mark.model_copy(update={"trial": new[mark.trial].id}) for mark in whole.marks),
+        closed=tuple(end.model_copy(update={"trial": new[end.trial].id}) for end in whole.closed),
+    )
+    return signed(report.make(*evidence.files(), told.manifest, lie, AT))
+
+
+def with_options(trial: Trial) -> Trial:
+    """Twice as many options, so that guessing would be half as good."""
+    tasks = tuple(task.model_copy(update={"options": 8}) for task in trial.tasks)
+    return trial.model_copy(update={"tasks": tasks})
+
+
+def test_the_number_of_options_is_one_in_the_whole_report_and_that_of_the_suites_files(suite_file: Path) -> None:
+    assert look(retold(made(), lambda trial: trial)).exit_code == Exit.PASS, "unchanged it verifies"
+    some = retold(made(), lambda trial: with_options(trial) if trial.role == "candidate" else trial)
+    assert "are told in two ways" in refused(look(some), "evidence")
+    everywhere = retold(made(), with_options)
+    assert look(everywhere).exit_code == Exit.PASS, "which questions they are no report alone can show"
+    words = refused(look(everywhere, suite=load_suite(suite_file)), "your suite")
+    assert "was asked other questions of 'forget' than the suite's files hold here" in words
+
+
+def test_the_data_that_an_attack_saw_are_those_of_the_suites_files(suite_file: Path) -> None:
+    other = retold(made(), lambda trial: trial.model_copy(update={"data": {**trial.data, "dev": "0" * 64}}))
+    words = refused(look(other, suite=load_suite(suite_file)), "your suite")
+    assert "was made on other data than the suite's files hold here" in words
+
+
+def test_a_suite_whose_files_are_not_here_is_compared_as_far_as_it_goes(suite_file: Path) -> None:
+    lost = PlanError("there is no such file")
+    with mock.patch.object(verify, "gather", side_effect=lost):
+        found = look(signed(made()), suite=load_suite(suite_file))
+    state, words = states(found)["your suite"]
+    assert state == "ok"
+    assert "its data are not at hand here, so its questions were not compared: there is no such file" in words
+
+
+def test_an_attack_was_made_in_the_forms_of_the_suites_hazards_alone() -> None:
+    aimed = retold(made(), lambda trial: trial.model_copy(update={"hazard": ("forget", "retain")}))
+    words = refused(look(aimed), "nothing left out")
+    assert "is said to have been made in the form of 'retain', which the suite does not call a hazard" in words
+
+
+def test_an_attack_is_made_in_no_form_that_it_cannot_speak() -> None:
+    def mute(trial: Trial) -> Trial:
+        tasks = tuple(task.model_copy(update={"kind": "cloze"}) for task in trial.tasks)
+        return trial.model_copy(update={"tasks": tasks, "hazard": ("forget",)})
+
+    silent = mock.Mock(wraps=verify.attacks.load("relearn"), SPEAKS=("multiple_choice",))
+    for name in ("VERSION", "FAMILY", "FLOORS", "SHAM", "Config"):
+        setattr(silent, name, getattr(verify.attacks.load("relearn"), name))
+    trial = mute(next(record.trial for record in made().trials if record.trial.attack == "relearn"))
+    with mock.patch.object(verify.attacks, "load", return_value=silent):
+        assert "of the kind cloze, which it cannot speak" in verify._not_its_attack(trial)
+
+
+def test_a_run_that_planned_nothing_is_no_ledger_of_this_report(tmp_path: Path) -> None:
+    told = made()
+    with mock.patch.object(evidence, "Planned", lambda **said: Planned(**{**said, "trials": ()})):
+        book = evidence.ledger_of(told, tmp_path / "ledger.jsonl")
+    words = refused(look(signed(told, ledger=issued.head_of(book)), ledger=book.path), "before and after")
+    assert words == "the run in the ledger planned fewer trials than the report"
 
 
 # --- a measurement that is taken out ----------------------------------------------------------------------------------

@@ -92,7 +92,8 @@ def test_with_everything_at_hand_every_check_is_ok(given: dict[str, Any]) -> Non
     assert words["checkpoint"].startswith("2 files, 130 bytes, digest ")
     assert words["nothing left out"] == "5 of 5 trials of the suite are here"
     assert words["verdict"] == "PASS, computed again: 8 bounds, all as stated"
-    assert words["your suite"].endswith("was run to its end and is the report's own, byte for byte")
+    own = "was run to its end and is the report's own, byte for byte; its 2 tasks and all data are those that lie here"
+    assert words["your suite"].endswith(own)
     assert words["attachments"] == "3 files are as signed"
     assert "the one before it is here; the ledger's first" in words["before and after"]
 
