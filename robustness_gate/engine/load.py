@@ -200,6 +200,8 @@ def _refuse_chance(tokenizer: Any, directory: Path) -> None:
             remedy="Set dropout to null in it: it is for training a model, not for asking one.",
             where=str(directory),
         )
+    if backend is not None:  # it draws lots in no other way, and what it makes of a text may take for ever
+        return
     twice = [tokenizer(CHANCE_TEXT, add_special_tokens=False)["input_ids"] for _ in range(2)]
     if twice[0] != twice[1]:
         raise CheckpointError(

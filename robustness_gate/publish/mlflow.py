@@ -69,8 +69,8 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
         raise SetupError("MLflow is not installed.", remedy="Install robustness-gate[run].") from None
     for chatty in ("mlflow", "alembic"):  # both tell of every table they make, and of every try
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    _refuse_what_is_no_store(tracking_uri)
     with _alone(tracking_uri):
+        _refuse_what_is_no_store(tracking_uri)
         with _made_whole(tracking_uri):
             client, experiment_id = _opened(tracking_uri, experiment)
         return _log(client, experiment_id, report, files, name)
@@ -81,8 +81,7 @@ def _refuse_what_is_no_store(tracking_uri: str) -> None:
     if tracking_uri.startswith("sqlite:") and (store := _store_of(tracking_uri)) is not None:
         with writing.told(store, "Name another --tracking-uri, or none: --no-mlflow."):
             writing.refuse_what_is_no_file(store)
-            with writing.nothing_empty(store.parent):
-                writing.try_out(store.parent)
+            writing.try_out(store.parent)
     if tracking_uri.startswith(NOT_A_DATABASE):
         return
     with contextlib.suppress(ImportError):

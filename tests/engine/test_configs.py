@@ -12,7 +12,7 @@ import transformers
 
 from robustness_gate import organisms
 from robustness_gate.checkpoint import inspect
-from robustness_gate.engine import configs
+from robustness_gate.engine import configs, load
 from robustness_gate.engine.load import load, tokenizer_of
 from robustness_gate.errors import CheckpointError
 
@@ -166,15 +166,15 @@ def test_a_tokenizer_that_leaves_out_merges_at_random_is_named_as_one(model: Pat
     assert tokenizer_of(model)("a lamp")["input_ids"]
 
 
-def test_a_tokenizer_that_samples_in_another_way_is_found_by_what_it_does(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = transformers.PreTrainedTokenizerBase.__call__, [0]
+def test_a_tokenizer_that_samples_in_another_way_is_found_by_what_it_does(model: Path) -> None:
+    """One that is written in Python, over sentencepiece say: a fast one draws lots for merges alone."""
 
-    def sampled(self: Any, text: Any, **more: Any) -> Any:
-        calls[0] += 1
-        return real(self, text + "a" * (calls[0] % 2), **more)
+    class Sampling:
+        calls = 0
 
-    monkeypatch.setattr(transformers.PreTrainedTokenizerBase, "__call__", sampled)
+        def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+            self.calls += 1
+            return {"input_ids": [len(text), self.calls % 2]}
+
     with pytest.raises(CheckpointError, match="other tokens of the same text each time"):
-        tokenizer_of(model)
+        load._refuse_chance(Sampling(), model)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scenes import (  # fmt: skip
     ABSOLUTE,
@@ -93,7 +93,7 @@ def test_the_generator_reaches_every_outcome_often_enough_to_prove_something() -
     seen: list[str] = []
 
     @given(scenes())
-    @MANY
+    @settings(max_examples=500, deadline=None)
     def look(case: tuple[Policy, Evidence]) -> None:
         seen.append(judge(*case, AT).outcome)
 
