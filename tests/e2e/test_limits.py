@@ -197,7 +197,7 @@ def test_a_checkpoint_that_hangs_while_it_is_loaded_ends_the_run_at_once_without
     assert end.reason == TOO_LONG["looping"]
     assert found.report.verdict.outcome == "INCONCLUSIVE"
     assert TOO_LONG["looping"] in found.report.verdict.reason
-    assert sum(record.planned and not record.closed for record in found.report.trials) > 1, "nothing else was begun"
+    assert sum(record.planned and not record.closed for record in found.report.trials) > 0, "nothing else was begun"
 
 
 def test_files_that_are_refused_while_they_are_loaded_are_a_users_mistake_and_leave_no_report(tmp_path):

@@ -12,8 +12,8 @@ import transformers
 
 from robustness_gate import organisms
 from robustness_gate.checkpoint import inspect
-from robustness_gate.engine import configs, load
-from robustness_gate.engine.load import load, tokenizer_of
+from robustness_gate.engine import configs
+from robustness_gate.engine.load import _refuse_chance, load, tokenizer_of
 from robustness_gate.errors import CheckpointError
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
@@ -177,4 +177,4 @@ def test_a_tokenizer_that_samples_in_another_way_is_found_by_what_it_does(model:
             return {"input_ids": [len(text), self.calls % 2]}
 
     with pytest.raises(CheckpointError, match="other tokens of the same text each time"):
-        load._refuse_chance(Sampling(), model)
+        _refuse_chance(Sampling(), model)
