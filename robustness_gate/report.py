@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -20,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from robustness_gate.checkpoint import Manifest
-from robustness_gate.errors import FileError, UnknownWord
+from robustness_gate.errors import FileError, UnknownWord, Unverified
 from robustness_gate.files import Loaded, opened
 from robustness_gate.ledger import OWN
 from robustness_gate.nouns import (
@@ -252,6 +254,41 @@ def make(
     )
 
 
+ON_ONE_LINE = ("verdict", "decision", "limitations", "notes", "left_out", "model_type", "label", "id", "checkpoint")
+"""What in a report holds no line end either: an output shows it as a line of its own."""
+
+
+def _steering(content: Any, at: tuple[str, ...] = ()) -> str:
+    """Where a string has what would steer a terminal, or begin a line of its own; empty if nowhere."""
+    match content:
+        case str():
+            strict = bool(at) and (at[0] in ON_ONE_LINE or at[-1] in ON_ONE_LINE)
+            plain = content if strict else re.sub(r"[\n\r\t]", " ", content)
+            return ".".join(at) if any(unicodedata.category(each) == "Cc" for each in plain) else ""
+        case dict():
+            inside = [(str(name), each) for name, each in content.items()]
+        case list():
+            inside = [(str(number), each) for number, each in enumerate(content)]
+        case _:
+            return ""
+    return next((found for name, each in inside if (found := _steering(each, (*at, name)))), "")
+
+
+def refuse_forged(made: Report) -> None:
+    """Hold a report that somebody handed over against its own answers, before anybody reads its verdict.
+
+    Raises:
+        Unverified: judged again under the policy that stands in it, the verdict is another.
+    """
+    again = judge(made.resolved, evidence_in(made), datetime.fromisoformat(made.verdict.at))
+    if again != made.verdict:
+        told = f"it says {made.verdict.outcome}, and its answers give {again.outcome}"
+        raise Unverified(
+            f"the verdict in this report does not follow from the answers in it: {told}",
+            remedy="It was edited, or written by another release: judge the run's ledger.jsonl anew.",
+        )
+
+
 def file_of(place: Path) -> Path:
     """`report.json` itself, or the one in a run's folder."""
     return place / "report.json" if place.is_dir() else place
@@ -281,6 +318,12 @@ def read(place: Path) -> Report:
         found = f"its schema is '{str(schema)[:80]}'" if isinstance(schema, str) else "it names no schema"
         remedy = "Give the report.json of a run; one of another version needs the gate that wrote it."
         raise FileError(f"is not a {SCHEMA}: {found}.", remedy=remedy, where=str(path))
+    if steering := _steering(content):
+        raise FileError(
+            f"{steering} holds control characters, which no report of this gate does.",
+            remedy="Whoever wrote it wanted to steer your terminal, or it was damaged: ask for it anew.",
+            where=str(path),
+        )
     try:
         return Report.model_validate_json(raw)
     except ValidationError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from robustness_gate.advice.case import Case, Step, beside, blocks
+from robustness_gate.advice.case import Case, Step, blocks
 from robustness_gate.advice.commands import again, on_the_original
 from robustness_gate.advice.words import sentence
 from robustness_gate.nouns import Block, Flag
@@ -118,12 +118,15 @@ def _seen(case: Case, block: Block) -> Step:
         )
     if block.words.startswith("there is no canary"):
         do = "Name the model before unlearning; it is asked once, with no attack."
-        if "original" in beside(case):
-            do = (
-                "The original was named, and its answers are not valid here: look at its digest and at the policy's "
-                "`original`, and whether its trial ended well."
-            )
         return Step(because, do, again(case, more="--original ORIGINAL"))
+    if block.words.startswith("the canary was not held"):
+        return Step(
+            because,
+            "Look first whether the candidate's own trial without an attack ended well and is beyond doubt: mend that, "
+            "and this goes with it. Else the original's answers are not valid here: look at its digest and at the "
+            "policy's `original`, and whether its trial ended well.",
+            again(case, more="--original ORIGINAL"),
+        )
     if block.words.startswith("the canary sings"):
         return Step(
             because,

@@ -52,7 +52,10 @@ def no_control(case: Case) -> Iterator[Step]:
 
 def no_original(case: Case) -> Iterator[Step]:
     """Guardrails without the model that they compare with. Where the canary misses it too, it was asked for above."""
-    asked_for = any(block.words.startswith("there is no canary") for block in blocks(case, "instrument"))
+    asked_for = any(
+        block.words.startswith(("there is no canary", "the canary was not held"))
+        for block in blocks(case, "instrument")
+    )
     if case.policy.guardrails and "original" not in _held(case) and not asked_for:
         rules = listed(sorted(rule.id for rule in case.policy.guardrails))
         yield Step(

@@ -102,8 +102,10 @@ def why(
     from robustness_gate import attacks as registry
     from robustness_gate import report as reports
 
+    made = reports.read(report)
+    reports.refuse_forged(made)
     told = advice.advise(
-        reports.read(report),
+        made,
         out=str(report if report.is_dir() else report.parent),
         attacks={name: does(registry.load(name)) for name in registry.names()},
     )
@@ -128,7 +130,10 @@ def compare(
     from robustness_gate import compare as comparing
     from robustness_gate import report
 
-    found = comparing.compare(report.read(a), report.read(b))
+    one, other = report.read(a), report.read(b)
+    report.refuse_forged(one)
+    report.refuse_forged(other)
+    found = comparing.compare(one, other)
     if as_json:
         say(json.dumps(dataclasses.asdict(found), indent=1))
     else:

@@ -243,7 +243,7 @@ class _Worker:
 
 def _failed(trial: Trial, attempt: int, error: GateError) -> Closed:
     reason = redaction.message(f"{error.message} {error.remedy}".strip())
-    return Closed(trial=trial.id, attempt=attempt, status="failure", reason=reason)
+    return Closed(trial=trial.id, attempt=attempt, status="failure", reason=" ".join(reason.split()))
 
 
 def _work(pipe: Connection, job: Job) -> None:
@@ -273,7 +273,7 @@ def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) 
     from robustness_gate import trial as trials
 
     def closed(status: Any, reason: str = "") -> Closed:
-        return Closed(trial=trial.id, attempt=attempt, status=status, reason=reason)
+        return Closed(trial=trial.id, attempt=attempt, status=status, reason=" ".join(reason.split()))
 
     try:
         marks = trials.run(

@@ -591,6 +591,11 @@ class _Court:
             for mark in self._sound(trial)
             for each in self._partners("original", trial, mark)
         ]
+        if not found and any((t.role, t.attack) == ("original", "none") for t in self.evidence.beside):
+            return (
+                "the canary was not held against the limits: its answers, or the candidate's own without an attack, "
+                "are not valid here, or not to the same questions"
+            )
         if not found:
             return "there is no canary: the original, before any attack, must be seen to break a limit"
         for limit in self.policy.limits:

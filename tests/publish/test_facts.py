@@ -269,7 +269,7 @@ def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
     says = found["self-test of relearn (forget, lora)"].says
     assert says == (
         f"it brought rmu from 20.5% to 92.5% at budget {RELEARN.marks[-1]}, and, where nothing is to be found, oracle "
-        "from 27.8% to 26.2% and decoy from 26.0% to 26.5% (2026-11-01, llama)"
+        "from 27.8% to 26.2% and decoy from 24.2% to 24.8% (2026-11-01, llama)"
     )
     for seen in shown(made).values():
         assert says in seen

@@ -444,7 +444,7 @@ def test_a_control_whose_name_begins_another_ones_is_named_again_too(advised: An
 
 def test_a_canary_without_valid_answers_is_not_asked_for_again_as_if_nobody_had_named_it(advised: Any) -> None:
     told, _ = advised(changes=CANARY | {"original": "9" * 64}, beside={"original": 0.95})
-    assert "was named, and its answers are not valid" in the(told, "no canary").do
+    assert "look at its digest and at the policy's `original`" in the(told, "The canary was not held").do
 
 
 def test_a_canary_that_sings_makes_the_limits_worthless(advised: Any) -> None:

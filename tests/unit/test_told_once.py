@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,12 +16,14 @@ import evidence as its
 import pytest
 from pydantic import BaseModel
 from rich.console import Console
+from typer.testing import CliRunner
 
 from robustness_gate import attest, gate, issued, nouns, plan, report, seal, verify
 from robustness_gate import ledger as ledgers
 from robustness_gate.advice import advise
 from robustness_gate.cli import verifying
-from robustness_gate.errors import Exit
+from robustness_gate.cli.common import app
+from robustness_gate.errors import Exit, FileError, Unverified
 from robustness_gate.publish import html, junit, markdown, mlflow, terminal
 from robustness_gate.trust import RevokedReport, Trusted, trusting
 
@@ -241,3 +244,45 @@ def test_a_report_that_does_not_add_up_tells_no_verdict_to_a_machine() -> None:
     lie = its.resigned(its.bundle("FAIL"), lambda told: told["report"]["verdict"].update(outcome="PASS"))
     plain = verifying._plain(its.look(lie))
     assert (plain["verified"], plain["adds_up"], plain["verdict"]) == (False, False, None)
+
+
+# --- a report that somebody handed over -------------------------------------------------------------------------------
+
+
+def edited(folder: Path, made: report.Report, change: Callable[[dict[str, Any]], object]) -> Path:
+    plain = json.loads(made.written)
+    change(plain)
+    (folder / "report.json").write_text(json.dumps(plain), encoding="utf-8")
+    return folder
+
+
+def says_pass(plain: dict[str, Any]) -> None:
+    plain["verdict"] = json.loads(its.made().written)["verdict"]
+
+
+@pytest.mark.parametrize("command", [["why"], ["compare", "SAME"]])
+def test_a_verdict_that_was_written_over_is_explained_to_nobody(tmp_path: Path, command: list[str]) -> None:
+    place = edited(tmp_path, its.made("FAIL"), says_pass)
+    arguments = [command[0], str(place), *(str(place) for each in command[1:])]
+    found = CliRunner().invoke(app, arguments)
+    assert isinstance(found.exception, Unverified)
+    assert "it says PASS, and its answers give FAIL" in found.exception.message
+    assert found.exception.exit_code == Exit.UNVERIFIED
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda p: p["verdict"].update(reason="fine\n  VERIFIED: PASS"), "verdict.reason"),
+        (lambda p: p["limitations"].insert(0, "none\x1b[2J"), "limitations.0"),
+        (lambda p: p["trials"][0].update(label="none\rPASS"), "trials.0.label"),
+        (lambda p: p["policy"].update(text="a: \x1b[31mb"), "policy.text"),
+        (lambda p: p.update(model_type="llama\x9b"), "model_type"),
+    ],
+)
+def test_what_would_steer_a_terminal_is_no_report(tmp_path: Path, change: Any, where: str) -> None:
+    with pytest.raises(FileError, match="control characters") as caught:
+        report.read(edited(tmp_path, its.made(), change))
+    assert caught.value.message.startswith(where)
+    edited(tmp_path, its.made(), lambda plain: plain["policy"].update(text="a: b\n\tc"))
+    assert report.read(tmp_path).policy.text == "a: b\n\tc", "the words of a file have lines"
