@@ -635,7 +635,7 @@ def _item(record: dict[str, Json], where: str) -> Item:
             where=where,
             code="bad-item",
         )
-    if len(set(choices)) != len(choices):
+    if len({" ".join(each.split()) for each in choices}) != len(choices):
         raise FileError("two choices are the same", remedy=ONE_ITEM, where=where, code="bad-item")
     if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < len(choices):
         raise FileError(

@@ -64,6 +64,18 @@ CARD = "README.md"
 KEY_VARIABLE = "ROBUSTNESS_GATE_ROLE_KEY_"
 
 
+REPEATS = 0.05
+"""Share of a task's items that may repeat an earlier one: public benchmarks hold a few."""
+
+
+class Repeats(NamedTuple):
+    """Items that ask what an earlier item asks."""
+
+    count: int
+    first: tuple[str, str]
+    """The ids of the first such pair, the earlier one first."""
+
+
 class Divided(NamedTuple):
     """A benchmark's items by role."""
 
@@ -193,6 +205,25 @@ def words_of(item: Item) -> tuple[str, str]:
     """A question by its stem and right answer, in lower case with single spaces: what no attacker may have seen."""
     stem, right = (" ".join(text.lower().split()) for text in (item.question.stem, item.question.choices[item.answer]))
     return stem, right
+
+
+def repeats(items: Sequence[Item]) -> Repeats | None:
+    """How many items ask what an earlier one asks, white space and case apart; None where none does.
+
+    The same stem with the same choices in any order, or with the same right answer beside other wrong ones, is the same
+    question. Its answers are one observation however often it is asked, and a bound that counts them apart is false.
+    """
+    seen = dict[tuple[str, str | frozenset[str]], str]()
+    count, first = 0, None
+    for item in items:
+        stem, right = words_of(item)
+        asked = [(stem, right), (stem, frozenset(" ".join(each.lower().split()) for each in item.question.choices))]
+        earlier = next((seen[each] for each in asked if each in seen), None)
+        if earlier is not None:
+            count, first = count + 1, first or (earlier, item.question.id)
+        for each in asked:
+            seen.setdefault(each, item.question.id)
+    return Repeats(count, first) if first else None
 
 
 def quoted(texts: Sequence[str], items: Sequence[Item]) -> tuple[int, Item] | None:
