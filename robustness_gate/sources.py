@@ -217,7 +217,8 @@ def repeats(items: Sequence[Item]) -> Repeats | None:
     count, first = 0, None
     for item in items:
         stem, right = words_of(item)
-        asked = [(stem, right), (stem, frozenset(" ".join(each.lower().split()) for each in item.question.choices))]
+        choices = frozenset(" ".join(each.lower().split()) for each in item.question.choices)
+        asked: list[tuple[str, str | frozenset[str]]] = [(stem, right), (stem, choices)]
         earlier = next((seen[each] for each in asked if each in seen), None)
         if earlier is not None:
             count, first = count + 1, first or (earlier, item.question.id)
