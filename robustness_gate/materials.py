@@ -555,9 +555,9 @@ def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
 def _refuse_repeats(suite: Loaded[Suite], name: str, items: Sequence[Item]) -> None:
     """Raises PlanError where the same question under several ids would count as several."""
     found = sources.repeats(items)
-    if found is not None and found.count > sources.REPEATS * len(items):
+    if found is not None and found.number > sources.REPEATS * len(items):
         raise PlanError(
-            f"{found.count} of the {len(items)} items that '{name}' asks repeat an earlier question, the first "
+            f"{found.number} of the {len(items)} items that '{name}' asks repeat an earlier question, the first "
             f"'{found.first[1][:60]}', which asks what '{found.first[0][:60]}' asks: counted apart they would make the "
             "bound narrower than it is.",
             remedy="Keep one of each, and correct 'count' and digests.",

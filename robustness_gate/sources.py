@@ -71,7 +71,7 @@ REPEATS = 0.05
 class Repeats(NamedTuple):
     """Items that ask what an earlier item asks."""
 
-    count: int
+    number: int
     first: tuple[str, str]
     """The ids of the first such pair, the earlier one first."""
 
