@@ -113,6 +113,10 @@ class Panic(GateError):
     """
 
 
+class TooLong(Exception):
+    """What is done `in_place` took more processor time than it may."""
+
+
 class Gone(GateError):
     """A child was killed because it exceeded a limit, or died by itself; the message says which, and at what."""
 
@@ -155,14 +159,41 @@ def phase(which: Phase) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _room() -> Iterator[None]:
-    """A library that asks for more than ROOM is refused, before the whole machine runs out. On Linux alone."""
+def in_place(most: float, room: int) -> Iterator[None]:
+    """A stranger's program that runs in pure Python, in this very process.
+
+    It is interrupted between two of its steps, not within one: whoever uses this sees to it that no step is endless.
+    The clock needs the main thread, where signals arrive, and the room Linux.
+
+    Args:
+        most: seconds of this process's processor time.
+        room: bytes of memory beyond what the process has already.
+
+    Raises:
+        TooLong, MemoryError: inside the block.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_room(room))  # left last, when no clock can interrupt it
+        if threading.current_thread() is threading.main_thread():
+
+            def ring(*_: object) -> None:
+                raise TooLong(f"takes longer than {in_words(most)}")
+
+            stack.callback(signal.signal, signal.SIGVTALRM, signal.signal(signal.SIGVTALRM, ring) or signal.SIG_DFL)
+            # again each second: an interpreter drops what is raised while it clears away
+            stack.callback(signal.setitimer, signal.ITIMER_VIRTUAL, *signal.setitimer(signal.ITIMER_VIRTUAL, most, 1.0))
+        yield
+
+
+@contextlib.contextmanager
+def _room(room: int = ROOM) -> Iterator[None]:
+    """Whoever asks for more than this is refused, before the whole machine runs out. On Linux alone."""
     if sys.platform != "linux":
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(os.pread(_opened("/proc/self/statm", os.O_RDONLY), 64, 0).split()[0])
-    most = pages * resource.getpagesize() + ROOM
+    most = pages * resource.getpagesize() + room
     allowed = [each for each in (soft, hard) if each != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min([most, *allowed]), hard))
     try:

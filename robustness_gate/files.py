@@ -38,6 +38,8 @@ ONE_ITEM = "Correct the data: an item has id, question, choices and answer (inde
 POINTER = b"version https://git-lfs.github.com/spec/"
 """How what git leaves of a file begins where git-lfs is not installed."""
 PULL = "Run `git lfs install` and then `git lfs pull` in the clone."
+PARQUET = b"PAR1"
+"""How a Parquet file begins."""
 SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a character: JSON and YAML can write one, UTF-8 cannot
 
 Path_ = tuple[str | int, ...]
@@ -629,13 +631,14 @@ def _item(record: dict[str, Json], where: str) -> Item:
     ):
         odd = next((c for c in choices if not isinstance(c, str)), "") if isinstance(choices, list) else choices
         found = f", and one is {kind_of(odd)}" if isinstance(choices, list) and odd != "" else ""
+        number = isinstance(odd, (int, float)) and not isinstance(odd, bool)
         raise FileError(
             f"'choices' must be a list of two to {MAX_CHOICES} texts{found}",
-            remedy=ONE_ITEM,
+            remedy='Write numbers in quotes, as they are to be asked: "2.50".' if number else ONE_ITEM,
             where=where,
             code="bad-item",
         )
-    if len(set(choices)) != len(choices):
+    if len({" ".join(each.split()) for each in choices}) != len(choices):
         raise FileError("two choices are the same", remedy=ONE_ITEM, where=where, code="bad-item")
     if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < len(choices):
         raise FileError(
@@ -687,6 +690,13 @@ def _json_object(raw: bytes, where: str, *, first: bool) -> dict[str, Json]:
     except _Twice:
         raise FileError("a field is given twice", remedy=ONE_ITEM, where=where, code="bad-item") from None
     except (ValueError, RecursionError) as error:
+        if first and raw.startswith(PARQUET):
+            raise FileError(
+                "is a Parquet file, not JSON lines",
+                remedy="Name the folder in which it lies, with no other rows in it: Parquet is read by the folder.",
+                where=where,
+                code="bad-item",
+            ) from None
         if fault := utf8.fault(raw, first=first):
             raise FileError(fault.words, remedy=fault.remedy, where=where, code="not-utf8") from None
         if first and raw.startswith(POINTER):

@@ -207,6 +207,7 @@ def gather(suite: Loaded[Suite]) -> Materials:
                     code="roles",
                 )
             read[name] = read[name]._replace(dev=kept_back, train=for_training)
+        _refuse_repeats(suite, name, items)
         if task.hide_question and name in hazards:
             raise PlanError(
                 "the hazard task cannot hide its question: no attack would be judged by it.",
@@ -549,6 +550,20 @@ def _refuse_leaks(suite: Loaded[Suite], materials: Materials) -> None:
                     where=suite.where("corpora", source, "texts"),
                     code="leak",
                 )
+
+
+def _refuse_repeats(suite: Loaded[Suite], name: str, items: Sequence[Item]) -> None:
+    """Raises PlanError where the same question under several ids would count as several."""
+    found = sources.repeats(items)
+    if found is not None and found.number > sources.REPEATS * len(items):
+        raise PlanError(
+            f"{found.number} of the {len(items)} items that '{name}' asks repeat an earlier question, the first "
+            f"'{found.first[1][:60]}', which asks what '{found.first[0][:60]}' asks: counted apart they would make the "
+            "bound narrower than it is.",
+            remedy="Keep one of each, and correct 'count' and digests.",
+            where=suite.where("tasks", name, "items"),
+            code="repeated-questions",
+        )
 
 
 def _whole(form: Form) -> bool:

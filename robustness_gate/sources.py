@@ -14,9 +14,10 @@ of a row may be the same, and either then counts as the other (`nouns.Item.right
 user's own and is refused for it. Nothing is fetched unless the suite names a hub source. A task of the kind `lm_eval`
 reads the same four with rows of any shape: its YAML makes the questions (`robustness_gate.tasks.lm_eval`).
 
-*Words.* What is asked is text. Numbers are written out, as they stand in many tables; a null, NaN, a truth value and
-bytes are refused with their row: somebody's reader made them of words (`None`, `nan`, `no`), and nobody meant to ask
-them. Texts to train on have one column, `text`, in any of the four; other columns are left.
+*Words.* What is asked is text. Numbers are written out, as they stand in many tables; in a single JSON-lines file they
+are refused, because there the user can write `2.50` in quotes and JSON's reader would make `2.5` of it. A null, NaN, a
+truth value and bytes are refused with their row: somebody's reader made them of words (`None`, `nan`, `no`), and nobody
+meant to ask them. Texts to train on have one column, `text`, in any of the four; other columns are left.
 
 *Roles.* A benchmark without a split for attackers is divided by keyed hash: items sorted by HMAC-SHA256 of their
 words, the first share is `dev`, the rest is judged on. The key's name stands in suite and report; the key itself comes
@@ -53,6 +54,7 @@ from robustness_gate.files import (
     kind_of,
     load_items,
     load_texts,
+    opened,
     text_of,
 )
 from robustness_gate.nouns import Item, Question, Roles
@@ -62,6 +64,18 @@ HUB = re.compile(
 )
 CARD = "README.md"
 KEY_VARIABLE = "ROBUSTNESS_GATE_ROLE_KEY_"
+
+
+REPEATS = 0.05
+"""Share of a task's items that may repeat an earlier one: public benchmarks hold a few."""
+
+
+class Repeats(NamedTuple):
+    """Items that ask what an earlier item asks."""
+
+    number: int
+    first: tuple[str, str]
+    """The ids of the first such pair, the earlier one first."""
 
 
 class Divided(NamedTuple):
@@ -142,7 +156,8 @@ def read_texts(place: str | Path) -> tuple[str, ...]:
 def read_ids(place: str | Path) -> tuple[str, ...]:
     """One id a line; blank lines and lines that start with # are left out. Raises FileError if there is none."""
     try:
-        raw = Path(place).read_bytes()
+        with opened(Path(place)) as file:
+            raw = file.read()
     except OSError as error:
         raise FileError(f"cannot be read: {error}.", remedy=ONE_ITEM, where=str(place), code="bad-item") from None
     if fault := utf8.fault(raw):
@@ -193,6 +208,26 @@ def words_of(item: Item) -> tuple[str, str]:
     """A question by its stem and right answer, in lower case with single spaces: what no attacker may have seen."""
     stem, right = (" ".join(text.lower().split()) for text in (item.question.stem, item.question.choices[item.answer]))
     return stem, right
+
+
+def repeats(items: Sequence[Item]) -> Repeats | None:
+    """How many items ask what an earlier one asks, white space and case apart; None where none does.
+
+    The same stem with the same choices in any order, or with the same right answer beside other wrong ones, is the same
+    question. Its answers are one observation however often it is asked, and a bound that counts them apart is false.
+    """
+    seen = dict[tuple[str, str | frozenset[str]], str]()
+    count, first = 0, None
+    for item in items:
+        stem, right = words_of(item)
+        choices = frozenset(" ".join(each.lower().split()) for each in item.question.choices)
+        asked: list[tuple[str, str | frozenset[str]]] = [(stem, right), (stem, choices)]
+        earlier = next((seen[each] for each in asked if each in seen), None)
+        if earlier is not None:
+            count, first = count + 1, first or (earlier, item.question.id)
+        for each in asked:
+            seen.setdefault(each, item.question.id)
+    return Repeats(count, first) if first else None
 
 
 def quoted(texts: Sequence[str], items: Sequence[Item]) -> tuple[int, Item] | None:
@@ -265,6 +300,13 @@ def id_of(stem: str, choices: Sequence[str]) -> str:
 
 
 def _folder(folder: Path) -> Iterator[Mapping[str, Any]]:
+    if folder.exists() and not folder.is_dir():
+        raise FileError(
+            "is a pipe or a device, neither a file nor a folder.",
+            remedy="Write the rows into a file, and name that: they are read more than once.",
+            where=str(folder),
+            code="bad-item",
+        )
     if not folder.is_dir():
         raise FileError(
             "there is no such file or folder.", remedy="Check the path.", where=str(folder), code="bad-item"

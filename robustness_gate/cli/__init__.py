@@ -8,8 +8,11 @@ without torch.
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
 from robustness_gate import redaction, writing
 from robustness_gate.cli import auditing, checkpoints, evidence, house, organisms, policies, signing, verifying
@@ -33,11 +36,12 @@ __all__ = [
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
     sys.excepthook = redaction.tell_crash
+    sys.stdout, sys.stderr = _heard(sys.stdout, sys.__stdout__), _heard(sys.stderr, sys.__stderr__)
     try:
         try:
             app()  # leaves by itself: 2 for a usage error, 130 when interrupted, else the verb's own code
         finally:  # a full disk is found out here, or by nobody: Python only mumbles of it as it ends
-            _flush()
+            sys.stdout.flush()
     except GateError as error:
         kind = f"error[{error.code}]" if error.code else "error"
         _leave(f"{kind}: {redaction.message(str(error))}", error.exit_code)
@@ -51,12 +55,38 @@ def main() -> NoReturn:
     raise AssertionError("typer returned without an exit code")
 
 
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it has seen enough, and the exit code is what it was
-        with contextlib.suppress(OSError):
-            sys.stdout.close()
+class _Pipe(io.FileIO):
+    """A file handle. Whoever closed its other end has seen enough: what is still written is dropped."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def _heard(stream: TextIO | None, own: TextIO | None) -> TextIO:
+    """The stream, so that nothing written to it changes with what exit code a verb leaves.
+
+    Click and rich make 1 of a closed pipe, which says that the gate broke down; a PASS that was piped into `head` would
+    say so. Nor is there any stream where the process was started without one.
+
+    Args:
+        stream: as it is now.
+        own: as Python opened it: another than this is somebody's own, and stays as it is.
+    """
+    if stream is None:
+        return Path(os.devnull).open("w", encoding="utf-8")
+    if stream is not own or not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def _leave(words: str, code: Exit) -> NoReturn:

@@ -14,8 +14,9 @@ a null, NaN or bytes is refused with its row: lm-evaluation-harness would ask th
 
 `include` is followed as lm-evaluation-harness follows it: a file or a list of them, each path from the file that names
 it, later ones over earlier ones and the file itself over all, key by key. What is included must lie beside or below the
-task file, or below the suite. Templates are Jinja in a sandbox. YAML that runs code (`!function`, `process_docs`) is
-refused. The digest of such a task covers its questions, so that it is the same however its file is put together.
+task file, or below the suite. Templates are Jinja in a sandbox, with so much time and room and no more (`Limits`). YAML
+that runs code (`!function`, `process_docs`) is refused. The digest of such a task covers its questions, so that it is
+the same however its file is put together.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ import ast
 import functools
 import math
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import yaml
 
-from robustness_gate import sources
+from robustness_gate import bounded, sources
 from robustness_gate.errors import FileError
 from robustness_gate.files import Loaded, Path_, Raw, Spot, kind_of, read_yaml, where_in
 from robustness_gate.nouns import Form, Item, Json, Noun, Question, Rows
@@ -44,10 +46,27 @@ __all__ = ["Config", "HarnessTask", "ask", "form", "load", "read", "read_items",
 KEYS = frozenset({"yaml", "roles", "subset"})
 """What a suite may say of such a task besides items, count and digest."""
 
+CORRECT = "Correct the template or the data."
 NO_CODE = "Write the rows out as the code would leave them, and take it out."
 NOT_A_GROUP = "This file is a group: name the file of one of its tasks, and give the suite a task for each."
+MAX_CHARACTERS = 1_000_000
+"""What a template may make in one step: of text, of a list, or of bits of a number."""
 MAX_FILES = 16
 """Files that one task may be put together from; lm-evaluation-harness's own have three."""
+
+
+class Limits(NamedTuple):
+    """What the templates of a task may take altogether."""
+
+    seconds: float = 20.0
+    """Of processor time; a thousand rows take a tenth of one."""
+    a_row: float = 0.01
+    """Seconds more for each row."""
+    room: int = 1 << 30
+    """Bytes of memory."""
+
+
+LIMITS = Limits()
 
 
 class HarnessTask(Noun):
@@ -108,12 +127,13 @@ class _Parts(NamedTuple):
     theirs: dict[str, Any]
 
 
-def load(path: Path, within: Path | None = None) -> Loaded[HarnessTask]:
+def load(path: Path, within: Path | None = None, limits: Limits = LIMITS) -> Loaded[HarnessTask]:
     """Read a task file and what it includes.
 
     Args:
         path: the task file.
         within: the folder below which included files may lie, the suite's; beside and below `path` they always may.
+        limits: what each template may take until it is ready.
 
     Raises:
         FileError: with file:line:column, for a key that is not supported, a template that is none, a bare word that
@@ -126,8 +146,6 @@ def load(path: Path, within: Path | None = None) -> Loaded[HarnessTask]:
     roots = tuple(each.resolve() for each in (start.parent, within) if each is not None)
     raw, theirs = _gathered(path, start, roots, [])
     loaded = raw.as_noun(HarnessTask)
-    from jinja2 import TemplateSyntaxError
-
     for key in ("doc_to_text", "doc_to_choice", "doc_to_target", "description", "target_delimiter"):
         ours = getattr(loaded.noun, key)
         plain = list(ours) if isinstance(ours, tuple) else ours
@@ -140,10 +158,11 @@ def load(path: Path, within: Path | None = None) -> Loaded[HarnessTask]:
             )
         for text in [ours] if isinstance(ours, str) and key != "target_delimiter" else []:
             try:
-                _template(text)
-            except TemplateSyntaxError as error:
+                with bounded.in_place(limits.seconds, limits.room):  # what is constant in it is computed here already
+                    _template(text)
+            except _failures() as error:
                 raise FileError(
-                    f"{key}: no template: {error.message}.",
+                    f"{key}: no template: {_why(error)}.",
                     remedy="Write a Jinja template.",
                     where=loaded.where(key),
                     code="bad-task-yaml",
@@ -227,20 +246,45 @@ def form(loaded: Loaded[HarnessTask]) -> Form:
     return Form(letters=letters, verbatim=True, delimiter=loaded.noun.target_delimiter)
 
 
-def read_items(loaded: Loaded[HarnessTask], place: str | Path) -> tuple[Item, ...]:
+def read_items(loaded: Loaded[HarnessTask], place: str | Path, limits: Limits = LIMITS) -> tuple[Item, ...]:
     """Every row of a source as a question in the task's words.
 
     Raises:
-        FileError: naming the template's place and the row, where the two do not make a question.
+        FileError: naming the template's place and the row, where the two do not make a question, or where the templates
+            take more than the limits give.
     """
-    return items_of(loaded, list(sources.read_rows(place)), place)
+    return items_of(loaded, list(sources.read_rows(place)), place, limits)
 
 
 def items_of(
-    loaded: Loaded[HarnessTask], rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path
+    loaded: Loaded[HarnessTask],
+    rows: Sequence[tuple[str, Mapping[str, Any]]],
+    place: str | Path,
+    limits: Limits = LIMITS,
 ) -> tuple[Item, ...]:
     """Rows that are read already, each as a question in the task's words. Raises as `read_items` does."""
-    return _items_of(loaded, rows, place)
+    columns = frozenset(column for _, row in rows for column in row)
+    items = list[Item]()
+    try:
+        with bounded.in_place(limits.seconds + limits.a_row * len(rows), limits.room):
+            for where, row in rows:
+                items.append(_Doc(loaded, row, where, columns).item())
+    except (bounded.TooLong, MemoryError, RecursionError) as error:  # between two templates
+        raise FileError(
+            f"{rows[len(items)][0]}: the templates fail: {_why(error)}.",
+            remedy=CORRECT,
+            where=loaded.where("doc_to_text"),
+            code="bad-item",
+        ) from None
+    for item, (where, _) in zip(items, rows, strict=True):
+        if len(item.question.choices) != len(items[0].question.choices):
+            raise FileError(
+                f"{where} has another number of choices than the first row.",
+                remedy="Keep the rows with one number: chance must be the same for all.",
+                code="bad-item",
+                where=loaded.where("doc_to_choice"),
+            )
+    return sources.distinct(items, place)
 
 
 def items_like(
@@ -264,7 +308,7 @@ def items_like(
             code="bad-item",
             where=loaded.where("doc_to_text"),
         )
-    return _items_of(loaded, rows, place)
+    return items_of(loaded, rows, place)
 
 
 def _read_by(task: HarnessTask) -> frozenset[str]:
@@ -276,22 +320,6 @@ def _read_by(task: HarnessTask) -> frozenset[str]:
     texts += [task.doc_to_target] if isinstance(task.doc_to_target, str) else []
     names = (meta.find_undeclared_variables(_jinja().parse(text)) for text in texts)
     return frozenset(texts).union(*names)
-
-
-def _items_of(
-    loaded: Loaded[HarnessTask], rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path
-) -> tuple[Item, ...]:
-    columns = frozenset(column for _, row in rows for column in row)
-    items = [_Doc(loaded, row, where, columns).item() for where, row in rows]
-    for item, (where, _) in zip(items, rows, strict=True):
-        if len(item.question.choices) != len(items[0].question.choices):
-            raise FileError(
-                f"{where} has another number of choices than the first row.",
-                remedy="Keep the rows with one number: chance must be the same for all.",
-                code="bad-item",
-                where=loaded.where("doc_to_choice"),
-            )
-    return sources.distinct(items, place)
 
 
 def ask(respondent: Any, config: Config) -> Rows:
@@ -317,6 +345,28 @@ def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:
 def _regex_replace(text: str, pattern: str, replacement: str, count: int = 0) -> str:
     """lm-evaluation-harness's one filter of its own."""
     return re.sub(pattern, replacement, text, count=count)
+
+
+def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
+    """Jinja's filter, which raises ten to that power."""
+    from jinja2.filters import do_round
+
+    if abs(precision) > sys.float_info.max_10_exp:
+        raise ValueError(f"no number has {abs(precision):,} digits")
+    return do_round(value, precision, method)
+
+
+def _size_of(operator: str, left: Any, right: Any) -> int:
+    """Characters, entries or bits that an operation would make; 0 where it makes little of whatever it is given."""
+    if operator == "**":
+        return left.bit_length() * abs(right) if isinstance(left, int) and isinstance(right, int) else 0
+    one, other = (
+        each.bit_length() if isinstance(each, int) else len(each) if isinstance(each, Sequence) else 0
+        for each in (left, right)
+    )
+    if operator == "*" and isinstance(left, int) != isinstance(right, int):  # so many times
+        return one * abs(right) if isinstance(right, int) else other * abs(left)
+    return one + other
 
 
 class _Unsaid(ValueError):
@@ -378,10 +428,22 @@ def _is_none(value: Any) -> bool:
 def _jinja() -> Any:
     """The sandbox; imported by those who have such a task, since every plan reads this file."""
     from jinja2 import StrictUndefined
+    from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    made = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """One in which no single step is endless, since a clock can only stop what has steps."""
+
+        intercepted_binops = frozenset({"*", "**", "+"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if _size_of(operator, left, right) > MAX_CHARACTERS:
+                raise SecurityError(f"'{operator}' would make more than {MAX_CHARACTERS:,} characters at once")
+            return super().call_binop(context, operator, left, right)
+
+    made = Sandbox(undefined=StrictUndefined, keep_trailing_newline=True)
     made.filters["regex_replace"] = _regex_replace
+    made.filters["round"] = _round
     made.tests["none"] = _is_none
     return made
 
@@ -391,7 +453,17 @@ def _failures() -> tuple[type[Exception], ...]:
     """Whatever a template can end with."""
     from jinja2 import TemplateError
 
-    return TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, re.error
+    return (
+        TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, re.error,
+        RuntimeError, MemoryError, SyntaxError, bounded.TooLong,
+    )  # fmt: skip
+
+
+def _why(error: Exception) -> str:
+    """What a template ended with, in words."""
+    if isinstance(error, RecursionError):
+        return "calls itself, or is nested, too deeply"
+    return "takes more memory than it is given" if isinstance(error, MemoryError) else str(error)[:200]
 
 
 @functools.lru_cache(maxsize=64)
@@ -464,12 +536,12 @@ class _Doc:
         except _Unsaid as error:
             raise self._wrong(key, f"the template {error}") from None
         except _failures() as error:
-            raise self._wrong(key, f"the template fails: {str(error)[:200]}") from None
+            raise self._wrong(key, f"the template fails: {_why(error)}") from None
 
     def _wrong(self, key: str, words: str) -> FileError:
         return FileError(
             f"{key}, {self.where}: {words}.",
-            remedy="Correct the template or the data.",
+            remedy=CORRECT,
             where=self.loaded.where(key),
             code="bad-item",
         )
