@@ -106,6 +106,8 @@ def instruments(report: Report) -> Iterator[Instrument]:
         fault = next((each for each in faults if f"sham of '{attack}'" in each), None)
         if validity.sham == "off" and not own:
             yield Instrument(f"sham of {attack}", "off", off)
+        elif fault is None and not own:  # the judge does not say that it is missing: what left it out is told
+            yield Instrument(f"sham of {attack}", "off", "the plan left it out")
         elif validity.sham != "off":
             yield Instrument(f"sham of {attack}", "fault" if fault else "ok", fault or _unmoved(own))
     yield from _canary(report, next((each for each in faults if "canary" in each), None))

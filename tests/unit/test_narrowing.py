@@ -19,6 +19,7 @@ from robustness_gate.files import load_noun
 from robustness_gate.nouns import LeftOut, Planned, SelfTests, Trial, canonical
 from robustness_gate.policy import Control, Limit, Policy, Selector, Waiver
 from robustness_gate.precision import Stored
+from robustness_gate.publish import facts
 from robustness_gate.verdict import decide, judge
 from robustness_gate.verdict.cells import not_made
 
@@ -130,6 +131,15 @@ def test_a_waiver_lifts_what_is_required_and_was_left_out_and_nothing_else() -> 
     other = gap.model_copy(update={"attack": "noise", "config": {}})
     verdict = judge(waived, dataclasses.replace(told, left_out=(gap, other)), AT)
     assert not decide(waived, verdict, told.subject, AT).releases
+
+
+def test_a_sham_that_was_left_out_is_neither_sound_nor_missing() -> None:
+    """Nothing was seen of it, and what left it out stands in the way of a PASS in words of its own."""
+    told = evidence.made("PASS", only=("none",))
+    (sham,) = [each for each in facts.instruments(told) if each.name.startswith("sham of")]
+    assert (sham.state, sham.says) == ("off", "the plan left it out")
+    assert not any("no sham" in str(block) for block in told.verdict.blocks)
+    assert any("sham of relearn" in str(block) for block in told.verdict.blocks if block.code == "left_out")
 
 
 def test_a_fail_stays_a_fail_whatever_was_left_out() -> None:
