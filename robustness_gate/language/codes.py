@@ -81,6 +81,7 @@ CODES = {
     "duplicate-format": "A format is named twice.",
     "wrong-count": "Another number of items than was said.",
     "wrong-questions": "Other questions, key or form than was said.",
+    "repeated-questions": "The same question stands there under several ids.",
     "wrong-source": "The suite takes the items from elsewhere, or divides them otherwise.",
     "wrong-data": "What attackers may use is not what the policy pins.",
     "wrong-dtype": "The suite computes in another precision than the policy pins.",

@@ -271,7 +271,7 @@ def items_of(
                 items.append(_Doc(loaded, row, where, columns).item())
     except (bounded.TooLong, MemoryError, RecursionError) as error:  # between two templates
         raise FileError(
-            f"{rows[len(items)][0]}: the templates fail: {_why(error)}.",
+            f"{rows[min(len(items), len(rows) - 1)][0]}: the templates fail: {_why(error)}.",
             remedy=CORRECT,
             where=loaded.where("doc_to_text"),
             code="bad-item",

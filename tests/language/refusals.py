@@ -352,5 +352,6 @@ WHOLE_FILES = {
     "not-utf8": "a file saved in Latin-1",
     "bad-case": "`accuracy: {forgot: 0.3}` in a file of cases",
     "no-reason": "`policy diff A B --require-reason` where B is looser",
+    "repeated-questions": "four questions under forty ids",
 }
 """Codes that no edit of one of these files provokes: tests of their own do, and these words stand in the list."""
