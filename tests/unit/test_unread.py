@@ -13,7 +13,7 @@ from evidence import files, look, made, planned, signed, states
 from rich.console import Console
 from trees import HDF5, PLAIN, lay
 
-from robustness_gate import report
+from robustness_gate import precision, report
 from robustness_gate.checkpoint import Manifest, Place, inspect
 from robustness_gate.errors import Exit
 from robustness_gate.files import Loaded
@@ -114,8 +114,9 @@ def commit(tmp_path: Path) -> Place:
 
 
 def test_verify_names_them_and_fails_where_the_policy_refuses_them(commit: Place, tmp_path: Path) -> None:
-    its = told(Unread(), inspect(commit.path, links_into=commit.links_into))
-    raw = signed(its)
+    manifest = inspect(commit.path, links_into=commit.links_into)
+    known = dataclasses.replace(evidence.evidence(planned(manifest), 0.27), stored=precision.stored(commit))
+    raw = signed(report.make(*files(), manifest, known, evidence.AT))
     found = look(raw, checkpoint=commit)
     assert found.exit_code == Exit.PASS
     assert "; other weights of this repository, not examined: tf_model.h5" in states(found)["checkpoint"][1]
@@ -136,11 +137,11 @@ def test_verify_without_a_checkpoint_tells_what_the_report_names() -> None:
     assert "not examined: consolidated.safetensors" in words
 
 
-def test_a_report_from_before_this_was_looked_at_says_nothing_of_it() -> None:
+def test_a_report_from_before_this_was_looked_at_says_that_it_does_not_know() -> None:
     old = made("PASS").model_dump(mode="json", by_alias=True)
     old.pop("unread")
     old["resolved"]["validity"].pop("other_weights")
     again = report.Report.model_validate(old, strict=False)
     assert again.unread is None
     assert again.resolved.validity.other_weights == "listed"
-    assert "ther weights of this repository" not in markdown.render(again)
+    assert "| other weights of this repository | `not known, nothing is on record` |" in markdown.render(again)
