@@ -25,7 +25,6 @@ from robustness_gate.checkpoint import Manifest, Place, Watch, manifest_of, mode
 from robustness_gate.errors import Exit, GateError, LedgerError, PlanError, Unverified
 from robustness_gate.files import Loaded, digest_of, parse_yaml, sha256_file
 from robustness_gate.language.load import policy_of
-from robustness_gate.materials import gather
 from robustness_gate.nouns import (
     Closed,
     Evidence,
@@ -672,6 +671,8 @@ def _own_suite(look: _Look) -> str:
 
 def _on_its_data(suite: Loaded[Suite], made: report.Report) -> str:
     """Whether the candidate was asked what the suite's files hold here, and attacked with what they hold."""
+    from robustness_gate.materials import gather  # with readers of data, of which nobody else here has use
+
     try:
         materials = gather(suite)
     except GateError as error:

@@ -139,12 +139,12 @@ def _shaken(model: Any, config: Config) -> list[str]:
     """Names of the parameters to which noise is added, in the model's order."""
     from robustness_gate.engine import matrices
 
-    in_blocks = set(matrices.plain(model))  # refuses weights that are stored quantised, wherever noise is asked for
     match config.where:
         case "all":
+            matrices.plain(model)  # refuses weights that are stored quantised
             wanted = {name for name, _ in model.named_parameters()}
         case "linear":
-            wanted = in_blocks
+            wanted = set(matrices.plain(model))
         case _:
             raise UnknownWord("'where' of noise", config.where)
     return [name for name, each in model.named_parameters() if each.is_floating_point() and name in wanted]

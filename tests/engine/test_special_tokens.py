@@ -19,7 +19,7 @@ from robustness_gate.report import CONTROL
 
 PLAIN = Question("plain", "Which lamp burns?", ("red", "blue"))
 STRUCK = Question("struck", "Which <s> lamp burns?", ("red", "blue"))
-SAID = Question("said", "Which lamp burns?", ("red", "bl</s>ue"))
+SAID = Question("said", "Which lamp glows?", ("red", "bl</s>ue"))
 LETTERS = Form(letters=("A", "B"))
 WORDS = Form(verbatim=True, by_length=True)
 

@@ -345,7 +345,7 @@ def test_the_data_that_an_attack_saw_are_those_of_the_suites_files(suite_file: P
 
 def test_a_suite_whose_files_are_not_here_is_compared_as_far_as_it_goes(suite_file: Path) -> None:
     lost = PlanError("there is no such file")
-    with mock.patch.object(verify, "gather", side_effect=lost):
+    with mock.patch("robustness_gate.materials.gather", side_effect=lost):
         found = look(signed(made()), suite=load_suite(suite_file))
     state, words = states(found)["your suite"]
     assert state == "ok"
