@@ -283,6 +283,8 @@ def refuse_forged(made: Report) -> None:
     again = judge(made.resolved, evidence_in(made), datetime.fromisoformat(made.verdict.at))
     if again != made.verdict:
         told = f"it says {made.verdict.outcome}, and its answers give {again.outcome}"
+        if made.verdict.outcome == again.outcome:
+            told = f"both are {again.outcome}, of other bounds, reasons or counts"
         raise Unverified(
             f"the verdict in this report does not follow from the answers in it: {told}",
             remedy="It was edited, or written by another release: judge the run's ledger.jsonl anew.",

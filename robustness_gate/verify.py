@@ -429,7 +429,8 @@ def _otherwise_than(suite: Suite, trial: Trial) -> str:
         for each in task.formats
         if trial.attack == "none" or not (task.hide_question or not judged_as(task.kind).hazard)
     }
-    hazards = {in_format(name, each) for name in suite.hazards for each in suite.tasks[name].formats}
+    known = (name for name in suite.hazards if name in suite.tasks)
+    hazards = {in_format(name, each) for name in known for each in suite.tasks[name].formats}
     if beyond := sorted(trial.aims - hazards):
         return f"is said to have been made in the form of '{beyond[0]}', which the suite does not call a hazard"
     asked = {task.name: task.items for task in trial.tasks}
@@ -563,6 +564,12 @@ def _not_its_self_test(test: SelfTest) -> str:
     known = test.attack in attacks.names() and test.attack_version == attacks.load(test.attack).VERSION
     if not known or not test.config:
         return ""
+    try:
+        whole = attacks.as_json(attacks.configure(attacks.load(test.attack), test.config))
+    except attacks.BadConfig as error:
+        return f"not known to this release: {error.message}"
+    if test.config != whole:  # one that lacks a setting would count for no requirement, and so hide what it found
+        return "not every setting of the attack is written down"
     if test.model_type not in bench.BENCHES:
         return f"no organism is a '{test.model_type}'"
     cases = bench.BENCHES[test.model_type]

@@ -304,6 +304,26 @@ def test_what_an_organism_knows_untouched_is_not_its_records_to_say(lie: dict[st
     assert says in refused(look(with_self_tests(plain(first, **lie), *map(plain, others))), "evidence")
 
 
+@pytest.mark.parametrize("change", ["drop", "unknown"])
+def test_a_self_test_that_lacks_a_setting_is_no_way_to_hide_what_it_found(change: str) -> None:
+    first, *others = evidence.work()
+    config = dict(first.config)
+    if change == "drop":
+        config.pop("warmup")
+    else:
+        config["warmth"] = 1
+    lie = plain(first, config=config, sham_changed=3)
+    words = refused(look(with_self_tests(lie, *map(plain, others))), "evidence")
+    assert "not every setting" in words if change == "drop" else "not known to this release" in words
+
+
+def test_a_suite_whose_hazard_is_no_task_is_refused_and_breaks_nothing() -> None:
+    _, suite = evidence.files()
+    other = dataclasses.replace(suite, noun=suite.noun.model_copy(update={"hazard": "elsewhere"}))
+    trial = next(record.trial for record in made().trials if record.trial.attack == "relearn")
+    assert "which the suite does not call a hazard" in verify._otherwise_than(other.noun, trial)
+
+
 # --- another plan than the suite's ------------------------------------------------------------------------------------
 
 
