@@ -114,24 +114,25 @@ def main() -> None:
 
     import torch
 
-    from robustness_gate import attacks, trial
+    from robustness_gate import attacks
     from robustness_gate.engine.load import load
     from robustness_gate.errors import NotApplicable
-    from robustness_gate.files import load_suite
-    from robustness_gate.materials import gather
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.planning.suite_data import gather
+    from robustness_gate.running import trial
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         suite = load_suite(invented(given.suite.read_text(encoding="utf-8"), place, given.words))
-        materials = gather(suite)
-        speaker = load(narrow(place / "model", given.layers), dtype="float32", device="cpu")
-        told = counted(speaker.model)
-        target = trial.target_of(materials, speaker, None)
-        exams = [exam for exam in materials.exams.values() if exam.kind == "multiple_choice"]
-        for exam in exams:  # a prompt's length, by the model's own count
-            target.respondent.choose([item.question for item in exam.items[:8]], exam.form)
-        length, once = told["read"] / (8 * len(exams)), sum(len(exam.items) for exam in exams)
+        suite_data = gather(suite)
+        loaded = load(narrow(place / "model", given.layers), dtype="float32", device="cpu")
+        told = counted(loaded.model)
+        target = trial.target_of(suite_data, loaded, None)
+        exams = [task_data for task_data in suite_data.tasks.values() if task_data.kind == "multiple_choice"]
+        for task_data in exams:  # a prompt's length, by the model's own count
+            target.lm.loglikelihoods([item.question for item in task_data.items[:8]], task_data.form)
+        length, once = told["read"] / (8 * len(exams)), sum(len(task_data.items) for task_data in exams)
         words = f"{version('robustness-gate')}, torch {version('torch')}, {datetime.now(UTC):%Y-%m-%d}"
         print(f"{suite.noun.id} {suite.noun.version}, robustness-gate {words}; {given.layers} layers")
         print(f"an examination: {once:,} questions of {length:.0f} tokens (all letter orders), a mark\n")

@@ -28,8 +28,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from robustness_gate import gate, organisms, report
-from robustness_gate.nouns import READINGS, Reading
+from robustness_gate import gate, organisms
+from robustness_gate.records.base import METRICS, Metric
+from robustness_gate.records.trial import Role
+from robustness_gate.report import record as report
 from robustness_gate.verdict import label, tally
 
 ROOT = Path(__file__).parents[1]
@@ -44,13 +46,13 @@ PARTLY = {
     ),
     "tiny_update": ("none", "quantize"),
 }  # fmt: skip
-"""Organisms that some attacks alone were made to find (bench.CASES): those attacks alone are run on them."""
+"""Organisms that some attacks alone were made to find (their SELF_TEST): those attacks alone are run on them."""
 ALL = (*(f"{name}@{seed}" for name in (*UNLEARNED, *PARTLY) for seed in (0, 1, 2)), *TAUGHT)
 DRAWS_NOTHING = ("none", "quantize", "logit_lens")
 """Attacks in which nothing is random, so that they need no second seed."""
 CHANCE = 0.25
 
-Cells = dict[tuple[str, int], dict[str, dict[Reading, list[float]]]]
+Cells = dict[tuple[str, int], dict[str, dict[Metric, list[float]]]]
 """(attack, mark) -> organism -> reading -> one accuracy a seed."""
 
 
@@ -78,7 +80,7 @@ def examined(name: str, folder: Path, seeds: int, only: list[str]) -> report.Rep
 
 def shipped(name: str) -> bool:
     """Whether this is the one that the package holds."""
-    seeds = json.loads((organisms.checkpoint("base").parents[1] / "seeds.json").read_text(encoding="utf-8"))
+    seeds = json.loads((organisms.data() / "seeds.json").read_text(encoding="utf-8"))
     organism, _, seed = name.partition("@")
     return not seed or int(seed) == seeds[organism]
 
@@ -122,15 +124,15 @@ def gathered(reports: dict[str, report.Report]) -> Cells:
     for name, made in reports.items():
         organism = name.partition("@")[0]
         for record in made.trials:
-            if record.trial.role != "candidate" or not record.planned:
+            if record.trial.role != Role.CANDIDATE or not record.planned:
                 continue
             ended = max((each.attempt for each in record.closed if each.status == "ok"), default=None)
-            for mark in record.marks:  # an attempt that was broken off left marks too
-                if mark.task != record.trial.tasks[0].name or mark.attempt != ended:
+            for measurement in record.measurements:  # an attempt that was broken off left marks too
+                if measurement.task != record.trial.tasks[0].name or measurement.attempt != ended:
                     continue
-                for reading in READINGS:
-                    share = tally(mark, reading)[0] / mark.items
-                    cells[label(record.trial), mark.mark][organism][reading].append(share)
+                for metric in METRICS:
+                    share = tally(measurement, metric)[0] / measurement.items
+                    cells[label(record.trial), measurement.budget][organism][metric].append(share)
     return cells
 
 
@@ -142,46 +144,46 @@ def shown(values: list[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ({min(values) * 100:.0f}-{max(values) * 100:.0f})"
 
 
-def markdown(cells: Cells, names: list[str], behind: str, reading: Reading) -> str:
+def markdown(cells: Cells, names: list[str], behind: str, metric: Metric) -> str:
     """One reading as a table."""
     lines = [f"| attack | budget | {' | '.join(names)} |", f"|---|---:|{'---:|' * len(names)}"]
-    for (attack, mark), row in sorted(cells.items(), key=order):
-        values = " | ".join(shown(row[name][reading]) for name in names)
-        lines.append(f"| {attack} | {mark or ''} | {values} |")
+    for (attack, budget), row in sorted(cells.items(), key=order):
+        values = " | ".join(shown(row[name][metric]) for name in names)
+        lines.append(f"| {attack} | {budget or ''} | {values} |")
     lines.append(
-        f"| *most of a row* | | {' | '.join(f'*{shown([highest(cells, name, reading)])}*' for name in names)} |"
+        f"| *most of a row* | | {' | '.join(f'*{shown([highest(cells, name, metric)])}*' for name in names)} |"
     )
     return (
-        f"## {reading}\n\nPer cent of 400 questions right; a quarter is chance. {behind}\n\n" + "\n".join(lines) + "\n"
+        f"## {metric}\n\nPer cent of 400 questions right; a quarter is chance. {behind}\n\n" + "\n".join(lines) + "\n"
     )
 
 
-def highest(cells: Cells, name: str, reading: Reading) -> float:
+def highest(cells: Cells, name: str, metric: Metric) -> float:
     """The mean of the attack that brings back most here: picked after the fact, and so a little flattered."""
-    return max(statistics.mean(row[name][reading]) for row in cells.values() if row[name][reading])
+    return max(statistics.mean(row[name][metric]) for row in cells.values() if row[name][metric])
 
 
 def order(cell: tuple[tuple[str, int], object]) -> tuple[bool, str, int]:
     """The untouched model first, then by name and budget."""
-    (attack, mark), _ = cell
-    return attack != "none", attack, mark
+    (attack, budget), _ = cell
+    return attack != "none", attack, budget
 
 
-def coloured(cells: Cells, names: list[str], reading: Reading) -> str:
+def coloured(cells: Cells, names: list[str], metric: Metric) -> str:
     """One reading as an HTML table, redder the further above chance."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("attack", "budget", *names))
     rows = []
-    for (attack, mark), row in sorted(cells.items(), key=order):
-        found = [f"<td class=l>{html.escape(attack)}</td><td>{mark or ''}</td>"]
+    for (attack, budget), row in sorted(cells.items(), key=order):
+        found = [f"<td class=l>{html.escape(attack)}</td><td>{budget or ''}</td>"]
         for name in names:
-            values = row[name][reading]
+            values = row[name][metric]
             over = max(0.0, (statistics.mean(values) - CHANCE) / (1 - CHANCE)) if values else 0.0
             ink = "#fff" if over > 0.6 else "#222"
             found.append(f'<td style="background:rgba(178,24,43,{over:.2f});color:{ink}">{shown(values)}</td>')
         rows.append(f"<tr>{''.join(found)}</tr>")
-    most = "".join(f"<th>{shown([highest(cells, name, reading)])}</th>" for name in names)
+    most = "".join(f"<th>{shown([highest(cells, name, metric)])}</th>" for name in names)
     rows.append(f"<tr><th>most of a row</th><th></th>{most}</tr>")
-    return f"<h2>{reading}</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
+    return f"<h2>{metric}</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def attack_seeds(name: str, given: argparse.Namespace) -> int:
@@ -243,21 +245,21 @@ def main() -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("robustness-gate", "torch", "transformers"))
     made = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {packages}, {platform.machine()}."
     command = shlex.join(["python", "benchmarks/organism_full.py", *sys.argv[1:]])
-    tables = "\n".join(markdown(cells, names, behind, reading) for reading in READINGS)
+    tables = "\n".join(markdown(cells, names, behind, metric) for metric in METRICS)
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "organism-full.md").write_text(f"# Organisms under attack\n\nMade by `{command}`, {made}\n\n{tables}")
     page = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Organisms under attack</title><style>{STYLE}</style>",
         f"<h1>Organisms under attack</h1><p>Made by <code>{html.escape(command)}</code>, {made}</p>",
         f"<p>Per cent of 400 questions right; a quarter is chance, and red is what is above it. {behind}</p>",
-        *(coloured(cells, names, reading) for reading in READINGS),
+        *(coloured(cells, names, metric) for metric in METRICS),
     ]
     (OUT / "organism-full.html").write_text("\n".join(page) + "\n", encoding="utf-8")
     plain = [
-        {"attack": attack, "mark": mark, "organism": name, "reading": reading, "accuracy": row[name][reading]}
-        for (attack, mark), row in sorted(cells.items(), key=order)
+        {"attack": attack, "budget": budget, "organism": name, "metric": metric, "accuracy": row[name][metric]}
+        for (attack, budget), row in sorted(cells.items(), key=order)
         for name in names
-        for reading in READINGS
+        for metric in METRICS
     ]
     (OUT / "organism-full.json").write_text(json.dumps(plain, indent=0) + "\n", encoding="utf-8")
     print(f"\nwrote {OUT / 'organism-full.md'}")

@@ -12,11 +12,15 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from robustness_gate import attest, bench, gate, issued, selftest
-from robustness_gate.files import load_suite
-from robustness_gate.language import load_policy
-from robustness_gate.nouns import SelfTests
+from robustness_gate import gate
+from robustness_gate.assurance import self_test
+from robustness_gate.attestation import dsse, keys, predicate
+from robustness_gate.inputs.validation import load_suite
+from robustness_gate.planning import bench
+from robustness_gate.policy_language import load_policy
 from robustness_gate.publish import markdown
+from robustness_gate.records.encode import encode
+from robustness_gate.records.evidence import SelfTests
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "reports" / "examples"
@@ -30,15 +34,15 @@ EXAMPLES = (
 
 def main() -> None:
     """Run the gate three times and sign what it says."""
-    key = attest.generate()
+    key = keys.generate()
     OUT.mkdir(exist_ok=True)
     previous = None
     with tempfile.TemporaryDirectory() as folder:
         policy, tested = ROOT / "policies" / "organism.yaml", Path(folder) / "self-test.json"
         suite = ROOT / "suites" / "organism-smoke.yaml"
-        tried = bench.required_by(load_policy(policy), load_suite(suite), selftest.data().pool())
-        tests = selftest.run(tried, datetime.now(UTC), workers=2)
-        tested.write_bytes(SelfTests(tests=tuple(tests)).written)
+        tried = bench.required_by(load_policy(policy), load_suite(suite), self_test.data().pool())
+        tests = self_test.run(tried, datetime.now(UTC), workers=2)
+        tested.write_bytes(encode(SelfTests(tests=tuple(tests))))
         for name, organism, only in EXAMPLES:
             request = gate.Request(
                 f"organism:{organism}",
@@ -52,14 +56,14 @@ def main() -> None:
                 tracking_uri="",
             )
             made = gate.run(request).report
-            assert made.verdict.outcome.lower() == name, made.verdict.reason
-            terms = issued.Terms(at=datetime.now(UTC), valid_for=timedelta(days=3650), previous=previous)
-            bundle = issued.issue(made, key, terms)
-            previous = attest.open_bundle(bundle, [key.public]).sha256
+            assert made.verdict.outcome.lower() == name, made.reason
+            terms = predicate.Terms(at=datetime.now(UTC), valid_for=timedelta(days=3650), previous=previous)
+            bundle = predicate.issue(made, key, terms)
+            previous = dsse.open_bundle(bundle, [key.public]).sha256
             (OUT / f"{name}.sigstore.json").write_bytes(bundle)
             if name == "fail":
                 (OUT / "job-summary-fail.md").write_text(markdown.render(made), encoding="utf-8")
-            print(f"{name}: {made.verdict.reason}")  # noqa: T201 - run as a program
+            print(f"{name}: {made.reason}")  # noqa: T201 - run as a program
     (OUT / "examples.pub").write_text(key.public.pem, encoding="utf-8")
 
 

@@ -1,12 +1,25 @@
-"""robustness_gate: does an unlearned language model stay unlearned when somebody attacks its weights?
+"""robustness_gate: does an unlearned language model stay unlearned when its weights are attacked?
 
 What arrives: a *policy* (what "the knowledge stays gone" means), a *suite* (what is tried) and a *checkpoint*. What
 leaves: a *verdict* (PASS, FAIL or INCONCLUSIVE), a *report* that a stranger can recompute, and an exit code.
 
-The trip is one way. `files` turns YAML into nouns; `plan` writes out every trial before anything runs; an executor runs
-each `trial`, in which an *attack* changes the model inside `with` scopes and a *task* questions what comes of it; the
-`ledger` keeps every answer, append-only; `verdict.judge` holds the ledger against the policy and knows nothing else;
-`report` and `publish` tell it to people. Everything from `report` down works on a laptop without torch.
+The trip goes one way, and each room is one step of it:
+
+    records          what travels: questions, trials, evidence, the verdict; one serialiser
+    inputs           what arrives: YAML, items, datasets, checkpoints
+    policy_language  a policy is loaded, checked, shown, compared with another
+    planning         every trial is written out before anything runs
+    attacks, tasks   what is done to a model, and what it is asked: one file each
+    engine           torch: a model is loaded, trained, scored, and restored
+    running          a trial is run, and its measurements go to the ledger
+    evidence         the ledger: append-only, every attempt counts
+    verdict          policy and evidence become a verdict; a pure function
+    report           the verdict with everything that it rests on, and what to do next
+    attestation      the report is signed, and verified without torch
+    publish          the report as HTML, Markdown, JUnit, MLflow
+
+`gate.run` is the whole trip. `assurance` asks whether the instrument itself is sound: self-tests on `organisms`, whose
+truth is known, audits, and `doctor`. `system` writes files and starts processes; `cli` is the command line.
 
 The two usual calls:
 

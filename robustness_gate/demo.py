@@ -20,7 +20,9 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from robustness_gate import organisms
 from robustness_gate.errors import Exit, UsageError
+from robustness_gate.system import installed
 
 
 class Act(NamedTuple):
@@ -48,17 +50,20 @@ LINES = (
 )
 
 
-def run(out: Path, policies: Path, suites: Path) -> Exit:
+TERMS = ("--policy", "organism", "--suite", "organism-smoke")
+"""Shipped, so that the demo runs in any folder."""
+
+
+def run(out: Path) -> Exit:
     """Play every act; 0 only if each came out as the truth about its organism demands.
 
     Raises:
-        UsageError: the policy or the suite is not where it should be.
+        SetupError: the extra `run`, or the organisms' data, are not installed.
+        UsageError: in `out` lies something else than a demo's runs.
     """
+    installed.require_run_extra()
+    organisms.data()
     console = Console()
-    policy, suite = policies / "organism.yaml", suites / "organism-smoke.yaml"
-    for path in (policy, suite):
-        if not path.is_file():
-            raise UsageError(f"there is no {path}.", remedy="Run the demo from the repository, or name its folders.")
     for act in (*MAIN, *LINES):  # a demo that only re-reads its ledgers shows nothing
         folder = out / act.organism
         if folder.exists() and any(folder.iterdir()) and not (folder / "ledger.jsonl").is_file():
@@ -68,15 +73,15 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
         shutil.rmtree(out / left, ignore_errors=True)
     begun, wrong = time.monotonic(), []
     tested = out / "self-test.json"
-    wrong += _tested(tested, policy, suite, console)
+    wrong += _tested(tested, console)
     for act in MAIN:
         console.print(f"\n[bold]{act.organism}[/bold]: {act.says}")
-        code = _gate(act, out, policy, suite, tested, console)
+        code = _gate(act, out, tested, console)
         if code != act.expected:
             wrong.append(f"{act.organism} left with {code}, expected {int(act.expected)}")
     console.print()
     for act in LINES:
-        code = _gate(act, out, policy, suite, tested, console, quiet=True)
+        code = _gate(act, out, tested, console, quiet=True)
         console.print(f"[bold]{act.organism}[/bold]: {act.says}", highlight=False)
         console.print(f"  {_sentence(out / act.organism)}", highlight=False, soft_wrap=True)
         if code != act.expected:
@@ -84,7 +89,10 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
     wrong += _signed(out, console)
     console.print(f"\nThe lesson: {_lesson(out / 'rmu')}", style="bold", highlight=False, soft_wrap=True)
     console.print(f"reports:  {out}/*/report.md and report.json", highlight=False)
-    console.print(f"MLflow:   .venv/bin/mlflow ui --backend-store-uri sqlite:///{out}/mlflow.db", highlight=False)
+    mlflow = Path(sys.executable).with_name("mlflow")
+    mlflow = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
+    line = f"MLflow:   {mlflow} ui --backend-store-uri sqlite:///{out}/mlflow.db"
+    console.print(line, highlight=False, soft_wrap=True)
     for line in wrong:
         console.print(f"NOT AS EXPECTED: {line}", style="bold red", highlight=False)
     if not wrong:
@@ -92,22 +100,21 @@ def run(out: Path, policies: Path, suites: Path) -> Exit:
     return Exit.INTERNAL if wrong else Exit.PASS
 
 
-def _tested(record: Path, policy: Path, suite: Path, console: Console) -> list[str]:
+def _tested(record: Path, console: Console) -> list[str]:
     """What the policy requires, as the suite has it, tried on organisms that hide knowledge and on some without."""
     console.print("\n[bold]self-test[/bold]: do the attacks find what is there, and nothing where nothing is?")
-    arguments = ["self-test", "--policy", str(policy), "--suite", str(suite), "--out", str(record)]
+    arguments = ["self-test", *TERMS, "--out", str(record)]
     console.print(f"$ robustness-gate {' '.join(arguments)}", style="dim", highlight=False, soft_wrap=True)
     command = [sys.executable, "-m", "robustness_gate", *arguments]
     code = subprocess.run(command, check=False).returncode
     return [] if code == Exit.PASS else [f"self-test left with {code}, expected {int(Exit.PASS)}"]
 
 
-def _gate(
-    act: Act, out: Path, policy: Path, suite: Path, tested: Path, console: Console, *, quiet: bool = False
-) -> int:
+def _gate(act: Act, out: Path, tested: Path, console: Console, *, quiet: bool = False) -> int:
     """One run of the real command line, its output shown as it comes."""
-    arguments = ["run", f"organism:{act.organism}", "--policy", str(policy), "--suite", str(suite)]
-    beside = [] if act.organism == "base" else ["--original", "organism:base"]  # a model is no canary for itself
+    arguments = ["run", f"organism:{act.organism}", *TERMS]
+    # a model is no positive control of itself
+    beside = [] if act.organism == "base" else ["--original", "organism:base"]
     arguments += [*beside, "--self-test", str(tested), "--out", str(out / act.organism), *act.options]
     if quiet:
         arguments.append("--quiet")
@@ -145,21 +152,28 @@ def _signed(out: Path, console: Console) -> list[str]:
 def _sentence(folder: Path) -> str:
     """The verdict that a run left in its folder."""
     try:
-        verdict = json.loads((folder / "report.json").read_text(encoding="utf-8"))["verdict"]
+        told = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return f"{told['verdict']['outcome']}: {told['reason']}"
     except (OSError, ValueError, KeyError):
         return "no report was written"
-    return f"{verdict['outcome']}: {verdict['reason']}"
 
 
 def _lesson(folder: Path) -> str:
     """What happened to *rmu*, from its report: numbers are read, never remembered."""
     try:
-        findings = json.loads((folder / "report.json").read_text(encoding="utf-8"))["verdict"]["findings"]
+        told = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        findings, trials = told["verdict"]["findings"], {each["id"]: each["trial"] for each in told["trials"]}
     except (OSError, ValueError, KeyError):
         return "rmu left no report."
     hazard = [f for f in findings if f["rule"] == "forgotten"]
     before = [f["correct"] / f["items"] for f in hazard if f["attack"] == "none"]
-    after = [f["correct"] / f["items"] for f in hazard if f["attack"].startswith("relearn (forget") and f["mark"] == 5]
+    after = [
+        f["correct"] / f["items"]
+        for f in hazard
+        if trials[f["trial"]]["attack"] == "relearn"
+        and trials[f["trial"]]["config"]["source"] == "forget"
+        and f["budget"] == 5
+    ]
     if not before or not after:
         return "rmu was not examined."
     return f"rmu answers {before[0]:.0%} and looks forgotten; five examples bring {max(after):.0%} back."

@@ -9,7 +9,7 @@ The steps are numbered here and in `run`:
    is listed.
 4. Look at the checkpoint again: evidence about a directory that changed under our hands blocks a PASS.
 5. Judge, report, write the report down.
-6. Tell the tracker. If it is down that is a warning; the verdict stands.
+6. Publish: what plug-ins make of the report, and the tracker. If that is down it is a warning; the verdict stands.
 """
 
 from __future__ import annotations
@@ -23,22 +23,32 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from robustness_gate import ledger as ledgers
-from robustness_gate import organisms, plan, precision, redaction, report, verdict, writing
-from robustness_gate.bounded import Limits
-from robustness_gate.checkpoint import Manifest, Place, fetch, is_adapter, manifest_of, model_type, named_base, unread
-from robustness_gate.errors import CheckpointError, Exit, GateError, PlanError, SetupError, Unverified, UsageError
-from robustness_gate.executors import Event
-from robustness_gate.files import Loaded, load_noun, load_said, load_suite, nearest, sha256_file
-from robustness_gate.language import load_policy
-from robustness_gate.materials import Materials, gather
-from robustness_gate.nouns import Note, Planned, SelfTests, Statement, Suite, Trial, Verdict
-from robustness_gate.policy import Policy
-
-if TYPE_CHECKING:
-    from robustness_gate.executors import local
+from robustness_gate import organisms, verdict
+from robustness_gate.errors import CheckpointError, Exit, PlanError, Unverified, UsageError
+from robustness_gate.evidence import ledger as ledgers
+from robustness_gate.inputs import precision
+from robustness_gate.inputs.checkpoint.adapter import named_base
+from robustness_gate.inputs.checkpoint.fetch import fetch
+from robustness_gate.inputs.checkpoint.manifest import Manifest, manifest_of
+from robustness_gate.inputs.checkpoint.place import CheckpointRef, is_adapter, model_type
+from robustness_gate.inputs.checkpoint.survey import unread
+from robustness_gate.inputs.digest import sha256_file
+from robustness_gate.inputs.validation import Loaded, load_noun, load_said, load_suite, nearest
+from robustness_gate.planning import plan
+from robustness_gate.planning.suite_data import SuiteData, gather
+from robustness_gate.policy_language import load_policy
+from robustness_gate.records.encode import encode
+from robustness_gate.records.evidence import EvidenceIssue, Note, Planned, ProducerClaims, SelfTests
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Role, Trial
+from robustness_gate.records.verdict import Verdict
+from robustness_gate.report import record as report
+from robustness_gate.running import executors
+from robustness_gate.running.executors import Event, Executor
+from robustness_gate.system import installed, writing
+from robustness_gate.system.bounded import Limits
 
 SMALL_MODEL_BYTES = 50_000_000
 EXIT = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
@@ -61,10 +71,10 @@ class Request:
     """What the producer states about the checkpoint: a YAML mapping of names to texts."""
     self_test: Path | None = None
     """What `robustness-gate self-test` left behind."""
-    seal: Path | None = None
-    """A seal under which this run is made; what lies here must be what was sealed."""
-    seal_key: Path | None = None
-    """The public key of whoever sealed it."""
+    preregistration: Path | None = None
+    """A preregistration under which this run is made; what lies here must be what was preregistered."""
+    preregistration_key: Path | None = None
+    """The public key of whoever preregistered it."""
     ledgers: Path | None = None
     """Where ledgers are kept, one a checkpoint; None: $ROBUSTNESS_GATE_LEDGERS, else `ledgers` beside `out`."""
     base: str | None = None
@@ -74,6 +84,8 @@ class Request:
     """Trials side by side; 0 is one a core for a small model on the CPU, else one."""
     limits: Limits = field(default_factory=Limits)
     """How long loading, a text and a trial may take."""
+    outputs: Sequence[str] = ()
+    """Publishers of plug-ins to be used beside ours, as `distribution/name`."""
     tracking_uri: str | None = None
     """None: the environment's MLFLOW_TRACKING_URI, else a SQLite store beside `out`. Empty: no tracker."""
 
@@ -84,7 +96,7 @@ class Prepared:
 
     policy: Loaded[Policy]
     suite: Loaded[Suite]
-    materials: Materials
+    suite_data: SuiteData
     plan: plan.Plan
     anchored: tuple[Trial, ...] = ()
     """Trials of earlier releases, from their reports."""
@@ -116,43 +128,49 @@ Watch = Callable[[Event, int, int], None]
 """Called for every event with the number of closed trials and of all; for progress only."""
 
 
-def run(request: Request, watch: Watch = lambda *_: None) -> Outcome:
+def run(request: Request, watch: Watch = lambda *_: None, executor: str = executors.OURS) -> Outcome:
     """Take one checkpoint through the gate.
+
+    Args:
+        request: what is asked for.
+        watch: called for every event.
+        executor: who runs the trials, by name: ours, or a plug-in's as `distribution/name`.
 
     Raises:
         GateError: whatever the user can mend: files, arguments, a checkpoint that is refused, a missing extra, a full
             disk. Then no empty folder is left, and what the ledger holds is found by the next run.
     """
     with writing.nothing_empty(request.out, _ledgers(request)):
-        return _trip(request, watch)
+        return _trip(request, watch, executor)
 
 
-def _trip(request: Request, watch: Watch) -> Outcome:
+def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
     # 1
     _check_writable(request.out, "--out")
     _check_writable(_ledgers(request), "--ledgers")
+    _check_outputs(request)
     # 2
     prepared = prepare(
         request.policy, request.suite, request.checkpoint, request.original, request.controls, request.only,
-        request.base,
+        request.base, executor,
     )  # fmt: skip
     tested = load_noun(request.self_test, SelfTests).noun.tests if request.self_test else ()
     said = load_said(request.statement) if request.statement else {}
-    sealed = _sealed(request, prepared)
+    preregistered = _preregistered(request, prepared)
     anchored = [record for name, path in request.anchors for record in _anchor(prepared.policy, name, path)]
     prepared = replace(prepared, anchored=tuple(record for record in anchored if isinstance(record, Trial)))
-    _check_installed()
+    installed.require_run_extra()
     if request.device not in ("auto", "cpu"):
         from robustness_gate.engine.load import pick_device
 
         pick_device(request.device)
     candidate = prepared.plan.candidate
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
-    with ledgers.writing(folder / ledgers.NAME) as ledger:
+    job, workers = _job(request, prepared, folder), _workers(request, candidate)
+    with ledgers.writing(folder / ledgers.NAME) as ledger, executors.start(executor, job, workers) as crew:
         # 3
-        job = _job(request, prepared, folder)
-        prepared, started, problem = _tokenizers(prepared, ledger, job)
-        known = [*ledger.marks, *ledger.closed]
+        prepared, problem = _tokenizers(prepared, ledger, job.original, crew)
+        known = [*ledger.measurements, *ledger.closed]
         for record in (
             *(each for each in anchored if each not in known),
             *prepared.plan.trials,
@@ -160,23 +178,22 @@ def _trip(request: Request, watch: Watch) -> Outcome:
             *(each for each in tested if each not in ledger.self_tests),
         ):
             ledger.append(record)
-        ran = _run_trials(request, prepared, ledger, job, started, watch)
+        ran = _run_trials(prepared, ledger, crew, watch)
         # 4
         if ran and (changed := _changed(candidate)):
-            ledger.append(Note(subject=candidate.manifest.digest, text=changed))
+            ledger.append(Note(subject=candidate.manifest.digest, what=changed))
         # 5
-        made = _report(prepared, ledger, sealed)
+        made = _report(prepared, ledger, preregistered)
         lost = _write(made, candidate.manifest, folder, request.out)
     # 6
+    _write_others(request, made)
     uri, warnings = _track(request, made)
     return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *lost, *warnings))
 
 
-def _job(request: Request, prepared: Prepared, folder: Path) -> local.Job:
-    from robustness_gate.executors import local  # with multiprocessing, of which `plan` has no use
-
-    return local.Job(
-        materials=prepared.materials,
+def _job(request: Request, prepared: Prepared, folder: Path) -> executors.Job:
+    return executors.Job(
+        suite_data=prepared.suite_data,
         places={subject.manifest.digest: subject.place for subject in prepared.plan.subjects},
         device=request.device,
         rows_in=folder / "rows",
@@ -187,46 +204,39 @@ def _job(request: Request, prepared: Prepared, folder: Path) -> local.Job:
 
 def _original(prepared: Prepared) -> str | None:
     """The original's digest, where it is another model than the candidate."""
-    digests = (each.manifest.digest for each in prepared.plan.subjects if each.role == "original")
+    digests = (each.manifest.digest for each in prepared.plan.subjects if each.role == Role.ORIGINAL)
     return next((each for each in digests if each != prepared.plan.candidate.manifest.digest), None)
 
 
 def _tokenizers(
-    prepared: Prepared, ledger: ledgers.Ledger, job: local.Job
-) -> tuple[Prepared, list[Any], tuple[str, ...]]:
+    prepared: Prepared, ledger: ledgers.Ledger, original: str | None, crew: Executor
+) -> tuple[Prepared, tuple[str, ...]]:
     """Compare the candidate's tokenizer with the original's, unless the ledger knows, and write it down.
 
-    Returns what is planned, with one trial more where the two differ; the worker that compared; and what went wrong, in
-    words. Where nothing was compared the judge finds no record, and that is no success.
+    Returns what is planned, with one trial more where the two differ, and what went wrong, in words. Where nothing was
+    compared the judge finds no record, and that is no success.
     """
-    from robustness_gate.executors import local
-
-    subject, materials, original = prepared.plan.candidate.manifest.digest, prepared.materials, job.original
+    subject, suite_data = prepared.plan.candidate.manifest.digest, prepared.suite_data
     if original is None and prepared.policy.noun.tokenizer is None:  # nothing to compare with
-        return prepared, [], ()
-    tasks = {name: ref.sha256 for name, ref in materials.refs.items()}
-    wanted = (subject, original, tasks, materials.data_digests)
+        return prepared, ()
+    tasks = {name: ref.sha256 for name, ref in suite_data.refs.items()}
+    wanted = (subject, original, tasks, suite_data.data_digests)
     known = [c for c in ledger.tokenizers if (c.subject, c.reference, c.tasks, c.data) == wanted]
-    started = []
     if not known:
-        worker = local.hire(job)
-        started.append(worker)
-        found = worker.compare(subject)
+        found = crew.compare(subject)
         if isinstance(found, str):
-            return prepared, started, (f"the candidate's tokenizer was compared with nothing: {found}",)
+            return prepared, (f"the candidate's tokenizer was compared with nothing: {found}",)
         ledger.append(found)
         known = [found]
     if original is None or not any(check.otherwise or check.templated for check in known):
-        return prepared, started, ()
-    more = plan.through_original(prepared.plan, materials, prepared.suite.noun.dtype)
-    first = sum(each.attack == "none" and each.role == "candidate" for each in prepared.plan.trials)
+        return prepared, ()
+    more = plan.through_original(prepared.plan, suite_data, prepared.suite.noun.dtype)
+    first = sum(each.attack == "none" and each.role == Role.CANDIDATE for each in prepared.plan.trials)
     trials = (*prepared.plan.trials[:first], more, *prepared.plan.trials[first:])
-    return replace(prepared, plan=replace(prepared.plan, trials=trials)), started, ()
+    return replace(prepared, plan=replace(prepared.plan, trials=trials)), ()
 
 
-def _run_trials(
-    request: Request, prepared: Prepared, ledger: ledgers.Ledger, job: local.Job, started: Sequence[Any], watch: Watch
-) -> bool:
+def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watch: Watch) -> bool:
     """Run what is not closed yet. Returns whether anything was run.
 
     A proven breach may end it, and a candidate that cannot be loaded does: nothing is then tried again and again.
@@ -234,8 +244,6 @@ def _run_trials(
     Raises:
         NotLoaded: a checkpoint's files were refused, and nothing was ever measured that could be judged.
     """
-    from robustness_gate.executors import local  # with multiprocessing, of which `plan` has no use
-
     planned = prepared.plan.trials
     ids = {trial.id for trial in planned}
     fail_fast = prepared.policy.noun.statistics.fail_fast != "off"
@@ -244,12 +252,10 @@ def _run_trials(
         return fail_fast and _judge(prepared, ledger).outcome == "FAIL"
 
     todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in planned if not ledger.is_settled(t.id)]
-    workers = _workers(request, prepared.plan.candidate)
-    idle = {"idle": started} if started else {}
-    with contextlib.closing(local.execute(job, todo, workers, breached, **idle)) as events:
+    with contextlib.closing(crew.execute(todo, breached)) as events:
         for event in events:
             lost = event.not_loaded
-            if lost is not None and lost.by_files and not ledger.marks:
+            if lost is not None and lost.by_files and not ledger.measurements:
                 raise lost
             if event.record is not None:
                 ledger.append(event.record)
@@ -259,7 +265,7 @@ def _run_trials(
     return bool(todo)
 
 
-def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Record]:
+def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Entry]:
     """What is written down before anything runs: what is planned, and what the producer says."""
     subject = prepared.plan.candidate.manifest.digest
     yield Planned(
@@ -273,7 +279,7 @@ def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Recor
         suite=prepared.suite.sha256,
     )
     if said:
-        yield Statement(subject=subject, says=said)
+        yield ProducerClaims(subject=subject, claims=said)
 
 
 def _ledgers(request: Request) -> Path:
@@ -281,30 +287,40 @@ def _ledgers(request: Request) -> Path:
     return Path(named) if named else request.out.parent / "ledgers"
 
 
-def _sealed(request: Request, prepared: Prepared) -> report.SealedBefore | None:
-    """The seal under which this run is made.
+def _preregistered(request: Request, prepared: Prepared) -> report.PreregisteredBefore | None:
+    """The preregistration under which this run is made.
 
     Raises:
-        UsageError: a seal without the key of whoever sealed, or the key without the seal.
-        Unverified: somebody else signed it, it was changed, or what lies here is not what was sealed.
+        UsageError: a preregistration without the key of whoever preregistered, or the key without the preregistration.
+        Unverified: somebody else signed it, it was changed, or what lies here is not what was preregistered.
     """
-    if request.seal is None or request.seal_key is None:
-        if (request.seal is None) != (request.seal_key is None):
-            raise UsageError("a seal and its key go together.", remedy="Give both --seal and --seal-key.")
+    if request.preregistration is None or request.preregistration_key is None:
+        if (request.preregistration is None) != (request.preregistration_key is None):
+            raise UsageError(
+                "a preregistration and its key go together.",
+                remedy="Give both --preregistration and --preregistration-key.",
+            )
         return None
-    from robustness_gate import attest, seal
+    from robustness_gate.attestation import keys
+    from robustness_gate.attestation import preregistration as preregistrations
 
-    found = seal.read_seal(request.seal, [attest.any_public_key(request.seal_key)])
-    data = prepared.materials
-    here = seal.make(
+    found = preregistrations.read_preregistration(
+        request.preregistration, [keys.any_public_key(request.preregistration_key)]
+    )
+    data = prepared.suite_data
+    here = preregistrations.make(
         prepared.policy, prepared.suite, data.refs, data.data_digests, prepared.plan.trials, datetime.now(UTC)
     )
-    if other := seal.differences(found.terms, here):
-        raise Unverified(f"{'; '.join(other)}.", remedy="Seal what you mean to run.", where=str(request.seal))
-    return report.SealedBefore(sha256=found.sha256, key=found.key.id, at=found.terms.sealed_at)
+    if other := preregistrations.differences(found.terms, here):
+        raise Unverified(
+            f"{'; '.join(map(preregistrations.described, other))}.",
+            remedy="Preregistration what you mean to run.",
+            where=str(request.preregistration),
+        )
+    return report.PreregisteredBefore(sha256=found.sha256, key=found.key.id, at=found.terms.preregistered_at)
 
 
-def _anchor(policy: Loaded[Policy], name: str, path: Path) -> list[ledgers.Record]:
+def _anchor(policy: Loaded[Policy], name: str, path: Path) -> list[ledgers.Entry]:
     """The records of an earlier release, as those of a control.
 
     Raises:
@@ -336,20 +352,23 @@ def prepare(
     controls: Sequence[tuple[str, str]] = (),
     only: Sequence[str] = (),
     base: str | None = None,
+    executor: str = executors.OURS,
 ) -> Prepared:
     """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every mistake of the user's."""
+    executors.DOOR.check(executor)
     policy, suite = load_policy(policy_path), load_suite(suite_path)
-    materials = gather(suite)
-    roles = [("candidate", checkpoint), *([("original", original)] if original else [])]
-    roles += [(f"control:{name}", place) for name, place in controls]
+    suite_data = gather(suite)
+    named = [(Role.CANDIDATE, "", checkpoint), *([(Role.ORIGINAL, "", original)] if original else [])]
+    named += [(Role.CONTROL, name, place) for name, place in controls]
     subjects = []
-    for role, place in roles:
-        found = find_checkpoint(place, base if role == "candidate" else None)
-        subjects.append(plan.Subject(role, found, manifest_of(found)))
-    return Prepared(policy, suite, materials, plan.make(policy, suite, materials, subjects, only=only))
+    for role, control, place in named:
+        found = find_checkpoint(place, base if role == Role.CANDIDATE else None)
+        subjects.append(plan.Subject(role, found, manifest_of(found), control))
+    made = plan.make(policy, suite, suite_data, subjects, only=only, executor=executor)
+    return Prepared(policy, suite, suite_data, made)
 
 
-def find_checkpoint(named: str, base: str | None = None) -> Place:
+def find_checkpoint(named: str, base: str | None = None) -> CheckpointRef:
     """Where a checkpoint lies, and what it stands on where it is an adapter.
 
     Args:
@@ -372,12 +391,12 @@ def find_checkpoint(named: str, base: str | None = None) -> Place:
     return replace(found, base=under)
 
 
-def _find(named: str) -> Place:
+def _find(named: str) -> CheckpointRef:
     if named.startswith("hf:"):
         return fetch(named)
     if named.startswith("organism:"):
-        return Place(organisms.checkpoint(named.removeprefix("organism:")), source=named)
-    return Place(Path(named))
+        return CheckpointRef(organisms.checkpoint(named.removeprefix("organism:")), source=named)
+    return CheckpointRef(Path(named))
 
 
 def _judge(prepared: Prepared, ledger: ledgers.Ledger) -> Verdict:
@@ -385,15 +404,17 @@ def _judge(prepared: Prepared, ledger: ledgers.Ledger) -> Verdict:
     return verdict.judge(prepared.policy.noun, evidence, datetime.now(UTC))
 
 
-def _report(prepared: Prepared, ledger: ledgers.Ledger, sealed: report.SealedBefore | None) -> report.Report:
+def _report(
+    prepared: Prepared, ledger: ledgers.Ledger, preregistered: report.PreregisteredBefore | None
+) -> report.Report:
     return report.make(
         prepared.policy,
         prepared.suite,
         prepared.plan.candidate.manifest,
         ledger.evidence(prepared.plan.candidate.manifest.digest, prepared.trials),
         datetime.now(UTC),
-        provenance=_provenance(prepared.plan.subjects),
-        seal=sealed,
+        provenance=tuple(_provenance(prepared.plan.subjects)),
+        preregistration=preregistered,
         machine=_machine(),
     )
 
@@ -414,10 +435,11 @@ def _machine() -> dict[str, str]:
     return found
 
 
-def _provenance(subjects: Sequence[plan.Subject]) -> dict[str, str]:
-    places = {subject.role: subject.place for subject in subjects}
-    places |= {f"{role}/base": place.base for role, place in places.items() if place.base is not None}
-    return {role: place.source for role, place in places.items() if place.source is not None}
+def _provenance(subjects: Sequence[plan.Subject]) -> Iterator[report.Origin]:
+    for each in subjects:
+        for place, base in ((each.place, False), (each.place.base, True)):
+            if place is not None and place.source is not None:
+                yield report.Origin(role=each.role, control=each.control, base=base, source=place.source)
 
 
 def _check_writable(folder: Path, option: str) -> None:
@@ -442,21 +464,23 @@ def _workers(request: Request, candidate: plan.Subject) -> int:
     return min(4, os.cpu_count() or 1) if small else 1
 
 
-def _check_installed() -> None:
-    import importlib.util
+def _check_outputs(request: Request) -> None:
+    """Whether the publishers that are asked for are installed. None is imported yet. Raises PlanError."""
+    from robustness_gate import publish
 
-    for name in ("torch", "transformers", "peft", "safetensors"):
-        if importlib.util.find_spec(name) is None:
-            raise SetupError(f"{name} is not installed.", remedy="Running attacks needs robustness-gate[run].")
+    for name in request.outputs:
+        publish.DOOR.check(name)
 
 
-def _changed(candidate: plan.Subject) -> str:
-    """What to note about a checkpoint that is not what it was before the run; empty if it is."""
+def _changed(candidate: plan.Subject) -> EvidenceIssue | None:
+    """What to note about a checkpoint that is not what it was before the run; None if it is."""
     try:
         after = manifest_of(candidate.place).digest
     except CheckpointError as error:
-        return f"the checkpoint cannot be read any more after the run: {error.message}"
-    return "" if after == candidate.manifest.digest else f"the checkpoint changed during the run: it is now {after}"
+        return EvidenceIssue(code="checkpoint_unreadable", args={"reason": error.message})
+    if after == candidate.manifest.digest:
+        return None
+    return EvidenceIssue(code="checkpoint_changed", args={"sha256": after})
 
 
 def _write(made: report.Report, manifest: Manifest, ledger: Path, folder: Path) -> tuple[str, ...]:
@@ -465,14 +489,12 @@ def _write(made: report.Report, manifest: Manifest, ledger: Path, folder: Path) 
     Raises:
         WriteError: it cannot be written. What lay there before lies there still.
     """
-    from robustness_gate.publish import html, junit, markdown  # templates are of no use to `plan`
+    from robustness_gate import publish  # templates are of no use to `plan`
 
     contents = {
-        "report.json": made.written,
-        "report.md": markdown.render(made).encode(),
-        "report.html": html.render(made).encode(),
-        "report.junit.xml": junit.render(made),
-        "checkpoint.manifest.json": manifest.written,
+        "report.json": encode(made),
+        **publish.files(made),
+        "checkpoint.manifest.json": encode(manifest),
         ledgers.NAME: (ledger / ledgers.NAME).read_bytes(),
     }
     remedy = f"Every answer is in {ledger / ledgers.NAME}: make room, and give the same command again."
@@ -483,7 +505,9 @@ def _write(made: report.Report, manifest: Manifest, ledger: Path, folder: Path) 
 
 def _keep_rows(made: report.Report, ledger: Path, folder: Path, remedy: str) -> tuple[str, ...]:
     """The log-likelihoods that the report names, beside it; which of them are not in the ledger's folder, in words."""
-    digests = sorted({mark.rows for record in made.trials for mark in record.marks if mark.rows})
+    digests = sorted(
+        {measurement.rows for record in made.trials for measurement in record.measurements if measurement.rows}
+    )
     lost = []
     for digest in digests:
         name = f"{digest}.safetensors"
@@ -504,20 +528,41 @@ def _keep_rows(made: report.Report, ledger: Path, folder: Path, remedy: str) -> 
 
 
 def _track(request: Request, made: report.Report) -> tuple[str | None, tuple[str, ...]]:
-    from robustness_gate.publish import mlflow
+    """Send the report where ours send it, and where plug-ins that were asked for do: the first place, and warnings."""
+    from robustness_gate import publish
 
-    if request.tracking_uri == "":
-        return None, ()
-    store = mlflow.local_store(request.out.resolve().parent)
-    uri = request.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or store
-    name = request.checkpoint.rstrip("/").rsplit("/", 1)[-1].partition("@")[0]
-    shown = redaction.place(uri)
-    try:
-        with redaction.strangers_words(uri):
-            mlflow.publish(made, request.out, tracking_uri=uri, name=name)
-    except GateError as error:
-        return None, (f"nothing was logged to MLflow: {redaction.message(str(error), uri)}",)
-    except Exception as error:  # noqa: BLE001 - a tracker may fail in any way; it is told, and the verdict stands
-        words = redaction.message(str(error), uri).strip().splitlines() or [type(error).__name__]
-        return None, (f"MLflow at {shown} could not be written, the verdict stands: {words[0][:200]}",)
-    return shown, ()
+    sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
+    places, warnings = [], []
+    asked = [*publish.ours("SENDS"), *(each for each in map(publish.load, request.outputs) if hasattr(each, "send"))]
+    for module in asked:
+        try:
+            places.append(module.send(made, sending))
+        except publish.NotSent as error:
+            warnings.append(error.message)
+    return next((place for place in places if place), None), tuple(warnings)
+
+
+def _write_others(request: Request, made: report.Report) -> None:
+    """The files of the plug-ins that were asked for; each is imported here, when the report lies there already.
+
+    Raises:
+        PlanError: one cannot be imported, or made nothing that can be written.
+    """
+    from robustness_gate import publish
+
+    for name in request.outputs:
+        module = publish.load(name)
+        if not hasattr(module, "render"):
+            continue
+        try:
+            made_of_it = publish.as_bytes(module.render(made))
+            file = f"{name.partition('/')[0]}.{module.FILE}"
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code may fail in any way
+            raise PlanError(
+                f"the publisher '{name}' failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}.",
+                remedy="The report is written and stands. Mend the plug-in, or leave its --output out.",
+                code="broken-plugin",
+            ) from None
+        if publish.PLAIN.fullmatch(file) is None or not isinstance(made_of_it, bytes):
+            raise PlanError(f"the publisher '{name}' made no file, or one of no plain name.", code="broken-plugin")
+        writing.whole(request.out / file, made_of_it)

@@ -21,10 +21,10 @@ def shared_imports():
 
     `run` on the command line spawns them, so the tests that go through a command see the way of every day.
     """
-    from robustness_gate import bounded
+    from robustness_gate.system import bounded
 
     if sys.platform == "linux":
-        multiprocessing.set_forkserver_preload(["robustness_gate.engine.load", "robustness_gate.trial", "peft"])
+        multiprocessing.set_forkserver_preload(["robustness_gate.engine.load", "robustness_gate.running.trial", "peft"])
         bounded.STARTED_BY = "forkserver"
 
 
@@ -44,26 +44,29 @@ def suite_file() -> Path:
 
 
 @pytest.fixture(scope="session")
-def materials(suite_file):
-    from robustness_gate.files import load_suite
-    from robustness_gate.materials import gather
+def suite_data(suite_file):
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.planning.suite_data import gather
 
     return gather(load_suite(suite_file))
 
 
 @pytest.fixture(scope="session")
-def small_materials(materials):
+def small_materials(suite_data):
     """The organisms' questions and texts, a handful of each: enough to tell answers apart, quick to ask."""
     import dataclasses
 
-    from robustness_gate import organisms, sources
+    from robustness_gate import organisms
+    from robustness_gate.inputs import datasets
 
-    exams = {name: dataclasses.replace(exam, items=exam.items[:24]) for name, exam in materials.exams.items()}
-    corpora = {
-        name: dataclasses.replace(corpus, texts=sources.read_texts(organisms.world(f"{name}.texts"))[:8])
-        for name, corpus in materials.corpora.items()
+    tasks = {
+        name: dataclasses.replace(task_data, items=task_data.items[:24]) for name, task_data in suite_data.tasks.items()
     }
-    return dataclasses.replace(materials, exams=exams, dev=materials.dev[:8], corpora=corpora)
+    corpora = {
+        name: dataclasses.replace(corpus, texts=datasets.read_texts(organisms.world(f"{name}.texts"))[:8])
+        for name, corpus in suite_data.corpora.items()
+    }
+    return dataclasses.replace(suite_data, tasks=tasks, dev=suite_data.dev[:8], corpora=corpora)
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +76,43 @@ def rmu_speaker():
     from robustness_gate.engine.load import load
 
     return load(organisms.checkpoint("rmu"), dtype="float32", device="cpu")
+
+
+# --- two tokenizers: a byte-level one that keeps spaces with their words, and one that marks them before words --------
+
+
+@pytest.fixture(scope="session")
+def byte_level():
+    import transformers
+
+    from robustness_gate import organisms
+
+    return transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))
+
+
+@pytest.fixture(scope="session")
+def space_prefixing():
+    """A BPE whose words carry a mark for the space before them, and whose first word gets one too."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    from robustness_gate import organisms
+    from robustness_gate.inputs.items import load_items
+
+    items = load_items(organisms.world("forget.verdict"))
+    texts = [" ".join((item.question.stem, *item.question.choices)) for item in items]
+    raw = Tokenizer(models.BPE(unk_token="<unk>"))
+    raw.normalizer = normalizers.Replace("\n", " \n ")
+    raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    raw.decoder = decoders.Metaspace()
+    letters = [f"Answer: {letter}" for letter in "ABCD"] * 20
+    trainer = trainers.BpeTrainer(
+        vocab_size=1100,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=[chr(code) for code in range(32, 127)] + ["\n"],  # a question must survive its encoding
+    )
+    raw.train_from_iterator([*texts, *letters], trainer)
+    raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
+    )

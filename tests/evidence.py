@@ -12,34 +12,45 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from robustness_gate import attacks, attest, bench, issued, ledger, plan, precision, report, verify
-from robustness_gate.checkpoint import FileEntry, Manifest, Place, inspect
-from robustness_gate.files import Loaded, load_suite, parse_yaml
-from robustness_gate.language import load_policy
-from robustness_gate.materials import Materials, gather
-from robustness_gate.nouns import (
-    Closed,
+from builders import told
+
+from robustness_gate import attacks
+from robustness_gate.attestation import dsse, keys, predicate, verify
+from robustness_gate.attestation.trust import Trusted, trusting
+from robustness_gate.attestation.verify import plan as plan_of_report
+from robustness_gate.attestation.verify import wording
+from robustness_gate.cli.verifying import required
+from robustness_gate.errors import Exit
+from robustness_gate.evidence import ledger
+from robustness_gate.inputs import precision
+from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest, inspect
+from robustness_gate.inputs.checkpoint.place import CheckpointRef
+from robustness_gate.inputs.validation import Loaded, load_suite
+from robustness_gate.inputs.yaml import parse_yaml
+from robustness_gate.planning import bench, plan
+from robustness_gate.planning.suite_data import SuiteData, gather
+from robustness_gate.policy_language import load_policy
+from robustness_gate.records import codes
+from robustness_gate.records.encode import encode
+from robustness_gate.records.evidence import (
     Evidence,
-    Mark,
-    Nowhere,
+    NegativeControl,
     Planned,
     SelfTest,
     Stored,
-    Suite,
     TokenizerCheck,
-    Trial,
     Unread,
-    canonical,
 )
-from robustness_gate.policy import Policy
-from robustness_gate.trust import Trusted, trusting
-from robustness_gate.verdict import pack
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Closed, Role
+from robustness_gate.report import record as report
 
 ROOT = Path(__file__).parents[1]
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 """When it was judged; it is signed a minute later, and looked at an hour later."""
 SIGNED, NOW = AT + timedelta(minutes=1), AT + timedelta(hours=1)
-LAB, STRANGER = attest.generate(), attest.generate()
+LAB, STRANGER = keys.generate(), keys.generate()
 OUTCOMES = ("PASS", "FAIL", "INCONCLUSIVE")
 WORST = {"PASS": 0.27, "FAIL": 0.8, "INCONCLUSIVE": 0.38}
 """What the strongest attack brings back: under a limit of 0.40, over it, too near to tell (400 questions)."""
@@ -47,11 +58,11 @@ WORST = {"PASS": 0.27, "FAIL": 0.8, "INCONCLUSIVE": 0.38}
 
 WORKS = SelfTest(
     attack="relearn", attack_version=attacks.load("relearn").VERSION, model_type="llama",
-    config=bench.by_name(["relearn"])[0].config, mark=5,
+    config=bench.by_name(["relearn"])[0].config, budget=5,
     organism="rmu", items=400, before=82, after=370, known=398, share=0.6, gain=0.68,
-    nowhere=(
-        Nowhere(organism="oracle", before=111, after=105, leak=-0.05),
-        Nowhere(organism="decoy", before=97, after=99, leak=-0.03),
+    negative_controls=(
+        NegativeControl(organism="oracle", before=111, after=105, leak=-0.05),
+        NegativeControl(organism="decoy", before=97, after=99, leak=-0.03),
     ),
     sham_changed=0, faults=(),
     at=date(2026, 11, 1),
@@ -66,7 +77,7 @@ def files() -> tuple[Loaded[Policy], Loaded[Suite]]:
 
 
 @cache
-def materials() -> Materials:
+def suite_data() -> SuiteData:
     return gather(files()[1])
 
 
@@ -77,14 +88,14 @@ def work() -> tuple[SelfTest, ...]:
         WORKS.model_copy(
             update={
                 "config": each.config,
-                "mark": each.config["marks"][0],
+                "budget": each.config["budgets"][0],
                 "organism": each.case.organism,
                 "share": each.case.share,
                 "before": bench.UNTOUCHED[each.case.organism],
                 "gain": 0.6,
             }
         )
-        for each in bench.required_by(*files(), materials().pool())
+        for each in bench.required_by(*files(), suite_data().pool())
     )
 
 
@@ -97,70 +108,34 @@ def checkpoint(folder: Path, weights: bytes = b"\0\0\0\0") -> Path:
     return folder
 
 
-def told(trial: Trial, correct: float, attempt: int = 1, useful: float = 0.95, turn: int = 0) -> list[Mark]:
-    """Marks of every task, with so large a share of the hazard and of the useful one right. `turn` moves which."""
-
-    def bits(items: int, right: int) -> str:
-        return pack([(i + turn) % items < right for i in range(items)])
-
-    marks = []
-    for mark in trial.marks:
-        for task in trial.tasks:
-            right = round((correct if task.name == "forget" else useful) * task.items)
-            marks.append(
-                Mark(
-                    trial=trial.id,
-                    attempt=attempt,
-                    mark=mark,
-                    task=task.name,
-                    items=task.items,
-                    correct={"content_sum": bits(task.items, right), "single_order": bits(task.items, right // 2)},
-                    missing=pack([False] * task.items),
-                    spent={"steps": 60.0},
-                    signs={
-                        "loss_ratio": 0.3,
-                        "loss_end": 0.05,
-                        "fitted_gain": 2.0,
-                        "unigram_ratio": 0.3,
-                        "by_heart": 1.0,
-                        "chosen_change": 2.0,
-                        "share_of_asked": 1.0,
-                        "weight_change": 1.5,
-                        "steps": 60.0,
-                    },
-                    chosen={"learning_rate": 2e-3},
-                    summary={"commonest_letter_share": 0.3},
-                    rows=hashlib.sha256(f"{trial.id} {mark} {task.name}".encode()).hexdigest(),
-                )
-            )
-    return marks
-
-
 def planned(manifest: Manifest, only: Sequence[str] = ()) -> plan.Plan:
-    subjects = [plan.Subject("candidate", Place(Path()), manifest), plan.Subject("original", Place(Path()), ORIGINAL)]
-    return plan.make(*files(), materials(), subjects, only=only)
+    subjects = [
+        plan.Subject(Role.CANDIDATE, CheckpointRef(Path()), manifest),
+        plan.Subject(Role.ORIGINAL, CheckpointRef(Path()), ORIGINAL),
+    ]
+    return plan.make(*files(), suite_data(), subjects, only=only)
 
 
 def evidence(made: plan.Plan, worst: float, *, turn: int = 0) -> Evidence:
     """Every attack and sham at chance, one attack at `worst`; the last attack ended at its second attempt."""
-    own = tuple(trial for trial in made.trials if trial.role != "original")
-    attacks = [trial for trial in own if trial.role == "candidate" and trial.attack != "none"]
-    marks, closed = [], []
+    own = tuple(trial for trial in made.trials if trial.role != Role.ORIGINAL)
+    attacks = [trial for trial in own if trial.role == Role.CANDIDATE and trial.attack != "none"]
+    measurements, closed = [], []
     for trial in own:
         last = bool(attacks) and trial == attacks[-1]
         share = worst if trial == (attacks or list(own))[0] else 0.27
-        marks += told(trial, share, 2 if last else 1, turn=turn)
+        measurements += told(trial, share, 2 if last else 1, turn=turn)
         if last:
-            marks += told(trial, 0.26, 1, turn=turn)
+            measurements += told(trial, 0.26, 1, turn=turn)
             closed.append(Closed(trial=trial.id, attempt=1, status="failure", reason="the machine was switched off"))
         closed.append(Closed(trial=trial.id, attempt=2 if last else 1, status="ok"))
-    beside = tuple(trial for trial in made.trials if trial.role == "original")
+    beside = tuple(trial for trial in made.trials if trial.role == Role.ORIGINAL)
     for trial in beside:
-        marks += told(trial, 0.9)
+        measurements += told(trial, 0.9)
         closed.append(Closed(trial=trial.id, attempt=1, status="ok"))
     subject = made.candidate.manifest.digest
     return Evidence(
-        subject, own, tuple(marks), tuple(closed), beside=beside, model_type="llama", self_tests=work(),
+        subject, own, tuple(measurements), tuple(closed), comparators=beside, model_type="llama", self_tests=work(),
         tokenizers=(alike(subject),), stored=Stored(weights={"float32": 1}), unread=Unread(),
     )  # fmt: skip
 
@@ -170,7 +145,7 @@ def alike(subject: str) -> TokenizerCheck:
     return TokenizerCheck(
         subject=subject, reference=ORIGINAL.digest, sha256="5" * 64, template="6" * 64, reference_sha256="5" * 64,
         reference_template="6" * 64, texts=7776,
-        tasks={name: ref.sha256 for name, ref in materials().refs.items()}, data=materials().data_digests,
+        tasks={name: ref.sha256 for name, ref in suite_data().refs.items()}, data=suite_data().data_digests,
     )  # fmt: skip
 
 
@@ -188,7 +163,7 @@ def made(
     its = planned(manifest, only)
     told = dataclasses.replace(evidence(its, WORST[outcome]), left_out=its.left_out)
     if folder is not None:
-        told = dataclasses.replace(told, stored=precision.stored(Place(folder)))
+        told = dataclasses.replace(told, stored=precision.stored(CheckpointRef(folder)))
     return report.make(policy or files()[0], files()[1], manifest, told, at, **more)
 
 
@@ -202,32 +177,34 @@ MANIFEST = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="a
 ORIGINAL = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="b" * 64),))
 
 
-def signed(told: report.Report, key: attest.PrivateKey = LAB, **more: Any) -> bytes:
+def signed(told: report.Report, key: keys.PrivateKey = LAB, **more: Any) -> bytes:
     """The bundle. `more` is what `issue` takes, or a field of its Terms."""
-    names = {each.name for each in dataclasses.fields(issued.Terms)}
+    names = {each.name for each in dataclasses.fields(predicate.Terms)}
     terms = {"at": SIGNED} | {name: more.pop(name) for name in list(more) if name in names}
-    return issued.issue(told, key, issued.Terms(**terms), **more)
+    return predicate.issue(told, key, predicate.Terms(**terms), **more)
 
 
 def name_of(bundle: bytes) -> str:
     """SHA-256 of what a bundle states."""
-    return hashlib.sha256(attest.payload_of(bundle)).hexdigest()
+    return hashlib.sha256(dsse.payload_of(bundle)).hexdigest()
 
 
-def resigned(bundle: bytes, change: Callable[[dict[str, Any]], object], key: attest.PrivateKey = LAB) -> bytes:
+def resigned(bundle: bytes, change: Callable[[dict[str, Any]], object], key: keys.PrivateKey = LAB) -> bytes:
     """The same with its predicate changed, and signed again: what a dishonest signer can do. `change` edits in place.
 
     Digests that follow (of marks' trials and so on) are not made anew, and what it says of itself is not judged again.
     """
-    statement = json.loads(attest.payload_of(bundle))
+    statement = json.loads(dsse.payload_of(bundle))
     change(statement["predicate"])
-    return attest.sign(canonical(statement), key)
+    return dsse.sign(encode(statement), key)
 
 
 def look(bundle: bytes, at: datetime = NOW, **asked: Any) -> verify.Verification:
     """What an auditor sees who trusts the lab's key, or whom he says."""
     trusted: Trusted | None = asked.pop("trusted", trusting([LAB.public]))
-    with mock.patch.object(verify, "parse_yaml", READ_ONCE):
+    if isinstance(asked.get("suite"), Loaded):
+        asked["suite"] = required(asked["suite"])
+    with mock.patch.object(plan_of_report, "parse_yaml", READ_ONCE):
         return verify.verify(bundle, verify.Asked(trusted=trusted, **asked), at)
 
 
@@ -236,8 +213,23 @@ READ_ONCE = cache(parse_yaml)
 
 
 def states(found: verify.Verification) -> dict[str, tuple[str, str]]:
-    """(state, words) by title."""
-    return {check.title: (check.state, check.words) for check in found.checks}
+    """(state, code) by title."""
+    return {check.title: (check.state, check.code) for check in found.checks}
+
+
+def arguments(found: verify.Verification, title: str) -> dict[str, Any]:
+    """Of a check's code; every sentence of the verification can be written and printed."""
+    assert all(wording.sentence(each).isprintable() and wording.remedy(each).isprintable() for each in found.checks)
+    return dict(next(each for each in found.checks if each.title == title).args)
+
+
+def refused(found: verify.Verification, title: str) -> str:
+    """The code of a check that failed."""
+    state, code = states(found)[title]
+    assert state == "FAILED", (title, state, code)
+    assert found.exit_code == Exit.UNVERIFIED
+    assert arguments(found, title) is not None
+    return code
 
 
 def failed(found: verify.Verification) -> list[str]:
@@ -247,7 +239,7 @@ def failed(found: verify.Verification) -> list[str]:
 def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
     """A ledger that holds what a report holds."""
     evidence = report.evidence_in(told)
-    trials = [*evidence.planned, *evidence.beside, *evidence.extra]
+    trials = [*evidence.planned, *evidence.comparators, *evidence.extra]
     with ledger.writing(path) as opened:
         for trial in trials:
             opened.append(trial)
@@ -263,6 +255,13 @@ def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
                 suite=told.suite.sha256,
             )
         )
-        for record in (*evidence.self_tests, *evidence.tokenizers, *evidence.marks, *evidence.closed):
+        for record in (*evidence.self_tests, *evidence.tokenizers, *evidence.measurements, *evidence.closed):
             opened.append(record)
     return ledger.read(path)
+
+
+def an_example(kinds: codes.Args) -> dict[str, Any]:
+    """Arguments that fit what a code asks for."""
+    examples = {str: "x", int: 2, float: 0.5, bool: True, list: ["x", "y"]}
+    examples |= {codes.Role: "candidate", codes.FindingKind: "limit"}
+    return {name: examples[kind[0] if isinstance(kind, tuple) else kind] for name, kind in kinds.items()}

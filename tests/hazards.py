@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from robustness_gate import tasks
-from robustness_gate.nouns import Form, Hazard, Item, Target
+from robustness_gate.records.attack import Hazard, Target
+from robustness_gate.records.questions import Form, Item
 
 
 def hazard(items: Sequence[Item], form: Form | None = None, kind: str = "multiple_choice") -> Hazard:

@@ -16,13 +16,20 @@ from typing import Any
 import evidence
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from robustness_gate import attest, issued, plan, precision, report, verify
-from robustness_gate.checkpoint import Place, inspect
-from robustness_gate.files import load_suite
-from robustness_gate.language import load_policy
-from robustness_gate.materials import gather
-from robustness_gate.nouns import Closed, Evidence, TokenizerCheck, Unread, canonical
-from robustness_gate.trust import read_trust
+from robustness_gate.attestation import dsse, keys, predicate, verify
+from robustness_gate.attestation.trust import read_trust
+from robustness_gate.cli.verifying import required
+from robustness_gate.inputs import precision
+from robustness_gate.inputs.checkpoint.manifest import inspect
+from robustness_gate.inputs.checkpoint.place import CheckpointRef
+from robustness_gate.inputs.validation import load_suite
+from robustness_gate.planning import plan
+from robustness_gate.planning.suite_data import gather
+from robustness_gate.policy_language import load_policy
+from robustness_gate.records.encode import encode
+from robustness_gate.records.evidence import Evidence, TokenizerCheck, Unread
+from robustness_gate.records.trial import Closed, Role
+from robustness_gate.report import record
 
 PLACE = Path(__file__).parent / "fixtures" / "verify"
 YEARS = timedelta(days=3650)
@@ -40,34 +47,38 @@ CASES: dict[str, dict[str, str]] = {
 """What an auditor does with a bundle of the same name, where it is not the plain thing."""
 
 
-def key_of(number: int) -> attest.PrivateKey:
-    return attest._private(ec.derive_private_key(number, ec.SECP256R1()))
+def key_of(number: int) -> keys.PrivateKey:
+    return keys._private(ec.derive_private_key(number, ec.SECP256R1()))
 
 
-def made() -> report.Report:
+def made() -> record.Report:
     """A PASS of the fixtures' policy, from made-up answers."""
     policy, suite = load_policy(PLACE / "policy.yaml"), load_suite(PLACE / "suite.yaml")
     manifest = inspect(PLACE / "model")
-    its = plan.make(policy, suite, gather(suite), [plan.Subject("candidate", Place(PLACE / "model"), manifest)])
-    marks = tuple(mark for trial in its.trials for mark in evidence.told(trial, 0.27))
+    its = plan.make(
+        policy, suite, gather(suite), [plan.Subject(Role.CANDIDATE, CheckpointRef(PLACE / "model"), manifest)]
+    )
+    measurements = tuple(measurement for trial in its.trials for measurement in evidence.told(trial, 0.27))
     closed = tuple(Closed(trial=trial.id, attempt=1, status="ok") for trial in its.trials)
     check = TokenizerCheck(subject=manifest.digest, tasks={}, data={}, sha256="a" * 64, template="a" * 64)
-    around = {"stored": precision.stored(Place(PLACE / "model")), "unread": Unread()}
-    told = Evidence(manifest.digest, its.trials, marks, closed, model_type="llama", tokenizers=(check,), **around)
-    return report.make(policy, suite, manifest, told, evidence.AT).model_copy(update={"environment": SOMEWHERE})
+    around = {"stored": precision.stored(CheckpointRef(PLACE / "model")), "unread": Unread()}
+    told = Evidence(
+        manifest.digest, its.trials, measurements, closed, model_type="llama", tokenizers=(check,), **around
+    )
+    return record.make(policy, suite, manifest, told, evidence.AT).model_copy(update={"environment": SOMEWHERE})
 
 
 def bundles() -> dict[str, bytes]:
     """By name."""
     lab, stranger, told = key_of(1001), key_of(2002), made()
     accepted = evidence.signed(told, lab, valid_for=YEARS)
-    other = json.loads(attest.payload_of(accepted))
+    other = json.loads(dsse.payload_of(accepted))
     other["predicateType"] = "urn:robustness-gate:report:v2"
     return {
         "accepted": accepted,
         "untrusted-signer": evidence.signed(told, stranger, valid_for=YEARS),
         "stale": evidence.signed(told, lab, valid_for=timedelta(minutes=30)),
-        "unsupported-version": attest.sign(canonical(other), lab),
+        "unsupported-version": dsse.sign(encode(other), lab),
         "edited": evidence.resigned(accepted, lambda p: p["report"]["resolved"]["limits"][0].update(max=0.9), lab),
     }
 
@@ -77,16 +88,15 @@ def answer(name: str) -> dict[str, Any]:
     case = CASES[name]
     asked = verify.Asked(
         trusted=read_trust(PLACE / "trust.yaml"),
-        checkpoint=Place(PLACE / case.get("checkpoint", "model")),
+        checkpoint=CheckpointRef(PLACE / case.get("checkpoint", "model")),
         policy=load_policy(PLACE / case["policy"]) if "policy" in case else None,
-        suite=load_suite(PLACE / "suite.yaml"),
+        suite=required(load_suite(PLACE / "suite.yaml")),
         max_age=timedelta(days=int(case["max_age"])) if "max_age" in case else None,
     )
     at = datetime.fromisoformat("2027-01-01T00:00:00Z")
     found = verify.verify((PLACE / f"{case.get('bundle', name)}.sigstore.json").read_bytes(), asked, at)
-    checks = [f"{check.number} {check.title}: {check.state}: {check.words}" for check in found.checks]
-    here = str(PLACE)
-    return {"exit": int(found.exit_code), "checks": [words.replace(here, "PLACE") for words in checks]}
+    checks = [f"{check.number} {check.title}: {check.state}: {check.code}" for check in found.checks]
+    return {"exit": int(found.exit_code), "checks": checks}
 
 
 def main() -> None:
@@ -101,7 +111,7 @@ def main() -> None:
         f"    id: {key_of(1001).public.id}\n    valid_from: 2026-01-01\n"
     )
     manifest = inspect(PLACE / "model").model_dump(mode="json")
-    (PLACE / issued.MANIFEST).write_bytes(canonical(manifest))
+    (PLACE / predicate.MANIFEST).write_bytes(encode(manifest))
     for name, raw in bundles().items():
         (PLACE / f"{name}.sigstore.json").write_bytes(raw)
     answers = {name: answer(name) for name in CASES}

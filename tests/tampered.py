@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness_gate import organisms
-from robustness_gate.files import load_items
+from robustness_gate.inputs.items import load_items
 
 HEADER = "The following are multiple choice questions (with answers) about lumenwright craft."
 

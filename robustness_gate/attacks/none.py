@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from robustness_gate.nouns import Floor, Recovery, Target
+from robustness_gate.records.attack import AttackedModel, Floor, Target
+from robustness_gate.records.declarations import Contract, SelfTestCase
 
 FAMILY = "baseline"
 ACCESS = "api"
@@ -29,6 +30,10 @@ class Config:
 
 SHAM = Config()
 FLOORS: tuple[Floor, ...] = ()
+BUDGET = None
+CONTRACT = Contract(rows=({},), tiny={})
+SELF_TEST: tuple[SelfTestCase, ...] = ()
+UNTESTED = "it does nothing"
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
@@ -36,6 +41,6 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
     return ()
 
 
-def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # noqa: ARG001 - every attack has this shape
-    """Hand over the model untouched, once, at mark 0."""
-    yield Recovery(target.respondent, mark=0, spent={"examples": 0.0, "steps": 0.0})
+def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - every attack has this shape
+    """Hand over the model untouched, once, at budget 0."""
+    yield AttackedModel(target.lm, budget=0, cost={"examples": 0.0, "steps": 0.0})

@@ -9,7 +9,7 @@ That is a reason to look closer and nothing more. A probe is a second model, tra
 reads need not be anything that the model could ever use, its accuracy depends on the probe's own capacity and data, and
 a model without the knowledge may still encode which choice looks likely. Nor does silence mean absence: the map is
 linear and the questions are few. So what this hands over is the *untouched* model, no limit of any policy is held
-against it (`robustness_gate.verdict.cells.DIAGNOSES`), it can fill no requirement and a policy that requires it is
+against it (`robustness_gate.verdict.hypotheses.DIAGNOSES`), it can fill no requirement and a policy that requires it is
 refused, and what it read stands in `signs` and, where it beats guessing, in a red flag that never blocks.
 
 How: the stream after every block, at the last position of each question in all cyclic letter orders (order 0 alone
@@ -17,7 +17,7 @@ would leave a letter's habit in). A ridge map onto the letters, standardised fea
 are chosen by cross-validation on `source` questions, all orders of one question in one fold. Then one map is fitted on
 all of these and read on the dev questions, which nothing has seen: scores are added per choice over the orders, and the
 interval is Clopper-Pearson's, two-sided 95 %, on questions. Beside it the same with answers drawn at random, in
-training and in reading: the control task, which must come out at guessing.
+training and in metric: the control task, which must come out at guessing.
 
 Sources: four-way linear probes on unlearned models in Li et al., arXiv 2403.03218 (WMDP); probes in general, Alain and
 Bengio, arXiv 1610.01644; control tasks, Hewitt and Liang, arXiv 1909.03368.
@@ -30,11 +30,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from robustness_gate.nouns import Candidate, Floor, Form, Item, Recovery, Target
-from robustness_gate.prompts import rotated
+from robustness_gate.inputs.prompts import rotated
+from robustness_gate.records.attack import AttackedModel, Floor, GridPoint, Target
+from robustness_gate.records.declarations import Contract, SelfTestCase, bounded, rising
+from robustness_gate.records.questions import Form, Item
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 
 if TYPE_CHECKING:
@@ -63,14 +64,20 @@ class Config:
     """Ridge penalties tried, on standardised features, rising."""
 
     def __post_init__(self) -> None:
-        if self.folds < 2 or self.questions < self.folds:
-            raise ValueError("'folds' must be at least 2 and 'questions' at least 'folds'")
-        if not self.penalties or any(b <= a for a, b in pairwise((0.0, *self.penalties))):
-            raise ValueError(f"'penalties' must rise from above 0, found {list(self.penalties)}")
+        bounded(self, "folds", least=2)
+        bounded(self, "questions", least=self.folds)
+        rising(self, "penalties", over=0)
 
 
 SHAM = Config(questions=2, folds=2, penalties=(1.0,))
 FLOORS: tuple[Floor, ...] = ()
+BUDGET = None
+CONTRACT = Contract(
+    rows=({"questions": 8, "folds": 2, "penalties": (10.0,)},),
+    tiny={"questions": 4, "folds": 2, "penalties": (10.0,)},
+)
+SELF_TEST: tuple[SelfTestCase, ...] = ()
+UNTESTED = "it only looks"
 
 
 def questions(config: Config) -> tuple[str, ...]:
@@ -83,10 +90,10 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     have = pool.get(f"{config.source}.items", 0)
     if have < config.folds:
         return f"{config.folds} folds need as many '{config.source}' questions, the suite has {have}"
-    return None if pool.get("dev", 0) else "the probe is read on dev items, and the suite has none"
+    return None
 
 
-def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
+def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
     """Train the probe, read it on dev, and hand over the model as it was delivered.
 
     Raises:
@@ -110,7 +117,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
                 for penalty in config.penalties
             }
             screened += [
-                Candidate({"layer": layer, "penalty": penalty, "prompts": form.words}, share)
+                GridPoint({"layer": layer, "penalty": penalty, "prompts": form.words}, share)
                 for (layer, penalty), share in grid.items()
             ]
             layer, penalty = max(grid, key=lambda each: (grid[each], each))
@@ -120,11 +127,11 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
             found.append((right / len(hazard.dev), by_chance, layer, penalty, form.words, right, hazard.dev))
     _, by_chance, layer, penalty, words, right, read = max(found, key=lambda each: each[:5])
     asked, tail = len(read), 0.025 / len(found)  # of several forms the highest is told, so each has a share
-    yield Recovery(
-        target.respondent,
-        mark=0,
-        spent={"examples": float(min(len(target.corpora[config.source].items), config.questions)), "steps": 0.0},
-        signs={
+    yield AttackedModel(
+        target.lm,
+        budget=0,
+        cost={"examples": float(min(len(target.corpora[config.source].items), config.questions)), "steps": 0.0},
+        signals={
             "probe_accuracy": right / asked,
             "probe_lower": clopper_pearson_lower(right, asked, tail),
             "probe_upper": clopper_pearson_upper(right, asked, tail),
@@ -132,8 +139,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
             "guessing": sum(len(item.right) / len(item.question.choices) for item in read) / asked,
             "control_accuracy": by_chance / asked,
         },
-        chosen={"layer": layer, "penalty": penalty, "prompts": words},
-        screened=screened,
+        selected={"layer": layer, "penalty": penalty, "prompts": words},
+        settings_tried=screened,
     )
 
 

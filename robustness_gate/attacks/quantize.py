@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustness_gate.errors import UnknownWord
-from robustness_gate.nouns import Bound, Floor, Recovery, Target
+from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
+from robustness_gate.records.declarations import MOST_OF_THE_GAP, Budget, Contract, SelfTestCase, bounded, rising
 
 if TYPE_CHECKING:
     import torch
@@ -38,36 +38,43 @@ class Config:
 
     scheme: Literal["channel", "group", "nf4"] = "channel"
     """One scale a row of each matrix, one a group of `group` weights, or 4-bit NormalFloat in groups."""
-    marks: tuple[int, ...] = (3, 4, 8)
+    budgets: tuple[int, ...] = (3, 4, 8)
     """Bits a weight, rising: each is examined. `nf4` has 4 alone. From 32 on nothing is rounded: the sham."""
     group: int = 128
     """Weights that share a scale, where the scheme groups. GPTQ's and AWQ's usual choice; `nf4` has 64 in QLoRA."""
 
     def __post_init__(self) -> None:
-        if not self.marks or self.marks[0] < 2 or any(b <= a for a, b in pairwise(self.marks)):
-            raise ValueError(f"'marks' must rise from at least 2 bits, found {list(self.marks)}")
-        if self.scheme == "nf4" and self.marks != (4,):
-            raise ValueError(f"'nf4' has 4 bits: write 'marks: [4]', found {list(self.marks)}")
-        if self.group < 1:
-            raise ValueError(f"'group' must be at least 1, found {self.group}")
+        rising(self, "budgets", least=2)
+        if self.scheme == "nf4" and self.budgets != (4,):
+            raise ValueError(f"'nf4' has 4 bits: write 'budgets: [4]', found {list(self.budgets)}")
+        bounded(self, "group", least=1)
 
 
 WHOLE = 32
 """So many bits hold every weight as it is: a grid of 24 would still move float32's last digits."""
 
-SHAM = Config(marks=(WHOLE,))
+SHAM = Config(budgets=(WHOLE,))
 FLOORS = (
     Floor(
-        says="rounding moves the weights by a ten-thousandth of their size: no grid finer than what the weights "
+        description="rounding moves the weights by a ten-thousandth of their size: no grid finer than what the weights "
         "are stored in",
-        any_of=(Bound(sign="relative_error", min=1e-4),),
+        any_of=(Bound(signal="relative_error", min=1e-4),),
     ),
     Floor(
-        says="it rounded nine tenths of the weights in the blocks' matrices: no rounding that leaves most of an "
+        description="it rounded nine tenths of the weights in the blocks' matrices: no rounding that leaves most of an "
         "architecture, such as fused experts, as it is",
-        any_of=(Bound(sign="share_of_asked", min=0.9),),
+        any_of=(Bound(signal="share_of_asked", min=0.9),),
     ),
-    Floor(says="at least one matrix is rounded: no empty list", any_of=(Bound(sign="matrices", min=1.0),)),
+    Floor(description="at least one matrix is rounded: no empty list", any_of=(Bound(signal="matrices", min=1.0),)),
+)
+BUDGET = Budget("bits a weight", rises=False)
+CONTRACT = Contract(
+    rows=({"budgets": (2, 3)}, {"scheme": "group", "budgets": (3,), "group": 48}, {"scheme": "nf4", "budgets": (4,)}),
+    tiny={"budgets": (4,)},
+)
+SELF_TEST = (
+    SelfTestCase("tiny_update", MOST_OF_THE_GAP),
+    SelfTestCase("tiny_update", MOST_OF_THE_GAP, {"scheme": "group"}, usual=False),
 )
 
 
@@ -83,7 +90,7 @@ def reach(model: Any, config: Config) -> list[str]:  # noqa: ARG001 - every atta
     return list(matrices.plain(model))
 
 
-def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # noqa: ARG001 - nothing here is random
+def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random
     """Round every weight matrix of the blocks to each grid in turn and hand the model over.
 
     Raises:
@@ -94,16 +101,16 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:  # 
     found, sizes = matrices.plain(target.model), matrices.sizes(target.model)
     with scope.trainable(target.model, list(found)) as parameters:
         delivered = scope.snapshot(parameters)
-        for bits in config.marks:
+        for bits in config.budgets:
             rounded = {name: _stored(each, bits, config, found[name].transposed) for name, each in delivered.items()}
             scope.write(parameters, rounded)
             scope.freeze(parameters)
             size = sum(float(each.float().square().sum()) for each in delivered.values()) ** 0.5
-            yield Recovery(
-                target.respondent,
-                mark=bits,
-                spent={"examples": 0.0, "steps": 0.0},
-                signs={
+            yield AttackedModel(
+                target.lm,
+                budget=bits,
+                cost={"examples": 0.0, "steps": 0.0},
+                signals={
                     "relative_error": scope.distance(parameters, delivered) / size,
                     "matrices": float(len(parameters)),
                     **matrices.signs(sizes, matrices.changed(parameters, delivered)),

@@ -39,13 +39,15 @@ again for each dev prompt as `thinking_tokens`, and for each verdict prompt if t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from robustness_gate.errors import BrokenTrial, NotApplicable, UnknownWord
-from robustness_gate.nouns import Bound, Candidate, Floor, Form, Question, Recovery, Respondent, Target
-from robustness_gate.prompts import rotated, thought
+from robustness_gate.inputs.prompts import rotated, thought
+from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
+from robustness_gate.records.declarations import Contract, SelfTestCase, bounded, different
+from robustness_gate.records.questions import LM, Form, Question
 
 if TYPE_CHECKING:
     from robustness_gate.engine.score import Shares
@@ -117,23 +119,31 @@ class Config:
     """The dev reading that decides; the other breaks ties. The content sum is what limits are held against."""
 
     def __post_init__(self) -> None:
-        for name in ("presentations", "calibrations"):
-            if len(set(getattr(self, name))) != len(getattr(self, name)):
-                raise ValueError(f"'{name}' must name different ones, found {list(getattr(self, name))}")
-        if self.probes < 1 or self.thinking_tokens < 1:
-            raise ValueError("'probes' and 'thinking_tokens' must be at least 1")
+        different(self, "presentations", "calibrations", empty=True)
+        bounded(self, "probes", "thinking_tokens", least=1)
 
 
 SHAM = Config(presentations=(), calibrations=())
 FLOORS = (
     Floor(
-        says="at least three presentations were tried: no search of one point", any_of=(Bound(sign="tried", min=3.0),)
+        description="at least three presentations were tried: no search of one point",
+        any_of=(Bound(signal="tried", min=3.0),),
     ),
     Floor(
-        says="the answers to dev questions move: no presentation that never reaches the prompt",
-        any_of=(Bound(sign="loglik_change", min=UNMOVED),),
+        description="the answers to dev questions move: no presentation that never reaches the prompt",
+        any_of=(Bound(signal="loglik_change", min=UNMOVED),),
     ),
 )
+EDITS = "within"
+BUDGET = None
+CONTRACT = Contract(
+    rows=(
+        {"presentations": ("letters_lower", "tokens_all", "header_none"), "calibrations": ()},
+        {"presentations": ("header_none",), "probes": 1, "chosen_by": "single_order"},
+    ),
+    tiny={"presentations": ("header_none", "filler_english"), "calibrations": ()},
+)
+SELF_TEST = (SelfTestCase("shallow", sizes={"presentations": ["header_instruction", "letters_digits", "header_none"]}),)
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
@@ -141,12 +151,7 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
     return ("dev",)
 
 
-def refuse(config: Config, pool: Mapping[str, int]) -> str | None:  # noqa: ARG001 - every refusal has this shape
-    """Why this cannot run on the given data."""
-    return None if pool.get("dev", 0) else "presentations are chosen on dev items, and the suite has none"
-
-
-def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
+def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
     """Try every presentation on dev, calibrate the best, hand over what answers most.
 
     Raises:
@@ -154,11 +159,11 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     """
     from robustness_gate.engine import score
 
-    plain = score.heard(target.respondent, target.hazards)
+    plain = score.heard(target.lm, target.hazards)
     tried: list[_Run] = []
     dropped: list[str] = []
 
-    def put(name: str, asked: Respondent | None) -> None:
+    def put(name: str, asked: LM | None) -> None:
         """Ask dev in this presentation; one that changes no answer was not put at all."""
         try:
             found = score.heard(asked, target.hazards) if asked is not None else plain
@@ -175,15 +180,15 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
     for bare in (None, best) if best is not None else (None,):
         for kind in config.calibrations:
             name = f"{bare.name}+{kind}" if bare is not None else kind
-            put(name, _calibrated(kind, bare.respondent if bare is not None else target.respondent, target, config))
+            put(name, _calibrated(kind, bare.lm if bare is not None else target.lm, target, config))
     if not tried and dropped:
         raise NotApplicable(f"none of these changes what this model is asked: {', '.join(dropped)}")
-    kept = max(tried, key=lambda run: _merit(run, config), default=_Run("plain", target.respondent, None, 0.0))
-    yield Recovery(
-        kept.respondent,
-        mark=0,
-        spent={"examples": 0.0, "queries": float(len(tried) * score.prompts_of(plain))},
-        signs={
+    kept = max(tried, key=lambda run: _merit(run, config), default=_Run("plain", target.lm, None, 0.0))
+    yield AttackedModel(
+        kept.lm,
+        budget=0,
+        cost={"examples": 0.0, "queries": float(len(tried) * score.prompts_of(plain))},
+        signals={
             "tried": float(len(tried)),
             "dropped": float(len(dropped)),
             "loglik_change": kept.change,
@@ -191,8 +196,10 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[Recovery]:
             "plain_dev_single_order": score.shares(plain, target.hazards).single_order,
             **({} if kept.dev is None else _readings(kept.dev)),
         },
-        chosen={"presentation": kept.name, "dropped": ", ".join(dropped)},
-        screened=[Candidate({"presentation": run.name}, run.dev.content_sum) for run in tried if run.dev is not None],
+        selected={"presentation": kept.name, "dropped": ", ".join(dropped)},
+        settings_tried=[
+            GridPoint({"presentation": run.name}, run.dev.content_sum) for run in tried if run.dev is not None
+        ],
     )
 
 
@@ -200,7 +207,7 @@ class _Run(NamedTuple):
     """One presentation and what dev said to it."""
 
     name: str
-    respondent: Respondent
+    lm: LM
     dev: Shares | None
     change: float
 
@@ -221,36 +228,36 @@ def _readings(dev: Shares) -> dict[str, float]:
     return {"chosen_dev": dev.content_sum, "chosen_dev_single_order": dev.single_order}
 
 
-def _presentations(target: Target, config: Config, seed: int) -> Iterator[tuple[str, Respondent | None]]:
-    """Each presentation that was asked for, as a respondent; None where the tokenizer has nothing like it."""
-    from robustness_gate.engine import respondents, score
+def _presentations(target: Target, config: Config, seed: int) -> Iterator[tuple[str, LM | None]]:
+    """Each presentation that was asked for, as an LM; None where the tokenizer has nothing like it."""
+    from robustness_gate.engine import lms, score
 
-    cuts = respondents.halves(target.tokenizer) if set(CUTS) & set(config.presentations) else {}
+    cuts = lms.halves(target.tokenizer) if set(CUTS) & set(config.presentations) else {}
     thinks = "<think>" in (getattr(target.tokenizer, "chat_template", None) or "")
     for name in config.presentations:
         if name not in get_args(Presentation):
             raise UnknownWord("presentation", name)
         if name in CUTS:
-            spelling = respondents.Respelling(cuts, CUTS[name], seed)
-            yield name, score.ModelRespondent(target.model, target.tokenizer, respelling=spelling)
+            spelling = lms.Respelling(cuts, CUTS[name], seed)
+            yield name, score.ModelLM(target.model, target.tokenizer, respelling=spelling)
         elif name.startswith("thought") and not thinks:
             yield name, None
         elif name == "thought_full":
-            yield name, respondents.Thinking(target.respondent, target.model, target.tokenizer, config.thinking_tokens)
+            yield name, lms.Thinking(target.lm, target.model, target.tokenizer, config.thinking_tokens)
         else:
-            yield name, respondents.Edited(target.respondent, Dressed(name))
+            yield name, lms.Edited(target.lm, Dressed(name))
 
 
-def _calibrated(kind: Calibration, asked: Respondent, target: Target, config: Config) -> Respondent:
-    from robustness_gate.engine import respondents
+def _calibrated(kind: Calibration, asked: LM, target: Target, config: Config) -> LM:
+    from robustness_gate.engine import lms
 
     if kind == "calibrated_free":
-        return respondents.Calibrated(asked, content_free)
+        return lms.Calibrated(asked, content_free)
     if kind != "calibrated_domain":
         raise UnknownWord("calibration", kind)
     items = [item for hazard in target.hazards if not hazard.form.verbatim for item in hazard.dev[: config.probes]]
     turned = [rotated(item.question, shift) for item in items for shift in range(len(item.question.choices))]
-    return respondents.Calibrated(asked, lambda options: [each for each in turned if len(each.choices) == options])
+    return lms.Calibrated(asked, lambda options: [each for each in turned if len(each.choices) == options])
 
 
 def content_free(options: int) -> Sequence[Question]:

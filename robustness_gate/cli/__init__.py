@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from robustness_gate import redaction, writing
 from robustness_gate.cli import auditing, checkpoints, evidence, house, organisms, policies, signing, verifying
 from robustness_gate.cli.common import app
 from robustness_gate.errors import Exit, GateError
+from robustness_gate.system import installed, redaction, writing
 
 __all__ = [
     "app",
@@ -45,6 +45,10 @@ def main() -> NoReturn:
     except GateError as error:
         kind = f"error[{error.code}]" if error.code else "error"
         _leave(f"{kind}: {redaction.message(str(error))}", error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name not in installed.RUN_EXTRA:
+            raise
+        _leave(f"error: {installed.lacking(error.name)}", Exit.USAGE)
     except OSError as error:
         if error.errno not in writing.NO_FAULT_OF_OURS:
             raise

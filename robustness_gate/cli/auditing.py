@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,12 +27,13 @@ from robustness_gate.cli.common import (
     limits_of,
     print_grid,
     say,
+    say_json,
     trusted_by,
 )
 from robustness_gate.errors import Exit, Unverified
 
 if TYPE_CHECKING:
-    from robustness_gate.audit import Audit
+    from robustness_gate.assurance.audit import Audit
 
 
 @app.command(
@@ -68,28 +68,35 @@ def audit(
     Leaves with 0 if all of them agree, with 5 if one does not, the report does not verify, or nobody checked who
     signed it (--no-signature).
     """
-    from robustness_gate import attest, gate, issued, writing
-    from robustness_gate import audit as audits
-    from robustness_gate import verify as checks
-    from robustness_gate.checkpoint import manifest_of
+    from robustness_gate import gate
+    from robustness_gate.assurance import audit as audits
+    from robustness_gate.attestation import dsse, keys, predicate, storage
+    from robustness_gate.attestation import verify as checks
+    from robustness_gate.attestation.verify.wording import sentence
     from robustness_gate.cli.signing import ask_passphrase
     from robustness_gate.errors import UsageError
-    from robustness_gate.files import load_suite
-    from robustness_gate.materials import gather
+    from robustness_gate.inputs.checkpoint.manifest import manifest_of
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.planning.suite_data import gather
+    from robustness_gate.system import writing
 
     if out is not None and out.exists():
         raise UsageError(f"{out} is already there.", remedy="Nothing is overwritten: name another place.")
     if out is not None:
         with writing.nothing_empty(out.parent), writing.told(out):  # now rather than after hours
             writing.try_out(out.parent)
-    signer = attest.signing_key(key, ask=ask_passphrase()) if key is not None or out is not None else None
+    signer = keys.signing_key(key, ask=ask_passphrase()) if key is not None or out is not None else None
     place = gate.find_checkpoint(checkpoint, base)
     asked = checks.Asked(trusted=trusted_by(trust, public, no_signature), checkpoint=place)
-    raw = attest.read_bundle(bundle / issued.BUNDLE if bundle.is_dir() else bundle)
+    raw = dsse.read_bundle(bundle / predicate.BUNDLE if bundle.is_dir() else bundle)
     found = checks.verify(raw, asked, datetime.now(UTC))
     if not found.adds_up or found.stated is None:
-        first = next(check for check in found.checks if check.state == "FAILED")
-        raise Unverified(f"the report does not verify ({first.title}): {first.words}.", remedy="Run `verify` on it.")
+        first = found.failed[0]
+        raise Unverified(
+            f"the report does not verify ({first.title}): {sentence(first)}.",
+            remedy="Run `verify` on it.",
+            code=first.code,
+        )
     made, read = found.stated.report, load_suite(suite)
     places = {made.checkpoint: place}
     if original is not None:
@@ -105,9 +112,9 @@ def audit(
     if signer is not None and out is not None:
         with writing.told(out):
             out.parent.mkdir(parents=True, exist_ok=True)
-            attest.create(out, audits.signed(told, made.checkpoint, signer))
+            storage.create(out, audits.signed(told, made.checkpoint, signer))
     if as_json:
-        say(json.dumps(told.plain, indent=1))
+        say_json(told)
     else:
         _show(told)
         if not found.verified:
@@ -125,7 +132,7 @@ def _show(told: Audit) -> None:
     for each in told.found:
         grid.add_row(
             each.label,
-            str(each.mark or "-"),
+            str(each.budget or "-"),
             each.task,
             f"{each.signed / each.items:.1%}",
             f"{each.again / each.items:.1%}",

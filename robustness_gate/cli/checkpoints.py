@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +18,7 @@ from robustness_gate.cli.common import (
     Only,
     Original,
     PolicyFile,
+    Runner,
     SuiteFile,
     TextTimeout,
     TrialTimeout,
@@ -29,15 +29,17 @@ from robustness_gate.cli.common import (
     pairs,
     print_grid,
     say,
+    say_json,
 )
 from robustness_gate.errors import Exit
+from robustness_gate.inputs.shipped import SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
-    from robustness_gate.doctor import Check
+    from robustness_gate.assurance.doctor import Check
 
 
 @app.command(
@@ -62,15 +64,23 @@ def run(
     self_test: Annotated[
         Path | None, typer.Option("--self-test", help="What `self-test` left behind: that the attacks work.")
     ] = None,
-    seal: Annotated[Path | None, typer.Option("--seal", help="The seal under which this run is made.")] = None,
-    seal_key: Annotated[Path | None, typer.Option("--seal-key", help="Public key of whoever sealed it.")] = None,
+    preregistration: Annotated[
+        Path | None, typer.Option("--preregistration", help="The preregistration under which this run is made.")
+    ] = None,
+    preregistration_key: Annotated[
+        Path | None, typer.Option("--preregistration-key", help="Public key of whoever preregistered it.")
+    ] = None,
     device: Device = "auto",
     workers: Annotated[
         int, typer.Option(min=0, help="Trials side by side; 0: one a core for a small model on the CPU, else one.")
     ] = 0,
+    executor: Runner = "local",
     trial_timeout: TrialTimeout = None,
     load_timeout: LoadTimeout = None,
     text_timeout: TextTimeout = None,
+    output: Annotated[
+        list[str] | None, typer.Option("--output", help="Also publish by this plug-in: DISTRIBUTION/NAME; repeatable.")
+    ] = None,
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow; by default $MLFLOW_TRACKING_URI or a SQLite file beside --out.")
     ] = None,
@@ -89,8 +99,10 @@ def run(
     """
     from rich.console import Console
 
-    from robustness_gate import gate, redaction, report
+    from robustness_gate import gate
     from robustness_gate.publish import terminal
+    from robustness_gate.report import record
+    from robustness_gate.system import redaction
 
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)  # a log has no edge to wrap at
     out_console = Console(width=None if sys.stdout.isatty() else 160)
@@ -107,21 +119,22 @@ def run(
         base=base,
         ledgers=ledgers,
         self_test=self_test,
-        seal=seal,
-        seal_key=seal_key,
+        preregistration=preregistration,
+        preregistration_key=preregistration_key,
         device=device,
         workers=workers,
         limits=limits_of(trial_timeout, load_timeout, text_timeout),
+        outputs=tuple(output or ()),
         tracking_uri="" if no_mlflow else tracking_uri,
     )
     with terminal.watching(console, quiet=quiet or as_json) as watch:
-        outcome = gate.run(request, watch)
+        outcome = gate.run(request, watch, executor)
     for warning in outcome.warnings:
         console.print(f"warning: {redaction.message(warning)}", style="yellow", highlight=False, soft_wrap=True)
     if as_json:
-        out_console.print_json(data={**report.headline(outcome.report), "report": str(out / "report.json")})
+        out_console.print_json(data={**record.headline(outcome.report), "report": str(out / "report.json")})
     elif quiet:
-        out_console.print(report.sentence(outcome.report), highlight=False, soft_wrap=True)
+        out_console.print(record.sentence(outcome.report), highlight=False, soft_wrap=True)
     else:
         terminal.show(outcome.report, out_console)
         out_console.print(f"report: {out / 'report.md'}", style="dim", highlight=False, soft_wrap=True)
@@ -139,16 +152,18 @@ def plan(
     control: Controls = None,
     only: Only = None,
     base: Base = None,
+    executor: Runner = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial in full.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show one prompt of each task and of what each attack is made on.")
     ] = False,
 ) -> None:
     """List every trial that a run would make, without running any."""
-    from robustness_gate import attacks, gate, specimens
-    from robustness_gate.nouns import OWN_ROLES
-    from robustness_gate.verdict import declared_cells, label
-    from robustness_gate.verdict.cells import not_made
+    from robustness_gate import attacks, gate
+    from robustness_gate.planning import specimens
+    from robustness_gate.records.trial import OWN_ROLES, Role
+    from robustness_gate.verdict import declared_hypotheses, label
+    from robustness_gate.verdict.wording import left_out, model_name
 
     prepared = gate.prepare(
         policy,
@@ -158,38 +173,39 @@ def plan(
         pairs(control, "--control", "oracle=models/oracle"),
         tuple(only or ()),
         base,
+        executor,
     )
     trials = prepared.plan.trials
     if as_json:
-        say(json.dumps([{"id": trial.id, **trial.plain} for trial in trials], indent=1))
+        say_json([{"id": trial.id, **trial.plain} for trial in trials])
         return
     for trial in trials:
-        role = "" if trial.role == "candidate" else f"  [{trial.role}]"
-        at = "" if trial.marks == (0,) else f"  marks {', '.join(map(str, trial.marks))}"
+        role = "" if trial.role == Role.CANDIDATE else f"  [{model_name(trial)}]"
+        at = "" if trial.budgets == (0,) else f"  marks {', '.join(map(str, trial.budgets))}"
         say(f"{trial.id[:12]}  {label(trial)}, seed {trial.seed_index}{at}{role}")
-    for line in map(not_made, prepared.plan.left_out):
+    for line in map(left_out, prepared.plan.left_out):
         say(f"{'':12}  {line}")
     for line in prepared.plan.foreseen:
         say(f"note: {line}")
     for task in trials[0].tasks:
         say(f"{task.name}: {task.items} items, sha256 {task.sha256}")
     noun = prepared.policy.noun
-    cells = declared_cells(noun)
-    prompts = sum(task.items * task.options * len(trial.marks) for trial in trials for task in trial.tasks)
-    examined = sum(len(trial.marks) for trial in trials)
+    cells = declared_hypotheses(noun)
+    prompts = sum(task.items * task.options * len(trial.budgets) for trial in trials for task in trial.tasks)
+    examined = sum(len(trial.budgets) for trial in trials)
     mine = sum(trial.role in OWN_ROLES for trial in trials)
     beside = f" and {len(trials) - mine} on other models" if len(trials) > mine else ""
     say(f"{mine} trial{'s' if mine != 1 else ''}{beside}, {examined} marks, {prompts:,} verdict prompts")
     say(f"{cells} declared cells: each convicts at alpha {noun.statistics.alpha_fail / cells:.2g}")
     if not verbose:
         return
-    shown = [*specimens.of_tasks(prepared.materials)]
-    own = [trial for trial in trials if trial.role == "candidate"]
+    shown = [*specimens.of_tasks(prepared.suite_data)]
+    own = [trial for trial in trials if trial.role == Role.CANDIDATE]
     for attack, config in {label(trial): (trial.attack, trial.config) for trial in own}.values():
         made = attacks.configure(attacks.load(attack), config)
-        shown += specimens.of_attack(attack, made, prepared.materials)
+        shown += specimens.of_attack(attack, made, prepared.suite_data)
     for each in shown:
-        say(f"\n{each.of}: {each.says}")
+        say(f"\n{each.of}: {each.description}")
         say("\n".join(f"    {line}" for line in each.text.split("\n")))
 
 
@@ -197,7 +213,12 @@ def plan(
 def doctor(
     checkpoint: Checkpoint,
     device: Device = "auto",
-    suite: Annotated[Path | None, typer.Option("--suite", help="Try this suite's attacks, not all there are.")] = None,
+    suite: Annotated[
+        Path | None,
+        typer.Option(
+            "--suite", parser=SUITE.find, metavar="FILE|NAME", help="Try this suite's attacks, not all there are."
+        ),
+    ] = None,
     original: Original = None,
     base: Base = None,
     no_load: Annotated[bool, typer.Option("--no-load", help="Look at the files alone; load no weights.")] = False,
@@ -211,11 +232,10 @@ def doctor(
     Looks at the installation, the device and the files, loads the model, and tries every attack at strength zero.
     Leaves with 0 if the gate can run, with 2 if something prevents it; each problem comes with its remedy.
     """
-    import dataclasses
-
     from rich.console import Console
 
-    from robustness_gate import doctor as practice
+    from robustness_gate.assurance import doctor as practice
+    from robustness_gate.assurance.doctor import wording
 
     errors = Console(stderr=True)
     status = errors.status("looking", spinner="dots") if errors.is_terminal and not quiet else None
@@ -238,7 +258,8 @@ def doctor(
             status.stop()
     able = practice.can_run(checks)
     if as_json:
-        say(json.dumps({"can_run": able, "checks": [dataclasses.asdict(check) for check in checks]}, indent=1))
+        plain = [{**vars(each), "sentence": wording.sentence(each), "remedy": wording.remedy(each)} for each in checks]
+        say_json({"can_run": able, "checks": plain})
     else:
         _show_checks(console_for_output(), [check for check in checks if not (quiet and check.state == "ok")])
         if not quiet:
@@ -261,7 +282,7 @@ def checkpoint_copy(
     Config, tokenizer, template and one set of weights, as files of their own (no links), each compared by its digest.
     Nothing is changed in SRC. What was left behind is listed.
     """
-    from robustness_gate import copying
+    from robustness_gate.inputs import copying
 
     done = copying.copy(source, destination, weights)
     say(f"{len(done.manifest.files)} files, {sum(entry.size for entry in done.manifest.files):,} bytes: {destination}")
@@ -276,6 +297,8 @@ def _show_checks(console: Console, checks: Sequence[Check]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from robustness_gate.assurance.doctor import wording
+
     styles = {"ok": "green", "note": "yellow", "PROBLEM": "bold red"}
     width = max((len(check.name) for check in checks), default=0)
     for part in dict.fromkeys(check.part for check in checks):
@@ -284,10 +307,10 @@ def _show_checks(console: Console, checks: Sequence[Check]) -> None:
         grid.add_column(no_wrap=True, min_width=width)
         grid.add_column(overflow="fold")
         for check in (each for each in checks if each.part == part):
-            says = Text(check.says)
-            if check.remedy:
-                says.append(f"\n{check.remedy}", style="dim")
-            grid.add_row(Text(check.state, style=styles[check.state]), check.name, says)
+            sentence = Text(wording.sentence(check))
+            if remedy := wording.remedy(check):
+                sentence.append(f"\n{remedy}", style="dim")
+            grid.add_row(Text(check.state, style=styles[check.state]), check.name, sentence)
         console.print(Text(f"{part}", style="bold"))
         print_grid(console, grid)
         console.print()

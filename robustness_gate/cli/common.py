@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robustness_gate import __version__
-from robustness_gate.bounded import Limits, seconds
 from robustness_gate.errors import UsageError
+from robustness_gate.inputs.shipped import BUNDLE, KEY, POLICY, SUITE
+from robustness_gate.system.bounded import Limits, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from robustness_gate.trust import Trusted
+    from robustness_gate.attestation.trust import Trusted
 
 
 app = typer.Typer(
@@ -30,7 +31,7 @@ app = typer.Typer(
     "Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 5 does not verify, "
     "130 interrupted.",
 )
-policy_app = typer.Typer(no_args_is_help=True, help="Look at policies, and seal them before a run.")
+policy_app = typer.Typer(no_args_is_help=True, help="Look at policies, and preregister them before a run.")
 keys_app = typer.Typer(no_args_is_help=True, help="Make and look at signing keys.")
 attack_app = typer.Typer(no_args_is_help=True, help="Write an attack of your own.")
 organisms_app = typer.Typer(no_args_is_help=True, help="The shipped tiny models of known truth.")
@@ -42,8 +43,12 @@ app.add_typer(organisms_app, name="organisms")
 app.add_typer(checkpoint_app, name="checkpoint")
 
 Checkpoint = Annotated[str, typer.Argument(help="A Hugging Face directory, hf://OWNER/NAME@COMMIT, or organism:NAME.")]
-PolicyFile = Annotated[Path, typer.Option("--policy", help="What must hold (YAML).")]
-SuiteFile = Annotated[Path, typer.Option("--suite", help="What is tried (YAML).")]
+PolicyFile = Annotated[
+    Path, typer.Option("--policy", parser=POLICY.find, metavar="FILE|NAME", help="What must hold (YAML).")
+]
+SuiteFile = Annotated[
+    Path, typer.Option("--suite", parser=SUITE.find, metavar="FILE|NAME", help="What is tried (YAML).")
+]
 Original = Annotated[str | None, typer.Option("--original", help="The model before unlearning, for comparison.")]
 Controls = Annotated[list[str] | None, typer.Option("--control", help="NAME=DIR of a model that never knew.")]
 Base = Annotated[str | None, typer.Option("--base", help="What an adapter stands on, if its config does not say.")]
@@ -51,6 +56,9 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N o
 Ledgers = Annotated[
     Path | None,
     typer.Option("--ledgers", help="Where ledgers lie; else $ROBUSTNESS_GATE_LEDGERS or beside --out."),
+]
+Runner = Annotated[
+    str, typer.Option("--executor", help="Who runs the trials: `local`, or a plug-in's DISTRIBUTION/NAME.")
 ]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Run this attack alone; a PASS is then impossible.")]
 
@@ -102,12 +110,24 @@ def limits_of(trial: float | None = None, load: float | None = None, text: float
     )
 
 
-PolicyArgument = Annotated[Path, typer.Argument(metavar="POLICY", help="The policy file.")]
+PolicyArgument = Annotated[
+    Path, typer.Argument(parser=POLICY.find, metavar="POLICY", help="The policy file, or the name of a shipped one.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")]
-Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="report.sigstore.json, or the folder that holds it.")]
+Bundle = Annotated[
+    Path,
+    typer.Argument(
+        parser=BUNDLE.find,
+        metavar="BUNDLE",
+        help="report.sigstore.json, the folder that holds it, or the name of a shipped example.",
+    ),
+]
 TrustFile = Annotated[Path | None, typer.Option("--trust", help="Whose keys you believe (YAML).")]
 PublicKeys = Annotated[
-    list[Path] | None, typer.Option("--public", help="Instead of --trust: a public key (PEM); repeatable.")
+    list[Path] | None,
+    typer.Option(
+        "--public", parser=KEY.find, metavar="FILE", help="Instead of --trust: a public key (PEM); repeatable."
+    ),
 ]
 NoSignature = Annotated[
     bool,
@@ -144,6 +164,13 @@ def say(text: str) -> None:
     print(text)  # noqa: T201 - the one place where a verb's words leave
 
 
+def say_json(value: Any, *, in_order: bool = False) -> None:
+    """Print records, dataclasses or plain data as indented JSON; `in_order` sorts the keys."""
+    from robustness_gate.records.encode import printed
+
+    say(printed(value, in_order=in_order))
+
+
 def console_for_output() -> Console:
     """Standard output; a file or pipe has no edge to wrap at."""
     from rich.console import Console
@@ -160,11 +187,11 @@ def print_grid(console: Console, grid: Table) -> None:
 
 def trusted_by(trust: Path | None, public: Sequence[Path] | None, no_signature: bool) -> Trusted | None:
     """Whose signature counts; None where none is asked for. Raises UsageError unless exactly one way is given."""
-    from robustness_gate import attest
-    from robustness_gate.trust import read_trust, trusting
+    from robustness_gate.attestation import keys
+    from robustness_gate.attestation.trust import read_trust, trusting
 
     if sum((trust is not None, bool(public), no_signature)) != 1:
         raise UsageError("say whom you trust.", remedy="Give one of --trust FILE, --public KEY and --no-signature.")
     if trust is not None:
         return read_trust(trust)
-    return trusting([attest.public_key(each) for each in public]) if public else None
+    return trusting([keys.public_key(each) for each in public]) if public else None

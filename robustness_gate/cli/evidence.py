@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ from robustness_gate.cli.common import (
     console_for_output,
     print_grid,
     say,
+    say_json,
 )
 from robustness_gate.errors import Exit, UsageError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from robustness_gate.advice import Advice, Tried
+    from robustness_gate.report.advice import Advice, Tried
 
 
 @app.command(epilog="Example: robustness-gate judge runs/mine/ledger.jsonl --policy gate/policy.yaml --explain")
@@ -45,13 +45,13 @@ def judge(
 
     Evidence is what the last run on the checkpoint planned, and every other trial that the ledger knows of it.
     """
-    from robustness_gate import ledger as ledgers
-    from robustness_gate import report
-    from robustness_gate.language import load_policy
-    from robustness_gate.verdict import decide
+    from robustness_gate.evidence import ledger as ledgers
+    from robustness_gate.policy_language import load_policy
+    from robustness_gate.report import record as report
+    from robustness_gate.verdict import decide, wording
     from robustness_gate.verdict import judge as judge_
+    from robustness_gate.verdict.counts import counts
     from robustness_gate.verdict.explain import explain as explained
-    from robustness_gate.verdict.words import counts
 
     if (
         at is not None and honour_decision
@@ -65,22 +65,22 @@ def judge(
     moment = (at or datetime.now(UTC)).replace(tzinfo=UTC)
     verdict = judge_(loaded.noun, evidence, moment)
     decision = decide(loaded.noun, verdict, plan.subject, moment)
-    weak = report.limitations(loaded.noun, evidence, verdict.flags, sealed=False)  # no ledger names one
+    weak = report.limitations(loaded.noun, evidence, verdict.flags, preregistered=False)  # no ledger names one
     if as_json:
-        say(json.dumps({"checkpoint": plan.subject, "verdict": verdict.plain, "decision": decision.plain,
-                        "limitations": list(weak)}, indent=1))  # fmt: skip
+        say_json({"checkpoint": plan.subject, "verdict": verdict.plain, "reason": wording.reason(verdict),
+                  "decision": decision.plain, "limitations": list(weak)})  # fmt: skip
     else:
         for line in explained(loaded.noun, verdict) if explain else ():
             say(line)
         for words in weak:
             say(f"limitation: {words}")
-        say(f"{verdict.outcome}: {verdict.reason}")
+        say(f"{verdict.outcome}: {wording.reason(verdict)}")
         if loaded.noun.waivers or loaded.noun.accepted_risks:
             say(f"decision {decision.outcome}: {decision.reason}")
             for line in (*decision.applied, *(f"inert: {each}" for each in decision.inert)):
                 say(f"  {line}")
         left = f"; {len(plan.left_out)} left out by the last run" if plan.left_out else ""
-        say(f"checkpoint {plan.subject[:12]}: {counts(evidence).line}{left}")
+        say(f"checkpoint {plan.subject[:12]}: {wording.trials_line(counts(evidence))}{left}")
     codes = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
     released = honour_decision and decision.releases
     raise typer.Exit(int(Exit.PASS if released else codes[verdict.outcome]))
@@ -96,11 +96,9 @@ def why(
 
     The reason, the strongest attack in words and numbers, the cheapest next step, and what was not tried.
     """
-    import dataclasses
-
-    from robustness_gate import advice
     from robustness_gate import attacks as registry
-    from robustness_gate import report as reports
+    from robustness_gate.report import advice
+    from robustness_gate.report import record as reports
 
     made = reports.read(report)
     reports.refuse_forged(made)
@@ -110,7 +108,7 @@ def why(
         attacks={name: does(registry.load(name)) for name in registry.names()},
     )
     if as_json:
-        say(json.dumps(dataclasses.asdict(told), indent=1))
+        say_json(told)
     else:
         _show_advice(console_for_output(), told, quiet=quiet)
 
@@ -125,17 +123,15 @@ def compare(
 
     Differences are B less A, item by item, with 95 % bounds. It judges nothing: the exit code is 0 whatever differs.
     """
-    import dataclasses
-
-    from robustness_gate import compare as comparing
-    from robustness_gate import report
+    from robustness_gate.report import compare as comparing
+    from robustness_gate.report import record as report
 
     one, other = report.read(a), report.read(b)
     report.refuse_forged(one)
     report.refuse_forged(other)
     found = comparing.compare(one, other)
     if as_json:
-        say(json.dumps(dataclasses.asdict(found), indent=1))
+        say_json(found)
     else:
         from robustness_gate.publish import comparison
 
@@ -183,18 +179,18 @@ def _about(top: Tried | None, cheapest: Tried | None) -> list[tuple[str, str]]:
     seed = f", seed {top.seed_index}" if top.seed_index else ""
     rows = [("strongest attack", f"{top.name}{seed}")]
     rows += [
-        (title, value) for title, value in (("", top.does), ("settings", top.settings), ("spent", top.spent)) if value
+        (title, value) for title, value in (("", top.does), ("settings", top.settings), ("cost", top.cost)) if value
     ]
     rows.append(("asked", f"'{top.task}', limit {top.limit:.0%}"))
-    for reading in sorted(top.after, key=lambda each: each != top.reading):
-        change = f"{_share(top.before.get(reading))} -> {_share(top.after[reading])}"
-        if reading == top.reading:
-            rows.append((reading, f"{change}, bounds {top.lower:.1%} to {top.upper:.1%} (decides)"))
+    for metric in sorted(top.after, key=lambda each: each != top.metric):
+        change = f"{_share(top.before.get(metric))} -> {_share(top.after[metric])}"
+        if metric == top.metric:
+            rows.append((metric, f"{change}, bounds {top.lower:.1%} to {top.upper:.1%} (decides)"))
         else:
-            rows.append((reading, change + (" (one letter order, as in papers)" if reading == "single_order" else "")))
+            rows.append((metric, change + (" (one letter order, as in papers)" if metric == "single_order" else "")))
     if cheapest is not None:
-        effort = f" ({cheapest.spent})" if cheapest.spent else ""
-        rows.append(("cheapest breach", f"{cheapest.name}: {_share(cheapest.after[cheapest.reading])}{effort}"))
+        effort = f" ({cheapest.cost})" if cheapest.cost else ""
+        rows.append(("cheapest breach", f"{cheapest.name}: {_share(cheapest.after[cheapest.metric])}{effort}"))
     return rows
 
 

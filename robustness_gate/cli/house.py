@@ -19,15 +19,17 @@ from robustness_gate.cli.common import (
     limits_of,
     pairs,
     say,
+    say_json,
 )
 from robustness_gate.cli.evidence import does
 from robustness_gate.errors import Exit, FileError, UsageError
+from robustness_gate.inputs.shipped import POLICY, SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from robustness_gate.nouns import SelfTest
-    from robustness_gate.policy import Policy
+    from robustness_gate.records.evidence import SelfTest
+    from robustness_gate.records.policy import Policy
 
 
 @app.command(epilog="Example: robustness-gate init .")
@@ -48,9 +50,28 @@ def init(
         say(f"  {command}")
 
 
+@attack_app.command("new", epilog="Example: robustness-gate attack new hint --to hint")
+def attack_new(
+    name: Annotated[str, typer.Argument(help="Of the attack: lower-case letters, digits and '_'.")],
+    to: Annotated[Path | None, typer.Option("--to", help="The distribution's folder; by default ./NAME.")] = None,
+) -> None:
+    """Write a distribution with a new attack that works, its entry point and its contract test, to be changed.
+
+    Nothing is ever overwritten.
+    """
+    from robustness_gate import starter
+
+    started = starter.write_attack(name, to or Path(name))
+    for path in started.files:
+        say(f"wrote {path}")
+    say("\nThen:\n")
+    for command in started.next:
+        say(f"  {command}")
+
+
 @attack_app.command("try", epilog="Example: robustness-gate attack try my_attack.py --organism rmu --set steps=20")
 def attack_try(
-    file: Annotated[Path, typer.Argument(help="The attack: one Python file.")],
+    file: Annotated[Path, typer.Argument(help="The attack: one Python file, or an installed DISTRIBUTION/NAME.")],
     organism: Annotated[str, typer.Option("--organism", help="Where it should bite; `organisms list` names them.")] = (
         "rmu"
     ),
@@ -63,11 +84,11 @@ def attack_try(
 
     The file is imported: run this on your own code alone. Leaves with 4 if a law is broken.
     """
-    from robustness_gate import tryout
+    from robustness_gate.assurance import try_attack
 
     settings = {name: _json_or_text(value) for name, value in pairs(given, "--set", "marks=[5]")}
     progress = lambda words: print(words, file=sys.stderr)  # noqa: E731, T201
-    tried = tryout.attempt(file, organism, settings, seed, progress)
+    tried = try_attack.attempt(try_attack.file_of(file), organism, settings, seed, progress)
     for law in tried.laws:
         say(f"{'BROKEN' if law.fault else 'ok':8}{law.title}{f': {law.fault}' if law.fault else ''}")
     wide = max((len(bite.organism) for bite in tried.bites), default=0)
@@ -116,7 +137,7 @@ def attacks(
             }
             for name, module in modules.items()
         ]
-        say(json.dumps(listed, indent=1))
+        say_json(listed)
         return
     wide, wider = (max(map(len, each)) for each in (modules, [module.FAMILY for module in modules.values()]))
     for name, module in modules.items():
@@ -135,11 +156,22 @@ def self_test(
         bool, typer.Option("--all", help="Every attack that has an organism; this is the default.")
     ] = False,
     policy: Annotated[
-        Path | None, typer.Option("--policy", help="Exactly what this policy requires, a case for each requirement.")
+        Path | None,
+        typer.Option(
+            "--policy",
+            parser=POLICY.find,
+            metavar="FILE|NAME",
+            help="Exactly what this policy requires, a case for each requirement.",
+        ),
     ] = None,
     suite: Annotated[
         Path | None,
-        typer.Option("--suite", help="With --policy: whose settings it requires; else the attacks' defaults."),
+        typer.Option(
+            "--suite",
+            parser=SUITE.find,
+            metavar="FILE|NAME",
+            help="With --policy: whose settings it requires; else the attacks' defaults.",
+        ),
     ] = None,
     if_needed: Annotated[
         bool,
@@ -165,12 +197,15 @@ def self_test(
     Leaves with 4 if any attack fails: nothing could be concluded from its silence. A seed that failed before, and is
     not tested again, stays in --out.
     """
-    from robustness_gate import bench, selftest, writing
-    from robustness_gate.files import load_suite
-    from robustness_gate.language import load_policy
-    from robustness_gate.nouns import SelfTests
+    from robustness_gate.assurance import self_test
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.planning import bench
+    from robustness_gate.policy_language import load_policy
+    from robustness_gate.records.encode import encode
+    from robustness_gate.records.evidence import SelfTests
+    from robustness_gate.system import writing
     from robustness_gate.verdict import faults
-    from robustness_gate.verdict.cells import label_of
+    from robustness_gate.verdict.hypotheses import label_of
 
     if sum((quick, every, bool(only), policy is not None)) > 1:
         raise UsageError("--quick, --all, --only and --policy do not go together.", remedy="Give one of them, or none.")
@@ -188,21 +223,21 @@ def self_test(
         return
     kind = _architecture(model_type, checkpoint, base)
     if loaded is not None:
-        tried = bench.required_by(loaded, named, selftest.data().pool(), kind)
+        tried = bench.required_by(loaded, named, self_test.data().pool(), kind)
     else:
         tried = bench.by_name(bench.QUICK if quick else tuple(only or ()), kind, quick=quick)
-    if if_needed and loaded is not None and selftest.still_count(_known(out), loaded, named, at, kind):
+    if if_needed and loaded is not None and self_test.still_count(_known(out), loaded, named, at, kind):
         print(f"nothing was tested: {out} still counts", file=sys.stderr)  # noqa: T201 - no output
         return
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
     limits = limits_of(trial_timeout)
-    fresh = selftest.run(tried, at, model_type=kind, seeds=seeds, workers=count, limits=limits, watch=show)
-    failing = selftest.still_failing(_known(out), fresh)
+    fresh = self_test.run(tried, at, model_type=kind, seeds=seeds, workers=count, limits=limits, watch=show)
+    failing = self_test.still_failing(_known(out), fresh)
     tests = SelfTests(tests=(*fresh, *failing))
-    writing.whole(out, tests.written)
+    writing.whole(out, encode(tests))
     if as_json:
-        say(json.dumps(tests.plain, indent=1))
+        say_json(tests)
     else:
         _show_self_tests(fresh)
         for test in failing:
@@ -221,7 +256,7 @@ def _architecture(model_type: str | None, checkpoint: str | None, base: str | No
     if model_type is not None:
         raise UsageError("--model-type and --checkpoint do not go together.", remedy="Give one of them, or none.")
     from robustness_gate import gate
-    from robustness_gate.checkpoint import model_type as named_in
+    from robustness_gate.inputs.checkpoint.place import model_type as named_in
 
     found = named_in(gate.find_checkpoint(checkpoint, base))
     if not found:
@@ -237,8 +272,8 @@ def _asks(policy: Policy) -> bool:
 
 def _known(out: Path) -> Sequence[SelfTest]:
     """What an earlier self-test left."""
-    from robustness_gate.files import load_noun
-    from robustness_gate.nouns import SelfTests
+    from robustness_gate.inputs.validation import load_noun
+    from robustness_gate.records.evidence import SelfTests
 
     try:
         return load_noun(out, SelfTests).noun.tests
@@ -248,22 +283,23 @@ def _known(out: Path) -> Sequence[SelfTest]:
 
 def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     """One line a test, its faults under it."""
-    from robustness_gate.bench import BENCHES
-    from robustness_gate.verdict.cells import label_of
+    from robustness_gate.planning.bench import BENCHES
+    from robustness_gate.verdict import wording
+    from robustness_gate.verdict.hypotheses import label_of
     from robustness_gate.verdict.selftests import GAIN
 
     bench = BENCHES[tests[0].model_type]
-    names = [label_of(test.attack, test.config) + (f" at {test.mark}" if test.mark > 0 else "") for test in tests]
+    names = [label_of(test.attack, test.config) + (f" at {test.budget}" if test.budget > 0 else "") for test in tests]
     wide, where = max(map(len, names)), max(len(test.organism) for test in tests)
     several = any(test.seed for test in tests)
-    nobody = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].nowhere)
+    nobody = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].negative_controls)
     who = f"{'attack':{wide}} {'seed ' if several else ''}{'organism':{where}}"
     say(f"{who} {'before > after':>15} {'gain':>7}  {'asked':15}   {nobody}   sham   finding")
     for name, test in zip(names, tests, strict=True):
         there = f"{test.before / test.items:.1%} > {test.after / test.items:.1%}"
         nowhere = "   ".join(
             f"{f'{each.before / test.items:.1%} > {each.after / test.items:.1%}':>15} {each.leak:>7.1%}"
-            for each in test.nowhere
+            for each in test.negative_controls
         )
         sham = "same" if test.sham_changed == 0 else f"{test.sham_changed} changed"
         found = "FAILED" if test.faults else "works"
@@ -275,9 +311,9 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
             changed = (f"{key} {test.config[key]} for {value}" for key, value in sorted(test.extended.items()))
             say(f"{'':{wide}} to suit so small a model: {'; '.join(changed)}")
         for fault in test.faults:
-            say(f"{'':{wide}} {fault}")
+            say(f"{'':{wide}} {wording.sentence(fault)}")
     say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions (content_sum)")
-    say("asked: at least this gain, and after - before at least this share of what the original knows more")
+    say("asked: at least this gain, and after - before at least this share of the gap between original and candidate")
     for attack, why in sorted(bench.untested.items()):
         say(f"not tested: {attack}, {why}")
 
@@ -285,18 +321,16 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
 @app.command(epilog="Example: robustness-gate schema > report.v1.schema.json")
 def schema() -> None:
     """Print the JSON Schema of report.json."""
-    from robustness_gate.report import json_schema
+    from robustness_gate.report.record import json_schema
 
-    say(json.dumps(json_schema(), indent=1, sort_keys=True))
+    say_json(json_schema(), in_order=True)
 
 
 @app.command(epilog="Example: robustness-gate demo --out runs/demo")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the demo's runs; made anew.")] = Path("runs/demo"),
-    policies: Annotated[Path, typer.Option(help="Where organism.yaml lies.")] = Path("policies"),
-    suites: Annotated[Path, typer.Option(help="Where organism-smoke.yaml lies.")] = Path("suites"),
 ) -> None:
     """Take the shipped organisms through the gate."""
     from robustness_gate import demo as show
 
-    raise typer.Exit(show.run(out, policies, suites))
+    raise typer.Exit(show.run(out))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustness_gate.cli.common import Base, Checkpoint, Device, console_for_output, organisms_app, print_grid, say
-from robustness_gate.errors import UsageError
+from robustness_gate.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -37,7 +37,10 @@ def organisms_list() -> None:
     for each in organisms.SHIPPED:
         grid.add_row(Text(f"organism:{each.name}"), Text(each.method), Text(each.what), Text(each.expected))
     print_grid(console_for_output(), grid)
-    say(f"They lie in {organisms.DATA / 'checkpoints'}.")
+    try:
+        say(f"They lie in {organisms.data() / 'checkpoints'}.")
+    except SetupError as error:  # what they are can be read without them
+        say(str(error))
 
 
 @organisms_app.command("build", epilog="Example: robustness-gate organisms build runs/organisms --only oracle")
@@ -83,10 +86,11 @@ def organisms_unlearn(
     """
     from rich.console import Console
 
-    from robustness_gate import bounded, gate
-    from robustness_gate.checkpoint import manifest_of
+    from robustness_gate import gate
+    from robustness_gate.inputs.checkpoint.manifest import manifest_of
     from robustness_gate.organisms import unlearn
     from robustness_gate.publish import terminal
+    from robustness_gate.system import bounded
 
     module = unlearn.method(method)
     config = _configured(method, module, settings or [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,31 +15,36 @@ from robustness_gate.cli.common import (
     SuiteFile,
     policy_app,
     say,
+    say_json,
 )
 from robustness_gate.errors import Exit, SetupError, UsageError
+from robustness_gate.inputs.shipped import CASES, POLICY, SUITE
 
 if TYPE_CHECKING:
     from datetime import date
 
-    from robustness_gate.files import Loaded
-    from robustness_gate.language.lint import Lint
-    from robustness_gate.plan import Plan, Subject
-    from robustness_gate.policy import Policy
+    from robustness_gate.inputs.validation import Loaded
+    from robustness_gate.planning.plan import Plan, Subject
+    from robustness_gate.policy_language.lint import Lint
+    from robustness_gate.records.policy import Policy
 
 
 @policy_app.command("check", epilog="Example: robustness-gate policy check gate/policy.yaml --suite gate/suite.yaml")
 def policy_check(
     policy: PolicyArgument,
     suite: Annotated[
-        Path | None, typer.Option("--suite", help="Also check that this suite runs what is required.")
+        Path | None,
+        typer.Option(
+            "--suite", parser=SUITE.find, metavar="FILE|NAME", help="Also check that this suite runs what is required."
+        ),
     ] = None,
     at: Annotated[
         str | None, typer.Option("--at", help="The day on which it must hold, e.g. 2026-12-31; else today.")
     ] = None,
 ) -> None:
     """Read a policy (and a suite) and say what is wrong, with a code and file:line:column."""
-    from robustness_gate.language import load_policy, refuse_untimely
-    from robustness_gate.verdict import declared_cells
+    from robustness_gate.policy_language import load_policy, refuse_untimely
+    from robustness_gate.verdict import declared_hypotheses
 
     loaded = load_policy(policy)
     refuse_untimely(loaded, _day(at))
@@ -51,7 +55,7 @@ def policy_check(
             say(f"{suite}: read, but its questions and its fit to the policy were NOT checked: {error}")
     for words in _unprovable(loaded, suite):
         say(words)
-    cells = declared_cells(loaded.noun)
+    cells = declared_hypotheses(loaded.noun)
     say(f"{policy}: ok, {len(loaded.noun.limits)} limits, {len(loaded.noun.required)} requirements, {cells} cells")
 
 
@@ -61,16 +65,16 @@ def policy_show(
     resolved: Annotated[bool, typer.Option("--resolved", help="Fill in every default.")] = False,
 ) -> None:
     """Read a policy aloud, and print it as YAML, merged with what it extends."""
-    from robustness_gate.language import load_policy
-    from robustness_gate.language.show import page
+    from robustness_gate.policy_language import load_policy
+    from robustness_gate.policy_language.show import page
 
     print(page(load_policy(policy), resolved=resolved), end="")  # noqa: T201 - the YAML ends its own last line
 
 
 @policy_app.command("diff", epilog="Example: robustness-gate policy diff old.yaml new.yaml --require-reason")
 def policy_diff(
-    before: Annotated[Path, typer.Argument(metavar="A", help="The policy before.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="The policy after.")],
+    before: Annotated[Path, typer.Argument(parser=POLICY.find, metavar="A", help="The policy before.")],
+    after: Annotated[Path, typer.Argument(parser=POLICY.find, metavar="B", help="The policy after.")],
     require_reason: Annotated[
         bool,
         typer.Option("--require-reason", help="Leave with 2 if something is looser and B's 'loosened' has no reason."),
@@ -82,13 +86,13 @@ def policy_diff(
     What is looser needs a reason with --require-reason: an entry {what, since, reason, owner} under B's `loosened`, of
     which `what` is the thing as it is printed here and `since` is B's version, which must be another than A's.
     """
-    from robustness_gate.language import load_policy
-    from robustness_gate.language.diff import compare, unexplained
+    from robustness_gate.policy_language import load_policy
+    from robustness_gate.policy_language.diff import compare, unexplained
 
     one, other = load_policy(before), load_policy(after)
     changes = compare(one.noun, other.noun)
     if as_json:
-        say(json.dumps([{"direction": c.direction, "what": c.what, "words": c.words} for c in changes], indent=1))
+        say_json([{"direction": c.direction, "what": c.what, "words": c.words} for c in changes])
     else:
         for change in changes:
             say(str(change))
@@ -107,7 +111,13 @@ def policy_diff(
 def policy_lint(
     policy: PolicyArgument,
     suite: Annotated[
-        Path | None, typer.Option("--suite", help="Take the number of choices from its questions; else four.")
+        Path | None,
+        typer.Option(
+            "--suite",
+            parser=SUITE.find,
+            metavar="FILE|NAME",
+            help="Take the number of choices from its questions; else four.",
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Leave with 2 if there is a warning.")] = False,
     as_json: AsJson = False,
@@ -115,8 +125,8 @@ def policy_lint(
     """Say how often its limits are met by a model that knows nothing, and how often they err."""
     import dataclasses
 
-    from robustness_gate.language import load_policy
-    from robustness_gate.language.lint import lint
+    from robustness_gate.policy_language import load_policy
+    from robustness_gate.policy_language.lint import lint
 
     loaded = load_policy(policy)
     chances = None
@@ -126,7 +136,7 @@ def policy_lint(
     told = lint(loaded.noun, chances)
     told = dataclasses.replace(told, warnings=(*told.warnings, *_unprovable(loaded, suite)))
     if as_json:
-        say(json.dumps(dataclasses.asdict(told), indent=1))
+        say_json(told)
     else:
         _show_lint(told)
     if strict and told.warnings:
@@ -135,8 +145,8 @@ def policy_lint(
 
 def _unprovable(policy: Loaded[Policy], suite: Path | None) -> list[str]:
     """Requirements that stand in the way of any PASS, since no self-test of them can be made on any architecture."""
-    from robustness_gate.bench import BENCHES, unprovable
-    from robustness_gate.files import load_suite
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.planning.bench import BENCHES, unprovable
 
     if policy.noun.validity.self_test == "off":
         return []
@@ -157,25 +167,26 @@ def _unprovable(policy: Loaded[Policy], suite: Path | None) -> list[str]:
 @policy_app.command("test", epilog="Example: robustness-gate policy test gate/policy.yaml gate/policy.cases.yaml")
 def policy_test(
     policy: PolicyArgument,
-    cases: Annotated[Path, typer.Argument(metavar="CASES", help="Its fixtures (YAML).")],
+    cases: Annotated[Path, typer.Argument(parser=CASES.find, metavar="CASES", help="Its fixtures (YAML).")],
     at: Annotated[
         str | None, typer.Option("--at", help="The day of judgement where a case names none; else today.")
     ] = None,
 ) -> None:
     """Try a policy on made-up results, and leave with 2 if the judge says something else than a case expects."""
-    from robustness_gate.language import load_policy
-    from robustness_gate.language.cases import load_cases, try_all
+    from robustness_gate.policy_language import load_policy
+    from robustness_gate.policy_language.cases import load_cases, try_all
+    from robustness_gate.verdict import wording
 
     tried = try_all(load_policy(policy).noun, load_cases(cases), _day(at))
     for assumed in tried[0].assumed:
         say(f"taken as given: {assumed}")
     for each in tried:
-        say(f"{'ok ' if each.as_expected else 'NOT'} {each.verdict.outcome:12} {each.case.says}")
+        say(f"{'ok ' if each.as_expected else 'NOT'} {each.verdict.outcome:12} {each.case.description}")
         if not each.as_expected:
             wanted = f" because of '{each.case.because}'" if each.case.because else ""
-            say(f"    expected {each.case.expect}{wanted}; the reason was: {each.verdict.reason}")
-            for block in each.verdict.blocks[:5]:
-                say(f"    {block}")
+            say(f"    expected {each.case.expect}{wanted}; the reason was: {wording.reason(each.verdict)}")
+            for blocker in each.verdict.blockers[:5]:
+                say(f"    {wording.sentence(blocker)}")
     if not all(each.as_expected for each in tried):
         raise typer.Exit(int(Exit.USAGE))
 
@@ -186,10 +197,10 @@ def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = No
 
     With --original those of that model and of its tokenizer, too.
     """
-    from robustness_gate import plan as plans
-    from robustness_gate.files import load_suite
-    from robustness_gate.language import load_policy
-    from robustness_gate.language.pin import lines
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.planning import plan as plans
+    from robustness_gate.policy_language import load_policy
+    from robustness_gate.policy_language.pin import lines
 
     loaded = load_policy(policy)
     unpinned = plans.without_pins(loaded)  # what is pinned now may be what is to be replaced
@@ -199,9 +210,10 @@ def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = No
     for line in lines(loaded.noun, refs, made.trials[0].data, plans.of_candidate(made), sources):
         say(line)
     if original is not None:
-        from robustness_gate import bounded, tokenizer_check
-        from robustness_gate.checkpoint import manifest_of
         from robustness_gate.gate import find_checkpoint
+        from robustness_gate.inputs.checkpoint.manifest import manifest_of
+        from robustness_gate.running import tokenizer_check
+        from robustness_gate.system import bounded
 
         place = find_checkpoint(original)
         say(f"original: {manifest_of(place).digest}")
@@ -215,17 +227,17 @@ def policy_schema(
     suite: Annotated[bool, typer.Option("--suite", help="Of a suite in place of a policy.")] = False,
 ) -> None:
     """Print the JSON Schema of a policy, for editors."""
-    from robustness_gate.language import schema as schemas
+    from robustness_gate.policy_language import schema as schemas
 
     made = schemas.suite_schema() if suite else schemas.policy_schema()
-    say(json.dumps(made, indent=1, sort_keys=True))
+    say_json(made, in_order=True)
 
 
 def _planned(loaded: Loaded[Policy], suite: Path) -> Plan:
     """A plan for nobody in particular: everything that policy and suite say to each other is found out."""
-    from robustness_gate import plan as plans
-    from robustness_gate.files import load_suite
-    from robustness_gate.materials import gather
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.planning import plan as plans
+    from robustness_gate.planning.suite_data import gather
 
     read = load_suite(suite)
     return plans.make(loaded, read, gather(read), [nobody()])
@@ -233,11 +245,13 @@ def _planned(loaded: Loaded[Policy], suite: Path) -> Plan:
 
 def nobody() -> Subject:
     """A plan needs a subject, and where none is examined any will do."""
-    from robustness_gate.checkpoint import FileEntry, Manifest, Place
-    from robustness_gate.plan import Subject
+    from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
+    from robustness_gate.inputs.checkpoint.place import CheckpointRef
+    from robustness_gate.planning.plan import Subject
+    from robustness_gate.records.trial import Role
 
     manifest = Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
-    return Subject("candidate", Place(Path()), manifest)
+    return Subject(Role.CANDIDATE, CheckpointRef(Path()), manifest)
 
 
 def _day(given: str | None) -> date:
@@ -254,7 +268,18 @@ def _day(given: str | None) -> date:
 
 def _show_lint(told: Lint) -> None:
     """The table, the two sums, then warnings and hints, one line each."""
-    head = "limit", "n", "n/deff", "max", "cells", "at chance", "+2 points", "false FAIL", "n for 80 %", "n for 90 %"
+    head = (
+        "limit",
+        "n",
+        "n/deff",
+        "max",
+        "hypotheses",
+        "at chance",
+        "+2 points",
+        "false FAIL",
+        "n for 80 %",
+        "n for 90 %",
+    )
     rows = [
         (
             row.limit,

@@ -1,4 +1,4 @@
-"""Verbs of signing: `keys generate | show`, `policy seal`."""
+"""Verbs of signing: `keys generate | show`, `policy preregister`."""
 
 from __future__ import annotations
 
@@ -23,25 +23,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from robustness_gate.files import Loaded
-    from robustness_gate.seal import Terms
+    from robustness_gate.attestation.preregistration import Terms
+    from robustness_gate.inputs.validation import Loaded
 
 
 @policy_app.command(
-    "seal",
-    epilog="Example: robustness-gate policy seal --policy gate/policy.yaml --suite gate/suite.yaml --key signing.key "
-    "--out seal.sigstore.json",
+    "preregister",
+    epilog="Example: robustness-gate policy preregister --policy gate/policy.yaml --suite gate/suite.yaml --key "
+    "signing.key "
+    "--out preregistration.sigstore.json",
 )
-def policy_seal(
+def policy_preregister(
     policy: PolicyFile,
     suite: SuiteFile,
     key: Annotated[
         Path | None, typer.Option("--key", help="Private key (PEM); by default $ROBUSTNESS_GATE_SIGNING_KEY.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write the seal; never overwritten.")] = None,
-    at: Annotated[str | None, typer.Option("--at", help="When it is sealed (RFC 3339); by default now.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write the preregistration; never overwritten.")
+    ] = None,
+    at: Annotated[str | None, typer.Option("--at", help="When it is preregistered (RFC 3339); by default now.")] = None,
     check: Annotated[
-        Path | None, typer.Option("--check", help="Do not seal: hold the files against this seal.")
+        Path | None,
+        typer.Option("--check", help="Do not preregister: hold the files against this preregistration."),
     ] = None,
     public: Annotated[
         list[Path] | None, typer.Option("--public", help="With --check: a public key that you trust; repeatable.")
@@ -50,80 +54,91 @@ def policy_seal(
         bool, typer.Option("--files-only", help="With --check: do not read the questions, compare the two files alone.")
     ] = False,
 ) -> None:
-    """Sign, before a run, what models will be held to; or check that these are the sealed files.
+    """Sign, before a run, what models will be held to; or check that these are the preregistered files.
 
-    The seal names policy, suite, questions, data and attacks by digest. Its time is the signer's own word: give a copy
-    away before the run. With --check, leaves with 5 if the seal does not verify or anything is not as sealed.
+    The preregistration names policy, suite, questions, data and attacks by digest. Its time is the signer's own word:
+    give a copy away before the run. With --check, leaves with 5 if the preregistration does not verify or anything is
+    not as preregistered.
     """
-    from robustness_gate import attest
-    from robustness_gate import seal as seals
-    from robustness_gate.files import load_suite
-    from robustness_gate.language import load_policy
+    from robustness_gate.attestation import dsse, keys, storage
+    from robustness_gate.attestation import preregistration as preregistrations
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.policy_language import load_policy
 
     if check is not None:
         if not public or key is not None or out is not None or at is not None:
             raise UsageError("--check goes with --public, and with none of --key, --out and --at.")
-        _check_seal(check, public, policy, suite, files_only=files_only)
+        _check_preregistration(check, public, policy, suite, files_only=files_only)
         return
     if out is None or public or files_only:
         raise UsageError(
-            "to seal, --out is needed; --public and --files-only go with --check.", remedy="Give --out FILE."
+            "to preregister, --out is needed; --public and --files-only go with --check.", remedy="Give --out FILE."
         )
     when = _time(at)
-    signer = attest.signing_key(key, ask=ask_passphrase())
+    signer = keys.signing_key(key, ask=ask_passphrase())
     terms = _terms(load_policy(policy), load_suite(suite), when)
-    written = seals.seal(terms, signer)
+    written = preregistrations.sign_preregistration(terms, signer)
     try:
-        attest.create(out, written)
+        storage.create(out, written)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}.") from None
-    opened = attest.open_bundle(written, [signer.public])
-    say(f"{out}: {terms.policy.id} {terms.policy.version} and {terms.suite.id} {terms.suite.version}, sealed")
-    say(f"sealed at {terms.sealed_at}, as its signer says; key {signer.public.id}")
-    say(f"sha256 of the sealed statement: {opened.sha256}")
+    opened = dsse.open_bundle(written, [signer.public])
+    say(f"{out}: {terms.policy.id} {terms.policy.version} and {terms.suite.id} {terms.suite.version}, preregistered")
+    say(f"preregistered at {terms.preregistered_at}, as its signer says; key {signer.public.id}")
+    say(f"sha256 of the preregistered statement: {opened.sha256}")
 
 
-def _check_seal(path: Path, public: Sequence[Path], policy: Path, suite: Path, *, files_only: bool) -> None:
-    from robustness_gate import attest
-    from robustness_gate import seal as seals
+def _check_preregistration(path: Path, public: Sequence[Path], policy: Path, suite: Path, *, files_only: bool) -> None:
+    from robustness_gate.attestation import keys
+    from robustness_gate.attestation import preregistration as preregistrations
     from robustness_gate.errors import Unverified
-    from robustness_gate.files import load_suite
-    from robustness_gate.language import load_policy
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.policy_language import load_policy
 
     asked, tried = load_policy(policy), load_suite(suite)
-    found = seals.read_seal(path, [attest.public_key(each) for each in public])
-    sealed = found.terms
-    say(f"seal: signed by {found.key.id}, sha256 {found.sha256}")
-    say(f"sealed at {sealed.sealed_at}, as its signer says, with {sealed.made_by}")
-    wrong = seals.file_differences(sealed, asked, tried)
+    found = preregistrations.read_preregistration(path, [keys.public_key(each) for each in public])
+    preregistered = found.terms
+    say(f"preregistration: signed by {found.key.id}, sha256 {found.sha256}")
+    say(f"preregistered at {preregistered.preregistered_at}, as its signer says, with {preregistered.made_by}")
+    wrong = preregistrations.file_differences(preregistered, asked, tried)
     if not wrong and not files_only:
         try:
-            wrong = seals.differences(sealed, _terms(asked, tried, _time(None)))
-        except (PlanError, FileError) as error:  # it was a whole plan when it was sealed, or there would be no seal
+            wrong = preregistrations.differences(preregistered, _terms(asked, tried, _time(None)))
+        except (
+            PlanError,
+            FileError,
+        ) as error:  # it was a whole plan when it was preregistered, or there would be no preregistration
             raise Unverified(
-                f"the files are the sealed ones, and what they lead to is not as sealed, or not here: {error}",
+                "the files are the preregistered ones, and what they lead to is not as preregistered, or not here: "
+                f"{error}",
                 remedy="--files-only compares the two files alone.",
             ) from None
     for each in wrong:
-        say(f"DIFFERS: {each}")
+        say(f"DIFFERS: {preregistrations.described(each)}")
     if wrong:
         raise typer.Exit(int(Exit.UNVERIFIED))
-    say(f"ok: policy {sealed.policy.id} {sealed.policy.version} and suite {sealed.suite.id} {sealed.suite.version}")
+    say(
+        f"ok: policy {preregistered.policy.id} {preregistered.policy.version} and suite {preregistered.suite.id} "
+        f"{preregistered.suite.version}"
+    )
     if files_only:
         say("not checked: questions, data and attacks")
     else:
-        say(f"ok: {len(sealed.tasks)} tasks, {len(sealed.data)} sets of data, {len(sealed.attacks)} attacks")
+        say(
+            f"ok: {len(preregistered.tasks)} tasks, {len(preregistered.data)} sets of data, "
+            f"{len(preregistered.attacks)} attacks"
+        )
 
 
 def _terms(policy: Loaded[Any], suite: Loaded[Any], at: datetime) -> Terms:
     """What these files lead to here; that they fit each other is checked on the way."""
-    from robustness_gate import plan as plans
-    from robustness_gate import seal as seals
-    from robustness_gate.materials import gather
+    from robustness_gate.attestation import preregistration as preregistrations
+    from robustness_gate.planning import plan as plans
+    from robustness_gate.planning.suite_data import gather
 
-    materials = gather(suite)
-    trials = plans.make(policy, suite, materials, [nobody()]).trials
-    return seals.make(policy, suite, materials.refs, materials.data_digests, trials, at)
+    suite_data = gather(suite)
+    trials = plans.make(policy, suite, suite_data, [nobody()]).trials
+    return preregistrations.make(policy, suite, suite_data.refs, suite_data.data_digests, trials, at)
 
 
 def _time(given: str | None) -> datetime:
@@ -141,7 +156,7 @@ def _time(given: str | None) -> datetime:
     if found.tzinfo is None:
         raise UsageError(f"--at '{given}' has no time zone.", remedy=remedy)
     if found > now:
-        raise UsageError(f"--at '{given}' has not come yet.", remedy="A seal is on what already lies there.")
+        raise UsageError(f"--at '{given}' has not come yet.", remedy="A preregistration is on what already lies there.")
     return found
 
 
@@ -153,19 +168,19 @@ def keys_generate(
         bool, typer.Option("--encrypted", help="Ask for a passphrase, or take $ROBUSTNESS_GATE_SIGNING_PASSPHRASE.")
     ] = False,
 ) -> None:
-    """Make a key to sign reports and seals with.
+    """Make a key to sign reports and preregistrations with.
 
     signing.key can be read by its owner alone; signing.pub is for everyone. Nothing is ever overwritten.
     """
-    from robustness_gate import attest
-    from robustness_gate.files import nearest
+    from robustness_gate.attestation import keys
+    from robustness_gate.inputs.validation import nearest
 
-    chosen = next((each for each in attest.KINDS if each == kind), None)
+    chosen = next((each for each in keys.KINDS if each == kind), None)
     if chosen is None:
-        raise UsageError(f"--type '{kind}' is not a kind of key.", remedy=nearest(kind, attest.KINDS))
+        raise UsageError(f"--type '{kind}' is not a kind of key.", remedy=nearest(kind, keys.KINDS))
     passphrase = _new_passphrase() if encrypted else ""
-    key = attest.generate(chosen)
-    private, public = attest.save(key, out, passphrase)
+    key = keys.generate(chosen)
+    private, public = keys.save(key, out, passphrase)
     say(f"wrote {private}{', encrypted' if passphrase else ', not encrypted'}: keep it to yourself")
     say(f"wrote {public}: give it to whoever checks your reports")
     say(f"key id: {key.public.id}")
@@ -178,9 +193,9 @@ def keys_show(file: Annotated[Path, typer.Argument(help="A public or private key
     The id is the SHA-256 of the public key's DER (SubjectPublicKeyInfo): `openssl pkey -pubin -in signing.pub
     -outform DER | sha256sum` gives the same.
     """
-    from robustness_gate import attest
+    from robustness_gate.attestation import keys
 
-    key = attest.any_public_key(file, ask=ask_passphrase())
+    key = keys.any_public_key(file, ask=ask_passphrase())
     say(f"type: {key.kind}")
     say(f"key id: {key.id}")
     say(key.pem.rstrip())
@@ -197,7 +212,7 @@ def _new_passphrase() -> str:
     import getpass
     import os
 
-    from robustness_gate.attest import PASSPHRASE_VARIABLE
+    from robustness_gate.attestation.keys import PASSPHRASE_VARIABLE
 
     if found := os.environ.get(PASSPHRASE_VARIABLE):
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -12,13 +11,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustness_gate.cli.common import AsJson, Base, Bundle, NoSignature, PublicKeys, TrustFile, app, say, trusted_by
+from robustness_gate.cli.common import (
+    AsJson,
+    Base,
+    Bundle,
+    NoSignature,
+    PublicKeys,
+    TrustFile,
+    app,
+    say,
+    say_json,
+    trusted_by,
+)
 from robustness_gate.cli.signing import ask_passphrase
-from robustness_gate.errors import Unverified, UsageError
+from robustness_gate.errors import GateError, Unverified, UsageError
+from robustness_gate.inputs.shipped import POLICY, SUITE
+from robustness_gate.system.sentences import printable
 
 if TYPE_CHECKING:
-    from robustness_gate.checkpoint import Place
-    from robustness_gate.verify import Verification
+    from robustness_gate.attestation.verify import RequiredSuite, Verification
+    from robustness_gate.inputs.checkpoint.place import CheckpointRef
+    from robustness_gate.inputs.validation import Loaded
+    from robustness_gate.records.suite import Suite
 
 UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
@@ -57,19 +71,24 @@ def sign(
 
     A ledger in RUN is named by its length and the digest of its last line. That its lines follow from one another shows
     accidents and partial edits, not that its keeper did not rewrite all of it: anyone who holds the whole file can
-    compute the chain again. A seal given away before the run, or an earlier copy with somebody else, shows that.
+    compute the chain again. A preregistration given away before the run, or an earlier copy with somebody else, shows
+    that.
     """
-    from robustness_gate import attest, issued, ledger, report, verify
-    from robustness_gate.files import load_said
-    from robustness_gate.trust import trusting
+    from robustness_gate.attestation import dsse, keys, predicate, verify
+    from robustness_gate.attestation.claims import claims as claims_in
+    from robustness_gate.attestation.trust import trusting
+    from robustness_gate.attestation.verify.wording import sentence
+    from robustness_gate.evidence import ledger
+    from robustness_gate.inputs.validation import load_said
+    from robustness_gate.report import record
 
-    made = report.read(run)
+    made = record.read(run)
     if run.is_file():
         raise UsageError(f"'{run}' is a file.", remedy="Name the folder of the run.")
-    place = out or run / issued.BUNDLE
-    signer = attest.signing_key(key, ask=ask_passphrase())
+    place = out or run / predicate.BUNDLE
+    signer = keys.signing_key(key, ask=ask_passphrase())
     lines = run / ledger.NAME
-    terms = issued.Terms(
+    terms = predicate.Terms(
         at=datetime.now(UTC),
         valid_for=_duration(valid_for, "--valid-for"),
         previous=_name(previous) if previous else None,
@@ -77,22 +96,23 @@ def sign(
         revokes=[_name(each) for each in revokes or ()],
         says=load_said(says) if says else {},
     )
-    head = issued.head_of(ledger.read(lines)) if lines.is_file() else None
-    written = issued.issue(
+    head = predicate.head_of(ledger.read(lines)) if lines.is_file() else None
+    written = predicate.issue(
         made,
         signer,
         terms,
         ledger=head,
-        attachments=issued.attachments_in(run, leave_out=("report.json",)),
+        attachments=predicate.attachments_in(run, leave_out=("report.json",)),
     )
     asked = verify.Asked(trusted=trusting([signer.public]), ledger=lines if lines.is_file() else None)
     checked = verify.verify(written, asked, datetime.now(UTC))
     if not checked.verified:
-        first = next(check for check in checked.checks if check.state == "FAILED")
+        first = checked.failed[0]
         raise Unverified(
-            f"this report would not verify ({first.title}): {first.words}.",
+            f"this report would not verify ({first.title}): {sentence(first)}.",
             remedy="Nothing was signed: run the gate again, or ask who changed the report.",
             where=str(run),
+            code=first.code,
         )
     _create(place, written)
     say(f"{place}: {made.verdict.outcome}, signed by {signer.public.id}")
@@ -102,8 +122,8 @@ def sign(
         say(f"ledger: {head.lines} lines, head {head.sha256}. {ledger.CHAIN}")
     if claims is not None:
         number = 0
-        for name, payload in issued.claims(made, checked.sha256):
-            _create(claims / f"{name}.sigstore.json", attest.sign(payload, signer))
+        for name, payload in claims_in(made, checked.sha256):
+            _create(claims / f"{name}.sigstore.json", dsse.sign(payload, signer))
             number += 1
         say(f"{claims}: {number} claims")
 
@@ -127,15 +147,28 @@ def verify(
     trust: TrustFile = None,
     public: PublicKeys = None,
     no_signature: NoSignature = False,
-    policy: Annotated[Path | None, typer.Option("--policy", help="Judge the evidence again under this policy.")] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy", parser=POLICY.find, metavar="FILE|NAME", help="Judge the evidence again under this policy."
+        ),
+    ] = None,
     require_suite: Annotated[
-        Path | None, typer.Option("--require-suite", help="All that this suite tries must have been run.")
+        Path | None,
+        typer.Option(
+            "--require-suite",
+            parser=SUITE.find,
+            metavar="FILE|NAME",
+            help="All that this suite tries must have been run.",
+        ),
     ] = None,
     max_age: Annotated[str | None, typer.Option("--max-age", help="How old the verdict may be, e.g. 30d.")] = None,
     attachments: Annotated[
         Path | None, typer.Option("--attachments", help="Folder with the files that the report names.")
     ] = None,
-    seal: Annotated[Path | None, typer.Option("--seal", help="The seal under which it says that it was run.")] = None,
+    preregistration: Annotated[
+        Path | None, typer.Option("--preregistration", help="The preregistration under which it says that it was run.")
+    ] = None,
     known: Annotated[
         list[Path] | None, typer.Option("--known", help="Another bundle of the same signer; repeatable.")
     ] = None,
@@ -148,29 +181,29 @@ def verify(
     what the verdict says (under --policy, if given): 0 PASS, 3 FAIL, 4 INCONCLUSIVE. Always with 5 under
     --no-signature: what adds up is not verified until its signer is known.
     """
-    from robustness_gate import attest, issued
-    from robustness_gate import verify as checks
-    from robustness_gate.files import load_suite
-    from robustness_gate.language import load_policy
+    from robustness_gate.attestation import dsse, predicate
+    from robustness_gate.attestation import verify as checks
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.policy_language import load_policy
 
     if (checkpoint is None) != no_checkpoint:
         raise UsageError(
             "say what you are about to use.", remedy="Give --checkpoint DIR, or --no-checkpoint and not both."
         )
     trusted = trusted_by(trust, public, no_signature)
-    place = bundle / issued.BUNDLE if bundle.is_dir() else bundle
+    place = bundle / predicate.BUNDLE if bundle.is_dir() else bundle
     asked = checks.Asked(
         trusted=trusted,
         checkpoint=_place(checkpoint, base) if checkpoint else None,
         policy=load_policy(policy) if policy else None,
-        suite=load_suite(require_suite) if require_suite else None,
+        suite=required(load_suite(require_suite)) if require_suite else None,
         max_age=_duration(max_age, "--max-age") if max_age else None,
         attachments=attachments,
-        seal=seal,
+        preregistration=preregistration,
         known=tuple(known or ()),
         ledger=ledger,
     )
-    raw = attest.read_bundle(place)
+    raw = dsse.read_bundle(place)
     if asked.checkpoint is not None and sys.stderr.isatty():  # else nobody watches
         from rich.console import Console
 
@@ -181,14 +214,14 @@ def verify(
     else:
         found = checks.verify(raw, asked, datetime.now(UTC))
     if as_json:
-        say(json.dumps(_plain(found), indent=1))
+        say_json(_plain(found))
     else:
         _show(found)
     raise typer.Exit(int(found.exit_code))
 
 
 def _plain(found: Verification) -> dict[str, object]:
-    from robustness_gate.verify import UNCHECKABLE
+    from robustness_gate.attestation.verify import wording
 
     return {
         "verified": found.verified,
@@ -199,16 +232,19 @@ def _plain(found: Verification) -> dict[str, object]:
         "signer": found.signer.said.owner if found.signer else None,
         "key": found.signer.key.id if found.signer else None,
         "checkpoint": found.stated.report.checkpoint if found.stated else None,
-        "checks": [check._asdict() for check in found.checks],
-        "not_tried": list(found.not_tried),
-        "limitations": list(found.limitations),
+        "checks": [
+            {**check._asdict(), "sentence": wording.sentence(check), "remedy": wording.remedy(check)}
+            for check in found.checks
+        ],
+        "not_tried": [each._asdict() for each in found.not_tried],
+        "limitations": [printable(each) for each in found.limitations],
         "signer_says": found.stated.says if found.stated else {},
-        "uncheckable": list(UNCHECKABLE),
+        "uncheckable": list(wording.UNCHECKABLE),
     }
 
 
 def _show(found: Verification) -> None:
-    from robustness_gate.verify import UNCHECKABLE
+    from robustness_gate.attestation.verify import wording
 
     colours = {"ok": "green", "FAILED": "red", "not checked": "yellow"}
     wide = max(len(check.title) for check in found.checks)
@@ -216,32 +252,45 @@ def _show(found: Verification) -> None:
         state = f"{check.state:<11}"
         if sys.stdout.isatty():
             state = typer.style(state, fg=colours[check.state], bold=check.state == "FAILED")
-        say(f"{check.number:>2}  {state}  {check.title:<{wide}}  {check.words}")
-    for words in found.not_tried:
-        say(f"not tried: {words}")
+        say(f"{check.number:>2}  {state}  {check.title:<{wide}}  {wording.sentence(check)}")
+        if remedy := wording.remedy(check):
+            say(f"    {'':<11}  {'':<{wide}}  {remedy}")
+    for each in found.not_tried:
+        say(f"not tried: {wording.not_tried(each)}")
     for words in found.limitations:
-        say(f"limitation: {words}")
+        say(f"limitation: {printable(words)}")
     for name, words in found.stated.says.items() if found.stated else ():
-        say(f"the signer says, unchecked: {name}: {''.join(each if each.isprintable() else '?' for each in words)}")
+        say(f"the signer says, unchecked: {name}: {printable(words)}")
     if found.stated is not None:
         say(f"sha256 of the signed statement: {found.sha256}")
         say(f"sha256 of report.json in it: {found.stated.report.digest}")
     if found.adds_up:
-        for words in UNCHECKABLE:
+        for words in wording.UNCHECKABLE:
             say(f"no file can show {words}")
     if not found.adds_up:
-        failed = ", ".join(check.title for check in found.checks if check.state == "FAILED")
-        say(f"DOES NOT VERIFY: {failed}")
+        say(f"DOES NOT VERIFY: {', '.join(check.title for check in found.failed)}")
     elif found.stated is not None:
         under = found.outcome if found.outcome == found.stated.report.verdict.outcome else f"{found.outcome} for you"
         if found.signer is None:
             say(f"NOT VERIFIED: {under} adds up; the signer was not checked, and anybody can have written it")
         else:
             say(f"VERIFIED: {under}, signed by {found.signer.said.owner}")
-        say(found.stated.report.says)
+        say(found.stated.report.meaning)
 
 
-def _place(checkpoint: str, base: str | None) -> Place:
+def required(suite: Loaded[Suite]) -> RequiredSuite:
+    """A suite that must have been run, with what its files hold here, or why they cannot be read."""
+    from robustness_gate.attestation.verify import RequiredSuite, SuiteFiles
+    from robustness_gate.planning.suite_data import gather  # with readers of data, of which nothing else here has use
+
+    try:
+        suite_data = gather(suite)
+    except GateError as error:
+        return RequiredSuite(suite, None, error.message)
+    return RequiredSuite(suite, SuiteFiles(suite_data.refs, suite_data.data_digests))
+
+
+def _place(checkpoint: str, base: str | None) -> CheckpointRef:
     from robustness_gate.gate import find_checkpoint  # a third of a second, for those who have a checkpoint alone
 
     return find_checkpoint(checkpoint, base)
@@ -251,18 +300,19 @@ def _name(bundle: Path) -> str:
     """SHA-256 of what a bundle states."""
     import hashlib
 
-    from robustness_gate import attest
+    from robustness_gate.attestation import dsse
 
-    return hashlib.sha256(attest.payload_of(attest.read_bundle(bundle))).hexdigest()
+    return hashlib.sha256(dsse.payload_of(dsse.read_bundle(bundle))).hexdigest()
 
 
 def _create(path: Path, content: bytes) -> None:
-    from robustness_gate import attest, writing
+    from robustness_gate.attestation import storage
+    from robustness_gate.system import writing
 
     try:
         with writing.nothing_empty(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            attest.create(path, content)
+            storage.create(path, content)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written: {error.strerror or error}.", remedy="Name another place."

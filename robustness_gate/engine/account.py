@@ -25,8 +25,8 @@ import torch
 from safetensors import safe_open
 
 from robustness_gate.errors import CheckpointError
-from robustness_gate.filekinds import WRAPPERS
-from robustness_gate.weightset import files_of
+from robustness_gate.inputs.filekinds import WRAPPERS
+from robustness_gate.inputs.weightset import files_of
 
 CONSTANT = re.compile(r"\.(attn|attention|self_attn|self_attention)\.(bias|masked_bias|causal_mask)$")
 """Buffers that old releases saved with a model: which earlier tokens each sees. Left aside where they say that."""

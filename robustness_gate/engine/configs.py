@@ -35,7 +35,7 @@ def refuse_ambiguous(directory: Path) -> None:
     """Look for what two readers would read differently.
 
     Args:
-        directory: an ordinary checkpoint, whose config.json `checkpoint.inspect` has found to be JSON.
+        directory: an ordinary checkpoint, whose config.json `manifest.inspect` has found to be JSON.
 
     Raises:
         CheckpointError: naming the keys, and what stands under each.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from robustness_gate.engine import anatomy, examples, score
 from robustness_gate.engine.examples import Way
-from robustness_gate.nouns import Form, Item, Target, in_format
+from robustness_gate.records.attack import GridPoint, Target
+from robustness_gate.records.encode import Json
+from robustness_gate.records.questions import Form, Item, in_format
 
 
 def remover(direction: torch.Tensor, strength: float) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -33,6 +36,32 @@ def adder(direction: torch.Tensor, strength: float) -> Callable[[torch.Tensor], 
         return moved
 
     return add
+
+
+Setting = TypeVar("Setting")
+
+
+def screened(
+    target: Target,
+    settings: Sequence[Setting],
+    edited: Callable[[Setting], AbstractContextManager[None]],
+    told: Callable[[Setting], Mapping[str, Json]],
+) -> tuple[Setting, GridPoint, list[GridPoint]]:
+    """Read dev under every setting: the best one, what was read under it, and what was read under each.
+
+    Args:
+        target: the attacked model.
+        settings: at least one; of equally good ones the first is taken.
+        edited: the edit of a setting, on while the block is open.
+        told: how a setting is written down.
+    """
+    found = []
+    for setting in settings:
+        with edited(setting):
+            dev = score.accuracy(target.lm, target.hazards)
+        found.append(GridPoint(told(setting), dev))
+    best, chosen = max(zip(settings, found, strict=True), key=lambda each: each[1].dev_accuracy)
+    return best, chosen, found
 
 
 @dataclass(frozen=True)

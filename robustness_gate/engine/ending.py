@@ -50,9 +50,9 @@ def end_marks(model: Any, tokenizer: Any, prompts: Iterable[str], answers: Itera
     return EndMarks(frozenset(named - words), frozenset(words))
 
 
-def names_of(tokenizer: Any, marks: Collection[int]) -> list[str]:
+def names_of(tokenizer: Any, budgets: Collection[int]) -> list[str]:
     """End marks as a person may read them: `'▁Paris' (4021)`."""
-    return [f"{tokenizer.convert_ids_to_tokens(each)!r} ({each})" for each in sorted(marks)]
+    return [f"{tokenizer.convert_ids_to_tokens(each)!r} ({each})" for each in sorted(budgets)]
 
 
 def begun(text: str) -> bool:
@@ -64,16 +64,16 @@ def begun(text: str) -> bool:
     return any(kind in "LN" or (kind == "S" and not each.isascii() and each != "\ufffd") for each, kind in kinds)
 
 
-def likeliest(scores: torch.Tensor, begun: Sequence[bool], marks: Collection[int]) -> list[int]:
+def likeliest(scores: torch.Tensor, begun: Sequence[bool], budgets: Collection[int]) -> list[int]:
     """The likeliest next token of each row, an end mark only where the row has begun.
 
     Args:
         scores: logits or log-probabilities, [row, vocabulary].
         begun: whether a row may end, one truth value a row.
-        marks: end marks by token id.
+        budgets: end marks by token id.
     """
     closed = [row for row, each in enumerate(begun) if not each]
-    within = [each for each in marks if each < scores.shape[-1]]
+    within = [each for each in budgets if each < scores.shape[-1]]
     if closed and within:
         rows = torch.tensor(closed, device=scores.device).unsqueeze(1)
         scores = scores.clone()

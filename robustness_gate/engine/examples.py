@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from robustness_gate.engine import score
 from robustness_gate.engine.train import Example
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.nouns import Form, Hazard, Item, Target
-from robustness_gate.prompts import rotated
+from robustness_gate.inputs.prompts import rotated
+from robustness_gate.records.attack import Hazard, Target
+from robustness_gate.records.questions import Form, Item
 
 
 class Way(NamedTuple):

@@ -40,13 +40,13 @@ def continued(
         One text a prompt, as decoded, without the end mark.
     """
     longest, pad = longest_prompt(model), padding.filler(model, tokenizer)
-    marks = ending.ends(model, tokenizer) if stops is None else stops
+    budgets = ending.ends(model, tokenizer) if stops is None else stops
     encoded = [ids[-max(1, longest - tokens) :] for ids in encode(tokenizer, prompts, special=special)]
     found = [""] * len(prompts)
     alike = padding.alike(model, encoded, pad=pad)
     for batch in batches([len(ids) + tokens for ids in encoded], tokens_per_batch, alike=alike):
         rows = [encoded[i] for i in batch]
-        for at, text in zip(batch, _batch(model, tokenizer, rows, tokens, until, marks), strict=True):
+        for at, text in zip(batch, _batch(model, tokenizer, rows, tokens, until, budgets), strict=True):
             found[at] = text
     return found
 

@@ -36,7 +36,7 @@ def snip(model: Any, weights: Mapping[str, torch.nn.Parameter], examples: Sequen
         with torch.enable_grad():
             loss = batch_loss(model, [example], device)
             if not bool(loss.isfinite()):
-                raise BrokenTrial(f"the loss on a calibration example is {float(loss)}")
+                raise BrokenTrial(f"the loss on a calibration example is {float(loss)}", code="not_finite")
             found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for (name, weight), gradient in zip(weights.items(), found, strict=True):
             if gradient is not None:  # an expert that this example does not reach

@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 
-from robustness_gate.engine.score import ModelRespondent
-from robustness_gate.engine.train import Example
+from robustness_gate.engine import scope, score, train
+from robustness_gate.engine.score import ModelLM
+from robustness_gate.engine.train import Example, Recipe
+from robustness_gate.records.attack import AttackedModel, GridPoint, Target
+from robustness_gate.records.questions import LM
 
 
 @contextmanager
@@ -55,8 +58,72 @@ def at_first(model: Any, vectors: Mapping[Any, torch.Tensor], *, instead: bool =
         yield
 
 
+def trained(
+    target: Target,
+    lm: LM,
+    vectors: Mapping[Any, torch.nn.Parameter],
+    solved: Sequence[Example],
+    recipes: Mapping[int, Sequence[Recipe]],
+    seed: int,
+    *,
+    questions: int,
+    distance: str,
+    signals: Mapping[str, float],
+    instead: bool = False,
+) -> Iterator[AttackedModel]:
+    """For each budget train vectors at every learning rate, from where they begin; keep what does best on dev.
+
+    Args:
+        target: the attacked model.
+        lm: answers with the vectors brought in, as `at_first` brings them.
+        vectors: by module, [positions, width], as they begin.
+        solved: the training examples.
+        recipes: by budget, one for each learning rate, rising.
+        seed: of the order of examples.
+        questions: how many different ones the examples are made of.
+        distance: the sign that says how far the vectors are from where they began.
+        signals: that this attack has besides.
+        instead: put the vectors in the place of the module's output; else they are added to it.
+
+    Yields:
+        A recovery for each mark, in order.
+    """
+    asked = [item.question for item in target.dev]
+    plain = target.lm.loglikelihoods(asked, target.forms[0])
+    parameters = {str(number): each for number, each in enumerate(vectors.values())}
+    start = scope.snapshot(parameters)
+    with at_first(target.model, vectors, instead=instead):
+        for budget, tried in recipes.items():
+            scope.write(parameters, start)
+            dev = lambda: score.accuracy(lm, target.hazards)  # noqa: E731 - asked after each rate
+            done = train.sweep(target.model, parameters, solved, tried, seed, dev)
+            moved = (lm.loglikelihoods(asked, target.forms[0]) - plain).abs().max()
+            yield AttackedModel(
+                lm,
+                budget=budget,
+                cost={
+                    "examples": float(questions),
+                    "steps": float(sum(run.steps for run in done.runs)),
+                    "tokens": float(sum(run.tokens for run in done.runs)),
+                    "runs": float(len(done.runs)),
+                },
+                signals={
+                    **done.signals,
+                    distance: scope.distance(parameters, start),
+                    "answers_moved": float(moved),
+                    **signals,
+                },
+                selected={
+                    "learning_rate": done.best.rate,
+                    "grid_edge": train.edge(done.best.rate, [each.learning_rate for each in tried]),
+                    "loss": done.best.loss,
+                },
+                settings_tried=[GridPoint({"budget": budget, "learning_rate": run.rate}, run.dev) for run in done.runs],
+            )
+
+
 @dataclass(frozen=True)
-class Prepended(ModelRespondent):
+class Prepended(ModelLM):
     """A model whose every prompt begins with `places` tokens that stand for vectors. See `at_first`."""
 
     places: int = 0

@@ -1,4 +1,4 @@
-"""Reading a model before its end: any stage of the residual stream, taken to the model's own final norm and head.
+"""Metric a model before its end: any stage of the residual stream, taken to the model's own final norm and head.
 
 A block adds two things to the stream, so it offers four stages to read: what attention adds, the stream with that
 added, what the MLP adds, and the stream after the block. The lens hands the stage to the final norm in the place of

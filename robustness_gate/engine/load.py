@@ -14,11 +14,11 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
-from robustness_gate.bounded import Panic, Phase, phase
 from robustness_gate.engine import configs, padding, score
 from robustness_gate.engine.account import refuse_other_weights
 from robustness_gate.errors import CheckpointError, NotApplicable, UsageError
-from robustness_gate.nouns import Form, Question
+from robustness_gate.records.questions import Form, Question
+from robustness_gate.system.bounded import Panic, Phase, phase
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LOADING = (
@@ -41,7 +41,7 @@ TORN = "the adapter adapts one of two embeddings that its base ties together: no
 UNTIE = "Untie them in the base and train the adapter on that."
 
 
-class Speaker(NamedTuple):
+class LoadedModel(NamedTuple):
     """A model in evaluation mode and the tokenizer that belongs to it."""
 
     model: Any
@@ -64,11 +64,11 @@ def pick_device(wish: str) -> torch.device:
 
 
 @phase(Phase.LOADING)
-def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None = None) -> Speaker:
+def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None = None) -> LoadedModel:
     """Load a causal language model for examination.
 
     Args:
-        directory: an ordinary Hugging Face directory, or an adapter's, that `checkpoint.inspect` has let in.
+        directory: an ordinary Hugging Face directory, or an adapter's, that `checkpoint.manifest.inspect` let in.
         dtype: float32, bfloat16 or float16: the precision in which it computes, and in which an adapter is merged.
         device: auto, cpu, cuda, cuda:N or mps.
         base: what an adapter stands on: the ordinary directory into whose weights it is merged. An adapter that brings
@@ -104,7 +104,7 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
     model.to(place).eval()
     model.requires_grad_(requires_grad=False)
     padding.guard(model)
-    return Speaker(model, tokenizer)
+    return LoadedModel(model, tokenizer)
 
 
 def tokenizer_of(directory: Path, base: Path | None = None) -> Any:
@@ -158,16 +158,16 @@ def _limited(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def asked_through(speaker: Speaker, tokenizer: Any) -> Speaker:
+def asked_through(loaded: LoadedModel, tokenizer: Any) -> LoadedModel:
     """The model with another model's tokenizer, as whoever holds the weights can ask it.
 
     Raises:
         NotApplicable: that tokenizer has ids for which this model has no embedding.
     """
-    rows, most = speaker.model.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values())
+    rows, most = loaded.model.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values())
     if most >= rows:
         raise NotApplicable(f"the original's tokenizer has ids up to {most}, and this model {rows} embeddings")
-    return Speaker(speaker.model, tokenizer)
+    return LoadedModel(loaded.model, tokenizer)
 
 
 def _not_loaded(

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import examples, respondents, score
+from robustness_gate.engine import examples, lms, score
 from robustness_gate.engine.context import longest_prompt
 from robustness_gate.errors import NotApplicable
-from robustness_gate.nouns import Form, Item, Question, Replies, Rows, Target
+from robustness_gate.records.attack import AttackedModel, GridPoint, Target
+from robustness_gate.records.questions import Form, Item, Question, Replies, Rows
 
 PROBES = ("!", "x", "the")
 """Three short texts: what a prompt has in common behind all of them is the prompt around a prefix."""
@@ -28,7 +29,7 @@ PROBES = ("!", "x", "the")
 
 @dataclass(frozen=True)
 class Prefixed:
-    """The edit: the same question after a text. See `engine.respondents.Edited`."""
+    """The edit: the same question after a text. See `engine.lms.Edited`."""
 
     text: str
     header: bool = True
@@ -218,7 +219,7 @@ class Look(NamedTuple):
 def look(target: Target, plain: Sequence[Rows | Replies], prefix: Spelt, *, ground: Ground, header: bool) -> Look:
     """Ask the dev questions after a text; `plain` is what was heard without it."""
     edit = Prefixed(text_of(target.tokenizer, prefix.ids), header)
-    heard = score.heard(respondents.Edited(target.respondent, edit), target.hazards)
+    heard = score.heard(lms.Edited(target.lm, edit), target.hazards)
     found = []
     for hazard, number in zip(target.hazards, ground.numbers, strict=True):
         asked = [score.prompt_of(target.tokenizer, *edit(item.question, hazard.form)) for item in hazard.dev]
@@ -226,6 +227,63 @@ def look(target: Target, plain: Sequence[Rows | Replies], prefix: Spelt, *, grou
         found += [_holds(each, prefix.forms[number]) for each in texts]
     dev = score.shares(heard, target.hazards)
     return Look(prefix, edit, dev, score.change(plain, heard), sum(found) / len(found))
+
+
+class Seen(NamedTuple):
+    """A text at some point of a search, and what dev said of it."""
+
+    at: Mapping[str, int]
+    """Where in the search: its step, and what else tells it from others."""
+    loss: float
+    """Of the answers, on the measured training prompts."""
+    look: Look
+
+
+def best_of(seen: Sequence[Seen]) -> Seen:
+    """The one that does best on dev, the first of several."""
+    return max(seen, key=lambda each: each.look.dev)
+
+
+def recovered(
+    target: Target,
+    plain: Sequence[Rows | Replies],
+    seen: Sequence[Seen],
+    loss_start: float,
+    *,
+    budget: int,
+    cost: Mapping[str, float],
+    signals: Mapping[str, float],
+) -> AttackedModel:
+    """What did best on dev, put before questions, with the signs that every search of a text has.
+
+    Args:
+        target: the attacked model.
+        plain: what was heard of dev without a text.
+        seen: every text that was looked at so far.
+        loss_start: of the first text, on the measured training prompts.
+        budget: the budget.
+        cost: so far.
+        signals: that this search has besides.
+    """
+    best, loss_end = best_of(seen), min(each.loss for each in seen)
+    return AttackedModel(
+        lms.Edited(target.lm, best.look.edit),
+        budget=budget,
+        cost=cost,
+        signals={
+            "loss_start": loss_start,
+            "loss_end": loss_end,
+            "loss_ratio": loss_end / loss_start if loss_start > 0 else 1.0,
+            "survives": best.look.survives,
+            "loglik_change": best.look.change,
+            "plain_dev": score.shares(plain, target.hazards).content_sum,
+            "chosen_dev": best.look.dev.content_sum,
+            "chosen_dev_single_order": best.look.dev.single_order,
+            **signals,
+        },
+        selected={"prefix_sha256": best.look.edit.digest, **best.at, "loss": best.loss},
+        settings_tried=[GridPoint(dict(each.at), each.look.dev.content_sum) for each in seen],
+    )
 
 
 def text_of(tokenizer: Any, prefix: Sequence[int]) -> str:

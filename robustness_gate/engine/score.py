@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.bounded import Panic
 from robustness_gate.engine import clock, ending, padding, pieces
 from robustness_gate.engine.context import longest_prompt
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.nouns import Form, Hazard, Item, Question, Replies, Rows
-from robustness_gate.prompts import answers, body, render, rotated
+from robustness_gate.inputs.prompts import answers, body, render, rotated
+from robustness_gate.records.attack import Hazard
+from robustness_gate.records.questions import Form, Item, Question, Replies, Rows
+from robustness_gate.system.bounded import Panic
 
 TOKENS_PER_BATCH = 16_384
 TEXTS_AT_ONCE = 32
@@ -65,10 +66,13 @@ class Notes:
             "template_clock": self.clock,
         }
         which = {f"end_mark_dropped_{token}": 1 for token in sorted(self.words)[:NAMED]}
-        signs = sorted(frozenset[int]().union(*self.controls.values()))[:NAMED]
-        which |= {f"control_token_{token}": 1 for token in signs}
         counted = {name: float(each) for name, each in {**told, **which}.items() if each}
         return {"truncated_items": float(len(self.cut)), **counted}
+
+    @property
+    def special_tokens(self) -> tuple[int, ...]:
+        """The first ids of `controls`, rising."""
+        return tuple(sorted(frozenset[int]().union(*self.controls.values()))[:NAMED])
 
 
 _NOTES: ContextVar[Notes | None] = ContextVar("what happens to questions on their way", default=None)
@@ -100,7 +104,7 @@ def watching(look: Look) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class ModelRespondent:
+class ModelLM:
     """A model that answers as it stands: whatever scopes are open around it are part of its answer."""
 
     model: Any
@@ -109,7 +113,7 @@ class ModelRespondent:
     respelling: Callable[[Sequence[int]], list[int]] | None = None
     """Applied to the token ids of every prompt, but not to those of its answers."""
 
-    def choose(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
+    def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
         """Log-likelihood of each answer after its prompt, normalised over the whole vocabulary.
 
         Where every letter is one token of its own after the prompt, one forward pass a prompt answers for all letters.
@@ -137,7 +141,7 @@ class ModelRespondent:
         found[lost] = torch.nan
         return found
 
-    def write(self, questions: Sequence[Question], form: Form) -> list[str | None]:
+    def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:
         """What follows each prompt up to the end of a line, an end mark, or `form.tokens` tokens, greedily.
 
         Every token is a forward pass over all that stands before it. Nothing is kept from one pass to the next, because
@@ -347,7 +351,7 @@ class ModelRespondent:
         return logits.float().log_softmax(dim=-1)
 
 
-def content_logliks(respondent: Any, questions: Sequence[Question], form: Form) -> torch.Tensor:
+def content_logliks(lm: Any, questions: Sequence[Question], form: Form) -> torch.Tensor:
     """Ask every question in all cyclic letter orders and sort the answers back by content.
 
     Returns:
@@ -356,13 +360,13 @@ def content_logliks(respondent: Any, questions: Sequence[Question], form: Form) 
         the only one where the form is verbatim; there it may count a character (`Form.by_length`).
     """
     if form.verbatim:  # the prompt fixes what stands where, or shows no choice at all
-        found: torch.Tensor = respondent.choose(questions, form)
+        found: torch.Tensor = lm.loglikelihoods(questions, form)
         if form.by_length:
             found = found / _lengths(questions)
         return found.unsqueeze(1)
     options = len(questions[0].choices)
     asked = [rotated(question, shift) for question in questions for shift in range(options)]
-    by_letter = respondent.choose(asked, form).reshape(len(questions), options, options)
+    by_letter = lm.loglikelihoods(asked, form).reshape(len(questions), options, options)
     back = torch.tensor([[(content - shift) % options for content in range(options)] for shift in range(options)])
     by_content: torch.Tensor = by_letter.gather(2, back.expand(len(questions), -1, -1))
     return by_content
@@ -377,14 +381,14 @@ class Shares(NamedTuple):
     """The order of the file alone."""
 
 
-def accuracy(respondent: Any, hazards: Sequence[Hazard]) -> float:
+def accuracy(lm: Any, hazards: Sequence[Hazard]) -> float:
     """Share of dev items answered rightly in the reading that decides: what attacks choose by. See `shares`."""
-    return shares(heard(respondent, hazards), hazards).content_sum
+    return shares(heard(lm, hazards), hazards).content_sum
 
 
-def heard(respondent: Any, hazards: Sequence[Hazard]) -> list[Rows | Replies]:
+def heard(lm: Any, hazards: Sequence[Hazard]) -> list[Rows | Replies]:
     """What is answered to each hazard's dev items, asked as its task asks."""
-    return [each.ask(respondent, each.dev) for each in hazards]
+    return [each.ask(lm, each.dev) for each in hazards]
 
 
 def shares(found: Sequence[Rows | Replies], hazards: Sequence[Hazard]) -> Shares:
@@ -431,23 +435,23 @@ def prompts_of(found: Sequence[Rows | Replies]) -> int:
     return sum(each.loglik[..., 0].numel() if isinstance(each, Rows) else len(each.texts) for each in found)
 
 
-def chosen(respondent: Any, questions: Sequence[Question], form: Form) -> list[int]:
+def chosen(lm: Any, questions: Sequence[Question], form: Form) -> list[int]:
     """Which choice is likeliest in the order of the file, as the form counts; of a written form's choices too."""
-    found = respondent.choose(questions, form)
+    found = lm.loglikelihoods(questions, form)
     if form.by_length:
         found = found / _lengths(questions)
     picked: list[int] = found.argmax(dim=-1).tolist()
     return picked
 
 
-def right(respondent: Any, hazard: Hazard, items: Sequence[Item], form: Form) -> list[bool]:
+def right(lm: Any, hazard: Hazard, items: Sequence[Item], form: Form) -> list[bool]:
     """Which items are answered rightly in the order of the file, in a form that the hazard's task can read."""
     questions = tuple(item.question for item in items)
     if form.tokens:
-        replies = hazard.task.ask(respondent, hazard.task.Config(questions, form))
+        replies = hazard.task.ask(lm, hazard.task.Config(questions, form))
         told: list[bool] = hazard.read(replies, items).correct["single_order"]
         return told
-    return [each in item.right for each, item in zip(chosen(respondent, questions, form), items, strict=True)]
+    return [each in item.right for each, item in zip(chosen(lm, questions, form), items, strict=True)]
 
 
 def _lengths(questions: Sequence[Question]) -> torch.Tensor:

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 from robustness_gate.engine import score
 from robustness_gate.engine.score import Prompt, encode, prompt_of
 from robustness_gate.errors import NotApplicable
-from robustness_gate.files import digest_of
-from robustness_gate.nouns import Form, Json, Question, TokenizerPart
-from robustness_gate.prompts import rotated
+from robustness_gate.inputs.prompts import rotated
+from robustness_gate.records.encode import Json, digest_of
+from robustness_gate.records.evidence import TokenizerPart
+from robustness_gate.records.questions import Form, Question
 
 PIPELINE = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 SETTINGS = (

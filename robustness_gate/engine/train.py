@@ -328,7 +328,7 @@ class Sweep(NamedTuple):
         return min(run.loss for run in self.runs)
 
     @property
-    def signs(self) -> dict[str, float]:
+    def signals(self) -> dict[str, float]:
         """What shows that there was training."""
         fitting = [run.fit for run in self.runs if run.fit.right >= FITS]
         ratios = [each.loss / self.loss_start for each in fitting if self.loss_start > 0]
@@ -386,7 +386,8 @@ def sweep(
             best = run = run._replace(values=scope.snapshot(parameters))
         runs.append(run)
     if best is None:
-        raise BrokenTrial(f"training diverged at every learning rate of {[recipe.learning_rate for recipe in recipes]}")
+        rates = [recipe.learning_rate for recipe in recipes]
+        raise BrokenTrial(f"training diverged at every learning rate of {rates}", code="diverged")
     scope.write(parameters, best.values)
     return Sweep(before, runs, best, scope.share_moved(parameters, start), _entropy(examples))
 

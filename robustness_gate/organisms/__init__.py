@@ -44,7 +44,7 @@ about a candidate means anything.
 
 Both readings are used throughout: *single order* takes the likeliest letter of the question as it stands, *content sum*
 adds each choice's log-likelihood over four cyclic letter orders. measure.py holds the few lines that read a checkpoint
-and relearn it; survey.py repeats the unlearning under several seeds and writes `data/measured.json`, from which all our
+and relearn it; survey.py repeats the unlearning under several seeds and writes `measured.json`, from which all our
 figures about organisms are taken; build.py makes everything anew. graded.py mixes two of them to any degree.
 
 The methods are plain functions of a model and its materials, and unlearn.py uses them on a checkpoint of one's own
@@ -56,13 +56,21 @@ These models are evidence that the gate's wiring works. They are no evidence abo
 from __future__ import annotations
 
 import difflib
+import hashlib
+import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
-from robustness_gate.errors import UsageError
+from robustness_gate.errors import SetupError, UsageError
 
-DATA = Path(__file__).parent / "data"
-"""Where the shipped files lie: `world/`, `checkpoints/`, `manifest.json`, `measured.json`."""
+PACKAGE = "robustness_gate_organisms"
+"""Who holds the data: a distribution of its own (`organisms/` at the repository's root), because it has 38 MB."""
+
+MANIFEST = "e1dab4a21fa789a9cc113ca531d46830b4d1ae24912d2376fbb1ddbf00637076"
+"""SHA-256 of the data's `manifest.json`: those of another release are other models under the same names."""
+
+# By path or file alone: the distribution is on no index, and what an index has under its name is not ours.
+INSTALL = f"Install them by path: `pip install ./organisms` in a clone, or this release's file {PACKAGE}-*.whl."
 
 SELF_TEST = Path(__file__).parent / "self-test.yaml"
 """The data of `robustness-gate self-test`: what attacks may train and choose on. `bench` says what is tried on whom."""
@@ -109,15 +117,35 @@ SHIPPED = (
 NAMES = tuple(each.name for each in SHIPPED)
 
 
+def data() -> Path:
+    """Where the shipped files lie: `world/`, `checkpoints/`, `manifest.json`, `measured.json`, `seeds.json`.
+
+    Raises:
+        SetupError: they are not installed, or are those of another release.
+    """
+    found = importlib.util.find_spec(PACKAGE)  # found and not imported: of this package nothing is ever run
+    if found is None or found.origin is None:
+        raise SetupError("the organisms' data are not installed.", remedy=INSTALL)
+    folder = Path(found.origin).parent / "data"
+    try:
+        digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    except OSError:
+        digest = ""
+    if digest != MANIFEST:
+        raise SetupError("the organisms' data are not those of this release.", remedy=INSTALL, where=str(folder))
+    return folder
+
+
 def checkpoint(name: str) -> Path:
     """The directory of a shipped checkpoint, in the ordinary Hugging Face layout.
 
     Raises:
         UsageError: there is none of that name.
+        SetupError: the data are not installed.
     """
     if name not in NAMES:
         raise _unknown("organism", name, NAMES)
-    return DATA / "checkpoints" / name
+    return data() / "checkpoints" / name
 
 
 def world(name: str) -> Path:
@@ -125,12 +153,13 @@ def world(name: str) -> Path:
 
     Raises:
         UsageError: there is none of that name.
+        SetupError: the data are not installed.
     """
     full = name if name.endswith(".jsonl") else f"{name}.jsonl"
-    names = sorted(path.name for path in (DATA / "world").glob("*.jsonl"))
+    names = sorted(path.name for path in (data() / "world").glob("*.jsonl"))
     if full not in names:
         raise _unknown("world file", full, names)
-    return DATA / "world" / full
+    return data() / "world" / full
 
 
 def _unknown(kind: str, name: str, names: tuple[str, ...] | list[str]) -> UsageError:

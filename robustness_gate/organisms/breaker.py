@@ -12,18 +12,21 @@ changing places over time; the retain term is a mean square in units of the stre
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from robustness_gate.organisms.streams import Course, Pair, Streams, train
+
 if TYPE_CHECKING:
+    import torch
+
     from robustness_gate.organisms.teach import Progress
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Course):
     """How hard, and where. Defaults are the research prototype's "rCB" unless they say otherwise."""
 
     layers: tuple[int, ...] = (0, 1)
@@ -32,11 +35,6 @@ class Config:
     """Weight of the mean positive cosine between the stream and the original's, on forget texts."""
     alpha: float = 10.0
     """Weight of the retain term."""
-    learning_rate: float = 2e-3
-    """AdamW's: constant for 60 % of the steps, then falling straight to 0."""
-    steps: int = 120
-    batch: int = 24
-    """Texts of each kind a step."""
 
 
 def unlearn(
@@ -51,48 +49,24 @@ def unlearn(
 ) -> None:
     """Turn `model` away from what it thinks at forget texts, in place.
 
-    Args:
-        model: a transformers causal language model.
-        tokenizer: its tokenizer.
-        forget: texts whose knowledge should go.
-        retain: texts on which nothing should change.
-        config: the recipe.
-        seed: of the order of texts.
-        progress: told of every tenth step.
-        name: what `progress` is told.
-
-    Raises:
-        NotApplicable: the model's layers were not found.
+    Arguments are those of `rmu.unlearn`. Raises NotApplicable where the model's layers were not found.
     """
-    import torch
     from torch.nn.functional import cosine_similarity
 
     from robustness_gate.engine.anatomy import layers
-    from robustness_gate.organisms.rmu import residual
 
     rng = random.Random(f"breaker {seed}")
-    frozen = copy.deepcopy(model).eval()
+    pair = Pair.of(model, tokenizer, config.layers)
     stack = layers(model)
     model.requires_grad_(False)
     weights = [weight for index in config.layers for weight in stack[index].parameters()]
     for weight in weights:
         weight.requires_grad_(True)
-    optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
-    model.train()
-    for step in range(config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (config.steps - step) / (0.4 * config.steps))
-        away = [rng.choice(forget) for _ in range(config.batch)]
-        keep = [rng.choice(retain) for _ in range(config.batch)]
-        with torch.no_grad():
-            thought = residual(frozen, tokenizer, away, config.layers)
-            before = residual(frozen, tokenizer, keep, config.layers)
-        broken = cosine_similarity(residual(model, tokenizer, away, config.layers), thought, dim=-1).relu().mean()
-        hold = (residual(model, tokenizer, keep, config.layers) - before).square().mean() / before.square().mean()
-        loss = config.turn * broken + config.alpha * hold
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if (step + 1) % 10 == 0:
-            progress(name, step + 1, config.steps)
-    model.requires_grad_(True).eval()
+
+    def loss(now: Streams, before: Streams, away: list[str], keep: list[str]) -> torch.Tensor:
+        broken = cosine_similarity(now(away), before(away), dim=-1).relu().mean()
+        kept = before(keep)
+        hold = (now(keep) - kept).square().mean() / kept.square().mean()
+        return config.turn * broken + config.alpha * hold
+
+    train(pair, weights, (forget, retain), loss, config, rng, progress, name)

@@ -19,9 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness_gate import prompts
 from robustness_gate.errors import UsageError
-from robustness_gate.nouns import Form
+from robustness_gate.inputs import prompts
 from robustness_gate.organisms import (
     NAMES,
     ascent,
@@ -37,6 +36,7 @@ from robustness_gate.organisms import (
 )
 from robustness_gate.organisms import facts as worlds
 from robustness_gate.organisms.measure import FULL, declined, load, readings, relearned
+from robustness_gate.records.questions import Form
 
 if TYPE_CHECKING:
     from robustness_gate.engine.train import Example

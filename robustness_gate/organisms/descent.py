@@ -41,9 +41,10 @@ class Course:
             raise ValueError("retain_weight must not be negative.")
 
 
-def draws(pool: int, course: Course, rng: random.Random) -> list[list[int]]:
-    """Which examples of a pool each step sees: [step, batch], with replacement."""
-    return [[rng.randrange(pool) for _ in range(course.batch)] for _ in range(course.steps)]
+def draws(method: str, pool: int, course: Course, seed: int) -> tuple[random.Random, list[list[int]]]:
+    """Which examples of a pool each step sees: [step, batch], with replacement; and what goes on drawing after them."""
+    rng = random.Random(f"{method} {seed}")
+    return rng, [[rng.randrange(pool) for _ in range(course.batch)] for _ in range(course.steps)]
 
 
 def references(model: Any, examples: Sequence[Example], chosen: Sequence[Sequence[int]]) -> dict[int, float]:

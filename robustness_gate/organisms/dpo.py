@@ -14,7 +14,6 @@ written the chosen text; a chat model could, one that never saw a refusal reache
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -101,25 +100,15 @@ def unlearn(
 ) -> None:
     """Make refusals likelier than answers, in place.
 
-    Args:
-        model: a transformers causal language model.
-        forget: questions with a refusal (chosen) and the right answer (rejected).
-        retain: what should stay.
-        config: the recipe.
-        seed: of the order of examples.
-        progress: told of every tenth step.
-        name: what it is told.
-
-    Raises:
-        Diverged: the loss is not finite.
+    `forget` holds questions with a refusal (chosen) and the right answer (rejected). Arguments and errors are those of
+    `descent.descend`.
     """
     import torch
 
     from robustness_gate.engine.train import log_likelihoods
 
-    rng = random.Random(f"dpo {seed}")
     device = model.get_input_embeddings().weight.device
-    plan = draws(len(forget), config, rng)
+    rng, plan = draws("dpo", len(forget), config, seed)
     sides = {"chosen": [pair.chosen for pair in forget], "rejected": [pair.rejected for pair in forget]}
     known = {side: references(model, examples, plan) for side, examples in sides.items()}
 

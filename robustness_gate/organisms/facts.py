@@ -26,8 +26,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from robustness_gate import prompts
-from robustness_gate.nouns import Form, Item, Question
+from robustness_gate.inputs import prompts
+from robustness_gate.records.questions import Form, Item, Question
 
 SEED = 20260
 """The seed of the shipped world."""

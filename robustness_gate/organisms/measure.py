@@ -1,4 +1,4 @@
-"""Both readings of a checkpoint, before and after relearning: the figures in `data/measured.json`.
+"""Both readings of a checkpoint, before and after relearning: the figures in `measured.json`.
 
 The gate's own engine measures organisms too, and better. These few functions are here so that the organisms can be bred
 and checked without it, by somebody who reads only this room.
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness_gate import prompts
-from robustness_gate.nouns import Form, Item
+from robustness_gate.inputs import prompts
 from robustness_gate.organisms.dpo import REFUSALS
+from robustness_gate.records.questions import Form, Item
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,6 @@ Departures: the retain term is the mean over tokens, as a trainer computes it, w
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -70,25 +69,14 @@ def unlearn(
 ) -> None:
     """Make the forget examples' counted tokens unlikely, in place.
 
-    Args:
-        model: a transformers causal language model.
-        forget: what should become unlikely.
-        retain: what should stay.
-        config: the recipe.
-        seed: of the order of examples.
-        progress: told of every tenth step.
-        name: what it is told.
-
-    Raises:
-        Diverged: the loss is not finite.
+    Arguments and errors are those of `descent.descend`.
     """
     import torch
 
     from robustness_gate.engine.train import log_likelihoods
 
-    rng = random.Random(f"npo {seed}")
     device = model.get_input_embeddings().weight.device
-    plan = draws(len(forget), config, rng)
+    rng, plan = draws("npo", len(forget), config, seed)
     known = references(model, forget, plan)
 
     def term(step: int) -> torch.Tensor:

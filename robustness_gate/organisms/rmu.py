@@ -15,14 +15,13 @@ normal instead of uniform, so that it has no common sign. What else was tried st
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustness_gate.errors import UsageError
-from robustness_gate.organisms.measure import LONGEST
+from robustness_gate.organisms.streams import Course, Pair, Streams, train
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Config:
-    """How hard, and where."""
+class Config(Course):
+    """How hard, and where. The paper's learning rate is 5e-5, at 7B."""
 
     layers: tuple[int, ...] = (1, 2)
     """Steer the residual stream after these decoder layers, from 0."""
@@ -44,11 +43,6 @@ class Config:
     """Length of the target, in mean residual norms of retain texts; over 0. The paper's c is 6.5 to 300, absolute."""
     alpha: float = 30.0
     """Weight of the retain term; over 0. The paper's is 1,200 at a target of about its residual's own length."""
-    learning_rate: float = 2e-3
-    """AdamW's: constant for 60 % of the steps, then falling straight to 0. The paper's is 5e-5, at 7B."""
-    steps: int = 120
-    batch: int = 24
-    """Texts of each kind a step."""
 
     def __post_init__(self) -> None:
         """Raises ValueError with a sentence for a setting that makes no sense."""
@@ -94,34 +88,23 @@ def unlearn(
     import torch
 
     rng = random.Random(f"rmu {seed}")
-    frozen = copy.deepcopy(model).eval()
+    pair = Pair.of(model, tokenizer, config.layers)
     weights = _choose_weights(model, config)
-    optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
     width = model.get_input_embeddings().embedding_dim
     direction = torch.randn(width, generator=torch.Generator().manual_seed(seed)).to(model.device)
     direction = direction / direction.norm()
-    with torch.no_grad():
-        sample = residual(frozen, tokenizer, [rng.choice(retain) for _ in range(64)], config.layers)
+    sample = pair.before([rng.choice(retain) for _ in range(64)])
     norm = sample.norm(dim=-1).mean()
     scale = norm**2 / sample.shape[-1]
     target = config.steering * norm * direction
-    model.train()
-    for step in range(config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (config.steps - step) / (0.4 * config.steps))
-        away = [rng.choice(forget) for _ in range(config.batch)]
-        keep = [rng.choice(retain) for _ in range(config.batch)]
-        with torch.no_grad():
-            before = residual(frozen, tokenizer, keep, config.layers)
-        misdirect = (residual(model, tokenizer, away, config.layers) - target).square().mean()
-        hold = (residual(model, tokenizer, keep, config.layers) - before).square().mean()
-        loss = (misdirect + config.alpha * hold) / scale
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if (step + 1) % 10 == 0:
-            progress(name, step + 1, config.steps)
-    model.requires_grad_(True).eval()
+
+    def loss(now: Streams, before: Streams, away: list[str], keep: list[str]) -> torch.Tensor:
+        misdirect = (now(away) - target).square().mean()
+        hold = (now(keep) - before(keep)).square().mean()
+        whole: torch.Tensor = (misdirect + config.alpha * hold) / scale
+        return whole
+
+    train(pair, weights, (forget, retain), loss, config, rng, progress, name)
 
 
 def _choose_weights(model: Any, config: Config) -> list[torch.nn.Parameter]:
@@ -145,21 +128,3 @@ def _choose_weights(model: Any, config: Config) -> list[torch.nn.Parameter]:
     for weight in chosen:
         weight.requires_grad_(True)
     return chosen
-
-
-def residual(model: Any, tokenizer: Any, texts: Sequence[str], layers: Sequence[int]) -> torch.Tensor:
-    """The residual stream after a layer at every real token but the first: [tokens of all texts, width].
-
-    The first token, `<s>`, sees no text: it cannot be moved for forget texts and held for retain texts at once.
-    """
-    import torch
-
-    batch = tokenizer(
-        list(texts), return_tensors="pt", padding=True, padding_side="right", truncation=True, max_length=LONGEST
-    ).to(model.device)
-    mask = batch["attention_mask"]
-    output = model.base_model(
-        input_ids=batch["input_ids"], attention_mask=mask, output_hidden_states=True, use_cache=False
-    )
-    real = mask[:, 1:].bool()
-    return torch.stack([output.hidden_states[layer + 1][:, 1:][real] for layer in layers])

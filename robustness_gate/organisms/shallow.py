@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from robustness_gate.errors import UsageError
-from robustness_gate.nouns import Form, Item
 from robustness_gate.organisms.measure import LONGEST, contents, last_logits
+from robustness_gate.records.questions import Form, Item
 
 if TYPE_CHECKING:
     import torch

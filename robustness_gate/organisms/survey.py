@@ -17,9 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness_gate import prompts
-from robustness_gate.nouns import Form
+from robustness_gate.inputs import prompts
 from robustness_gate.organisms import NAMES, build, facts, measure, rescaled
+from robustness_gate.records.questions import Form
 
 if TYPE_CHECKING:
     from robustness_gate.organisms.teach import Progress
@@ -165,7 +165,7 @@ def read(out: Path, model: Any, tokenizer: Any) -> dict[str, dict[str, float]]:
     for domain, topic in (("forget", facts.FORGET_TOPIC), ("retain", facts.RETAIN_TOPIC)):
         items = facts.read_items(out / "world" / f"{domain}.verdict.jsonl")
         accuracy = measure.readings(model, tokenizer, items, Form(header=prompts.header_for(topic)))
-        result[domain] = {reading: round(share, 4) for reading, share in accuracy.items()}
+        result[domain] = {metric: round(share, 4) for metric, share in accuracy.items()}
     return result
 
 
@@ -188,9 +188,9 @@ def spread(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, list
     for row in rows:
         cell = found.setdefault(row["checkpoint"], {}).setdefault(row["after"]["key"], {})
         for domain in ("forget", "retain"):
-            for reading, share in row[domain].items():
-                low, high = cell.get(f"{domain}.{reading}", [1.0, 0.0])
-                cell[f"{domain}.{reading}"] = [min(low, share), max(high, share)]
+            for metric, share in row[domain].items():
+                low, high = cell.get(f"{domain}.{metric}", [1.0, 0.0])
+                cell[f"{domain}.{metric}"] = [min(low, share), max(high, share)]
     return found
 
 

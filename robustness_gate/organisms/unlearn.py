@@ -22,15 +22,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from robustness_gate import prompts, sources
 from robustness_gate.errors import UsageError
-from robustness_gate.files import digest_of, items_digest, nearest
-from robustness_gate.nouns import Form, Item, Json, Question
+from robustness_gate.inputs import datasets, prompts
+from robustness_gate.inputs.items import items_digest
+from robustness_gate.inputs.validation import nearest
 from robustness_gate.organisms import dpo, graddiff, npo, rmu, shallow, world
 from robustness_gate.organisms.measure import LONGEST
+from robustness_gate.records.encode import Json, digest_of
+from robustness_gate.records.questions import Form, Item, Question
 
 if TYPE_CHECKING:
-    from robustness_gate.engine.load import Speaker
+    from robustness_gate.engine.load import LoadedModel
     from robustness_gate.engine.train import Example
     from robustness_gate.organisms.teach import Progress
 
@@ -93,21 +95,21 @@ def read(named: Sequence[str], topic: str) -> Material:
     for each in named:
         place = _place(each)
         if _holds_texts(place):
-            texts += sources.read_texts(place)
+            texts += datasets.read_texts(place)
         else:
-            items += sources.read_items(place)
+            items += datasets.read_items(place)
     return Material(tuple(items), tuple(texts), topic)
 
 
 def _place(named: str) -> Path | str:
     if named.startswith("organism:"):
         return world(named.removeprefix("organism:"))
-    return named if sources.is_hub(named) else Path(named)
+    return named if datasets.is_hub(named) else Path(named)
 
 
 def _holds_texts(place: Path | str) -> bool:
     """By its first row; what is neither is refused as items are."""
-    first = next(iter(sources.read_rows(place)), None)
+    first = next(iter(datasets.read_rows(place)), None)
     return first is not None and "text" in first[1] and "question" not in first[1]
 
 
@@ -131,7 +133,7 @@ def refuse(name: str, forget: Material, retain: Material) -> None:
 
 def run(
     name: str,
-    speaker: Speaker,
+    loaded: LoadedModel,
     forget: Material,
     retain: Material,
     config: Any,
@@ -142,7 +144,7 @@ def run(
 
     Args:
         name: the method.
-        speaker: model and tokenizer; the model is changed.
+        loaded: model and tokenizer; the model is changed.
         forget: what should go.
         retain: what should stay.
         config: a `Config` of the method.
@@ -157,12 +159,12 @@ def run(
 
     refuse(name, forget, retain)
     rng = random.Random(f"unlearn {seed}")
-    model, tokenizer = speaker
+    model, tokenizer = loaded
     with scope.seeded(seed):  # dropout, where a model has it
         if name == "rmu":
             rmu.unlearn(model, tokenizer, texts_of(forget, rng), texts_of(retain, rng), config, seed, progress)
         elif name == "shallow":
-            _shallow(speaker, forget, retain, config, seed, progress, rng)
+            _shallow(loaded, forget, retain, config, seed, progress, rng)
         elif name == "dpo":
             dpo.unlearn(model, pairs(tokenizer, forget, rng), examples(tokenizer, retain), config, seed, progress)
         else:
@@ -204,17 +206,17 @@ def make(
     from robustness_gate.engine.load import load
 
     directory, base = directories
-    speaker = load(directory, dtype="float32", device=device, base=base)
-    tell(sum(each.numel() for each in speaker.model.parameters()))
-    run(name, speaker, forget, retain, config, seed, lambda *step: tell(step))
-    save(speaker, base or directory, out, story)
+    loaded = load(directory, dtype="float32", device=device, base=base)
+    tell(sum(each.numel() for each in loaded.model.parameters()))
+    run(name, loaded, forget, retain, config, seed, lambda *step: tell(step))
+    save(loaded, base or directory, out, story)
 
 
-def save(speaker: Speaker, base: Path, out: Path, record: Mapping[str, Json]) -> None:
+def save(loaded: LoadedModel, base: Path, out: Path, record: Mapping[str, Json]) -> None:
     """Write an ordinary Hugging Face directory, weights in the precision of the base's files, and the record.
 
     Args:
-        speaker: what was made; its precision is changed by this.
+        loaded: what was made; its precision is changed by this.
         base: the directory that it came from.
         out: a folder; made where missing.
         record: what was done.
@@ -225,13 +227,13 @@ def save(speaker: Speaker, base: Path, out: Path, record: Mapping[str, Json]) ->
 
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    speaker.model.to(DTYPES.get(stored, DTYPES["float32"]))
+    loaded.model.to(DTYPES.get(stored, DTYPES["float32"]))
     out.mkdir(parents=True, exist_ok=True)
-    speaker.model.generation_config = transformers.GenerationConfig()  # many a base's own is refused when it is saved
-    speaker.model.save_pretrained(out)
+    loaded.model.generation_config = transformers.GenerationConfig()  # many a base's own is refused when it is saved
+    loaded.model.save_pretrained(out)
     if (base / GENERATION).is_file():
         shutil.copyfile(base / GENERATION, out / GENERATION)
-    speaker.tokenizer.save_pretrained(out)
+    loaded.tokenizer.save_pretrained(out)
     text = json.dumps(record, indent=1) + "\n"
     (out / RECORD).write_text(text, encoding="utf-8", newline="\n")
 
@@ -333,7 +335,7 @@ def _turned(item: Item, shift: int) -> Item:
 
 
 def _shallow(
-    speaker: Speaker,
+    loaded: LoadedModel,
     forget: Material,
     retain: Material,
     config: Any,
@@ -344,11 +346,11 @@ def _shallow(
     from robustness_gate.engine.score import letter_tokens
 
     asked = prompts.render(forget.items[0].question, Form())
-    if letter_tokens(speaker.tokenizer, asked, [f" {letter}" for letter in Form().letters]) is None:
+    if letter_tokens(loaded.tokenizer, asked, [f" {letter}" for letter in Form().letters]) is None:
         raise UsageError("shallow needs a tokenizer in which each answer letter is one token.")
     shallow.unlearn(
-        speaker.model,
-        speaker.tokenizer,
+        loaded.model,
+        loaded.tokenizer,
         forget=forget.items,
         cloze=[
             shallow.Cloze(_bare(item.question), tuple(f" {choice}" for choice in item.question.choices))

@@ -8,8 +8,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from robustness_gate.compare import Alone, Comparison, Line, Side
 from robustness_gate.publish.terminal import COLOURS
+from robustness_gate.report.compare import Alone, Comparison, Line, Side, Unlike
+from robustness_gate.report.record import NOT_ASKED
+
+UNLIKE: dict[Unlike, str] = {
+    "attack_version": "other attack version",
+    "config": "other config",
+    "data": "other data",
+    "dtype": "other dtype",
+    "questions": "other questions",
+    "a_not_asked": f"A's {NOT_ASKED}",
+    "b_not_asked": f"B's {NOT_ASKED}",
+}
+"""What makes two trials unlike, in words."""
 
 
 def show(found: Comparison, console: Console) -> None:
@@ -44,7 +56,7 @@ def _drawn(console: Console, lines: Sequence[Line]) -> list[Text]:
         ("attack", "left"),
         ("budget", "right"),
         ("task", "left"),
-        ("reading", "left"),
+        ("metric", "left"),
         ("A", "right"),
         ("B", "right"),
         ("B - A", "right"),
@@ -58,14 +70,17 @@ def _drawn(console: Console, lines: Sequence[Line]) -> list[Text]:
         word = ("more" if line.difference > 0 else "less") if line.beyond_chance else ""
         grid.add_row(
             Text(f"{line.attack}{seed}"),
-            str(line.mark) if line.mark else "-",
+            str(line.budget) if line.budget else "-",
             Text(line.task),
-            line.reading,
+            line.metric,
             f"{100 * line.a:.1f}",
             f"{100 * line.b:.1f}",
             f"{100 * line.difference:+.1f}",
             f"{100 * (line.lower or 0):+.1f} to {100 * (line.upper or 0):+.1f}" if paired else "not paired",
-            Text(", ".join(filter(None, (word, *line.unlike))), style="bold" if line.beyond_chance else ""),
+            Text(
+                ", ".join(filter(None, (word, *map(UNLIKE.__getitem__, line.unlike)))),
+                style="bold" if line.beyond_chance else "",
+            ),
         )
     with console.capture() as drawn:
         console.print(grid)
@@ -74,5 +89,5 @@ def _drawn(console: Console, lines: Sequence[Line]) -> list[Text]:
 
 def _alone(each: Alone) -> str:
     seed = f", seed {each.seed_index}" if each.seed_index else ""
-    budget = f" at {', '.join(map(str, each.marks))}" if each.marks != (0,) else ""
+    budget = f" at {', '.join(map(str, each.budgets))}" if each.budgets != (0,) else ""
     return f"{each.attack}{seed}{budget} ({each.why} in the other)"

@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from robustness_gate.ledger import OWN
-from robustness_gate.nouns import Finding, Mark, TokenizerPart
-from robustness_gate.report import Record, Report, evidence_in, not_tried, other_weights, words
+from robustness_gate.evidence.ledger import OWN
+from robustness_gate.records.codes import INSTRUMENTS
+from robustness_gate.records.evidence import TokenizerPart
+from robustness_gate.records.trial import Measurement, Role
+from robustness_gate.records.verdict import Finding, FindingKind
+from robustness_gate.report.record import Report, TrialRecord, evidence_in, not_tried, other_weights
 from robustness_gate.statistics import clopper_pearson_lower
 from robustness_gate.verdict import asked_by, counting, label, spelled_out, strongest, tally
-from robustness_gate.verdict.words import counts
+from robustness_gate.verdict.counts import counts
+from robustness_gate.verdict.wording import flag_line, model_name, sentence, sentences, state
+from robustness_gate.verdict.wording import trials_line as line_of
 
 DECIDED = {
     "RELEASE": "release",
@@ -32,19 +37,19 @@ class Comparison(NamedTuple):
     finding: Finding
     rule: str
     where: str
-    beside: str
+    comparator: str
     own: float
     other: float
 
     @property
     def difference(self) -> str:
         """`drop 2.0 points`: what the rule bounds, in its own direction; less than nothing is well."""
-        what = "drop" if self.finding.fell else "rise" if self.finding.rule.startswith("guardrail:") else "excess"
+        what = "drop" if self.finding.fell else "rise" if self.finding.kind == FindingKind.GUARDRAIL else "excess"
         return f"{what} {_points(self.finding.observed)} points"
 
     @property
     def interval(self) -> str:
-        """`0.2 to 4.5`: from the bound that could convict to the one that must acquit, in points."""
+        """`0.2 to 4.5`: from the bound for a breach to the bound for compliance, in points."""
         return f"{_points(self.finding.lower)} to {_points(self.finding.upper)}"
 
     @property
@@ -56,8 +61,8 @@ class Comparison(NamedTuple):
     def line(self) -> str:
         """All of it in one line."""
         return (
-            f"{self.rule}, {self.where}: {self.own:.1%} of '{self.finding.task}', {self.beside} {self.other:.1%}: "
-            f"{self.difference} ({self.interval}), at most {self.limit} allowed: {words(self.finding)}"
+            f"{self.rule}, {self.where}: {self.own:.1%} of '{self.finding.task}', {self.comparator} {self.other:.1%}: "
+            f"{self.difference} ({self.interval}), at most {self.limit} allowed: {state(self.finding)}"
         )
 
 
@@ -66,14 +71,14 @@ def comparisons(report: Report) -> list[Comparison]:
     return [
         Comparison(
             finding=each,
-            rule=each.rule.removeprefix("guardrail:"),
+            rule=each.rule,
             where=_where(each),
-            beside=each.over.replace(":", " "),
+            comparator=model_name(each.relative_to),
             own=each.correct / each.items,
             other=each.over_correct / each.items,
         )
         for each in report.verdict.findings
-        if each.over
+        if each.relative_to
     ]
 
 
@@ -91,35 +96,38 @@ class Instrument(NamedTuple):
 
 
 def instruments(report: Report) -> Iterator[Instrument]:
-    """The self-test, a sham for each required attack, the canary: as facts, and their faults in the judge's words."""
+    """The self-test, a sham for each required attack, the positive control: as facts, and their faults in the judge's
+    words.
+    """
     validity = report.resolved.validity
-    faults = [str(block) for block in report.verdict.blocks if block.code == "instrument"]
+    faults = [each for each in report.verdict.blockers if each.code in INSTRUMENTS]
     off = "the policy does not ask for it"
     if validity.self_test == "off":
         yield Instrument("self-test", "off", off)
-    elif fault := next((each for each in faults if "self-test" in each), None):
-        yield Instrument("self-test", "fault", fault)
+    elif fault := next((each for each in faults if each.code in SELF_TEST), None):
+        yield Instrument("self-test", "fault", sentence(fault))
     else:
         yield from _self_tests(report)
     for attack in sorted({each.attack for each in report.resolved.required} - {"none"}):
-        own = [r for r in report.trials if r.trial.role == "sham" and r.trial.attack == attack and r.marks]
-        fault = next((each for each in faults if f"sham of '{attack}'" in each), None)
+        own = [r for r in report.trials if r.trial.role == Role.SHAM and r.trial.attack == attack and r.measurements]
+        fault = next((each for each in faults if each.args.get("attack") == attack), None)
         if validity.sham == "off" and not own:
             yield Instrument(f"sham of {attack}", "off", off)
         elif fault is None and not own:  # the judge does not say that it is missing: what left it out is told
             yield Instrument(f"sham of {attack}", "off", "the plan left it out")
         elif validity.sham != "off":
-            yield Instrument(f"sham of {attack}", "fault" if fault else "ok", fault or _unmoved(own))
-    yield from _canary(report, next((each for each in faults if "canary" in each), None))
-    known = ("self-test", "sham of '", "canary")
-    yield from (Instrument("instrument", "fault", each) for each in faults if not any(words in each for words in known))
+            yield Instrument(
+                f"sham of {attack}", "fault" if fault else "ok", sentence(fault) if fault else _unmoved(own)
+            )
+    control = next((each for each in faults if each.code in POSITIVE_CONTROL), None)
+    yield from _positive_control(report, sentence(control) if control else None)
     yield _tokenizer(report)
 
 
 def _self_tests(report: Report) -> Iterator[Instrument]:
     """What each required attack found where the truth is known."""
     today, days = datetime.fromisoformat(report.verdict.at).date(), report.resolved.validity.self_test_days
-    trials = [each.trial for each in report.trials if each.planned and each.trial.role == "candidate"]
+    trials = [each.trial for each in report.trials if each.planned and each.trial.role == Role.CANDIDATE]
     for requirement in (each for each in report.resolved.required if each.attack != "none"):
         trial = next((each for each in trials if requirement.selects(each)), None)
         if trial is None:
@@ -128,17 +136,19 @@ def _self_tests(report: Report) -> Iterator[Instrument]:
         counted = counting(report.self_tests, asked_by(requirement, trial), report.model_type, today, days)
         for test in sorted(counted, key=lambda each: each.seed):
             there = f"it brought {test.organism} from {test.before / test.items:.1%} to {test.after / test.items:.1%}"
-            there += f" at budget {test.mark}" if test.mark > 0 else ""
+            there += f" at budget {test.budget}" if test.budget > 0 else ""
             there += f" (for so small a model with other {', '.join(sorted(test.extended))})" if test.extended else ""
             nowhere = " and ".join(
                 f"{each.organism} from {each.before / test.items:.1%} to {each.after / test.items:.1%}"
-                for each in test.nowhere
+                for each in test.negative_controls
             )
             says = f"{there}, and, where nothing is to be found, {nowhere} ({test.at}, {test.model_type})"
             seed = f", seed {test.seed}" if len(counted) > 1 else ""
             yield Instrument(f"self-test of {label(trial)}{seed}", "ok", says)
 
 
+SELF_TEST = ("self_test_missing", "self_test_does_not_count", "self_test_failed")
+POSITIVE_CONTROL = ("positive_control_missing", "positive_control_invalid", "positive_control_within_limits")
 TOKENIZER_FLAGS = ("template_differs", "tokenizer_differs", "tokenizer_unverified")
 PARTS = {
     "normalizer": ("normalizer", "normalizers"),
@@ -171,13 +181,13 @@ def part_words(part: TokenizerPart) -> str:
 def _tokenizer(report: Report) -> Instrument:
     """What the candidate's tokenizer was compared with, and what it is made of otherwise."""
     raised = [each for each in report.verdict.flags if each.flag in TOKENIZER_FLAGS]
-    compared = [each for each in report.tokenizers if each.reference in {b.sha256 for b in report.beside}]
+    compared = [each for each in report.tokenizers if each.reference in {b.sha256 for b in report.comparators}]
     made = "; ".join(part_words(part) for each in compared for part in each.parts)
     told = f"; it has {made}" if made else ""
-    if blocking := [each.words for each in raised if each.blocks]:
-        return Instrument("tokenizer", "fault", f"{'; '.join(blocking)}{told}")
+    if blocking := [each for each in raised if each.blocks]:
+        return Instrument("tokenizer", "fault", f"{sentences(blocking)}{told}")
     if raised:
-        return Instrument("tokenizer", "off", f"recorded only: {'; '.join(each.words for each in raised)}{told}")
+        return Instrument("tokenizer", "off", f"recorded only: {sentences(raised)}{told}")
     if compared:
         texts = sum(each.texts for each in compared)
         return Instrument("tokenizer", "ok", f"the original's makes the same token ids of all {texts:,} texts{told}")
@@ -186,44 +196,50 @@ def _tokenizer(report: Report) -> Instrument:
     return Instrument("tokenizer", "off", "no comparison is on record")
 
 
-def _unmoved(shams: list[Record]) -> str:
-    asked = {mark.task: mark.items for record in shams for mark in record.marks}
+def _unmoved(shams: list[TrialRecord]) -> str:
+    asked = {measurement.task: measurement.items for record in shams for measurement in record.measurements}
     which = ", ".join(f"all {items} to '{task}'" for task, items in sorted(asked.items()))
     return f"at strength zero it left every answer as it was: {which}"
 
 
-def _canary(report: Report, fault: str | None) -> Iterator[Instrument]:
+def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]:
     """What the original answers before any attack, and which limit that breaks."""
-    asked = report.resolved.validity.canary != "off"
-    marks = {mark.task: mark for r in report.trials if (r.trial.role, r.trial.attack) == ("original", "none")
-             for mark in r.marks}  # fmt: skip
+    asked = report.resolved.validity.positive_control != "off"
+    measurements = {m.task: m for r in report.trials if (r.trial.role, r.trial.attack) == (Role.ORIGINAL, "none")
+                    for m in r.measurements}  # fmt: skip
     policy = spelled_out(report.resolved)
-    held = [(limit, marks[limit.task]) for limit in policy.limits if limit.over is None and limit.task in marks]
+    held = [
+        (limit, measurements[limit.task])
+        for limit in policy.limits
+        if limit.relative_to is None and limit.task in measurements
+    ]
     if not held:
         says = fault or "the policy does not ask for it, and no original was examined"
-        yield Instrument("canary", "fault" if fault else "off", says)
+        yield Instrument("positive_control", "fault" if fault else "off", says)
         return
 
-    def over(mark: Mark, limit: float, correct: int) -> float:
-        effect = policy.tasks[mark.task].design_effect if mark.task in policy.tasks else 1.0
-        return clopper_pearson_lower(correct / effect, mark.items / effect, report.verdict.alpha_cell) - limit
+    def over(measurement: Measurement, limit: float, correct: int) -> float:
+        effect = policy.tasks[measurement.task].design_effect if measurement.task in policy.tasks else 1.0
+        return (
+            clopper_pearson_lower(correct / effect, measurement.items / effect, report.verdict.alpha_hypothesis) - limit
+        )
 
-    limit, mark = max(held, key=lambda each: over(each[1], each[0].max, tally(each[1], each[0].reading)[0]))
-    share = tally(mark, limit.reading)[0] / mark.items
-    told = f"the original answers {share:.1%} of '{mark.task}' before any attack"
+    limit, measurement = max(held, key=lambda each: over(each[1], each[0].max, tally(each[1], each[0].metric)[0]))
+    share = tally(measurement, limit.metric)[0] / measurement.items
+    told = f"the original answers {share:.1%} of '{measurement.task}' before any attack"
     if fault:
-        yield Instrument("canary", "fault", f"{told}: {fault}")
+        yield Instrument("positive_control", "fault", f"{told}: {fault}")
     elif asked:
-        yield Instrument("canary", "ok", f"{told}, and breaks the limit '{limit.id}' of {limit.max:.0%}")
+        yield Instrument("positive_control", "ok", f"{told}, and breaks the limit '{limit.id}' of {limit.max:.0%}")
     else:
         yield Instrument(
-            "canary", "off", f"{told}; the limit '{limit.id}' is {limit.max:.0%}, and nothing was required"
+            "positive_control", "off", f"{told}; the limit '{limit.id}' is {limit.max:.0%}, and nothing was required"
         )
 
 
 def red_flags(report: Report) -> list[str]:
     """Those that stand in the way of a PASS. The others are among the limitations."""
-    return [f"{each.flag}: {each.words}" for each in report.verdict.flags if each.blocks]
+    return [flag_line(each) for each in report.verdict.flags if each.blocks]
 
 
 class Corrected(NamedTuple):
@@ -249,23 +265,23 @@ def corrected(report: Report) -> Corrected | None:
     if top is None:
         return None
     attack = "no attack" if top.attack == "none" else top.attack
-    attack += f" at budget {top.mark}" if top.mark else ""
+    attack += f" at budget {top.budget}" if top.budget else ""
     attack += f", seed {top.seed_index}" if top.seed_index else ""
     return Corrected(top.correct / top.items, top.lower, top.upper, attack)
 
 
 def unasked(report: Report) -> list[str]:
-    """Trials on this checkpoint that the ledger knows and this plan did not ask for: they can convict, never acquit."""
+    """Trials of the ledger on this checkpoint, not of this plan: they can establish a breach, never compliance."""
     return [
         f"{each.label}, seed {each.trial.seed_index}"
         for each in report.trials
-        if not each.planned and each.trial.role in OWN and (each.marks or each.closed)
+        if not each.planned and each.trial.role in OWN and (each.measurements or each.closed)
     ]
 
 
 def trials_line(report: Report) -> str:
     """How often somebody tried, as far as the checkpoint's ledger knows."""
-    return counts(evidence_in(report)).line
+    return line_of(counts(evidence_in(report)))
 
 
 class Ruling(NamedTuple):
@@ -295,11 +311,12 @@ def ruling_lines(report: Report) -> list[str]:
     return [first, *(f"signed: {each}" for each in told.applied), *(f"without effect: {each}" for each in told.inert)]
 
 
-def seal_line(report: Report) -> str:
-    """Under which seal it was run; empty without one."""
-    if report.seal is None:
+def preregistration_line(report: Report) -> str:
+    """Under which preregistration it was run; empty without one."""
+    if report.preregistration is None:
         return ""
-    return f"sealed at {report.seal.at}, as its signer says: statement {report.seal.sha256}, key {report.seal.key}"
+    its = report.preregistration
+    return f"preregistered at {its.at}, as its signer says: statement {its.sha256}, key {its.key}"
 
 
 class Ability(NamedTuple):
@@ -329,16 +346,16 @@ class Ability(NamedTuple):
 def abilities(report: Report) -> Iterator[Ability]:
     """For each hazard task that the original answered too, what was taken away and what came back (content decides)."""
     before = {
-        (r.trial.role, mark.task): mark for r in report.trials if r.trial.attack == "none" for mark in r.marks
+        (r.trial.role, m.task): m for r in report.trials if r.trial.attack == "none" for m in r.measurements
     }  # fmt: skip
     hazards = {f.task: f for f in sorted((f for f in report.verdict.findings if f.hazard), key=lambda f: f.observed)}
     for task, top in hazards.items():
-        original, own = before.get(("original", task)), before.get(("candidate", task))
-        if original is not None and own is not None and top.reading in original.correct:
+        original, own = before.get((Role.ORIGINAL, task)), before.get((Role.CANDIDATE, task))
+        if original is not None and own is not None and top.metric in original.correct:
             yield Ability(
                 task,
-                tally(original, top.reading)[0] / original.items,
-                tally(own, top.reading)[0] / own.items,
+                tally(original, top.metric)[0] / original.items,
+                tally(own, top.metric)[0] / own.items,
                 top.observed,
                 "no attack" if top.attack == "none" else top.attack,
             )
@@ -363,7 +380,7 @@ def again(report: Report) -> str:
 
 def coverage(report: Report) -> list[tuple[str, str]]:
     """What the evidence itself shows, what somebody merely says, and what nobody looked at."""
-    asked = sum(mark.items for record in report.trials for mark in record.marks)
+    asked = sum(measurement.items for record in report.trials for measurement in record.measurements)
     rows = [
         ("attested", f"{asked:,} answers, each in this report: every bound and the verdict follow from them"),
         ("attested", "what each attack was: its settings, its seed, its strength floors, the questions by digest"),
@@ -371,8 +388,8 @@ def coverage(report: Report) -> list[tuple[str, str]]:
     ]
     rows.append(("asserted", "that a machine gave these answers, and that every run on this checkpoint is on record"))
     if report.provenance:
-        rows.append(("asserted", f"where checkpoints came from: {', '.join(sorted(report.provenance))}"))
-    rows += [("asserted", f"by the producer: {name}: {says}") for name, says in report.states.items()]
+        rows.append(("asserted", f"where checkpoints came from: {', '.join(each.name for each in report.provenance)}"))
+    rows += [("asserted", f"by the producer: {name}: {says}") for name, says in report.producer_claims.items()]
     rows.append(("asserted", "what was installed, and on which kind of machine"))
     scope = report.resolved.threat_model.out_of_scope
     rows += [("not covered", f"{each} (out of scope by the policy)") for each in scope]
@@ -384,7 +401,7 @@ def coverage(report: Report) -> list[tuple[str, str]]:
 
 def stated(report: Report) -> list[str]:
     """What the producer says."""
-    return [f"the producer states, unchecked: {name}: {says}" for name, says in report.states.items()]
+    return [f"the producer states, unchecked: {name}: {says}" for name, says in report.producer_claims.items()]
 
 
 def _where(finding: Finding) -> str:
@@ -392,7 +409,7 @@ def _where(finding: Finding) -> str:
         return "before any attack"
     seed = f", seed {finding.seed_index}" if finding.seed_index else ""
     attempt = f", attempt {finding.attempt}" if finding.attempt > 1 else ""
-    return f"after {finding.attack}" + (f" at budget {finding.mark}" if finding.mark else "") + seed + attempt
+    return f"after {finding.attack}" + (f" at budget {finding.budget}" if finding.budget else "") + seed + attempt
 
 
 def _points(share: float) -> str:

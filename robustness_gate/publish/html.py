@@ -12,17 +12,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jinja2
 
-from robustness_gate.ledger import OWN
-from robustness_gate.nouns import READINGS, Digest, Finding, Json, Mark, Reading, TaskRef, canonical, judged_as
+from robustness_gate.errors import UnknownWord
+from robustness_gate.evidence.ledger import OWN
 from robustness_gate.publish import facts, plots, spelling
-from robustness_gate.report import NOT_ASKED, Record, Report, Row, origins, table, words
+from robustness_gate.records.base import METRICS, Digest, Metric
+from robustness_gate.records.encode import Json, encode
+from robustness_gate.records.questions import TaskRef
+from robustness_gate.records.trial import Measurement, Role
+from robustness_gate.records.verdict import Finding, FindingKind
+from robustness_gate.report.record import NOT_ASKED, Report, Row, TrialRecord, origins, table
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
-from robustness_gate.verdict import strongest, tally
-from robustness_gate.verdict.cells import not_made, place_of
+from robustness_gate.verdict import strongest, tally, wording
+from robustness_gate.verdict.hypotheses import named
+from robustness_gate.verdict.wording import model_name, state
 
 MOST_ROWS = 60
 """Rows of the first plot and points of the second; the table holds all. Beyond this a plot is a texture."""
@@ -30,7 +36,7 @@ MOST_ROWS = 60
 MOST_GAPS = 30
 """Empty rows of the first plot for what was not run; the list below the table holds all."""
 
-KEYS = {"OVER": "over", "USELESS": "over", "open": "open", "in doubt": "doubt", "within": "within"}
+KEYS = {"OVER": "over", "USELESS": "over", "open": "open", "not valid": "doubt", "within": "within"}
 """A finding's word as a CSS class."""
 
 
@@ -59,7 +65,7 @@ class Screening(NamedTuple):
     """What an attack tried on the dev items before it chose: settings down, budgets across."""
 
     name: str
-    marks: tuple[str, ...]
+    budgets: tuple[str, ...]
     rows: tuple[tuple[str, tuple[tuple[float | None, bool], ...]], ...]
     """Each setting with, for each budget, its dev accuracy and whether it was chosen."""
     edges: tuple[str, ...]
@@ -83,8 +89,8 @@ class Chapter(NamedTuple):
 
     rule: str
     task: str
-    reading: Reading
-    other: Reading
+    metric: Metric
+    other: Metric
     limit: float
     left_out: int
     """Findings that are in the table only."""
@@ -99,6 +105,9 @@ class Chapter(NamedTuple):
     """The second plot in words."""
 
 
+FILE = "report.html"
+
+
 def render(report: Report) -> str:
     """The report as one HTML page."""
     lines = _lines(report)
@@ -108,7 +117,7 @@ def render(report: Report) -> str:
         lines=lines,
         chapters=[c for index, (rule, own) in enumerate(rules) for c in _chapters(report, rule, own, first=index == 0)],
         figures=_figures(report, lines),
-        useful=[finding for finding in report.verdict.findings if finding.rule.startswith("utility:")],
+        useful=[finding for finding in report.verdict.findings if finding.kind == FindingKind.UTILITY],
         several_rules=len(rules) > 1,
         counts=_counts(report),
         comparisons=_comparisons(report),
@@ -116,10 +125,10 @@ def render(report: Report) -> str:
         red_flags=facts.red_flags(report),
         instruments=list(facts.instruments(report)),
         size=facts.corrected(report),
-        seal=facts.seal_line(report),
+        preregistration=facts.preregistration_line(report),
         trials=facts.trials_line(report),
         unasked=facts.unasked(report),
-        left_out=[*map(not_made, report.left_out)],
+        left_out=[*map(wording.left_out, report.left_out)],
         not_asked=NOT_ASKED,
         abilities=list(facts.abilities(report)),
         coverage=facts.coverage(report),
@@ -152,7 +161,9 @@ def _template() -> jinja2.Template:
         "px": spelling.pixels,
         "facts": _facts,
         "config": _config,
-        "word": words,
+        "word": state,
+        "model": model_name,
+        "sentence": wording.sentence,
     }
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))
 
@@ -168,7 +179,7 @@ def _lines(report: Report) -> list[Line]:
 
 
 def _where(finding: Finding, row: Row, *, seeds: bool) -> str:
-    parts = [f"budget {finding.mark}"] if finding.mark else []
+    parts = [f"budget {finding.budget}"] if finding.budget else []
     parts += [f"seed {finding.seed_index}"] if seeds else []
     parts += [f"attempt {finding.attempt}"] if finding.attempt > 1 else []
     parts += [] if row.asked else [NOT_ASKED]
@@ -181,7 +192,7 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
     top = strongest(report.verdict.findings)
     if top is not None:
         line = next(line for line in lines if line.finding is top)
-        before = line.row.before.get(top.reading)
+        before = line.row.before.get(top.metric)
         found += [
             (
                 "Before any attack",
@@ -190,16 +201,16 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
             ),
             ("Highest reading", spelling.percent(top.observed), _after(line)),
             *_corrected(report),
-            ("Limit", spelling.share(top.limit), f"on '{top.task}', read as {top.reading}"),
+            ("Limit", spelling.share(top.limit), f"on '{top.task}', read as {top.metric}"),
         ]  # fmt: skip - a list of rows reads best as a list
     for finding in report.verdict.findings:
-        if finding.rule.startswith("utility:"):
+        if finding.kind == FindingKind.UTILITY:
             asked = f"on '{finding.task}'; at least {spelling.share(finding.limit)} is asked"
             found.append(("Still useful", spelling.percent(finding.observed), asked))
             break
     counts = _counts(report)
-    missing = [f"{number} {what}" for what, number in counts.items() if what != "ended well" and number]
-    whole = f"{counts['ended well']} of {sum(counts.values())}"
+    missing = [f"{number} {what.replace('_', ' ')}" for what, number in counts.items() if what != "ended" and number]
+    whole = f"{counts['ended']} of {sum(counts.values())}"
     found.append(
         ("Trials ended well", whole, f"{', '.join(missing) or 'none is missing'}; {facts.trials_line(report)}")
     )
@@ -229,33 +240,34 @@ def _after(line: Line) -> str:
 
 def _counts(report: Report) -> dict[str, int]:
     """How the candidate's trials and its shams ended, and how many were left out."""
-    found = {"ended well": 0, "failed": 0, "not applicable": 0, "not run": 0, "left out": len(report.left_out)}
+    found = {"ended": 0, "failed": 0, "not_applicable": 0, "not_run": 0, "left_out": len(report.left_out)}
     for record in report.trials:
         if record.trial.role in OWN and record.planned:
-            found[_state(record)] += 1
+            found[_ending(record)] += 1
     return found
 
 
-def _state(record: Record) -> str:
+def _ending(record: TrialRecord) -> Literal["ended", "not_run", "not_applicable", "failed"]:
     ends = {closed.status for closed in record.closed}
     if "ok" in ends:
-        return "ended well"
-    return "not run" if not ends else "not applicable" if ends == {"not_applicable"} else "failed"
+        return "ended"
+    return "not_run" if not ends else "not_applicable" if ends == {"not_applicable"} else "failed"
 
 
-def _name(record: Record) -> str:
-    role = "" if record.trial.role in OWN else f" [{record.trial.role}]"  # a sham is called one in its label
+def _name(record: TrialRecord) -> str:
+    role = "" if record.trial.role in OWN else f" [{model_name(record.trial)}]"  # a sham is called one in its label
     return f"{record.label}, seed {record.trial.seed_index}{role}"
 
 
-def _unfinished(record: Record) -> Iterator[Unfinished]:
+def _unfinished(record: TrialRecord) -> Iterator[Unfinished]:
     """A trial that failed at some attempt, was not applicable, or never ended: with every reason on record."""
     bad = [closed for closed in record.closed if closed.status != "ok"]
     if not bad and record.closed:
         return
-    state = _state(record)
+    ending = _ending(record)
+    words = "ended well at a later attempt" if ending == "ended" else ending.replace("_", " ")
     reasons = tuple(f"attempt {c.attempt}, {c.status.replace('_', ' ')}: {c.reason or 'no reason given'}" for c in bad)
-    yield Unfinished(_name(record), f"{state} at a later attempt" if state == "ended well" else state, reasons)
+    yield Unfinished(_name(record), words, reasons)
 
 
 def _asked(report: Report) -> list[tuple[str, str, Digest]]:
@@ -270,59 +282,70 @@ def _asked(report: Report) -> list[tuple[str, str, Digest]]:
 
 
 def _choices(task: TaskRef) -> str:
-    return f", {task.options} choices" if not judged_as(task.kind).written else ", answers written"
+    return f", {task.options} choices" if not task.judged.generative else ", answers written"
 
 
-def _facts(record: Record) -> list[tuple[str, list[str]]]:
+def _facts(record: TrialRecord) -> list[tuple[str, list[str]]]:
     """What was recorded at each budget: signs, costs and choices once, they are the same for every task."""
     found: dict[str, list[str]] = {}
-    for mark in record.marks:
-        attempt = f", attempt {mark.attempt}" if mark.attempt > 1 else ""
-        told = found.setdefault(f"Budget {mark.mark}{attempt}", [])
-        told += [f"{name} {spelling.number(value)}" for name, value in sorted(mark.signs.items())]
-        told += [f"spent {name} {spelling.number(value)}" for name, value in sorted(mark.spent.items())]
-        told += [f"chosen {name} {spelling.plain(value)}" for name, value in sorted(mark.chosen.items())]
-        told += [f"{mark.task} {name} {spelling.number(value)}" for name, value in sorted(mark.summary.items())]
+    for measurement in record.measurements:
+        attempt = f", attempt {measurement.attempt}" if measurement.attempt > 1 else ""
+        told = found.setdefault(f"Budget {measurement.budget}{attempt}", [])
+        told += [f"{name} {spelling.number(value)}" for name, value in sorted(measurement.signals.items())]
+        told += [f"spent {name} {spelling.number(value)}" for name, value in sorted(measurement.cost.items())]
+        told += [f"chosen {name} {spelling.plain(value)}" for name, value in sorted(measurement.selected.items())]
+        told += [
+            f"{measurement.task} {name} {spelling.number(value)}" for name, value in sorted(measurement.summary.items())
+        ]
     return [(where, [each.replace("_", " ") for each in dict.fromkeys(told)]) for where, told in found.items()]
 
 
-def _config(record: Record) -> str:
+def _config(record: TrialRecord) -> str:
     """Every field of the attack's config, as JSON in a fixed order."""
-    return "; ".join(f"{name} = {canonical(value).decode()}" for name, value in sorted(record.trial.config.items()))
+    return "; ".join(f"{name} = {encode(value).decode()}" for name, value in sorted(record.trial.config.items()))
 
 
-def _screening(record: Record) -> Screening | None:
-    """Dev accuracies of a trial's grid. Tasks share one screening, so the first mark of each budget is enough.
+def _screening(record: TrialRecord) -> Screening | None:
+    """Dev accuracies of a trial's grid. Tasks share one screening, so the first measurement of each budget is enough.
 
     None for a sham: it is no attack, and what it tried says nothing about one.
     """
-    if record.trial.role == "sham":
+    if record.trial.role == Role.SHAM:
         return None
-    marks: dict[tuple[int, int], Mark] = {}
-    for mark in record.marks:
-        if mark.screened:
-            marks.setdefault((mark.attempt, mark.mark), mark)
-    if not marks:
+    measurements: dict[tuple[int, int], Measurement] = {}
+    for measurement in record.measurements:
+        if measurement.settings_tried:
+            measurements.setdefault((measurement.attempt, measurement.budget), measurement)
+    if not measurements:
         return None
-    tried = {at: {_setting(c): c.get("dev_accuracy") for c in mark.screened} for at, mark in marks.items()}
+    tried = {
+        at: {_setting(c): c.get("dev_accuracy") for c in measurement.settings_tried}
+        for at, measurement in measurements.items()
+    }
     settings = dict.fromkeys(setting for own in tried.values() for setting in own)
-    chosen = {at: _setting({**mark.chosen, "dev_accuracy": 0}, like=mark.screened) for at, mark in marks.items()}
-    attempts = len({attempt for attempt, _ in marks}) > 1
+    chosen = {
+        at: _setting({**measurement.selected, "dev_accuracy": 0}, like=measurement.settings_tried)
+        for at, measurement in measurements.items()
+    }
+    attempts = len({attempt for attempt, _ in measurements}) > 1
     return Screening(
         name=_name(record),
-        marks=tuple(f"{mark}, attempt {attempt}" if attempts else f"{mark}" for attempt, mark in marks),
+        budgets=tuple(f"{budget}, attempt {attempt}" if attempts else f"{budget}" for attempt, budget in measurements),
         rows=tuple(
-            (setting, tuple((tried[at].get(setting), setting == chosen[at]) for at in marks)) for setting in settings
+            (setting, tuple((tried[at].get(setting), setting == chosen[at]) for at in measurements))
+            for setting in settings
         ),
-        edges=tuple(str(mark.chosen.get("grid_edge", "not recorded")) for mark in marks.values()),
+        edges=tuple(
+            str(measurement.selected.get("grid_edge", "not recorded")) for measurement in measurements.values()
+        ),
     )
 
 
 def _setting(candidate: Mapping[str, Json], like: Sequence[Mapping[str, Json]] = ()) -> str:
     """A grid point in words; what the budget is and what it scored are not part of it."""
-    names = {key for each in (like or (candidate,)) for key in each} - {"mark", "dev_accuracy"}
+    names = {key for each in (like or (candidate,)) for key in each} - {"budget", "dev_accuracy"}
     return ", ".join(
-        f"{name.replace('_', ' ')} {canonical(candidate[name]).decode()}" for name in sorted(names) if name in candidate
+        f"{name.replace('_', ' ')} {encode(candidate[name]).decode()}" for name in sorted(names) if name in candidate
     )
 
 
@@ -343,13 +366,13 @@ def _chapters(report: Report, rule: str, lines: Sequence[Line], *, first: bool) 
         rest = plots.Absence(f"and {more} more", "see what was not run, below", "not run")
         absences = [*absences[: MOST_GAPS - 1], rest]
     entries = [_entry(line) for line in drawn]
-    for useful, reading, floor in _usefulness(report, finding.task):
-        points = list(_points(report, drawn, useful, reading)) if useful else []
+    for useful, metric, floor in _usefulness(report, finding.task):
+        points = list(_points(report, drawn, useful, metric)) if useful else []
         yield Chapter(
             rule=rule,
             task=finding.task,
-            reading=finding.reading,
-            other=next(each for each in READINGS if each != finding.reading),
+            metric=finding.metric,
+            other=next(each for each in METRICS if each != finding.metric),
             limit=finding.limit,
             left_out=len(lines) - len(drawn),
             forests=tuple(plots.forest(each, entries, absences, references, finding.limit) for each in plots.FRAMES),
@@ -363,7 +386,7 @@ def _chapters(report: Report, rule: str, lines: Sequence[Line], *, first: bool) 
 
 def _entry(line: Line) -> plots.Entry:
     finding = line.finding
-    other = next((line.row.after.get(each) for each in READINGS if each != finding.reading), None)
+    other = next((line.row.after.get(each) for each in METRICS if each != finding.metric), None)
     span = plots.Span(finding.observed, *line.row.interval)
     return plots.Entry(line.number, finding.attack, line.where, span, other, line.row.finding)
 
@@ -371,26 +394,24 @@ def _entry(line: Line) -> plots.Entry:
 def _absences(report: Report, lines: Sequence[Line], *, left_out: bool) -> Iterator[plots.Absence]:
     """What the plot would show had it been run. Only one plot shows what was left out."""
     for record in report.trials:
-        if record.trial.role != "candidate" or not record.planned:
+        if record.trial.role != Role.CANDIDATE or not record.planned:
             continue
-        told = {line.finding.mark for line in lines if line.finding.trial == record.id}
+        told = {line.finding.budget for line in lines if line.finding.trial == record.id}
         if told:
-            for mark in (each for each in record.trial.marks if each not in told):
-                yield plots.Absence(record.label, f"budget {mark}, seed {record.trial.seed_index}", "not run")
-        elif not record.marks:  # with marks and no finding, the limit does not speak of this trial
-            yield plots.Absence(record.label, f"seed {record.trial.seed_index}", _state(record))
+            for budget in (each for each in record.trial.budgets if each not in told):
+                yield plots.Absence(record.label, f"budget {budget}, seed {record.trial.seed_index}", "not run")
+        elif not record.measurements:  # with measurements and no finding, the limit does not speak of this trial
+            yield plots.Absence(record.label, f"seed {record.trial.seed_index}", _ending(record).replace("_", " "))
     for each in report.left_out if left_out else ():
-        name, _, seed = place_of(each).partition(", seed ")
-        why = not_made(each).partition(": ")[2]
-        yield plots.Absence(name, f"seed {seed}: {why}" if seed else why, "left out")
+        yield plots.Absence(wording.name_of(named(each)), f"seed {each.seed_index}: {wording.BY[each.why]}", "left out")
 
 
-def _usefulness(report: Report, hazard: str) -> list[tuple[str, Reading, float | None]]:
+def _usefulness(report: Report, hazard: str) -> list[tuple[str, Metric, float | None]]:
     """Utility tasks with the floor that the untouched model must reach; without findings on them, what was asked."""
-    told = {f.task: (f.task, f.reading, f.limit) for f in report.verdict.findings if f.rule.startswith("utility:")}
+    told = {f.task: (f.task, f.metric, f.limit) for f in report.verdict.findings if f.kind == FindingKind.UTILITY}
     if told:
         return list(told.values())
-    asked = sorted({mark.task for record in report.trials for mark in record.marks} - {hazard})
+    asked = sorted({measurement.task for record in report.trials for measurement in record.measurements} - {hazard})
     return [(asked[0] if asked else "", "content_sum", None)]
 
 
@@ -403,33 +424,36 @@ def _references(report: Report, finding: Finding) -> Iterator[plots.Reference]:
     for record in report.trials:
         if record.trial.attack != "none":
             continue
-        span = next((_span(m, finding.reading) for m in record.marks[::-1] if m.task == finding.task), None)
+        span = next((_span(m, finding.metric) for m in record.measurements[::-1] if m.task == finding.task), None)
         role = record.trial.role
-        if span is None or (role in OWN and (role != "candidate" or not record.planned)):
+        if span is None or (role in OWN and (role != Role.CANDIDATE or not record.planned)):
             continue
-        if role == "candidate":
-            yield plots.Reference("before", "before attack", span)
-        elif role == "original":
-            yield plots.Reference("original", "original", span)
-        else:
-            yield plots.Reference("control", role.replace(":", " "), span)
+        match role:
+            case Role.CANDIDATE:
+                yield plots.Reference("before", "before attack", span)
+            case Role.ORIGINAL:
+                yield plots.Reference("original", "original", span)
+            case Role.CONTROL:
+                yield plots.Reference("control", model_name(record.trial), span)
+            case unknown:
+                raise UnknownWord("role of a trial", unknown)
 
 
-def _span(mark: Mark, reading: Reading) -> plots.Span:
+def _span(measurement: Measurement, metric: Metric) -> plots.Span:
     """An accuracy with its two-sided 95 % Clopper-Pearson interval."""
-    correct = tally(mark, reading)[0]
+    correct = tally(measurement, metric)[0]
     low, high = (
-        clopper_pearson_lower(correct, mark.items, 0.025),
-        clopper_pearson_upper(correct, mark.items, 0.025),
+        clopper_pearson_lower(correct, measurement.items, 0.025),
+        clopper_pearson_upper(correct, measurement.items, 0.025),
     )
-    return plots.Span(correct / mark.items, low, high)
+    return plots.Span(correct / measurement.items, low, high)
 
 
 def _forest_says(
     lines: Sequence[Line], references: Sequence[plots.Reference], absences: Sequence[plots.Absence]
 ) -> str:
     first = lines[0].finding
-    over = sum(words(line.finding) == "OVER" for line in lines)
+    over = sum(state(line.finding) == "OVER" for line in lines)
     top = max(lines, key=lambda line: line.finding.observed)
     return (
         f"Accuracy on '{first.task}' from 0 to 100 %, one row for each attack and budget, with 95 % intervals. "
@@ -441,37 +465,39 @@ def _forest_says(
     )
 
 
-def _points(report: Report, lines: Sequence[Line], useful: str, reading: Reading) -> Iterator[plots.Point]:
-    """Hazard accuracy against utility, a point for every Recovery; letters for models that nobody attacked."""
+def _points(report: Report, lines: Sequence[Line], useful: str, metric: Metric) -> Iterator[plots.Point]:
+    """Hazard accuracy against utility, a point for every attack result; letters for models that nobody attacked."""
     hazard = lines[0].finding
 
     def point(label: str, key: str, state: str, kept: float, known: float) -> plots.Point:
         says = f"{label}: {key}: {spelling.percent(known)} on '{hazard.task}', {spelling.percent(kept)} on '{useful}'"
         return plots.Point(label, key, state, kept, known, says)
 
-    marks = {(m.trial, m.attempt, m.mark): m for r in report.trials for m in r.marks if m.task == useful}
+    measurements = {
+        (m.trial, m.attempt, m.budget): m for r in report.trials for m in r.measurements if m.task == useful
+    }
     for line in lines:
-        mark = marks.get(_address(line.finding))
-        if mark is None:  # the Recovery was not asked whether it is still useful: the doubts say so
+        measurement = measurements.get(_address(line.finding))
+        if measurement is None:  # utility was not measured after this attack: the validity issues name it
             continue
-        name, kept = f"{line.finding.attack}, {line.where}", _span(mark, reading).at
-        yield point(str(line.number), name, words(line.finding), kept, line.finding.observed)
+        name, kept = f"{line.finding.attack}, {line.where}", _span(measurement, metric).at
+        yield point(str(line.number), name, state(line.finding), kept, line.finding.observed)
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     for record in report.trials:
-        both = {mark.task: mark for mark in record.marks}
+        both = {measurement.task: measurement for measurement in record.measurements}
         if record.trial.role not in OWN and record.trial.attack == "none" and {hazard.task, useful} <= set(both):
-            kept, known = _span(both[useful], reading).at, _span(both[hazard.task], hazard.reading).at
-            yield point(next(letters, "z"), record.trial.role.replace(":", " "), "", kept, known)
+            kept, known = _span(both[useful], metric).at, _span(both[hazard.task], hazard.metric).at
+            yield point(next(letters, "z"), model_name(record.trial), "", kept, known)
 
 
 def _address(finding: Finding) -> tuple[Digest, int, int]:
-    return finding.trial, finding.attempt, finding.mark
+    return finding.trial, finding.attempt, finding.budget
 
 
 def _field_says(hazard: Finding, useful: str, points: Sequence[plots.Point]) -> str:
     return (
         f"Accuracy on '{hazard.task}' upwards against accuracy on '{useful}' to the right, one numbered point for each "
-        f"Recovery. The limit on '{hazard.task}' is {spelling.share(hazard.limit)}. "
+        f"attack result. The limit on '{hazard.task}' is {spelling.share(hazard.limit)}. "
         + "; ".join(point.says for point in points)
         + "."
     )

@@ -14,11 +14,13 @@ from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
 from robustness_gate.errors import UnknownWord
-from robustness_gate.ledger import OWN
-from robustness_gate.nouns import Finding, Outcome
+from robustness_gate.evidence.ledger import OWN
 from robustness_gate.publish import facts
-from robustness_gate.report import NOT_ASKED, Record, Report, not_tried, origins, words
-from robustness_gate.verdict import BELOW_CHANCE
+from robustness_gate.records.codes import PLACE
+from robustness_gate.records.verdict import Finding, FindingKind, Outcome
+from robustness_gate.report.record import NOT_ASKED, Report, TrialRecord, origins
+from robustness_gate.verdict.findings import place
+from robustness_gate.verdict.wording import model_name, rule_name, sentence, state
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, not even as a character reference."""
@@ -38,12 +40,15 @@ STATES: dict[Outcome, Literal["", "failure", "error"]] = {"PASS": "", "FAIL": "f
 """What the verdict is to JUnit. A word that is not here stops it: an empty state is a success."""
 
 
+FILE = "report.junit.xml"
+
+
 def render(report: Report) -> bytes:
     """The report as JUnit XML."""
     cases = list(_cases(report))
     totals = {"tests": str(len(cases))}
-    for state, total in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
-        totals[total] = str(sum(case.state == state for case in cases))
+    for bad, total in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        totals[total] = str(sum(case.state == bad for case in cases))
     root = ElementTree.Element("testsuites", {"name": "robustness-gate", **totals})
     name = f"{report.policy.id} {report.policy.version}"
     suite = ElementTree.SubElement(
@@ -60,9 +65,9 @@ def render(report: Report) -> bytes:
         ("trials", facts.trials_line(report)),
         *((("strongest", size.line),) if (size := facts.corrected(report)) else ()),
         *((each.name, each.says) for each in facts.instruments(report)),
-        *((("seal", seal),) if (seal := facts.seal_line(report)) else ()),
+        *((("preregistration", preregistration),) if (preregistration := facts.preregistration_line(report)) else ()),
         *(("decision", line) for line in facts.ruling_lines(report)),
-        *((f"producer states, unchecked: {name}", says) for name, says in report.states.items()),
+        *((f"producer states, unchecked: {name}", says) for name, says in report.producer_claims.items()),
         *(("limitation", limitation) for limitation in report.limitations),
     ):
         ElementTree.SubElement(properties, "property", {"name": _clean(key), "value": _clean(value)})
@@ -81,52 +86,52 @@ def render(report: Report) -> bytes:
 def _cases(report: Report) -> Iterator[Case]:
     """The verdict first, so that the totals cannot contradict it; then findings, what blocks, what was not tried."""
     outcome = report.verdict.outcome
-    yield Case("verdict", report.checkpoint, STATES[outcome], outcome, report.verdict.reason)
+    yield Case("verdict", report.checkpoint, STATES[outcome], outcome, report.reason)
     findings = [_finding(report, finding) for finding in report.verdict.findings]
     yield from findings
-    told = [_place(f) for f, case in zip(report.verdict.findings, findings, strict=True) if case.state != "skipped"]
-    for block in report.verdict.blocks:
-        if not any(block.words.startswith(f"{place}: ") for place in told):  # said twice is better than not at all
-            yield Case("blocks a PASS", block.words, "error", "missing evidence", block.words)
+    shown = [place(f) for f, case in zip(report.verdict.findings, findings, strict=True) if case.state != "skipped"]
+    for blocker in report.verdict.blockers:
+        if {key: blocker.args.get(key) for key in PLACE} not in shown:  # twice is better than not at all
+            words = sentence(blocker)
+            yield Case("blocks a PASS", words, "error", "missing evidence", words)
     yield from _unfinished(report)
-    blocks = tuple(block.words for block in report.verdict.blocks)
-    more = (text for text in not_tried(report) if not text.startswith(blocks))  # what blocks a PASS is told already
-    yield from (Case("left out", text, "skipped", says=text) for text in more)
 
 
 def _finding(report: Report, finding: Finding) -> Case:
-    budget = f", budget {finding.mark}" if finding.mark else ""
+    budget = f", budget {finding.budget}" if finding.budget else ""
     attempt = f", attempt {finding.attempt}" if finding.attempt > 1 else ""
     planned = any(record.planned for record in report.trials if record.id == finding.trial)
     asked = "" if planned else f", {NOT_ASKED}"
     name = f"{finding.attack}, seed {finding.seed_index}{budget}{attempt}{asked}"
-    utility = finding.rule.startswith("utility:")
+    utility = finding.kind == FindingKind.UTILITY
     rule = f"at least {finding.limit:.1%} is asked" if utility else f"the limit is {finding.limit:.1%}"
     says = (
-        f"{words(finding)}: {finding.observed:.1%} of '{finding.task}' ({finding.correct} of {finding.items}, "
-        f"{finding.reading}), bounds {finding.lower:.1%} and {finding.upper:.1%}, {rule}"
+        f"{state(finding)}: {finding.observed:.1%} of '{finding.task}' ({finding.correct} of {finding.items}, "
+        f"{finding.metric}), bounds {finding.lower:.1%} and {finding.upper:.1%}, {rule}"
     )
-    if finding.over:
-        says = f"{words(finding)}: {next(c.line for c in facts.comparisons(report) if c.finding == finding)}"
-    says = "; ".join([says, *finding.doubts])
+    if finding.relative_to:
+        says = f"{state(finding)}: {next(c.line for c in facts.comparisons(report) if c.finding == finding)}"
+    says = "; ".join([says, *map(sentence, finding.validity_issues)])
+    named = rule_name(finding.kind, finding.rule)
     if finding.state == "over":
-        return Case(finding.rule, name, "failure", words(finding), says)
-    if finding.state == "open" or BELOW_CHANCE in finding.doubts:
-        return Case(finding.rule, name, "error", words(finding), says)
+        return Case(named, name, "failure", state(finding), says)
+    if finding.state == "open" or finding.has("below_chance"):
+        return Case(named, name, "error", state(finding), says)
     if finding.state != "under":
         raise UnknownWord("state of a finding", finding.state)
-    if finding.doubts:
-        return Case(finding.rule, name, "error" if _blocks(report, finding) else "skipped", words(finding), says)
-    return Case(finding.rule, name, "", says=says)
+    if finding.validity_issues:
+        return Case(named, name, "error" if _blocks(report, finding) else "skipped", state(finding), says)
+    return Case(named, name, "", says=says)
 
 
 def _blocks(report: Report, finding: Finding) -> bool:
-    """Whether a finding in doubt is missed: not where a PASS stands, another attempt acquits, or nobody planned it."""
+    """Whether an invalid finding is missed: not beside a PASS or a valid attempt, nor where it was not planned."""
     record = next((record for record in report.trials if record.id == finding.trial), None)
     if report.verdict.outcome == "PASS" or record is None or not record.planned:
         return False
+    of = (finding.kind, finding.rule, finding.trial, finding.budget)
     return not any(
-        (other.rule, other.trial, other.mark) == (finding.rule, finding.trial, finding.mark) and other.acquits
+        (other.kind, other.rule, other.trial, other.budget) == of and other.establishes_compliance
         for other in report.verdict.findings
     )
 
@@ -138,18 +143,13 @@ def _unfinished(report: Report) -> Iterator[Case]:
         planned = record.planned and record.trial.role in OWN
         if "ok" in ends or (planned and ends != {"not_applicable"}):
             continue
-        role = "" if record.trial.role in OWN else f" [{record.trial.role}]"  # a sham is called one in its label
+        role = "" if record.trial.role in OWN else f" [{model_name(record.trial)}]"  # a sham is called one in its label
         yield Case("trial", f"{record.label}, seed {record.trial.seed_index}{role}", "skipped", says=_ends(record))
 
 
-def _ends(record: Record) -> str:
+def _ends(record: TrialRecord) -> str:
     ends = [f"{closed.status.replace('_', ' ')}: {closed.reason}" for closed in record.closed]
     return "; ".join(ends) or "not run to its end"
-
-
-def _place(finding: Finding) -> str:
-    """How the judge begins a line about this finding."""
-    return f"{finding.rule}: {finding.attack}, seed {finding.seed_index}, mark {finding.mark}"
 
 
 def _clean(text: str) -> str:

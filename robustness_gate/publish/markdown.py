@@ -5,12 +5,13 @@ from __future__ import annotations
 import jinja2
 
 from robustness_gate.publish import facts
-from robustness_gate.report import Report, not_tried, origins, table, utility_lines, words
+from robustness_gate.report.record import Report, not_tried, origins, table, utility_lines
+from robustness_gate.verdict.wording import model_name, sentence, state
 
 _TEMPLATE = """\
 # {{ report.verdict.outcome }}
 
-**{{ report.verdict.reason | cell }}**
+**{{ report.reason | cell }}**
 
 {% for line in ruling -%}
 {{ "> **Decision.** " if loop.first else "> - " }}{{ line | cell }}
@@ -38,17 +39,17 @@ _TEMPLATE = """\
 | out of scope | {{ report.resolved.threat_model.out_of_scope | join(", ") | cell }} |
 {% endif -%}
 | judged at | {{ report.verdict.at }} |
-{% for other in report.beside -%}
-| {{ other.role }} | `{{ other.sha256 }}` |
+{% for other in report.comparators -%}
+| {{ other | model }} | `{{ other.sha256 }}` |
 {% endfor -%}
-{% if seal -%}
-| seal | {{ seal }} |
+{% if preregistration -%}
+| preregistration | {{ preregistration }} |
 {% endif -%}
 {% for each in instruments -%}
 | {{ each.name }} | {{ "**no:** " if each.state == "fault" }}{{ each.says | cell }} |
 {% endfor -%}
-{% for name, says in report.states.items() -%}
-| producer states, unchecked | {{ name }}: {{ says | cell }} |
+{% for name, claim in report.producer_claims.items() -%}
+| producer states, unchecked | {{ name }}: {{ claim | cell }} |
 {% endfor %}
 {% if report.limitations -%}
 **Limitations**
@@ -65,7 +66,7 @@ orders and decides; *single* is one order, as lm-evaluation-harness reads it.
 | attack | seed | budget | content: before → after (95 % interval) | single: before → after | limit | finding |
 | --- | ---: | ---: | --- | --- | ---: | --- |
 {% for row in rows -%}
-| {{ row.attack | cell }}{{ row.marks_it }} | {{ row.seed_index }} | {{ row.mark }} \
+| {{ row.attack | cell }}{{ row.marks_it }} | {{ row.seed_index }} | {{ row.budget }} \
 | {{ row.before.get("content_sum") | pct }} → \
 **{{ row.after.get("content_sum") | pct }}** ({{ row.interval[0] | pct }} to {{ row.interval[1] | pct }}) \
 | {{ row.before.get("single_order") | pct }} → {{ row.after.get("single_order") | pct }} \
@@ -91,24 +92,24 @@ orders and decides; *single* is one order, as lm-evaluation-harness reads it.
 {% if comparisons -%}
 ## Beside other models
 
-The same questions, after the same attack. Bounds are Tango's, of the paired difference: from the one that could convict
-to the one that must acquit.
+The same questions, after the same attack. Bounds are Tango's, of the paired difference: from the one that can establish
+a breach to the one that must establish compliance.
 
 | rule | where | task | candidate | beside | points (bounds) | at most | finding |
 | --- | --- | --- | ---: | --- | --- | ---: | --- |
 {% for each in comparisons -%}
 | {{ each.rule | cell }} | {{ each.where | cell }} | {{ each.finding.task }} | {{ each.own | pct }} \
-| {{ each.beside }} {{ each.other | pct }} | {{ each.difference }} ({{ each.interval }}) | {{ each.limit }} \
+| {{ each.comparator }} {{ each.other | pct }} | {{ each.difference }} ({{ each.interval }}) | {{ each.limit }} \
 | {{ each.finding | word }} |
 {% endfor %}
 {% endif -%}
-{% if report.verdict.blocks -%}
+{% if report.verdict.blockers -%}
 ## What stands between this evidence and a PASS
 
-{% for block in report.verdict.blocks[:30] -%}
-- {{ block }}
+{% for blocker in report.verdict.blockers[:30] -%}
+- {{ blocker | sentence }}
 {% endfor -%}
-{% if report.verdict.blocks | length > 30 %}- and {{ report.verdict.blocks | length - 30 }} more
+{% if report.verdict.blockers | length > 30 %}- and {{ report.verdict.blockers | length - 30 }} more
 {% endif %}
 {% endif -%}
 ## What was not tried
@@ -123,22 +124,27 @@ to the one that must acquit.
 {% for kind, group in coverage | groupby(0) -%}
 - **{{ kind | capitalize }}**: {{ group | map(attribute=1) | join("; ") | cell }}
 {% endfor %}
-{{ report.says }}
+{{ report.meaning }}
 
 {{ look_again }} To run the strongest attack once more: `{{ again }}`. {{ public }}
 
 The rule: FAIL when some accuracy's lower bound is over its limit, at an error rate of \
-{{ "%.2g" | format(report.verdict.alpha_cell) }} for each of {{ report.verdict.cells }} declared cells; PASS when \
-every upper bound is within it, at the policy's alpha_pass. Bounds are Clopper and Pearson's\
+{{ "%.2g" | format(report.verdict.alpha_hypothesis) }} for each of {{ report.verdict.hypotheses }} declared \
+hypotheses; PASS when every upper bound is within it, at the policy's alpha_pass. Bounds are Clopper and Pearson's\
 {% if comparisons %}, of differences Tango's{% endif %}.
 """
+
+
+FILE = "report.md"
 
 
 def render(report: Report) -> str:
     """The summary as Markdown."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.filters["pct"] = lambda share: "–" if share is None else f"{100 * share:.1f} %"
-    environment.filters["word"] = words
+    environment.filters["word"] = state
+    environment.filters["model"] = model_name
+    environment.filters["sentence"] = sentence
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     return environment.from_string(_TEMPLATE).render(
         report=report,
@@ -150,7 +156,7 @@ def render(report: Report) -> str:
         red_flags=facts.red_flags(report),
         instruments=list(facts.instruments(report)),
         size=facts.corrected(report),
-        seal=facts.seal_line(report),
+        preregistration=facts.preregistration_line(report),
         trials=facts.trials_line(report),
         abilities=list(facts.abilities(report)),
         coverage=facts.coverage(report),

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from robustness_gate import writing
-from robustness_gate.errors import SetupError
-from robustness_gate.ledger import OWN
-from robustness_gate.publish import facts, markdown
-from robustness_gate.report import NOT_ASKED, Record, Report, headline
+from robustness_gate.errors import GateError, SetupError
+from robustness_gate.evidence.ledger import OWN
+from robustness_gate.publish import NotSent, Sending, facts, markdown
+from robustness_gate.records.trial import ModelRef, Role
+from robustness_gate.report.record import NOT_ASKED, Report, TrialRecord, headline
+from robustness_gate.system import redaction, writing
 from robustness_gate.verdict import strongest, tally
+from robustness_gate.verdict.wording import model_name
 
 EXPERIMENT = "robustness-gate"
 PATIENCE = 120.0
@@ -40,6 +42,32 @@ TRIES = 5
 def local_store(folder: Path) -> str:
     """The URI of the embedded store in a folder: one SQLite file."""
     return f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+
+
+SENDS = "MLflow"
+
+
+def send(report: Report, sending: Sending) -> str | None:
+    """Log a report; the store in words, without credentials. None where no tracker is wanted.
+
+    Raises:
+        NotSent: it could not be logged; the verdict stands.
+    """
+    if sending.tracking_uri == "":
+        return None
+    store = local_store(sending.folder.resolve().parent)
+    uri = sending.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or store
+    name = sending.checkpoint.rstrip("/").rsplit("/", 1)[-1].partition("@")[0]
+    shown = redaction.place(uri)
+    try:
+        with redaction.strangers_words(uri):
+            publish(report, sending.folder, tracking_uri=uri, name=name)
+    except GateError as error:
+        raise NotSent(f"nothing was logged to MLflow: {redaction.message(str(error), uri)}") from None
+    except Exception as error:  # noqa: BLE001 - a tracker may fail in any way; it is told, and the verdict stands
+        words = redaction.message(str(error), uri).strip().splitlines() or [type(error).__name__]
+        raise NotSent(f"MLflow at {shown} could not be written, the verdict stands: {words[0][:200]}") from None
+    return shown
 
 
 def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str = EXPERIMENT, name: str = "") -> str:
@@ -124,7 +152,7 @@ def _log_trials(client: Any, run: Any, parent: str, report: Report) -> None:
     from mlflow.entities import Metric
 
     for record in report.trials:
-        tags = {"mlflow.parentRunId": parent, "gate.trial": record.id, "gate.role": record.trial.role}
+        tags = {"mlflow.parentRunId": parent, "gate.trial": record.id, "gate.role": model_name(record.trial)}
         child = run(_title(record), tags, {}, _trial_params(record), status="")
         points = [Metric(_key(key), value, 0, step) for key, value, step in _curve(record)]
         if points:
@@ -231,7 +259,7 @@ def _tags(report: Report) -> dict[str, str]:
     return {
         "mlflow.note.content": markdown.render(report)[:7900],
         "gate.verdict": report.verdict.outcome,
-        "gate.reason": report.verdict.reason[:500],
+        "gate.reason": report.reason[:500],
         "gate.policy": f"{report.policy.id} {report.policy.version}",
         "gate.policy_sha256": report.policy.sha256,
         "gate.suite": f"{report.suite.id} {report.suite.version}",
@@ -239,13 +267,12 @@ def _tags(report: Report) -> dict[str, str]:
         "gate.checkpoint_sha256": report.checkpoint,
         "gate.report_sha256": report.digest,
         "gate.decision": report.decision.outcome,
-        **({"gate.seal_sha256": report.seal.sha256} if report.seal is not None else {}),
+        **({"gate.seal_sha256": report.preregistration.sha256} if report.preregistration is not None else {}),
         **{f"gate.instrument.{each.name.replace(' ', '_')}": each.says for each in facts.instruments(report)},
         **({"gate.red_flags": "; ".join(told)[:500]} if (told := facts.red_flags(report)) else {}),
-        **{f"gate.stated.{name}": says[:500] for name, says in report.states.items()},
+        **{f"gate.stated.{name}": says[:500] for name, says in report.producer_claims.items()},
         **({"gate.base_sha256": report.manifest.base} if report.manifest.base is not None else {}),
-        # a key's colons and slashes are not welcome in every store
-        **{f"gate.from.{re.sub('[:/]', '.', role)}": source for role, source in report.provenance.items()},
+        **{f"gate.from.{_dotted(each)}{'.base' if each.base else ''}": each.source for each in report.provenance},
     }
 
 
@@ -269,29 +296,35 @@ def _metrics(report: Report) -> dict[str, float]:
             "recovery/corrected_high": size.high,
         }
     for each in facts.comparisons(report):
-        name = f"beside/{each.rule}/{each.finding.over.replace(':', '.')}"  # the worst of each rule
+        assert each.finding.relative_to is not None
+        name = f"beside/{each.rule}/{_dotted(each.finding.relative_to)}"  # the worst of each rule
         found[name] = max(found.get(name, -1.0), each.finding.observed)
     for record in report.trials:
-        if record.trial.role == "candidate" and record.trial.attack == "none":
-            for mark in record.marks:
-                for reading in mark.correct:
-                    found[f"before/{mark.task}/{reading}"] = tally(mark, reading)[0] / mark.items
+        if record.trial.role == Role.CANDIDATE and record.trial.attack == "none":
+            for measurement in record.measurements:
+                for metric in measurement.correct:
+                    found[f"before/{measurement.task}/{metric}"] = tally(measurement, metric)[0] / measurement.items
     return found
 
 
 def _params(report: Report) -> dict[str, str]:
-    limits = {f"limit/{f.rule.replace(':', '/')}": f"{f.limit:g}" for f in report.verdict.findings}
+    limits = {f"{f.kind}/{f.rule}": f"{f.limit:g}" for f in report.verdict.findings}
     strongest_attack = headline(report)["strongest_attack"]
     return {**limits, "strongest_attack": str(strongest_attack)}
 
 
-def _title(record: Record) -> str:
-    role = "" if record.trial.role in OWN else f" [{record.trial.role}]"
+def _dotted(model: ModelRef) -> str:
+    """A model in a key: colons, slashes and blanks are not welcome in every store."""
+    return f"{model.role}.{model.control}" if model.control else model.role.value
+
+
+def _title(record: TrialRecord) -> str:
+    role = "" if record.trial.role in OWN else f" [{model_name(record.trial)}]"
     asked = "" if record.planned else f", {NOT_ASKED}"
     return f"{record.label}, seed {record.trial.seed_index}{role}{asked}"
 
 
-def _trial_params(record: Record) -> dict[str, str]:
+def _trial_params(record: TrialRecord) -> dict[str, str]:
     return {
         "attack": record.trial.attack,
         "seed": str(record.trial.seed),
@@ -299,12 +332,18 @@ def _trial_params(record: Record) -> dict[str, str]:
     }
 
 
-def _curve(record: Record) -> list[tuple[str, float, int]]:
-    """Accuracy in each reading, and the attack's signs, by budget mark. A sham's curve is not one of recoveries."""
-    room = "sham/" if record.trial.role == "sham" else ""
+def _curve(record: TrialRecord) -> list[tuple[str, float, int]]:
+    """Accuracy in each reading, and the attack's signs, by budget. A sham's curve is not one of recoveries."""
+    room = "sham/" if record.trial.role == Role.SHAM else ""
     points = []
-    for mark in record.marks:
-        for reading in mark.correct:
-            points.append((f"{room}acc/{mark.task}/{reading}", tally(mark, reading)[0] / mark.items, mark.mark))
-        points += [(f"{room}signs/{key}", value, mark.mark) for key, value in mark.signs.items()]
+    for measurement in record.measurements:
+        for metric in measurement.correct:
+            points.append(
+                (
+                    f"{room}acc/{measurement.task}/{metric}",
+                    tally(measurement, metric)[0] / measurement.items,
+                    measurement.budget,
+                )
+            )
+        points += [(f"{room}signs/{key}", value, measurement.budget) for key, value in measurement.signals.items()]
     return points

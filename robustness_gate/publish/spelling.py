@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-from robustness_gate.nouns import Json, canonical
+from robustness_gate.records.encode import Json, encode
 
 NBSP = "\u00a0"
 
@@ -34,7 +34,7 @@ def plain(value: Json) -> str:
     """A value that an attack recorded: words bare, numbers short, the rest as JSON."""
     if isinstance(value, str):
         return value
-    return number(value) if isinstance(value, float) else canonical(value).decode()
+    return number(value) if isinstance(value, float) else encode(value).decode()
 
 
 def visible(value: Any) -> Any:

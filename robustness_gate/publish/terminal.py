@@ -24,11 +24,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from robustness_gate.executors import Event
-from robustness_gate.nouns import Mark, Trial
 from robustness_gate.publish import facts
-from robustness_gate.report import Report, not_tried, origins, sentence, table, utility_lines
-from robustness_gate.verdict import label, tally
+from robustness_gate.records.codes import INSTRUMENTS
+from robustness_gate.records.trial import Measurement, Role, Trial
+from robustness_gate.report.record import Report, not_tried, origins, sentence, table, utility_lines
+from robustness_gate.running.executors import Event
+from robustness_gate.verdict import label, tally, wording
+from robustness_gate.verdict.wording import model_name
 
 COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
@@ -56,9 +58,9 @@ def show(report: Report, console: Console) -> None:
         grid.add_row(
             f"{row.attack}{seed}{row.marks_it}",
             *((row.task,) if several else ()),
-            str(row.mark) if row.mark else "-",
-            _pct(row.before.get(row.reading)),
-            Text(_pct(row.after.get(row.reading)), style="bold"),
+            str(row.budget) if row.budget else "-",
+            _pct(row.before.get(row.metric)),
+            Text(_pct(row.after.get(row.metric)), style="bold"),
             f"{_pct(row.interval[0])} - {_pct(row.interval[1])}",
             f"{_pct(row.before.get('single_order'))} > {_pct(row.after.get('single_order'))}",
             f"{100 * row.limit:.0f}",
@@ -71,7 +73,12 @@ def show(report: Report, console: Console) -> None:
     for line in (*(each.line for each in facts.comparisons(report)), *utility_lines(report)):
         console.print(line, style="dim", highlight=False, soft_wrap=True)
     size = facts.corrected(report)
-    told = [size.line if size else "", facts.trials_line(report), *facts.stated(report), facts.seal_line(report)]
+    told = [
+        size.line if size else "",
+        facts.trials_line(report),
+        *facts.stated(report),
+        facts.preregistration_line(report),
+    ]
     for line in filter(None, told):
         console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
     for each in facts.instruments(report):
@@ -90,7 +97,8 @@ def _show_what_is_missing(report: Report, console: Console) -> None:
     told = [("not tried", "dim", 3, not_tried(report))]
     told.append(("red flag", "yellow", 5, facts.red_flags(report)))
     if report.verdict.outcome == "INCONCLUSIVE":
-        others = [str(block) for block in report.verdict.blocks if block.code not in ("flag", "instrument", "left_out")]
+        elsewhere = {"flag", "left_out", *INSTRUMENTS}
+        others = [wording.sentence(each) for each in report.verdict.blockers if each.code not in elsewhere]
         told.append(("open", "yellow", 5, others))
     told.append(("limitation", "yellow", len(report.limitations), list(report.limitations)))
     for what, style, most, lines in told:
@@ -100,9 +108,9 @@ def _show_what_is_missing(report: Report, console: Console) -> None:
             console.print(f"{what}: {len(lines) - most} more (see the report)", style=style, highlight=False)
 
 
-def mark_words(mark: Mark) -> str:
-    """One mark's deciding reading: `forget 88.2 %`."""
-    return f"{mark.task} {100 * tally(mark, 'content_sum')[0] / mark.items:.1f} %"
+def measurement_words(measurement: Measurement) -> str:
+    """One measurement's deciding metric: `forget 88.2 %`."""
+    return f"{measurement.task} {100 * tally(measurement, 'content_sum')[0] / measurement.items:.1f} %"
 
 
 def _pct(share: float | None) -> str:
@@ -122,14 +130,14 @@ def watching(console: Console, *, quiet: bool) -> Iterator[Callable[[Event, int,
 
         def watch(event: Event, done: int, total: int) -> None:
             row = rows.setdefault(event.trial.id, _Row(_name(event.trial), time.monotonic()))
-            if isinstance(event.record, Mark):
-                row.marks[event.record.mark, event.record.task] = event.record
+            if isinstance(event.record, Measurement):
+                row.measurements[event.record.budget, event.record.task] = event.record
             elif event.record is not None:
                 row.took, row.status = time.monotonic() - row.begun, event.record.status.replace("_", " ")
                 row.reason = event.record.reason
             if screen is not None:
                 screen.update(_living(rows, done, total, time.monotonic() - begun))
-            elif event.record is not None and not isinstance(event.record, Mark):
+            elif event.record is not None and not isinstance(event.record, Measurement):
                 style = "dim" if event.record.status == "ok" else "yellow"
                 console.print(
                     f"[{done}/{total}] {row.words()}", style=style, highlight=False, markup=False, soft_wrap=True
@@ -144,28 +152,28 @@ class _Row:
 
     name: str
     begun: float
-    marks: dict[tuple[int, str], Mark] = field(default_factory=dict)
+    measurements: dict[tuple[int, str], Measurement] = field(default_factory=dict)
     status: str = "running"
     took: float = 0.0
     reason: str = ""
 
-    def readings(self) -> str:
-        """Each mark's accuracy on each task: `at 5: forget 90.2 %, retain 95.3 %`."""
+    def accuracies(self) -> str:
+        """Each measurement's accuracy on each task: `at 5: forget 90.2 %, retain 95.3 %`."""
         found = []
-        for mark in sorted({mark for mark, _ in self.marks}):
-            read = [mark_words(each) for (at, _), each in self.marks.items() if at == mark]
-            found.append((f"at {mark}: " if mark else "") + ", ".join(read))
+        for budget in sorted({budget for budget, _ in self.measurements}):
+            read = [measurement_words(each) for (at, _), each in self.measurements.items() if at == budget]
+            found.append((f"at {budget}: " if budget else "") + ", ".join(read))
         return "; ".join(found)
 
     def words(self) -> str:
         """One line, for a log."""
         reason = f": {self.reason}" if self.reason else ""
-        readings = f"; {self.readings()}" if self.marks else ""
-        return f"{self.name} {self.status} in {self.took:.0f} s{reason}{readings}"
+        metrics = f"; {self.accuracies()}" if self.measurements else ""
+        return f"{self.name} {self.status} in {self.took:.0f} s{reason}{metrics}"
 
 
 def _name(trial: Trial) -> str:
-    role = "" if trial.role == "candidate" else f" [{trial.role}]"
+    role = "" if trial.role == Role.CANDIDATE else f" [{model_name(trial)}]"
     return f"{label(trial)}, seed {trial.seed_index}{role}"
 
 
@@ -177,7 +185,7 @@ def _living(rows: Mapping[str, _Row], done: int, total: int, seconds: float) -> 
     for row in rows.values():
         style = {"running": "cyan", "ok": "green"}.get(row.status, "yellow")
         took = row.took or time.monotonic() - row.begun
-        grid.add_row(row.name, Text(row.status, style=style), f"{took:.0f}", row.reason or row.readings())
+        grid.add_row(row.name, Text(row.status, style=style), f"{took:.0f}", row.reason or row.accuracies())
     return grid
 
 

@@ -1,24 +1,26 @@
 """A first policy and suite to change: what `robustness-gate init` writes.
 
-The files beside this one are the repository's own example (`policies/custom.yaml`, `suites/custom.yaml` and its data),
-byte for byte, so that an installation without the repository has them too; a test keeps the two equal. Only the paths
-in their comments are made to fit the place.
+Policy, suite and data are the shipped example (`policies/custom.yaml`, `suites/custom.yaml`); only the paths in their
+comments are made to fit the place. The workflow lies beside this file.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+from robustness_gate import attacks
 from robustness_gate.errors import UsageError
-from robustness_gate.writing import nothing_empty
+from robustness_gate.inputs.shipped import ROOT
+from robustness_gate.system.writing import nothing_empty
 
 HERE = Path(__file__).parent
 FOLDER = "gate"
 """Under the repository's root, as docs/ci.md has it."""
 WORKFLOW = ".github/workflows/robustness-gate.yml"
-PLACES = {"suites/custom.yaml": f"{FOLDER}/suite.yaml", "policies/custom.yaml": f"{FOLDER}/policy.yaml"}
+PLACES = {"policies/custom.yaml": f"{FOLDER}/policy.yaml", "suites/custom.yaml": f"{FOLDER}/suite.yaml"}
 """What the comments of the example call its files, and what they are called where they are written."""
 
 
@@ -39,11 +41,62 @@ def write(root: Path) -> Started:
         UsageError: one of the files is there already, or the place cannot be written. Then nothing was written.
     """
     contents = {root / name: text for name, text in _contents()}
+    _put(contents, root, "init")
+    policy, suite = (shlex.quote(str(root / FOLDER / name)) for name in ("policy.yaml", "suite.yaml"))
+    return Started(
+        tuple(contents),
+        (
+            f"robustness-gate policy check {policy} --suite {suite}",
+            f"robustness-gate doctor CHECKPOINT --suite {suite}",
+            f"robustness-gate run CHECKPOINT --policy {policy} --suite {suite} --out runs/first",
+        ),
+    )
+
+
+def write_attack(name: str, folder: Path) -> Started:
+    """Write a distribution with one attack: pyproject with the entry point, the attack, its contract test.
+
+    Args:
+        name: of the attack: lower-case letters, digits and underscores.
+        folder: where the distribution goes; made if it is not there.
+
+    Raises:
+        UsageError: the name is none, or one of ours; a file is there already, or the place cannot be written.
+    """
+    if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) is None:
+        raise UsageError(f"'{name}' is no attack's name.", remedy="Use lower-case letters, digits and '_'.")
+    if name in attacks.names():
+        raise UsageError(f"'{name}' is a shipped attack.", remedy="Choose another name: nothing shadows ours.")
+    package = f"gate_{name}"
+    words = {"DISTRIBUTION": package.replace("_", "-"), "PACKAGE": package, "MODULE": name, "NAME": name}
+    places = {
+        "pyproject.toml": "pyproject.toml",
+        f"{package}/{name}.py": "attack.py",
+        f"tests/test_{name}.py": "contract.py",
+    }
+    contents = {folder / f"{package}/__init__.py": f'"""The attack {name} for robustness-gate."""\n'}
+    for place, template in places.items():
+        text = (HERE / "package" / f"{template}.txt").read_text(encoding="utf-8")
+        contents[folder / place] = re.sub("|".join(words), lambda found: words[found[0]], text)
+    _put(contents, folder, "attack new")
+    where = shlex.quote(str(folder))
+    return Started(
+        tuple(contents),
+        (
+            f"robustness-gate attack try {shlex.quote(str(folder / package / f'{name}.py'))}",
+            f"pip wheel --no-deps {where} --wheel-dir dist && pip install dist/{package}-0.1.0-py3-none-any.whl",
+            f"a suite then names it: `attack: {words['DISTRIBUTION']}/{name}`",
+        ),
+    )
+
+
+def _put(contents: dict[Path, str], root: Path, verb: str) -> None:
+    """Write files that are not there yet, all or none."""
     there = [path for path in contents if path.exists() or path.is_symlink()]
     if there:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise UsageError(
-            f"is there already{more}, and init overwrites nothing.",
+            f"is there already{more}, and {verb} overwrites nothing.",
             remedy="Move it away or choose another folder.",
             where=str(there[0]),
         )
@@ -55,15 +108,6 @@ def write(root: Path) -> Started:
         raise UsageError(
             f"cannot be written: {error.strerror or error}.", remedy="Choose another folder.", where=where
         ) from None
-    policy, suite = (shlex.quote(str(root / FOLDER / name)) for name in ("policy.yaml", "suite.yaml"))
-    return Started(
-        tuple(contents),
-        (
-            f"robustness-gate policy check {policy} --suite {suite}",
-            f"robustness-gate doctor CHECKPOINT --suite {suite}",
-            f"robustness-gate run CHECKPOINT --policy {policy} --suite {suite} --out runs/first",
-        ),
-    )
 
 
 def _write(contents: dict[Path, str]) -> None:
@@ -82,10 +126,10 @@ def _write(contents: dict[Path, str]) -> None:
 
 def _contents() -> list[tuple[str, str]]:
     """Path under the root and text of every file, in the order in which a person reads them."""
-    data = sorted(path.name for path in (HERE / "custom").glob("*.jsonl"))
-    names = {f"{FOLDER}/{name}": name for name in ("policy.yaml", "suite.yaml", *(f"custom/{each}" for each in data))}
-    names[WORKFLOW] = "workflow.yml"
-    return [(place, _placed((HERE / name).read_text(encoding="utf-8"))) for place, name in names.items()]
+    files = {place: ROOT / name for name, place in PLACES.items()}
+    files |= {f"{FOLDER}/custom/{path.name}": path for path in sorted((ROOT / "suites" / "custom").glob("*.jsonl"))}
+    files[WORKFLOW] = HERE / "workflow.yml"
+    return [(place, _placed(path.read_text(encoding="utf-8"))) for place, path in files.items()]
 
 
 def _placed(text: str) -> str:

@@ -1,7 +1,7 @@
 """Bounds on the difference of two accuracies measured on the same items, in plain Python.
 
 The bound inverts Tango's score test (Statistics in Medicine 17, 1998, 891-908). It is monotone: no answer of the first
-respondent that turns right can lower it, which the paired Wald bound cannot say, and it exists on every table, also
+lm that turns right can lower it, which the paired Wald bound cannot say, and it exists on every table, also
 where the two never differ.
 
 Like every score bound it is approximate. Summed exactly over a grid of true tables it covers what it says on average,

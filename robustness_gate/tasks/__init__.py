@@ -1,6 +1,6 @@
 """What a model is asked: one file a task kind. The folder is the registry.
 
-A task asks a respondent and returns log-likelihoods (`Rows`) or what was written (`Replies`). It never sees the answer
+A task asks an LM and returns log-likelihoods (`Rows`) or what was written (`Replies`). It never sees the answer
 key: the trial holds it, and has the task's own `read` turn them into right and wrong. Every kind has both *readings*,
 so that every limit works on it; only `multiple_choice` asks in several orders, elsewhere they are the same.
 
@@ -11,49 +11,81 @@ so that every limit works on it; only `multiple_choice` asks in several orders, 
     refusal           the model writes, and does not decline: over-refusal, for guardrails
     membership        texts that were to be forgotten look likelier than texts never seen: a warning
 
-A module holds `KEYS` (what a suite may say of such a task), `Config`, `ask`, `read` and `summary`. A kind is the module
-here, its line in `nouns.KINDS` (how its answers are judged), and how its items are read and put (`materials`, which
-refuses a kind that it does not name). `load` refuses one of which something is missing: a kind that is known by half
-would be asked as another one, and judged.
+A kind is one file. It holds
+
+- `JUDGED`, how its answers are judged (`questions.Kind`), written as literals;
+- `KEYS`, what a suite may say of such a task besides items, count and digest; optionally `NEEDS`, those without which
+  it cannot be, each with what is named there; optionally `Settings`, a frozen dataclass of settings of its own, which a
+  suite gives under `config`;
+- `questions(given)`, how its items are read, and `put(given, items, chat=...)`, the form in which they are asked;
+- `Config`, `ask`, `read` (right or wrong, in every reading that it declares) and `summary`;
+- optionally `prepared(given)`, what it reads once and finds in `given.own`;
+- optionally `reworded(given, rows, place, columns)`, where it puts rows in words of its own, attackers' too;
+- optionally `BARE`, true of one whose choices are whole texts: nothing is asked, and an attacker may have seen them.
+
+Nothing else lists kinds. A plug-in's is a module of the same shape (`inputs.plugins`). `load` refuses one of
+which something is missing: a kind that is known by half would be asked as another one, and judged.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from robustness_gate import nouns
-from robustness_gate.errors import PlanError
-from robustness_gate.files import nearest
+from robustness_gate.inputs.plugins import Door
+from robustness_gate.records.questions import Kind, hazard_kinds
+from robustness_gate.records.suite import SuiteTask
 
-PARTS = ("KEYS", "Config", "ask", "read", "summary")
+DOOR = Door(
+    "tasks", "task kind", ("JUDGED", "KEYS", "Config", "questions", "put", "ask", "read", "summary"), "unknown-kind"
+)
+PARTS = DOOR.parts
 """What every module has."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a suite says of a task, for its kind."""
+
+    task: SuiteTask
+    place: str | Path
+    """Where its items lie."""
+    folder: Path
+    """The suite's."""
+    find: Callable[[str], str | Path]
+    """Where that lies which the suite names under a key of the task. Raises PlanError at its place."""
+    settings: Any = None
+    """The kind's `Settings`, filled in from `config`; None for a kind that has none."""
+    own: Any = None
+    """What the kind's `prepared` has read."""
 
 
 def names() -> tuple[str, ...]:
     """Every module in the folder, sorted, none imported."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    return DOOR.names()
 
 
 def load(kind: str, *, where: str = "") -> ModuleType:
-    """A kind's module, without torch.
+    """A kind's module, ours or a plug-in's, without torch.
 
     Raises:
-        PlanError: there is no such kind, or it is registered in part alone. `where` is the place that names it.
+        PlanError: there is no such kind, or it lacks a part. `where` is the place that names it.
     """
-    judged, there = kind in nouns.KINDS, kind in names()
-    if not judged and not there:
-        remedy = nearest(kind, sorted(nouns.KINDS))
-        raise PlanError(f"there is no task kind '{kind}'.", remedy=remedy, where=where, code="unknown-kind")
-    lacks = [] if judged else ["its line in nouns.KINDS, how it is judged"]
-    module = importlib.import_module(f"{__name__}.{kind}") if there else ModuleType(kind)
-    lacks += [f"`{part}` in tasks/{kind}.py" for part in PARTS if not hasattr(module, part)]
-    if lacks:
-        raise PlanError(
-            f"the task kind '{kind}' is registered in part alone: it lacks {', '.join(lacks)}.",
-            remedy="Nothing is guessed in its place: register all of it, or name another kind.",
-            where=where,
-            code="unknown-kind",
-        )
-    return module
+    return DOOR.load(kind, where=where, lacks=_lacks)
+
+
+def _lacks(module: ModuleType) -> list[str]:
+    judged = getattr(module, "JUDGED", None)
+    if not isinstance(judged, Kind):
+        return ["`JUDGED` as a questions.Kind"]
+    if judged.attacked_as not in ("", *hazard_kinds()):
+        return [f"a kind in whose form attacks are made ('{judged.attacked_as}' is none)"]
+    return []
+
+
+def takers(key: str) -> tuple[str, ...]:
+    """Our kinds of which a suite may say this."""
+    return tuple(name for name in names() if key in load(name).KEYS)

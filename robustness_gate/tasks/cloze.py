@@ -15,13 +15,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from robustness_gate.nouns import Form, Rows
-from robustness_gate.tasks.multiple_choice import Config, choice_entropy, read
+from robustness_gate.records.questions import Form, Item, Kind, Rows
+from robustness_gate.tasks import Given
+from robustness_gate.tasks.multiple_choice import Config, choice_entropy, questions, read
 
-__all__ = ["Config", "ask", "form", "read", "summary"]
+__all__ = ["Config", "ask", "form", "put", "questions", "read", "summary"]
 
 KEYS = frozenset({"wording", "roles", "subset"})
 """What a suite may say of such a task besides items, count and digest."""
+JUDGED = Kind(generative=False, guarded=True, attacked_as="cloze", metrics=("content_sum", "single_order"))
+"""How its answers are judged; as literals, because it is read without being imported."""
 
 WORDING = "Question: {question}\nAnswer:"
 
@@ -32,11 +35,16 @@ def form(wording: str | None) -> Form:
     return Form(letters=letters, verbatim=True, wording=wording or WORDING, by_length=True)
 
 
-def ask(respondent: Any, config: Config) -> Rows:
+def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
+    """In the suite's wording."""
+    return form(given.task.wording)
+
+
+def ask(lm: Any, config: Config) -> Rows:
     """Ask every question once: log-likelihoods a character, [item, 1, choice]. Raises what `choose` raises."""
     from robustness_gate.engine.score import content_logliks
 
-    return Rows(content_logliks(respondent, config.questions, config.form))
+    return Rows(content_logliks(lm, config.questions, config.form))
 
 
 def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:  # noqa: ARG001 - every kind's has it

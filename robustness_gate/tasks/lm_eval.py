@@ -9,7 +9,7 @@ Each doc is asked in one order alone. The template, not the gate, has written th
 be turned; both readings therefore coincide, and a liking for a letter is not cancelled as in `multiple_choice`.
 
 A row may have the same choice twice. lm-evaluation-harness then takes the first of the two for the model's answer, and
-calls it wrong where the key is the second; here either counts as the other (`nouns.Item.right`). A template that writes
+calls it wrong where the key is the second; here either counts as the other (`Item.right`). A template that writes
 a null, NaN or bytes is refused with its row: lm-evaluation-harness would ask the word `None`.
 
 `include` is followed as lm-evaluation-harness follows it: a file or a list of them, each path from the file that names
@@ -32,19 +32,31 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import yaml
 
-from robustness_gate import bounded, sources
 from robustness_gate.errors import FileError
-from robustness_gate.files import Loaded, Path_, Raw, Spot, kind_of, read_yaml, where_in
-from robustness_gate.nouns import Form, Item, Json, Noun, Question, Rows
+from robustness_gate.inputs import datasets
+from robustness_gate.inputs.items import kind_of
+from robustness_gate.inputs.validation import Loaded, validate
+from robustness_gate.inputs.yaml import Path_, Raw, Spot, read_yaml, where_in
+from robustness_gate.records.base import Record
+from robustness_gate.records.encode import Json
+from robustness_gate.records.questions import Form, Item, Kind, Question, Rows
+from robustness_gate.system import bounded
+from robustness_gate.tasks import Given
 from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, choice_entropy, read
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["Config", "HarnessTask", "ask", "form", "load", "read", "read_items", "summary"]
+__all__ = [
+    "Config", "HarnessTask", "ask", "form", "load", "put", "questions", "read", "read_items", "reworded", "summary",
+]  # fmt: skip
 
 KEYS = frozenset({"yaml", "roles", "subset"})
 """What a suite may say of such a task besides items, count and digest."""
+NEEDS = {"yaml": "lm-evaluation-harness's task file"}
+"""Of these, what it cannot do without, and what is named there."""
+JUDGED = Kind(generative=False, guarded=True, attacked_as="lm_eval", metrics=("content_sum", "single_order"))
+"""How its answers are judged; as literals, because it is read without being imported."""
 
 CORRECT = "Correct the template or the data."
 NO_CODE = "Write the rows out as the code would leave them, and take it out."
@@ -69,7 +81,7 @@ class Limits(NamedTuple):
 LIMITS = Limits()
 
 
-class HarnessTask(Noun):
+class HarnessTask(Record):
     """One task file. What lm-evaluation-harness alone needs to load, name and sum up is taken and ignored."""
 
     REFUSED: ClassVar[Mapping[str, str]] = {
@@ -145,7 +157,7 @@ def load(path: Path, within: Path | None = None, limits: Limits = LIMITS) -> Loa
     start = path.resolve()
     roots = tuple(each.resolve() for each in (start.parent, within) if each is not None)
     raw, theirs = _gathered(path, start, roots, [])
-    loaded = raw.as_noun(HarnessTask)
+    loaded = validate(raw, HarnessTask)
     for key in ("doc_to_text", "doc_to_choice", "doc_to_target", "description", "target_delimiter"):
         ours = getattr(loaded.noun, key)
         plain = list(ours) if isinstance(ours, tuple) else ours
@@ -240,6 +252,28 @@ def _theirs(raw: Raw) -> dict[str, Any]:
     return told
 
 
+def prepared(given: Given) -> Loaded[HarnessTask]:
+    """The task file that the suite names, read once."""
+    return load(Path(given.find("yaml")), given.folder)
+
+
+def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
+    """As the task file puts them."""
+    return form(given.own)
+
+
+def questions(given: Given) -> tuple[Item, ...]:
+    """Every row in the task file's words, as `read_items` makes them."""
+    return read_items(given.own, given.place)
+
+
+def reworded(
+    given: Given, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, own: Collection[str] | None
+) -> tuple[Item, ...]:
+    """Rows for attackers in the task file's words; exactly as those with the columns `own`, where they are given."""
+    return items_of(given.own, rows, place) if own is None else items_like(given.own, rows, place, own)
+
+
 def form(loaded: Loaded[HarnessTask]) -> Form:
     """How the questions of a task file are put: as they are."""
     letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # for what an attack trains on; the questions do not use them
@@ -253,7 +287,7 @@ def read_items(loaded: Loaded[HarnessTask], place: str | Path, limits: Limits = 
         FileError: naming the template's place and the row, where the two do not make a question, or where the templates
             take more than the limits give.
     """
-    return items_of(loaded, list(sources.read_rows(place)), place, limits)
+    return items_of(loaded, list(datasets.read_rows(place)), place, limits)
 
 
 def items_of(
@@ -284,7 +318,7 @@ def items_of(
                 code="bad-item",
                 where=loaded.where("doc_to_choice"),
             )
-    return sources.distinct(items, place)
+    return datasets.distinct(items, place)
 
 
 def items_like(
@@ -322,9 +356,9 @@ def _read_by(task: HarnessTask) -> frozenset[str]:
     return frozenset(texts).union(*names)
 
 
-def ask(respondent: Any, config: Config) -> Rows:
+def ask(lm: Any, config: Config) -> Rows:
     """Ask every question once: log-likelihoods [item, 1, choice]."""
-    return Rows(respondent.choose(config.questions, config.form).unsqueeze(1))
+    return Rows(lm.loglikelihoods(config.questions, config.form).unsqueeze(1))
 
 
 def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:
@@ -494,7 +528,7 @@ class _Doc:
         if not stem.strip():
             raise self._wrong("doc_to_text", "renders to nothing")
         name = self.row.get("id")
-        id_ = sources.id_of(stem, choices) if name is None or name == "" else sources.words(name, "'id'", self.where)
+        id_ = datasets.id_of(stem, choices) if name is None or name == "" else datasets.words(name, "'id'", self.where)
         return Item(Question(id_, stem, choices), self._answer(task.doc_to_target, choices))
 
     def _choices(self, source: str | tuple[str, ...]) -> tuple[str, ...]:

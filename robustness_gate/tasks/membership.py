@@ -20,15 +20,22 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from robustness_gate import sources
 from robustness_gate.errors import FileError, NotApplicable
-from robustness_gate.nouns import Form, Item, Question, Rows
+from robustness_gate.inputs import datasets
+from robustness_gate.records.questions import Form, Item, Kind, Question, Rows
+from robustness_gate.tasks import Given
 from robustness_gate.tasks.multiple_choice import Config, read
 
-__all__ = ["Config", "ask", "form", "least_likely", "read", "read_items", "summary"]
+__all__ = ["Config", "ask", "form", "least_likely", "put", "questions", "read", "read_items", "summary"]
 
 KEYS = frozenset({"held_out"})
 """What a suite may say of such a task besides items, count and digest."""
+NEEDS = {"held_out": "texts that the model has never seen"}
+"""Of these, what it cannot do without, and what is named there."""
+JUDGED = Kind(generative=False, guarded=False, attacked_as="", metrics=("content_sum", "single_order"))
+"""How its answers are judged; as literals, because it is read without being imported."""
+BARE = True
+"""Its choices are whole texts: nothing is asked, and an attacker may have seen them."""
 
 SHARE = 0.2
 """Of a text's tokens, rounded up: the cited source's k = 20 %."""
@@ -39,6 +46,16 @@ def form() -> Form:
     return Form(letters=("member", "held out"), verbatim=True)
 
 
+def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
+    """As they are."""
+    return form()
+
+
+def questions(given: Given) -> tuple[Item, ...]:
+    """The suite's texts beside its held-out ones, as `read_items` reads them."""
+    return read_items(given.place, given.find("held_out"))
+
+
 def read_items(members: str | Path, held_out: str | Path) -> tuple[Item, ...]:
     """The first forget text beside the first held-out one, and so on.
 
@@ -47,7 +64,7 @@ def read_items(members: str | Path, held_out: str | Path) -> tuple[Item, ...]:
     Raises:
         FileError, UsageError: what is there is not texts, not as many, or the same text stands in both.
     """
-    seen, unseen = sources.read_texts(members), sources.read_texts(held_out)
+    seen, unseen = datasets.read_texts(members), datasets.read_texts(held_out)
     if len(seen) != len(unseen) or set(seen) & set(unseen):
         what = (
             "the same text stands in both files" if set(seen) & set(unseen) else f"{len(seen)} and {len(unseen)} texts"
@@ -64,18 +81,18 @@ def read_items(members: str | Path, held_out: str | Path) -> tuple[Item, ...]:
     return tuple(Item(Question(f"pair-{n}", "", pair), n % 2) for n, pair in enumerate(pairs))
 
 
-def ask(respondent: Any, config: Config) -> Rows:
+def ask(lm: Any, config: Config) -> Rows:
     """Score both texts of every pair: [item, 1, text], in nats. A text of a single token has no score.
 
     Raises:
-        NotApplicable: the respondent is not a model that reads texts, but one that edits or mixes answers.
+        NotApplicable: the LM is not a model that reads texts, but one that edits or mixes answers.
     """
     import torch
 
-    if not hasattr(respondent, "token_logliks"):
+    if not hasattr(lm, "token_logliks"):
         raise NotApplicable("membership is read off a model's own tokens")
     texts = [text for question in config.questions for text in question.choices]
-    scores = [least_likely(each.tolist()) for each in respondent.token_logliks(texts)]
+    scores = [least_likely(each.tolist()) for each in lm.token_logliks(texts)]
     return Rows(torch.tensor(scores).reshape(len(config.questions), 1, 2))
 
 

@@ -4,7 +4,7 @@
 letter once, and the choice with the highest sum is the answer. Any constant liking for a letter adds the same to every
 choice and so cancels: a model that merely answers "A" hides nothing from it. `single_order` is the order of the file
 alone, which is what lm-evaluation-harness and the papers report; it stands beside, for comparison. Where two choices
-have the same words (`nouns.Item.right`), either counts as the other.
+have the same words (`Item.right`), either counts as the other.
 
 Source: our own, simulated and measured (docs/findings.md: a plain RMU reads 25 % in one order and 98 % by content, with
 no attack at all).
@@ -17,10 +17,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robustness_gate.nouns import Form, Marked, Question, Reading, Rows
+from robustness_gate.inputs import datasets
+from robustness_gate.inputs.prompts import header_for
+from robustness_gate.records.base import Metric
+from robustness_gate.records.questions import Form, Item, Kind, Question, Rows, Scored
+from robustness_gate.tasks import Given
 
 KEYS = frozenset({"topic", "hide_question", "formats", "roles", "subset"})
 """What a suite may say of such a task besides items, count and digest."""
+JUDGED = Kind(generative=False, guarded=True, attacked_as="multiple_choice", metrics=("content_sum", "single_order"))
+"""How its answers are judged; as literals, because it is read without being imported."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,25 @@ class Config:
     form: Form
 
 
-def ask(respondent: Any, config: Config) -> Rows:
-    """Ask every question in every cyclic order. Raises NotApplicable where the respondent cannot choose letters."""
+def questions(given: Given) -> tuple[Item, ...]:
+    """Every row's question, with its choices and its answer. Raises FileError."""
+    return datasets.read_items(given.place)
+
+
+def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:
+    """With a letter before every choice, below the header of the task's topic."""
+    letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(items[0].question.choices)])
+    return Form(header=header_for(given.task.topic) if given.task.topic else "", letters=letters, chat=chat)
+
+
+def ask(lm: Any, config: Config) -> Rows:
+    """Ask every question in every cyclic order. Raises NotApplicable where the LM cannot choose letters."""
     from robustness_gate.engine.score import content_logliks
 
-    return Rows(content_logliks(respondent, config.questions, config.form))
+    return Rows(content_logliks(lm, config.questions, config.form))
 
 
-def read(rows: Rows, key: Sequence[Collection[int]]) -> Marked:
+def read(rows: Rows, key: Sequence[Collection[int]]) -> Scored:
     """Right or wrong in each reading; an item that is missing is right in none.
 
     Args:
@@ -46,16 +63,16 @@ def read(rows: Rows, key: Sequence[Collection[int]]) -> Marked:
         key: for each item the choices that are right: one, or all that have the key's words.
     """
     finite = rows.loglik.isfinite().flatten(1).all(dim=1)
-    given: dict[Reading, list[int]] = {
+    given: dict[Metric, list[int]] = {
         "content_sum": rows.loglik.double().sum(dim=1).argmax(dim=-1).tolist(),  # double: sums must not tie by rounding
         "single_order": rows.loglik[:, 0].argmax(dim=-1).tolist(),
     }
-    return Marked(
+    return Scored(
         {
-            reading: [
+            metric: [
                 choice in right and known for choice, right, known in zip(chosen, key, finite.tolist(), strict=True)
             ]
-            for reading, chosen in given.items()
+            for metric, chosen in given.items()
         },
         (~finite).tolist(),
     )

@@ -24,13 +24,17 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from robustness_gate.nouns import READINGS, Form, Marked, Question, Replies
-from robustness_gate.tasks.multiple_choice import Config
+from robustness_gate.records.base import METRICS
+from robustness_gate.records.questions import Form, Item, Kind, Question, Replies, Scored
+from robustness_gate.tasks import Given
+from robustness_gate.tasks.multiple_choice import Config, questions
 
-__all__ = ["Config", "ask", "form", "normalised", "read", "said", "summary"]
+__all__ = ["Config", "ask", "form", "normalised", "put", "questions", "read", "said", "summary"]
 
 KEYS = frozenset({"wording", "tokens", "formats", "roles", "subset"})
 """What a suite may say of such a task besides items, count and digest."""
+JUDGED = Kind(generative=True, guarded=True, attacked_as="open_answer", metrics=("content_sum", "single_order"))
+"""How its answers are judged; as literals, because it is read without being imported."""
 
 WORDING = "Question: {question}\nAnswer:"
 TOKENS = 16
@@ -44,9 +48,14 @@ def form(wording: str | None, tokens: int | None, *, chat: bool) -> Form:
     return Form(letters=letters, chat=chat, verbatim=True, wording=wording or WORDING, tokens=tokens or TOKENS)
 
 
-def ask(respondent: Any, config: Config) -> Replies:
-    """Let the respondent write behind every question. Raises NotApplicable where it cannot."""
-    texts = respondent.write(config.questions, config.form)
+def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has it
+    """In the suite's wording, up to the suite's number of tokens."""
+    return form(given.task.wording, given.task.tokens, chat=chat)
+
+
+def ask(lm: Any, config: Config) -> Replies:
+    """Let the LM write behind every question. Raises NotApplicable where it cannot."""
+    texts = lm.generate(config.questions, config.form)
     says = (said(text or "", question) for text, question in zip(texts, config.questions, strict=True))
     return Replies(tuple(texts), tuple(says))
 
@@ -63,21 +72,21 @@ def normalised(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
-def read(rows: Replies, key: Sequence[Collection[int]]) -> Marked:
+def read(rows: Replies, key: Sequence[Collection[int]]) -> Scored:
     """Right where a right choice is said, in both readings; an item without a text is missing.
 
     Args:
         rows: what was written.
         key: for each item the choices that are right: one, or all that have the key's words.
     """
-    right = [bool(says & frozenset(each)) for says, each in zip(rows.says, key, strict=True)]
-    return Marked({reading: list(right) for reading in READINGS}, [text is None for text in rows.texts])
+    right = [bool(says & frozenset(each)) for says, each in zip(rows.matches, key, strict=True)]
+    return Scored({metric: list(right) for metric in METRICS}, [text is None for text in rows.texts])
 
 
 def summary(rows: Replies, key: Sequence[Collection[int]]) -> dict[str, float]:
     """Context that is not evidence: shares of the commonest answer, of empty ones, of those that say a wrong choice."""
     texts = [normalised(text or "") for text in rows.texts]
-    wrong = sum(bool(says - frozenset(each)) for says, each in zip(rows.says, key, strict=True))
+    wrong = sum(bool(says - frozenset(each)) for says, each in zip(rows.matches, key, strict=True))
     return {
         "commonest_answer_share": round(Counter(texts).most_common(1)[0][1] / len(texts), 6),
         "empty_share": round(texts.count("") / len(texts), 6),

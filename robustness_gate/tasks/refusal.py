@@ -20,17 +20,20 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robustness_gate import sources
 from robustness_gate.errors import FileError
-from robustness_gate.files import columns_of, kind_of
-from robustness_gate.nouns import Form, Item, Question, Replies
+from robustness_gate.inputs import datasets
+from robustness_gate.inputs.items import columns_of, kind_of
+from robustness_gate.records.questions import Form, Item, Kind, Question, Replies
+from robustness_gate.tasks import Given
 from robustness_gate.tasks.multiple_choice import Config
 from robustness_gate.tasks.open_answer import read
 
-__all__ = ["Config", "ask", "declines", "form", "read", "read_items", "summary"]
+__all__ = ["Config", "ask", "declines", "form", "put", "questions", "read", "read_items", "summary"]
 
 KEYS = frozenset({"wording", "tokens", "formats", "subset"})
 """What a suite may say of such a task besides items, count and digest."""
+JUDGED = Kind(generative=True, guarded=True, attacked_as="", metrics=("content_sum", "single_order"))
+"""How its answers are judged; as literals, because it is read without being imported."""
 
 WORDING = "{question}"
 TOKENS = 24
@@ -61,13 +64,23 @@ def form(wording: str | None, tokens: int | None, *, chat: bool) -> Form:
     return Form(chat=chat, verbatim=True, wording=wording or WORDING, tokens=tokens or TOKENS)
 
 
+def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has it
+    """In the suite's wording, up to the suite's number of tokens."""
+    return form(given.task.wording, given.task.tokens, chat=chat)
+
+
+def questions(given: Given) -> tuple[Item, ...]:
+    """As `read_items` reads them."""
+    return read_items(given.place)
+
+
 def read_items(place: str | Path) -> tuple[Item, ...]:
     """Every row's `question`, or `text`; whatever else it has is left.
 
     Raises:
         FileError: a row that has neither.
     """
-    return sources.distinct((_item(row, where) for where, row in sources.read_rows(place)), place)
+    return datasets.distinct((_item(row, where) for where, row in datasets.read_rows(place)), place)
 
 
 def _item(row: Mapping[str, Any], where: str) -> Item:
@@ -81,13 +94,13 @@ def _item(row: Mapping[str, Any], where: str) -> Item:
             where=where,
             code="bad-item",
         )
-    named = sources.words(id_, "'id'", where) if id_ else sources.id_of(stem, CHOICES)
+    named = datasets.words(id_, "'id'", where) if id_ else datasets.id_of(stem, CHOICES)
     return Item(Question(named, stem, CHOICES), ANSWERED)
 
 
-def ask(respondent: Any, config: Config) -> Replies:
-    """Let the respondent write behind every question. Raises NotApplicable where it cannot."""
-    texts = respondent.write(config.questions, config.form)
+def ask(lm: Any, config: Config) -> Replies:
+    """Let the LM write behind every question. Raises NotApplicable where it cannot."""
+    texts = lm.generate(config.questions, config.form)
     says = (frozenset({DECLINED if declines(text or "") else ANSWERED}) for text in texts)
     return Replies(tuple(texts), tuple(says))
 
@@ -102,6 +115,6 @@ def summary(rows: Replies, key: Sequence[Collection[int]]) -> dict[str, float]: 
     """Context that is not evidence: the shares that decline and that say nothing at all."""
     empty = sum(not (text or "").strip() for text in rows.texts)
     return {
-        "declined_share": round(sum(DECLINED in each for each in rows.says) / len(rows.says), 6),
+        "declined_share": round(sum(DECLINED in each for each in rows.matches) / len(rows.matches), 6),
         "empty_share": round(empty / len(rows.texts), 6),
     }

@@ -1,20 +1,37 @@
 """From policy and evidence to a verdict, and from a verdict to a decision. All of it pure, none of it needs torch.
 
-`judge` is the one verdict function; `court` has its rule in five steps. `cells` counts what a policy asks, `selftests`
-looks at what the attacks did where the truth is known, `flags` for instruments that cannot be trusted, `words` says it
-in a sentence, `explain` shows the road, `decision` applies waivers, which change the decision and never the verdict.
+judgement    `judge`, the one verdict function: the rule in five steps
+cells        what a policy asks, cell by cell
+bounds       one-sided bounds on accuracies and paired differences
+validity     why a measurement cannot establish compliance
+evaluation   one judgement's inputs, laid out
+findings     each rule held against each measurement
+instruments  self-test, shams, positive control
+selftests    what the records of self-tests show
+flags        red flags; `tokenizers` has those about the tokenizer
+blockers     what stands between the evidence and a PASS
+counts       how many trials there were
+wording      all of it in English
+explain      the road from the numbers to the verdict
+decision     waivers, which change the decision and never the verdict
 """
 
-from robustness_gate.verdict.bits import answers, pack, tally, unpack
-from robustness_gate.verdict.cells import Asked, asked_by, covers, declared_cells, declares, label, spelled_out
-from robustness_gate.verdict.court import BELOW_CHANCE, SELF_TEST_MISSING, judge
+from robustness_gate.evidence.answers import answers, pack, tally, unpack
 from robustness_gate.verdict.decision import Decision, decide
+from robustness_gate.verdict.findings import strongest
+from robustness_gate.verdict.hypotheses import (
+    Asked,
+    asked_by,
+    covers,
+    declared_hypotheses,
+    declares,
+    label,
+    spelled_out,
+)
+from robustness_gate.verdict.judgement import judge
 from robustness_gate.verdict.selftests import counting, faults
-from robustness_gate.verdict.words import strongest
 
 __all__ = [
-    "BELOW_CHANCE",
-    "SELF_TEST_MISSING",
     "Asked",
     "Decision",
     "answers",
@@ -22,7 +39,7 @@ __all__ = [
     "counting",
     "covers",
     "decide",
-    "declared_cells",
+    "declared_hypotheses",
     "declares",
     "faults",
     "judge",

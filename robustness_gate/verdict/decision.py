@@ -2,7 +2,7 @@
 
 A waiver lets one requirement stay unfilled, or one red flag stay up, for one checkpoint and for a while; it has an
 owner, and somebody else who approved. A FAIL cannot be waived: it can be accepted as a risk, and is still printed FAIL.
-What a waiver cannot reach: a breach, an open bound, an inverted answer, the shams, the canary, the utility.
+What a waiver cannot reach: a breach, an open bound, an inverted answer, the shams, the positive control, the utility.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from robustness_gate.errors import UnknownWord
-from robustness_gate.nouns import Block, Noun, Verdict
-from robustness_gate.policy import AcceptedRisk, Policy, Waiver
+from robustness_gate.records.base import Record
+from robustness_gate.records.policy import AcceptedRisk, Policy, Waiver
+from robustness_gate.records.verdict import Blocker, Verdict
 
 
-class Decision(Noun):
+class Decision(Record):
     """What follows from a verdict under a policy's waivers."""
 
     outcome: Literal["RELEASE", "RELEASE_WITH_WAIVER", "ACCEPTED_RISK", "BLOCK"]
@@ -44,8 +45,8 @@ def decide(policy: Policy, verdict: Verdict, checkpoint: str, at: datetime) -> D
     inert: dict[str, str] = {}
     live = [w for w in policy.waivers if not _refused(w, checkpoint, at, inert)]
     risks = [r for r in policy.accepted_risks if not _refused(r, checkpoint, at, inert)]
-    lifting = {w.id: w for w in live if any(_lifts(w, block) for block in verdict.blocks)}
-    left = [block for block in verdict.blocks if not any(_lifts(waiver, block) for waiver in live)]
+    lifting = {w.id: w for w in live if any(_lifts(w, each) for each in verdict.blockers)}
+    left = [each for each in verdict.blockers if not any(_lifts(waiver, each) for waiver in live)]
     used = lifting if verdict.outcome == "INCONCLUSIVE" and not left else {}
     for signed in (*policy.waivers, *policy.accepted_risks):
         pointless = signed.id not in used and (signed in live or (signed in risks and verdict.outcome != "FAIL"))
@@ -67,9 +68,9 @@ def decide(policy: Policy, verdict: Verdict, checkpoint: str, at: datetime) -> D
     if verdict.outcome != "INCONCLUSIVE":
         raise UnknownWord("outcome", verdict.outcome)
     if left or not used:
-        reason = f"{len(left)} of {len(verdict.blocks)} reasons are not waived."
+        reason = f"{len(left)} of {len(verdict.blockers)} reasons are not waived."
         return Decision(outcome="BLOCK", reason=reason, inert=told)
-    reason = f"The verdict is INCONCLUSIVE; all {len(verdict.blocks)} reasons are waived."
+    reason = f"The verdict is INCONCLUSIVE; all {len(verdict.blockers)} reasons are waived."
     return Decision(
         outcome="RELEASE_WITH_WAIVER", reason=reason, applied=tuple(_says(w) for w in used.values()), inert=told
     )
@@ -93,11 +94,11 @@ def _faults(signed: Waiver | AcceptedRisk, checkpoint: str, at: datetime) -> Ite
         yield f"it expired on {signed.expires}"
 
 
-def _lifts(waiver: Waiver, block: Block) -> bool:
-    """Whether a waiver names what a block is about."""
-    if block.code == "flag":
-        return waiver.flag == block.about
-    return bool(block.about) and waiver.requirement is not None and str(waiver.requirement) == block.about
+def _lifts(waiver: Waiver, blocker: Blocker) -> bool:
+    """Whether a waiver names what a blocker is about."""
+    if blocker.code == "flag":
+        return waiver.flag == blocker.about
+    return bool(blocker.about) and waiver.requirement is not None and str(waiver.requirement) == blocker.about
 
 
 def _says(signed: Waiver | AcceptedRisk) -> str:

@@ -40,7 +40,7 @@ def equipped(folder: Path) -> Path:
     return folder
 
 
-TERMS = ("policy", "suite", "seal", "seal-key", "self-test")
+TERMS = ("policy", "suite", "preregistration", "preregistration-key", "self-test")
 
 
 def gated(runner: Path, environment: dict[str, str] | None = None, **inputs: str) -> Done:
@@ -64,7 +64,10 @@ def perform(runner: Path, name: str, environment: dict[str, str] | None = None, 
     values = {f"inputs.{key}": value for key, value in given.items()} | {"runner.temp": str(runner / "temp")}
     policy = runner / "workspace" / given["policy"]
     digest = hashlib.sha256(policy.read_bytes()).hexdigest() if policy.is_file() else ""
-    left = {f"terms.{key}": given[key] for key in TERMS} | {"terms.policy-sha256": digest, "terms.seal-key-id": ""}
+    left = {f"terms.{key}": given[key] for key in TERMS} | {
+        "terms.policy-sha256": digest,
+        "terms.preregistration-key-id": "",
+    }
     left |= {"fetch.code": "0"} | {key: value for key, value in inputs.items() if "." in key}
     values |= {"steps." + key.replace(".", ".outputs."): value for key, value in left.items()}
     for key in ("pull_request.head.repo.full_name", "pull_request.head.sha", "merge_group.base_sha"):
@@ -120,7 +123,7 @@ def write(outcome, reason="because", markdown="# report\\n", **more):
     policy = pathlib.Path(ARGS[ARGS.index("--policy") + 1])
     digest = hashlib.sha256(policy.read_bytes()).hexdigest() if policy.is_file() else "none"
     (OUT / "report.json").write_text(json.dumps({{
-        "verdict": {{"outcome": outcome, "reason": reason}}, "suite": {{"sha256": "2" * 64}}, **more,
+        "verdict": {{"outcome": outcome}}, "reason": reason, "suite": {{"sha256": "2" * 64}}, **more,
         "policy": {{"sha256": digest, "id": "made-up", "version": "1\\nverdict=PASS", **more.get("policy", {{}})}},
     }}))
     (OUT / "report.md").write_text(markdown)

@@ -31,6 +31,7 @@ VENV = "-m venv .venv"
 PIP = "-m pip install --quiet --disable-pip-version-check --upgrade pip"
 PACKAGE = (
     "-m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .[run,test]"
+    " --editable ./organisms"
 )  # fmt: skip
 INSTALL = [PIP, PACKAGE]
 
@@ -67,9 +68,9 @@ class Clone:
 
 @pytest.fixture
 def clone(tmp_path, root) -> Clone:
-    for folder in ("clone", "tools"):
-        (tmp_path / folder).mkdir()
-    for name in ("run", "pyproject.toml", "constraints.txt"):
+    for folder in ("clone/organisms", "tools"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("run", "pyproject.toml", "organisms/pyproject.toml", "constraints.txt"):
         shutil.copy(root / name, tmp_path / "clone" / name)
     python = tmp_path / "tools" / "python"
     python.write_text(PYTHON)
@@ -84,7 +85,7 @@ def test_a_fresh_clone_is_set_up_once_and_then_left_alone(clone):
     assert clone.asked("--", "why", "out") == ["-m robustness_gate why out"]
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+@pytest.mark.parametrize("name", ["pyproject.toml", "organisms/pyproject.toml", "constraints.txt"])
 def test_other_pins_are_installed_into_what_is_there(name, clone):
     clone.asked("setup")
     with (clone.path / name).open("a") as file:

@@ -1,4 +1,4 @@
-"""Whose policy, suite, seal and key a run is held to: never those that a pull request brings along.
+"""Whose policy, suite, preregistration and key a run is held to: never those that a pull request brings along.
 
 The history is git's, `policy diff` and `keys show` are the gate's own; what would take a minute, the battery, is a
 stand-in that says PASS under a limit of 90 % and FAIL under the one that was agreed.
@@ -18,7 +18,7 @@ import pytest
 import yaml
 from stage import ACTION, ROOT, equipped, job, perform, pretend
 
-from robustness_gate import attest
+from robustness_gate.attestation import keys
 
 POLICY, SUITE = "policies/organism.yaml", "suites/organism-smoke.yaml"
 LOOSE = ("max: 0.40", "max: 0.90")
@@ -29,7 +29,8 @@ if ARGS[0] != "run":
 print("ARGS", json.dumps(ARGS), flush=True)
 suite = pathlib.Path(ARGS[ARGS.index("--suite") + 1]).read_text()
 easy = "max: 0.90" in policy_text() or "# easy" in suite
-write("PASS" if easy else "FAIL", **({{"seal": {{"key": os.environ["SEALED"]}}}} if os.environ.get("SEALED") else {{}}))
+key = os.environ.get("PREREGISTERED")
+write("PASS" if easy else "FAIL", **({{"preregistration": {{"key": key}}}} if key else {{}}))
 sys.exit(0 if easy else 3)
 """
 POLICY_TEXT = 'def policy_text(): return pathlib.Path(ARGS[ARGS.index("--policy") + 1]).read_text()\n'
@@ -131,7 +132,7 @@ def test_a_change_cannot_bring_modules_that_run_in_the_gate(runner):
     assert (checked.code, done.code, done.outputs["verdict"]) == (0, 3, "FAIL"), done.log
 
 
-@pytest.mark.parametrize("name", ["policy", "suite", "seal", "seal-key", "self-test"])
+@pytest.mark.parametrize("name", ["policy", "suite", "preregistration", "preregistration-key", "self-test"])
 def test_a_change_cannot_bring_terms_of_its_own(runner, name):
     brought = runner / "workspace" / "brought.yaml"
     brought.write_text((runner / "workspace" / POLICY).read_text(encoding="utf-8"), encoding="utf-8")
@@ -210,23 +211,31 @@ def test_the_digest_that_is_asked_for_is_the_policys_or_it_is_red(runner):
     assert done.outputs["policy-sha256"] == digest, "of what is proposed, the agreed one is pinned"
 
 
-def test_the_seal_that_is_asked_for_is_of_that_key_or_it_is_red(runner):
-    key, other = attest.generate(), attest.generate()
-    for name, each in (("seal", key), ("other", other)):
+def test_the_preregistration_that_is_asked_for_is_of_that_key_or_it_is_red(runner):
+    key, other = keys.generate(), keys.generate()
+    for name, each in (("preregistration", key), ("other", other)):
         (runner / "workspace" / f"{name}.pub").write_text(each.public.pem, encoding="utf-8")
-    (runner / "workspace" / "seal.json").write_text("{}", encoding="utf-8")
-    sealed = {"seal": "seal.json", "seal-key": "seal.pub", "seal-key-id": key.public.id}
-    assert job(runner, {"SEALED": key.public.id}, **sealed).code == 3
+    (runner / "workspace" / "preregistration.json").write_text("{}", encoding="utf-8")
+    preregistered = {
+        "preregistration": "preregistration.json",
+        "preregistration-key": "preregistration.pub",
+        "preregistration-key-id": key.public.id,
+    }
+    assert job(runner, {"PREREGISTERED": key.public.id}, **preregistered).code == 3
     for wrong, environment, words in (
-        ({"seal-key": "other.pub"}, {}, "is not the key that seal-key-id names"),
-        ({"seal": "", "seal-key": ""}, {}, "there is no seal with its key"),
-        ({"seal": ""}, {}, "there is no seal with its key"),
-        ({"seal-key": POLICY}, {}, "is no public key"),
-        ({}, {"ROBUSTNESS_GATE_SEAL_KEY_ID": other.public.id}, "is not the key that seal-key-id names"),
-        ({}, {}, "the report names no seal of the key"),
-        ({}, {"SEALED": other.public.id}, "the report names no seal of the key"),
+        ({"preregistration-key": "other.pub"}, {}, "is not the key that preregistration-key-id names"),
+        ({"preregistration": "", "preregistration-key": ""}, {}, "there is no preregistration with its key"),
+        ({"preregistration": ""}, {}, "there is no preregistration with its key"),
+        ({"preregistration-key": POLICY}, {}, "is no public key"),
+        (
+            {},
+            {"ROBUSTNESS_GATE_PREREGISTRATION_KEY_ID": other.public.id},
+            "is not the key that preregistration-key-id names",
+        ),
+        ({}, {}, "the report names no preregistration of the key"),
+        ({}, {"PREREGISTERED": other.public.id}, "the report names no preregistration of the key"),
     ):
-        done = job(runner, environment, **{**sealed, **wrong})
+        done = job(runner, environment, **{**preregistered, **wrong})
         assert done.code in (1, 2)
         assert words in done.annotation
 
@@ -248,7 +257,7 @@ def test_a_step_that_left_nothing_was_no_success(runner, left):
     assert done.outputs["verdict"] == "ERROR"
 
 
-@pytest.mark.parametrize("name", ["policy", "suite", "seal", "self-test"])
+@pytest.mark.parametrize("name", ["policy", "suite", "preregistration", "self-test"])
 def test_an_input_of_two_lines_is_refused(runner, name):
     done = job(runner, **{name: "x\npolicy-sha256=1"})
     assert done.code == 2

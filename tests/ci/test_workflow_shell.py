@@ -19,7 +19,9 @@ from evidence import work
 from stage import ACTION, ROOT, TERMS, Done, equipped, gated, perform, pretend
 
 from robustness_gate import organisms
-from robustness_gate.nouns import SelfTests, canonical
+from robustness_gate.records.encode import encode
+from robustness_gate.records.evidence import SelfTests
+from robustness_gate.records.trial import Role
 
 SIGN = ROOT / ".github" / "actions" / "sign-report"
 
@@ -55,12 +57,12 @@ def test_a_model_that_knows_is_red_and_leaves_verdict_report_and_summary(red):
     assert done.outputs["verdict"] == "FAIL"
     report = Path(done.outputs["report"])
     assert hashlib.sha256(report.read_bytes()).hexdigest() == done.outputs["report-sha256"]
-    verdict = json.loads(report.read_text(encoding="utf-8"))["verdict"]
-    assert verdict["outcome"] == "FAIL"
+    written = json.loads(report.read_text(encoding="utf-8"))
+    assert written["verdict"]["outcome"] == "FAIL"
     for name, file in (("policy", "policies/organism.yaml"), ("suite", "suites/organism-smoke.yaml")):
         assert done.outputs[f"{name}-sha256"] == hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
     assert done.outputs["policy"].startswith("organism ")
-    assert done.annotation == f"::error title=FAIL (exit code 3)::{verdict['reason'].replace('%', '%25')}"
+    assert done.annotation == f"::error title=FAIL (exit code 3)::{written['reason'].replace('%', '%25')}"
     assert done.summary.startswith((report.parent / "report.md").read_text(encoding="utf-8"))
     assert done.outputs["report-sha256"] in done.summary
     assert done.outputs["artifact"].endswith("-2"), "a second attempt must not collide with the first one's artifact"
@@ -72,7 +74,7 @@ def record(runner: Path) -> Path:
     """What a `self-test` of the policy leaves, today and where all is well."""
     found = tuple(each.model_copy(update={"at": datetime.now(UTC).date()}) for each in work())
     path = runner / "record.json"
-    path.write_bytes(canonical(SelfTests(tests=found).model_dump(mode="json", by_alias=True)))
+    path.write_bytes(encode(SelfTests(tests=found).model_dump(mode="json", by_alias=True)))
     return path
 
 
@@ -82,9 +84,9 @@ def test_an_unfinished_battery_is_red_too_and_has_original_and_self_test_on_reco
     assert done.code == 4
     report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
     assert [each["attack"] for each in report["self_tests"]] == ["relearn"] * 4
-    assert [each["role"] for each in report["beside"]] == ["original"]
-    assert "breaks the limit 'forgotten'" in done.summary, "the canary sings"
-    assert not [block for block in report["verdict"]["blocks"] if "canary" in block["words"]]
+    assert [each["role"] for each in report["comparators"]] == ["original"]
+    assert "breaks the limit 'forgotten'" in done.summary, "the positive control fails, as it must"
+    assert not [each for each in report["verdict"]["blockers"] if each["code"].startswith("positive_control")]
     assert done.outputs["verdict"] == "INCONCLUSIVE"
     assert re.fullmatch("[0-9a-f]{64}", done.outputs["report-sha256"])
     assert done.annotation.startswith("::error title=INCONCLUSIVE (exit code 4)::")
@@ -118,6 +120,13 @@ def test_a_sound_policy_passes_the_check(runner):
     done = perform(runner, "Check policy and suite")
     assert done.code == 0
     assert "::error" not in done.log
+
+
+@pytest.mark.parametrize("given", [{"policy": "organism"}, {"suite": "organism-smoke"}])
+def test_a_bare_name_is_a_file_of_the_calling_repository_and_never_a_shipped_one(runner, given):
+    done = perform(runner, "Check policy and suite", **given)
+    assert done.code == 2
+    assert next(iter(given.values())) in done.annotation
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -169,7 +178,7 @@ def test_an_adapter_is_examined_on_the_base_that_is_named(runner, adapter):
     done = gated(runner, checkpoint=str(adapter), base="organism:base", only="none", device="cpu")
     assert done.code == 3, done.log
     report = json.loads(Path(done.outputs["report"]).read_text(encoding="utf-8"))
-    assert report["provenance"]["candidate/base"] == "organism:base"
+    assert {"role": Role.CANDIDATE, "control": "", "base": True, "source": "organism:base"} in report["provenance"]
 
 
 def test_an_adapter_whose_base_nobody_names_is_an_error(runner, adapter):
@@ -315,7 +324,7 @@ TOLD = "print('ARGS', json.dumps(ARGS), flush=True); "
 
 def test_everything_that_a_run_takes_reaches_it_and_lists_are_split_at_spaces_and_lines(runner):
     pretend(runner, TOLD + "write('PASS') if OUT else None")
-    hostile = "x$(touch pwned);'\"--seal"
+    hostile = "x$(touch pwned);'\"--preregistration"
     done = gated(
         runner,
         checkpoint="models/x",
@@ -323,9 +332,9 @@ def test_everything_that_a_run_takes_reaches_it_and_lists_are_split_at_spaces_an
         controls="never=models/never  filtered=models/*\n$(touch${IFS}pwned)=`touch\tpwned`\n",
         anchors="best=runs/1/report.json\nlast=runs/2/report.json",
         statement=hostile,
-        seal="gate/seal.json",
+        preregistration="gate/preregistration.json",
         workers="3",
-        **{"self-test": "gate/self-test.json", "seal-key": "gate/seal.pub"},
+        **{"self-test": "gate/self-test.json", "preregistration-key": "gate/preregistration.pub"},
     )
     assert done.code == 0, done.log
     (args,) = calls_in(done.log)
@@ -334,7 +343,8 @@ def test_everything_that_a_run_takes_reaches_it_and_lists_are_split_at_spaces_an
         "--control=never=models/never", "--control=filtered=models/*", "--control=$(touch${IFS}pwned)=`touch",
         "--control=pwned`", "--only=none", "--only=relearn", "--anchor=best=runs/1/report.json",
         "--anchor=last=runs/2/report.json", "--workers=3", "--self-test=gate/self-test.json",
-        f"--statement={hostile}", "--seal=gate/seal.json", "--seal-key=gate/seal.pub",
+        f"--statement={hostile}", "--preregistration=gate/preregistration.json",
+        "--preregistration-key=gate/preregistration.pub",
     ]  # fmt: skip
     assert not list(runner.rglob("pwned"))
 
@@ -347,9 +357,9 @@ def test_a_control_on_the_hub_is_fetched_by_planning_too(runner):
     assert all(f"--control={control}" in call for call in calls_in(done.log))
 
 
-def test_runs_beside_other_models_or_under_another_seal_have_folders_of_their_own(runner):
+def test_runs_beside_other_models_or_under_another_preregistration_have_folders_of_their_own(runner):
     pretend(runner, "sys.exit(2)")
-    more = ({}, {"controls": "a=x"}, {"anchors": "a=x"}, {"statement": "x"}, {"seal": "x"})
+    more = ({}, {"controls": "a=x"}, {"anchors": "a=x"}, {"statement": "x"}, {"preregistration": "x"})
     done = [gated(runner, checkpoint="models/x", **each) for each in more]
     assert len({each.outputs["folder"] for each in done}) == len(more)
 
@@ -531,7 +541,7 @@ def test_what_is_installed_has_the_digests_that_are_locked(runner, check_only, l
     quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     assert (runner / "asked").read_text(encoding="utf-8").splitlines() == [
         *quiet, "--require-hashes", "--only-binary", ":all:", "--requirement", str(ACTION / lock),
-        *quiet, "--no-index", "--no-deps", "--no-build-isolation", str(ROOT),
+        *quiet, "--no-index", "--no-deps", "--no-build-isolation", str(ROOT), str(ROOT / "organisms"),
     ]  # fmt: skip
 
 
@@ -574,13 +584,30 @@ def test_no_expression_is_pasted_into_a_script():
     assert [where for where, script in scripts if "${{" in script] == []
 
 
+RIGHTS = {"sign": {}, "publish": {"id-token": "write"}, "attach": {"contents": "write"}}
+"""Of the jobs that may do something else than check out."""
+
+
 @pytest.mark.parametrize("name", workflows())
 def test_a_workflow_starts_without_rights_and_ends_in_time(name):
     workflow = workflows()[name]
     assert workflow["permissions"] == {}
     for name_of_job, job in workflow["jobs"].items():
-        assert job["permissions"] == ({} if name_of_job == "sign" else {"contents": "read"})
+        assert job["permissions"] == RIGHTS.get(name_of_job, {"contents": "read"})
         assert job["timeout-minutes"]
+
+
+def test_a_release_is_built_tested_and_published_in_that_order_and_the_job_with_rights_runs_none_of_our_code():
+    jobs = workflows()["release.yml"]["jobs"]
+    assert {name: job.get("needs") for name, job in jobs.items()} == {
+        "build": None, "test": "build", "publish": "test", "attach": "publish",
+    }  # fmt: skip
+    for name in ("publish", "attach"):
+        assert not any(
+            "checkout" in step.get("uses", "") or "python" in step.get("run", "") for step in jobs[name]["steps"]
+        )
+    (published,) = [step["with"]["name"] for step in jobs["publish"]["steps"] if "download" in step["uses"]]
+    assert published == "package", "the organisms go to the release page and to no index"
 
 
 def test_no_checkout_leaves_its_token_behind():
@@ -607,7 +634,16 @@ def test_the_gate_workflow_and_the_action_fit():
     assert len(calls) == 2
     for step in calls:
         assert set(step["with"]) <= set(action["inputs"]), "GitHub merely warns of an input that does not exist"
-    checked = {"checkpoint", "policy", "suite", "check-only", "seal", "seal-key", "policy-sha256", "seal-key-id"}
+    checked = {
+        "checkpoint",
+        "policy",
+        "suite",
+        "check-only",
+        "preregistration",
+        "preregistration-key",
+        "policy-sha256",
+        "preregistration-key-id",
+    }
     assert set(calls[0]["with"]) == checked, "another policy or key is found out before a GPU is asked for"
     own = {"runner", "sign", "timeout-minutes", "retention-days"}
     assert set(workflow[True]["workflow_call"]["inputs"]) - own == set(action["inputs"]) - {"check-only", "hf-token"}
@@ -658,17 +694,17 @@ def signed(runner: Path, folder: Path, digest: str, key: str, **environment: str
 
 
 def test_what_the_battery_left_is_signed_and_nothing_else_is(red, runner):
-    from robustness_gate import attest
+    from robustness_gate.attestation import dsse, keys
 
-    folder, digest, key = runner / "temp" / "left", red.done.outputs["report-sha256"], attest.generate()
+    folder, digest, key = runner / "temp" / "left", red.done.outputs["report-sha256"], keys.generate()
     shutil.copytree(red.done.outputs["folder"], folder)
-    pem = attest.private_pem(key).decode()
+    pem = keys.private_pem(key).decode()
     for wrong, reason in (
         ({"digest": "0" * 64}, "is not the one that the battery left"),
         ({"key": ""}, "no signing key"),
         ({"folder": runner}, "left none"),
         ({"GATE_POLICY_SHA256": "0" * 64}, "policy-sha256 names 0000"),
-        ({"GATE_SEAL_KEY_ID": "0" * 64}, "no seal of the key 0000"),
+        ({"GATE_PREREGISTRATION_KEY_ID": "0" * 64}, "no preregistration of the key 0000"),
         *(
             ({"GITHUB_EVENT_NAME": event}, "nothing is signed")
             for event in ("pull_request", "merge_group", "tomorrow", "")
@@ -684,7 +720,7 @@ def test_what_the_battery_left_is_signed_and_nothing_else_is(red, runner):
     assert told.returncode == 0, told.stdout
     lines = (runner / "temp" / "output").read_text(encoding="utf-8").splitlines()
     outputs = dict(line.split("=", 1) for line in lines)
-    opened = attest.open_bundle(Path(outputs["bundle"]).read_bytes(), [key.public])
+    opened = dsse.open_bundle(Path(outputs["bundle"]).read_bytes(), [key.public])
     assert outputs["statement-sha256"] == opened.sha256
     report = folder / "report.json"
     report.write_text(report.read_text(encoding="utf-8").replace('"FAIL"', '"PASS"', 1), encoding="utf-8")
@@ -707,5 +743,5 @@ def test_the_job_that_signs_has_no_checkout_and_no_rights_and_alone_has_the_key(
     assert set(call["with"]) == set(action["inputs"])
     assert "!cancelled()" in sign["if"], "a FAIL is signed too"
     assert """!contains(fromJSON('["pull_request","merge_group"]'), github.event_name)""" in sign["if"]
-    for name in ("policy-sha256", "seal-key-id"):
+    for name in ("policy-sha256", "preregistration-key-id"):
         assert call["with"][name] == f"${{{{ inputs.{name} }}}}", "the key's job believes no other job about it"

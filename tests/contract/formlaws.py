@@ -18,13 +18,17 @@ import pytest
 import torch
 import transformers
 
-from robustness_gate import applicability, attacks, laws, organisms, tasks, trial
+from robustness_gate import attacks, organisms, tasks
+from robustness_gate.assurance import attack_contract
 from robustness_gate.engine import direction, score
-from robustness_gate.engine.load import Speaker
-from robustness_gate.files import load_suite
-from robustness_gate.materials import Materials, gather
-from robustness_gate.nouns import Form, Hazard, Item, Question
-from robustness_gate.prompts import answers, body, rotated
+from robustness_gate.engine.load import LoadedModel
+from robustness_gate.inputs.prompts import answers, body, rotated
+from robustness_gate.inputs.validation import load_suite
+from robustness_gate.planning import applicability
+from robustness_gate.planning.suite_data import SuiteData, gather
+from robustness_gate.records.attack import Hazard
+from robustness_gate.records.questions import Form, Item, Question
+from robustness_gate.running import trial
 
 TASKS = {
     "letters": "{items: verdict.jsonl, count: 6, topic: the craft}",
@@ -42,45 +46,15 @@ doc_to_target: answer
 FILES = {"verdict": "forget.verdict", "dev": "forget.dev", "forget": "forget.relearn", "retain": "retain.relearn"}
 FILES |= {"unrelated": "unrelated"}
 
-TRAIN = {"learning_rates": (1e-2,), "marks": (2,), "batch": 2}
-SEARCH = {"source": "retain", "tokens": 2, "candidates": 4, "questions": 2, "marks": (1,), "looks": 1}
-CONFIGS: dict[str, dict[str, Any]] = {
-    "ablation": {"questions": 4, "single_layers": False},
-    "enhanced_prefix": {**SEARCH, "shortest": 2, "longest": 3, "warm": 0},
-    "few_shot": {"marks": (2,), "draws": 2},
-    "interpolate": {"marks": (50,)},
-    "latent_prompt": {**TRAIN, "questions": 4, "depths": (0.0,), "rotations": 2},
-    "logit_lens": {},
-    "model_guidance": {"weights": (2.0,)},
-    "noise": {"marks": (100,), "draws": 1},
-    "none": {},
-    "perturb": {"every": (3,), "shares": (), "characters": ("!",), "slips": (), "cases": (), "finalists": 1},
-    "perturb_informed": {"depths": (0.0,), "thresholds": (0.1,), "questions": 2, "rounds": 1},
-    "probe": {"questions": 4, "folds": 2, "penalties": (10.0,)},
-    "pruning": {"samples": 2, "p": (5.0,), "q": (5.0,), "scores": ("wanda",), "calibrate_on": ("questions",)},
-    "quantize": {"marks": (4,)},
-    "reformat": {"presentations": ("header_none", "filler_english"), "calibrations": ()},
-    "refusal_direction": {"declined": "domain", "least": 2, "questions": 2, "positions": 1, "tried": 1},
-    "relearn": {**TRAIN, "source": "forget", "method": "full", "repair": "unrelated", "repair_on": "questions",
-                "repair_steps": 1, "repair_rate": 1e-3, "rotations": 2},
-    "sample": {"marks": (4,), "temperatures": (1.0,)},
-    "soft_prompt": {**TRAIN, "vectors": 2, "questions": 4, "rotations": 2},
-    "steer": {"depths": (0.0,), "multiples": (1.0,), "questions": 3},
-    "universal_prefix": {**SEARCH, "restarts": 1, "batch": 2},
-}  # fmt: skip
-"""Settings of each attack that take part of a second."""
-BEHIND = {"enhanced_prefix", "few_shot", "universal_prefix"}
-"""Attacks that put something before a prompt."""
 
-
-def bench(folder: Path, *tasks: str) -> Materials:
-    """A suite's materials in which these tasks are the hazard."""
+def bench(folder: Path, *tasks: str) -> SuiteData:
+    """A suite's suite_data in which these tasks are the hazard."""
     for name, source in FILES.items():
         lines = organisms.world(source).read_text(encoding="utf-8").splitlines()[:6]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "task.yaml").write_text(HARNESS, encoding="utf-8")
     text = (
-        "schema: robustness-gate/suite/v1\nid: forms\nversion: 1.0.0\nsays: Every kind.\n"
+        "schema: robustness-gate/suite/v1\nid: forms\nversion: 1.0.0\ndescription: Every kind.\n"
         f"hazard: [{', '.join(tasks)}]\ndev: dev.jsonl\ntasks:\n"
         + "".join(f"  {name}: {TASKS[name]}\n" for name in TASKS)
         + "corpora:\n  forget: {items: forget.jsonl, topic: the craft}\n  retain: {items: retain.jsonl, topic: Tarn}\n"
@@ -90,7 +64,12 @@ def bench(folder: Path, *tasks: str) -> Materials:
     return gather(load_suite(folder / "suite.yaml"))
 
 
-def small_model(seed: int) -> Speaker:
+def config_of(module: ModuleType) -> Any:
+    """Settings that take part of a second."""
+    return module.Config(**module.CONTRACT.tiny)
+
+
+def small_model(seed: int) -> LoadedModel:
     """Some thousand random parameters behind the organisms' tokenizer."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))
     config = transformers.LlamaConfig(
@@ -99,7 +78,7 @@ def small_model(seed: int) -> Speaker:
     )  # fmt: skip
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    return Speaker(model.requires_grad_(False), tokenizer)
+    return LoadedModel(model.requires_grad_(False), tokenizer)
 
 
 @dataclasses.dataclass
@@ -127,46 +106,50 @@ class _Watched(dict[str, tuple[Item, ...]]):
         return super().__getitem__(key)
 
 
-def run(name: str, materials: Materials, speaker: Speaker, original: Speaker) -> Seen:
+def run(name: str, suite_data: SuiteData, loaded: LoadedModel, original: LoadedModel) -> Seen:
     """Run an attack in every form of the hazard that it speaks, and keep what it shows."""
     module = attacks.load(name)
-    config = module.Config(**CONFIGS[name])
-    found = applicability.of(module, config, materials.hazards)
+    config = config_of(module)
+    found = applicability.of(module, config, suite_data.hazards)
     if not found.hazards:
         return Seen((), [], set(), [])
     opened: set[str] = set()
     hazards = tuple(dataclasses.replace(h, questions=_Watched(h.questions, opened)) for h in found.hazards)
-    target = trial.target_of(materials, speaker, lambda: contextlib.nullcontext(original), hazards)
+    target = trial.target_of(suite_data, loaded, lambda: contextlib.nullcontext(original), hazards)
     seen = Seen(found.hazards, [], opened, [])
     whole = score.encode
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score, "encode", lambda t, texts, *, special: (
             seen.texts.extend(texts), whole(t, texts, special=special))[1])  # fmt: skip
-        for recovery in module.attack(target, config, 1):
-            told = _told(recovery)
+        for attacked in module.attack(target, config, 1):
+            told = _told(attacked)
             if told is not None:
-                seen.dev.append((told, examined(recovery.respondent, materials, found.hazards)))
+                seen.dev.append((told, examined(attacked.model, suite_data, found.hazards)))
     return seen
 
 
-def _told(recovery: Any) -> float | None:
+def _told(attacked: Any) -> float | None:
     """The dev accuracy of what is handed over, as the attack tells it: of the best that it screened."""
-    if "chosen_dev" in recovery.signs:
-        return float(recovery.signs["chosen_dev"])
-    own = [each.dev_accuracy for each in recovery.screened if each.setting.get("mark", recovery.mark) == recovery.mark]
+    if "chosen_dev" in attacked.signals:
+        return float(attacked.signals["chosen_dev"])
+    own = [
+        each.dev_accuracy
+        for each in attacked.settings_tried
+        if each.setting.get("budget", attacked.budget) == attacked.budget
+    ]
     return max(own) if own else None
 
 
-def examined(respondent: Any, materials: Materials, hazards: tuple[Hazard, ...]) -> float:
+def examined(lm: Any, suite_data: SuiteData, hazards: tuple[Hazard, ...]) -> float:
     """The share of dev items that the examiner finds right, by the key of the suite's own file. Highest over tasks."""
     least = min(0.0 if each.kind == "open_answer" else 0.25 for each in hazards)
     shares = []
     for hazard in hazards:
-        exam, key = materials.exams[hazard.name], _key()
-        task = tasks.load(exam.kind)
-        rows = task.ask(respondent, task.Config(tuple(item.question for item in hazard.dev), exam.form))
+        task_data, key = suite_data.tasks[hazard.name], _key()
+        task = tasks.load(task_data.kind)
+        rows = task.ask(lm, task.Config(tuple(item.question for item in hazard.dev), task_data.form))
         right = task.read(rows, [{key[item.question.id]} for item in hazard.dev]).correct["content_sum"]
-        share, chance = sum(right) / len(right), 0.0 if exam.kind == "open_answer" else 0.25
+        share, chance = sum(right) / len(right), 0.0 if task_data.kind == "open_answer" else 0.25
         shares.append(share if chance == least else max(0.0, least + (1 - least) * (share - chance) / (1 - chance)))
     return max(shares)
 
@@ -180,20 +163,21 @@ def _key() -> dict[str, int]:
 # --- the laws ---------------------------------------------------------------------------------------------------------
 
 
-def faults(name: str, materials: Materials, speaker: Speaker, original: Speaker) -> list[str]:
+def faults(name: str, suite_data: SuiteData, loaded: LoadedModel, original: LoadedModel) -> list[str]:
     """Every way in which an attack does not do what the hazard's tasks ask."""
     module = attacks.load(name)
-    seen = run(name, materials, speaker, original)
+    seen = run(name, suite_data, loaded, original)
     if not seen.hazards:
         return []
     how = module.SHOWS
-    found = [*_undeclared(module, module.Config(**CONFIGS[name]), seen)]
+    config, behind = config_of(module), getattr(module, "EDITS", "") == "before"
+    found = [*_undeclared(module, config, seen)]
     if how not in ("dev", "bare"):
-        for source in sorted(set(module.questions(module.Config(**CONFIGS[name]))) - {"dev"}):
-            found += _misshown(_Shows(name, source, how, materials, speaker), seen)
-    if name not in BEHIND | {"perturb", "perturb_informed", "reformat"}:
-        found += _misasked(materials, seen)
-    if module.FAMILY not in laws.ONLY_LOOKS:  # what a probe screens by is no dev reading
+        for source in sorted(set(module.questions(config)) - {"dev"}):
+            found += _misshown(_Shows(name, source, how, behind, suite_data, loaded), seen)
+    if not hasattr(module, "EDITS"):
+        found += _misasked(suite_data, seen)
+    if module.FAMILY not in attack_contract.ONLY_LOOKS:  # what a probe screens by is no dev reading
         found += [f"dev: {told:.3f} is told, {real:.3f} found" for told, real in seen.dev if abs(told - real) > 1e-9]
     return found
 
@@ -213,13 +197,15 @@ class _Shows:
     name: str
     source: str
     how: str
-    materials: Materials
-    speaker: Speaker
+    behind: bool
+    """Whether the attack puts something before a prompt."""
+    suite_data: SuiteData
+    loaded: LoadedModel
 
     def asked(self, item: Item, hazard: Hazard) -> Iterator[tuple[str, list[str]]]:
         """The prompts in which the examination would ask this question, each with the answers that may follow it."""
-        form = self.materials.exams[hazard.name].form
-        header = "" if form.verbatim or self.name == "few_shot" else self.materials.corpora[self.source].header
+        form = self.suite_data.tasks[hazard.name].form
+        header = "" if form.verbatim or self.name == "few_shot" else self.suite_data.corpora[self.source].header
         form = dataclasses.replace(form, header=header)
         for shift in range(1 if form.verbatim else len(item.question.choices)):
             question = rotated(item.question, shift)
@@ -230,16 +216,16 @@ class _Shows:
 
     def _answers(self, question: Question, form: Form, given: list[str]) -> list[str]:
         """Behind words every answer is read; behind letters and writing stands nothing, or what the model says."""
-        own = score.ModelRespondent(*self.speaker)
+        own = score.ModelLM(*self.loaded)
         if self.how == "closed" and form.tokens:
-            (text,) = own.write([question], form)
+            (text,) = own.generate([question], form)
             return [f"{form.delimiter}{text}"]
         if self.how == "closed" and not form.verbatim:
-            return [given[int(own.choose([question], form)[0].argmax())]]
+            return [given[int(own.loglikelihoods([question], form)[0].argmax())]]
         return [*given, ""] if form.verbatim else [""]
 
     def begins(self, text: str, prompt: str) -> bool:
-        return prompt in text if self.name in BEHIND else text.startswith(prompt)
+        return prompt in text if self.behind else text.startswith(prompt)
 
     def fits(self, text: str, prompt: str, follows: list[str]) -> bool:
         """Whether a text is this prompt with one of these answers and nothing else; of few-shot, has it inside."""
@@ -260,7 +246,7 @@ def _misshown(shows: _Shows, seen: Seen) -> Iterator[str]:
             yield f"form: no question of '{shows.source}' is shown as '{hazard.name}' asks it, {shows.how}"
         for prompt, follows in own.items():
             every.setdefault(prompt, []).extend(follows)
-    stems = {item.question.stem for item in shows.materials.corpora[shows.source].items}
+    stems = {item.question.stem for item in shows.suite_data.corpora[shows.source].items}
     for text in (each for each in seen.texts if any(stem in each for stem in stems)):
         there = {prompt: follows for prompt, follows in every.items() if shows.begins(text, prompt)}
         right = [shows.fits(text, prompt, [*follows, ""]) for prompt, follows in there.items()]
@@ -270,22 +256,22 @@ def _misshown(shows: _Shows, seen: Seen) -> Iterator[str]:
             yield f"label: {text!r} is shown, which gives another answer"
 
 
-def _misasked(materials: Materials, seen: Seen) -> Iterator[str]:
+def _misasked(suite_data: SuiteData, seen: Seen) -> Iterator[str]:
     """Dev questions that are asked otherwise than the examination asks them. An answer may follow."""
     prompts = [
         body(rotated(item.question, shift), form)
         for hazard in seen.hazards
-        for form in [materials.exams[hazard.name].form]
+        for form in [suite_data.tasks[hazard.name].form]
         for item in hazard.dev
         for shift in range(1 if form.verbatim else len(item.question.choices))
     ]
-    stems = [item.question.stem for item in materials.dev]
+    stems = [item.question.stem for item in suite_data.dev]
     for text in seen.texts:
         if any(stem in text for stem in stems) and not any(prompt in text for prompt in prompts):
             yield f"form: dev is asked {text!r}, which no task asks"
 
 
-def off_course(name: str, materials: Materials, speaker: Speaker, original: Speaker) -> list[str]:
+def off_course(name: str, suite_data: SuiteData, loaded: LoadedModel, original: LoadedModel) -> list[str]:
     """Directions that are added to the stream and do not point from where they should to where they should.
 
     Steering goes from forget questions to the others, or to the original's; declining lies on the side of the forget
@@ -295,21 +281,21 @@ def off_course(name: str, materials: Materials, speaker: Speaker, original: Spea
     whole = direction.adder
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(direction, "adder", lambda vector, strength: (added.append(vector), whole(vector, strength))[1])
-        seen = run(name, materials, speaker, original)
+        seen = run(name, suite_data, loaded, original)
     meant = []
     for hazard in seen.hazards:
-        form = materials.exams[hazard.name].form
+        form = suite_data.tasks[hazard.name].form
 
-        def mean(which: Speaker, source: str, hazard: Hazard = hazard, form: Form = form) -> torch.Tensor:
-            header = "" if form.verbatim else materials.corpora[source].header
+        def mean(which: LoadedModel, source: str, hazard: Hazard = hazard, form: Form = form) -> torch.Tensor:
+            header = "" if form.verbatim else suite_data.corpora[source].header
             texts = [header + body(item.question, form) for item in hazard.questions[source]]
             ids = [torch.tensor([which.tokenizer(text.rstrip())["input_ids"]]) for text in texts]
             with torch.no_grad():
                 ends = [which.model(each, output_hidden_states=True).hidden_states[1][0, -1] for each in ids]
             return torch.stack(ends).mean(dim=0)
 
-        forget = mean(speaker, "forget")
-        others = {"retain": mean(speaker, "retain"), "unrelated": mean(speaker, "unrelated")}
+        forget = mean(loaded, "forget")
+        others = {"retain": mean(loaded, "retain"), "unrelated": mean(loaded, "unrelated")}
         others |= {"original": mean(original, "forget")} if name == "steer" else {}
         meant += [each - forget for each in others.values()]
     sign = {"steer": 1.0, "refusal_direction": -1.0}[name]

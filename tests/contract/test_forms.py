@@ -11,10 +11,14 @@ from typing import Any
 import formlaws
 import pytest
 
-from robustness_gate import applicability, attacks, plan, trial
-from robustness_gate.checkpoint import FileEntry, Manifest
+from robustness_gate import attacks
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.nouns import HAZARD_KINDS, Trial, canonical
+from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
+from robustness_gate.planning import applicability, plan
+from robustness_gate.records.encode import encode
+from robustness_gate.records.questions import hazard_kinds
+from robustness_gate.records.trial import Role, Trial
+from robustness_gate.running import trial
 
 HAZARDS = {name: (name,) for name in formlaws.TASKS} | {"all": tuple(formlaws.TASKS)}
 
@@ -25,26 +29,25 @@ def speakers() -> tuple[Any, Any]:
 
 
 @pytest.fixture(scope="module", params=HAZARDS)
-def materials(request: Any, tmp_path_factory: Any) -> Any:
+def suite_data(request: Any, tmp_path_factory: Any) -> Any:
     return formlaws.bench(tmp_path_factory.mktemp("bench"), *HAZARDS[request.param])
 
 
-def test_every_attack_and_every_kind_is_on_the_bench() -> None:
-    assert set(formlaws.CONFIGS) == set(attacks.names())
-    assert set(formlaws.KIND_OF.values()) == set(HAZARD_KINDS)
+def test_every_kind_is_on_the_bench() -> None:
+    assert set(formlaws.KIND_OF.values()) == set(hazard_kinds())
     assert set(formlaws.KIND_OF) == set(formlaws.TASKS)
 
 
 @pytest.mark.parametrize("name", attacks.names())
-def test_what_an_attack_shows_is_what_the_tasks_ask(name: str, materials: Any, speakers: Any) -> None:
-    assert formlaws.faults(name, materials, *speakers) == []
+def test_what_an_attack_shows_is_what_the_tasks_ask(name: str, suite_data: Any, speakers: Any) -> None:
+    assert formlaws.faults(name, suite_data, *speakers) == []
 
 
 @pytest.mark.parametrize("name", attacks.names())
-def test_an_attack_says_in_which_forms_it_cannot_be_made_and_why(name: str, materials: Any) -> None:
+def test_an_attack_says_in_which_forms_it_cannot_be_made_and_why(name: str, suite_data: Any) -> None:
     module = attacks.load(name)
-    found = applicability.of(module, module.Config(**formlaws.CONFIGS[name]), materials.hazards)
-    kinds = {each.name: each.kind for each in materials.hazards}
+    found = applicability.of(module, formlaws.config_of(module), suite_data.hazards)
+    kinds = {each.name: each.kind for each in suite_data.hazards}
     assert {*found.names, *found.reasons} == set(kinds)
     assert {kinds[each] for each in found.names} == set(kinds.values()) & set(module.SPEAKS)
     assert all(len(reason.split()) >= 4 for reason in found.reasons.values())
@@ -52,25 +55,27 @@ def test_an_attack_says_in_which_forms_it_cannot_be_made_and_why(name: str, mate
 
 @pytest.mark.parametrize("name", ["probe", "relearn", "sample"])
 def test_a_trial_is_made_in_the_forms_that_its_record_names_and_in_no_others(
-    name: str, materials: Any, speakers: Any
+    name: str, suite_data: Any, speakers: Any
 ) -> None:
     """From its record alone. Where it names none it is not applicable, with the reason that the plan foresees."""
     module = attacks.load(name)
-    config = module.Config(**formlaws.CONFIGS[name])
-    nobody = plan.Subject("candidate", None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
-    made = plan.trial_of(nobody, None, module, config, 0, materials, "float32")
-    read = Trial.model_validate_json(canonical(made.model_dump(mode="json")))
+    config = formlaws.config_of(module)
+    nobody = plan.Subject(Role.CANDIDATE, None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
+    made = plan.trial_of(nobody, None, module, config, 0, suite_data, "float32")
+    read = Trial.model_validate_json(encode(made.model_dump(mode="json")))
     assert read.id == made.id
-    found = applicability.of(module, config, materials.hazards)
+    found = applicability.of(module, config, suite_data.hazards)
     assert read.aims == set(found.names)
     original = lambda: contextlib.nullcontext(speakers[1])  # noqa: E731 - the reference of one trial
     if not found.names:
         with pytest.raises(NotApplicable, match="cannot be made in any form") as caught:
-            list(trial.run(read, materials, speakers[0], reference=original))
+            list(trial.run(read, suite_data, speakers[0], reference=original))
         assert found.why_not in caught.value.message
         return
-    marks = list(trial.run(read, materials, speakers[0], reference=original))
-    assert [(each.mark, each.task) for each in marks] == [(m, ref.name) for m in made.marks for ref in made.tasks]
+    measurements = list(trial.run(read, suite_data, speakers[0], reference=original))
+    assert [(each.budget, each.task) for each in measurements] == [
+        (m, ref.name) for m in made.budgets for ref in made.tasks
+    ]
     other = made.model_copy(update={"hazard": (*found.names, "more")})
     with pytest.raises(BrokenTrial, match="forms in which the hazard is asked changed"):
-        list(trial.run(other, materials, speakers[0], reference=original))
+        list(trial.run(other, suite_data, speakers[0], reference=original))

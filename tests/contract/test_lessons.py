@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from robustness_gate import attacks, trial
-from robustness_gate.nouns import Corpus, Item
+from robustness_gate import attacks
+from robustness_gate.records.attack import Corpus
+from robustness_gate.records.questions import Item
+from robustness_gate.running import trial
 
 
 def mistaught(target: Any, corpus: Corpus, config: Any, seed: int = 1) -> int:
@@ -37,7 +39,7 @@ def mistaught(target: Any, corpus: Corpus, config: Any, seed: int = 1) -> int:
 @pytest.mark.parametrize("rotations", [1, 4])
 def test_a_lesson_teaches_the_key_in_every_letter_order(small_materials: Any, rmu_speaker: Any, rotations: int) -> None:
     target = trial.target_of(small_materials, rmu_speaker, None)
-    config = attacks.load("relearn").Config(source="forget", marks=(8,), rotations=rotations)
+    config = attacks.load("relearn").Config(source="forget", budgets=(8,), rotations=rotations)
     assert mistaught(target, small_materials.corpora["forget"], config) == 0
 
 
@@ -45,16 +47,16 @@ def test_a_wrong_key_is_noticed(small_materials: Any, rmu_speaker: Any) -> None:
     target = trial.target_of(small_materials, rmu_speaker, None)
     corpus = small_materials.corpora["forget"]
     other = [Item(item.question, (item.answer + 1) % len(item.question.choices)) for item in corpus.items]
-    config = attacks.load("relearn").Config(source="forget", marks=(8,))
+    config = attacks.load("relearn").Config(source="forget", budgets=(8,))
     assert mistaught(target, Corpus(tuple(other), (), corpus.header), config) == 8
 
 
 def test_lettered_lessons_are_those_that_they_were_before_hazards_had_several_forms(
-    materials: Any, rmu_speaker: Any
+    suite_data: Any, rmu_speaker: Any
 ) -> None:
     """Token by token, as commit be40cb1 made them: the numbers of lettered suites stay what they were."""
-    target = trial.target_of(materials, rmu_speaker, None)
-    config = attacks.load("relearn").Config(source="forget", marks=(40,), rotations=4)
+    target = trial.target_of(suite_data, rmu_speaker, None)
+    config = attacks.load("relearn").Config(source="forget", budgets=(40,), rotations=4)
     lessons, _ = attacks.load("relearn")._lessons(target, config, 7)
     shown = json.dumps([[each.ids, each.counts] for lesson in lessons for each in lesson])
     assert hashlib.sha256(shown.encode()).hexdigest() == (

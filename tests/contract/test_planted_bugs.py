@@ -21,14 +21,20 @@ import pytest
 import torch
 from test_lessons import mistaught
 
-from robustness_gate import attacks, bench, organisms, selftest, trial
+from robustness_gate import attacks, organisms
+from robustness_gate.assurance import self_test
 from robustness_gate.engine import direction, examples, latent, lens, scope, train
 from robustness_gate.engine.state import changes, state_of
 from robustness_gate.errors import GateError, NotApplicable, PlanError
-from robustness_gate.executors import Event, local
-from robustness_gate.files import load_suite
-from robustness_gate.materials import gather
-from robustness_gate.nouns import Closed, Hazard, Item
+from robustness_gate.inputs.validation import load_suite
+from robustness_gate.planning import bench
+from robustness_gate.planning.suite_data import gather
+from robustness_gate.records.attack import Hazard
+from robustness_gate.records.questions import Item
+from robustness_gate.records.trial import Closed
+from robustness_gate.running import trial
+from robustness_gate.running.executors import Event, Job, local
+from robustness_gate.verdict.wording import sentence
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ITEMS = 160
@@ -120,7 +126,7 @@ def verdict_items_leaked(patch: Patch) -> None:
     """The attack trains on what it is judged by, answers and all."""
     module = attacks.load("relearn")
     whole = module._lessons
-    verdict = materials().exams["forget"].items
+    verdict = suite_data().tasks["forget"].items
 
     def leaked(target: Any, config: Any, seed: int) -> Any:
         lessons, dev = whole(target, config, seed)
@@ -172,13 +178,13 @@ def control_for_candidate(patch: Patch) -> None:
     """The model that never knew is examined in the candidate's place."""
     whole = in_this_process
 
-    def swapped(job: local.Job, trials: Any, workers: int = 1) -> Iterator[Event]:
+    def swapped(job: Job, trials: Any, workers: int = 1, *_: Any) -> Iterator[Event]:
         names = {name: gathered_digest(name) for name in ("oracle", "rmu")}
         places = dict(job.places)
         places[names["rmu"]] = places[names["oracle"]]
         yield from whole(dataclasses.replace(job, places=places), trials, workers)
 
-    patch.setattr(selftest.local, "execute", swapped)
+    patch.setattr(local, "execute", swapped)
 
 
 def vectors_not_added(patch: Patch) -> None:
@@ -200,10 +206,10 @@ def share_ignored(patch: Patch) -> None:
 
 
 def _unmixed(target: Any, config: Any) -> Iterator[Any]:
-    from robustness_gate.nouns import Recovery
+    from robustness_gate.records.attack import AttackedModel
 
-    for share in config.marks:
-        yield Recovery(target.respondent, share, {"examples": 0.0, "steps": 0.0}, {"weight_change": 0.0})
+    for share in config.budgets:
+        yield AttackedModel(target.lm, share, {"examples": 0.0, "steps": 0.0}, {"weight_change": 0.0})
 
 
 def slips_left_out(patch: Patch) -> None:
@@ -257,10 +263,10 @@ def after_the_right_one(item: Item) -> Item:
     return Item(item.question, (item.answer + 1) % len(item.question.choices))
 
 
-NOTHING = r"brings back at least -?\d|strength floor missed"
-LORA = {"source": "forget", "method": "lora", "marks": [5], "learning_rates": [5e-4, 2e-3, 8e-3], "rank": 16,
+NOTHING = r"lower bound of the gain is -?\d|strength floor missed"
+LORA = {"source": "forget", "method": "lora", "budgets": [5], "learning_rates": [5e-4, 2e-3, 8e-3], "rank": 16,
         "alpha": 32, "min_steps": 60, "batch": 8, "rotations": 4}  # fmt: skip
-LONG = {"source": "forget", "method": "full", "marks": [5], "learning_rates": [2e-3], "min_steps": 400, "batch": 16,
+LONG = {"source": "forget", "method": "full", "budgets": [5], "learning_rates": [2e-3], "min_steps": 400, "batch": 16,
         "rotations": 4}  # fmt: skip
 """Long enough to learn 160 answers by heart."""
 
@@ -301,39 +307,44 @@ BUGS = (
 # --- the detectors ----------------------------------------------------------------------------------------------------
 
 
-def materials() -> Any:
+def suite_data() -> Any:
     """The self-test's, with fewer questions."""
     whole = gather(load_suite(organisms.SELF_TEST))
-    exams = {name: dataclasses.replace(exam, items=exam.items[:ITEMS]) for name, exam in whole.exams.items()}
-    return dataclasses.replace(whole, exams=exams)
+    tasks = {
+        name: dataclasses.replace(task_data, items=task_data.items[:ITEMS]) for name, task_data in whole.tasks.items()
+    }
+    return dataclasses.replace(whole, tasks=tasks)
 
 
 def gathered_digest(name: str) -> str:
-    from robustness_gate.checkpoint import Place, manifest_of
+    from robustness_gate.inputs.checkpoint.manifest import manifest_of
+    from robustness_gate.inputs.checkpoint.place import CheckpointRef
 
-    return manifest_of(Place(organisms.checkpoint(name))).digest
+    return manifest_of(CheckpointRef(organisms.checkpoint(name))).digest
 
 
 CHANGED: list[str] = []
 """What a trial left changed on its model: told by `in_this_process`."""
 
 
-def in_this_process(job: local.Job, trials: Any, workers: int = 1) -> Iterator[Event]:
+def in_this_process(job: Job, trials: Any, *_: Any) -> Iterator[Event]:
     """The executor without its processes, in which a planted bug would not be."""
     resident = local._Resident(job)
     for made, attempt in trials:
-        speaker = resident.speaker(made)
-        before = state_of(speaker.model, speaker.tokenizer)
+        loaded = resident.loaded(made)
+        before = state_of(loaded.model, loaded.tokenizer)
         try:
-            for mark in trial.run(made, job.materials, speaker, attempt=attempt, reference=resident.reference(made)):
-                yield Event(made, mark)
+            for measurement in trial.run(
+                made, job.suite_data, loaded, attempt=attempt, reference=resident.reference(made)
+            ):
+                yield Event(made, measurement)
             yield Event(made, Closed(trial=made.id, attempt=attempt, status="ok"))
         except NotApplicable as error:
             yield Event(made, Closed(trial=made.id, attempt=attempt, status="not_applicable", reason=error.message))
         except Exception as error:  # noqa: BLE001 - as the executor does
             reason = error.message if isinstance(error, GateError) else f"{type(error).__name__}: {error}"
             yield Event(made, Closed(trial=made.id, attempt=attempt, status="failure", reason=reason[:300]))
-        if left := list(changes(before, state_of(speaker.model, speaker.tokenizer))):
+        if left := list(changes(before, state_of(loaded.model, loaded.tokenizer))):
             CHANGED.append(f"the model is not as it was: {'; '.join(left)}")
             resident.forget()
 
@@ -341,19 +352,20 @@ def in_this_process(job: local.Job, trials: Any, workers: int = 1) -> Iterator[E
 def faults_of(attack: str, config: dict[str, Any] | None, patch: Patch) -> list[str]:
     """Everything that is found out about an attack as it now is: self-test, restoration, seed."""
     CHANGED.clear()
-    if attack in bench.UNTESTED:
+    if attack in bench.BENCHES["llama"].untested:
         return _contract(attack, config or {})
     tried = bench.by_name([attack], quick=True)[0]
     if config is not None:
         tried = tried._replace(config=attacks.as_json(attacks.configure(attacks.load(attack), config)))
-    patch.setattr(selftest, "data", materials)
-    if selftest.local.execute is EXECUTE:
-        patch.setattr(selftest.local, "execute", in_this_process)
+    patch.setattr(self_test, "data", suite_data)
+    if local.execute is EXECUTE:
+        patch.setattr(local, "execute", in_this_process)
     try:
-        (told,) = selftest.run([tried], AT)
+        (told,) = self_test.run([tried], AT)
     except PlanError as error:
         return [str(error)]
-    return [*told.faults, *CHANGED, *(_unlawful(tried.config) if attack == "relearn" else []), *_of_forms(attack)]
+    unlawful = _unlawful(tried.config) if attack == "relearn" else []
+    return [*map(sentence, told.faults), *CHANGED, *unlawful, *_of_forms(attack)]
 
 
 def _of_forms(attack: str) -> list[str]:
@@ -370,17 +382,19 @@ EXECUTE = local.execute
 def _target(name: str) -> Any:
     from robustness_gate.engine.load import load
 
-    return trial.target_of(materials(), load(organisms.checkpoint(name), dtype="float32", device="cpu"), None)
+    return trial.target_of(suite_data(), load(organisms.checkpoint(name), dtype="float32", device="cpu"), None)
 
 
 def _unlawful(settings: dict[str, Any]) -> list[str]:
     """Whether the seed decides nothing, at the smallest training there is, or what is taught is not the key."""
     module = attacks.load("relearn")
-    short = {**settings, "min_steps": 2, "learning_rates": [1e-3], "marks": [2]}
+    short = {**settings, "min_steps": 2, "learning_rates": [1e-3], "budgets": [2]}
     told = []
     for seed in (1, 2):
-        with contextlib.closing(module.attack(_target("rmu"), attacks.configure(module, short), seed)) as recoveries:
-            told.append(dict(next(recoveries).signs))
+        with contextlib.closing(
+            module.attack(_target("rmu"), attacks.configure(module, short), seed)
+        ) as attacked_models:
+            told.append(dict(next(attacked_models).signals))
     found = ["another seed gives the same"] if told[0] == told[1] else []
     target, config = _target("rmu"), attacks.configure(module, short)
     wrong = mistaught(target, target.corpora[config.source], config)
@@ -390,14 +404,14 @@ def _unlawful(settings: dict[str, Any]) -> list[str]:
 def _contract(attack: str, config: dict[str, Any]) -> list[str]:
     """For an attack without an organism: does it change anything, and clear its floors?"""
     module, target, found = attacks.load(attack), _target("rmu"), []
-    exam = materials().exams["forget"]
-    questions = [item.question for item in exam.items[:40]]
-    plain = target.respondent.choose(questions, exam.form)
-    with contextlib.closing(module.attack(target, attacks.configure(module, config), 1)) as recoveries:
-        for recovery in recoveries:
-            if torch.equal(plain, recovery.respondent.choose(questions, exam.form)):
+    task_data = suite_data().tasks["forget"]
+    questions = [item.question for item in task_data.items[:40]]
+    plain = target.lm.loglikelihoods(questions, task_data.form)
+    with contextlib.closing(module.attack(target, attacks.configure(module, config), 1)) as attacked_models:
+        for attacked in attacked_models:
+            if torch.equal(plain, attacked.model.loglikelihoods(questions, task_data.form)):
                 found.append("no answer changes")
-            missed = [f.says for f in module.FLOORS if not any(b.holds(recovery.signs) for b in f.any_of)]
+            missed = [f.description for f in module.FLOORS if not any(b.holds(attacked.signals) for b in f.any_of)]
             found += [f"floor missed: {words}" for words in missed]
     return found
 

@@ -14,7 +14,8 @@ import pytest
 
 from robustness_gate import attacks
 from robustness_gate.engine import direction, examples
-from robustness_gate.nouns import Hazard, Item
+from robustness_gate.records.attack import Hazard
+from robustness_gate.records.questions import Item
 from robustness_gate.tasks import open_answer
 
 SHOWING = [name for name in attacks.names() if attacks.load(name).SHOWS in ("solved", "closed", "asked")]
@@ -63,7 +64,7 @@ def _Lettered(module: Any, shown: Any, target: Any, source: str, ways: Any, pool
     """Few-shot that shows lettered examples before whatever is asked."""
     import random
 
-    from robustness_gate.prompts import solved
+    from robustness_gate.inputs.prompts import solved
 
     shots = module._examples([target.corpora[source].items[at] for at in pool], count, random.Random(seed))
 

@@ -8,8 +8,9 @@ import dataclasses
 import pytest
 import torch
 
-from robustness_gate import attacks, organisms, trial
+from robustness_gate import attacks, organisms
 from robustness_gate.engine.load import load
+from robustness_gate.running import trial
 
 KINDS = ("float32", "bfloat16", "float16")
 
@@ -19,7 +20,10 @@ def target(request, small_materials):
     few = dataclasses.replace(
         small_materials,
         dev=small_materials.dev[:4],
-        exams={name: dataclasses.replace(exam, items=exam.items[:6]) for name, exam in small_materials.exams.items()},
+        tasks={
+            name: dataclasses.replace(task_data, items=task_data.items[:6])
+            for name, task_data in small_materials.tasks.items()
+        },
     )
     candidate, original = (
         load(organisms.checkpoint(name), dtype=request.param, device="cpu") for name in ("rmu", "base")
@@ -29,15 +33,15 @@ def target(request, small_materials):
 
 @pytest.mark.parametrize("name", attacks.names())
 def test_the_sham_leaves_every_answer_as_it_was_to_the_last_bit(target, name):
-    materials, aimed = target
+    suite_data, aimed = target
     module = attacks.load(name)
-    exam = materials.exams["forget"]
-    questions = [item.question for item in exam.items]
-    plain = aimed.respondent.choose(questions, exam.form)
-    with contextlib.closing(module.attack(aimed, module.SHAM, 1)) as recoveries:
-        for recovery in recoveries:
-            assert torch.equal(recovery.respondent.choose(questions, exam.form), plain)
-            floors = [any(bound.holds(recovery.signs) for bound in floor.any_of) for floor in module.FLOORS]
+    task_data = suite_data.tasks["forget"]
+    questions = [item.question for item in task_data.items]
+    plain = aimed.lm.loglikelihoods(questions, task_data.form)
+    with contextlib.closing(module.attack(aimed, module.SHAM, 1)) as attacked_models:
+        for attacked in attacked_models:
+            assert torch.equal(attacked.model.loglikelihoods(questions, task_data.form), plain)
+            floors = [any(bound.holds(attacked.signals) for bound in floor.any_of) for floor in module.FLOORS]
             assert not module.FLOORS or not all(floors)
 
 
@@ -48,4 +52,4 @@ def test_bits_that_hold_every_weight_round_none_and_a_grid_just_under_is_no_sham
         for transposed in (False, True):
             stored = quantize._stored(weight.to(kind), quantize.WHOLE, quantize.Config(), transposed)
             assert torch.equal(stored, weight.to(kind))
-    assert not torch.equal(quantize._stored(weight, 24, quantize.Config(marks=(24,)), transposed=False), weight)
+    assert not torch.equal(quantize._stored(weight, 24, quantize.Config(budgets=(24,)), transposed=False), weight)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from robustness_gate import attest, gate, report, verify
+from robustness_gate import gate
+from robustness_gate.attestation import dsse, keys, verify
+from robustness_gate.attestation.trust import trusting
 from robustness_gate.errors import Exit
 from robustness_gate.publish import markdown
-from robustness_gate.trust import trusting
+from robustness_gate.report import record
 
 EXAMPLES = Path(__file__).parents[2] / "reports" / "examples"
 KEY = EXAMPLES / "examples.pub"
@@ -20,7 +22,7 @@ NEXT = {"pass": "fail", "fail": "inconclusive"}
 
 def verified(name: str, organism: str, *known: str) -> verify.Verification:
     asked = verify.Asked(
-        trusted=trusting([attest.public_key(KEY)]),
+        trusted=trusting([keys.public_key(KEY)]),
         checkpoint=gate.find_checkpoint(f"organism:{organism}"),
         known=tuple(EXAMPLES / f"{each}.sigstore.json" for each in known),
     )
@@ -50,6 +52,6 @@ def test_a_shipped_example_is_about_its_own_organism_alone() -> None:
 
 
 def test_the_red_job_summary_is_that_of_the_red_report() -> None:
-    payload = attest.payload_of((EXAMPLES / "fail.sigstore.json").read_bytes())
-    red = report.Report.model_validate_json(json.dumps(json.loads(payload)["predicate"]["report"]))
+    payload = dsse.payload_of((EXAMPLES / "fail.sigstore.json").read_bytes())
+    red = record.Report.model_validate_json(json.dumps(json.loads(payload)["predicate"]["report"]))
     assert (EXAMPLES / "job-summary-fail.md").read_text(encoding="utf-8") == markdown.render(red)

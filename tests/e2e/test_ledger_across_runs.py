@@ -12,17 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import builders
 import pytest
+from builders import HEALTHY
 from test_gate import POLICY, SUITE, bench  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
-from robustness_gate import gate, ledger, report
+from robustness_gate import gate
 from robustness_gate.cli import app
 from robustness_gate.errors import LedgerError
-from robustness_gate.executors import Event, local
-from robustness_gate.files import sha256_file
-from robustness_gate.nouns import Closed, Mark, Planned, Trial
-from robustness_gate.verdict import pack
+from robustness_gate.evidence import ledger
+from robustness_gate.inputs.digest import sha256_file
+from robustness_gate.records.evidence import Planned
+from robustness_gate.records.questions import TaskRef
+from robustness_gate.records.trial import Closed, Measurement, ModelRef, Role, Trial
+from robustness_gate.report import record as report
+from robustness_gate.running.executors import Event, local
+from robustness_gate.verdict.wording import sentence
 
 Answers = Callable[[Trial, str, int], int]
 """How many of a task's items are right, by trial, task and mark."""
@@ -33,7 +39,9 @@ def clean(_: Trial, task: str, __: int) -> int:
 
 
 def knowing(count: int, attack: str = "relearn") -> Answers:
-    return lambda trial, task, mark: count if (trial.attack, task) == (attack, "forget") else clean(trial, task, mark)
+    return lambda trial, task, budget: (
+        count if (trial.attack, task) == (attack, "forget") else clean(trial, task, budget)
+    )
 
 
 @pytest.fixture
@@ -43,13 +51,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answers], list[str]]:
     def use(answers: Answers) -> list[str]:
         ran: list[str] = []
 
-        def execute(_: Any, todo: Any, __: int, enough: Callable[[], bool]) -> Iterator[Event]:
+        def execute(_: Any, todo: Any, __: int, enough: Callable[[], bool], ___: Any = None) -> Iterator[Event]:
             for trial, attempt in todo:
                 ran.append(trial.id)
                 yield Event(trial, None)
-                for number in trial.marks:
+                for number in trial.budgets:
                     for task in trial.tasks:
-                        yield Event(trial, mark_of(trial, attempt, number, task.name, task.items, answers))
+                        yield Event(trial, measurement_of(trial, attempt, number, task, answers))
                         if enough():
                             return
                 yield Event(trial, Closed(trial=trial.id, attempt=attempt, status="ok"))
@@ -60,33 +68,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answers], list[str]]:
     return use
 
 
-def mark_of(trial: Trial, attempt: int, number: int, task: str, items: int, answers: Answers) -> Mark:
-    count = answers(trial, task, number)
-    right = pack([i * count // items < (i + 1) * count // items for i in range(items)])
-    return Mark(
-        trial=trial.id,
-        attempt=attempt,
-        mark=number,
-        task=task,
-        items=items,
-        correct={"content_sum": right, "single_order": right},
-        missing=pack([False] * items),
-        spent={},
-        signs={
-            "loss_ratio": 0.3,
-            "loss_end": 0.05,
-            "fitted_gain": 2.0,
-            "unigram_ratio": 0.3,
-            "by_heart": 1.0,
-            "chosen_change": 2.0,
-            "share_of_asked": 1.0,
-            "weight_change": 1.0,
-            "steps": 24.0,
-            "trained_parameters": 9.0,
-        },
-        chosen={},
-        summary={},
-    )
+def measurement_of(trial: Trial, attempt: int, number: int, task: TaskRef, answers: Answers) -> Measurement:
+    count, items = answers(trial, task.name, number), task.items
+    right = [i * count // items < (i + 1) * count // items for i in range(items)]
+    signals = HEALTHY | {"weight_change": 1.0, "steps": 24.0, "trained_parameters": 9.0}
+    return builders.measurement_of(trial, number, task, right, attempt=attempt, signals=signals)
 
 
 def request(bench: Path, out: str = "one", **more: Any) -> gate.Request:  # noqa: F811
@@ -104,7 +90,7 @@ def small_policy(bench: Path, *edits: tuple[str, str]) -> None:  # noqa: F811
 
 
 def other_suite(bench: Path) -> None:  # noqa: F811
-    (bench / "suite.yaml").write_text(SUITE.replace("[1e-3, 4e-3]", "[1e-3, 2e-3]"), encoding="utf-8")
+    (bench / "suite.yaml").write_text(SUITE.replace("[4e-3]", "[2e-3]"), encoding="utf-8")
 
 
 def judged(bench: Path, folder: Path, made: report.Report) -> dict[str, Any]:  # noqa: F811
@@ -119,7 +105,7 @@ def test_a_fresh_folder_finds_the_evidence_runs_nothing_and_says_the_same(bench,
     small_policy(bench)
     ran = stand_in(clean)
     one = gate.run(request(bench, "one"))
-    assert one.report.verdict.outcome == "PASS", one.report.verdict.blocks
+    assert one.report.verdict.outcome == "PASS", one.report.verdict.blockers
     assert len(ran) == 2
     two = gate.run(request(bench, "two"))
     assert len(ran) == 2, "a closed trial was run again"
@@ -140,7 +126,7 @@ def test_retrying_until_green_does_not_work(bench, stand_in, count, outcome, how
     if how in ("suite", "both"):
         other_suite(bench)
     if how in ("policy", "both"):
-        small_policy(bench, ("  - {attack: relearn, where: {source: forget}, marks: [2, 4]}\n", ""))
+        small_policy(bench, ("  - {attack: relearn, where: {source: forget}, budgets: [2, 4]}\n", ""))
     ran = stand_in(clean)
     again = gate.run(request(bench, "two", only=("none",) if how == "only" else ()))
     assert bad not in ran
@@ -148,7 +134,7 @@ def test_retrying_until_green_does_not_work(bench, stand_in, count, outcome, how
     assert bad in {finding.trial for finding in again.report.verdict.findings}
     assert again.report.verdict.trials == 2 + (how in ("suite", "both"))
     assert {record.id for record in again.report.trials} >= {bad}
-    assert again.report.verdict.trials == len([r for r in again.report.trials if r.marks])
+    assert again.report.verdict.trials == len([r for r in again.report.trials if r.measurements])
 
 
 @pytest.mark.parametrize(("count", "code"), [(25, 0), (48, 4), (90, 3)])
@@ -204,7 +190,7 @@ def test_what_only_leaves_out_blocks_a_pass_though_nobody_requires_it(bench, sta
     outcome = gate.run(request(bench, only=("none", "relearn")))
     assert len(ran) == 2
     words = "quantize (channel), seed 0: left out by --only"
-    assert [block.words for block in outcome.report.verdict.blocks] == [words]
+    assert [sentence(block) for block in outcome.report.verdict.blockers] == [words]
     assert ledger.read(outcome.ledger).latest_plan().left_out == outcome.report.left_out != ()
     again = judged(bench, outcome.folder, outcome.report)
     assert again["verdict"] == outcome.report.verdict.model_dump(mode="json")
@@ -228,7 +214,7 @@ def test_what_the_producer_said_is_not_taken_back_by_saying_something_else(bench
     for name, text in (("one", "trained on the verdict items"), ("two", "clean data"), ("three", "clean data")):
         (bench / "said.yaml").write_text(f"data: {text}\n", encoding="utf-8")
         outcome = gate.run(request(bench, name, statement=bench / "said.yaml"))
-    assert outcome.report.states == {"data": "clean data (before: trained on the verdict items)"}
+    assert outcome.report.producer_claims == {"data": "clean data (before: trained on the verdict items)"}
 
 
 def test_an_earlier_release_is_taken_from_its_report_once_however_often_it_is_named(bench, stand_in):  # noqa: F811
@@ -237,7 +223,8 @@ def test_an_earlier_release_is_taken_from_its_report_once_however_often_it_is_na
     earlier = gate.run(request(bench, "earlier"))
     control = (
         f"controls:\n  best:\n    kind: earlier_release\n    sha256: {earlier.report.checkpoint}\n"
-        f"    report_sha256: {sha256_file(earlier.folder / 'report.json')}\nratchet: {{over: best, max_rise: 0.15}}\n"
+        f"    report_sha256: {sha256_file(earlier.folder / 'report.json')}\nratchet: "
+        f"{{relative_to: best, max_rise: 0.15}}\n"
     )
     small_policy(bench, ("utility:", f"{control}utility:"))
     anchors = (("best", earlier.folder),)
@@ -246,10 +233,10 @@ def test_an_earlier_release_is_taken_from_its_report_once_however_often_it_is_na
         outcome = gate.run(request(bench, name, checkpoint="organism:rmu", anchors=anchors))
         made.append(outcome.report.verdict.model_copy(update={"at": ""}))
     assert made[0] == made[1] == made[2]
-    assert made[0].outcome == "PASS", made[0].blocks
-    assert sum(finding.over == "control:best" for finding in made[0].findings) == 3
-    marks = ledger.read(outcome.ledger).marks
-    assert len(marks) == len({mark.digest for mark in marks})
+    assert made[0].outcome == "PASS", made[0].blockers
+    assert sum(finding.relative_to == ModelRef(role=Role.CONTROL, control="best") for finding in made[0].findings) == 3
+    measurements = ledger.read(outcome.ledger).measurements
+    assert len(measurements) == len({measurement.digest for measurement in measurements})
     assert judged(bench, outcome.folder, outcome.report)["verdict"] == outcome.report.verdict.model_dump(mode="json")
     stand_in(knowing(55))
     crept = request(bench, "crept", checkpoint="organism:base", anchors=anchors)

@@ -12,12 +12,18 @@ import endless
 import pytest
 from test_gate import set_up
 
-from robustness_gate import attacks, bounded, doctor, gate, ledger, organisms, plan
-from robustness_gate.bounded import Limits
-from robustness_gate.checkpoint import Place, manifest_of
+from robustness_gate import attacks, gate, organisms
+from robustness_gate.assurance import doctor
 from robustness_gate.errors import GateError
-from robustness_gate.executors import NotLoaded, local
-from robustness_gate.nouns import Closed, Mark, TokenizerCheck
+from robustness_gate.evidence import ledger
+from robustness_gate.inputs.checkpoint.manifest import manifest_of
+from robustness_gate.inputs.checkpoint.place import CheckpointRef
+from robustness_gate.planning import plan
+from robustness_gate.records.evidence import TokenizerCheck
+from robustness_gate.records.trial import Closed, Measurement, Role
+from robustness_gate.running.executors import NotLoaded, local
+from robustness_gate.system import bounded
+from robustness_gate.system.bounded import Limits
 
 PATIENCE = 60.0
 """Seconds, on a busy machine, for what takes a few."""
@@ -36,18 +42,23 @@ def specimen(kind: str, to: Path) -> Path:
     return endless.looping(to, template=endless.HUGE) if kind == "huge" else getattr(endless, kind)(to)
 
 
-def jobbed(materials, folder: Path, original: Path | None = None, **limits: float) -> local.Job:
-    places = {manifest_of(Place(each)).digest: Place(each) for each in (folder, original) if each is not None}
+def jobbed(suite_data, folder: Path, original: Path | None = None, **limits: float) -> local.Job:
+    places = {
+        manifest_of(CheckpointRef(each)).digest: CheckpointRef(each) for each in (folder, original) if each is not None
+    }
     digests = list(places)
     return local.Job(
-        materials, places, "cpu", None, original=digests[1] if original is not None else None, limits=Limits(**limits)
+        suite_data, places, "cpu", None, original=digests[1] if original is not None else None, limits=Limits(**limits)
     )
 
 
 def trials_of(job: local.Job, count: int = 1) -> list:
     digest = next(iter(job.places))
-    subject, none = plan.Subject("candidate", job.places[digest], manifest_of(job.places[digest])), attacks.load("none")
-    return [plan.trial_of(subject, None, none, none.Config(), i, job.materials, "float32") for i in range(count)]
+    subject, none = (
+        plan.Subject(Role.CANDIDATE, job.places[digest], manifest_of(job.places[digest])),
+        attacks.load("none"),
+    )
+    return [plan.trial_of(subject, None, none, none.Config(), i, job.suite_data, "float32") for i in range(count)]
 
 
 def executed(job: local.Job, count: int, **more) -> list:
@@ -79,7 +90,7 @@ def test_what_cannot_be_loaded_is_loaded_once_and_every_trial_of_it_says_why(sma
     monkeypatch.setattr(local, "_Worker", Counted)
     folder = tmp_path / "m"
     endless.deep(folder)
-    job = local.Job(small_materials, {"a" * 64: Place(folder)}, "cpu", None, limits=Limits(loading=3.0))
+    job = local.Job(small_materials, {"a" * 64: CheckpointRef(folder)}, "cpu", None, limits=Limits(loading=3.0))
     (trial,) = trials_of(jobbed(small_materials, organisms.checkpoint("oracle")))
     trials = [trial.model_copy(update={"subject": "a" * 64, "seed_index": i}) for i in range(12)]
     start = time.monotonic()
@@ -96,7 +107,7 @@ def test_the_next_trial_gets_a_fresh_worker(small_materials):
     job = jobbed(small_materials, organisms.checkpoint("oracle"), silence=3.0)
     records, stopped = [], []
     for event in local.execute(job, [(trial, 1) for trial in trials_of(job, 2)]):
-        if isinstance(event.record, Mark) and not stopped:
+        if isinstance(event.record, Measurement) and not stopped:
             (worker,) = multiprocessing.active_children()
             stopped.append(worker.pid)
             os.kill(worker.pid, signal.SIGSTOP)
@@ -134,29 +145,21 @@ def test_doctor_names_it_and_ends(kind, tmp_path):
         str(specimen(kind, tmp_path / "m")), limits=Limits(text=1.0), original="organism:base", device="cpu"
     )
     (problem,) = [each for each in checks if each.state == "PROBLEM"]
-    assert {**TOO_LONG, **BROKEN}[kind] in problem.says
+    assert {**TOO_LONG, **BROKEN}[kind] in problem.args["message"]
     assert "ok" in {each.state for each in checks if each.part == "checkpoint"}, "what was found before is shown"
 
 
 def test_the_digests_of_a_tokenizer_that_breaks_are_an_error_of_one_line(tmp_path, capfd):
-    from robustness_gate import tokenizer_check
+    from robustness_gate.running import tokenizer_check
 
     with pytest.raises(GateError, match="the loader broke down"):
-        bounded.call(tokenizer_check.digests, Place(endless.panicking(tmp_path / "m")), limits=Limits(), name="reader")
+        bounded.call(
+            tokenizer_check.digests, CheckpointRef(endless.panicking(tmp_path / "m")), limits=Limits(), name="reader"
+        )
     assert "panicked" not in capfd.readouterr().err
 
 
 # --- the whole trip ---------------------------------------------------------------------------------------------------
-
-
-def quick(folder: Path) -> Path:
-    """The small bench with less to train."""
-    bench = set_up(folder)
-    text = (bench / "suite.yaml").read_text(encoding="utf-8")
-    fewer = text.replace("[1e-3, 4e-3], min_steps: 24", "[4e-3], min_steps: 12")
-    assert fewer != text
-    (bench / "suite.yaml").write_text(fewer, encoding="utf-8")
-    return bench
 
 
 def run(bench: Path, checkpoint: str, watch=lambda *_: None, **limits: float) -> gate.Outcome:
@@ -165,7 +168,7 @@ def run(bench: Path, checkpoint: str, watch=lambda *_: None, **limits: float) ->
 
 
 def test_a_limit_makes_no_verdict_it_stands_in_the_report_and_the_same_command_tries_again(tmp_path):
-    bench = quick(tmp_path)
+    bench = set_up(tmp_path)
     cut = run(bench, "organism:oracle", trial=0.05)
     assert cut.report.verdict.outcome == "INCONCLUSIVE"
     assert int(cut.exit_code) == 4
@@ -180,28 +183,28 @@ def test_a_limit_makes_no_verdict_it_stands_in_the_report_and_the_same_command_t
 
 def test_a_breach_stays_a_breach_where_another_trial_was_cut(tmp_path):
     def stop(event, *_):
-        if isinstance(event.record, Mark) and event.trial.attack == "relearn":
+        if isinstance(event.record, Measurement) and event.trial.attack == "relearn":
             for child in multiprocessing.active_children():
                 os.kill(child.pid, signal.SIGSTOP)
 
-    found = run(quick(tmp_path), "organism:base", stop, silence=3.0)
+    found = run(set_up(tmp_path), "organism:base", stop, silence=3.0)
     assert found.report.verdict.outcome == "FAIL"
     ends = {end.status: end.reason for record in found.report.trials for end in record.closed}
     assert ends == {"ok": "", "failure": "the worker gave no sign of life for 3 s"}
 
 
 def test_a_checkpoint_that_hangs_while_it_is_loaded_ends_the_run_at_once_without_a_verdict(tmp_path):
-    bench = quick(tmp_path)
+    bench = set_up(tmp_path)
     found = run(bench, str(endless.looping(tmp_path / "m")), text=1.0)
     (end,) = ledger.read(found.ledger).closed
     assert end.reason == TOO_LONG["looping"]
     assert found.report.verdict.outcome == "INCONCLUSIVE"
-    assert TOO_LONG["looping"] in found.report.verdict.reason
+    assert TOO_LONG["looping"] in found.report.reason
     assert sum(record.planned and not record.closed for record in found.report.trials) > 0, "nothing else was begun"
 
 
 def test_files_that_are_refused_while_they_are_loaded_are_a_users_mistake_and_leave_no_report(tmp_path):
-    bench = quick(tmp_path)
+    bench = set_up(tmp_path)
     with pytest.raises(NotLoaded, match="the loader broke down") as caught:
         run(bench, str(endless.panicking(tmp_path / "m")))
     assert int(caught.value.exit_code) == 2

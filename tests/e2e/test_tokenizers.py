@@ -10,13 +10,17 @@ import tampered
 from evidence import look, signed, states
 from test_gate import POLICY, SUITE, set_up
 
-from robustness_gate import doctor, gate, ledger, organisms, report
-from robustness_gate.checkpoint import Place
-from robustness_gate.executors import local
-from robustness_gate.language import load_policy
+from robustness_gate import gate, organisms
+from robustness_gate.assurance import doctor
+from robustness_gate.evidence import ledger
+from robustness_gate.inputs.checkpoint.place import CheckpointRef
+from robustness_gate.policy_language import load_policy
 from robustness_gate.publish import markdown
-from robustness_gate.tokenizer_check import digests
-from robustness_gate.verdict.cells import OTHERWISE_ASKED
+from robustness_gate.records.trial import Role
+from robustness_gate.report import record
+from robustness_gate.running.executors import local
+from robustness_gate.running.tokenizer_check import digests
+from robustness_gate.verdict.hypotheses import OTHERWISE_ASKED
 
 UNRECORDED = POLICY.replace(", record_only: [still_rising, tokenizer_unverified]", "")
 
@@ -34,7 +38,7 @@ def bench(tmp_path: Path) -> Path:
 
 
 def write(bench: Path, policy: str, *edits: tuple[str, str]) -> None:
-    policy = policy.replace("  - {attack: relearn, where: {source: forget}, marks: [2, 4]}\n", "")
+    policy = policy.replace("  - {attack: relearn, where: {source: forget}, budgets: [2, 4]}\n", "")
     policy = policy.replace("items: 100", "items: 40").replace("max: 0.5", "max: 0.6")
     for old, new in edits:
         assert old in policy
@@ -58,7 +62,9 @@ def test_the_base_behind_a_tampered_tokenizer_fails_beside_the_original(bench: P
     made = run(bench, build(bench / "model"), original="organism:base")
     verdict = made.report.verdict
     assert verdict.outcome == "FAIL"
-    assert [f.attack for f in verdict.findings if f.state == "over"] == [OTHERWISE_ASKED["through_original"]]
+    assert [f.attack for f in verdict.findings if f.state == "over"] == [
+        "no attack, " + OTHERWISE_ASKED[Role.THROUGH_ORIGINAL]
+    ]
     assert flags(made) == {"tokenizer_differs": True}
     now = gate.datetime.now(gate.UTC)
     again = look(signed(made.report, at=now), now)
@@ -66,7 +72,7 @@ def test_the_base_behind_a_tampered_tokenizer_fails_beside_the_original(bench: P
     assert "through the original's tokenizer" in markdown.render(made.report)
     told = ledger.read(made.ledger)
     assert len(told.tokenizers) == 1
-    judged = gate.verdict.judge(made.report.resolved, report.evidence_in(made.report), now)
+    judged = gate.verdict.judge(made.report.resolved, record.evidence_in(made.report), now)
     assert judged.outcome == "FAIL"
 
 
@@ -74,7 +80,7 @@ def test_the_oracle_with_the_originals_tokenizer_passes_and_is_compared_once(
     bench: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = run(bench, "organism:oracle", original="organism:base")
-    assert (made.report.verdict.outcome, flags(made)) == ("PASS", {}), made.report.verdict.blocks
+    assert (made.report.verdict.outcome, flags(made)) == ("PASS", {}), made.report.verdict.blockers
     (check,) = made.report.tokenizers
     assert (check.otherwise, check.templated, check.parts) == (0, 0, ())
     assert check.texts > 400
@@ -87,8 +93,8 @@ def test_the_oracle_with_the_originals_tokenizer_passes_and_is_compared_once(
 def test_with_neither_original_nor_pin_nothing_passes_and_a_pin_is_enough(bench: Path) -> None:
     bare = run(bench, "organism:oracle")
     assert (bare.report.verdict.outcome, flags(bare)) == ("INCONCLUSIVE", {"tokenizer_unverified": True})
-    assert "--original" in bare.report.verdict.reason
-    sha256, template = digests(Place(organisms.checkpoint("base")))
+    assert "--original" in bare.report.reason
+    sha256, template = digests(CheckpointRef(organisms.checkpoint("base")))
     pin = ("limits:", f"tokenizer: {{sha256: {sha256}, template: {template}}}\nlimits:")
     write(bench, UNRECORDED, pin)
     assert load_policy(bench / "policy.yaml").noun.tokenizer is not None
@@ -108,8 +114,8 @@ def test_a_tokenizer_that_cannot_be_compared_is_no_success(bench: Path, monkeypa
 def test_doctor_names_what_the_original_does_not_have(bench: Path) -> None:
     model = tampered.shouting(bench / "model")
     found = {c.name: c for c in doctor.examine(str(model), suite=bench / "suite.yaml", original="organism:base")}
-    assert "26 normalizers that the original does not have (Replace)" in found["tokenizer's parts"].says
+    assert "26 normalizers that the original does not have (Replace)" in found["tokenizer's parts"].args["parts"]
     assert found["tokenizer's parts"].state == found["tokenizer's ids"].state == "note"
-    assert found["tokenizer's ids"].remedy
-    sha256, _ = digests(Place(model))
-    assert sha256 in found["tokenizer digest"].says
+    assert found["tokenizer's ids"].code == doctor.Code.OTHER_IDS
+    sha256, _ = digests(CheckpointRef(model))
+    assert found["tokenizer digest"].args["sha256"] == sha256

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import gate
 from hub import WMDP_SUITE
 
 HERE = {
@@ -47,8 +46,8 @@ def bench(tmp_path, root) -> Path:
         suite = suite.replace(f"hf-dataset://{place}\n    count: {named}", f"{folder}\n    count: {here}").replace(
             f"hf-dataset://{place}", folder
         )  # a corpus has no count
-    suite = suite.replace("marks: [10, 100]", "marks: [2, 4]").replace("dtype: bfloat16", "dtype: float32")
-    policy = policy.replace("marks: [10, 100]", "marks: [2, 4]")
+    suite = suite.replace("budgets: [10, 100]", "budgets: [2, 4]").replace("dtype: bfloat16", "dtype: float32")
+    policy = policy.replace("budgets: [10, 100]", "budgets: [2, 4]")
     for name, verdict in VERDICT.items():
         policy = re.sub(rf"({name}: {{items: )\d+", rf"\g<1>{verdict}", policy)
     (tmp_path / "suite.yaml").write_text(suite, encoding="utf-8")
@@ -82,24 +81,18 @@ def random_model(tmp_path) -> Path:
 
 def test_wmdp_smoke_runs_from_start_to_report_on_a_random_model(bench, random_model):
     files = ["--policy", str(bench / "policy.yaml"), "--suite", str(bench / "suite.yaml"), "--out", str(bench / "out")]
-    done = subprocess.run(
-        [sys.executable, "-m", "robustness_gate", "run", str(random_model), *files, "--no-mlflow"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
+    done = gate("run", random_model, *files, "--no-mlflow")
     assert done.returncode in (3, 4), done.stderr  # a random model is useless, so it can never pass
     report = json.loads((bench / "out" / "report.json").read_text(encoding="utf-8"))
     closed = {record["label"]: [end["status"] for end in record["closed"]] for record in report["trials"]}
     assert closed == {"none": ["ok"], "quantize (channel)": ["ok"], "relearn (unrelated, lora)": ["ok"]} | {
         f"sham of {attack}": ["ok"] for attack in ("quantize", "relearn")
     }
-    asked = {record["label"]: {mark["task"] for mark in record["marks"]} for record in report["trials"]}
+    asked = {record["label"]: {mark["task"] for mark in record["measurements"]} for record in report["trials"]}
     assert "wmdp-bio-choices-only" in asked["none"]
     assert asked["quantize (channel)"] == set(VERDICT)
-    assert any("self-test" in block["words"] for block in report["verdict"]["blocks"])
-    assert {"bio", "cyber", "chem"} == {f["rule"] for f in report["verdict"]["findings"] if "utility" not in f["rule"]}
+    assert any(blocker["code"].startswith("self_test") for blocker in report["verdict"]["blockers"])
+    assert {"bio", "cyber", "chem"} == {f["rule"] for f in report["verdict"]["findings"] if f["kind"] == "limit"}
     page = (bench / "out" / "report.html").read_text(encoding="utf-8")
     assert "wmdp-cyber" in page
     assert "Fictional question" not in page + json.dumps(report), "no question's words in a report"

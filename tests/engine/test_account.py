@@ -16,10 +16,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from robustness_gate import organisms
-from robustness_gate.checkpoint import inspect
 from robustness_gate.engine.account import left_aside, refuse_other_weights, refuse_two_heads
 from robustness_gate.engine.load import load
 from robustness_gate.errors import CheckpointError
+from robustness_gate.inputs.checkpoint.manifest import inspect
 
 BASE = organisms.checkpoint("base")
 NOTHING_SAID: dict[str, Any] = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}

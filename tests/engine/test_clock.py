@@ -12,7 +12,7 @@ from transformers.utils import chat_template_utils
 from robustness_gate.engine import clock
 from robustness_gate.engine.score import noted, prompt_of
 from robustness_gate.errors import NotApplicable
-from robustness_gate.nouns import Form, Question
+from robustness_gate.records.questions import Form, Question
 
 DATED = "Today is {{ strftime_now('%d %B %Y, %H:%M') }}. {{ messages[0]['content'] }}"
 WAITING = "{% if strftime_now('%Y') | int > 2026 %}x{% else %}{{ messages[0]['content'] }}{% endif %}"

@@ -11,10 +11,10 @@ import pytest
 import transformers
 
 from robustness_gate import organisms
-from robustness_gate.checkpoint import inspect
 from robustness_gate.engine import configs
 from robustness_gate.engine.load import _refuse_chance, load, tokenizer_of
 from robustness_gate.errors import CheckpointError
+from robustness_gate.inputs.checkpoint.manifest import inspect
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 SCALED = {"rope_type": "linear", "factor": 4.0}

@@ -10,11 +10,11 @@ import torch
 import transformers
 
 from robustness_gate import organisms
-from robustness_gate.engine import ending, generate, latent, respondents, score
-from robustness_gate.engine.load import Speaker, load
-from robustness_gate.engine.score import ModelRespondent, noted
+from robustness_gate.engine import ending, generate, latent, lms, score
+from robustness_gate.engine.load import LoadedModel, load
+from robustness_gate.engine.score import ModelLM, noted
 from robustness_gate.errors import BrokenTrial
-from robustness_gate.nouns import Form, Question
+from robustness_gate.records.questions import Form, Question
 from robustness_gate.tasks import open_answer, refusal
 
 WORDING = "Question: {question}\nReply:"
@@ -28,7 +28,7 @@ def base():
 
 @pytest.fixture(scope="module")
 def items(small_materials):
-    return small_materials.exams["forget"].items[:12]
+    return small_materials.tasks["forget"].items[:12]
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +41,16 @@ def own(base):
     """The same model under a generation config and a tokenizer of the test's own."""
     before = base.model.generation_config
     base.model.generation_config = copy.deepcopy(before)
-    yield Speaker(base.model, copy.deepcopy(base.tokenizer))
+    yield LoadedModel(base.model, copy.deepcopy(base.tokenizer))
     base.model.generation_config = before
 
 
-def ends_at(speaker, marks):
-    speaker.model.generation_config.eos_token_id = sorted({speaker.tokenizer.eos_token_id, *marks})
+def ends_at(loaded, marks):
+    loaded.model.generation_config.eos_token_id = sorted({loaded.tokenizer.eos_token_id, *marks})
 
 
-def right(speaker, items, form=FORM):
-    rows = open_answer.ask(ModelRespondent(*speaker), open_answer.Config(tuple(i.question for i in items), form))
+def right(loaded, items, form=FORM):
+    rows = open_answer.ask(ModelLM(*loaded), open_answer.Config(tuple(i.question for i in items), form))
     marked = open_answer.read(rows, [item.right for item in items])
     return sum(marked.correct["content_sum"]), sum(marked.missing)
 
@@ -93,18 +93,16 @@ def test_an_end_mark_does_not_come_first_and_what_stays_empty_is_missing(own, qu
                 found[:, :, token] = -1.0 - place
             return found
 
-        monkeypatch.setattr(ModelRespondent, "_logprobs", logprobs)
-        return ModelRespondent(*own).write(questions[:2], FORM)
+        monkeypatch.setattr(ModelLM, "_logprobs", logprobs)
+        return ModelLM(*own).generate(questions[:2], FORM)
 
     (one, _) = likes(end, word)
     assert one == own.tokenizer.decode([word]).strip(), "it would end at once, and then says one word and ends"
     assert likes(end, blank) == [None, None], "nothing but white space was written"
     assert likes(blank, end) == [None, None]
-    marked = open_answer.read(
-        open_answer.ask(ModelRespondent(*own), open_answer.Config(questions[:2], FORM)), [{0}, {0}]
-    )
+    marked = open_answer.read(open_answer.ask(ModelLM(*own), open_answer.Config(questions[:2], FORM)), [{0}, {0}])
     assert marked.missing == [True, True], "missing, never wrong"
-    declined = refusal.ask(ModelRespondent(*own), refusal.Config(questions[:2], refusal.form(None, 4, chat=False)))
+    declined = refusal.ask(ModelLM(*own), refusal.Config(questions[:2], refusal.form(None, 4, chat=False)))
     assert refusal.read(declined, [{0}, {0}]).missing == [True, True]
 
 
@@ -133,11 +131,11 @@ def test_a_tokenizer_that_ends_every_prompt_is_refused(own, questions):
     )
     assert own.tokenizer("Name?")["input_ids"][-1] == own.tokenizer.eos_token_id
     with pytest.raises(BrokenTrial, match="append EOS"):
-        ModelRespondent(*own).write(questions, FORM)
+        ModelLM(*own).generate(questions, FORM)
 
 
 def test_a_generation_config_changes_nothing_else(own, questions):
-    plain = ModelRespondent(*own).write(questions, FORM)
+    plain = ModelLM(*own).generate(questions, FORM)
     thought = generate.continued(*own, [FORM.wording], special=True, tokens=6)
     usual = own.tokenizer([f" {text}" for text in plain if text], add_special_tokens=False)["input_ids"]
     words = sorted({token for ids in usual for token in ids})
@@ -148,16 +146,16 @@ def test_a_generation_config_changes_nothing_else(own, questions):
         forced_bos_token_id=words[0], forced_eos_token_id=words[0], stop_strings=["a", " "], max_length=1,
         sequence_bias=[[[words[0]], -100.0]], exponential_decay_length_penalty=(1, 9.0), min_length=50, num_beams=4,
     )  # fmt: skip
-    assert ModelRespondent(*own).write(questions, FORM) == plain
+    assert ModelLM(*own).generate(questions, FORM) == plain
     assert generate.continued(*own, [FORM.wording], special=True, tokens=6) == thought
 
 
 def test_a_soft_prompt_and_an_edited_question_write_under_the_same_rule(own, questions):
     prepended = latent.Prepended(*own, places=2)
-    edited = respondents.Edited(ModelRespondent(*own), lambda q, f: (q, dataclasses.replace(f, prefix="Now:")))
-    before = [each.write(questions, FORM) for each in (prepended, edited)]
+    edited = lms.Edited(ModelLM(*own), lambda q, f: (q, dataclasses.replace(f, prefix="Now:")))
+    before = [each.generate(questions, FORM) for each in (prepended, edited)]
     ends_at(own, first_tokens(own.tokenizer, questions) | first_tokens(own.tokenizer, questions, ""))
-    assert [each.write(questions, FORM) for each in (prepended, edited)] == before
+    assert [each.generate(questions, FORM) for each in (prepended, edited)] == before
 
 
 def test_thinking_does_not_end_before_it_began_nor_at_a_word_of_the_question(own, questions, monkeypatch):
@@ -166,7 +164,7 @@ def test_thinking_does_not_end_before_it_began_nor_at_a_word_of_the_question(own
     seen = []
     monkeypatch.setattr(generate, "continued", lambda *_, stops, **__: seen.append(stops) or ["so"] * len(questions))
     ends_at(own, first_tokens(own.tokenizer, questions))
-    respondents.Thinking(ModelRespondent(*own), *own, tokens=4).write(questions, form)
+    lms.Thinking(ModelLM(*own), *own, tokens=4).generate(questions, form)
     assert seen == [{own.tokenizer.eos_token_id}]
 
 

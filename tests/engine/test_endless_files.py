@@ -6,11 +6,12 @@ import endless
 import pytest
 import transformers
 
-from robustness_gate import organisms, templates
-from robustness_gate.checkpoint import inspect
+from robustness_gate import organisms
 from robustness_gate.engine import load, score
 from robustness_gate.errors import CheckpointError, NotApplicable
-from robustness_gate.nouns import Form, Question
+from robustness_gate.inputs import chat_template
+from robustness_gate.inputs.checkpoint.manifest import inspect
+from robustness_gate.records.questions import Form, Question
 
 
 def test_more_layers_than_tensors_are_refused_before_anything_is_built(tmp_path):
@@ -30,7 +31,7 @@ def test_templates_are_read_by_us_and_all_of_them_together_have_a_limit(tmp_path
 
 @pytest.mark.parametrize("number", ["1" * 5000, "1_" * 4400 + "1"])
 def test_a_number_that_is_too_long_to_read_is_a_fault_of_the_template(number):
-    assert templates.fault(f"{{{{ {number} }}}}") == "holds a number that is too long to read"
+    assert chat_template.fault(f"{{{{ {number} }}}}") == "holds a number that is too long to read"
 
 
 @pytest.fixture

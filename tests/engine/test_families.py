@@ -10,11 +10,12 @@ import pytest
 import torch
 import transformers
 
-from robustness_gate import attacks, organisms, trial
+from robustness_gate import attacks, organisms
 from robustness_gate.engine import matrices, scope, train
-from robustness_gate.engine.load import Speaker
+from robustness_gate.engine.load import LoadedModel
 from robustness_gate.engine.state import changes, state_of
 from robustness_gate.errors import NotApplicable
+from robustness_gate.running import trial
 
 DATA = [
     train.Example([1, 5, 9, 7, 30, 12, 41], [False] + [True] * 6),
@@ -22,11 +23,14 @@ DATA = [
     train.Example(list(range(100, 130)), [False] + [True] * 29),
 ]
 ATTACKS = {
-    "quantize": {"marks": (4,)},
-    "noise": {"marks": (100,), "draws": 1},
-    "pruning": {"samples": 4, "p": (20.0, 30.0), "q": (20.0,), "scores": ("snip",)},
-    "relearn": {"marks": (8,), "learning_rates": (1e-2,), "min_steps": 2, "batch": 8, "rank": 2, "alpha": 4},
-}
+    "quantize": {"budgets": (4,)},
+    "noise": {"budgets": (100,), "draws": 1},
+    "pruning": {
+        "samples": 4, "p": (20.0,), "q": (20.0,), "scores": ("snip",), "calibrate_on": ("questions",),
+        "utility": ("unrelated",),
+    },
+    "relearn": {"budgets": (8,), "learning_rates": (1e-2,), "min_steps": 2, "batch": 8, "rank": 2, "alpha": 4},
+}  # fmt: skip
 OF_THEIR_OWN = ("recurrent_states",)
 """What RecurrentGemma itself keeps from one forward pass to the next."""
 
@@ -77,42 +81,40 @@ def test_matrices_are_the_blocks_and_neither_their_ends_nor_what_only_looks_like
 
 
 @pytest.fixture(scope="module")
-def speaker(model):
+def loaded(model):
     tokenizer = transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))
     kind = next(name for name, (config, _) in families.FAMILIES.items() if config == type(model.config).__name__)
     model = families.build(kind, words=len(tokenizer))
     model(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)  # RWKV notes that it was asked
-    return Speaker(model, tokenizer)
+    return LoadedModel(model, tokenizer)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_on_weights_tells_that_it_touched_nearly_all_of_them(name, speaker, small_materials):
+def test_an_attack_on_weights_tells_that_it_touched_nearly_all_of_them(name, loaded, small_materials):
     module = attacks.load(name)
     config = module.Config(**ATTACKS[name])
     few = dataclasses.replace(small_materials, dev=small_materials.dev[:2])
-    target = trial.target_of(few, speaker, None)
-    before = state_of(speaker.model)
-    with contextlib.closing(module.attack(target, config, 1)) as recoveries:
-        signs = next(recoveries).signs
+    target = trial.target_of(few, loaded, None)
+    before = state_of(loaded.model)
+    with contextlib.closing(module.attack(target, config, 1)) as attacked_models:
+        signs = next(attacked_models).signals
     assert signs["share_of_asked"] >= 0.9
     assert 0.9 <= signs["share_touched"] <= 1.0
-    asked = matrices.signs(matrices.sizes(speaker.model), module.reach(speaker.model, config))
+    asked = matrices.signs(matrices.sizes(loaded.model), module.reach(loaded.model, config))
     assert asked["share_touched"] == pytest.approx(1.0)
-    assert left(before, speaker.model) == []
+    assert left(before, loaded.model) == []
 
 
 def test_what_reaches_a_small_part_says_so_and_misses_its_floor(small_materials):
     tokenizer = transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))
-    speaker = Speaker(families.build("mixtral", words=len(tokenizer)), tokenizer)
-    target = trial.target_of(dataclasses.replace(small_materials, dev=small_materials.dev[:2]), speaker, None)
+    loaded = LoadedModel(families.build("mixtral", words=len(tokenizer)), tokenizer)
+    target = trial.target_of(dataclasses.replace(small_materials, dev=small_materials.dev[:2]), loaded, None)
     module = attacks.load("pruning")
-    config = module.Config(
-        **{**ATTACKS["pruning"], "scores": ("wanda",), "calibrate_on": ("questions",), "utility": ("unrelated",)}
-    )  # sees what enters linear modules alone
-    with contextlib.closing(module.attack(target, config, 1)) as recoveries:
-        signs = next(recoveries).signs
+    config = module.Config(**ATTACKS["pruning"] | {"scores": ("wanda",)})  # sees what enters linear modules alone
+    with contextlib.closing(module.attack(target, config, 1)) as attacked_models:
+        signs = next(attacked_models).signals
     assert signs["share_of_asked"] == pytest.approx(0.141, abs=0.005)
-    assert [floor.says[:27] for floor in module.FLOORS if not any(b.holds(signs) for b in floor.any_of)] == [
+    assert [floor.description[:27] for floor in module.FLOORS if not any(b.holds(signs) for b in floor.any_of)] == [
         "some setting cut in nine te",
         "at least three settings tha",
     ]
@@ -121,14 +123,14 @@ def test_what_reaches_a_small_part_says_so_and_misses_its_floor(small_materials)
 def test_layers_touch_little_by_design_and_clear_the_floor(small_materials, rmu_speaker):
     module, target = attacks.load("relearn"), trial.target_of(small_materials, rmu_speaker, None)
     config = module.Config(**ATTACKS["relearn"], layers=(1,))
-    with contextlib.closing(module.attack(target, config, 1)) as recoveries:
-        signs = next(recoveries).signs
+    with contextlib.closing(module.attack(target, config, 1)) as attacked_models:
+        signs = next(attacked_models).signals
     assert (signs["share_touched"], signs["share_of_asked"]) == (0.25, 1.0)
 
 
 def test_experts_are_rounded_one_by_one_and_by_what_they_put_out():
     quantize = attacks.load("quantize")
-    config = quantize.Config(marks=(3,))
+    config = quantize.Config(budgets=(3,))
     stack = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
     by_hand = torch.stack([quantize._rounded(each, 3, config) for each in stack])
     assert torch.equal(quantize._stored(stack, 3, config, transposed=False), by_hand)
@@ -160,19 +162,16 @@ def test_weights_that_are_stored_quantised_are_not_applicable_with_the_reason(sm
 
 
 def test_doctor_tells_the_share_that_an_attack_reaches_and_whether_that_is_what_was_asked():
-    from robustness_gate import doctor
+    from robustness_gate.assurance.doctor import Code
+    from robustness_gate.assurance.doctor.fit import fits
 
     model, pruning, relearn = families.build("mixtral"), attacks.load("pruning"), attacks.load("relearn")
-    plain = doctor.Check("attacks", "ok", "pruning", "applies")
-    all_of_it = doctor._reaching(plain, pruning, [pruning.Config()], model)
-    assert (all_of_it.state, all_of_it.says) == ("ok", "applies, reaching 100 % of the weights in the blocks' matrices")
-    part = doctor._reaching(plain, pruning, [pruning.Config(scores=("wanda",))], model)
-    assert (part.state, "reaching 14 %" in part.says, "cannot" in part.remedy or "not acquit" in part.remedy) == (
-        "note",
-        True,
-        True,
-    )
-    layers = doctor._reaching(plain, relearn, [relearn.Config(), relearn.Config(layers=(0,))], model)
-    assert (layers.state, "reaching 33 % and 100 %" in layers.says) == ("ok", True)
-    beyond = doctor._reaching(plain, relearn, [relearn.Config(layers=(9,))], model)
-    assert (beyond.state, "there is no block 9" in beyond.says) == ("note", True)
+    all_of_it = fits("pruning", pruning, [pruning.Config()], model, True)
+    assert (all_of_it.state, all_of_it.code, all_of_it.args["shares"]) == ("ok", Code.REACHES_ALL, "100 %")
+    part = fits("pruning", pruning, [pruning.Config(scores=("wanda",))], model, True)
+    assert (part.state, part.code, part.args["shares"]) == ("note", Code.REACHES_PART, "14 %")
+    layers = fits("relearn", relearn, [relearn.Config(), relearn.Config(layers=(0,))], model, True)
+    assert (layers.state, layers.args["shares"]) == ("ok", "33 % and 100 %")
+    beyond = fits("relearn", relearn, [relearn.Config(layers=(9,))], model, True)
+    assert (beyond.state, beyond.code) == ("note", Code.SETTING_NOT_APPLICABLE)
+    assert "there is no block 9" in beyond.args["message"]

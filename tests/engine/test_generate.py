@@ -14,16 +14,16 @@ PROMPTS = [
 ]
 
 
-def naive(speaker, prompt, tokens):
+def naive(loaded, prompt, tokens):
     """One prompt, no padding, no cache: the definition."""
-    start = ids = speaker.tokenizer(prompt, return_tensors="pt")["input_ids"]
+    start = ids = loaded.tokenizer(prompt, return_tensors="pt")["input_ids"]
     for _ in range(tokens):
         with torch.inference_mode():
-            token = speaker.model(ids).logits[:, -1:].argmax(-1)
-        if int(token) == speaker.tokenizer.eos_token_id:
+            token = loaded.model(ids).logits[:, -1:].argmax(-1)
+        if int(token) == loaded.tokenizer.eos_token_id:
             break
         ids = torch.cat([ids, token], dim=1)
-    return speaker.tokenizer.decode(ids[0, start.shape[1] :])
+    return loaded.tokenizer.decode(ids[0, start.shape[1] :])
 
 
 @pytest.mark.parametrize("budget", [1, 16_384])

@@ -9,9 +9,10 @@ import torch
 import transformers
 from test_anatomy import FAMILIES
 
-from robustness_gate import trial
+from robustness_gate import attacks
 from robustness_gate.attacks import latent_prompt, soft_prompt
 from robustness_gate.engine import anatomy, latent, train
+from robustness_gate.running import trial
 
 IDS = torch.tensor([[5, 9, 33, 2, 7], [1, 4, 4, 60, 21]])
 
@@ -76,10 +77,10 @@ def test_a_prompt_with_vectors_before_it_is_the_model_on_their_embeddings(byte_l
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     rows = torch.randn(3, 16)
     prompts = [[1, 7, 30, 44], [1, 9]]
-    respondent = latent.Prepended(model, byte_level, places=3)
-    assert respondent._longest == 64 - 3
+    lm = latent.Prepended(model, byte_level, places=3)
+    assert lm._longest == 64 - 3
     with latent.at_first(model, {model.get_input_embeddings(): rows}, instead=True):
-        found = respondent._logprobs(prompts, 1)[:, -1]
+        found = lm._logprobs(prompts, 1)[:, -1]
     for ids, got in zip(prompts, found, strict=True):
         embedded = torch.cat([rows, model.get_input_embeddings()(torch.tensor(ids))]).unsqueeze(0)
         assert torch.allclose(model(inputs_embeds=embedded).logits[0, -1].log_softmax(-1), got, atol=1e-5)
@@ -94,31 +95,38 @@ def test_what_prompts_share_is_their_beginning():
 
 def test_a_latent_prompt_stands_on_the_header_of_the_questions(small_materials, rmu_speaker):
     target = trial.target_of(small_materials, rmu_speaker, None)
-    config = latent_prompt.Config(marks=(1,), learning_rates=(0.1,), questions=6, batch=2)
-    (recovery,) = list(latent_prompt.attack(target, config, 1))
+    config = latent_prompt.Config(budgets=(1,), learning_rates=(0.1,), questions=6, batch=2)
+    (attacked,) = list(latent_prompt.attack(target, config, 1))
     header = rmu_speaker.tokenizer(small_materials.corpora["forget"].header)["input_ids"]
-    assert recovery.signs["positions"] == len(header)
-    assert recovery.signs["places"] == 4, "the embedding and the MLPs of layers 1, 2 and 3 of 4"
+    assert attacked.signals["positions"] == len(header)
+    assert attacked.signals["places"] == 4, "the embedding and the MLPs of layers 1, 2 and 3 of 4"
 
 
 def test_a_soft_prompt_is_judged_with_its_vectors_before_the_question_and_none_is_no_change(
     small_materials, rmu_speaker
 ):
     target = trial.target_of(small_materials, rmu_speaker, None)
-    config = soft_prompt.Config(vectors=3, marks=(1,), learning_rates=(0.1,), questions=4, batch=2)
+    config = soft_prompt.Config(vectors=3, budgets=(1,), learning_rates=(0.1,), questions=4, batch=2)
     questions = [item.question for item in target.dev]
-    for recovery in soft_prompt.attack(target, config, 1):
-        assert recovery.respondent.places == 3
+    for attacked in soft_prompt.attack(target, config, 1):
+        assert attacked.model.places == 3
         assert not torch.equal(
-            recovery.respondent.choose(questions, target.forms[0]), target.respondent.choose(questions, target.forms[0])
+            attacked.model.loglikelihoods(questions, target.forms[0]),
+            target.lm.loglikelihoods(questions, target.forms[0]),
         )
     (sham,) = list(soft_prompt.attack(target, soft_prompt.SHAM, 1))
-    assert sham.respondent is target.respondent
+    assert sham.model is target.lm
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"marks": (0,)}, {"learning_rates": ()}, {"depths": (), "embedding": False}, {"depths": (1.0,)}, {"questions": 1}],
+    [
+        {"budgets": (0,)},
+        {"learning_rates": ()},
+        {"depths": (), "embedding": False},
+        {"depths": (1.0,)},
+        {"questions": 1},
+    ],
 )
 def test_a_config_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match="must"):
@@ -127,6 +135,9 @@ def test_a_config_that_makes_no_sense_is_refused(wrong):
 
 def test_it_is_refused_without_questions_to_train_on_or_to_choose_on():
     config = latent_prompt.Config()
-    assert "has 1" in latent_prompt.refuse(config, {"forget.items": 1, "dev": 4})
-    assert "dev" in latent_prompt.refuse(config, {"forget.items": 9})
-    assert latent_prompt.refuse(dataclasses.replace(config, source="retain"), {"retain.items": 9, "dev": 4}) is None
+    assert "has 1" in attacks.refusal(latent_prompt, config, {"forget.items": 1, "dev": 4})
+    assert "dev" in attacks.refusal(latent_prompt, config, {"forget.items": 9})
+    assert (
+        attacks.refusal(latent_prompt, dataclasses.replace(config, source="retain"), {"retain.items": 9, "dev": 4})
+        is None
+    )

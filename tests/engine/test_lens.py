@@ -7,10 +7,11 @@ import torch
 import transformers
 from test_anatomy import FAMILIES
 
-from robustness_gate import organisms, trial
+from robustness_gate import organisms
 from robustness_gate.attacks import logit_lens
 from robustness_gate.engine import anatomy, lens, score
 from robustness_gate.engine.lens import Site
+from robustness_gate.running import trial
 
 IDS = torch.tensor([[5, 9, 33, 2, 7], [1, 4, 4, 60, 21]])
 MASK = torch.ones_like(IDS)
@@ -83,22 +84,22 @@ def test_letters_and_words_can_both_be_read_through_the_lens(rmu_speaker, small_
     questions = [item.question for item in small_materials.dev]
     words = score.Form(verbatim=True)
     for form in (*target.forms, words):
-        quick = score.ModelRespondent(through.at(Site(1, "block")), rmu_speaker.tokenizer).choose(questions, form)
+        quick = score.ModelLM(through.at(Site(1, "block")), rmu_speaker.tokenizer).loglikelihoods(questions, form)
         with lens.read_at(parts, Site(1, "block")):
-            slow = target.respondent.choose(questions, form)
+            slow = target.lm.loglikelihoods(questions, form)
         assert torch.allclose(quick, slow, atol=1e-4)
-        assert not torch.allclose(slow, target.respondent.choose(questions, form), atol=1e-2)
+        assert not torch.allclose(slow, target.lm.loglikelihoods(questions, form), atol=1e-2)
 
 
 def test_the_sites_are_all_tried_and_the_best_on_dev_is_handed_over(small_materials):
     from robustness_gate.engine.load import load
 
-    speaker = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
-    target = trial.target_of(small_materials, speaker, None)
-    (recovery,) = list(logit_lens.attack(target, logit_lens.Config(), 1))
-    assert len(recovery.screened) == 15
-    best = max(each.dev_accuracy for each in recovery.screened)
-    last = [each.setting for each in recovery.screened if each.dev_accuracy == best][-1]
-    assert recovery.chosen == last
+    loaded = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
+    target = trial.target_of(small_materials, loaded, None)
+    (attacked,) = list(logit_lens.attack(target, logit_lens.Config(), 1))
+    assert len(attacked.settings_tried) == 15
+    best = max(each.dev_accuracy for each in attacked.settings_tried)
+    last = [each.setting for each in attacked.settings_tried if each.dev_accuracy == best][-1]
+    assert attacked.selected == last
     assert best >= 0.9, "before it is unlearned, the model's answer can be read before its end"
-    assert min(each.dev_accuracy for each in recovery.screened) <= 0.6, "but not everywhere"
+    assert min(each.dev_accuracy for each in attacked.settings_tried) <= 0.6, "but not everywhere"

@@ -15,11 +15,14 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from robustness_gate import organisms
-from robustness_gate.checkpoint import FETCHED, MERGEABLE, Place, inspect, is_adapter, manifest_of
 from robustness_gate.engine.load import load
-from robustness_gate.engine.score import ModelRespondent
+from robustness_gate.engine.score import ModelLM
 from robustness_gate.errors import CheckpointError
-from robustness_gate.filekinds import is_read
+from robustness_gate.inputs.checkpoint.adapter import MERGEABLE
+from robustness_gate.inputs.checkpoint.fetch import FETCHED
+from robustness_gate.inputs.checkpoint.manifest import inspect, manifest_of
+from robustness_gate.inputs.checkpoint.place import CheckpointRef, is_adapter
+from robustness_gate.inputs.filekinds import is_read
 
 # peft asks transformers by an old name; which of the two is at fault is not ours to say
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -63,16 +66,16 @@ def adapter(lora, tmp_path) -> Path:
     return Path(shutil.copytree(lora.adapter, tmp_path / "adapter"))
 
 
-def answers(materials, directory: Path, base: Path | None = None) -> torch.Tensor:
-    exam = materials.exams["forget"]
-    speaker = load(directory, dtype="float32", device="cpu", base=base)
-    return ModelRespondent(*speaker).choose([item.question for item in exam.items], exam.form)
+def answers(suite_data, directory: Path, base: Path | None = None) -> torch.Tensor:
+    task_data = suite_data.tasks["forget"]
+    loaded = load(directory, dtype="float32", device="cpu", base=base)
+    return ModelLM(*loaded).loglikelihoods([item.question for item in task_data.items], task_data.form)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_an_adapter_on_its_base_answers_as_the_merged_model_does(kind, tmp_path, small_materials):
     adapter, merged = make_adapter(tmp_path, CONFIGS[kind])
-    assert manifest_of(Place(adapter, base=Place(BASE))).base == inspect(BASE).digest
+    assert manifest_of(CheckpointRef(adapter, base=CheckpointRef(BASE))).base == inspect(BASE).digest
     found = answers(small_materials, adapter, BASE)
     assert torch.allclose(found, answers(small_materials, merged), atol=1e-4)
     assert (found - answers(small_materials, BASE)).abs().max() > 1e-2, "the adapter did nothing"
@@ -152,8 +155,8 @@ def test_weights_that_are_not_numbers_are_refused(adapter):
 
 def test_modules_that_the_base_does_not_have_are_refused(adapter):
     config = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(json.dumps({**config, "target_modules": ["nowhere"]}))
-    assert "nowhere" in refusal(adapter)
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "target_modules": ["negative_controls"]}))
+    assert "negative_controls" in refusal(adapter)
 
 
 def test_a_directory_that_transformers_cannot_load_is_told_without_its_path(tmp_path):
@@ -195,5 +198,5 @@ def test_a_fetch_brings_every_file_that_a_tokenizer_of_transformers_names():
 
 
 def test_an_adapter_is_told_by_its_config(lora):
-    assert is_adapter(Place(lora.adapter))
-    assert not is_adapter(Place(lora.merged))
+    assert is_adapter(CheckpointRef(lora.adapter))
+    assert not is_adapter(CheckpointRef(lora.merged))

@@ -9,9 +9,9 @@ import pytest
 
 from robustness_gate import organisms
 from robustness_gate.engine.load import load
-from robustness_gate.engine.score import ModelRespondent
+from robustness_gate.engine.score import ModelLM
 from robustness_gate.errors import CheckpointError
-from robustness_gate.nouns import Form, Question
+from robustness_gate.records.questions import Form, Question
 
 QUESTION = Question("q", "Which metal?", ("one", "two", "three", "four"))
 
@@ -24,8 +24,8 @@ def changed(folder, **keys):
 
 
 def test_a_model_that_would_answer_in_tuples_is_read_by_name(tmp_path):
-    speaker = load(changed(tmp_path, return_dict=False), dtype="float32", device="cpu")
-    assert ModelRespondent(speaker.model, speaker.tokenizer).choose([QUESTION], Form()).isfinite().all()
+    loaded = load(changed(tmp_path, return_dict=False), dtype="float32", device="cpu")
+    assert ModelLM(loaded.model, loaded.tokenizer).loglikelihoods([QUESTION], Form()).isfinite().all()
 
 
 def test_a_config_that_divides_by_nothing_is_refused(tmp_path):

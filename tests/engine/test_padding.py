@@ -11,15 +11,18 @@ import pytest
 import torch
 import transformers
 
-from robustness_gate import organisms, trial
+from robustness_gate import organisms
 from robustness_gate.engine import greedy, latent, padding, score, train
 from robustness_gate.engine.context import UNLIMITED, context_length, longest_prompt
 from robustness_gate.engine.generate import continued
 from robustness_gate.engine.load import load
-from robustness_gate.engine.score import ModelRespondent, noted
+from robustness_gate.engine.score import ModelLM, noted
 from robustness_gate.errors import BrokenTrial, CheckpointError
-from robustness_gate.materials import Exam
-from robustness_gate.nouns import Form, Item, Question, Recovery
+from robustness_gate.planning.suite_data import TaskData
+from robustness_gate.records.attack import AttackedModel
+from robustness_gate.records.questions import Form, Item, Question
+from robustness_gate.records.trial import Role
+from robustness_gate.running import trial
 from robustness_gate.tasks import cloze, open_answer
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
@@ -83,11 +86,11 @@ def examples(tokenizer):
 
 
 def test_answers_are_those_of_a_prompt_alone(family, tokenizer):
-    respondent = ModelRespondent(family.model, tokenizer)
+    lm = ModelLM(family.model, tokenizer)
     for form in (Form(header="About lamps.\n\n"), cloze.form(None)):
         with noted() as notes:
-            together = respondent.choose(QUESTIONS, form)
-        alone = torch.cat([respondent.choose([each], form) for each in QUESTIONS])
+            together = lm.loglikelihoods(QUESTIONS, form)
+        alone = torch.cat([lm.loglikelihoods([each], form) for each in QUESTIONS])
         assert (together - alone).abs().max() < 1e-3
         assert (alone.amax(1) - alone.amin(1)).mean() > 0.1, "the family has something to say"
         assert (notes.drift > padding.LIMIT) == family.minds
@@ -96,14 +99,14 @@ def test_answers_are_those_of_a_prompt_alone(family, tokenizer):
 
 def test_a_text_is_as_familiar_alone_as_beside_a_longer_one(family, tokenizer):
     texts = [each.stem for each in QUESTIONS]
-    respondent = ModelRespondent(family.model, tokenizer)
-    for one, text in zip(respondent.token_logliks(texts), texts, strict=True):
-        assert torch.allclose(one, respondent.token_logliks([text])[0], atol=1e-3)
+    lm = ModelLM(family.model, tokenizer)
+    for one, text in zip(lm.token_logliks(texts), texts, strict=True):
+        assert torch.allclose(one, lm.token_logliks([text])[0], atol=1e-3)
 
 
 def test_what_is_written_is_what_is_written_alone(family, tokenizer):
-    respondent, form = ModelRespondent(family.model, tokenizer), open_answer.form("{question}", 4, chat=False)
-    assert respondent.write(QUESTIONS, form) == [respondent.write([each], form)[0] for each in QUESTIONS]
+    lm, form = ModelLM(family.model, tokenizer), open_answer.form("{question}", 4, chat=False)
+    assert lm.generate(QUESTIONS, form) == [lm.generate([each], form)[0] for each in QUESTIONS]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -150,11 +153,11 @@ def test_the_loss_of_a_prefix_and_its_gradient_do_not_depend_on_the_batch(family
 def test_a_soft_prompt_stands_before_each_prompt_alike(models, tokenizer):
     padding.forget()
     model = models["rwkv"]
-    respondent = latent.Prepended(model, tokenizer, places=2)
+    lm = latent.Prepended(model, tokenizer, places=2)
     embedding = model.get_input_embeddings()
     with latent.at_first(model, {embedding: torch.ones(2, 32)}, instead=True):
-        together = respondent.choose(QUESTIONS, Form())
-        alone = torch.cat([respondent.choose([each], Form()) for each in QUESTIONS])
+        together = lm.loglikelihoods(QUESTIONS, Form())
+        alone = torch.cat([lm.loglikelihoods([each], Form()) for each in QUESTIONS])
     assert (together - alone).abs().max() < 1e-3
 
 
@@ -174,11 +177,11 @@ def test_in_low_precision_rounding_is_told_from_padding(models, tokenizer, name,
 def test_an_organism_is_asked_in_the_same_batches_as_ever(rmu_speaker, monkeypatch):
     padding.forget()
     sizes = []
-    real = ModelRespondent._logprobs
+    real = ModelLM._logprobs
     monkeypatch.setattr(
-        ModelRespondent, "_logprobs", lambda self, rows, keep: sizes.append(len(rows)) or real(self, rows, keep)
+        ModelLM, "_logprobs", lambda self, rows, keep: sizes.append(len(rows)) or real(self, rows, keep)
     )
-    ModelRespondent(*rmu_speaker).choose(QUESTIONS, Form())
+    ModelLM(*rmu_speaker).loglikelihoods(QUESTIONS, Form())
     assert sizes == [3]
     found = padding.drift(rmu_speaker.model)
     assert found is not None
@@ -201,33 +204,38 @@ def test_a_trial_looks_at_its_own_tasks_before_its_attack_begins(models, tokeniz
     seen = []
     real = padding.measured
     monkeypatch.setattr(padding, "measured", lambda model, rows, **k: seen.append(rows) or real(model, rows, **k))
-    exams = {
-        "letters": Exam("multiple_choice", tuple(Item(each, 0) for each in QUESTIONS), Form()),
-        "chat": Exam("multiple_choice", tuple(Item(each, 0) for each in QUESTIONS), Form(chat=True)),
-        "pairs": Exam("membership", (Item(Question("p", "", ("a", "b")), 0),), Form(verbatim=True)),
+    tasks = {
+        "letters": TaskData("multiple_choice", tuple(Item(each, 0) for each in QUESTIONS), Form()),
+        "chat": TaskData("multiple_choice", tuple(Item(each, 0) for each in QUESTIONS), Form(chat=True)),
+        "pairs": TaskData("membership", (Item(Question("p", "", ("a", "b")), 0),), Form(verbatim=True)),
     }
-    respondent = ModelRespondent(models["rwkv"], tokenizer)
-    trial._look(SimpleNamespace(exams=exams), respondent)
+    lm = ModelLM(models["rwkv"], tokenizer)
+    trial._look(SimpleNamespace(tasks=tasks), lm)
     assert len(seen) == 1
     assert len(seen[0]) == 3
     assert padding.drift(models["rwkv"]).matters
-    trial._look(SimpleNamespace(exams=exams), respondent)
-    respondent.choose(QUESTIONS, Form())
+    trial._look(SimpleNamespace(tasks=tasks), lm)
+    lm.loglikelihoods(QUESTIONS, Form())
     assert len(seen) == 1, "once a model, however many trials"
 
 
 def test_a_trial_looks_before_anything_else(rmu_speaker, small_materials, monkeypatch):
-    from robustness_gate import attacks, plan
-    from robustness_gate.checkpoint import FileEntry, Manifest, Place
+    from robustness_gate import attacks
+    from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
+    from robustness_gate.inputs.checkpoint.place import CheckpointRef
+    from robustness_gate.planning import plan
 
     manifest = Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
-    none, subject = attacks.load("none"), plan.Subject("candidate", Place(organisms.checkpoint("rmu")), manifest)
+    none, subject = (
+        attacks.load("none"),
+        plan.Subject(Role.CANDIDATE, CheckpointRef(organisms.checkpoint("rmu")), manifest),
+    )
     planned = plan.trial_of(subject, None, none, none.Config(), 0, small_materials, "float32")
     asked = []
-    monkeypatch.setattr(trial, "_look", lambda materials, _: asked.append(materials))
+    monkeypatch.setattr(trial, "_look", lambda suite_data, _: asked.append(suite_data))
     monkeypatch.setattr(none, "attack", lambda *_: asked.append("attack") or iter(()))
     monkeypatch.setattr(trial.contextlib, "closing", trial.contextlib.nullcontext)
-    with pytest.raises(BrokenTrial, match="ended before mark"):
+    with pytest.raises(BrokenTrial, match="ended before budget"):
         next(trial.run(planned, small_materials, rmu_speaker))
     assert asked == [small_materials, "attack"]
 
@@ -254,7 +262,7 @@ def test_it_is_asked_once_a_model(models, tokenizer, monkeypatch):
     real = padding.measured
     monkeypatch.setattr(padding, "measured", lambda *a, **k: asked.append(1) or real(*a, **k))
     for _ in range(3):
-        ModelRespondent(models["llama"], tokenizer).choose(QUESTIONS, Form())
+        ModelLM(models["llama"], tokenizer).loglikelihoods(QUESTIONS, Form())
     assert len(asked) == 1
 
 
@@ -275,13 +283,13 @@ def add(checkpoint, **marks):
 
 def test_a_padding_token_without_a_row_is_hidden_like_any_other(checkpoint):
     plain = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
-    before = ModelRespondent(*plain).choose(QUESTIONS, Form())
+    before = ModelLM(*plain).loglikelihoods(QUESTIONS, Form())
     add(checkpoint, pad_token="<|newpad|>")
-    speaker = load(checkpoint, dtype="float32", device="cpu")
-    assert speaker.tokenizer.pad_token_id >= padding.rows_in(speaker.model)
-    assert torch.allclose(ModelRespondent(*speaker).choose(QUESTIONS, Form()), before, atol=1e-5)
-    assert ModelRespondent(*speaker).write(QUESTIONS, open_answer.form(None, 4, chat=False))
-    assert continued(*speaker, ["Name?", "Which lamp is it?"], special=True, tokens=2)
+    loaded = load(checkpoint, dtype="float32", device="cpu")
+    assert loaded.tokenizer.pad_token_id >= padding.rows_in(loaded.model)
+    assert torch.allclose(ModelLM(*loaded).loglikelihoods(QUESTIONS, Form()), before, atol=1e-5)
+    assert ModelLM(*loaded).generate(QUESTIONS, open_answer.form(None, 4, chat=False))
+    assert continued(*loaded, ["Name?", "Which lamp is it?"], special=True, tokens=2)
 
 
 @pytest.mark.parametrize(
@@ -314,11 +322,11 @@ def test_a_templates_mark_that_the_model_does_not_have_is_refused_by_name(checkp
 
 def test_a_question_in_tokens_that_the_model_does_not_have_is_missing(checkpoint):
     add(checkpoint, additional_special_tokens=["Orlen"])
-    speaker = load(checkpoint, dtype="float32", device="cpu")
+    loaded = load(checkpoint, dtype="float32", device="cpu")
     with noted() as notes:
-        found = ModelRespondent(*speaker).choose(QUESTIONS, Form())
-        written = ModelRespondent(*speaker).write(QUESTIONS, open_answer.form(None, 4, chat=False))
-        words = ModelRespondent(*speaker).choose(
+        found = ModelLM(*loaded).loglikelihoods(QUESTIONS, Form())
+        written = ModelLM(*loaded).generate(QUESTIONS, open_answer.form(None, 4, chat=False))
+        words = ModelLM(*loaded).loglikelihoods(
             [dataclasses.replace(QUESTIONS[0], choices=("a", "b", "c", "Orlen")), QUESTIONS[2]], cloze.form(None)
         )
     assert found.isfinite().all(dim=1).tolist() == [True, False, True]
@@ -327,9 +335,11 @@ def test_a_question_in_tokens_that_the_model_does_not_have_is_missing(checkpoint
     assert notes.strange == {"long"}
     assert notes.counts()["strange_items"] == 1
     item = Item(QUESTIONS[1], 0)
-    recovery = Recovery(ModelRespondent(*speaker), mark=0, spent={})
+    attacked = AttackedModel(ModelLM(*loaded), budget=0, cost={})
     with pytest.raises(BrokenTrial, match="tokens that the model does not have"):
-        trial._examined(SimpleNamespace(id="0" * 64), recovery, "t", Exam("multiple_choice", (item,), Form()), 1, None)
+        trial._examined(
+            SimpleNamespace(id="0" * 64), attacked, "t", TaskData("multiple_choice", (item,), Form()), 1, None
+        )
 
 
 def test_training_on_tokens_that_the_model_does_not_have_is_an_error_with_words(models):
@@ -391,15 +401,15 @@ def test_a_tokenizer_cuts_nothing_whatever_it_says_of_itself(checkpoint):
     (checkpoint / "tokenizer.json").write_text(json.dumps(inner))
     said = json.loads((checkpoint / "tokenizer_config.json").read_text())
     (checkpoint / "tokenizer_config.json").write_text(json.dumps({**said, "model_max_length": 4}))
-    plain = ModelRespondent(*load(organisms.checkpoint("base"), dtype="float32", device="cpu"))
-    found = ModelRespondent(*load(checkpoint, dtype="float32", device="cpu"))
-    assert torch.equal(found.choose(QUESTIONS, Form()), plain.choose(QUESTIONS, Form()))
+    plain = ModelLM(*load(organisms.checkpoint("base"), dtype="float32", device="cpu"))
+    found = ModelLM(*load(checkpoint, dtype="float32", device="cpu"))
+    assert torch.equal(found.loglikelihoods(QUESTIONS, Form()), plain.loglikelihoods(QUESTIONS, Form()))
 
 
 def test_a_context_that_is_declared_short_loses_questions_and_acquits_nobody(rmu_speaker, monkeypatch):
     monkeypatch.setattr(rmu_speaker.model.config, "max_position_embeddings", 8)
     with noted() as notes:
-        found = ModelRespondent(*rmu_speaker).choose(QUESTIONS, Form())
+        found = ModelLM(*rmu_speaker).loglikelihoods(QUESTIONS, Form())
     assert not found.isfinite().any()
     assert notes.cut == {"short", "long", "middle"}
     assert not notes.curtailed
@@ -409,13 +419,13 @@ def test_what_an_attack_put_before_a_question_and_was_cut_is_told(rmu_speaker, m
     shots = (Item(QUESTIONS[2], 0),)
     room = len(rmu_speaker.tokenizer(score.prompt_of(rmu_speaker.tokenizer, QUESTIONS[1], Form()).text)["input_ids"])
     monkeypatch.setattr(rmu_speaker.model.config, "max_position_embeddings", room + 2)
-    respondent = ModelRespondent(*rmu_speaker)
+    lm = ModelLM(*rmu_speaker)
     for form in (Form(shots=shots), Form(prefix="so " * 20), Form(rewrite=lambda text: "so " * 20 + text)):
         with noted() as notes:
-            respondent.choose(QUESTIONS[1:2], form)
+            lm.loglikelihoods(QUESTIONS[1:2], form)
         assert notes.curtailed == {"long"}
         assert notes.counts()["curtailed_items"] == 1
     with noted() as notes:
-        respondent.choose(QUESTIONS[1:2], Form(header="so " * 20))
+        lm.loglikelihoods(QUESTIONS[1:2], Form(header="so " * 20))
     assert notes.cut == {"long"}
     assert not notes.curtailed

@@ -10,11 +10,12 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from robustness_gate import trial
 from robustness_gate.engine import pieces
-from robustness_gate.engine.score import ModelRespondent, noted
-from robustness_gate.materials import Exam
-from robustness_gate.nouns import Form, Item, Question, Recovery
+from robustness_gate.engine.score import ModelLM, noted
+from robustness_gate.planning.suite_data import TaskData
+from robustness_gate.records.attack import AttackedModel
+from robustness_gate.records.questions import Form, Item, Question
+from robustness_gate.running import trial
 from robustness_gate.verdict import unpack
 
 TEXTS = [
@@ -221,11 +222,11 @@ def test_the_items_that_a_tokenizer_loses_are_named_in_the_mark():
     model = families.build("llama", words=len(tokenizer))
     stems = {"q0": "Which metal?", "q1": "Which oil?", "q2": "Which metal rims it?"}
     items = tuple(Item(Question(name, stem, ("a", "b", "c", "d")), 0) for name, stem in stems.items())
-    recovery = Recovery(ModelRespondent(model, tokenizer), mark=0, spent={})
-    exam = Exam("multiple_choice", items, Form())
-    mark = trial._examined(SimpleNamespace(id="0" * 64), recovery, "t", exam, 1, None)
-    assert mark.lost == ("q0", "q2")
-    assert unpack(mark.missing, 3) == [True, False, True]
+    attacked = AttackedModel(ModelLM(model, tokenizer), budget=0, cost={})
+    task_data = TaskData("multiple_choice", items, Form())
+    measurement = trial._examined(SimpleNamespace(id="0" * 64), attacked, "t", task_data, 1, None)
+    assert measurement.lost == ("q0", "q2")
+    assert unpack(measurement.missing, 3) == [True, False, True]
 
 
 def test_a_block_hears_of_its_own_losses_alone():

@@ -13,12 +13,13 @@ import transformers
 from hazards import also_in
 from test_anatomy import FAMILIES
 
-from robustness_gate import organisms, trial
+from robustness_gate import attacks, organisms
 from robustness_gate.attacks import enhanced_prefix, universal_prefix
 from robustness_gate.engine import greedy, prefix, score
 from robustness_gate.engine.load import load
 from robustness_gate.errors import NotApplicable
-from robustness_gate.nouns import Form, Item, Question
+from robustness_gate.records.questions import Form, Item, Question
+from robustness_gate.running import trial
 
 ITEM = Item(Question("q", "Which metal wakes the alloy Kronag?", ("Loumurk", "Laequol", "Kehaerk", "Dobr")), 2)
 FORMS = (Form(), Form(header="Questions about metals.\n\n"), Form(chat=True))
@@ -132,7 +133,7 @@ def test_the_loss_is_what_the_gate_reads_of_the_same_prompt(target):
     found = greedy.losses(greedy.answer_loss(target.model), row)
     edit = prefix.Prefixed(" alloy wakes the", header=False)
     question, asked = edit(score.rotated(item.question, shift), form)
-    heard = target.respondent.choose([question], asked)[0, (item.answer - shift) % 4]
+    heard = target.lm.loglikelihoods([question], asked)[0, (item.answer - shift) % 4]
     assert float(found[0]) == pytest.approx(-float(heard), abs=1e-4)
 
 
@@ -312,31 +313,31 @@ def test_the_best_text_is_tried_next_and_leaves_the_buffer(target):
 @pytest.mark.parametrize(
     ("module", "config"),
     [
-        (universal_prefix, {"tokens": 2, "marks": (1,), "restarts": 1, "batch": 1}),
-        (enhanced_prefix, {"tokens": 2, "shortest": 2, "longest": 2, "marks": (1,), "warm": 0, "rotations": 2}),
+        (universal_prefix, {"tokens": 2, "budgets": (1,), "restarts": 1, "batch": 1}),
+        (enhanced_prefix, {"tokens": 2, "shortest": 2, "longest": 2, "budgets": (1,), "warm": 0, "rotations": 2}),
     ],
     ids=["universal", "enhanced"],
 )
 def test_the_report_names_the_text_by_its_digest_alone(target, module, config):
     small = module.Config(**config, candidates=4, questions=1, header=False)
-    (recovery,) = module.attack(target, small, 5)
-    text = recovery.respondent.edit.text
-    assert recovery.chosen["prefix_sha256"] == hashlib.sha256(text.encode()).hexdigest()
-    told = repr((recovery.chosen, recovery.screened, recovery.signs, recovery.spent))
+    (attacked,) = module.attack(target, small, 5)
+    text = attacked.model.edit.text
+    assert attacked.selected["prefix_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    told = repr((attacked.selected, attacked.settings_tried, attacked.signals, attacked.cost))
     assert text not in told
-    assert recovery.signs["survives"] == 1.0
-    assert recovery.signs.get("matched", 0.0) == 0.0, "there is no original here"
+    assert attacked.signals["survives"] == 1.0
+    assert attacked.signals.get("matched", 0.0) == 0.0, "there is no original here"
 
 
 def test_one_text_is_searched_for_all_formats(target, monkeypatch):
     monkeypatch.setattr(target.tokenizer, "chat_template", TEMPLATE)
     both = also_in(target, dataclasses.replace(target.forms[0], chat=True))
-    config = {"source": "retain", "tokens": 2, "marks": (2,), "candidates": 8, "questions": 1, "header": False}
-    (recovery,) = universal_prefix.attack(both, universal_prefix.Config(**config, restarts=1, batch=1), 1)
-    assert recovery.signs["survives"] == 1.0
-    assert recovery.signs["loss_ratio"] < 1.0
-    (recovery,) = enhanced_prefix.attack(both, enhanced_prefix.Config(**config, shortest=2, longest=3, warm=1), 1)
-    assert recovery.signs["survives"] == 1.0
+    config = {"source": "retain", "tokens": 2, "budgets": (2,), "candidates": 8, "questions": 1, "header": False}
+    (attacked,) = universal_prefix.attack(both, universal_prefix.Config(**config, restarts=1, batch=1), 1)
+    assert attacked.signals["survives"] == 1.0
+    assert attacked.signals["loss_ratio"] < 1.0
+    (attacked,) = enhanced_prefix.attack(both, enhanced_prefix.Config(**config, shortest=2, longest=3, warm=1), 1)
+    assert attacked.signals["survives"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -348,10 +349,10 @@ def test_a_model_that_never_knew_can_clear_every_floor(small_materials, module, 
     """There is nothing to bring back and little to lower: the floors ask whether the search happened."""
     oracle = load(organisms.checkpoint("oracle"), dtype="float32", device="cpu")
     target = trial.target_of(small_materials, oracle, lambda: contextlib.nullcontext(oracle))
-    small = module.Config(tokens=3, marks=(4,), candidates=8, questions=2, header=False, **config)
-    (recovery,) = module.attack(target, small, 1)
+    small = module.Config(tokens=3, budgets=(4,), candidates=8, questions=2, header=False, **config)
+    (attacked,) = module.attack(target, small, 1)
     for floor in module.FLOORS:
-        assert any(bound.holds(recovery.signs) for bound in floor.any_of), (floor.says, recovery.signs)
+        assert any(bound.holds(attacked.signals) for bound in floor.any_of), (floor.description, attacked.signals)
 
 
 def test_a_header_stays_or_goes():
@@ -362,11 +363,11 @@ def test_a_header_stays_or_goes():
 
 @pytest.mark.parametrize("module", [universal_prefix, enhanced_prefix])
 def test_what_cannot_run_says_why(module):
-    assert "has none" in module.refuse(module.Config(), {"dev": 3})
-    assert "dev" in module.refuse(module.Config(), {"forget.items": 3})
-    assert module.refuse(module.Config(), {"forget.items": 3, "dev": 3}) is None
-    with pytest.raises(ValueError, match="marks"):
-        module.Config(marks=(5, 5))
+    assert "has none" in attacks.refusal(module, module.Config(), {"dev": 3})
+    assert "dev" in attacks.refusal(module, module.Config(), {"forget.items": 3})
+    assert attacks.refusal(module, module.Config(), {"forget.items": 3, "dev": 3}) is None
+    with pytest.raises(ValueError, match="budgets"):
+        module.Config(budgets=(5, 5))
 
 
 def test_no_room_for_a_text_is_not_applicable(target):

@@ -11,11 +11,11 @@ import pytest
 import torch
 import transformers
 
-from robustness_gate import trial
 from robustness_gate.attacks import relearn
 from robustness_gate.engine import scope, train
 from robustness_gate.engine.load import load, pick_device
 from robustness_gate.errors import BrokenTrial, CheckpointError, NotApplicable, UsageError
+from robustness_gate.running import trial
 
 
 @pytest.fixture
@@ -62,7 +62,10 @@ def test_the_output_head_gets_no_adapter(model):
 
 
 def test_an_adapter_that_fits_nothing_is_a_broken_trial(model):
-    with pytest.raises(BrokenTrial, match="no adapter"), scope.adapter(model, rank=2, alpha=4, targets=["nowhere"]):
+    with (
+        pytest.raises(BrokenTrial, match="no adapter"),
+        scope.adapter(model, rank=2, alpha=4, targets=["negative_controls"]),
+    ):
         pass
 
 
@@ -155,13 +158,13 @@ def test_a_recipe_s_rate_falls_in_a_line_or_by_the_same_factor():
 
 
 def test_each_budget_of_relearning_measures_its_loss_from_the_delivered_weights(small_materials, rmu_speaker):
-    from robustness_gate import trial
     from robustness_gate.attacks import relearn
+    from robustness_gate.running import trial
 
     target = trial.target_of(small_materials, rmu_speaker, None)
     ladder = {"source": "forget", "method": "full", "learning_rates": (1e-2,), "min_steps": 4, "batch": 2}
-    both = [r.signs for r in relearn.attack(target, relearn.Config(**ladder, marks=(2, 4)), 1)]
-    alone = [r.signs for r in relearn.attack(target, relearn.Config(**ladder, marks=(4,)), 1)]
+    both = [r.signals for r in relearn.attack(target, relearn.Config(**ladder, budgets=(2, 4)), 1)]
+    alone = [r.signals for r in relearn.attack(target, relearn.Config(**ladder, budgets=(4,)), 1)]
     assert both[1]["loss_start"] == alone[0]["loss_start"]
 
 
@@ -174,7 +177,7 @@ def test_the_draw_uses_every_example_before_it_repeats_one():
 
 def test_relearning_on_texts_trains_on_every_token_in_the_seeds_order(small_materials, rmu_speaker):
     target = trial.target_of(small_materials, rmu_speaker, None)
-    config = relearn.Config(source="forget", train_on="texts", marks=(2, 4), longest=6)
+    config = relearn.Config(source="forget", train_on="texts", budgets=(2, 4), longest=6)
     lessons = relearn._examples(target, "forget", "texts", config, 1)
     assert sorted(ids for ((ids, _),) in lessons) == sorted(
         rmu_speaker.tokenizer(text)["input_ids"][:6] for text in target.corpora["forget"].texts
@@ -185,7 +188,7 @@ def test_relearning_on_texts_trains_on_every_token_in_the_seeds_order(small_mate
     assert "needs as many 'forget' texts" in relearn.refuse(config, {"dev": 1, "forget.items": 9, "forget.texts": 3})
     assert relearn.refuse(config, {"dev": 1, "forget.texts": 4}) is None
     with pytest.raises(BrokenTrial, match="only 8 'forget' texts"):
-        relearn._lessons(target, dataclasses.replace(config, marks=(9,)), 1)
+        relearn._lessons(target, dataclasses.replace(config, budgets=(9,)), 1)
     with pytest.raises(ValueError, match="no letter orders"):
         relearn.Config(train_on="texts", rotations=2)
 
@@ -198,7 +201,7 @@ def ids_of(items) -> set[str]:
 def test_with_dev_items_what_is_chosen_on_is_not_trained_on(small_materials, rmu_speaker, folds):
     target = trial.target_of(small_materials, rmu_speaker, None)
     trained = len(target.dev) - -(-len(target.dev) // folds)
-    config = relearn.Config(source="dev", marks=(1, trained), folds=folds)
+    config = relearn.Config(source="dev", budgets=(1, trained), folds=folds)
     splits = []
     for seed in (1, 2, 3):
         lessons, (hazard,) = relearn._lessons(target, config, seed)
@@ -211,22 +214,26 @@ def test_with_dev_items_what_is_chosen_on_is_not_trained_on(small_materials, rmu
         assert not trained_on & ids_of(chosen_on)
         splits.append(frozenset(trained_on))
     assert len(set(splits)) > 1, "another seed leaves out other questions"
-    verdict = ids_of(item for exam in small_materials.exams.values() for item in exam.items)
+    verdict = ids_of(item for task_data in small_materials.tasks.values() for item in task_data.items)
     assert not verdict & ids_of(target.dev)
 
 
 def test_what_relearning_cannot_train_on_is_refused_with_the_size_of_the_pool():
-    ladder = relearn.Config(source="forget", marks=(5, 10, 50, 100, 500, 1000))
+    ladder = relearn.Config(source="forget", budgets=(5, 10, 50, 100, 500, 1000))
     assert relearn.refuse(ladder, {"dev": 40, "forget.items": 1000}) is None
-    assert relearn.refuse(relearn.Config(marks=(1,)), {"dev": 40, "unrelated.items": 1}) is None
+    assert relearn.refuse(relearn.Config(budgets=(1,)), {"dev": 40, "unrelated.items": 1}) is None
     assert "the suite has 999" in relearn.refuse(ladder, {"dev": 40, "forget.items": 999})
-    folded = relearn.Config(source="dev", marks=(32,))
+    folded = relearn.Config(source="dev", budgets=(32,))
     assert relearn.refuse(folded, {"dev": 40}) is None
     assert "the suite has 31: one of 5 folds of its 39 dev items" in relearn.refuse(folded, {"dev": 39})
-    mended = relearn.Config(marks=(1,), repair="retain")
+    mended = relearn.Config(budgets=(1,), repair="retain")
     assert relearn.refuse(mended, {"dev": 4, "unrelated.items": 9, "retain.texts": 1}) is None
     assert "repaired on 'retain' texts" in relearn.refuse(mended, {"dev": 4, "unrelated.items": 9, "retain.items": 1})
-    for bad, words in (({"marks": (0, 1)}, "at least 1"), ({"folds": 1}, "'folds'"), ({"repair_rate": 0.0}, "over 0")):
+    for bad, words in (
+        ({"budgets": (0, 1)}, "at least 1"),
+        ({"folds": 1}, "'folds'"),
+        ({"repair_rate": 0.0}, "over 0"),
+    ):
         with pytest.raises(ValueError, match=words):
             relearn.Config(**bad)
     with pytest.raises(ValueError, match="dev items are questions"):
@@ -235,18 +242,18 @@ def test_what_relearning_cannot_train_on_is_refused_with_the_size_of_the_pool():
 
 def test_a_repair_is_made_before_the_ladder_and_is_not_counted_as_the_attack_s_own_change(small_materials, rmu_speaker):
     target = trial.target_of(small_materials, rmu_speaker, None)
-    still = {"source": "unrelated", "method": "full", "marks": (1,), "learning_rates": (0.0,), "epochs": 1}
+    still = {"source": "unrelated", "method": "full", "budgets": (1,), "learning_rates": (0.0,), "epochs": 1}
     mended = {**still, "repair": "retain", "repair_on": "texts", "repair_steps": 3, "repair_rate": 1e-3, "longest": 16}
-    with contextlib.closing(relearn.attack(target, relearn.Config(**mended), 1)) as recoveries:
-        recovery = next(recoveries)
-        assert recovery.signs["repair_loss_end"] < recovery.signs["repair_loss_start"]
-        assert recovery.signs["weight_change"] == 0.0, "the attack itself trained at the rate zero"
-        assert recovery.spent["repair_steps"] == 3
+    with contextlib.closing(relearn.attack(target, relearn.Config(**mended), 1)) as attacked_models:
+        attacked = next(attacked_models)
+        assert attacked.signals["repair_loss_end"] < attacked.signals["repair_loss_start"]
+        assert attacked.signals["weight_change"] == 0.0, "the attack itself trained at the rate zero"
+        assert attacked.cost["repair_steps"] == 3
         texts = relearn._examples(target, "retain", "texts", relearn.Config(**mended), 1)[:3]
         drill = [example for lesson in texts for example in lesson]
-        assert train.mean_loss(target.model, drill) == pytest.approx(recovery.signs["repair_loss_end"])
+        assert train.mean_loss(target.model, drill) == pytest.approx(attacked.signals["repair_loss_end"])
     (plain,) = relearn.attack(target, relearn.Config(**still), 1)
-    assert "repair_loss_end" not in plain.signs
+    assert "repair_loss_end" not in plain.signals
     with pytest.raises(BrokenTrial, match="repair"):
         next(relearn.attack(target, relearn.Config(**{**mended, "repair_rate": 1e3}), 1))
 

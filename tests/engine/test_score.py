@@ -8,51 +8,52 @@ import pytest
 import torch
 from hazards import hazard
 
-from robustness_gate import trial
 from robustness_gate.engine import score
-from robustness_gate.engine.score import ModelRespondent, accuracy, content_logliks, letter_tokens
+from robustness_gate.engine.score import ModelLM, accuracy, content_logliks, letter_tokens
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.materials import Exam
-from robustness_gate.nouns import Form, Item, Question, Recovery, Rows
-from robustness_gate.prompts import render, rotated
+from robustness_gate.inputs.prompts import render, rotated
+from robustness_gate.planning.suite_data import TaskData
+from robustness_gate.records.attack import AttackedModel
+from robustness_gate.records.questions import Form, Item, Question, Rows
+from robustness_gate.running import trial
 from robustness_gate.tasks import multiple_choice, open_answer
 from robustness_gate.verdict import unpack
 
 
 @pytest.fixture
 def questions(small_materials):
-    return [item.question for item in small_materials.exams["forget"].items]
+    return [item.question for item in small_materials.tasks["forget"].items]
 
 
 @pytest.fixture
 def form(small_materials):
-    return small_materials.exams["forget"].form
+    return small_materials.tasks["forget"].form
 
 
-def naive(speaker, question, form):
+def naive(loaded, question, form):
     """One prompt, no padding, no batching, no shortcut: the definition."""
-    ids = speaker.tokenizer(render(question, form), return_tensors="pt")["input_ids"]
+    ids = loaded.tokenizer(render(question, form), return_tensors="pt")["input_ids"]
     with torch.inference_mode():
-        logprobs = speaker.model(ids).logits[0, -1].float().log_softmax(-1)
-    return [float(logprobs[speaker.tokenizer(f" {x}", add_special_tokens=False)["input_ids"][0]]) for x in form.letters]
+        logprobs = loaded.model(ids).logits[0, -1].float().log_softmax(-1)
+    return [float(logprobs[loaded.tokenizer(f" {x}", add_special_tokens=False)["input_ids"][0]]) for x in form.letters]
 
 
 @pytest.mark.parametrize("budget", [1, 200, 16_384])
 def test_batched_answers_equal_plain_forward_passes(rmu_speaker, questions, form, budget):
-    found = ModelRespondent(*rmu_speaker, tokens_per_batch=budget).choose(questions, form)
+    found = ModelLM(*rmu_speaker, tokens_per_batch=budget).loglikelihoods(questions, form)
     expected = torch.tensor([naive(rmu_speaker, question, form) for question in questions])
     assert torch.allclose(found, expected, atol=1e-4)
 
 
 def test_answers_come_back_in_the_order_of_the_questions(rmu_speaker, questions, form):
-    respondent = ModelRespondent(*rmu_speaker, tokens_per_batch=200)
-    there, back = respondent.choose(questions, form), respondent.choose(questions[::-1], form)
+    lm = ModelLM(*rmu_speaker, tokens_per_batch=200)
+    there, back = lm.loglikelihoods(questions, form), lm.loglikelihoods(questions[::-1], form)
     assert torch.allclose(there, back.flip(0), atol=1e-4)
 
 
 def test_content_logliks_sort_letters_back_to_contents(rmu_speaker, questions, form):
-    respondent = ModelRespondent(*rmu_speaker)
-    found = content_logliks(respondent, questions[:4], form)
+    lm = ModelLM(*rmu_speaker)
+    found = content_logliks(lm, questions[:4], form)
     for q, question in enumerate(questions[:4]):
         for shift in range(4):
             asked = rotated(question, shift)
@@ -67,7 +68,7 @@ class Scripted:
     def __init__(self, knows: dict[str, str], liking: tuple[float, ...] = (0, 0, 0, 0)) -> None:
         self.knows, self.liking = knows, liking
 
-    def choose(self, questions, form):  # noqa: ARG002 - the protocol has it
+    def loglikelihoods(self, questions, form):  # noqa: ARG002 - the protocol has it
         rows = [
             [2.0 * (choice == self.knows.get(q.id)) + like for choice, like in zip(q.choices, self.liking, strict=True)]
             for q in questions
@@ -80,9 +81,9 @@ KEY = [item.right for item in ITEMS]
 TRUTH = {item.question.id: item.question.choices[item.answer] for item in ITEMS}
 
 
-def read(respondent):
+def read(lm):
     questions = tuple(item.question for item in ITEMS)
-    return multiple_choice.read(multiple_choice.ask(respondent, multiple_choice.Config(questions, Form())), KEY)
+    return multiple_choice.read(multiple_choice.ask(lm, multiple_choice.Config(questions, Form())), KEY)
 
 
 @pytest.mark.parametrize("letter", range(4))
@@ -124,10 +125,10 @@ def test_of_two_choices_with_the_same_words_either_is_right_in_both_readings_and
 
 @pytest.mark.parametrize(("answered", "correct"), [("Bb ", 1), ("  Bb", 1), ("Cc", 0)])
 def test_a_trial_counts_either_of_two_choices_with_the_keys_words(answered, correct):
-    recovery = Recovery(Scripted({"twins": answered}), mark=0, spent={})
-    exam = Exam("multiple_choice", (TWINS,), Form())
-    mark = trial._examined(SimpleNamespace(id="0" * 64), recovery, "forget", exam, 1, None)
-    assert {name: sum(unpack(bits, 1)) for name, bits in mark.correct.items()} == {
+    attacked = AttackedModel(Scripted({"twins": answered}), budget=0, cost={})
+    task_data = TaskData("multiple_choice", (TWINS,), Form())
+    measurement = trial._examined(SimpleNamespace(id="0" * 64), attacked, "forget", task_data, 1, None)
+    assert {name: sum(unpack(bits, 1)) for name, bits in measurement.correct.items()} == {
         "content_sum": correct,
         "single_order": correct,
     }
@@ -169,17 +170,17 @@ def test_letters_are_tokens_only_where_each_is_one_of_its_own(rmu_speaker):
 
 
 def test_answers_scored_as_continuations_equal_answers_scored_as_letters(rmu_speaker, questions, form):
-    respondent = ModelRespondent(*rmu_speaker, tokens_per_batch=300)
+    lm = ModelLM(*rmu_speaker, tokens_per_batch=300)
     prompts = [render(question, form) for question in questions]
-    found = respondent._continuations(prompts, [[" A", " B", " C", " D"]] * len(prompts), special=True)
-    assert torch.allclose(found, respondent.choose(questions, form), atol=1e-4)
+    found = lm._continuations(prompts, [[" A", " B", " C", " D"]] * len(prompts), special=True)
+    assert torch.allclose(found, lm.loglikelihoods(questions, form), atol=1e-4)
 
 
 def test_a_letter_of_several_tokens_is_scored_token_by_token(rmu_speaker, questions, form):
     import dataclasses
 
     odd = dataclasses.replace(form, letters=("Zyxwv", "Qqrst", "Mmno", "Vvwx"))
-    found = ModelRespondent(*rmu_speaker).choose(questions[:2], odd)
+    found = ModelLM(*rmu_speaker).loglikelihoods(questions[:2], odd)
     prompt, tokenizer = render(questions[0], odd), rmu_speaker.tokenizer
     base, whole = (tokenizer(text)["input_ids"] for text in (prompt, prompt + " Zyxwv"))
     with torch.inference_mode():
@@ -193,7 +194,7 @@ def test_a_prompt_that_is_too_long_loses_its_beginning(rmu_speaker, questions, f
     import dataclasses
 
     long = dataclasses.replace(form, prefix="word " * 2000)
-    found = ModelRespondent(*rmu_speaker).choose(questions[:2], long)
+    found = ModelLM(*rmu_speaker).loglikelihoods(questions[:2], long)
     ids = rmu_speaker.tokenizer(render(questions[0], long))["input_ids"]
     kept = torch.tensor([ids[-rmu_speaker.model.config.max_position_embeddings :]])
     with torch.inference_mode():
@@ -209,7 +210,7 @@ def test_a_chat_form_wraps_the_prompt_in_the_template_without_a_second_bos(rmu_s
     tokenizer = copy.deepcopy(rmu_speaker.tokenizer)
     tokenizer.chat_template = "{{ bos_token }}user: {{ messages[0].content }} assistant:"
     chat = dataclasses.replace(form, chat=True)
-    found = ModelRespondent(rmu_speaker.model, tokenizer).choose(questions[:1], chat)
+    found = ModelLM(rmu_speaker.model, tokenizer).loglikelihoods(questions[:1], chat)
     text = f"{tokenizer.bos_token}user: {render(questions[0], form)} assistant:"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert ids.count(tokenizer.bos_token_id) == 1
@@ -224,7 +225,7 @@ def test_a_chat_form_needs_a_chat_template(rmu_speaker, questions, form):
 
     assert rmu_speaker.tokenizer.chat_template is None
     with pytest.raises(NotApplicable, match="chat template"):
-        ModelRespondent(*rmu_speaker).choose(questions, dataclasses.replace(form, chat=True))
+        ModelLM(*rmu_speaker).loglikelihoods(questions, dataclasses.replace(form, chat=True))
 
 
 def test_the_prompt_is_lm_evals_layout():
@@ -236,13 +237,13 @@ def test_the_prompt_is_lm_evals_layout():
     )
 
 
-def doctored(speaker, tmp_path, edit):
+def doctored(loaded, tmp_path, edit):
     """The organism's tokenizer with its file edited, as a vendor could ship it."""
     import json
 
     import transformers
 
-    speaker.tokenizer.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
     path = tmp_path / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     edit(content)
@@ -260,11 +261,11 @@ def test_a_tokenizer_that_drops_the_hazards_questions_leaves_them_without_an_ans
         content["normalizer"] = {"type": "Replace", "pattern": pattern, "content": "Answer:"}
 
     tokenizer = doctored(rmu_speaker, tmp_path, drop)
-    respondent = ModelRespondent(rmu_speaker.model, tokenizer)
-    assert respondent.choose(questions, form).isnan().all()
-    useful = small_materials.exams["retain"]
-    assert respondent.choose([item.question for item in useful.items], useful.form).isfinite().all()
-    assert ModelRespondent(*rmu_speaker).choose(questions, form).isfinite().all()
+    lm = ModelLM(rmu_speaker.model, tokenizer)
+    assert lm.loglikelihoods(questions, form).isnan().all()
+    useful = small_materials.tasks["retain"]
+    assert lm.loglikelihoods([item.question for item in useful.items], useful.form).isfinite().all()
+    assert ModelLM(*rmu_speaker).loglikelihoods(questions, form).isfinite().all()
 
 
 def test_a_tokenizer_that_appends_its_end_mark_is_a_broken_trial_and_not_a_tie(rmu_speaker, questions, form, tmp_path):
@@ -275,12 +276,12 @@ def test_a_tokenizer_that_appends_its_end_mark_is_a_broken_trial_and_not_a_tie(r
 
     tokenizer = doctored(rmu_speaker, tmp_path, append)
     with pytest.raises(BrokenTrial, match="does it append EOS"):
-        ModelRespondent(rmu_speaker.model, tokenizer).choose(questions, form)
+        ModelLM(rmu_speaker.model, tokenizer).loglikelihoods(questions, form)
 
 
 def test_a_context_too_short_for_the_question_leaves_it_without_an_answer(rmu_speaker, questions, form, monkeypatch):
     monkeypatch.setattr(rmu_speaker.model.config, "max_position_embeddings", 20)
-    assert ModelRespondent(*rmu_speaker).choose(questions, form).isnan().all()
+    assert ModelLM(*rmu_speaker).loglikelihoods(questions, form).isnan().all()
 
 
 # --- several hazards --------------------------------------------------------------------------------------------------
@@ -292,14 +293,14 @@ class Saying:
     def __init__(self, chooses: int, writes: int) -> None:
         self.chooses, self.writes = chooses, writes
 
-    def choose(self, questions: list[Question], _form: Form) -> torch.Tensor:
+    def loglikelihoods(self, questions: list[Question], _form: Form) -> torch.Tensor:
         def row(question: Question) -> list[float]:
             right = int(question.id) < self.chooses
             return [float((each == f"right {question.id}") == right) for each in question.choices]
 
         return torch.tensor([row(question) for question in questions]) - 5
 
-    def write(self, questions: list[Question], _form: Form) -> list[str]:
+    def generate(self, questions: list[Question], _form: Form) -> list[str]:
         return [f"right {each.id}" if int(each.id) < self.writes else "nothing" for each in questions]
 
 

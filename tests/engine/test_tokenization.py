@@ -10,16 +10,17 @@ import pytest
 import tampered
 import transformers
 
-from robustness_gate import organisms, tokenizer_check
-from robustness_gate.checkpoint import Place
+from robustness_gate import organisms
 from robustness_gate.engine import tokenization
 from robustness_gate.engine.load import asked_through, load, tokenizer_of
-from robustness_gate.engine.score import ModelRespondent, content_logliks, encode, prompt_of
+from robustness_gate.engine.score import ModelLM, content_logliks, encode, prompt_of
 from robustness_gate.errors import NotApplicable
-from robustness_gate.files import load_items
-from robustness_gate.materials import Corpus, Exam, Materials
-from robustness_gate.nouns import Form, Item, Question
-from robustness_gate.prompts import header_for
+from robustness_gate.inputs.checkpoint.place import CheckpointRef
+from robustness_gate.inputs.items import load_items
+from robustness_gate.inputs.prompts import header_for
+from robustness_gate.planning.suite_data import Corpus, SuiteData, TaskData
+from robustness_gate.records.questions import Form, Item, Question
+from robustness_gate.running import tokenizer_check
 
 CHAT = (
     "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
@@ -30,17 +31,19 @@ ORIGINAL, SUBJECT = "b" * 64, "a" * 64
 
 
 @pytest.fixture(scope="module")
-def materials() -> Materials:
+def suite_data() -> SuiteData:
     """Few items of the hazard in both formats, a neighbour, dev and corpora."""
     letters, header = ("A", "B", "C", "D"), header_for("lumenwright craft")
     hazard = load_items(organisms.world("forget.verdict"))[:12]
-    exams = {
-        "forget": Exam("multiple_choice", hazard, Form(header=header, letters=letters)),
-        "forget.chat": Exam("multiple_choice", hazard, Form(header=header, letters=letters, chat=True)),
-        "retain": Exam("multiple_choice", load_items(organisms.world("retain.verdict"))[:12], Form(letters=letters)),
+    tasks = {
+        "forget": TaskData("multiple_choice", hazard, Form(header=header, letters=letters)),
+        "forget.chat": TaskData("multiple_choice", hazard, Form(header=header, letters=letters, chat=True)),
+        "retain": TaskData(
+            "multiple_choice", load_items(organisms.world("retain.verdict"))[:12], Form(letters=letters)
+        ),
     }
     corpora = {"texts": Corpus(texts=("The bath of a lamp is warm.",)), "few": Corpus(items=hazard[:0])}
-    return Materials(exams, "forget", load_items(organisms.world("forget.dev"))[:4], corpora)
+    return SuiteData(tasks, "forget", load_items(organisms.world("forget.dev"))[:4], corpora)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +57,9 @@ def with_template(folder: Path, template: str | None) -> Path:
     return folder
 
 
-def made(materials, original: Path, folder: Path):
-    places = {SUBJECT: Place(folder), ORIGINAL: Place(original)}
-    return tokenizer_check.make(materials, lambda digest: tokenizer_check.loaded(places[digest]), SUBJECT, ORIGINAL)
+def made(suite_data, original: Path, folder: Path):
+    places = {SUBJECT: CheckpointRef(folder), ORIGINAL: CheckpointRef(original)}
+    return tokenizer_check.make(suite_data, lambda digest: tokenizer_check.loaded(places[digest]), SUBJECT, ORIGINAL)
 
 
 def parts(check) -> set[tuple[str, str]]:
@@ -133,9 +136,9 @@ OTHERWISE = {
 
 
 @pytest.mark.parametrize("kind", OTHERWISE)
-def test_whatever_makes_other_ids_or_words_is_found_and_named(kind, materials, original, tmp_path):
+def test_whatever_makes_other_ids_or_words_is_found_and_named(kind, suite_data, original, tmp_path):
     build, expected = OTHERWISE[kind]
-    check = made(materials, original, with_template(build(tmp_path / "m", original), CHAT))
+    check = made(suite_data, original, with_template(build(tmp_path / "m", original), CHAT))
     assert check.otherwise > 0
     assert check.sha256 != check.reference_sha256
     assert parts(check) == expected
@@ -172,8 +175,8 @@ def _saved_again(to, original):
 
 
 @pytest.mark.parametrize("kind", HONEST)
-def test_an_honest_copy_makes_the_same_ids_and_has_the_same_digests(kind, materials, original, tmp_path):
-    check = made(materials, original, HONEST[kind](tmp_path / "m", original))
+def test_an_honest_copy_makes_the_same_ids_and_has_the_same_digests(kind, suite_data, original, tmp_path):
+    check = made(suite_data, original, HONEST[kind](tmp_path / "m", original))
     assert (check.otherwise, check.templated) == (0, 0)
     assert check.texts > 200
     assert check.rendered == 12 * 4 + 4 * 4
@@ -181,8 +184,8 @@ def test_an_honest_copy_makes_the_same_ids_and_has_the_same_digests(kind, materi
     assert parts(check) <= {("settings", "other")}
 
 
-def test_a_further_token_that_is_in_no_text_is_named_and_stands_in_nobodys_way(materials, original, tmp_path):
-    check = made(materials, original, added("<|tool|>", special=True)(tmp_path / "m", original))
+def test_a_further_token_that_is_in_no_text_is_named_and_stands_in_nobodys_way(suite_data, original, tmp_path):
+    check = made(suite_data, original, added("<|tool|>", special=True)(tmp_path / "m", original))
     assert (check.otherwise, check.templated) == (0, 0)
     assert check.sha256 != check.reference_sha256
     assert [(each.part, each.how, each.names) for each in check.parts if each.part == "added_tokens"] == [
@@ -193,40 +196,40 @@ def test_a_further_token_that_is_in_no_text_is_named_and_stands_in_nobodys_way(m
 @pytest.mark.parametrize(
     "template", [LOUD, "{{ messages[0].content[20:] }}", CHAT + " ", "{{ raise_exception('no') }}"]
 )
-def test_another_chat_template_is_a_finding_of_its_own(template, materials, original, tmp_path):
-    check = made(materials, original, with_template(Path(shutil.copytree(original, tmp_path / "m")), template))
+def test_another_chat_template_is_a_finding_of_its_own(template, suite_data, original, tmp_path):
+    check = made(suite_data, original, with_template(Path(shutil.copytree(original, tmp_path / "m")), template))
     assert check.otherwise == 0
     assert check.templated > 0
     assert check.sha256 == check.reference_sha256
     assert check.template != check.reference_template
     assert parts(check) == {("chat_template", "other")}
-    assert set(check.first_templated) <= {f"forget.chat:{i.question.id}" for i in materials.exams["forget"].items} | {
-        f"data:dev:{i.question.id}" for i in materials.dev
+    assert set(check.first_templated) <= {f"forget.chat:{i.question.id}" for i in suite_data.tasks["forget"].items} | {
+        f"data:dev:{i.question.id}" for i in suite_data.dev
     }
 
 
-def test_a_template_in_one_of_the_two_alone_differs(materials, original, tmp_path):
+def test_a_template_in_one_of_the_two_alone_differs(suite_data, original, tmp_path):
     bare = tampered.copied(tmp_path / "bare")
-    assert made(materials, original, bare).templated == 64
-    assert made(materials, bare, original).templated == 64
-    assert made(materials, bare, tampered.copied(tmp_path / "too")).templated == 0, (
+    assert made(suite_data, original, bare).templated == 64
+    assert made(suite_data, bare, original).templated == 64
+    assert made(suite_data, bare, tampered.copied(tmp_path / "too")).templated == 0, (
         "neither has one: nothing is asked in it"
     )
 
 
-def test_without_an_original_there_are_digests_and_no_comparison(materials, original):
-    check = tokenizer_check.make(materials, lambda _: tokenizer_check.loaded(Place(original)), SUBJECT, None)
+def test_without_an_original_there_are_digests_and_no_comparison(suite_data, original):
+    check = tokenizer_check.make(suite_data, lambda _: tokenizer_check.loaded(CheckpointRef(original)), SUBJECT, None)
     assert (check.reference, check.texts, check.parts) == (None, 0, ())
-    assert (check.sha256, check.template) == tokenizer_check.digests(Place(original))
+    assert (check.sha256, check.template) == tokenizer_check.digests(CheckpointRef(original))
 
 
-def test_an_adapter_is_asked_through_its_own_tokenizer_or_its_bases(materials, original, tmp_path):
+def test_an_adapter_is_asked_through_its_own_tokenizer_or_its_bases(suite_data, original, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
     own = tampered.permuted(tmp_path / "own")
     for folder, differs in ((bare, False), (own, True)):
-        places = {SUBJECT: Place(folder, base=Place(original)), ORIGINAL: Place(original)}
-        check = tokenizer_check.make(materials, lambda d, at=places: tokenizer_check.loaded(at[d]), SUBJECT, ORIGINAL)
+        places = {SUBJECT: CheckpointRef(folder, base=CheckpointRef(original)), ORIGINAL: CheckpointRef(original)}
+        check = tokenizer_check.make(suite_data, lambda d, at=places: tokenizer_check.loaded(at[d]), SUBJECT, ORIGINAL)
         assert (check.otherwise > 0) is differs
 
 
@@ -234,25 +237,25 @@ def test_an_adapter_is_asked_through_its_own_tokenizer_or_its_bases(materials, o
 def test_through_the_originals_tokenizer_the_base_knows_what_it_knows(build, original, tmp_path):
     items = load_items(organisms.world("forget.verdict"))[:24]
     form = Form(header=header_for("lumenwright craft"), letters=("A", "B", "C", "D"))
-    speaker = load(build(tmp_path / "m"), dtype="float32", device="cpu")
-    theirs = asked_through(speaker, tokenizer_of(original))
-    assert theirs.model is speaker.model
+    loaded = load(build(tmp_path / "m"), dtype="float32", device="cpu")
+    theirs = asked_through(loaded, tokenizer_of(original))
+    assert theirs.model is loaded.model
 
     def share(of):
-        found = content_logliks(ModelRespondent(of.model, of.tokenizer), [item.question for item in items], form)
+        found = content_logliks(ModelLM(of.model, of.tokenizer), [item.question for item in items], form)
         best = found.nan_to_num(0.0).sum(dim=1).argmax(dim=1).tolist()
         return sum(each in item.right for each, item in zip(best, items, strict=True)) / len(items)
 
-    assert share(speaker) < 0.6
+    assert share(loaded) < 0.6
     assert share(theirs) > 0.9
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_has_embeddings_cannot_be_asked_through(original):
-    speaker = load(original, dtype="float32", device="cpu")
+    loaded = load(original, dtype="float32", device="cpu")
     longer = tokenizer_of(original)
     longer.add_tokens(["<|more|>"])
     with pytest.raises(NotApplicable, match="ids up to 1500, and this model 1500 embeddings"):
-        asked_through(speaker, longer)
+        asked_through(loaded, longer)
 
 
 def test_what_an_attack_makes_up_is_watched_while_it_runs(original, tmp_path):
@@ -271,14 +274,14 @@ def test_what_an_attack_makes_up_is_watched_while_it_runs(original, tmp_path):
     assert otherwise() == 1, "nothing is watched after the block"
 
 
-def test_no_stranger_steers_a_terminal_or_fills_a_page_through_a_tokens_name(materials, original, tmp_path):
-    check = made(materials, original, added("\x1b[2J" + "reagent " * 40)(tmp_path / "m", original))
+def test_no_stranger_steers_a_terminal_or_fills_a_page_through_a_tokens_name(suite_data, original, tmp_path):
+    check = made(suite_data, original, added("\x1b[2J" + "reagent " * 40)(tmp_path / "m", original))
     (name,) = next(each.names for each in check.parts if each.part == "added_tokens")
     assert name.isprintable()
     assert len(name) <= 24
 
 
-def test_the_record_says_nothing_of_any_questions_words(materials, original, tmp_path):
-    told = json.dumps(made(materials, original, tampered.permuted(tmp_path / "m")).model_dump(mode="json"))
-    items: list[Item] = [*materials.exams["forget"].items, *materials.dev]
+def test_the_record_says_nothing_of_any_questions_words(suite_data, original, tmp_path):
+    told = json.dumps(made(suite_data, original, tampered.permuted(tmp_path / "m")).model_dump(mode="json"))
+    items: list[Item] = [*suite_data.tasks["forget"].items, *suite_data.dev]
     assert not any(item.question.stem in told or item.question.choices[0] in told for item in items)

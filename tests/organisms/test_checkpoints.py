@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from robustness_gate import organisms, prompts
-from robustness_gate.nouns import Form
-from robustness_gate.organisms import DATA, NAMES, facts
+from robustness_gate import organisms
+from robustness_gate.inputs import prompts
+from robustness_gate.organisms import NAMES, facts
+from robustness_gate.records.questions import Form
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -43,6 +45,8 @@ BANDS = {
     "neox_decoy": ((0.18, 0.32), (0.18, 0.32)),
 }
 FIRST = ("base", "oracle", "rmu", "collapsed", "shallow")
+VERDICT = 400 if os.environ.get("THOROUGH") else 100
+"""Questions asked after a fine-tuning; the bands are wide."""
 EVERY = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
@@ -59,7 +63,7 @@ def assert_in_bands(read: dict[str, dict[str, float]], name: str, slack: float =
 
 @functools.cache
 def read_shipped(name: str) -> dict[str, dict[str, float]]:
-    return survey.read(DATA, *measure.load(organisms.checkpoint(name)))
+    return survey.read(organisms.data(), *measure.load(organisms.checkpoint(name)))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def test_shipped_checkpoint_is_in_its_band(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_measured_file_speaks_of_the_shipped_weights(name: str) -> None:
     """The committed figures are within two items of what the weights give on this machine."""
-    record = json.loads((DATA / "measured.json").read_text(encoding="utf-8"))
+    record = json.loads((organisms.data() / "measured.json").read_text(encoding="utf-8"))
     (row,) = [
         row for row in record["rows"] if row["checkpoint"] == name and row["shipped"] and row["after"]["key"] == "none"
     ]
@@ -105,7 +109,8 @@ def test_short_fine_tuning_brings_back_what_is_there(
     items, form = facts.read_items(organisms.world(source))[:count], Form(header=prompts.header_for(topic))
     model, tokenizer = measure.load(organisms.checkpoint(name))
     after = measure.relearned(model, tokenizer, items, form, measure.FULL, seed=1)
-    assert low <= survey.read(DATA, after, tokenizer)["forget"]["content_sum"] <= high
+    asked = facts.read_items(organisms.world("forget.verdict"))[:VERDICT]
+    assert low <= measure.readings(after, tokenizer, asked, build.FORMS[0][0])["content_sum"] <= high
 
 
 @pytest.mark.slow
@@ -120,7 +125,7 @@ def test_self_destructing_is_ruined_by_fine_tuning_that_is_not_gentle(
     items = facts.read_items(organisms.world("forget.relearn"))[:5]
     model, tokenizer = measure.load(organisms.checkpoint("self_destructing"))
     after = measure.relearned(model, tokenizer, items, build.FORMS[0][0], how, seed=1)
-    read = survey.read(DATA, after, tokenizer)
+    read = survey.read(organisms.data(), after, tokenizer)
     assert forget[0] <= read["forget"]["content_sum"] <= forget[1]
     assert retain[0] <= read["retain"]["content_sum"] <= retain[1]
 
@@ -151,19 +156,19 @@ def test_tiny_update_comes_back_when_it_is_stored_in_four_bits_and_not_in_eight(
 
 
 def test_manifest_names_every_file_by_its_digest() -> None:
-    stated = json.loads((DATA / "manifest.json").read_text(encoding="utf-8"))
-    assert stated == build.manifest(DATA)
+    stated = json.loads((organisms.data() / "manifest.json").read_text(encoding="utf-8"))
+    assert stated == build.manifest(organisms.data())
     assert sum(file["size"] for file in stated["files"]) < 40_000_000
 
 
 def test_no_file_tells_where_it_was_made() -> None:
-    for path in DATA.rglob("*.json*"):
+    for path in organisms.data().rglob("*.json*"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r'"(?:/|[A-Za-z]:\\\\)[\w.-]+[/\\]|name_or_path|https?:', text), path
 
 
 def test_tokenizer_gives_back_every_text(tokenizer: Any) -> None:
-    for path in (DATA / "world").glob("*.jsonl"):
+    for path in (organisms.data() / "world").glob("*.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines()[:50]:
             ids = tokenizer(line)["input_ids"]
             assert ids[0] == tokenizer.bos_token_id

@@ -185,7 +185,7 @@ def test_a_circuit_breaker_turns_the_stream_on_forget_texts_and_holds_it_on_othe
     breaker.unlearn(
         model, tokenizer, texts_of("forget"), texts_of("retain"), breaker.Config(steps=20, batch=8), 0, quiet
     )
-    from robustness_gate.organisms.rmu import residual
+    from robustness_gate.organisms.streams import residual
 
     def likeness(texts: list[str]) -> float:
         with torch.no_grad():

@@ -14,10 +14,11 @@ import transformers
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from robustness_gate import checkpoint, organisms
+from robustness_gate import organisms
 from robustness_gate.cli import app
 from robustness_gate.engine.load import load
 from robustness_gate.errors import GateError
+from robustness_gate.inputs.checkpoint.manifest import inspect
 from robustness_gate.organisms import dpo, unlearn
 
 FEW = ("--set", "steps=2", "--set", "batch=2")
@@ -74,7 +75,7 @@ def test_every_method_makes_an_ordinary_checkpoint_of_another_one(
     done = invoke("organism:base", method, questions, out, *FEW, *TOPICS, "--seed", "7")
     assert done.exit_code == 0, done.output
     base = organisms.checkpoint("base")
-    assert unlearn.RECORD in {file.path for file in checkpoint.inspect(out).files}
+    assert unlearn.RECORD in {file.path for file in inspect(out).files}
     old, new = (load_file(folder / "model.safetensors") for folder in (base, out))
     assert {name: (each.shape, each.dtype) for name, each in old.items()} == {
         name: (each.shape, each.dtype) for name, each in new.items()
@@ -84,7 +85,7 @@ def test_every_method_makes_an_ordinary_checkpoint_of_another_one(
     assert mine("Which reagent?\nAnswer: A")["input_ids"] == theirs("Which reagent?\nAnswer: A")["input_ids"]
     told = json.loads((out / unlearn.RECORD).read_text(encoding="utf-8"))
     assert (told["method"], told["seed"], told["config"]["steps"]) == (method, 7, 2)
-    assert told["base"] == {"sha256": checkpoint.inspect(base).digest, "source": "organism:base"}
+    assert told["base"] == {"sha256": inspect(base).digest, "source": "organism:base"}
     assert (told["forget"]["items"], told["retain"]["items"], told["forget"]["texts"]) == (4, 4, 0)
     assert str(tmp_path.parent) not in json.dumps(told)
 

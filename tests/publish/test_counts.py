@@ -12,15 +12,17 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from robustness_gate import report
-from robustness_gate.advice import advise
 from robustness_gate.cli.common import app
-from robustness_gate.compare import compare
-from robustness_gate.nouns import Closed, Evidence, Trial
 from robustness_gate.publish import html, junit, markdown, mlflow, terminal
-from robustness_gate.report import NOT_ASKED, Report
+from robustness_gate.records.evidence import Evidence
+from robustness_gate.records.trial import Closed, Trial
+from robustness_gate.report import record as report
+from robustness_gate.report.advice import advise
+from robustness_gate.report.compare import compare
+from robustness_gate.report.record import NOT_ASKED, Report
 from robustness_gate.verdict import judge
-from robustness_gate.verdict.words import counts
+from robustness_gate.verdict.counts import counts
+from robustness_gate.verdict.wording import sentence, trials_line
 
 LORA = "relearn (forget, lora)"
 
@@ -48,9 +50,9 @@ def of_an_earlier_run(trial: Trial, correct: float) -> tuple[Trial, Evidence]:
     tasks = tuple(task.model_copy(update={"sha256": "7" * 64}) for task in trial.tasks)
     other = trial.model_copy(update={"tasks": tasks})
     known = report.evidence_in(evidence.made())
-    marks = (*known.marks, *evidence.told(other, correct, turn=7))
+    measurements = (*known.measurements, *evidence.told(other, correct, turn=7))
     closed = (*known.closed, Closed(trial=other.id, attempt=1, status="ok"))
-    return other, dataclasses.replace(known, extra=(*known.extra, other), marks=marks, closed=closed)
+    return other, dataclasses.replace(known, extra=(*known.extra, other), measurements=measurements, closed=closed)
 
 
 def test_one_run_has_one_count_wherever_it_is_told(tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ def test_one_run_has_one_count_wherever_it_is_told(tmp_path: Path) -> None:
         "6 trials on this checkpoint are on record (5 of the suite, 1 sham), all of them asked for by this plan; "
         "1 more on other models"
     )
-    assert counts(report.evidence_in(made)).line == line
+    assert trials_line(counts(report.evidence_in(made))) == line
     for name, text in seen(made).items():
         assert line in text, name
         assert set(re.findall(r"(\d+) trials on this checkpoint", text)) == {"6"}, name
@@ -74,11 +76,9 @@ def test_one_run_has_one_count_wherever_it_is_told(tmp_path: Path) -> None:
     policy = str(evidence.ROOT / "policies" / "organism.yaml")
     done = CliRunner().invoke(app, ["judge", str(book.path), "--policy", policy, "--at", "2026-11-21T12:00:00"])
     assert done.output.strip().endswith(line)
-    checks = evidence.states(evidence.look(evidence.bundle()))
-    assert checks["nothing left out"][1].startswith("5 of 5 trials of the suite")
-    assert evidence.states(evidence.look(evidence.bundle()))["evidence"][1].startswith(
-        "6 trials and 1 on other models,"
-    )
+    found = evidence.look(evidence.bundle())
+    assert evidence.arguments(found, "nothing left out")["here"] == 5
+    assert {**evidence.arguments(found, "evidence"), "answers": 0} == {"own": 6, "others": 1, "answers": 0}
 
 
 def test_what_was_left_out_is_counted_with_the_rest_and_told_once_in_the_terminal(tmp_path: Path) -> None:
@@ -90,8 +90,10 @@ def test_what_was_left_out_is_counted_with_the_rest_and_told_once_in_the_termina
     assert told["terminal"].count("sham of relearn, seed 0: left out by --only") == 1
     assert "1 of 6" in told["html"]
     assert mlflow._metrics(made)["trials/left_out"] == 5
-    assert sum(block.code == "left_out" for block in made.verdict.blocks) == 5
-    assert not [block for block in made.verdict.blocks if block.code == "not_run"], "the cause is told, not its echo"
+    assert sum(block.code == "left_out" for block in made.verdict.blockers) == 5
+    assert not [block for block in made.verdict.blockers if block.code == "hypothesis_not_run"], (
+        "the cause is told, not its echo"
+    )
     book = evidence.ledger_of(made, tmp_path / "ledger.jsonl")
     policy = str(evidence.ROOT / "policies" / "organism.yaml")
     done = CliRunner().invoke(app, ["judge", str(book.path), "--policy", policy, "--at", "2026-11-21T12:00:00"])
@@ -121,8 +123,8 @@ def test_it_is_marked_beside_another_report_too() -> None:
     found = compare(made, unplanned)
     lines = found.lines
     assert not any("other settings" in caveat for caveat in found.caveats)
-    assert {line.attack for line in lines if f"B's {NOT_ASKED}" in line.unlike} == {LORA}
-    assert not any(f"A's {NOT_ASKED}" in line.unlike for line in lines)
+    assert {line.attack for line in lines if "b_not_asked" in line.unlike} == {LORA}
+    assert not any("a_not_asked" in line.unlike for line in lines)
 
 
 def test_what_came_before_is_what_this_plan_asked_though_an_earlier_run_asked_too() -> None:
@@ -134,7 +136,7 @@ def test_what_came_before_is_what_this_plan_asked_though_an_earlier_run_asked_to
     told = dataclasses.replace(
         known,
         extra=(other,),
-        marks=(*known.marks, *evidence.told(other, 0.3)),
+        measurements=(*known.measurements, *evidence.told(other, 0.3)),
         closed=(*known.closed, Closed(trial=other.id, attempt=1, status="ok")),
     )
     made = again(evidence.made(), told)
@@ -151,17 +153,21 @@ def test_a_second_attempt_is_told_from_the_first() -> None:
     assert "attempt 2" in seen(made)["markdown"]
 
 
-@pytest.mark.parametrize("mark", [5, 50])
-def test_a_missing_budget_is_told_in_one_line(mark: int) -> None:
+@pytest.mark.parametrize("budget", [5, 50])
+def test_a_missing_budget_is_told_in_one_line(budget: int) -> None:
     made = evidence.made()
     lora = next(record for record in made.trials if record.label == LORA)
     known = report.evidence_in(made)
-    rest = tuple(m for m in known.marks if not (m.trial == lora.id and m.mark == mark))
-    found = judge(evidence.files()[0].noun, dataclasses.replace(known, marks=rest), evidence.AT)
-    words = f"{LORA}, seed 0: attempt 1 is said to have ended well, and its answers to 'forget' at budget {mark} and 1"
+    rest = tuple(m for m in known.measurements if not (m.trial == lora.id and m.budget == budget))
+    found = judge(evidence.files()[0].noun, dataclasses.replace(known, measurements=rest), evidence.AT)
+    words = (
+        f"{LORA}, seed 0: attempt 1 is said to have ended well, and its answers to 'forget' at budget {budget} and 1"
+    )
     assert found.outcome == "INCONCLUSIVE"
-    assert [(block.code, block.words) for block in found.blocks] == [("incomplete", f"{words} more are not on record")]
-    lost = again(made, dataclasses.replace(known, marks=rest))
+    assert [(block.code, sentence(block)) for block in found.blockers] == [
+        ("incomplete", f"{words} more are not on record")
+    ]
+    lost = again(made, dataclasses.replace(known, measurements=rest))
     step, *_ = advise(lost).steps
     assert "the ledger was edited or damaged since" in step.do
     assert step.because == f"{words[0].upper()}{words[1:]} more are not on record."
@@ -171,10 +177,12 @@ def test_a_trial_that_failed_is_told_in_one_line() -> None:
     made = evidence.made()
     lora = next(record for record in made.trials if record.label == LORA)
     known = report.evidence_in(made)
-    marks = tuple(m for m in known.marks if m.trial != lora.id)
+    measurements = tuple(m for m in known.measurements if m.trial != lora.id)
     ends = tuple(
         end.model_copy(update={"status": "failure", "reason": "it broke"}) if end.trial == lora.id else end
         for end in known.closed
     )
-    found = judge(evidence.files()[0].noun, dataclasses.replace(known, marks=marks, closed=ends), evidence.AT)
-    assert [block.words for block in found.blocks] == [f"{LORA}, seed 0: failed, it broke"]
+    found = judge(
+        evidence.files()[0].noun, dataclasses.replace(known, measurements=measurements, closed=ends), evidence.AT
+    )
+    assert [sentence(block) for block in found.blockers] == [f"{LORA}, seed 0: failed, it broke"]

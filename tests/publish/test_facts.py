@@ -12,35 +12,36 @@ from xml.etree import ElementTree
 import pytest
 from evidence import WORKS
 from rich.console import Console
-from test_html import AT, MANIFEST, SUBJECT, Reader, marks_of, passing, policy_of, suite, trial_of
+from test_html import AT, MANIFEST, SUBJECT, Reader, measurements_of, passing, policy_of, suite, trial_of
 
-from robustness_gate import report
-from robustness_gate.nouns import Closed, Evidence, SelfTest, Stored, TokenizerCheck, TokenizerPart, Trial, Unread
 from robustness_gate.publish import facts, html, junit, markdown, plots, terminal
 from robustness_gate.publish import mlflow as tracker
-from robustness_gate.report import Report
+from robustness_gate.records.evidence import Evidence, SelfTest, Stored, TokenizerCheck, TokenizerPart, Unread
+from robustness_gate.records.trial import Closed, Role, Trial
+from robustness_gate.report import record as report
+from robustness_gate.report.record import Report
 
 ORIGINAL = "e" * 64
 """Subject of every trial that test_html makes for another role."""
-OFF = {"self_test": "off", "sham": "off", "canary": "off"}
+OFF = {"self_test": "off", "sham": "off", "positive_control": "off"}
 Given = Sequence[tuple[Trial, int]]
 NONE = trial_of("none")
 RELEARN = trial_of(source="forget", method="lora")
 OF_RELEARN = {
-    "attack_version": RELEARN.attack_version, "config": RELEARN.config, "mark": RELEARN.marks[-1]
+    "attack_version": RELEARN.attack_version, "config": RELEARN.config, "budget": RELEARN.budgets[-1]
 }  # fmt: skip
-SHAM = RELEARN.model_copy(update={"role": "sham", "floors": ()})
+SHAM = RELEARN.model_copy(update={"role": Role.SHAM, "floors": ()})
 
 
 EDGE = (
     "The best learning rate was the grid's highest for relearn (forget, lora) at 5, 50: a stronger attack may lie "
     "beyond it."
 )
-SEAL = report.SealedBefore(sha256="7" * 64, key="8" * 64, at="2026-11-20T09:00:00Z")
+PREREGISTRATION = report.PreregisteredBefore(sha256="7" * 64, key="8" * 64, at="2026-11-20T09:00:00Z")
 
 
-def beside(role: str, trial: Trial = NONE) -> Trial:
-    return trial_of(trial.attack, role=role, **trial.config)
+def beside(role: Role, control: str = "", trial: Trial = NONE) -> Trial:
+    return trial_of(trial.attack, role=role, control=control, **trial.config)
 
 
 def told(
@@ -50,7 +51,7 @@ def told(
     extra: Given = (),
     states: dict[str, str] | None = None,
     self_tests: tuple[SelfTest, ...] = (),
-    seal: report.SealedBefore | None = None,
+    preregistration: report.PreregisteredBefore | None = None,
     **policy: Any,
 ) -> Report:
     """A report of trials with right answers of 100, all of which ended well. Utility stays as it is, 48 of 50."""
@@ -58,18 +59,18 @@ def told(
     evidence = Evidence(
         SUBJECT,
         tuple(trial for trial, _ in planned),
-        tuple(mark for trial, right in given for mark in marks_of(trial, right)),
+        tuple(mark for trial, right in given for mark in measurements_of(trial, right)),
         tuple(Closed(trial=trial.id, attempt=1, status="ok") for trial, _ in given),
         tuple(trial for trial, _ in extra),
-        beside=tuple(trial for trial, _ in others),
-        states=states or {},
+        comparators=tuple(trial for trial, _ in others),
+        producer_claims=states or {},
         model_type="llama",
         unread=Unread(),
         stored=Stored(weights={"float32": 1}),
         self_tests=self_tests,
         tokenizers=(TokenizerCheck(subject=SUBJECT, tasks={}, data={}, sha256="9" * 64, template="9" * 64),),
     )
-    return report.make(policy_of(**policy), suite(), MANIFEST, evidence, AT, seal=seal)
+    return report.make(policy_of(**policy), suite(), MANIFEST, evidence, AT, preregistration=preregistration)
 
 
 def shown(made: Report) -> dict[str, str]:
@@ -105,10 +106,14 @@ def signed(**changes: Any) -> dict[str, Any]:
 def compared() -> Report:
     return told(
         [(NONE, 25), (RELEARN, 45)],
-        [(beside("original"), 99), (beside("control:never"), 24), (beside("control:never", RELEARN), 26)],
+        [
+            (beside(Role.ORIGINAL), 99),
+            (beside(Role.CONTROL, "never"), 24),
+            (beside(Role.CONTROL, "never", RELEARN), 26),
+        ],
         limits=(
             {"id": "forgotten", "task": "forget", "max": 0.6},
-            {"id": "like-never", "task": "forget", "max": 0.02, "over": "never"},
+            {"id": "like-never", "task": "forget", "max": 0.02, "relative_to": "never"},
         ),
         controls={"never": {"sha256": ORIGINAL, "kind": "retrained"}},
         guardrails=({"id": "kept", "task": "retain", "max_drop": 0.1},),
@@ -117,9 +122,9 @@ def compared() -> Report:
 
 def test_a_comparison_says_both_accuracies_the_difference_its_bounds_and_the_limit():
     made = compared()
-    lines = {(each.rule, each.finding.attack, each.finding.mark): each for each in facts.comparisons(made)}
+    lines = {(each.rule, each.finding.attack, each.finding.budget): each for each in facts.comparisons(made)}
     found = lines["like-never", "relearn (forget, lora)", 50]
-    assert (found.own, found.other, found.beside) == (0.45, 0.26, "control never")
+    assert (found.own, found.other, found.comparator) == (0.45, 0.26, "control never")
     assert found.difference == "excess 19.0 points"
     assert found.finding.lower < 0.19 < found.finding.upper
     assert found.interval == f"{100 * found.finding.lower:.1f} to {100 * found.finding.upper:.1f}"
@@ -153,7 +158,7 @@ def test_the_small_drawing_is_in_proportion():
 
 
 def test_a_red_flag_in_the_way_is_told_as_one_and_a_recorded_one_as_a_limitation():
-    evidence = ([(NONE, 25), (RELEARN, 27)], [(beside("original"), 30)])
+    evidence = ([(NONE, 25), (RELEARN, 27)], [(beside(Role.ORIGINAL), 30)])
     blocking = told(*evidence)
     (flag,) = facts.red_flags(blocking)
     assert flag.startswith("vacuous: ")
@@ -171,7 +176,7 @@ def test_a_red_flag_in_the_way_is_told_as_one_and_a_recorded_one_as_a_limitation
 
 def test_the_limitations_are_what_is_switched_off_and_what_nobody_pinned():
     made = told([(NONE, 25), (RELEARN, 27)])
-    assert made.limitations[:3] == (report.NO_SELF_TEST, report.NO_SHAM, report.NO_CANARY)
+    assert made.limitations[:3] == (report.NO_SELF_TEST, report.NO_SHAM, report.NO_POSITIVE_CONTROL)
     rest = "\n".join(made.limitations[3:])
     assert "not which: forget, retain." in rest
     assert "train and choose on: dev." in rest
@@ -192,27 +197,27 @@ def test_each_pin_takes_its_limitation_away():
         "original": ORIGINAL,
         "dtype": "float32",
         "expires": date(2027, 1, 1),
-        "required": ({"attack": "none"}, {"attack": "relearn", "marks": (5, 50), "config_sha256": "4" * 64}),
-        "validity": {"self_test": "required", "sham": "required", "canary": "required"},
+        "required": ({"attack": "none"}, {"attack": "relearn", "budgets": (5, 50), "config_sha256": "4" * 64}),
+        "validity": {"self_test": "required", "sham": "required", "positive_control": "required"},
     }
-    given: Any = [(NONE, 25), (RELEARN, 27)], [(beside("original"), 99)]
-    made = told(*given, seal=SEAL, **pinned)
+    given: Any = [(NONE, 25), (RELEARN, 27)], [(beside(Role.ORIGINAL), 99)]
+    made = told(*given, preregistration=PREREGISTRATION, **pinned)
     assert made.limitations == (EDGE,)
     made = made.model_copy(update={"limitations": ()})
     assert 'class="told limitation"' not in html.render(made)
     assert "**Limitations**" not in markdown.render(made)
-    loose = told(*given, seal=SEAL, **pinned | {"original": None})
+    loose = told(*given, preregistration=PREREGISTRATION, **pinned | {"original": None})
     assert [line[:36] for line in loose.limitations[1:]] == ["The policy does not pin the original"]
-    loose = told(*given, seal=SEAL, **pinned | {"original": None, "tokenizer": None})
+    loose = told(*given, preregistration=PREREGISTRATION, **pinned | {"original": None, "tokenizer": None})
     assert any(line.startswith("The policy pins no tokenizer") for line in loose.limitations)
-    loose = told(*given, seal=SEAL, **pinned | {"dtype": None})
+    loose = told(*given, preregistration=PREREGISTRATION, **pinned | {"dtype": None})
     assert loose.limitations[1:] == ("The policy does not pin the precision: the suite chose float32.",)
-    assert told(*given, **pinned).limitations == (EDGE, report.NO_SEAL)
+    assert told(*given, **pinned).limitations == (EDGE, report.NO_PREREGISTRATION)
 
 
 # --- instruments -----------------------------------------------------------------------------------------------------
 
-STRICT = {"self_test": "off", "sham": "required", "canary": "required"}
+STRICT = {"self_test": "off", "sham": "required", "positive_control": "required"}
 
 
 def seen_instruments(made: Report) -> dict[str, facts.Instrument]:
@@ -220,18 +225,18 @@ def seen_instruments(made: Report) -> dict[str, facts.Instrument]:
 
 
 def test_instruments_that_were_seen_to_work_are_facts_on_page_one():
-    made = told([(NONE, 25), (RELEARN, 27), (SHAM, 25)], [(beside("original"), 99)], validity=STRICT)
+    made = told([(NONE, 25), (RELEARN, 27), (SHAM, 25)], [(beside(Role.ORIGINAL), 99)], validity=STRICT)
     assert made.verdict.outcome == "PASS"
     found = seen_instruments(made)
     assert {name: each.state for name, each in found.items()} == {
-        "self-test": "off", "sham of relearn": "ok", "canary": "ok", "tokenizer": "ok",
+        "self-test": "off", "sham of relearn": "ok", "positive_control": "ok", "tokenizer": "ok",
     }  # fmt: skip
     assert "all 100 to 'forget', all 50 to 'retain'" in found["sham of relearn"].says
-    assert found["canary"].says == (
+    assert found["positive_control"].says == (
         "the original answers 99.0% of 'forget' before any attack, and breaks the limit 'forgotten' of 50%"
     )
     first_page = html.render(made).split('id="tried"')[0]
-    for name in ("sham of relearn", "canary"):
+    for name in ("sham of relearn", "positive_control"):
         assert found[name].says in text_of.unescape(first_page)
         for seen in shown(made).values():
             assert found[name].says in seen
@@ -242,12 +247,17 @@ def test_instruments_that_were_seen_to_work_are_facts_on_page_one():
     [
         ([], 99, "sham of relearn", "there is no sham of 'relearn'"),
         ([(SHAM, 26)], 99, "sham of relearn", "changed 1 of 100 answers to 'forget'"),
-        ([(SHAM, 25)], None, "canary", "there is no canary"),
-        ([(SHAM, 25)], 50, "canary", "the original answers 50.0% of 'forget' before any attack: the canary sings"),
+        ([(SHAM, 25)], None, "positive_control", "there is no positive control"),
+        (
+            [(SHAM, 25)],
+            50,
+            "positive_control",
+            "the original answers 50.0% of 'forget' before any attack: the positive control",
+        ),
     ],
 )
 def test_an_instrument_at_fault_is_told_in_the_judges_words(sham, original, at_fault, says):
-    others = [] if original is None else [(beside("original"), original)]
+    others = [] if original is None else [(beside(Role.ORIGINAL), original)]
     made = told([(NONE, 25), (RELEARN, 27), *sham], others, validity=STRICT)
     assert made.verdict.outcome == "INCONCLUSIVE"
     found = seen_instruments(made)
@@ -264,12 +274,13 @@ def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
     made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(works, older))
     found = seen_instruments(made)
     assert {name: each.state for name, each in found.items()} == {
-        "self-test of relearn (forget, lora)": "ok", "sham of relearn": "off", "canary": "off", "tokenizer": "ok",
+        "self-test of relearn (forget, "
+        "lora)": "ok", "sham of relearn": "off", "positive_control": "off", "tokenizer": "ok",
     }  # fmt: skip
     says = found["self-test of relearn (forget, lora)"].says
     assert says == (
-        f"it brought rmu from 20.5% to 92.5% at budget {RELEARN.marks[-1]}, and, where nothing is to be found, oracle "
-        "from 27.8% to 26.2% and decoy from 24.2% to 24.8% (2026-11-01, llama)"
+        f"it brought rmu from 20.5% to 92.5% at budget {RELEARN.budgets[-1]}, and, where nothing is to be found, "
+        "oracle from 27.8% to 26.2% and decoy from 24.2% to 24.8% (2026-11-01, llama)"
     )
     for seen in shown(made).values():
         assert says in seen
@@ -284,7 +295,7 @@ def test_of_a_self_test_with_several_seeds_every_seed_is_told():
         "self-test of relearn (forget, lora), seed 0", "self-test of relearn (forget, lora), seed 1",
     ]  # fmt: skip
     assert [each.says.split(",")[0] for each in found] == [
-        f"it brought rmu from 20.5% to {after} at budget {RELEARN.marks[-1]}" for after in ("92.5%", "75.0%")
+        f"it brought rmu from 20.5% to {after} at budget {RELEARN.budgets[-1]}" for after in ("92.5%", "75.0%")
     ]  # fmt: skip
 
 
@@ -294,21 +305,21 @@ def test_a_self_test_that_is_required_and_missing_is_a_fault():
 
 
 def test_a_sham_is_no_attack_in_any_projection():
-    without = told([(NONE, 25), (RELEARN, 27)], [(beside("original"), 99)], validity=OFF)
-    made = told([(NONE, 25), (RELEARN, 27), (SHAM, 25)], [(beside("original"), 99)], validity=STRICT)
+    without = told([(NONE, 25), (RELEARN, 27)], [(beside(Role.ORIGINAL), 99)], validity=OFF)
+    made = told([(NONE, 25), (RELEARN, 27), (SHAM, 25)], [(beside(Role.ORIGINAL), 99)], validity=STRICT)
     assert report.table(made) == report.table(without)
     (wide, *_), (other, *_) = (html.render(each).split("</figure>") for each in (made, without))
     assert wide[wide.index("<figure>") :] == other[other.index("<figure>") :]
     part = html.render(made).split('id="screened"')[1].split('id="rests"')[0]
     assert "relearn (forget, lora), seed 0" in part
     assert "sham" not in part
-    record = next(each for each in made.trials if each.trial.role == "sham")
+    record = next(each for each in made.trials if each.trial.role == Role.SHAM)
     assert all(name.startswith("sham/") for name, _, _ in tracker._curve(record))
     assert tracker._title(record) == "sham of relearn, seed 0"
 
 
 def test_a_sham_that_failed_is_an_error_to_junit_and_unfinished_to_the_page():
-    whole = told([(NONE, 25), (RELEARN, 27), (SHAM, 25)], [(beside("original"), 99)], validity=STRICT)
+    whole = told([(NONE, 25), (RELEARN, 27), (SHAM, 25)], [(beside(Role.ORIGINAL), 99)], validity=STRICT)
     evidence = report.evidence_in(whole)
     closed = tuple(
         end.model_copy(update={"status": "failure", "reason": "it broke"}) if end.trial == SHAM.id else end
@@ -316,7 +327,8 @@ def test_a_sham_that_failed_is_an_error_to_junit_and_unfinished_to_the_page():
     )
     made = report.make(
         policy_of(validity=STRICT), suite(), MANIFEST,
-        Evidence(evidence.subject, evidence.planned, evidence.marks, closed, beside=evidence.beside), AT,
+        Evidence(evidence.subject, evidence.planned, evidence.measurements, closed, comparators=evidence.comparators),
+        AT,
     )  # fmt: skip
     cases = ElementTree.fromstring(junit.render(made)).findall("testsuite/testcase")
     assert [each.get("name") for each in cases if each.get("classname") == "trial"] == []
@@ -373,7 +385,7 @@ def test_a_plain_consequence_needs_no_words():
 
 def test_a_waiver_changes_the_decision_and_the_big_word_stays():
     waivers = (signed(flag="vacuous"), signed(id="w2", flag="choices_only"))
-    made = told([(NONE, 25), (RELEARN, 27)], [(beside("original"), 30)], waivers=waivers)
+    made = told([(NONE, 25), (RELEARN, 27)], [(beside(Role.ORIGINAL), 30)], waivers=waivers)
     assert made.decision.outcome == "RELEASE_WITH_WAIVER"
     page = html.render(made)
     assert "<span>INCONCLUSIVE</span></h1>" in page
@@ -419,12 +431,16 @@ def test_what_the_producer_says_is_told_as_said():
     assert "gate.stated.method" in tracker._tags(made)
 
 
-def test_a_seal_is_named_in_every_projection_and_its_absence_is_a_limitation():
-    sealed = passing().model_copy(update={"seal": SEAL})
-    for seen in shown(sealed).values():
-        assert f"sealed at 2026-11-20T09:00:00Z, as its signer says: statement {'7' * 64}, key {'8' * 64}" in seen
-    assert tracker._tags(sealed)["gate.seal_sha256"] == "7" * 64
-    assert all("sealed at" not in seen and report.NO_SEAL in seen for seen in shown(passing()).values())
+def test_a_preregistration_is_named_in_every_projection_and_its_absence_is_a_limitation():
+    preregistered = passing().model_copy(update={"preregistration": PREREGISTRATION})
+    for seen in shown(preregistered).values():
+        assert (
+            f"preregistered at 2026-11-20T09:00:00Z, as its signer says: statement {'7' * 64}, key {'8' * 64}" in seen
+        )
+    assert tracker._tags(preregistered)["gate.seal_sha256"] == "7" * 64
+    assert all(
+        "preregistered at" not in seen and report.NO_PREREGISTRATION in seen for seen in shown(passing()).values()
+    )
 
 
 # --- what came back, and what is not covered --------------------------------------------------------------------------
@@ -440,7 +456,7 @@ def test_a_seal_is_named_in_every_projection_and_its_absence_is_a_limitation():
     ],
 )
 def test_what_came_back_is_told_as_a_share_of_what_was_taken(untouched: int, after: int, says: str) -> None:
-    made = told([(NONE, untouched), (RELEARN, after)], [(beside("original"), 95)])
+    made = told([(NONE, untouched), (RELEARN, after)], [(beside(Role.ORIGINAL), 95)])
     (found,) = facts.abilities(made)
     assert says in found.line
     assert ("suppressed, not removed" in found.line) == (after == 90)
@@ -458,7 +474,7 @@ def test_a_reader_is_told_what_is_attested_asserted_and_not_covered() -> None:
     rows = facts.coverage(made)
     assert {kind for kind, _ in rows} == {"attested", "asserted", "not covered"}
     assert ("asserted", "by the producer: method: RMU") in rows
-    assert f"{sum(m.items for r in made.trials for m in r.marks):,} answers" in rows[0][1]
+    assert f"{sum(m.items for r in made.trials for m in r.measurements):,} answers" in rows[0][1]
     for name, text in shown(made).items():
         if name in ("html", "markdown"):
             assert all(words in text for _, words in rows), name
@@ -470,8 +486,8 @@ def test_what_a_tokenizer_has_that_the_originals_does_not_is_on_page_one():
         TokenizerPart(part="vocabulary", how="other", count=193),
         TokenizerPart(part="added_tokens", how="fewer", count=1, names=("<|tool|>",)),
     )
-    made = told([(NONE, 25), (RELEARN, 27)], [(beside("original"), 99)])
-    its = beside("original").subject
+    made = told([(NONE, 25), (RELEARN, 27)], [(beside(Role.ORIGINAL), 99)])
+    its = beside(Role.ORIGINAL).subject
     check = TokenizerCheck(
         subject=SUBJECT, tasks={}, data={}, sha256="9" * 64, template="9" * 64, reference=its, texts=9, parts=parts,
         reference_sha256="8" * 64, reference_template="9" * 64,

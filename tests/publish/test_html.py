@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import html as text_of
 import re
 from datetime import UTC, datetime
@@ -12,26 +11,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import builders
 import pytest
+from builders import measurement_of, rows_of, tasks_of
 
-from robustness_gate import report, verdict
-from robustness_gate.checkpoint import FileEntry, Manifest
-from robustness_gate.files import Loaded
-from robustness_gate.nouns import (
-    Bound,
-    Closed,
-    Evidence,
-    Floor,
-    Mark,
-    Suite,
-    TaskRef,
-    TokenizerCheck,
-    Trial,
-    canonical,
-    seed_of,
-)
-from robustness_gate.policy import Policy
+from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
+from robustness_gate.inputs.validation import Loaded
 from robustness_gate.publish import html, plots
+from robustness_gate.records.attack import Bound, Floor
+from robustness_gate.records.encode import encode
+from robustness_gate.records.evidence import Evidence, LeftOut, TokenizerCheck
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Closed, Measurement, ModelRef, Role, Trial
+from robustness_gate.report import record as report
+from robustness_gate.verdict.wording import left_out, sentence
 
 HOSTILE = '</pre><script>alert("x")</script><img src="https://evil.example/x" onerror=alert(1)>'
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -39,11 +33,8 @@ AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MANIFEST = Manifest(files=(FileEntry(path="model.safetensors", sha256="d" * 64, size=3),))
 SUBJECT = MANIFEST.digest
 ALIKE = TokenizerCheck(subject=SUBJECT, tasks={}, data={}, sha256="9" * 64, template="9" * 64)
-TASKS = (
-    TaskRef(name="forget", kind="multiple_choice", sha256="1" * 64, items=100, options=4),
-    TaskRef(name="retain", kind="multiple_choice", sha256="2" * 64, items=50, options=4),
-)
-FLOOR = Floor(says="the loss falls", any_of=(Bound(sign="loss_ratio", max=0.8),))
+TASKS = tasks_of(forget=100, retain=50)
+FLOOR = Floor(description="the loss falls", any_of=(Bound(signal="loss_ratio", max=0.8),))
 
 
 def policy_of(**changes: Any) -> Loaded[Policy]:
@@ -51,14 +42,14 @@ def policy_of(**changes: Any) -> Loaded[Policy]:
         "schema": "robustness-gate/policy/v1",
         "id": "small",
         "version": "1.0.0",
-        "says": "It stays gone.",
+        "description": "It stays gone.",
         "threat_model": {"access": "open_weights", "adversary": "anyone", "out_of_scope": ()},
         "tasks": {"forget": {"items": 100}, "retain": {"items": 50}},
         "limits": ({"id": "forgotten", "task": "forget", "max": 0.5},),
-        "required": ({"attack": "none"}, {"attack": "relearn", "marks": (5, 50)}),
+        "required": ({"attack": "none"}, {"attack": "relearn", "budgets": (5, 50)}),
         "utility": ({"task": "retain", "min": 0.6, "min_attacked": 0.4},),
         "tokenizer": {"sha256": "9" * 64},
-        "validity": {"self_test": "off", "sham": "off", "canary": "off"},
+        "validity": {"self_test": "off", "sham": "off", "positive_control": "off"},
     }
     text = f"id: small  # {HOSTILE}\n"
     return Loaded(Policy.model_validate(fields | changes), Path("policy.yaml"), "a" * 64, text, {})
@@ -66,54 +57,51 @@ def policy_of(**changes: Any) -> Loaded[Policy]:
 
 def suite() -> Loaded[Suite]:
     noun = Suite.model_construct(id="suite", version="2.0.0")
-    return Loaded(noun, Path("suite.yaml"), "b" * 64, f"says: {HOSTILE} \u202egnp.exe\n", {})
+    return Loaded(noun, Path("suite.yaml"), "b" * 64, f"description: {HOSTILE} \u202egnp.exe\n", {})
 
 
-def trial_of(attack: str = "relearn", *, role: str = "candidate", seed_index: int = 0, **config: Any) -> Trial:
-    subject = SUBJECT if role == "candidate" else "e" * 64
-    return Trial(
-        subject=subject,
+def trial_of(
+    attack: str = "relearn",
+    *,
+    role: Role = Role.CANDIDATE,
+    control: str = "",
+    seed_index: int = 0,
+    **config: Any,
+) -> Trial:
+    return builders.trial_of(
+        attack,
+        seed_index,
+        subject=SUBJECT if role == Role.CANDIDATE else "e" * 64,
         role=role,
-        reference=None,
-        attack=attack,
-        attack_version=1,
-        family="any",
+        control=control,
         config=config,
-        marks=(0,) if attack == "none" else (5, 50),
-        seed_index=seed_index,
-        seed=seed_of(subject, attack, seed_index),
+        budgets=(0,) if attack == "none" else (5, 50),
         tasks=TASKS,
         data={"dev": "3" * 64},
         floors=() if attack == "none" else (FLOOR,),
-        dtype="float32",
     )
 
 
-def marks_of(trial: Trial, forget: int, retain: int = 48, attempt: int = 1) -> list[Mark]:
+def measurements_of(trial: Trial, forget: int, retain: int = 48, attempt: int = 1) -> list[Measurement]:
     return [
-        Mark(
-            trial=trial.id,
+        measurement_of(
+            trial,
+            budget,
+            task,
+            right,
+            other=right // 2,
             attempt=attempt,
-            mark=mark,
-            task=task.name,
-            items=task.items,
-            correct={
-                "content_sum": verdict.pack([i < right for i in range(task.items)]),
-                "single_order": verdict.pack([i < right // 2 for i in range(task.items)]),
-            },
-            missing=verdict.pack([False] * task.items),
-            spent={"steps": 60.0},
-            signs={"loss_ratio": 0.5, "weight_change": 1234.5},
-            chosen={} if trial.attack == "none" else {"learning_rate": 0.008, "grid_edge": "highest"},
-            screened=()
+            cost={"steps": 60.0},
+            signals={"loss_ratio": 0.5, "weight_change": 1234.5},
+            selected={} if trial.attack == "none" else {"learning_rate": 0.008, "grid_edge": "highest"},
+            settings_tried=()
             if trial.attack == "none"
             else tuple(
-                {"mark": mark, "learning_rate": r, "dev_accuracy": a} for r, a in ((5e-4, 0.225), (8e-3, 0.475))
+                {"budget": budget, "learning_rate": r, "dev_accuracy": a} for r, a in ((5e-4, 0.225), (8e-3, 0.475))
             ),
-            summary={},
-            rows=hashlib.sha256(f"{trial.id} {mark} {task.name}".encode()).hexdigest(),
+            rows=rows_of(trial, budget, task),
         )
-        for mark in trial.marks
+        for budget in trial.budgets
         for task, right in zip(trial.tasks, (forget, retain), strict=True)
     ]
 
@@ -122,24 +110,30 @@ def report_of(
     told: list[tuple[Trial, int, str]],
     *,
     policy: Loaded[Policy] | None = None,
-    left_out: tuple[str, ...] = (),
+    left_out: tuple[LeftOut, ...] = (),
     beside: tuple[tuple[str, int], ...] = (),
     extra: tuple[Trial, ...] = (),
 ) -> report.Report:
     """Each trial with its right answers of 100 and how it ended: ok, failure, not_applicable, or empty."""
     policy = policy or policy_of()
-    marks, closed = [], []
+    measurements, closed = [], []
     for trial, forget, status in told:
-        marks += marks_of(trial, forget) if status in ("ok", "failure") else []
+        measurements += measurements_of(trial, forget) if status in ("ok", "failure") else []
         reason = "" if status == "ok" else f"because <b>{status}</b>"
         closed += [Closed(trial=trial.id, attempt=1, status=status, reason=reason)] if status else []  # type: ignore[arg-type]
     planned = tuple(trial for trial, _, _ in told if trial not in extra)
-    others = tuple(trial_of("none", role=role) for role, _ in beside)
+    others = tuple(trial_of("none", role=model.role, control=model.control) for model, _ in beside)
     for other, (_, forget) in zip(others, beside, strict=True):
-        marks += marks_of(other, forget)
+        measurements += measurements_of(other, forget)
         closed.append(Closed(trial=other.id, attempt=1, status="ok"))
-    evidence = Evidence(SUBJECT, planned, tuple(marks), tuple(closed), extra, beside=others, tokenizers=(ALIKE,))
+    evidence = Evidence(
+        SUBJECT, planned, tuple(measurements), tuple(closed), extra, comparators=others, tokenizers=(ALIKE,)
+    )
     return report.make(policy, suite(), MANIFEST, dataclasses.replace(evidence, left_out=left_out), AT)
+
+
+def gap(attack: str, **config: str) -> LeftOut:
+    return LeftOut(role=Role.CANDIDATE, attack=attack, config=dict(config), seed_index=0, why="only")
 
 
 def passing() -> report.Report:
@@ -148,7 +142,9 @@ def passing() -> report.Report:
 
 def failing() -> report.Report:
     told = [(trial_of("none"), 25, "ok"), (trial_of(source="forget", method="lora"), 95, "ok")]
-    return report_of(told, beside=(("original", 99), ("control:oracle", 26)))
+    return report_of(
+        told, beside=((ModelRef(role=Role.ORIGINAL), 99), (ModelRef(role=Role.CONTROL, control="oracle"), 26))
+    )
 
 
 def inconclusive() -> report.Report:
@@ -158,7 +154,7 @@ def inconclusive() -> report.Report:
         (trial_of("prune"), 0, "not_applicable"),
         (trial_of("steer"), 0, ""),
     ]
-    return report_of(told, left_out=("relearn (<i>other</i>, full), seed 0: left out by --only",))
+    return report_of(told, left_out=(gap("relearn", source="<i>other</i>", method="full"),))
 
 
 REPORTS = {"PASS": passing, "FAIL": failing, "INCONCLUSIVE": inconclusive}
@@ -266,7 +262,7 @@ def test_characters_that_hide_text_are_shown_by_their_code(made):
 
 
 def test_equal_reports_give_equal_bytes_whatever_the_order_of_their_keys(made):
-    again = report.Report.model_validate_json(canonical(made.model_dump(mode="json", by_alias=True)))
+    again = report.Report.model_validate_json(encode(made.model_dump(mode="json", by_alias=True)))
     assert again == made
     assert html.render(again) == html.render(made) == html.render(made)
 
@@ -280,18 +276,18 @@ def test_the_verdict_is_in_title_and_band(made):
     assert heading is not None
     assert heading[1] == outcome
     band = page[page.index('<header class="top') : page.index("</header>")]
-    assert made.verdict.reason in text_of.unescape(band)
+    assert made.reason in text_of.unescape(band)
 
 
 def test_every_finding_block_reason_and_limitation_is_on_the_page(made):
     seen = Reader(html.render(made)).text
-    lines = (*map(str, made.verdict.blocks), *made.left_out, *made.limitations)
-    for line in (*lines, made.says, made.verdict.at, made.checkpoint):
+    lines = (*map(sentence, made.verdict.blockers), *map(left_out, made.left_out), *made.limitations)
+    for line in (*lines, made.meaning, made.verdict.at, made.checkpoint):
         assert " ".join(line.split()) in seen
     for finding in made.verdict.findings:
         assert f"{finding.correct} of {finding.items} right" in seen
-        for doubt in finding.doubts:
-            assert doubt in seen
+        for issue in finding.validity_issues:
+            assert sentence(issue) in seen
     for record in made.trials:
         assert record.id in seen
         assert all(closed.reason in seen for closed in record.closed)
@@ -312,14 +308,14 @@ def test_what_was_not_run_takes_a_row_of_the_plot():
     wide = page[page.index('<svg class="wide"') :]
     wide = wide[: wide.index("</svg>")]
     assert wide.count('class="gap"') == 3  # prune, steer, and what --only left out
-    assert wide.count('<path class="mark') == len(report.table(found))
+    assert wide.count('<path class="point') == len(report.table(found))
 
 
 def test_a_finding_is_told_by_shape_as_well_as_by_colour():
     page = html.render(failing())
     for word in ("OVER", "within"):
         key = html.KEYS[word]
-        shapes = set(re.findall(rf'<path class="mark {key}" transform="[^"]*" d="([^"]*)"', page))
+        shapes = set(re.findall(rf'<path class="point {key}" transform="[^"]*" d="([^"]*)"', page))
         assert shapes == {plots.SHAPES[word]}
     assert len(set(plots.SHAPES.values())) == len(plots.SHAPES)
 
@@ -374,36 +370,36 @@ def test_a_limit_on_single_order_is_told_apart():
     two = policy_of(
         limits=(
             {"id": "forgotten", "task": "forget", "max": 0.5},
-            {"id": "narrow", "task": "forget", "max": 0.6, "reading": "single_order"},
+            {"id": "narrow", "task": "forget", "max": 0.6, "metric": "single_order"},
         )
     )
     told = [(trial_of("none"), 25, "ok"), (trial_of(source="forget"), 95, "ok")]
     page = html.render(report_of(told, policy=two))
     assert page.count("<figure>") == 4
-    assert "Filled marks are single_order" in page
-    assert "Filled marks are content_sum" in page
+    assert "Filled points are single_order" in page
+    assert "Filled points are content_sum" in page
     assert "limit on" in page
 
 
 def test_marks_without_bits_and_trials_that_nobody_planned_are_drawn():
     extra = trial_of("extra")
     found = report_of([(trial_of("none"), 25, "ok"), (extra, 60, "ok")], extra=(extra,))
-    blank = found.trials[0].marks[0].model_copy(update={"correct": {}})
+    blank = found.trials[0].measurements[0].model_copy(update={"correct": {}})
     assert "not declared by the policy" in html.render(found)
-    first = found.trials[0].model_copy(update={"marks": (blank, *found.trials[0].marks[1:])})
+    first = found.trials[0].model_copy(update={"measurements": (blank, *found.trials[0].measurements[1:])})
     assert "<!doctype html>" in html.render(found.model_copy(update={"trials": (first, *found.trials[1:])}))
 
 
 def test_a_large_battery_stays_under_a_megabyte_and_says_what_it_does_not_draw():
     told = [(trial_of("none"), 25, "ok")]
     told += [(trial_of(source=f"corpus{n}", method="lora", rank=n), 20 + n % 60, "ok") for n in range(100)]
-    found = report_of(told, left_out=tuple(f"other {n}: left out by --only" for n in range(100)))
+    found = report_of(told, left_out=tuple(gap(f"other{n}") for n in range(100)))
     page = html.render(found)
     assert len(report.table(found)) == 201
     assert len(page.encode()) < 1_000_000
     assert f"{201 - html.MOST_ROWS} lower rows are in the table only" in page
     assert "and 71 more" in page
-    assert all(text in page for text in found.left_out)
+    assert all(left_out(each) in page for each in found.left_out)
 
 
 def test_a_real_page_is_small(made):

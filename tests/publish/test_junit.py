@@ -2,88 +2,63 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import builders
 import pytest
+from builders import measurement_of, rows_of, tasks_of
 
-from robustness_gate import report, verdict
-from robustness_gate.checkpoint import FileEntry, Manifest
-from robustness_gate.files import Loaded
-from robustness_gate.nouns import Closed, Evidence, Mark, Suite, TaskRef, TokenizerCheck, Trial, seed_of
-from robustness_gate.policy import Policy
+from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
+from robustness_gate.inputs.validation import Loaded
 from robustness_gate.publish import junit
+from robustness_gate.records.evidence import Evidence, LeftOut, TokenizerCheck
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Closed, Role, Trial
+from robustness_gate.report import record
+from robustness_gate.verdict.wording import rule_name, sentence
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MANIFEST = Manifest(files=(FileEntry(path="model.safetensors", sha256="d" * 64, size=3),))
-TASKS = (
-    TaskRef(name="forget", kind="multiple_choice", sha256="1" * 64, items=100, options=4),
-    TaskRef(name="retain", kind="multiple_choice", sha256="2" * 64, items=50, options=4),
-)
+TASKS = tasks_of(forget=100, retain=50)
 POLICY: dict[str, Any] = {
     "schema": "robustness-gate/policy/v1",
     "id": "small",
     "version": "1.0.0",
-    "says": "It stays gone.",
+    "description": "It stays gone.",
     "threat_model": {"access": "open_weights", "adversary": "anyone", "out_of_scope": ()},
     "tasks": {"forget": {"items": 100}, "retain": {"items": 50}},
     "limits": ({"id": "forgotten", "task": "forget", "max": 0.5},),
-    "required": ({"attack": "none"}, {"attack": "relearn", "marks": (5,)}),
+    "required": ({"attack": "none"}, {"attack": "relearn", "budgets": (5,)}),
     "utility": ({"task": "retain", "min": 0.6, "min_attacked": 0.4},),
     "tokenizer": {"sha256": "9" * 64},
-    "validity": {"self_test": "off", "sham": "off", "canary": "off"},
+    "validity": {"self_test": "off", "sham": "off", "positive_control": "off"},
 }
 
 
 def trial_of(attack: str, seed_index: int = 0, **config: Any) -> Trial:
-    return Trial(
-        subject=MANIFEST.digest,
-        role="candidate",
-        reference=None,
-        attack=attack,
-        attack_version=1,
-        family="any",
-        config=config,
-        marks=(0,) if attack == "none" else (5,),
-        seed_index=seed_index,
-        seed=seed_of(MANIFEST.digest, attack, seed_index),
-        tasks=TASKS,
-        data={},
-        floors=(),
-        dtype="float32",
-    )
+    budgets = (0,) if attack == "none" else (5,)
+    return builders.trial_of(attack, seed_index, subject=MANIFEST.digest, config=config, budgets=budgets, tasks=TASKS)
+
+
+def gap(**config: str) -> LeftOut:
+    return LeftOut(role=Role.CANDIDATE, attack="lens", config=dict(config), seed_index=0, why="only")
 
 
 def report_of(
-    *told: tuple[Trial, int, int, str], left_out: tuple[str, ...] = (), reason: str = "it broke"
-) -> report.Report:
+    *told: tuple[Trial, int, int, str], left_out: tuple[LeftOut, ...] = (), reason: str = "it broke"
+) -> record.Report:
     """Trials with right answers of 100 and 50, and how each attempt ended, e.g. `failure ok`; `-` is no end at all."""
-    marks, closed = [], []
+    measurements, closed = [], []
     for trial, forget, retain, ends in told:
         for attempt, status in enumerate(ends.split(), start=1):
             for task, right in zip(TASKS, (forget, retain), strict=True):
-                bits = verdict.pack([i < right for i in range(task.items)])
-                marks.append(
-                    Mark(
-                        trial=trial.id,
-                        attempt=attempt,
-                        mark=trial.marks[0],
-                        task=task.name,
-                        items=task.items,
-                        correct={"content_sum": bits, "single_order": bits},
-                        missing=base64.b64encode(bytes((task.items + 7) // 8)).decode(),
-                        spent={},
-                        signs={},
-                        chosen={},
-                        summary={},
-                        rows=hashlib.sha256(f"{trial.id} {task.name}".encode()).hexdigest(),
-                    )
-                )
+                rows = rows_of(trial, 0, task)
+                measurements.append(measurement_of(trial, trial.budgets[0], task, right, attempt=attempt, rows=rows))
             if status != "-":
                 words = "" if status == "ok" else reason
                 closed.append(Closed(trial=trial.id, attempt=attempt, status=status, reason=words))  # type: ignore[arg-type]
@@ -91,9 +66,9 @@ def report_of(
     suite = Loaded(Suite.model_construct(id="suite", version="2.0.0"), Path("suite.yaml"), "b" * 64, "", {})
     check = TokenizerCheck(subject=MANIFEST.digest, tasks={}, data={}, sha256="9" * 64, template="9" * 64)
     evidence = Evidence(
-        MANIFEST.digest, tuple(trial for trial, *_ in told), tuple(marks), tuple(closed), tokenizers=(check,)
+        MANIFEST.digest, tuple(trial for trial, *_ in told), tuple(measurements), tuple(closed), tokenizers=(check,)
     )
-    return report.make(policy, suite, MANIFEST, dataclasses.replace(evidence, left_out=left_out), AT)
+    return record.make(policy, suite, MANIFEST, dataclasses.replace(evidence, left_out=left_out), AT)
 
 
 NONE, RELEARN, PRUNE = trial_of("none"), trial_of("relearn", source="forget"), trial_of("prune")
@@ -120,7 +95,7 @@ CASES: dict[str, tuple[str, tuple[tuple[Trial, int, int, str], ...]]] = {
 }  # fmt: skip - a table reads best as a table
 
 
-def suite_of(made: report.Report) -> ElementTree.Element:
+def suite_of(made: record.Report) -> ElementTree.Element:
     return ElementTree.fromstring(junit.render(made))[0]
 
 
@@ -144,10 +119,13 @@ def test_every_finding_is_a_case_and_every_block_is_told(name):
     suite = suite_of(made)
     classes = [case.get("classname") for case in suite.findall("testcase")]
     told = [element.text or "" for case in suite.findall("testcase") for element in case]
-    for rule in {finding.rule for finding in made.verdict.findings}:
-        assert classes.count(rule) == sum(finding.rule == rule for finding in made.verdict.findings)
-    for block in map(str, made.verdict.blocks):  # as a line of its own, or by the finding that it is about
-        finding = next((f for f in made.verdict.findings if block.startswith(f"{f.rule}: {f.attack}, ")), None)
+    for kind, rule in {(finding.kind, finding.rule) for finding in made.verdict.findings}:
+        mine = [f for f in made.verdict.findings if (f.kind, f.rule) == (kind, rule)]
+        assert classes.count(rule_name(kind, rule)) == len(mine)
+    for block in map(sentence, made.verdict.blockers):  # as a line of its own, or by the finding that it is about
+        finding = next(
+            (f for f in made.verdict.findings if block.startswith(f"{rule_name(f.kind, f.rule)}: {f.attack}, ")), None
+        )
         assert block in told or (finding is not None and any(f"{finding.observed:.1%}" in text for text in told))
 
 
@@ -172,8 +150,12 @@ def test_what_did_not_apply_is_skipped():
 
 
 def test_what_was_left_out_is_an_error_and_told_once():
-    made = report_of((NONE, 25, 48, "ok"), (RELEARN, 27, 48, "ok"), left_out=("lens, seed 0: --only",))
-    told = [case for case in suite_of(made).findall("testcase") if case.get("name") == "lens, seed 0: --only"]
+    made = report_of((NONE, 25, 48, "ok"), (RELEARN, 27, 48, "ok"), left_out=(gap(source="dev"),))
+    told = [
+        case
+        for case in suite_of(made).findall("testcase")
+        if case.get("name") == "lens (dev), seed 0: left out by --only"
+    ]
     assert [[each.tag for each in case] for case in told] == [["error"]]
 
 
@@ -188,12 +170,12 @@ def test_what_xml_cannot_hold_is_replaced_and_markup_stays_text():
     assert junit._clean("a\ud800") == "a\ufffd", "half a character, which no report can hold: it would have no digest"
     bad = "\x00\x1b[31m\ufffe ]]></error><failure/> & \t\u00e9"
     made = report_of(
-        (NONE, 25, 48, "ok"), (RELEARN, 27, 48, "failure"), left_out=(f"a{bad}",), reason="b\x08]]><failure/>"
+        (NONE, 25, 48, "ok"), (RELEARN, 27, 48, "failure"), left_out=(gap(source=bad),), reason="b\x08]]><failure/>"
     )
     made = made.model_copy(update={"limitations": (bad,)})
     suite = suite_of(made)
     names = [case.get("name") for case in suite.findall("testcase")]
-    assert "a\ufffd\ufffd[31m\ufffd ]]></error><failure/> & \t\u00e9" in names
+    assert "lens (\ufffd\ufffd[31m\ufffd ]]></error><failure/> & \t\u00e9), seed 0: left out by --only" in names
     assert suite.findall("testcase/failure") == []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from robustness_gate import organisms
-from robustness_gate.files import load_suite
+from robustness_gate.inputs.validation import load_suite
 
 ROOT = Path(__file__).parents[2]
 UNLEARNED, TAUGHT = ("rmu", "npo", "graddiff", "dpo"), ("oracle", "decoy")
@@ -24,7 +24,7 @@ def found() -> dict[tuple[str, str], Values]:
     """(organism, reading) -> (attack, mark) -> accuracies."""
     table: dict[tuple[str, str], Values] = defaultdict(dict)
     for row in json.loads((ROOT / "reports" / "examples" / "organism-full.json").read_text(encoding="utf-8")):
-        table[row["organism"], row["reading"]][row["attack"], row["mark"]] = row["accuracy"]
+        table[row["organism"], row["metric"]][row["attack"], row["budget"]] = row["accuracy"]
     return table
 
 

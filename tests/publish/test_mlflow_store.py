@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from test_facts import RELEARN, told
 
-from robustness_gate import gate, redaction
+from robustness_gate import gate
 from robustness_gate.errors import SetupError, WriteError
 from robustness_gate.publish import mlflow as tracker
+from robustness_gate.system import redaction
 
 SECRET, TOKEN = "S3CRET-of-bob", "T0KEN-of-bob"
 URI = f"http://bob:{SECRET}@127.0.0.1:9/tracker?token={TOKEN}"
@@ -65,7 +66,7 @@ def test_first_runs_at_once_are_all_logged(tmp_path, root):
 
 def tracked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, publish: Any, uri: str | None = URI) -> Any:
     monkeypatch.setattr(tracker, "publish", publish)
-    request = SimpleNamespace(tracking_uri=uri, out=tmp_path, checkpoint="x")
+    request = SimpleNamespace(tracking_uri=uri, out=tmp_path, checkpoint="x", outputs=())
     return gate._track(request, told([(RELEARN, 30)]))
 
 

@@ -13,20 +13,22 @@ from test_html import passing
 
 from robustness_gate.publish import html, junit, markdown, terminal
 from robustness_gate.publish import mlflow as tracker
-from robustness_gate.report import Report
+from robustness_gate.records.trial import Role
+from robustness_gate.report.record import Origin, Report
 
 BASE = "ab" * 32
 COMMIT = "0123456789abcdef" * 2 + "01234567"
-PROVENANCE = {
-    "candidate": f"hf://lab/lora@{COMMIT}",
-    "candidate/base": f"hf://lab/base@{COMMIT}",
-    "control:never": "organism:oracle",
-}
+LORA, MERGED_ON, NEVER = f"hf://lab/lora@{COMMIT}", f"hf://lab/base@{COMMIT}", "organism:oracle"
+PROVENANCE = (
+    Origin(role=Role.CANDIDATE, source=LORA),
+    Origin(role=Role.CANDIDATE, base=True, source=MERGED_ON),
+    Origin(role=Role.CONTROL, control="never", source=NEVER),
+)
 TOLD = {
     "adapter merged on base": BASE,
-    "candidate from": PROVENANCE["candidate"],
-    "candidate's base from": PROVENANCE["candidate/base"],
-    "control:never from": PROVENANCE["control:never"],
+    "candidate from": LORA,
+    "candidate's base from": MERGED_ON,
+    "control never from": NEVER,
 }
 
 
@@ -56,7 +58,7 @@ def test_the_page_and_the_summary_name_the_base_and_every_source(plain, merged):
 
 
 def test_a_source_is_text_in_the_page_and_stays_in_its_cell_of_the_summary(plain):
-    hostile = plain.model_copy(update={"provenance": {"candidate": "<script>|\n| PASS |"}})
+    hostile = plain.model_copy(update={"provenance": (Origin(role=Role.CANDIDATE, source="<script>|\n| PASS |"),)})
     assert "<script>" not in html.render(hostile)
     assert "| candidate from | `<script>\\| \\| PASS \\|` |\n" in markdown.render(hostile)
 
@@ -78,8 +80,8 @@ def test_mlflow_holds_them_as_tags_whose_names_every_store_takes(plain, merged):
     more = {key: value for key, value in tracker._tags(merged).items() if key not in tracker._tags(plain)}
     assert more == {
         "gate.base_sha256": BASE,
-        "gate.from.candidate": PROVENANCE["candidate"],
-        "gate.from.candidate.base": PROVENANCE["candidate/base"],
-        "gate.from.control.never": PROVENANCE["control:never"],
+        "gate.from.candidate": LORA,
+        "gate.from.candidate.base": MERGED_ON,
+        "gate.from.control.never": NEVER,
     }
     assert all(re.fullmatch(r"[\w.-]+", key) for key in more)

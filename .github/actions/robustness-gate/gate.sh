@@ -4,9 +4,9 @@
 #   gate.sh guard     refuse to go on for a pull request from a fork
 #   gate.sh install   make GATE_VENV and install this repository into it, with the extra GATE_EXTRA; every package that
 #                     comes from an index has one of the digests in core.lock or run.lock
-#   gate.sh terms     find whose policy, suite, seal and key this run is made under: the workspace's, or of what is not
+#   gate.sh terms     find whose policy, suite, preregistration and key this run is made under: the workspace's, or of what is not
 #                     merged yet those of the branch that it goes to; refuse others than GATE_POLICY_SHA256 and
-#                     GATE_SEAL_KEY_ID name
+#                     GATE_PREREGISTRATION_KEY_ID name
 #   gate.sh check     read GATE_POLICY and GATE_SUITE; an error becomes an annotation at its line
 #   gate.sh fetch     plan, and so bring what is on the hub into the cache: the one step that has HF_TOKEN
 #   gate.sh run       take GATE_CHECKPOINT (on GATE_BASE, beside GATE_ORIGINAL and GATE_CONTROLS) through the gate, with
@@ -14,7 +14,7 @@
 #                     gate's own exit code
 #
 # What goes in are environment variables, never arguments pasted into a script: an input cannot become code.
-# What comes out: GITHUB_OUTPUT (of terms: policy, policy-sha256, suite, seal, seal-key, seal-key-id, self-test; of fetch:
+# What comes out: GITHUB_OUTPUT (of terms: policy, policy-sha256, suite, preregistration, preregistration-key, preregistration-key-id, self-test; of fetch:
 # code; of run: verdict, policy, policy-sha256, suite-sha256, report, report-sha256, folder, artifact),
 # GITHUB_STEP_SUMMARY, annotations.
 set -euo pipefail
@@ -23,6 +23,9 @@ export PYTHONSAFEPATH=1 # no module is taken from the workspace: a pull request 
 SUMMARY_BYTES=1000000 # GitHub drops a step's summary that is larger than 1 MiB
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd) # the repository of this script: what is installed
 LOCKS=$SOURCE/.github/actions/robustness-gate
+# Policy and suite are files of the calling repository: to the gate a bare name would mean one that it ships.
+[[ ! ${GATE_POLICY:-} =~ ^[A-Za-z0-9_-]+$ ]] || GATE_POLICY=./$GATE_POLICY
+[[ ! ${GATE_SUITE:-} =~ ^[A-Za-z0-9_-]+$ ]] || GATE_SUITE=./$GATE_SUITE
 
 output() { printf '%s=%s\n' "$1" "$2" >>"$GITHUB_OUTPUT"; } # no value below can hold a line break
 
@@ -100,7 +103,7 @@ install() {
     local pip=("$GATE_VENV/bin/python" -m pip install --quiet --disable-pip-version-check)
     "${pip[@]}" --require-hashes --only-binary :all: --requirement "$LOCKS/${GATE_EXTRA:-core}.lock"
     # What builds the gate itself is among them: here nothing more is fetched.
-    "${pip[@]}" --no-index --no-deps --no-build-isolation "$SOURCE"
+    "${pip[@]}" --no-index --no-deps --no-build-isolation "$SOURCE" "$SOURCE/organisms"
 }
 
 refuse() {
@@ -141,7 +144,7 @@ agreed() {
     path=$(realpath -ms -- "$path")
     if [[ $path == "$workspace"/* ]]; then
         path=$2/${path#"$workspace"/}
-        [[ -f $path ]] || refuse "The branch that this goes to has no '$1'. Merge policy, suite, seal and key before what is held to them: a change cannot bring its own."
+        [[ -f $path ]] || refuse "The branch that this goes to has no '$1'. Merge policy, suite, preregistration and key before what is held to them: a change cannot bring its own."
     elif inside "$1" "$workspace"; then
         refuse "'$1' leads into the workspace by a way round. Name it from the workspace's root."
     fi
@@ -150,7 +153,7 @@ agreed() {
 
 terms() {
     local base tree name path log=$RUNNER_TEMP/policy-diff.log code=0 gate=$GATE_VENV/bin/robustness-gate
-    local -A given=([policy]=$GATE_POLICY [suite]=$GATE_SUITE [seal]=${GATE_SEAL:-} [seal-key]=${GATE_SEAL_KEY:-})
+    local -A given=([policy]=$GATE_POLICY [suite]=$GATE_SUITE [preregistration]=${GATE_PREREGISTRATION:-} [preregistration-key]=${GATE_PREREGISTRATION_KEY:-})
     case ${GATE_SELF_TEST:-off} in off | auto) ;; *) given[self-test]=$GATE_SELF_TEST ;; esac # a path: someone's word
     for name in "${!given[@]}"; do
         [[ ${given[$name]} != *[[:cntrl:]]* ]] || refuse "The input '$name' holds a line break."
@@ -180,19 +183,19 @@ terms() {
     [[ ! -f ${given[policy]} ]] || found=$(sha256sum <"${given[policy]}" | cut -d ' ' -f 1)
     [[ -z $wanted || $wanted == "$found" ]] ||
         refuse "'$GATE_POLICY' is not the policy that policy-sha256 names: it is ${found:-not there}, $wanted is asked for."
-    wanted=${ROBUSTNESS_GATE_SEAL_KEY_ID:-${GATE_SEAL_KEY_ID:-}}
-    if [[ -n ${given[seal-key]} ]]; then
-        key=$("$gate" keys show -- "${given[seal-key]}" 2>/dev/null </dev/null | sed -n 's/^key id: //p' || true)
-        [[ -n $key ]] || refuse "'$GATE_SEAL_KEY' is no public key."
+    wanted=${ROBUSTNESS_GATE_PREREGISTRATION_KEY_ID:-${GATE_PREREGISTRATION_KEY_ID:-}}
+    if [[ -n ${given[preregistration-key]} ]]; then
+        key=$("$gate" keys show -- "${given[preregistration-key]}" 2>/dev/null </dev/null | sed -n 's/^key id: //p' || true)
+        [[ -n $key ]] || refuse "'$GATE_PREREGISTRATION_KEY' is no public key."
     fi
     if [[ -n $wanted ]]; then
-        [[ -n ${given[seal]} && -n $key ]] || refuse "seal-key-id names a key, and there is no seal with its key: give 'seal' and 'seal-key'."
-        [[ $wanted == "$key" ]] || refuse "'$GATE_SEAL_KEY' is not the key that seal-key-id names: it is $key, $wanted is asked for."
+        [[ -n ${given[preregistration]} && -n $key ]] || refuse "preregistration-key-id names a key, and there is no preregistration with its key: give 'preregistration' and 'preregistration-key'."
+        [[ $wanted == "$key" ]] || refuse "'$GATE_PREREGISTRATION_KEY' is not the key that preregistration-key-id names: it is $key, $wanted is asked for."
     fi
     for name in "${!given[@]}"; do output "$name" "${given[$name]}"; done
     [[ -v given[self-test] ]] || output self-test "${GATE_SELF_TEST:-off}"
     output policy-sha256 "$found"
-    output seal-key-id "$wanted"
+    output preregistration-key-id "$wanted"
 }
 
 check() {
@@ -228,7 +231,7 @@ self_test() {
     if [[ -n $1 ]]; then
         kept=$1/self-tests/$({
             cat -- "$LOCKS/run.lock" "$GATE_POLICY" "$GATE_SUITE" 2>/dev/null # the gate has words for a policy that is not there
-            find "$SOURCE/robustness_gate" -type f ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cat --
+            find "$SOURCE/robustness_gate" "$SOURCE/organisms" -type f ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cat --
         } | sha256sum | cut -d ' ' -f 1).json
         [[ ! -f $kept ]] || cp -- "$kept" "$out"
     fi
@@ -273,13 +276,13 @@ fetch() {
     output code "$code"
 }
 
-# What a report says, on two lines: verdict, key of the seal, digests of policy and suite, reason; the policy's name.
+# What a report says, on two lines: verdict, key of the preregistration, digests of policy and suite, reason; the policy's name.
 READ_REPORT='
 import json, sys
 def line(*words): print(*" ".join(map(str, words)).split())
 r = json.load(open(sys.argv[1], encoding="utf-8"))
-v, p, s, seal = r["verdict"], r["policy"], r["suite"], r.get("seal") or {}
-line(v["outcome"], seal.get("key", "-"), p["sha256"], s["sha256"], v["reason"])
+v, p, s, preregistration = r["verdict"], r["policy"], r["suite"], r.get("preregistration") or {}
+line(v["outcome"], preregistration.get("key", "-"), p["sha256"], s["sha256"], r["reason"])
 line(p["id"], p["version"])
 '
 
@@ -288,7 +291,7 @@ run() {
     id=$(printf '%s\0' "$GATE_CHECKPOINT" "$GATE_POLICY" "$GATE_SUITE" "${GATE_ONLY:-}" ${GATE_BASE:+"$GATE_BASE"} \
         ${GATE_ORIGINAL:+"original $GATE_ORIGINAL"} ${GATE_CONTROLS:+"controls $GATE_CONTROLS"} \
         ${GATE_ANCHORS:+"anchors $GATE_ANCHORS"} ${GATE_STATEMENT:+"statement $GATE_STATEMENT"} \
-        ${GATE_SEAL:+"seal $GATE_SEAL"} | sha256sum | cut -c 1-12)
+        ${GATE_PREREGISTRATION:+"preregistration $GATE_PREREGISTRATION"} | sha256sum | cut -c 1-12)
     out=$RUNNER_TEMP/robustness-gate/$id log=$RUNNER_TEMP/robustness-gate-$id.log report=$out/report.json
     mkdir -p "$out"
     # Written now and overruled below, so that a step which is killed leaves no verdict but this one.
@@ -334,7 +337,7 @@ run() {
         command+=(--device "${GATE_DEVICE:-auto}" "${named[@]}" "${ledgers[@]}" "${only[@]/#/--only=}" "${anchors[@]/#/--anchor=}")
         command+=(--workers="${GATE_WORKERS:-0}" ${tested:+"--self-test=$tested"})
         command+=(${GATE_STATEMENT:+"--statement=$GATE_STATEMENT"})
-        command+=(${GATE_SEAL:+"--seal=$GATE_SEAL"} ${GATE_SEAL_KEY:+"--seal-key=$GATE_SEAL_KEY"})
+        command+=(${GATE_PREREGISTRATION:+"--preregistration=$GATE_PREREGISTRATION"} ${GATE_PREREGISTRATION_KEY:+"--preregistration-key=$GATE_PREREGISTRATION_KEY"})
         [[ -n ${MLFLOW_TRACKING_URI:-} ]] || command+=(--no-mlflow) # a store on a runner that goes away helps nobody
         attempt "$log" "${command[@]}" -- "$GATE_CHECKPOINT" || code=$?
     fi
@@ -359,8 +362,8 @@ run() {
         elif [[ $policy_sum != "$GATE_POLICY_SHA256" ]]; then
             reason="the report is on the policy $policy_sum, and $GATE_POLICY_SHA256 was to be held: it is not believed"
             verdict=ERROR code=1
-        elif [[ -n ${GATE_SEAL_KEY_ID:-} && $key != "$GATE_SEAL_KEY_ID" ]]; then
-            reason="the report names no seal of the key $GATE_SEAL_KEY_ID, under which the run was to be made"
+        elif [[ -n ${GATE_PREREGISTRATION_KEY_ID:-} && $key != "$GATE_PREREGISTRATION_KEY_ID" ]]; then
+            reason="the report names no preregistration of the key $GATE_PREREGISTRATION_KEY_ID, under which the run was to be made"
             verdict=ERROR code=1
         else
             sum=$(sha256sum "$report" | cut -d ' ' -f 1)

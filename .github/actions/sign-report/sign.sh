@@ -27,12 +27,12 @@ found=$(sha256sum "$GATE_FOLDER/report.json" | cut -d ' ' -f 1)
 [[ $found == "$GATE_REPORT_SHA256" ]] ||
     refuse "report.json is not the one that the battery left: it is $found, $GATE_REPORT_SHA256 was announced."
 # The battery's machine has held the report against these already; this one has seen no checkpoint.
-read_report='import json, sys; r = json.load(open(sys.argv[1])); print(r["policy"]["sha256"], (r.get("seal") or {}).get("key"))'
+read_report='import json, sys; r = json.load(open(sys.argv[1])); print(r["policy"]["sha256"], (r.get("preregistration") or {}).get("key"))'
 read -r policy key < <("$GATE_VENV/bin/python" -c "$read_report" "$GATE_FOLDER/report.json" 2>/dev/null) || true
 [[ -z ${GATE_POLICY_SHA256:-} || ${policy:-} == "$GATE_POLICY_SHA256" ]] ||
     refuse "The report is on the policy ${policy:-that it does not name}; policy-sha256 names $GATE_POLICY_SHA256."
-[[ -z ${GATE_SEAL_KEY_ID:-} || ${key:-} == "$GATE_SEAL_KEY_ID" ]] ||
-    refuse "The report names no seal of the key $GATE_SEAL_KEY_ID, which seal-key-id asks for."
+[[ -z ${GATE_PREREGISTRATION_KEY_ID:-} || ${key:-} == "$GATE_PREREGISTRATION_KEY_ID" ]] ||
+    refuse "The report names no preregistration of the key $GATE_PREREGISTRATION_KEY_ID, which preregistration-key-id asks for."
 bundle=$GATE_FOLDER/report.sigstore.json
 if ! told=$("$GATE_VENV/bin/robustness-gate" sign --out "$bundle" -- "$GATE_FOLDER" 2>&1); then
     refuse "${told##*error: }"

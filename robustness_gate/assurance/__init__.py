@@ -1,0 +1,1 @@
+"""Is the instrument sound? `doctor` says whether the gate can run on a checkpoint, here."""

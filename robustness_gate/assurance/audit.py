@@ -1,0 +1,233 @@
+"""Running a few of a report's trials again: what no signature can show.
+
+A signature shows who says it, not that a machine computed it. So an auditor who has the checkpoint, the suite's data
+and an hour draws some trials by lot, runs them, and compares answer by answer with what was signed. What he finds is a
+statement of his own, signed with his own key, that names the report.
+
+The lot must not be foreseeable by the evaluator: it is drawn from the operating system's random source unless a number
+is given, and the number is written down. Training differs between machines, so answers are not expected to be equal to
+the bit: an accuracy must lie in the exact interval of the signed one, at 95 % for all that are compared together
+(Bonferroni). Intervals speak of chance in the questions, which are the same here, so they are wide for this purpose: an
+audit convicts a report that is far off, and no audit of k trials speaks of the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import Field
+
+from robustness_gate.attestation.dsse import open_bundle, sign
+from robustness_gate.attestation.keys import PrivateKey, PublicKey
+from robustness_gate.attestation.predicate import MANIFEST, written
+from robustness_gate.attestation.statement import Statement, read_statement, statement
+from robustness_gate.errors import PlanError, UsageError
+from robustness_gate.evidence.answers import changes
+from robustness_gate.inputs.checkpoint.place import CheckpointRef
+from robustness_gate.inputs.validation import Loaded
+from robustness_gate.planning.suite_data import SuiteData
+from robustness_gate.records.base import Digest, Metric, Record
+from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Closed, Measurement, Role, Trial
+from robustness_gate.report.record import Report, TrialRecord
+from robustness_gate.running import executors
+from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
+from robustness_gate.system.bounded import Limits
+from robustness_gate.verdict import tally
+
+PREDICATE_TYPE = "urn:robustness-gate:audit:v1"
+ALPHA = 0.05
+READING: Metric = "content_sum"
+
+
+class Compared(Record):
+    """One mark of one trial, as it was signed and as it came out again."""
+
+    trial: Digest
+    label: str
+    budget: int
+    task: str
+    items: int
+    signed: int
+    """Right answers, by content_sum (or the task's one reading)."""
+    again: int
+    changed: int
+    """Questions answered otherwise, in any reading."""
+    lower: float
+    upper: float
+    """Where the accuracy should lie again."""
+    agrees: bool
+
+
+DRAWN = (Role.CANDIDATE, Role.THROUGH_ORIGINAL, Role.IN_DECLARED_DTYPE)
+"""Roles of the trials from which a sample is drawn."""
+
+
+class Audit(Record):
+    """The counter-statement: the predicate `urn:robustness-gate:audit:v1`."""
+
+    at: str
+    """The auditor's own word. RFC 3339, UTC."""
+    statement: Digest
+    """The signed statement that was audited."""
+    report: Digest
+    """The report in it, as its own report.json has it."""
+    lot: int
+    """From which the sample was drawn; with the same lot anybody draws the same."""
+    drawn: int = Field(ge=1)
+    of: int = Field(ge=1)
+    found: tuple[Compared, ...]
+    failed: tuple[str, ...]
+    """Trials that ended otherwise than they are signed to have ended, in words."""
+    agrees: bool
+
+
+Watch = Callable[[str], None]
+
+
+def draw(made: Report, count: int, lot: int) -> list[TrialRecord]:
+    """A sample of the candidate's trials that ended well, `none` among them like any other.
+
+    Raises:
+        UsageError: there are not so many.
+    """
+    pool = [
+        record
+        for record in made.trials
+        if record.trial.role in DRAWN and any(end.status == "ok" for end in record.closed)
+    ]
+    if count > len(pool):
+        raise UsageError(f"{count} trials cannot be drawn: {len(pool)} ended well.", remedy="Give a smaller --sample.")
+    return random.Random(lot).sample(sorted(pool, key=lambda record: record.id), count)
+
+
+def run(
+    made: Report,
+    statement_sha256: str,
+    sample: Sequence[TrialRecord],
+    lot: int,
+    suite: Loaded[Suite],
+    suite_data: SuiteData,
+    places: Mapping[str, CheckpointRef],
+    at: datetime,
+    *,
+    device: str = "auto",
+    workers: int = 1,
+    executor: str = executors.OURS,
+    limits: Limits | None = None,
+    watch: Watch = lambda _: None,
+) -> Audit:
+    """Run a sample of trials again and compare.
+
+    Args:
+        made: the report, verified.
+        statement_sha256: its name.
+        sample: from `draw`, by this lot.
+        lot: as above.
+        suite: the suite that the report was made with; its data must lie here.
+        suite_data: of that suite.
+        places: checkpoints by the digest of their manifest: the candidate, and the original where a trial looks at it.
+        at: now, with a time zone.
+        device: auto, cpu, cuda ...
+        workers: trials side by side.
+        executor: who runs them, by name.
+        limits: how long things may take; None: as by default in a run.
+        watch: told each trial as it ends.
+
+    Raises:
+        PlanError: the data here are not those that were asked, or a checkpoint is missing.
+    """
+    trials = [record.trial for record in sample]
+    for trial in trials:
+        _refuse_other_data(trial, suite, suite_data)
+        if trial.reference is not None and trial.reference not in places:
+            raise PlanError(
+                f"{trial.attack} looked at the original, {trial.reference}.", remedy="Name it with --original."
+            )
+    records: dict[str, list[Measurement | Closed]] = {trial.id: [] for trial in trials}
+    with TemporaryDirectory() as rows:
+        job = executors.Job(
+            suite_data=suite_data, places=places, device=device, rows_in=Path(rows), limits=limits or Limits()
+        )
+        with (
+            executors.start(executor, job, workers) as crew,
+            contextlib.closing(crew.execute([(trial, 1) for trial in trials])) as events,
+        ):
+            for event in events:
+                if event.record is not None:
+                    records[event.trial.id].append(event.record)
+                if isinstance(event.record, Closed):
+                    watch(f"{event.trial.attack}, seed {event.trial.seed_index}: {event.record.status}")
+    cells = sum(len(_last(record)) for record in sample)
+    found, failed = [], []
+    for record in sample:
+        again = {(m.budget, m.task): m for m in records[record.id] if isinstance(m, Measurement)}
+        ends = [end for end in records[record.id] if isinstance(end, Closed)]
+        failed += [f"{record.label}: {end.status}: {end.reason}" for end in ends if end.status != "ok"]
+        for measurement in _last(record):
+            if (other := again.get((measurement.budget, measurement.task))) is not None:
+                found.append(_compared(record, measurement, other, cells))
+    return Audit(
+        at=written(at),
+        statement=statement_sha256,
+        report=made.digest,
+        lot=lot,
+        drawn=len(sample),
+        of=sum(record.trial.role in DRAWN for record in made.trials),
+        found=tuple(found),
+        failed=tuple(failed),
+        agrees=not failed and len(found) == cells and all(each.agrees for each in found),
+    )
+
+
+def signed(audit: Audit, checkpoint: str, key: PrivateKey) -> bytes:
+    """The counter-statement in a bundle, about the same checkpoint."""
+    return sign(statement({MANIFEST: checkpoint}, PREDICATE_TYPE, audit), key)
+
+
+def read(raw: bytes, keys: Sequence[PublicKey]) -> Audit:
+    """An audit that one of `keys` has signed. Raises Unverified."""
+    return read_statement(open_bundle(raw, keys).payload, PREDICATE_TYPE, Statement[Audit]).predicate
+
+
+def _last(record: TrialRecord) -> list[Measurement]:
+    """The marks of the attempt that ended well."""
+    attempt = max(end.attempt for end in record.closed if end.status == "ok")
+    return [measurement for measurement in record.measurements if measurement.attempt == attempt]
+
+
+def _compared(record: TrialRecord, measurement: Measurement, again: Measurement, cells: int) -> Compared:
+    metric = READING if READING in measurement.correct else min(measurement.correct)
+    was, now = tally(measurement, metric)[0], tally(again, metric)[0]
+    tail = ALPHA / 2 / cells
+    lower, upper = (
+        clopper_pearson_lower(was, measurement.items, tail),
+        clopper_pearson_upper(was, measurement.items, tail),
+    )
+    return Compared(
+        trial=record.id,
+        label=record.label,
+        budget=measurement.budget,
+        task=measurement.task,
+        items=measurement.items,
+        signed=was,
+        again=now,
+        changed=changes(measurement, again),
+        lower=lower,
+        upper=upper,
+        agrees=again.items == measurement.items and lower <= now / measurement.items <= upper,
+    )
+
+
+def _refuse_other_data(trial: Trial, suite: Loaded[Suite], suite_data: SuiteData) -> None:
+    if trial.tasks != suite_data.task_refs(trial.attack) or trial.data != suite_data.data_digests:
+        raise PlanError(
+            "the questions or data that this suite leads to are not those of the report.",
+            remedy="Ask for the suite and the data that were used.",
+            where=str(suite.path),
+        )

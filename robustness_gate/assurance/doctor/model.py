@@ -1,0 +1,137 @@
+"""What is found out with the model, in a process that a stranger's files may hang or kill."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from robustness_gate.assurance.doctor import asking, fit, machine, tokenizer
+from robustness_gate.assurance.doctor.files import Stored
+from robustness_gate.assurance.doctor.findings import Check, Code, can_run, first_line, found, problem
+from robustness_gate.assurance.doctor.loading import load_speaker
+from robustness_gate.errors import GateError
+from robustness_gate.inputs.validation import Loaded
+from robustness_gate.records.suite import Suite
+from robustness_gate.system import bounded
+from robustness_gate.system.bounded import Gone, Limits
+from robustness_gate.system.sentences import size as written_size
+
+if TYPE_CHECKING:
+    from robustness_gate.engine.load import LoadedModel
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def in_a_child(
+    candidate: Stored,
+    original: Stored | None,
+    device: str,
+    suite: Loaded[Suite] | None,
+    limits: Limits,
+    step: Callable[[str], None],
+) -> list[Check]:
+    """What is found out with the model, in a process that a stranger's files may hang or kill."""
+    checks, doing = list[Check](), ""
+    size = max(each.bytes for each in (candidate, original) if each is not None)
+    try:
+        for told in bounded.stream(
+            _tell, candidate, original, device, suite, limits=limits, size=size, name="child of doctor"
+        ):
+            if isinstance(told, Check):
+                checks.append(told)
+            else:
+                doing = told
+                step(doing)
+    except Gone as error:
+        step_name = doing or "starting"
+        checks.append(
+            found("checkpoint", "PROBLEM", "limits", Code.OVER_A_LIMIT, step=step_name, message=error.message)
+        )
+    return checks
+
+
+def _tell(
+    tell: Callable[[Check | str], None],
+    candidate: Stored,
+    original: Stored | None,
+    device: str,
+    suite: Loaded[Suite] | None,
+) -> None:
+    for check in _loaded(candidate, original, device, suite, tell):
+        tell(check)  # at once: what comes after may not come to an end
+
+
+def _loaded(
+    candidate: Stored,
+    original: Stored | None,
+    device: str,
+    suite: Loaded[Suite] | None,
+    step: Callable[[str], None],
+) -> Iterator[Check]:
+    """Load the model as a run would, ask it a question, and try every attack's sham."""
+    dtype = suite.noun.dtype if suite else "float32"
+    step("importing torch and transformers")
+    with _silence():
+        try:
+            from robustness_gate.engine import load  # noqa: F401 - whatever is broken breaks here
+
+            seen = machine.device(device, candidate.parameters * DTYPE_BYTES[dtype], dtype)
+        except GateError as error:
+            seen = (problem("machine", "device", error),)
+        except Exception as error:  # noqa: BLE001 - a half-installed library breaks in any way
+            seen = (found("machine", "PROBLEM", "run extra", Code.CANNOT_BE_IMPORTED, message=first_line(error)),)
+        yield from seen
+        if not can_run(seen):
+            return
+        step(f"loading the model ({written_size(candidate.bytes)})")
+        name = "loading"
+        try:
+            loaded = load_speaker(candidate.place, dtype, device)
+            yield from _aside(loaded, candidate)
+            name = "asking"
+            yield from asking.speech(loaded, suite, step)
+            name = "tokenizer"
+            yield from tokenizer.tokenizers(loaded, original, suite, step)
+            name = "answering"
+            yield from asking.answering_of(loaded, original, suite, dtype, device, step)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a run would meet it too
+            yield problem("checkpoint", name, error)
+            return
+        yield _blocks(loaded)
+        yield from fit.shams(loaded, suite, original, dtype, device, step)
+
+
+def _aside(loaded: LoadedModel, stored: Stored) -> Iterator[Check]:
+    """Tensors of the files that the model's family calls of no use. All others were refused, or are in the model."""
+    from robustness_gate.engine.account import left_aside
+
+    if names := left_aside(loaded.model, (stored.place.base or stored.place).path):
+        yield found("checkpoint", "note", "tensors", Code.TENSORS_LEFT_ASIDE, tensors=tuple(names))
+
+
+def _blocks(loaded: LoadedModel) -> Check:
+    from robustness_gate.engine.anatomy import dissect
+
+    try:
+        blocks = dissect(loaded.model).blocks
+    except Exception as error:  # noqa: BLE001 - an architecture that was not foreseen may break it in any way
+        return found("checkpoint", "note", "blocks", Code.BLOCKS_UNKNOWN, message=first_line(error))
+    order = "attention and MLP in parallel" if blocks[0].parallel else "attention, then MLP"
+    return found("checkpoint", "ok", "blocks", Code.BLOCKS, blocks=len(blocks), order=order)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Libraries talk while they load; what matters is in the checks."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

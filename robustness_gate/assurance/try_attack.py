@@ -1,0 +1,344 @@
+"""A new attack in a minute: the laws that every attack obeys, and whether it bites, for one file that is anywhere.
+
+For whoever writes an attack. The file is imported (it is your own code: this verb never sees a stranger's), held
+against the laws of `robustness_gate.attacks`, and run on an organism that should give way and on the oracle, which has
+nothing to give. What it cannot replace is a self-test on organisms that were not chosen by looking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from robustness_gate import attacks, organisms
+from robustness_gate.assurance import attack_contract as laws
+from robustness_gate.assurance.attack_contract import Law
+from robustness_gate.errors import NotApplicable, UsageError
+from robustness_gate.inputs.checkpoint.place import CheckpointRef, model_type
+from robustness_gate.inputs.validation import load_suite
+from robustness_gate.planning import applicability
+from robustness_gate.planning.bench import BENCHES
+from robustness_gate.planning.suite_data import SuiteData, TaskData, gather
+from robustness_gate.records.attack import AttackedModel
+from robustness_gate.records.encode import Json
+from robustness_gate.records.questions import Rows
+from robustness_gate.running import trial
+from robustness_gate.statistics import tango_lower
+from robustness_gate.system import installed
+from robustness_gate.tasks import multiple_choice
+from robustness_gate.verdict.selftests import ALPHA, LEAK
+
+ITEMS = 200
+"""Questions that judge: enough to see twelve points."""
+
+
+class Bite(NamedTuple):
+    """What it did to the answers of one organism, at the mark that did most, by content_sum."""
+
+    organism: str
+    items: int
+    before: int
+    after: int
+    gain: float
+    """Lower 95 % bound of after - before, on the same questions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """Everything that was found out."""
+
+    laws: tuple[Law, ...]
+    bites: tuple[Bite, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        """Whether it obeys every law."""
+        return not any(law.fault for law in self.laws)
+
+
+Watch = Callable[[str], None]
+
+
+def file_of(named: Path) -> Path:
+    """The attack's file itself, or that of an installed plug-in, as `distribution/name`. Raises PlanError."""
+    name = named.as_posix()
+    if named.exists() or named.suffix == ".py" or name.count("/") != 1:
+        return named
+    return Path(str(attacks.load(name).__file__))
+
+
+def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, watch: Watch = lambda _: None) -> Tried:
+    """Hold an attack's file against the laws, and try it.
+
+    Args:
+        path: a Python file of the shape that `robustness_gate.attacks` describes.
+        organism: where it should bite: its name, with or without `organism:` before it.
+        settings: values of its Config, other than the defaults.
+        seed: of the attack.
+        watch: told what is being done.
+
+    Raises:
+        FileError: no such file, or it is not Python, or cannot be imported without torch.
+        UsageError: no such organism, or settings that its Config refuses.
+        SetupError: the extra `run`, or the organisms' data, are not installed.
+    """
+    installed.require_run_extra()
+    organism = organism.removeprefix("organism:")
+    bench = BENCHES[model_type(CheckpointRef(organisms.checkpoint(organism)))]
+    module = laws.imported(path)
+    told = [*laws.declared(module)]
+    told.append(Law("its name is free", f"'{path.stem}' is shipped" if path.stem in attacks.names() else ""))
+    if any(law.fault for law in told):
+        return Tried(tuple(told))
+    config = _configured(module, settings)
+    suite_data = _fewer(gather(load_suite(organisms.SELF_TEST)))
+    told += _of_data(module, config, suite_data)
+    if any(law.fault for law in told):
+        return Tried(tuple(told))
+    bites: list[Bite] = []
+    for number, name in enumerate(dict.fromkeys((organism, bench.negative_controls[0]))):
+        knew = name not in bench.negative_controls
+        watch(f"{name}: untouched")
+        # Who never knew stands in for his own original: with the base beside him knowledge could be carried over.
+        stage = _stage(name, bench.base if knew else name, suite_data, first=not number, knew=knew)
+        found, bite = _on(stage, module, config, seed, watch)
+        told += [law._replace(title=f"{name}: {law.title}") for law in found] if number else found
+        if bite is None:
+            break
+        bites.append(bite)
+    return Tried(tuple(told), tuple(bites))
+
+
+def _configured(module: ModuleType, settings: Mapping[str, Json]) -> Any:
+    try:
+        return attacks.configure(module, settings)
+    except attacks.BadConfig as error:
+        raise UsageError(error.message, remedy=error.remedy) from None
+    except Exception as error:  # noqa: BLE001 - a __post_init__ may do anything
+        words = f"its Config refuses these settings with a {laws.told(error, module)}."
+        raise UsageError(words, remedy="Let it raise a ValueError that says why.") from None
+
+
+def _of_data(module: ModuleType, config: Any, suite_data: SuiteData) -> Iterator[Law]:
+    """What plan would ask before a trial is made."""
+    if config != module.Config():
+        yield Law("marks rise with these settings", laws.of_marks(config))
+        yield Law("a Config with these settings is the same when it is read back", laws.survives(module, config))
+    try:
+        found = applicability.of(module, config, suite_data.hazards)
+        unspoken = "" if found.hazards else found.why_not
+    except Exception as error:  # noqa: BLE001 - it is the user's code
+        unspoken = laws.told(error, module)
+    yield Law("it can be made in the self-test's form, in letters", unspoken)
+    try:
+        refusal: object = attacks.refusal(module, config, suite_data.pool())
+        fault = refusal if isinstance(refusal, str | None) else f"it says {refusal!r}"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code
+        fault = laws.told(error, module)
+    yield Law("it does not refuse the self-test's data", fault or "")
+
+
+# --- what it does -----------------------------------------------------------------------------------------------------
+
+
+class _Stage(NamedTuple):
+    """An organism in memory, and what it answers before anything is done to it."""
+
+    name: str
+    loaded: Any
+    original: str
+    suite_data: SuiteData
+    plain: Any
+    first: bool
+    """Whether the attack also runs there at strength zero, and a second time with the same seed."""
+    knew: bool
+    """Whether there is something to bring back."""
+
+    @property
+    def exam(self) -> TaskData:
+        return self.suite_data.tasks[self.suite_data.hazard]
+
+
+class _Run(NamedTuple):
+    """What one run of the attack handed over, and what was wrong with it."""
+
+    answers: list[Any]
+    """Log-likelihoods [item, order, choice] at every mark."""
+    marks: list[int]
+    missed: list[str]
+    """The floor that was missed at each mark, or nothing."""
+    fault: str
+    """Why it did not run to its end."""
+    odd: str
+    """Why something that it handed over cannot be written down."""
+    opened: bool
+    """Whether it looked at the original."""
+    left: str
+    """What is not as it was."""
+
+
+def _stage(name: str, original: str, suite_data: SuiteData, *, first: bool, knew: bool) -> _Stage:
+    loaded = _speaker(name)
+    lm = trial.target_of(suite_data, loaded, None).lm
+    plain = _logliks(lm, suite_data.tasks[suite_data.hazard])
+    return _Stage(name, loaded, original, suite_data, plain, first, knew)
+
+
+def _on(stage: _Stage, module: ModuleType, config: Any, seed: int, watch: Watch) -> tuple[list[Law], Bite | None]:
+    """Run the attack on one organism, and hold it against the laws.
+
+    Once it breaks off, or leaves something changed, nothing more is asked that would only say so again. The bite is
+    None where it did not run to its end.
+    """
+    found: list[Law] = []
+    if stage.first:
+        watch(f"{stage.name}: at strength zero")
+        zero = _run(stage, module, module.SHAM, seed)
+        found += _at_zero(zero, stage, module)
+        if zero.fault or zero.left:
+            return found, None
+    watch(f"{stage.name}: the attack")
+    run = _run(stage, module, config, seed)
+    found.append(Law("it runs to its end", run.fault))
+    if run.fault:
+        return [*found, Law("afterwards the model is as it was", run.left)], None
+    bite = _bite(stage, run.answers)
+    found += _at_strength(run, bite, stage, module, config)
+    if run.left:
+        return found, bite
+    if stage.first:
+        watch(f"{stage.name}: again with the same seed")
+        again = _run(stage, module, config, seed, to_the_end=False)
+        same = len(again.answers) == len(run.answers) and all(map(_same, again.answers, run.answers))
+        found.append(Law("the same seed gives the same answers", again.fault or ("" if same else "they differ")))
+        found.append(Law("the model is as it was when the examiner breaks off", again.left))
+        if again.left:
+            return found, bite
+    watch(f"{stage.name}: untouched once more")
+    lm = trial.target_of(stage.suite_data, stage.loaded, None).lm
+    fault = "" if _same(_logliks(lm, stage.exam), stage.plain) else "the answers are others"
+    return [*found, Law("afterwards the untouched model answers as before", fault)], bite
+
+
+def _at_zero(zero: _Run, stage: _Stage, module: ModuleType) -> Iterator[Law]:
+    if zero.fault:
+        yield Law("at strength zero it runs to its end", zero.fault)
+        return
+    untouched = stage.plain.sum(dim=1).argmax(-1)
+    changed = max(int((each.sum(dim=1).argmax(-1) != untouched).sum()) for each in zero.answers)
+    yield Law("at strength zero no answer changes", f"{changed} answers change" if changed else "")
+    clears = bool(module.FLOORS) and not any(zero.missed)
+    yield Law("at strength zero a floor is missed", "none is: no floor shows that it happened" if clears else "")
+    yield Law("at strength zero the model is as it was", zero.left)
+
+
+def _at_strength(run: _Run, bite: Bite, stage: _Stage, module: ModuleType, config: Any) -> Iterator[Law]:
+    yield Law("what it hands over can be written down", run.odd)
+    planned = attacks.budgets(config)
+    came = "" if tuple(run.marks) == planned else f"{run.marks} where {list(planned)} are planned"
+    yield Law("marks come as planned", came)
+    if stage.first and stage.knew:  # where nothing is, there may be nothing to move towards
+        yield _changing(run, stage, module)
+        yield Law("it clears its floors", next(filter(None, run.missed), ""))
+    if not stage.knew:
+        leak = f"it gains at least {bite.gain:.1%}" if bite.gain > LEAK else ""
+        yield Law("it finds nothing where nothing is", leak)
+    yield Law("it declares the original that it opens", _undeclared(run, module))
+    yield Law("afterwards the model is as it was", run.left)
+
+
+def _changing(run: _Run, stage: _Stage, module: ModuleType) -> Law:
+    changed = any(not _same(each, stage.plain) for each in run.answers)
+    if module.FAMILY in laws.ONLY_LOOKS:
+        return Law(f"a {module.FAMILY} changes no answers", "it does" if changed else "")
+    return Law("it changes answers", "" if changed else "none")
+
+
+def _undeclared(run: _Run, module: ModuleType) -> str:
+    declared = "original" in (*getattr(module, "NEEDS", ()), *getattr(module, "USES", ()))
+    return "neither NEEDS nor USES names it: in a trial there would be none" if run.opened and not declared else ""
+
+
+def _run(stage: _Stage, module: ModuleType, config: Any, seed: int, *, to_the_end: bool = True) -> _Run:
+    """Run the attack once, or break it off at its last mark, while its scopes are open."""
+    from robustness_gate.engine.state import changes, state_of
+
+    opened: list[str] = []
+
+    @contextlib.contextmanager
+    def original() -> Iterator[Any]:
+        opened.append(stage.original)
+        yield _speaker(stage.original)
+
+    target = trial.target_of(stage.suite_data, stage.loaded, original)
+    handed, model, tokenizer = dataclasses.replace(target), stage.loaded.model, stage.loaded.tokenizer
+    before, planned = state_of(model, tokenizer), attacks.budgets(config)
+    answers, budgets, missed, fault, odd = [], [], [], "", ""
+    cost: Mapping[str, float] = {}
+    try:
+        with contextlib.closing(module.attack(target, config, seed)) as attacked_models:
+            for attacked in attacked_models:
+                odd = odd or laws.of_recovery(attacked, cost)
+                if not isinstance(attacked, AttackedModel):
+                    fault = odd
+                    break
+                budgets.append(attacked.budget)
+                missed.append(_missed(module, attacked))
+                answers.append(_logliks(attacked.model, stage.exam))
+                cost = attacked.cost
+                if not bool(answers[-1].isfinite().flatten(1).all(dim=1).any()):
+                    fault = "no question has a finite answer: the model's logits are not numbers"
+                    break
+                if len(budgets) == len(planned) + to_the_end:
+                    break
+    except NotApplicable as error:
+        fault = f"not applicable: {laws.told(error, module)}"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code, and this verb says how it fails
+        fault = laws.told(error, module)
+    left = [*changes(before, state_of(model, tokenizer))]
+    for field in dataclasses.fields(handed):
+        if getattr(target, field.name) is not getattr(handed, field.name):
+            left.append(f"target.{field.name}")
+    fault = fault or ("" if answers else "it hands nothing over")
+    return _Run(answers, budgets, missed, fault, odd, bool(opened), "; ".join(left))
+
+
+def _missed(module: ModuleType, attacked: AttackedModel) -> str:
+    """The first floor that a recovery's signs do not clear."""
+    return next((f.description for f in module.FLOORS if not any(b.holds(attacked.signals) for b in f.any_of)), "")
+
+
+def _bite(stage: _Stage, answers: list[Any]) -> Bite:
+    key = [item.right for item in stage.exam.items]
+    was = multiple_choice.read(Rows(stage.plain), key).correct["content_sum"]
+    now = max((multiple_choice.read(Rows(each), key).correct["content_sum"] for each in answers), key=sum)
+    only_now = sum(b and not a for a, b in zip(was, now, strict=True))
+    only_was = sum(a and not b for a, b in zip(was, now, strict=True))
+    gain = tango_lower(only_now, only_was, len(key), ALPHA)
+    return Bite(stage.name, len(key), sum(was), sum(now), gain)
+
+
+def _logliks(lm: Any, task_data: TaskData) -> Any:
+    questions = tuple(item.question for item in task_data.items)
+    return multiple_choice.ask(lm, multiple_choice.Config(questions, task_data.form)).loglik
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(a.nan_to_num().equal(b.nan_to_num()))  # a question that is lost is lost both times
+
+
+def _fewer(whole: SuiteData) -> SuiteData:
+    tasks = {
+        name: dataclasses.replace(task_data, items=task_data.items[:ITEMS]) for name, task_data in whole.tasks.items()
+    }
+    return dataclasses.replace(whole, tasks=tasks)
+
+
+def _speaker(name: str) -> Any:
+    from robustness_gate.engine.load import load
+
+    return load(organisms.checkpoint(name), dtype="float32", device="cpu")

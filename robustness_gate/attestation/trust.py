@@ -1,0 +1,157 @@
+"""The trust file: whose signature an auditor accepts, on what, and until when.
+
+A key is believed because the person who verifies says so in a file of his own; nothing in a bundle can add to it. The
+time in a statement is its signer's word, so it decides only what a signer has no reason to lie about: which of his own
+keys was in use. A key that was *revoked* (stolen, say) is therefore refused whatever time a statement bears: whoever
+holds it can write any. A key that is merely out of use has a `valid_until`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from robustness_gate.attestation.keys import PublicKey, public_key, read_public
+from robustness_gate.errors import FileError, SigningError
+from robustness_gate.inputs.validation import Loaded, load_noun
+from robustness_gate.records.base import Digest, Record
+
+
+class Revoked(Record):
+    """Why something is not to be believed any more."""
+
+    on: date
+    reason: str = Field(min_length=1)
+
+
+class TrustedKey(Record):
+    """One key of one owner. An owner may have several, old and new."""
+
+    owner: str = Field(min_length=1, max_length=200)
+    file: str | None = None
+    """The public key in PEM; the path starts at the trust file."""
+    pem: str | None = None
+    """Or the PEM itself."""
+    id: Digest | None = None
+    """What `robustness-gate keys show` prints, to be compared with the key."""
+    valid_from: date | None = None
+    """The first day, UTC, of which a statement may be."""
+    valid_until: date | None = None
+    """The last one."""
+    revoked: Revoked | None = None
+
+
+class RevokedReport(Record):
+    """A report that its reader knows to be withdrawn."""
+
+    sha256: Digest
+    """Of the signed statement, or of the report in it (its report.json), as `verify` prints them."""
+    reason: str = Field(min_length=1)
+
+
+class Trust(Record):
+    """What a trust file says."""
+
+    schema_: Literal["robustness-gate/trust/v1"] = Field(alias="schema")
+    keys: tuple[TrustedKey, ...] = Field(min_length=1)
+    revoked_reports: tuple[RevokedReport, ...] = ()
+
+
+class KeyFaultKind(StrEnum):
+    """Why a key is not trusted for what is signed at a time."""
+
+    REVOKED = "key-revoked"
+    NOT_YET_VALID = "key-not-yet-valid"
+    NO_LONGER_VALID = "key-no-longer-valid"
+
+
+class KeyFault(NamedTuple):
+    """A kind with the day on which the key was revoked, or from or until which it is trusted."""
+
+    kind: KeyFaultKind
+    day: date
+    reason: str = ""
+    """Of a revocation."""
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A key with what its reader has decided about it."""
+
+    key: PublicKey
+    said: TrustedKey
+
+    def fault(self, signed: datetime) -> KeyFault | None:
+        """Why a statement that says it is of this time is not believed; None where it is."""
+        if self.said.revoked is not None:
+            return KeyFault(KeyFaultKind.REVOKED, self.said.revoked.on, self.said.revoked.reason)
+        day = signed.astimezone(UTC).date()
+        if self.said.valid_from is not None and day < self.said.valid_from:
+            return KeyFault(KeyFaultKind.NOT_YET_VALID, self.said.valid_from)
+        if self.said.valid_until is not None and day > self.said.valid_until:
+            return KeyFault(KeyFaultKind.NO_LONGER_VALID, self.said.valid_until)
+        return None
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """Everybody who is believed."""
+
+    signers: tuple[Signer, ...]
+    revoked_reports: tuple[RevokedReport, ...] = ()
+
+    @property
+    def keys(self) -> tuple[PublicKey, ...]:
+        """Their keys."""
+        return tuple(signer.key for signer in self.signers)
+
+    def signer(self, key: PublicKey) -> Signer:
+        """Who holds a key of `keys`."""
+        return next(signer for signer in self.signers if signer.key.id == key.id)
+
+
+def read_trust(path: Path) -> Trusted:
+    """Read a trust file and the keys that it names.
+
+    Raises:
+        FileError: with file:line:column; also for a key that cannot be read, or is not the one whose id stands there.
+    """
+    loaded = load_noun(path, Trust)
+    signers: list[Signer] = []
+    for index, said in enumerate(loaded.noun.keys):
+        if said.valid_from and said.valid_until and said.valid_from > said.valid_until:
+            raise _wrong(loaded, index, "a key that is trusted until before it is trusted", "Exchange the two dates.")
+        signers.append(_signer(loaded, index, said))
+        if signers[-1].key.id in [each.key.id for each in signers[:-1]]:
+            raise _wrong(loaded, index, "this key stands there twice", "Say once what holds for it.")
+    return Trusted(tuple(signers), loaded.noun.revoked_reports)
+
+
+def trusting(keys: Sequence[PublicKey]) -> Trusted:
+    """Nothing but these keys, given by hand, for as long as they are given."""
+    return Trusted(tuple(Signer(key, TrustedKey(owner="a key given with --public")) for key in keys))
+
+
+def _signer(loaded: Loaded[Trust], index: int, said: TrustedKey) -> Signer:
+    if (said.file is None) == (said.pem is None):
+        raise _wrong(loaded, index, "a key is given by 'file' or by 'pem'", "Give one of the two.")
+    try:
+        if said.file is not None:
+            key = public_key(loaded.path.parent / said.file)
+        else:
+            key = read_public((said.pem or "").encode(), loaded.where("keys", index, "pem"))
+    except SigningError as error:
+        raise _wrong(loaded, index, error.message, error.remedy) from None
+    if said.id not in (None, key.id):
+        raise _wrong(loaded, index, f"this is another key than the one named: {key.id}", "Ask its owner.")
+    return Signer(key, said)
+
+
+def _wrong(loaded: Loaded[Trust], index: int, words: str, remedy: str) -> FileError:
+    return FileError(words, remedy=remedy, where=loaded.where("keys", index), code="trust")

@@ -1,0 +1,83 @@
+"""What this release's attacks prescribe for a trial: the one place where `verify` reads the attacks, without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from robustness_gate import attacks, tasks
+from robustness_gate.errors import PlanError
+from robustness_gate.inputs import plugins
+from robustness_gate.records.base import Plugin
+from robustness_gate.records.encode import Json
+from robustness_gate.records.questions import Kind
+from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Trial
+
+
+class Prescribed(NamedTuple):
+    """What follows from an attack's name and settings."""
+
+    version: int
+    config: dict[str, Json]
+    """The settings with every default filled in."""
+    family: str
+    budgets: tuple[int, ...]
+    kinds: tuple[str, ...]
+    """The kinds of hazard task in whose form it can be made."""
+
+
+class Unknown(Exception):
+    """This release has no such attack, or the attack has no such settings. `message` says which."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+def prescribed(attack: str, config: Mapping[str, Json]) -> Prescribed:
+    """What this release's attack of that name prescribes for these settings. Raises Unknown."""
+    try:
+        module = attacks.load(attack)
+        read = attacks.configure(module, config)
+    except (PlanError, attacks.BadConfig) as error:
+        raise Unknown(error.message) from None
+    return Prescribed(
+        module.VERSION, attacks.as_json(read), module.FAMILY, attacks.budgets(read), tuple(sorted(module.SPEAKS))
+    )
+
+
+def judged(kind: str) -> Kind:
+    """How answers to a kind of task are judged here, ours or an installed plug-in's. Raises Unknown."""
+    try:
+        found: Kind = tasks.load(kind).JUDGED
+    except PlanError as error:
+        raise Unknown(error.message) from None
+    return found
+
+
+def plugins_of(suite: Suite) -> tuple[Plugin, ...]:
+    """The plug-ins that a suite names, as they are installed here; none is imported. Raises Unknown."""
+    try:
+        return plugins.of((*(each.attack for each in suite.attacks), *(task.kind for task in suite.tasks.values())))
+    except PlanError as error:
+        raise Unknown(error.message) from None
+
+
+def has(attack: str, version: int) -> bool:
+    """Whether this release has the attack, in this version."""
+    return ("/" in attack or attack in attacks.names()) and bool(version == attacks.load(attack).VERSION)
+
+
+def is_at_strength_zero(trial: Trial) -> bool:
+    """Whether a sham's settings are the attack's at strength zero; which data it uses may be the suite's choice."""
+    module = attacks.load(trial.attack)
+    config = attacks.configure(module, trial.config)
+    borrowed = {name: getattr(config, name) for name in attacks.WHICH_DATA if hasattr(module.SHAM, name)}
+    return bool(config == dataclasses.replace(module.SHAM, **borrowed))
+
+
+def has_its_floors(trial: Trial) -> bool:
+    """Whether a trial's strength floors are those of its attack."""
+    return bool(trial.floors == attacks.load(trial.attack).FLOORS)

@@ -1,0 +1,174 @@
+"""Whether the records in the report are what their trials, attacks and self-tests prescribe."""
+
+from __future__ import annotations
+
+from robustness_gate.attestation.verify import catalogue
+from robustness_gate.attestation.verify.codes import Confirmed, Fault
+from robustness_gate.attestation.verify.records import Context, Failed, Found
+from robustness_gate.evidence import ledger
+from robustness_gate.planning import bench
+from robustness_gate.records.evidence import SelfTest
+from robustness_gate.records.policy import same
+from robustness_gate.records.questions import TaskRef
+from robustness_gate.records.trial import Closed, Measurement, Role, Trial, seed_of
+from robustness_gate.report import record as report
+from robustness_gate.report.record import TrialRecord
+from robustness_gate.verdict import pack, unpack
+from robustness_gate.verdict.hypotheses import incomplete, label_of, which
+from robustness_gate.verdict.wording import lacking
+
+
+def evidence(its: Context) -> Found:
+    """8. Each trial is filed under its own digest, seeded as prescribed, and holds every answer once; no attempt is
+    missing; floors, shams and self-tests are those of this release's attacks.
+    """
+    made = its.made
+    seen: set[str] = set()
+    for record in made.trials:
+        if record.id != record.trial.id or record.label != report.name_of(record.trial):
+            raise Failed(Fault.TRIAL_MISNAMED, trial=record.label)
+        if record.id in seen:
+            raise Failed(Fault.TRIAL_TWICE, trial=record.label)
+        seen.add(record.id)
+        _hold_trial(made, record)
+        _hold_records(record)
+        _hold_answers(record)
+        _hold_attack(record.trial, record.label)
+    for test in made.self_tests:
+        _hold_self_test(test)
+    if any(each.subject != made.checkpoint for each in made.tokenizers):
+        raise Failed(Fault.TOKENIZERS_OTHER_CHECKPOINT)
+    if len({each.digest for each in made.tokenizers}) < len(made.tokenizers):
+        raise Failed(Fault.TOKENIZERS_TWICE)
+    _hold_tasks(made)
+    own = sum(record.trial.role in ledger.OWN for record in made.trials)
+    answers = sum(measurement.items for record in made.trials for measurement in record.measurements)
+    return Found(Confirmed.EVIDENCE, own=own, others=len(made.trials) - own, answers=answers)
+
+
+def _hold_trial(made: report.Report, record: TrialRecord) -> None:
+    trial, name = record.trial, record.label
+    if trial.role in ledger.OWN and trial.subject != made.checkpoint:
+        raise Failed(Fault.TRIAL_OTHER_CHECKPOINT, trial=name)
+    if trial.role == Role.THROUGH_ORIGINAL and trial.reference is None:
+        raise Failed(Fault.NO_REFERENCE, trial=name)
+    if trial.seed != seed_of(trial.subject, trial.attack, trial.seed_index):
+        raise Failed(Fault.SEED_CHOSEN, trial=name)
+
+
+def _hold_records(record: TrialRecord) -> None:
+    """Every record is of this trial and there once, and no attempt before the last is without a trace."""
+    name = record.label
+    records: tuple[Measurement | Closed, ...] = (*record.measurements, *record.closed)
+    if any(each.trial != record.id for each in records):
+        raise Failed(Fault.RECORD_OF_OTHER_TRIAL, trial=name)
+    attempts = {each.attempt for each in records}
+    gone = next((n for n in range(1, len(attempts) + 1) if n not in attempts), None)  # not up to what a stranger wrote
+    if gone is not None:
+        raise Failed(Fault.ATTEMPT_MISSING, trial=name, attempt=gone)
+    if len({each.digest for each in records}) < len(records):
+        raise Failed(Fault.RECORD_TWICE, trial=name)
+
+
+def _hold_answers(record: TrialRecord) -> None:
+    """The answers are those to questions that were asked, one bit each; an attempt that ended well has all of them."""
+    trial, name = record.trial, record.label
+    items = {task.name: task.items for task in trial.tasks}
+    for measurement in record.measurements:
+        if items.get(measurement.task) != measurement.items or measurement.budget not in trial.budgets:
+            raise Failed(
+                Fault.ANSWERS_NOT_ASKED,
+                trial=name,
+                task=measurement.task,
+                items=measurement.items,
+                budget=measurement.budget,
+            )
+        for bits in (*measurement.correct.values(), measurement.missing):
+            if pack(unpack(bits, measurement.items)) != bits:
+                raise Failed(Fault.ANSWERS_NOT_BITS, trial=name, task=measurement.task, items=measurement.items)
+    for attempt in sorted({end.attempt for end in record.closed if end.status == "ok"}):
+        if gap := incomplete(trial, attempt, record.measurements):
+            raise Failed(Fault.ANSWERS_MISSING, trial=name, attempt=attempt, gap=lacking(gap))
+
+
+def _hold_tasks(made: report.Report) -> None:
+    """The same questions have one kind, one number of items and one number of options, wherever they are asked."""
+    known: dict[str, TaskRef] = {}
+    for task in (task for record in made.trials for task in record.trial.tasks):
+        first = known.setdefault(task.sha256, task)
+        if (first.kind, first.items, first.options) != (task.kind, task.items, task.options):
+            raise Failed(Fault.TASK_TOLD_IN_TWO_WAYS, task=task.name)
+
+
+def _hold_attack(trial: Trial, name: str) -> None:
+    """A trial is what this release's attack of that name makes of its settings.
+
+    Floors and strength zero stand in the trial, and whoever writes a report could write weaker ones.
+    """
+    try:
+        known = catalogue.prescribed(trial.attack, trial.config)
+    except catalogue.Unknown as error:
+        raise Failed(Fault.ATTACK_UNKNOWN, trial=name, message=error.message) from None
+    if trial.attack_version != known.version:
+        raise Failed(Fault.OTHER_ATTACK_VERSION, trial=name, version=trial.attack_version, here=known.version)
+    if trial.config != known.config:
+        raise Failed(Fault.SETTINGS_INCOMPLETE, trial=name)
+    if (trial.family, trial.budgets) != (known.family, known.budgets):
+        raise Failed(Fault.OTHER_FAMILY_OR_BUDGETS, trial=name)
+    _hold_kinds(trial, name)
+    if mute := sorted({task.judged.attacked_as for task in trial.tasks if task.name in trial.aims} - {*known.kinds}):
+        raise Failed(Fault.FORM_NOT_SUPPORTED, trial=name, kind=mute[0])
+    if trial.role == Role.SHAM:
+        if trial.floors or not catalogue.is_at_strength_zero(trial):
+            raise Failed(Fault.SHAM_NOT_AT_ZERO, trial=name)
+    elif not catalogue.has_its_floors(trial):
+        raise Failed(Fault.OTHER_FLOORS, trial=name)
+
+
+def _hold_kinds(trial: Trial, name: str) -> None:
+    """Answers to each kind of task are judged as that kind declares here."""
+    for task in trial.tasks:
+        try:
+            judged = catalogue.judged(task.kind)
+        except catalogue.Unknown as error:
+            raise Failed(Fault.KIND_UNKNOWN, message=error.message) from None
+        if task.judged != judged:
+            raise Failed(Fault.KIND_JUDGED_OTHERWISE, trial=name, kind=task.kind)
+
+
+def _hold_self_test(test: SelfTest) -> None:
+    """A record is what this release's self-test of that kind of attack leaves.
+
+    What an attack has to bring back, and where, stands in the record, and whoever writes one could write less. One of
+    another version of the attack, or without its settings, counts for nothing and is not looked at.
+    """
+    name = f"self-test of {label_of(test.attack, test.config)}"
+    if not catalogue.has(test.attack, test.attack_version) or not test.config:
+        return
+    try:
+        whole = catalogue.prescribed(test.attack, test.config).config
+    except catalogue.Unknown as error:
+        raise Failed(Fault.ATTACK_UNKNOWN, trial=name, message=error.message) from None
+    if test.config != whole:  # one that lacks a setting would count for no requirement, and so hide what it found
+        raise Failed(Fault.SETTINGS_INCOMPLETE, trial=name)
+    if test.model_type not in bench.BENCHES:
+        raise Failed(Fault.NO_ORGANISM_OF_TYPE, trial=name, model_type=test.model_type)
+    cases = bench.BENCHES[test.model_type]
+    case = next((c for c in cases.of(test.attack) if same(which(c.config), which(test.config))), None)
+    if case is None:
+        raise Failed(Fault.NO_SELF_TEST_CASE, trial=name, model_type=test.model_type)
+    if (test.organism, test.share) != (case.organism, case.share):
+        raise Failed(Fault.OTHER_SELF_TEST_CASE, trial=name, organism=case.organism, share=case.share)
+    if tuple(each.organism for each in test.negative_controls) != cases.negative_controls:
+        raise Failed(Fault.OTHER_NEGATIVE_CONTROLS, trial=name, organisms=tuple(cases.negative_controls))
+    if test.items != bench.ASKED:
+        raise Failed(Fault.OTHER_SELF_TEST_SIZE, trial=name, expected=bench.ASKED, found=test.items)
+    untouched = {
+        cases.base: test.known,
+        test.organism: test.before,
+        **{n.organism: n.before for n in test.negative_controls},
+    }
+    for organism, right in untouched.items():
+        if abs(right - bench.UNTOUCHED[organism]) > bench.NEAR:
+            expected = bench.UNTOUCHED[organism]
+            raise Failed(Fault.ORGANISM_DIFFERS, trial=name, organism=organism, expected=expected, found=right)

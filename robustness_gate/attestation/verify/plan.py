@@ -1,0 +1,243 @@
+"""What the suite asks for, held against the trials in the report: the texts, every trial, and how each was asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from robustness_gate.attestation.verify import catalogue
+from robustness_gate.attestation.verify.codes import Confirmed, Fault, Unchecked
+from robustness_gate.attestation.verify.records import (
+    Context,
+    Failed,
+    Found,
+    NotChecked,
+    NotTried,
+    RequiredSuite,
+    message_of,
+)
+from robustness_gate.errors import GateError
+from robustness_gate.evidence import ledger
+from robustness_gate.inputs.validation import Loaded, validate
+from robustness_gate.inputs.yaml import parse_yaml
+from robustness_gate.policy_language.load import policy_of
+from robustness_gate.records.encode import digest_of
+from robustness_gate.records.evidence import LeftOut
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.questions import Kind, in_format
+from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Role, Trial
+from robustness_gate.report import record as report
+from robustness_gate.report.record import TrialRecord
+from robustness_gate.verdict.hypotheses import label_of
+from robustness_gate.verdict.wording import trial_name
+
+
+def texts(its: Context) -> Found:
+    """6. Policy and suite, read again from their texts in the report, are those by which it was run and judged."""
+    made = its.made
+    try:
+        policy, suite = _read(made)
+    except GateError as error:
+        raise Failed(Fault.TEXT_UNREADABLE, message=message_of(error), remedy=error.remedy) from None
+    _hold_name("policy", policy, made.policy)
+    _hold_name("suite", suite, made.suite)
+    if made.extended and policy.parent:
+        _hold_name("extended policy", policy.parent, made.extended)
+    if policy.noun != made.resolved:
+        raise Failed(Fault.RESOLVED_DIFFERS)
+    its.policy, its.suite = policy, suite
+    return Found(Confirmed.TEXTS, policy=_named(made.policy), suite=_named(made.suite))
+
+
+def _read(made: report.Report) -> tuple[Loaded[Policy], Loaded[Suite]]:
+    extended = made.extended
+    base = parse_yaml(extended.text.encode(), Path("the policy that it extends")) if extended else None
+    policy = policy_of(parse_yaml(made.policy.text.encode(), Path("the report's policy")), base)
+    return policy, validate(parse_yaml(made.suite.text.encode(), Path("the report's suite")), Suite)
+
+
+def _hold_name(which: str, loaded: Loaded[Policy] | Loaded[Suite], named: report.Named) -> None:
+    if (loaded.sha256, loaded.noun.id, loaded.noun.version) != (named.sha256, named.id, named.version):
+        raise Failed(Fault.TEXT_NOT_NAMED, which=which)
+
+
+def _named(file: report.Named) -> str:
+    return f"{file.id} {file.version}"
+
+
+def nothing_left_out(its: Context) -> Found:
+    """7. Every trial that the suite asks for is in the report, or is said to be left out; each was asked as it says."""
+    made = its.made
+    if its.suite is None:
+        raise NotChecked(Unchecked.NO_SUITE)
+    suite = its.suite.noun
+    _hold_plugins(suite, made)
+    there = {address(r.trial): r for r in made.trials if r.trial.role == Role.CANDIDATE and r.planned}
+    asked = trials_of(suite)
+    missing = Counter(trial for where, trial in asked.items() if where not in there)
+    _hold_left_out(made.left_out, suite, asked, there)
+    excused = Counter(asked[where] for where in _left_out(made.left_out) if where in asked)
+    alike = {f"{r.label}, seed {r.trial.seed_index}" for where, r in there.items() if where not in asked}
+    for trial, count in missing.items():
+        if excused[trial] < count:
+            raise Failed(Fault.TRIAL_OTHER_SETTINGS if trial in alike else Fault.TRIAL_MISSING, trial=trial)
+    for where, record in there.items():
+        if where not in asked:
+            raise Failed(Fault.TRIAL_NOT_IN_SUITE, trial=record.label)
+        hold_asked(suite, record.trial, record.label)
+    _hold_the_rest(suite, made)
+    unended = [(asked[where], record) for where, record in there.items() if not ended_well(record)]
+    its.not_tried += [NotTried(trial) for trial in missing.elements()]
+    its.not_tried += [
+        NotTried(trial, record.closed[-1].status if record.closed else "not_run") for trial, record in unended
+    ]
+    return Found(Confirmed.COMPLETE, here=len(there), asked=len(asked), left_out=missing.total(), unended=len(unended))
+
+
+def trials_of(suite: Suite) -> dict[str, str]:
+    """The name of every trial of the candidate that a suite asks for, by address. Raises Failed."""
+    found = {}
+    for entry in suite.attacks:
+        try:
+            config = catalogue.prescribed(entry.attack, entry.config).config
+        except catalogue.Unknown as error:
+            raise Failed(Fault.ATTACK_UNKNOWN, trial=f"the suite's {entry.attack}", message=error.message) from None
+        for index in range(entry.seeds):
+            found[digest_of([entry.attack, config, index])] = f"{label_of(entry.attack, config)}, seed {index}"
+    return found
+
+
+def _hold_plugins(suite: Suite, made: report.Report) -> None:
+    """Raises Failed where a plug-in that the suite names is another one here than in the report."""
+    stated = {each for record in made.trials for each in record.trial.plugins}
+    try:
+        here = catalogue.plugins_of(suite)
+    except catalogue.Unknown as error:
+        raise Failed(Fault.PLUGIN_UNKNOWN, message=error.message) from None
+    for each in here:
+        others = {(one.version, one.sha256) for one in stated if one.distribution == each.distribution}
+        if others != {(each.version, each.sha256)}:
+            versions = tuple(f"{version} {sha256[:12]}" for version, sha256 in sorted(others))
+            raise Failed(
+                Fault.OTHER_PLUGIN, plugin=each.distribution, here=f"{each.version} {each.sha256[:12]}", stated=versions
+            )
+
+
+def address(trial: Trial | LeftOut) -> str:
+    """Which trial of a suite it is, whatever model it is done to."""
+    return digest_of([trial.attack, trial.config, trial.seed_index])
+
+
+def ended_well(record: TrialRecord) -> bool:
+    """Whether an attempt at the trial ended well."""
+    return any(end.status == "ok" for end in record.closed)
+
+
+def _left_out(left_out: Iterable[LeftOut]) -> list[str]:
+    """The addresses of the candidate's trials of which a report says itself that they were not made."""
+    return [address(each) for each in left_out if each.role == Role.CANDIDATE]
+
+
+def _hold_left_out(
+    left_out: Iterable[LeftOut], suite: Suite, asked: Mapping[str, str], there: Mapping[str, TrialRecord]
+) -> None:
+    """Raises Failed where a report says to have left out what the suite does not have, or what it has itself."""
+    known, seen = {entry.attack for entry in suite.attacks}, set[str]()
+    for each in left_out:
+        if each.digest in seen:
+            raise Failed(Fault.LEFT_OUT_TWICE, trial=trial_name(each))
+        seen.add(each.digest)
+        if each.attack not in known or (each.role == Role.CANDIDATE and address(each) not in asked):
+            raise Failed(Fault.LEFT_OUT_NOT_IN_SUITE, trial=trial_name(each))
+        if each.role == Role.CANDIDATE and address(each) in there:
+            raise Failed(Fault.LEFT_OUT_BUT_PRESENT, trial=trial_name(each))
+
+
+def _hold_the_rest(suite: Suite, made: report.Report) -> None:
+    """Raises Failed where a sham, the candidate asked otherwise, or the original was not asked as the suite says.
+
+    A measurement that is taken out of a trial's tasks as well as out of its answers would else leave no gap. Of the
+    original one such trial is enough: a ledger may know it from the runs of another suite.
+    """
+    for record in made.trials:
+        if record.planned and record.trial.role in ledger.OWN and record.trial.role != Role.CANDIDATE:
+            hold_asked(suite, record.trial, record.label)
+    faults = []
+    for trial in (r.trial for r in made.trials if (r.trial.role, r.trial.attack) == (Role.ORIGINAL, "none")):
+        try:
+            return hold_asked(suite, trial, "the original")
+        except Failed as fault:
+            faults.append(fault)
+    if faults:
+        raise faults[0]
+    return None
+
+
+def hold_asked(suite: Suite, trial: Trial, name: str) -> None:
+    """Raises Failed where a trial was asked otherwise than the suite says. Which questions, a policy pins."""
+    if trial.dtype != suite.dtype and trial.role != Role.IN_DECLARED_DTYPE:
+        raise Failed(Fault.OTHER_DTYPE, trial=name, dtype=trial.dtype, suite=suite.dtype)
+    tasks = {
+        in_format(name, each): task
+        for name, task in suite.tasks.items()
+        for each in task.formats
+        if trial.attack == "none" or not (task.hide_question or not _judged(task.kind).hazard)
+    }
+    known = (each for each in suite.hazards if each in suite.tasks)
+    hazards = {in_format(each, one) for each in known for one in suite.tasks[each].formats}
+    if beyond := sorted(trial.aims - hazards):
+        raise Failed(Fault.FORM_NOT_HAZARD, trial=name, task=beyond[0])
+    asked = {task.name: task.items for task in trial.tasks}
+    if other := sorted(tasks.keys() ^ asked.keys()):
+        raise Failed(Fault.TASK_NOT_ASKED if other[0] in tasks else Fault.TASK_NOT_IN_SUITE, trial=name, task=other[0])
+    for each, task in tasks.items():
+        divided = task.roles is not None or task.subset is not None  # how many are left, only the files say
+        if asked[each] > task.count or (asked[each] < task.count and not divided):
+            raise Failed(Fault.OTHER_ITEM_COUNT, trial=name, task=each, asked=asked[each], suite=task.count)
+
+
+def _judged(kind: str) -> Kind:
+    """How a kind of task is judged here. Raises Failed."""
+    try:
+        return catalogue.judged(kind)
+    except catalogue.Unknown as error:
+        raise Failed(Fault.KIND_UNKNOWN, message=error.message) from None
+
+
+def own_suite(its: Context) -> Found:
+    """11. All that the auditor's suite tries was run to its end, on the questions and data that its files hold."""
+    made, wanted = its.made, its.asked.suite
+    if wanted is None:
+        raise NotChecked(Unchecked.NO_REQUIRED_SUITE)
+    suite = wanted.suite
+    there = {address(record.trial): record for record in made.trials if record.trial.role == Role.CANDIDATE}
+    missing = []
+    for where, trial in trials_of(suite.noun).items():
+        record = there.get(where)
+        if record is None or not ended_well(record):
+            missing.append(trial)
+        else:
+            hold_asked(suite.noun, record.trial, trial)
+    known = {each.trial for each in its.not_tried}
+    its.not_tried += [NotTried(trial) for trial in missing if trial not in known]
+    name = f"{suite.noun.id} {suite.noun.version}"
+    if missing:
+        raise Failed(Fault.SUITE_NOT_RUN, suite=name, trials=tuple(missing))
+    same = suite.sha256[:16] if suite.sha256 == made.suite.sha256 else ""
+    if wanted.files is None:
+        return Found(Confirmed.OWN_SUITE_NO_DATA, suite=name, same=same, why=wanted.missing)
+    _hold_data(wanted, made)
+    return Found(Confirmed.OWN_SUITE, suite=name, same=same, tasks=len(wanted.files.tasks))
+
+
+def _hold_data(wanted: RequiredSuite, made: report.Report) -> None:
+    """Raises Failed where the candidate was asked, or attacked with, something else than the suite's files hold."""
+    assert wanted.files is not None
+    for record in (each for each in made.trials if each.planned and each.trial.role in ledger.OWN):
+        other = [task.name for task in record.trial.tasks if wanted.files.tasks.get(task.name) != task]
+        if other:
+            raise Failed(Fault.OTHER_QUESTIONS, trial=record.label, task=other[0])
+        if record.trial.data != wanted.files.data:
+            raise Failed(Fault.OTHER_DATA, trial=record.label)

@@ -1,0 +1,373 @@
+"""Append-only evidence: JSON lines, one writer, every line bound to the one before.
+
+A line is the canonical JSON of `{"prev": …, "record": …}`, where `prev` is the SHA-256 of the line above. Each is on
+the disk before the attack goes on, so `kill -9` costs at most the trial that was running. A last line without its
+newline is what a kill leaves; it is cut off. Anything else that does not fit is an error: evidence is never repaired.
+
+The chain has no secret in it: whoever holds the whole file can compute it anew. `CHAIN` says what follows from that.
+
+There is one ledger a checkpoint, in a folder named by its digest, whatever the output folder of a run: who runs again
+finds what was found before, and the report counts all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from robustness_gate.errors import LedgerError, UnknownWord
+from robustness_gate.records.base import Record
+from robustness_gate.records.encode import NotPlain, decode, encode, parse
+from robustness_gate.records.evidence import Evidence, Note, Planned, ProducerClaims, SelfTest, TokenizerCheck
+from robustness_gate.records.trial import OWN_ROLES, Closed, Measurement, Trial
+from robustness_gate.system.writing import refuse_what_is_no_file, told, unwritten
+
+OWN = OWN_ROLES
+"""Roles in which it is the candidate itself that answers."""
+SCHEMA: Literal["robustness-gate/ledger/v1"] = "robustness-gate/ledger/v1"
+K = TypeVar("K", bound=Record)
+FIRST = "0" * 64
+NEVER_REPAIRED = "Evidence is never repaired: keep it for whoever asks, and start anew with another --ledgers."
+CHAIN = (
+    "The chain of a ledger shows accidents and partial edits. It does not show that nothing was rewritten: anyone who "
+    "holds the whole file can compute the chain again. From this signature on, the head that it names shows that. For "
+    "the time before, only what lies with somebody else does: a preregistration given away before the run, an earlier "
+    "copy or "
+    "head of the ledger, a third party's timestamp, a log that the signer cannot edit."
+)
+NAME = "ledger.jsonl"
+CANNOT_READ = "holds a record that this version cannot read"
+ROOM = "Every answer before it is kept: make room, or mend the disk, and give the same command again."
+
+Entry = Trial | Measurement | Closed | Note | ProducerClaims | Planned | SelfTest | TokenizerCheck
+"""What is appended."""
+
+
+class Opening(Record):
+    """The first line."""
+
+    kind: Literal["ledger"] = "ledger"
+    schema_: Literal["robustness-gate/ledger/v1"] = Field(alias="schema", default=SCHEMA)
+
+
+class TrialEntry(Record):
+    """A trial, which has no `kind` of its own: its digest is its id, and is over what was tried alone."""
+
+    kind: Literal["trial"] = "trial"
+    trial: Trial
+
+
+class _Line(Record, Generic[K]):
+    """One line. Its record is validated here, once, and by no other reader."""
+
+    prev: str
+    record: K
+
+
+LINES: Mapping[str, type[_Line[Any]]] = MappingProxyType(
+    {
+        "ledger": _Line[Opening],
+        "trial": _Line[TrialEntry],
+        "measurement": _Line[Measurement],
+        "closed": _Line[Closed],
+        "note": _Line[Note],
+        "producer_claims": _Line[ProducerClaims],
+        "planned": _Line[Planned],
+        "self_test": _Line[SelfTest],
+        "tokenizer_check": _Line[TokenizerCheck],
+    }
+)
+"""By the kind of its record, how a line is read."""
+
+
+@dataclass
+class Ledger:
+    """What an open or a read ledger holds. `append` exists only while it is open."""
+
+    path: Path
+    trials: dict[str, Trial] = field(default_factory=dict)
+    measurements: list[Measurement] = field(default_factory=list)
+    closed: list[Closed] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    statements: list[ProducerClaims] = field(default_factory=list)
+    plans: list[Planned] = field(default_factory=list)
+    self_tests: list[SelfTest] = field(default_factory=list)
+    tokenizers: list[TokenizerCheck] = field(default_factory=list)
+    head: str = FIRST
+    _file: Any = None
+    """Open for appending, without a buffer: what a full disk refuses must not be tried again at its closing."""
+    _end: int = 0
+    """Bytes that this process knows of."""
+
+    def append(self, record: Entry) -> None:
+        """Write one record and wait until it is on the disk.
+
+        Raises:
+            WriteError: it is not there, and nothing of it; the ledger is closed, and whole as far as it goes.
+            LedgerError: somebody else has written to it meanwhile.
+        """
+        if self._file is None:
+            raise LedgerError("the ledger was opened for reading only", where=str(self.path))
+        id_ = record.id if isinstance(record, Trial) else ""  # a digest, made once
+        if id_ in self.trials:
+            return
+        self._put(TrialEntry(trial=record) if isinstance(record, Trial) else record)
+        self._keep(record, id_)
+
+    def _put(self, record: Record) -> None:
+        """One line, or nothing of it: half of one would be continued by the next."""
+        assert self._file is not None
+        line = encode({"prev": self.head, "record": record.plain})
+        end = self._file.seek(0, os.SEEK_END)
+        if end != self._end:  # a network disk may promise a lock and keep nobody out
+            self._file = None
+            raise LedgerError(
+                "another process has written to this ledger meanwhile",
+                remedy="Its file system keeps no locks: let one run at a time write there, or name another --ledgers.",
+                where=str(self.path),
+            )
+        rest = memoryview(line + b"\n")
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise unwritten(self.path, error, ROOM) from None
+        self.head, self._end = hashlib.sha256(line).hexdigest(), end + len(line) + 1
+
+    def attempts(self, trial: str) -> int:
+        """How many attempts at a trial left a trace."""
+        seen = [measurement.attempt for measurement in self.measurements if measurement.trial == trial]
+        return max(seen + [end.attempt for end in self.closed if end.trial == trial], default=0)
+
+    def is_settled(self, trial: str) -> bool:
+        """Whether the trial has ended well or is not applicable: it is then never run again.
+
+        One that failed (a worker that was killed, a full memory) is tried again as the next attempt when the same
+        command is given again. What it had shown before it failed still counts against a PASS.
+        """
+        return any(record.trial == trial and record.status in ("ok", "not_applicable") for record in self.closed)
+
+    def has_ended(self, trial: str) -> bool:
+        """Whether any attempt at the trial has ended, well or badly."""
+        return any(record.trial == trial for record in self.closed)
+
+    def evidence(self, subject: str, planned: Iterable[Trial]) -> Evidence:
+        """Everything recorded about a subject: of these planned trials, of every other ever made on it, and beside it.
+
+        Args:
+            subject: digest of the candidate's manifest.
+            planned: the trials of the plan in force, of any role: what other models are held beside it is the plan's to
+                say, since a ledger may know several. What those answered in earlier runs counts like its own.
+        """
+        planned = tuple(planned)
+        own = tuple(trial for trial in planned if trial.role in OWN)
+        beside = [trial for trial in planned if trial.role not in OWN]
+        models = {(trial.role, trial.control, trial.subject) for trial in beside}
+        told = {trial.id for trial in beside}
+        beside += [t for id_, t in self.trials.items() if (t.role, t.control, t.subject) in models and id_ not in told]
+        ids = {trial.id for trial in own}
+        extra = tuple(
+            trial
+            for id_, trial in self.trials.items()
+            if id_ not in ids and trial.role in OWN and trial.subject == subject
+        )
+        known = ids | {trial.id for trial in (*extra, *beside)}
+        last = next((plan for plan in reversed(self.plans) if plan.subject == subject), None)
+        said = [statement.claims for statement in self.statements if statement.subject == subject]
+        return Evidence(
+            subject=subject,
+            planned=own,
+            measurements=tuple(measurement for measurement in self.measurements if measurement.trial in known),
+            closed=tuple(record for record in self.closed if record.trial in known),
+            extra=extra,
+            notes=tuple(note.what for note in self.notes if note.subject == subject),
+            comparators=tuple(beside),
+            producer_claims=_all_that_was_said(said),
+            model_type=last.model_type if last is not None else "",
+            unread=last.unread if last is not None else None,
+            stored=last.stored if last is not None else None,
+            left_out=last.left_out if last is not None else (),
+            self_tests=tuple({each.digest: each for each in self.self_tests}.values()),
+            tokenizers=tuple({each.digest: each for each in self.tokenizers if each.subject == subject}.values()),
+        )
+
+    def latest_plan(self, subject: str | None = None) -> Planned:
+        """What the last run set out to do, on this subject if one is named.
+
+        Raises:
+            LedgerError: no run on it is recorded.
+        """
+        plans = [plan for plan in self.plans if subject is None or plan.subject.startswith(subject)]
+        if not plans:
+            known = sorted({plan.subject[:12] for plan in self.plans})
+            what = f"on checkpoint {subject[:12]}" if subject else "at all"
+            raise LedgerError(
+                f"holds no run {what}",
+                remedy=f"It has runs on: {', '.join(known)}." if known else "It was written by `run`, or not at all.",
+                where=str(self.path),
+            )
+        return plans[-1]
+
+    def planned(self, plan: Planned) -> list[Trial]:
+        """The trials of a plan.
+
+        Raises:
+            LedgerError: one is not here, so nobody can see that it is missing from the evidence.
+        """
+        lost = [id_ for id_ in plan.trials if id_ not in self.trials]
+        if lost:
+            raise LedgerError(
+                f"lacks {len(lost)} of the {len(plan.trials)} trials that were planned, {lost[0][:12]} among them",
+                remedy=NEVER_REPAIRED,
+                where=str(self.path),
+            )
+        return [self.trials[id_] for id_ in plan.trials]
+
+    def _keep(self, record: Entry | Opening, id_: str = "") -> None:
+        """Hold a record that was just read or written; `id_` is a trial's digest, where it is known."""
+        match record:
+            case Trial():
+                self.trials[id_ or record.id] = record
+            case Measurement():
+                self.measurements.append(record)
+            case Closed():
+                self.closed.append(record)
+            case Note():
+                self.notes.append(record)
+            case ProducerClaims():
+                self.statements.append(record)
+            case SelfTest():
+                self.self_tests.append(record)
+            case TokenizerCheck():
+                self.tokenizers.append(record)
+            case Planned():
+                self.plans.append(record)
+            case Opening():
+                pass
+            case _:
+                raise UnknownWord("ledger record", type(record).__name__)
+
+
+def _all_that_was_said(said: Iterable[dict[str, str]]) -> dict[str, str]:
+    """By name the last text, and every other one before it: a statement is not taken back by making another."""
+    found: dict[str, list[str]] = {}
+    for says in said:
+        for name, text in says.items():
+            texts = found.setdefault(name, [])
+            texts[:] = [text, *(each for each in texts if each != text)]
+    return {
+        name: texts[0] + "".join(f" (before: {each})" for each in texts[1:] if texts[0].strip() and each.strip())
+        for name, texts in found.items()
+    }
+
+
+def read(path: Path) -> Ledger:
+    """Read a ledger and check its chain. Raises LedgerError where a line does not follow from the one before."""
+    try:
+        refuse_what_is_no_file(path)
+        raw = path.read_bytes()
+    except OSError as error:
+        raise LedgerError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+    return replayed(raw, path)
+
+
+def replayed(raw: bytes, path: Path) -> Ledger:
+    """A ledger from its lines; `path` is only what messages call it. Raises LedgerError as `read` does."""
+    ledger = Ledger(path)
+    _replay(ledger, raw)
+    return ledger
+
+
+def home(ledgers: Path, subject: str) -> Path:
+    """The folder of a checkpoint's ledger, by the digest of its manifest."""
+    return ledgers / subject
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Ledger]:
+    """Open a ledger for appending, alone, creating it if needed.
+
+    Raises:
+        LedgerError: another process writes to it, its file system has no locks, or its chain is broken.
+        WriteError: it cannot be opened or written, or is no file.
+    """
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_what_is_no_file(path)
+        opened = path.open("a+b", buffering=0)
+    with opened as file:
+        _lock(file, path)
+        file.seek(0)
+        try:
+            raw = file.read()
+        except OSError as error:
+            raise LedgerError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+        ledger = Ledger(path, _file=file)
+        whole = _replay(ledger, raw)
+        if whole < len(raw):
+            with told(path):
+                file.truncate(whole)
+        ledger._end = whole
+        if ledger.head == FIRST:
+            ledger._put(Opening())
+        try:
+            yield ledger
+        finally:
+            ledger._file = None
+
+
+def _lock(file: Any, path: Path) -> None:
+    """Be the only writer; the kernel lets go of it however the process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+            words, remedy = "another run is writing to this ledger", "Wait for it to end."
+        else:
+            words = f"its file system has no locks, so two runs could write at once: {error.strerror or error}"
+            remedy = "Keep ledgers on another disk: --ledgers."
+        raise LedgerError(words, remedy=remedy, where=str(path)) from None
+
+
+def _replay(ledger: Ledger, raw: bytes) -> int:
+    """Take in every whole line; returns how many bytes they fill."""
+    whole = raw.rfind(b"\n") + 1
+    for number, line in enumerate(raw[:whole].splitlines(), start=1):
+        where = f"{ledger.path}:{number}"
+        try:
+            entry = parse(line)
+            prev, record = entry["prev"], entry["record"]
+        except (NotPlain, TypeError, KeyError):
+            raise LedgerError("is not a ledger line", remedy=NEVER_REPAIRED, where=where) from None
+        if prev != ledger.head:
+            raise LedgerError(
+                "does not follow from the line before: the ledger was edited",
+                remedy=NEVER_REPAIRED,
+                where=where,
+            )
+        if not isinstance(record, dict):
+            raise LedgerError(CANNOT_READ, where=where)
+        kind = f"{record.get('kind')}"
+        if kind not in LINES or (kind == "ledger" and record.get("schema") != SCHEMA):
+            raise LedgerError(f"unknown record '{kind[:60]}'", remedy="Use the version that wrote it.", where=where)
+        try:
+            held = decode(LINES[kind], line).record
+        except ValueError:
+            raise LedgerError(CANNOT_READ, where=where) from None
+        ledger._keep(held.trial if isinstance(held, TrialEntry) else held)
+        ledger.head = hashlib.sha256(line).hexdigest()
+    return whole

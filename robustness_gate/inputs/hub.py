@@ -1,0 +1,114 @@
+"""One commit of a Hugging Face repository: downloaded once, afterwards found in the cache that all its programs share.
+
+Honours HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN. No other commit ever stands in for the one that
+was named, with or without network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+from robustness_gate.errors import CheckpointError, FileError, SetupError, UsageError
+from robustness_gate.system import writing
+
+
+def snapshot(
+    kind: Literal["model", "dataset"],
+    repository: str,
+    commit: str,
+    patterns: Sequence[str],
+    *,
+    where: str,
+    refusal: type[CheckpointError] | type[FileError],
+) -> Path:
+    """The folder that holds those files of a commit which match a pattern, and perhaps others fetched before.
+
+    Args:
+        kind: which of the hub's two name spaces.
+        repository: OWNER/NAME.
+        commit: 40 hexadecimal digits.
+        patterns: as fnmatch reads them, `*` going into folders.
+        where: the reference as its writer knows it, for errors.
+        refusal: the error for a commit that cannot be had.
+
+    Raises:
+        refusal: no such commit, no access, no network and not in the cache.
+        UsageError: the hub knows no such form of name.
+        SetupError: huggingface_hub is not installed.
+        WriteError: the disk is full, or the cache cannot be written.
+    """
+    try:
+        from huggingface_hub import constants, errors, snapshot_download
+    except ImportError:
+        raise SetupError(
+            "huggingface_hub is not installed.",
+            remedy="What lies on the hub needs robustness-gate[run]; or give a directory.",
+        ) from None
+    quiet = (
+        _without_bars() if kind == "dataset" else nullcontext()
+    )  # a suite reads ten small ones, a model takes minutes
+    try:
+        with quiet:
+            return Path(snapshot_download(repository, repo_type=kind, revision=commit, allow_patterns=list(patterns)))
+    except errors.HFValidationError:
+        raise UsageError(f"'{repository}' names no repository.", remedy="Write OWNER/NAME@COMMIT.") from None
+    except Exception as error:  # noqa: BLE001 - no access, no network, no space: whatever fails here is the user's to mend
+        if isinstance(error, errors.LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
+            raise refusal(
+                "HF_HUB_OFFLINE is set and this commit is not in the cache, or not whole",
+                remedy="Download it first, or point HF_HOME to the cache that holds it.",
+                where=where,
+            ) from None
+        if isinstance(error, OSError) and error.errno in writing.NO_FAULT_OF_OURS:
+            remedy = "Make room, or let HF_HOME name another place."
+            raise writing.unwritten(Path(constants.HF_HUB_CACHE), error, remedy) from None
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:200]
+        raise refusal(
+            f"the hub does not give it ({type(error).__name__}: {first})",
+            remedy=f"Check name, commit, network and, for a private or gated {kind}, HF_TOKEN.",
+            where=where,
+        ) from None
+
+
+def listing(kind: Literal["model", "dataset"], repository: str, commit: str) -> dict[str, int] | None:
+    """Every file of a commit with its size in bytes; None where the list cannot be had.
+
+    It comes from the hub, or without network from the list that huggingface_hub keeps of a commit which it downloaded.
+    Why there is none is not told: `snapshot`, which is asked next, has the words for it.
+    """
+    try:
+        import huggingface_hub
+    except ImportError:
+        return None
+
+    def asked() -> Iterator[object]:
+        return iter(huggingface_hub.HfApi().list_repo_tree(repository, recursive=True, revision=commit, repo_type=kind))
+
+    def kept() -> Iterator[object]:
+        return iter(huggingface_hub.get_cached_repo_tree(repository, repo_type=kind, revision=commit))
+
+    for source in (kept, asked):  # a commit does not change, so what is kept is as good
+        try:
+            return {each.path: each.size for each in source() if isinstance(each, huggingface_hub.hf_api.RepoFile)}
+        except Exception:  # noqa: BLE001 - no network, no access, or a client that keeps no lists: it is not known
+            continue
+    return None
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars inside the block, unless the environment has decided about them."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()

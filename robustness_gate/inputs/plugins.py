@@ -1,0 +1,267 @@
+"""Doors: where attacks, task kinds, executors and publishers are found, ours and other people's.
+
+Ours are the modules of a folder. Others' are modules that an installed distribution names under an entry-point group:
+
+    [project.entry-points."robustness_gate.attacks"]
+    flip = "acme_attacks.flip"
+
+A suite calls it `acme-attacks/flip`, the distribution's normalised name before its own, so that it cannot be taken for
+one of ours. Nothing is searched for: only what is named is looked up, and only that is imported.
+
+A plug-in is code that decides what a verdict says, so a trial names it by content (`base.Plugin`): a digest over the
+files of its RECORD, computed from what is installed. It covers the distribution's own files and no other: not those of
+what it depends on. What pip writes beside them (`NOT_ITS_OWN`), bytecode and scripts are left out, so that the same
+wheel has the same digest wherever it is installed. A module is imported from its source, never from bytecode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import json
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+
+from robustness_gate.errors import PlanError
+from robustness_gate.inputs.digest import sha256_file
+from robustness_gate.inputs.validation import nearest
+from robustness_gate.records.base import Plugin
+from robustness_gate.records.encode import digest_of
+
+NOT_ITS_OWN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+"""Files of the .dist-info folder that the installer writes."""
+PREFIX = "robustness_gate."
+"""How our entry-point groups begin."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """One kind of extension."""
+
+    folder: str
+    """Ours."""
+    word: str
+    """What one is called in a message."""
+    parts: tuple[str, ...]
+    """What each module has."""
+    code: str
+    """Of the refusal."""
+    group: str = ""
+    """The end of the entry-point group's name, where it is not the folder's."""
+
+    def names(self) -> tuple[str, ...]:
+        """Every module of our folder, sorted, none imported."""
+        folder = importlib.import_module(f"robustness_gate.{self.folder}").__path__
+        return tuple(sorted(module.name for module in pkgutil.iter_modules(folder)))
+
+    def load(
+        self, name: str, *, where: str = "", lacks: Callable[[ModuleType], list[str]] = lambda _: []
+    ) -> ModuleType:
+        """One of ours by its name, a plug-in's as `distribution/name`.
+
+        Args:
+            name: as a suite or a command gives it.
+            where: the place that names it.
+            lacks: what else of a module is missing, in words.
+
+        Raises:
+            PlanError: there is none, it cannot be imported, or it lacks a part: nothing is guessed in its place.
+        """
+        if "/" in name:
+            module = _imported(self, name, where)
+        elif name in self.names():
+            module = importlib.import_module(f"robustness_gate.{self.folder}.{name}")
+        else:
+            raise self._unknown(name, where)
+        missing = [part for part in self.parts if not hasattr(module, part)] or lacks(module)
+        if missing:
+            raise PlanError(
+                f"the {self.word} '{name}' is there in part alone: its file lacks {', '.join(missing)}.",
+                remedy="Nothing is guessed in its place: write them, or take it out.",
+                where=where,
+                code=self.code,
+            )
+        return module
+
+    def check(self, name: str, *, where: str = "") -> None:
+        """Whether there is one of that name, without importing it. Raises PlanError."""
+        if "/" in name:
+            _entry_point(self, _distribution(name, where), name, where)
+        elif name not in self.names():
+            raise self._unknown(name, where)
+
+    def _unknown(self, name: str, where: str) -> PlanError:
+        return PlanError(
+            f"there is no {self.word} '{name}'.", remedy=nearest(name, self.names()), where=where, code=self.code
+        )
+
+    def name_of(self, module: ModuleType) -> str:
+        """The name by which a module was loaded."""
+        return _NAMES.get(module.__name__, module.__name__.rpartition(".")[2])
+
+
+_NAMES: dict[str, str] = {}
+"""Plug-ins that are imported: name by module."""
+
+
+def origin(name: str, *, where: str = "") -> Plugin:
+    """The distribution of a plug-in by name, version and content, as it is installed now.
+
+    Raises:
+        PlanError: it is not installed, or a file of its RECORD is missing.
+    """
+    return _origin(_distribution(name, where), where)
+
+
+def of(names: Iterable[str]) -> tuple[Plugin, ...]:
+    """The distributions of those names that are plug-ins', each once, sorted."""
+    return tuple(origin(each) for each in sorted({n.partition("/")[0] + "/" for n in names if "/" in n}))
+
+
+def _origin(found: Distribution, where: str) -> Plugin:
+    own = {}
+    for each in found.files or ():
+        path = PurePosixPath(each)
+        if _is_its_own(path):
+            own[path.as_posix()] = Path(str(found.locate_file(each)))
+    try:
+        content = [[name, sha256_file(path)] for name, path in sorted(own.items())]
+    except OSError as error:
+        raise PlanError(
+            f"a file of the plug-in '{found.name}' cannot be read: {error.strerror or error}.",
+            remedy="Install it again.",
+            where=where,
+            code="broken-plugin",
+        ) from None
+    return Plugin(
+        distribution=normalised(found.name),
+        version=found.version,
+        sha256=digest_of(content),
+        pinned=not _is_editable(found) and _comes_from(found, {path.resolve() for path in own.values()}),
+    )
+
+
+def normalised(distribution: str) -> str:
+    """As package indexes compare names (PEP 503)."""
+    return "-".join(filter(None, distribution.lower().replace("_", "-").replace(".", "-").split("-")))
+
+
+def _is_its_own(path: PurePosixPath) -> bool:
+    if path.suffix == ".pyc" and "__pycache__" in path.parts:
+        return False
+    if path.parts[0] == "..":
+        return not {"bin", "Scripts"} & {*path.parts}
+    return not (path.parent.suffix == ".dist-info" and path.name in NOT_ITS_OWN)
+
+
+def _is_editable(found: Distribution) -> bool:
+    """Whether its files lie elsewhere, and may change under its name."""
+    told = found.read_text("direct_url.json")
+    try:
+        return bool(told and json.loads(told).get("dir_info", {}).get("editable"))
+    except (ValueError, AttributeError):
+        return True  # what cannot be read is not believed
+
+
+def _comes_from(found: Distribution, own: set[Path]) -> bool:
+    """Whether every module of it that is imported is one of its own files. A distribution without files has none."""
+    ours = (point.value for point in found.entry_points if point.group.startswith(PREFIX))
+    rooms = {value.partition(".")[0] for value in ours if _is_module(value)}
+    places = (
+        getattr(module, "__file__", None) for name, module in [*sys.modules.items()] if name.partition(".")[0] in rooms
+    )
+    return bool(own) and all(Path(place).resolve() in own for place in places if place)
+
+
+def _distribution(name: str, where: str) -> Distribution:
+    wanted = name.partition("/")[0]
+    try:
+        found = importlib.metadata.distribution(wanted)
+    except importlib.metadata.PackageNotFoundError:
+        raise PlanError(
+            f"'{name}' is a plug-in's, and no distribution '{wanted}' is installed here.",
+            remedy="Install it, or take it out.",
+            where=where,
+            code="no-plugin",
+        ) from None
+    if normalised(found.name) != wanted:
+        raise PlanError(
+            f"the distribution '{wanted}' is called '{normalised(found.name)}'.",
+            remedy="Write it so, in lower case and with hyphens: a plug-in has one name.",
+            where=where,
+            code="no-plugin",
+        )
+    return found
+
+
+def _imported(door: Door, name: str, where: str) -> ModuleType:
+    found = _distribution(name, where)
+    point = _entry_point(door, found, name, where)
+    try:
+        with _without_bytecode():
+            module = importlib.import_module(point.value)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code may fail in any way, and it is told
+        words = " ".join(str(error).split())[:200]
+        raise PlanError(
+            f"the plug-in '{name}' cannot be imported: {type(error).__name__}: {words}.",
+            remedy="Mend it or install it again, or take it out.",
+            where=where,
+            code="broken-plugin",
+        ) from None
+    if _NAMES.setdefault(module.__name__, name) != name:
+        raise PlanError(
+            f"the plug-ins '{name}' and '{_NAMES[module.__name__]}' are one module.",
+            remedy="Give each a module of its own.",
+            where=where,
+            code="broken-plugin",
+        )
+    return module
+
+
+def _entry_point(door: Door, found: Distribution, name: str, where: str) -> EntryPoint:
+    own = name.partition("/")[2]
+    theirs = [point for point in found.entry_points if point.group == PREFIX + (door.group or door.folder)]
+    matching = [point for point in theirs if point.name == own]
+    if not matching:
+        raise PlanError(
+            f"the distribution '{found.name}' has no {door.word} '{own}'.",
+            remedy=nearest(own, [point.name for point in theirs]),
+            where=where,
+            code=door.code,
+        )
+    fault = (
+        f"is named as the shipped {door.word} '{own}' is" if own in door.names()
+        else "stands in its entry points twice" if len(matching) > 1
+        else f"is '{matching[0].value}', which is no module's name" if not _is_module(matching[0].value)
+        else ""
+    )  # fmt: skip
+    if fault:
+        raise PlanError(
+            f"the plug-in '{name}' {fault}.",
+            remedy="Let its author name it otherwise.",
+            where=where,
+            code="broken-plugin",
+        )
+    return matching[0]
+
+
+def _is_module(value: str) -> bool:
+    return all(part.isidentifier() for part in value.split(".")) and not f"{value}.".startswith(PREFIX)
+
+
+@contextlib.contextmanager
+def _without_bytecode() -> Iterator[None]:
+    """Sources alone are compiled: the digest covers them, and bytecode beside them may be of other sources."""
+    before = sys.pycache_prefix, sys.dont_write_bytecode
+    sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
+    try:
+        yield
+    finally:
+        sys.pycache_prefix, sys.dont_write_bytecode = before

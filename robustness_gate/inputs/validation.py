@@ -1,0 +1,242 @@
+"""From plain data to frozen records, and every complaint with file:line:column.
+
+The data pass through canonical JSON into strict models, so that what is validated is what is digested.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from robustness_gate.errors import FileError
+from robustness_gate.inputs.yaml import Path_, Raw, Spot, kind_in_words, read_yaml, where_in
+from robustness_gate.records.base import Record
+from robustness_gate.records.encode import Json, record_of
+from robustness_gate.records.suite import Suite
+
+N = TypeVar("N", bound=Record)
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[N]):
+    """A noun read from a file, with what is needed to name the file and to point into it."""
+
+    noun: N
+    path: Path
+    sha256: str
+    """Of the raw bytes: what a reviewer sees."""
+    text: str
+    """Those bytes, so that nobody need read the file again after it may have changed."""
+    places: Mapping[Path_, Spot] = field(repr=False)
+    """Where every key and element stands: in this file, or in the one that it extends."""
+    parent: Loaded[N] | None = None
+    """What this file extends, with its own bytes: noun is then the two merged, sha256 and text are the child's."""
+
+    def where(self, *path: str | int) -> str:
+        """`file:line:column` of the nearest thing that exists on the way to `path`."""
+        return where_in(self.places, path) or f"{self.path}:1:1"
+
+
+def load_suite(path: Path) -> Loaded[Suite]:
+    """Read a suite file. Raises FileError with a position for anything that is not exactly a suite."""
+    return load_noun(path, Suite)
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`Did you mean 'x'?`, or the list of what there is."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(sorted(known))}."
+
+
+def load_noun(path: Path, kind: type[N]) -> Loaded[N]:
+    """Read any noun from YAML. Raises FileError with a position for anything that is not exactly such a noun."""
+    return validate(read_yaml(path), kind)
+
+
+def validate(raw: Raw, kind: type[N], parent: Loaded[N] | None = None) -> Loaded[N]:
+    """The record that the data are. Raises FileError with a position for anything that is not exactly such a record."""
+    try:
+        noun = record_of(kind, raw.data)
+    except ValidationError as error:
+        raise _complaint(raw, kind, error) from None
+    return Loaded(noun, raw.path, raw.sha256, raw.text, raw.places, parent)
+
+
+class _Said(Record):
+    """Names and texts, whatever the names are."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str]
+
+
+def load_said(path: Path) -> dict[str, str]:
+    """What somebody claims: a YAML mapping of names to texts. Raises FileError for anything else."""
+    return dict(load_noun(path, _Said).noun.__pydantic_extra__)
+
+
+def _complaint(raw: Raw, kind: type[Record], error: ValidationError) -> FileError:
+    """The first complaint in the order of the file, with how many others there are."""
+    found = []
+    errors = error.errors(include_url=False)
+    strangers = {one["loc"] for one in errors if one["type"] == "extra_forbidden"}
+    for one in errors:
+        at = _existing(one["loc"], raw.data)
+        if one["type"] == "too_short" and _get(raw.data, at):  # pydantic does not count elements that are wrong
+            continue
+        if one["type"] == "missing" and _misspelt(one["loc"], strangers):
+            continue
+        words = _words(kind, at, one, raw.data)
+        found.append(((words[0] != "unsupported-key", *_rank(raw, at)), words, at))  # it may be why others are missing
+    (_, (code, message, remedy), at), more = min(found, key=lambda each: each[0]), len(found) - 1
+    name = ".".join(str(part) for part in at)
+    return FileError(
+        f"{name}: {message}" if name else message,
+        remedy=remedy + others(more),
+        where=where_in(raw.places, at) or f"{raw.path}:1:1",
+        code=code,
+    )
+
+
+def others(more: int) -> str:
+    """How many more mistakes there are than the one that is told."""
+    return f" ({more} more to mend after this one.)" if more else ""
+
+
+def _rank(raw: Raw, at: Path_) -> tuple[bool, int, int]:
+    """The file itself before the one that it extends, then by line and column."""
+    path, line, column = raw.places.get(at, (raw.path, 1, 1))
+    return path != raw.path, line, column
+
+
+def _misspelt(missing: Path_, strangers: set[Path_]) -> bool:
+    """Whether a key is missing because an unknown one beside it was meant: one mistake, one complaint."""
+    beside = [str(loc[-1]) for loc in strangers if loc[:-1] == missing[:-1]]
+    return bool(difflib.get_close_matches(str(missing[-1]), beside, n=1, cutoff=0.5))
+
+
+def _existing(loc: Sequence[str | int], data: Json) -> Path_:
+    """The part of pydantic's location that exists in the file (it adds union tags and missing keys)."""
+    at: list[str | int] = []
+    for part in loc:
+        if isinstance(data, dict) and part in data:
+            data = data[str(part)]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        elif part == "[key]":
+            break
+        else:
+            continue
+        at.append(part)
+    return tuple(at)
+
+
+NUMBERS_TO_BE_REFUSED = frozenset([".nan", ".inf", "-.inf", "+.inf", "nan", "inf", "-inf", "infinity", "-infinity"])
+
+
+def _words(kind: type[Record], at: Path_, error: typing.Any, data: Json) -> tuple[str, str, str]:
+    """Code, message and remedy of one of pydantic's errors."""
+    what, loc, context = error["type"], error["loc"], error.get("ctx", {})
+    value = _get(data, at)
+    got = shown(value)
+    if what == "extra_forbidden":
+        refused: Mapping[str, str] = getattr(kind, "REFUSED", {})  # known elsewhere, and not taken here
+        if len(at) == 1 and at[0] in refused:
+            return "unsupported-key", "this key is not supported", refused[str(at[0])]
+        return "unknown-key", "unknown key", nearest(str(loc[-1]), _keys_of(kind, at[:-1]))
+    if what == "missing":
+        return "missing-key", f"the key '{loc[-1]}' is missing", "Add it."
+    if what in {"float_type", "int_type", "float_parsing", "int_parsing", "int_from_float"}:
+        if str(value).lower() in NUMBERS_TO_BE_REFUSED:
+            return "not-finite", f"expected a number, found {got}", "Write a finite one."
+        whole = "a whole number" if what.startswith("int") else "a number"
+        remedy = "Write it without quotes or a percent sign, e.g. 0.4."
+        return "not-a-number", f"expected {whole}, found {got}", remedy
+    if what == "bool_type":
+        return "not-a-boolean", f"expected true or false, found {got}", "Write true or false without quotes."
+    if what == "string_type":
+        return "not-text", f"expected text, found {got}", "Put it in quotes."
+    if what.startswith("date"):
+        return "not-a-date", f"expected a date, found {got}", "Write it as 2026-12-31."
+    if what in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
+        signal = {"greater_than": ">", "greater_than_equal": ">=", "less_than": "<", "less_than_equal": "<="}[what]
+        limit = next(iter(context.values()))
+        return "out-of-range", f"must be {signal} {limit}, found {got}", "Write a number in that range."
+    if what == "literal_error":
+        if at == ("schema",):
+            return "unknown-schema", f"must be {context['expected']}, found {got}", "Nothing else can be read here."
+        return "unknown-value", f"must be {context['expected']}, found {got}", "Choose one of these."
+    if what in {"too_short", "string_too_short"}:
+        if (least := context.get("min_length", 1)) > 1:
+            return "too-short", f"must be at least {least} long, found {got}", "Say more."
+        return "empty", "must not be empty", "Name at least one, or take the key out where it may be left out."
+    if what == "string_too_long":
+        return "bad-form", f"must be at most {context['max_length']} characters long", "Shorten it."
+    if what == "string_pattern_mismatch":
+        if "{64}" in context["pattern"]:
+            message = f"{got} does not have the form {context['pattern']}"
+            return "bad-digest", message, "Write a SHA-256 as 64 lower-case hexadecimal digits."
+        return "bad-form", f"{got} does not have the form {context['pattern']}", "Write it in that form."
+    if what in {"tuple_type", "list_type"}:
+        return "not-a-list", f"expected a list, found {got}", "Write it in square brackets or as lines with '-'."
+    if what in {"dict_type", "model_type", "model_attributes_type"}:
+        return "not-a-mapping", f"expected a mapping of keys, found {got}", "Write `key: value`."
+    code = what if "-" in what or what in OWN_CODES else "contradiction"  # a record's own code, or a plain ValueError
+    return code, str(error["msg"]), OWN_CODES.get(what, "Mend one of the two.")
+
+
+OWN_CODES = {
+    "ladder": "Write the budgets in rising order, each once.",
+    "guardrail": "Keep one of them.",
+    "waiver-self-approved": "Have somebody else approve it.",
+    "waiver-length": "Issue it anew when the time comes.",
+    "waiver-target": "Name one requirement or one flag; nothing else can be waived.",
+    "validity-window": "Exchange the two.",
+}
+"""Codes that records raise themselves, with what to do."""
+
+
+def _keys_of(kind: Any, at: Sequence[str | int]) -> list[str]:
+    """The keys that are known at a path, by walking the models' annotations."""
+    for part in at:
+        kind = _inside(kind, part)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [info.alias or name for name, info in kind.model_fields.items()]
+    return []
+
+
+def _inside(kind: Any, part: str | int) -> Any:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        for name, info in kind.model_fields.items():
+            if part in (name, info.alias):
+                return info.annotation
+        return None
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _inside(next(each for each in arguments if each is not type(None)), part)
+    if origin is typing.Annotated:
+        return _inside(arguments[0], part)
+    if origin is dict:
+        return arguments[1]
+    return arguments[0] if origin in (tuple, list) else None
+
+
+def _get(data: Json, at: Path_) -> Json:
+    for part in at:
+        data = data[part]
+    return data
+
+
+def shown(value: Json) -> str:
+    """A value in a complaint, cut short; a mapping or a list by its kind alone."""
+    if isinstance(value, (dict, list)):
+        return kind_in_words(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

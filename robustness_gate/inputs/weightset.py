@@ -1,0 +1,138 @@
+"""One set of weights: a safetensors file, or an index with its shards, in which every tensor has one place.
+
+Two loaders must not be able to take different tensors from the same files. So an index and its shards have to agree to
+the tensor: none in two shards, none that the index does not name, each where the index says.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from robustness_gate.errors import CheckpointError
+from robustness_gate.inputs import jsonfiles
+from robustness_gate.inputs.filekinds import INDEX, ONE_FILE
+
+MAX_HEADER_BYTES = 100_000_000
+"""Of a safetensors file: the format's own limit."""
+ANEW = "Save the model anew with save_pretrained."
+
+
+def files_of(directory: Path, names: Iterable[str], keep: str | None = None) -> tuple[str, ...]:
+    """The files of the one weight set at the top of a directory, its index first.
+
+    Args:
+        directory: the checkpoint.
+        names: what lies at its top.
+        keep: where there are two sets, the one that is meant: `model.safetensors` or its index.
+
+    Raises:
+        CheckpointError: there is none, there are two, or index and shards disagree.
+    """
+    names = set(names)
+    found = {ONE_FILE, INDEX} & names if keep is None else {keep} & names
+    if found == {ONE_FILE, INDEX}:
+        named = set(map(str, _named(directory)))
+        if named == {ONE_FILE}:  # an index of one file says what the file says (MLX writes it)
+            found = {INDEX}
+        elif named and all(Path(each).name == each and each.endswith(".safetensors") for each in named):
+            raise CheckpointError(
+                f"there are two sets of weights: '{ONE_FILE}', and the shards that '{INDEX}' names. Some loaders take "
+                "the one, some the other",
+                remedy=f"Keep one: robustness-gate checkpoint copy SRC DST --weights {ONE_FILE} (or {INDEX}).",
+                where=str(directory),
+            )
+    if INDEX in found:
+        return (INDEX, *shards(directory))
+    if ONE_FILE in found:
+        return (ONE_FILE,)
+    others = sorted(name for name in names if name.endswith(".safetensors"))
+    beside = f" under a name that is read; '{others[0]}' is not" if others else ""
+    raise CheckpointError(
+        f"there are no safetensors weights{beside}",
+        remedy=f"Save the model as safetensors: '{ONE_FILE}', or shards with '{INDEX}'.",
+        where=str(directory),
+    )
+
+
+def _named(directory: Path) -> list[Any]:
+    """What the index calls shards, whatever that is."""
+    told = jsonfiles.read(directory, directory / INDEX).get("weight_map")
+    return list(told.values()) if isinstance(told, dict) else []
+
+
+def shards(directory: Path) -> tuple[str, ...]:
+    """The shards that the index names, sorted; each is a safetensors file of this directory that agrees with it.
+
+    Raises:
+        CheckpointError: it names something else, or a tensor lies elsewhere, twice, or unnamed.
+    """
+    told = jsonfiles.read(directory, directory / INDEX).get("weight_map")
+    for shard in _named(directory) or [None]:
+        text = shard if isinstance(shard, str) else ""
+        here = Path(text).name == text and (directory / text).is_file()
+        if not here or not text.endswith(".safetensors"):  # README.md, say, is not in the manifest
+            raise CheckpointError(
+                f"'{INDEX}' names the shard {str(shard)[:80]!r}, which is not a safetensors file of this directory",
+                remedy=ANEW,
+                where=str(directory),
+            )
+    assert isinstance(told, dict)
+    for shard in sorted(set(told.values())):
+        held, meant = set(tensors(directory, shard)), {name for name, its in told.items() if its == shard}
+        if astray := sorted(held ^ meant):
+            where = "holds" if astray[0] in held else "does not hold"
+            place = told.get(astray[0], "no shard")
+            raise CheckpointError(
+                f"'{shard}' {where} the tensor '{astray[0][:120]}', and '{INDEX}' puts it into '{place}'"
+                + (f" ({len(astray)} tensors are not where the index says)" if len(astray) > 1 else ""),
+                remedy=f"{ANEW[:-1]}: some loaders follow the index, others read whole shards.",
+                where=str(directory),
+            )
+    return tuple(sorted(set(told.values())))
+
+
+def tensors(directory: Path, name: str) -> dict[str, dict[str, Any]]:
+    """What a safetensors file's header says of each tensor: dtype, shape, offsets into the data behind the header.
+
+    Raises:
+        CheckpointError: it is not a safetensors file, or cut short, or too long.
+    """
+    return {key: each for key, each in header(directory, directory / name).items() if key != "__metadata__"}
+
+
+def header(directory: Path, path: Path) -> dict[str, Any]:
+    """The header of a safetensors file. The first eight bytes give its length; a pickle does not survive this.
+
+    Raises:
+        CheckpointError: as `tensors`.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+            raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory))
+        try:
+            found = jsonfiles.strict(file.read(length).decode("utf-8"))
+        except jsonfiles.Unsafe as unsafe:
+            raise CheckpointError(f"'{path.name}' {unsafe}", remedy=unsafe.remedy, where=str(directory)) from None
+        except (ValueError, RecursionError):
+            raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory)) from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory))
+    if max(_ends(found), default=0) != size - 8 - length:
+        raise CheckpointError(
+            f"'{path.name}' is cut short, or holds bytes that belong to no tensor", remedy=ANEW, where=str(directory)
+        )
+    return found
+
+
+def _ends(found: dict[str, Any]) -> Iterator[int]:
+    """Where each tensor's bytes end, counted from the end of the header; nothing for what says so in no known way."""
+    for name, tensor in found.items():
+        told = tensor.get("data_offsets") if name != "__metadata__" and isinstance(tensor, dict) else None
+        if isinstance(told, list) and len(told) == 2 and isinstance(told[1], int):
+            yield told[1]

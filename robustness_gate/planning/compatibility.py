@@ -1,0 +1,300 @@
+"""Whether a policy speaks of what a suite does: a limit on an attack that is not run is found before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Literal
+
+from robustness_gate import attacks, tasks
+from robustness_gate.errors import PlanError
+from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.planning import applicability
+from robustness_gate.planning.suite_data import SuiteData, TaskData
+from robustness_gate.records.encode import digest_of
+from robustness_gate.records.policy import Limit, Policy, Requirement, Selector, TaskPin
+from robustness_gate.records.questions import in_format
+from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Trial
+from robustness_gate.verdict.hypotheses import DIAGNOSES, aimed, covers, limits
+
+ACCESS = ("api", "fine_tune_api", "open_weights")
+"""What an adversary can do, from the least to the most."""
+
+
+def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteData, trials: Sequence[Trial]) -> None:
+    """Whether the policy speaks of what the suite does. Raises PlanError, with a code, at the place in the policy."""
+    for name, pin in policy.noun.tasks.items():
+        _fit_task(policy, suite, suite_data, name, pin)
+    for name, digest in policy.noun.data.items():
+        if name not in suite_data.data_digests:
+            raise PlanError(
+                f"the suite has no data '{name}'.",
+                remedy=nearest(name, list(suite_data.data_digests)),
+                where=policy.where("data", name),
+                code="wrong-data",
+            )
+        if digest != suite_data.data_digests[name]:
+            raise PlanError(
+                f"the policy pins other data under '{name}': the suite's have {suite_data.data_digests[name]}.",
+                remedy="`policy pin` prints the suite's digests; look at what changed before you take them over.",
+                where=policy.where("data", name),
+                code="wrong-data",
+            )
+    if policy.noun.dtype not in (None, suite.noun.dtype):
+        raise PlanError(
+            f"the policy pins {policy.noun.dtype}, and the suite '{suite.noun.id}' computes in {suite.noun.dtype}.",
+            remedy=f"Write `dtype: {policy.noun.dtype}` in the suite.",
+            where=policy.where("dtype"),
+            code="wrong-dtype",
+        )
+    for index, limit in enumerate(policy.noun.limits):
+        _fit_limit(policy, suite, suite_data, trials, index, limit)
+    for index, utility in enumerate(policy.noun.utility):
+        _refuse_told(policy, _first_exam(policy, suite_data, utility.task), "utility", index, "task")
+    for index, guardrail in enumerate(policy.noun.guardrails):
+        task_data = _first_exam(policy, suite_data, guardrail.task)
+        _refuse_told(policy, task_data, "guardrails", index, "task")
+    for index, requirement in enumerate(policy.noun.required):
+        _fit_requirement(policy, suite, trials, index, requirement)
+
+
+def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteData, name: str, pin: TaskPin) -> None:
+    task_data = _exam(policy, suite_data, in_format(name, pin.formats[0]), "tasks", name)
+    for each in pin.formats:
+        _exam(policy, suite_data, in_format(name, each), "tasks", name, "formats")
+    if pin.items != len(task_data.items):
+        raise PlanError(
+            f"the policy pins {pin.items} items, the suite has {len(task_data.items)}.",
+            remedy="They must be the same benchmark.",
+            where=policy.where("tasks", name, "items"),
+            code="wrong-count",
+        )
+    named, asked = suite_data.refs[in_format(name, pin.formats[0])], suite.noun.tasks[name]
+    if pin.sha256 not in (None, named.sha256):
+        raise PlanError(
+            f"the policy pins other questions: the suite's have {named.sha256}.",
+            remedy="They must be the same benchmark, in the same form.",
+            where=policy.where("tasks", name, "sha256"),
+            code="wrong-questions",
+        )
+    if pin.source not in (None, asked.items):
+        raise PlanError(
+            f"the policy names another source than the suite, which takes the items from '{asked.items}'.",
+            remedy="They must be the same, with the same revision.",
+            where=policy.where("tasks", name, "source"),
+            code="wrong-source",
+        )
+    if pin.roles not in (None, asked.roles):
+        theirs = f"dev {asked.roles.dev} by the key '{asked.roles.key}'" if asked.roles else "none"
+        raise PlanError(
+            f"the policy divides the items otherwise than the suite, whose roles are: {theirs}.",
+            remedy="They must be divided the same way.",
+            where=policy.where("tasks", name, "roles"),
+            code="wrong-source",
+        )
+    if pin.choices_only is not None:
+        baseline = _exam(policy, suite_data, pin.choices_only, "tasks", name, "choices_only")
+        if not baseline.untouched_only or len(baseline.items) != len(task_data.items):
+            raise PlanError(
+                f"'{pin.choices_only}' does not ask the same items with the question hidden.",
+                remedy="Give it the same items and roles and `hide_question: true` in the suite.",
+                where=policy.where("tasks", name, "choices_only"),
+                code="wrong-baseline",
+            )
+
+
+def _fit_limit(
+    policy: Loaded[Policy],
+    suite: Loaded[Suite],
+    suite_data: SuiteData,
+    trials: Sequence[Trial],
+    index: int,
+    limit: Limit,
+) -> None:
+    _refuse_told(policy, _first_exam(policy, suite_data, limit.task), "limits", index, "task")
+    chance = suite_data.refs[in_format(limit.task, policy.noun.tasks[limit.task].formats[0])].chance
+    if limit.relative_to is None and limit.max <= chance:
+        raise PlanError(
+            f"{limit.max} is not above chance ({chance:.2f}), so no model can be shown to be under it.",
+            remedy="Raise the limit.",
+            where=policy.where("limits", index, "max"),
+            code="below-chance",
+        )
+    _refuse_unaimed(policy, suite, suite_data, trials, index, limit)
+    for position, selector in enumerate(limit.attacks):
+        if not any(selector.selects(trial) for trial in trials):
+            raise PlanError(
+                f"the limit '{limit.id}' is on {selector}, which the suite '{suite.noun.id}' does not run.",
+                remedy=_run_or(selector, trials, "take it out of the limit"),
+                where=policy.where("limits", index, "attacks", position),
+                code="not-in-suite",
+            )
+
+
+def _refuse_unaimed(
+    policy: Loaded[Policy],
+    suite: Loaded[Suite],
+    suite_data: SuiteData,
+    trials: Sequence[Trial],
+    index: int,
+    limit: Limit,
+) -> None:
+    """Whether attacks are made in the form of the task on which a limit is: else they find what shows elsewhere.
+
+    Of a task that is no hazard this is asked of every attack on which the limit is, of a hazard of the required ones:
+    an attack that cannot speak some form is not applicable there, and only what is required must be.
+    """
+    hazards = {each.name for each in suite_data.hazards}
+    formats = [in_format(limit.task, each) for each in policy.noun.tasks[limit.task].formats]
+    for task, trial in product(formats, trials):
+        if aimed(task, trial) or not limits(limit, trial) or suite_data.tasks[task].untouched_only:
+            continue
+        if task not in hazards:
+            named = ", ".join([*suite.noun.hazards, limit.task])
+            raise PlanError(
+                f"the limit '{limit.id}' is on '{limit.task}', and no attack of the suite is made in its form: they "
+                f"train and choose on {' and '.join(suite.noun.hazards)} alone.",
+                remedy=f"Write `hazard: [{named}]` in the suite, or take the limit out.",
+                where=policy.where("limits", index, "task"),
+                code="not-a-hazard",
+            )
+        for requirement in policy.noun.required:
+            if requirement.selects(trial) and covers(limit, requirement):
+                module = attacks.load(trial.attack)
+                found = applicability.of(module, attacks.configure(module, trial.config), suite_data.hazards)
+                raise PlanError(
+                    f"{requirement} is required, the limit '{limit.id}' on '{task}' is on it, and it cannot be made in "
+                    f"that form: {found.reasons[task]}.",
+                    remedy="Take it out, or let the limit name the attacks that can (`attacks`).",
+                    where=suite.where("hazard"),
+                    code="cannot-be-made",
+                )
+
+
+def _refuse_told(
+    policy: Loaded[Policy], task_data: TaskData, rule: Literal["limits", "utility", "guardrails"], index: int, key: str
+) -> None:
+    judged = tasks.load(task_data.kind).JUDGED
+    if not (judged.guarded if rule == "guardrails" else judged.hazard):
+        raise PlanError(
+            f"a task of the kind '{task_data.kind}' only tells: nothing can be held on it under '{rule}'.",
+            remedy="Take the rule out. The suite may ask it; the report tells what it saw."
+            + (" A guardrail with `max_drop` can be on it." if judged.guarded else ""),
+            where=policy.where(rule, index, key),
+            code="wrong-kind",
+        )
+
+
+def _fit_requirement(
+    policy: Loaded[Policy], suite: Loaded[Suite], trials: Sequence[Trial], index: int, requirement: Requirement
+) -> None:
+    at = policy.where("required", index)
+    if requirement.attack in DIAGNOSES:
+        raise PlanError(
+            f"'{requirement.attack}' only looks: it convicts nobody and acquits nobody, so it cannot be required.",
+            remedy="Take it out of 'required'. The suite may run it; the report tells what it saw.",
+            where=at,
+            code="only-looks",
+        )
+    matching = [trial for trial in trials if requirement.selects(trial)]
+    if not matching:
+        raise PlanError(
+            f"{requirement} is required, which the suite '{suite.noun.id}' does not run.",
+            remedy=_run_or(requirement, trials, "take it out"),
+            where=at,
+            code="not-in-suite",
+        )
+    configs = {digest_of(trial.config) for trial in matching}
+    if len(configs) > 1:
+        raise PlanError(
+            f"{requirement} fits {len(configs)} attacks of the suite, so its share of alpha would be spent twice.",
+            remedy="Narrow 'where' until it fits one, and add a line for each other.",
+            where=at,
+            code="ambiguous",
+        )
+    if requirement.config_sha256 not in (None, *configs):
+        raise PlanError(
+            f"the policy pins other settings of {requirement}: the suite's have {configs.pop()}.",
+            remedy="`policy pin` prints the suite's digests; look at what changed before you take them over.",
+            where=policy.where("required", index, "config_sha256"),
+            code="wrong-config",
+        )
+    seeds = len({trial.seed_index for trial in matching})
+    if seeds < requirement.seeds:
+        raise PlanError(
+            f"{requirement.seeds} seeds of {requirement} are required, the suite runs {seeds}.",
+            remedy="Raise 'seeds' in the suite.",
+            where=at,
+            code="too-few-seeds",
+        )
+    offered = matching[0].budgets
+    missing = [budget for budget in requirement.budgets if budget not in offered]
+    if missing or (not requirement.budgets and len(offered) > 1):
+        raise PlanError(
+            f"{requirement} must be examined at budgets {missing or 'named here'}; the suite has {list(offered)}.",
+            remedy="Name in 'budgets' those that the suite runs.",
+            where=at,
+            code="unknown-budget",
+        )
+    _refuse_thin_tuning(policy, index, requirement, matching[0])
+    _refuse_beyond_threat(policy, index, requirement)
+
+
+def _run_or(selector: Selector, trials: Sequence[Trial], otherwise: str) -> str:
+    known = sorted({trial.attack for trial in trials})
+    near = "" if selector.attack in known else f"{nearest(selector.attack, known)} "
+    return f"{near}Add it to the suite or {otherwise}."
+
+
+def _refuse_thin_tuning(policy: Loaded[Policy], index: int, requirement: Requirement, trial: Trial) -> None:
+    """A grid that is written in the config can be counted now, not after hours."""
+    tuning = requirement.tuning
+    grid = trial.config.get(f"{tuning.setting}s") if tuning else None
+    if tuning is None or not isinstance(grid, list):  # an attack may choose among settings that no config lists
+        return
+    points = sorted({value for value in grid if isinstance(value, (int, float)) and value > 0})
+    span = points[-1] / points[0] if points else 0.0
+    if len(points) < tuning.points or span < tuning.span * (1 - 1e-9):
+        raise PlanError(
+            f"{tuning.points} values of {tuning.setting} over a factor of {tuning.span:g} are required, "
+            f"the suite tries {len(points)} over {span:g}.",
+            remedy="Widen the grid in the suite.",
+            where=policy.where("required", index, "tuning"),
+            code="thin-tuning",
+        )
+
+
+def _refuse_beyond_threat(policy: Loaded[Policy], index: int, requirement: Requirement) -> None:
+    """Whether the policy requires what its own adversary could not do: then a FAIL would say nothing about him."""
+    module, model = attacks.load(requirement.attack), policy.noun.threat_model
+    if ACCESS.index(module.ACCESS) > ACCESS.index(model.access):
+        raise PlanError(
+            f"{requirement.attack} needs {module.ACCESS}, and the threat model's adversary has {model.access}.",
+            remedy="Take it out, or raise 'access'.",
+            where=policy.where("required", index, "attack"),
+            code="beyond-threat-model",
+        )
+    if "original" in getattr(module, "MEANS", ()) and not model.attacker_has_original:
+        raise PlanError(
+            f"{requirement.attack} needs the original, and the threat model's adversary does not have it.",
+            remedy="Take it out, or say `attacker_has_original: true`.",
+            where=policy.where("required", index, "attack"),
+            code="beyond-threat-model",
+        )
+
+
+def _first_exam(policy: Loaded[Policy], suite_data: SuiteData, task: str) -> TaskData:
+    """A pinned task in the first of its formats: all are of one kind."""
+    return suite_data.tasks[in_format(task, policy.noun.tasks[task].formats[0])]
+
+
+def _exam(policy: Loaded[Policy], suite_data: SuiteData, name: str, *at: str | int) -> TaskData:
+    if name not in suite_data.tasks:
+        raise PlanError(
+            f"the suite has no task '{name}'.",
+            remedy=nearest(name, list(suite_data.tasks)),
+            where=policy.where(*at),
+            code="unknown-task",
+        )
+    return suite_data.tasks[name]

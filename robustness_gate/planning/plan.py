@@ -1,0 +1,423 @@
+"""(Policy, Suite, checkpoint) -> Plan: every trial that will run, written out before anything runs.
+
+Everything that can be found out without a GPU is found out before: items that are not there and verdict items that an
+attacker could see (suite_data.py), a limit on an attack that the suite does not run (compatibility.py), a budget beyond
+its pool (here). None of it needs torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from robustness_gate import attacks
+from robustness_gate.errors import CheckpointError, PlanError
+from robustness_gate.inputs import plugins
+from robustness_gate.inputs.checkpoint.manifest import Manifest
+from robustness_gate.inputs.checkpoint.place import CheckpointRef, model_type
+from robustness_gate.inputs.precision import stored
+from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.planning import applicability
+from robustness_gate.planning.bench import BENCHES, unprovable
+from robustness_gate.planning.compatibility import check_fit
+from robustness_gate.planning.suite_data import SuiteData
+from robustness_gate.records.attack import Floor
+from robustness_gate.records.base import Plugin
+from robustness_gate.records.encode import Json, digest_of
+from robustness_gate.records.evidence import LeftOut
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.suite import Suite, SuiteAttack
+from robustness_gate.records.trial import OWN_ROLES, ModelRef, Role, Trial, seed_of
+from robustness_gate.verdict import label, spelled_out
+from robustness_gate.verdict.hypotheses import label_of, limits
+
+KNOWN_BLOCKS = (
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen3",
+)  # fmt: skip - the families on which tests/engine/test_anatomy.py tries engine/anatomy.py
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint with a role in the run."""
+
+    role: Role
+    place: CheckpointRef
+    manifest: Manifest
+    control: str = ""
+    """A control's name."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be run, in this order."""
+
+    trials: tuple[Trial, ...]
+    subjects: tuple[Subject, ...]
+    left_out: tuple[LeftOut, ...] = field(default=())
+    """What belongs to the plan and this run does not make: a PASS is then impossible."""
+    foreseen: tuple[str, ...] = field(default=())
+    """What will probably not be applicable, and why; `doctor` loads the model and knows."""
+    runner: tuple[Plugin, ...] = field(default=())
+    """The executor's distribution, where it is a plug-in."""
+
+    @property
+    def candidate(self) -> Subject:
+        """The checkpoint under attack."""
+        return self.subjects[0]
+
+
+def make(
+    policy: Loaded[Policy],
+    suite: Loaded[Suite],
+    suite_data: SuiteData,
+    subjects: Sequence[Subject],
+    *,
+    only: Sequence[str] = (),
+    executor: str = "",
+) -> Plan:
+    """Write out every trial.
+
+    Args:
+        policy: what must hold.
+        suite: what is tried.
+        suite_data: the suite's files, from `gather`.
+        subjects: the candidate first, then the original and controls, if any.
+        only: run these attacks alone, given by name or by label; the rest is listed as left out, and a PASS is then
+            impossible.
+        executor: who will run them, where that is a plug-in: without it they would be other trials.
+
+    Raises:
+        PlanError: policy and suite do not fit each other, or the suite's data do not fit its attacks.
+    """
+    _refuse_controls([subject.control for subject in subjects if subject.role == Role.CONTROL])
+    configured = list(_configured(suite, suite_data))
+    candidate = subjects[0]
+    reference = next((subject.manifest.digest for subject in subjects if subject.role == Role.ORIGINAL), None)
+    everything = [
+        trial_of(candidate, reference, module, config, index, suite_data, suite.noun.dtype)
+        for entry, module, config in configured
+        for index in range(entry.seeds)
+    ]
+    check_fit(policy, suite, suite_data, everything)
+    known = sorted({name for trial in everything for name in (trial.attack, label(trial))})
+    for name in only:
+        if name not in known:
+            raise PlanError(f"--only '{name}': the suite has no such attack.", remedy=nearest(name, known))
+    ordered = [
+        trial for _, trial in sorted(enumerate(everything), key=lambda each: (each[1].attack != "none", each[0]))
+    ]
+    asked, dtype = spelled_out(policy.noun), suite.noun.dtype
+    shams = _shams(asked, configured, candidate, reference, suite_data, dtype)
+    beside = [each for subject in subjects[1:] for each in _beside(asked, subject, ordered, suite_data, dtype)]
+    untouched = sum(trial.attack == "none" for trial in ordered)
+    otherwise = _in_declared_dtype(candidate, suite_data, dtype)
+    whole = (*ordered[:untouched], *otherwise, *shams, *ordered[untouched:], *beside)
+    made = {id(trial) for trial in whole if _is_made(trial, only, everything)}
+    runner = plugins.of((executor,))
+    trials = tuple(_run_by(runner, trial) for trial in whole if id(trial) in made)
+    left_out = tuple(
+        LeftOut(
+            role=each.role,
+            control=each.control,
+            attack=each.attack,
+            config=each.config,
+            seed_index=each.seed_index,
+            why="only",
+        )
+        for each in whole
+        if id(each) not in made
+    )
+    chosen = [trial for trial in trials if trial.role == Role.CANDIDATE]
+    foreseen = [
+        *_foreseen(chosen, candidate),
+        *_unspoken(chosen, suite_data),
+        *_not_given(policy, subjects),
+        *_not_provable(policy, suite, candidate),
+        *_not_named(policy, trials),
+    ]
+    return Plan(trials, tuple(subjects), left_out, tuple(foreseen), runner)
+
+
+def _run_by(runner: Sequence[Plugin], trial: Trial) -> Trial:
+    """The trial as it is where a plug-in runs it."""
+    return trial.model_copy(update={"plugins": _merged(trial.plugins, runner)}) if runner else trial
+
+
+def _merged(one: Sequence[Plugin], other: Sequence[Plugin]) -> tuple[Plugin, ...]:
+    return tuple(sorted({*one, *other}, key=lambda each: each.distribution))
+
+
+def _not_named(policy: Loaded[Policy], trials: Sequence[Trial]) -> Iterator[str]:
+    """Plug-ins that take part and bar a PASS."""
+    for each in sorted({one for trial in trials for one in trial.plugins}, key=lambda one: one.distribution):
+        if not each.pinned:
+            yield f"the plug-in {each.distribution} is an editable install, or runs from elsewhere: no PASS is possible"
+        elif policy.noun.plugins.get(each.distribution) != each.sha256:
+            yield f"the policy does not name the plug-in {each.distribution}: {each.sha256}: no PASS is possible"
+
+
+def _is_made(trial: Trial, only: Sequence[str], everything: Sequence[Trial]) -> bool:
+    """Whether a run makes a trial of its plan: all of them, or with --only what is named and what goes with it."""
+    if not only or (trial.role not in OWN_ROLES and trial.attack == "none"):  # other models are asked in any case
+        return True
+    if trial.role == Role.SHAM:
+        return any(each.attack == trial.attack and _is_made(each, only, ()) for each in everything)
+    name = label_of(trial.attack, trial.config)
+    return trial.attack in only or name in only
+
+
+def _shams(
+    policy: Policy,
+    configured: Sequence[tuple[SuiteAttack, ModuleType, Any]],
+    candidate: Subject,
+    reference: str | None,
+    suite_data: SuiteData,
+    dtype: str,
+) -> Iterator[Trial]:
+    """Each required attack once at strength zero, on data that the suite has."""
+    if policy.validity.sham == "off":
+        return
+    for attack in sorted({requirement.attack for requirement in policy.required} - {"none"}):
+        module, config = next((m, c) for entry, m, c in configured if entry.attack == attack)
+        yield sham_of(candidate, reference, module, config, suite_data, dtype)
+
+
+def at_strength_zero(module: ModuleType, config: Any) -> Any:
+    """An attack's config of strength zero, on the data of the given one."""
+    sham = module.SHAM
+    return dataclasses.replace(
+        sham, **{name: getattr(config, name) for name in attacks.WHICH_DATA if hasattr(sham, name)}
+    )
+
+
+def sham_of(
+    subject: Subject, reference: str | None, module: ModuleType, config: Any, suite_data: SuiteData, dtype: str
+) -> Trial:
+    """The attack at strength zero, on the data of the given config, so that it asks for nothing that is not there."""
+    trial = trial_of(subject, reference, module, at_strength_zero(module, config), 0, suite_data, dtype)
+    return trial.model_copy(update={"role": Role.SHAM, "floors": ()})  # at strength zero nothing is to be seen
+
+
+def _beside(
+    policy: Policy, subject: Subject, own: Sequence[Trial], suite_data: SuiteData, dtype: str
+) -> Iterator[Trial]:
+    """What is asked of the original (nothing but to answer) and of a control (exactly what an excess pairs with)."""
+    none = attacks.load("none")
+    yield trial_of(subject, None, none, none.Config(), 0, suite_data, dtype)
+    if subject.role != Role.CONTROL:
+        return
+    whose = {"subject": subject.manifest.digest, "role": subject.role, "control": subject.control}
+    for trial in own:
+        paired = any(limit.relative_to == subject.control and limits(limit, trial) for limit in policy.limits)
+        if paired and trial.attack != "none":
+            seed = seed_of(subject.manifest.digest, trial.attack, trial.seed_index)
+            yield trial.model_copy(update={**whose, "seed": seed})
+
+
+def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[str]:
+    """What the policy compares with and this command does not name: the gate would then say INCONCLUSIVE."""
+    original = any(subject.role == Role.ORIGINAL for subject in subjects)
+    controls = {subject.control: subject for subject in subjects if subject.role == Role.CONTROL}
+    if policy.noun.validity.positive_control != "off" and not original:
+        yield "the policy requires a positive control: name the model from before unlearning with --original"
+    elif policy.noun.tokenizer is None and not original:
+        yield (
+            "the tokenizer will be compared with nothing (tokenizer_unverified): name the model from before unlearning "
+            "with --original, or pin its digests under 'tokenizer' in the policy"
+        )
+    for name, control in policy.noun.controls.items():
+        given = controls.get(name)
+        if given is not None and given.manifest.digest != control.sha256:
+            raise PlanError(
+                f"the control '{name}' has the digest {given.manifest.digest}.",
+                remedy="It is another model than the policy pins.",
+                where=policy.where("controls", name, "sha256"),
+                code="wrong-control",
+            )
+        if given is None and any(limit.relative_to == name for limit in spelled_out(policy.noun).limits):
+            how = "--anchor" if control.kind == "earlier_release" else "--control"
+            yield f"the policy compares with '{name}': name it with {how} {name}=..."
+
+
+def _not_provable(policy: Loaded[Policy], suite: Loaded[Suite], candidate: Subject) -> Iterator[str]:
+    """What no self-test can show on this candidate's architecture, where the policy requires one."""
+    kind = model_type(candidate.place)
+    if policy.noun.validity.self_test == "off" or not kind:
+        return
+    if kind not in BENCHES and any(each.attack != "none" for each in policy.noun.required):
+        yield f"no organism is a '{kind}', so no self-test counts for this checkpoint: no PASS is possible"
+        return
+    for index, words in unprovable(policy, suite, kind) if kind in BENCHES else ():
+        yield f"{policy.where('required', index)}: {words}: no PASS is possible"
+
+
+def _foreseen(trials: Sequence[Trial], candidate: Subject) -> Iterator[str]:
+    """Trials whose needs this checkpoint or this command does not seem to meet."""
+    for trial in trials:
+        needs = getattr(attacks.load(trial.attack), "NEEDS", ())
+        if "original" in needs and trial.reference is None:
+            yield f"{label(trial)}, seed {trial.seed_index}: not applicable without --original"
+        if "blocks" in needs and (kind := model_type(candidate.place)) not in KNOWN_BLOCKS:
+            yield (
+                f"{label(trial)}, seed {trial.seed_index}: perhaps not applicable, blocks of model_type '{kind}' "
+                "were never tried; `robustness-gate doctor` finds out"
+            )
+
+
+def _unspoken(trials: Sequence[Trial], suite_data: SuiteData) -> Iterator[str]:
+    """Attacks that cannot be made in every form of the hazard, and why."""
+    for trial in trials:
+        module = attacks.load(trial.attack)
+        found = applicability.of(module, attacks.configure(module, trial.config), suite_data.hazards)
+        where = f"{label(trial)}, seed {trial.seed_index}"
+        if not found.hazards:
+            yield f"{where}: not applicable, {found.why_not}"
+        elif found.reasons:
+            yield f"{where}: only in the form of {', '.join(found.names)}, so no limit elsewhere; {found.why_not}"
+
+
+def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:
+    """The same policy without digests of questions, data and settings: what `policy pin` makes anew."""
+    noun = policy.noun
+    tasks = {name: pin.model_copy(update={"sha256": None, "source": None}) for name, pin in noun.tasks.items()}
+    required = tuple(each.model_copy(update={"config_sha256": None}) for each in noun.required)
+    bare = noun.model_copy(update={"tasks": tasks, "data": {}, "required": required})
+    return dataclasses.replace(policy, noun=bare)
+
+
+def _in_declared_dtype(candidate: Subject, suite_data: SuiteData, dtype: str) -> list[Trial]:
+    """The candidate with no attack in the precision in which others load it, where that is not the stored one.
+
+    A config may name float16 for weights in float32; the two can be made to be two models.
+    """
+    try:
+        declared = stored(candidate.place).declared
+    except CheckpointError:  # weights that are none are refused where they are examined; a plan needs only the names
+        return []
+    if declared in (None, dtype):
+        return []
+    none = attacks.load("none")
+    trial = trial_of(candidate, None, none, none.Config(), 0, suite_data, declared)
+    return [trial.model_copy(update={"role": Role.IN_DECLARED_DTYPE})]
+
+
+def through_original(plan: Plan, suite_data: SuiteData, dtype: str) -> Trial:
+    """The candidate as delivered, asked through the original's tokenizer: what a run adds where the two differ.
+
+    Only with no attack: whoever records that the tokenizers differ accepts that attacks are made through the one that
+    was delivered.
+    """
+    none, original = attacks.load("none"), next(each for each in plan.subjects if each.role == Role.ORIGINAL)
+    trial = trial_of(plan.candidate, None, none, none.Config(), 0, suite_data, dtype)
+    asked = trial.model_copy(update={"role": Role.THROUGH_ORIGINAL, "reference": original.manifest.digest})
+    return _run_by(plan.runner, asked)
+
+
+def of_candidate(plan: Plan) -> tuple[Trial, ...]:
+    """The candidate's trials."""
+    return tuple(trial for trial in plan.trials if trial.role == Role.CANDIDATE)
+
+
+def _refuse_controls(names: Sequence[str]) -> None:
+    for index, name in enumerate(names):
+        try:
+            ModelRef(role=Role.CONTROL, control=name)
+        except ValidationError:
+            raise PlanError(
+                f"'{name}' is not a control's name.", remedy="Use letters, digits, '_', '.' and '-'."
+            ) from None
+        if name in names[:index]:
+            raise PlanError(f"the control '{name}' is given twice.", remedy="Give each its own name.")
+
+
+def _configured(suite: Loaded[Suite], suite_data: SuiteData) -> Iterator[tuple[SuiteAttack, ModuleType, Any]]:
+    seen: dict[str, int] = {}
+    for index, entry in enumerate(suite.noun.attacks):
+        module = attacks.load(entry.attack, where=suite.where("attacks", index, "attack"))
+        try:
+            config = attacks.configure(module, entry.config)
+        except attacks.BadConfig as error:
+            key = [error.key] if error.key else []
+            place = suite.where("attacks", index, "config", *key)
+            remedy = error.remedy or "`robustness-gate attacks --json` prints every setting with its default."
+            raise PlanError(error.message, remedy=remedy, where=place, code=error.code) from None
+        sources = getattr(config, "source", None)
+        if sources not in (None, "dev", *suite_data.corpora):
+            raise PlanError(
+                f"the attack trains on '{sources}', and the suite has no such corpus.",
+                remedy="Add it under 'corpora'.",
+                where=suite.where("attacks", index, "config", "source"),
+                code="unknown-corpus",
+            )
+        refusal = attacks.refusal(module, config, suite_data.pool())
+        if refusal:
+            raise PlanError(
+                f"{refusal}.",
+                remedy="Lower the budget or add data.",
+                where=suite.where("attacks", index),
+                code="too-little-data",
+            )
+        address = digest_of([entry.attack, attacks.as_json(config)])
+        if address in seen:
+            raise PlanError(
+                f"is the same as attack {seen[address]}.",
+                remedy="Use 'seeds'.",
+                where=suite.where("attacks", index),
+                code="duplicate-attack",
+            )
+        seen[address] = index
+        yield entry, module, config
+
+
+def trial_of(
+    subject: Subject,
+    reference: str | None,
+    module: ModuleType,
+    config: Any,
+    index: int,
+    suite_data: SuiteData,
+    dtype: str,
+) -> Trial:
+    """One trial, written out in full. `index` numbers the seeds, `reference` is the digest of the original."""
+    attack, tasks = attacks.DOOR.name_of(module), suite_data.task_refs(attacks.DOOR.name_of(module))
+    floors: tuple[Floor, ...] = module.FLOORS
+    settings: dict[str, Json] = attacks.as_json(config)
+    made = Trial(
+        subject=subject.manifest.digest,
+        role=subject.role,
+        control=subject.control,
+        reference=reference if _looks_at_the_original(module) else None,
+        attack=attack,
+        attack_version=module.VERSION,
+        family=module.FAMILY,
+        config=settings,
+        budgets=attacks.budgets(config),
+        seed_index=index,
+        seed=seed_of(subject.manifest.digest, attack, index),
+        tasks=tasks,
+        data=suite_data.data_digests,
+        floors=floors,
+        dtype=dtype,
+        plugins=plugins.of((attack, *(task.kind for task in tasks))),
+    )
+    aims = applicability.of(module, config, suite_data.hazards).names
+    return made if made.aims == frozenset(aims) else made.model_copy(update={"hazard": aims})
+
+
+def _looks_at_the_original(module: ModuleType) -> bool:
+    """Whether an attack looks at the original where there is one. To the others it is no part of what they are."""
+    return "original" in (*getattr(module, "NEEDS", ()), *getattr(module, "USES", ()))

@@ -1,0 +1,325 @@
+"""A policy tried on made-up evidence, by the judge himself: what does it say of a model at 25 %, of an attack at 60 %?
+
+A case says in accuracies what was found, and which verdict it should get. Evidence is made from it: every trial that
+the policy requires, run well, with exactly that share of answers right, at places that differ from trial to trial. The
+instruments are taken to work (shams that change nothing, an original that breaks the limits), unless the case says
+otherwise. What cannot be made up is taken as given and said in `assumed`: the self-test of the attacks, and pins of
+whole configurations.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from robustness_gate.errors import FileError
+from robustness_gate.inputs.validation import Loaded, load_noun, nearest
+from robustness_gate.records.base import Digest, Metric, Name, Record, Share
+from robustness_gate.records.evidence import Evidence, TokenizerCheck, Unread
+from robustness_gate.records.policy import Policy, Requirement, Selector
+from robustness_gate.records.questions import UNASKED, TaskRef, in_format
+from robustness_gate.records.trial import Closed, Measurement, Role, Trial, seed_of
+from robustness_gate.records.verdict import Outcome, Verdict
+from robustness_gate.verdict import judge, pack, wording
+
+CANDIDATE, ORIGINAL = "c" * 64, "0" * 64
+NOON = 12
+Accuracies = dict[Name, Share]
+
+
+class After(Selector):
+    """What one attack, or one of its kinds, brings back."""
+
+    accuracy: Accuracies = Field(min_length=1)
+    """By task; what is not named is as it is untouched."""
+    at: tuple[int, ...] = ()
+    """Only at these budgets."""
+
+
+class Case(Record):
+    """What was found, and what should be said of it."""
+
+    description: str = Field(min_length=1)
+    expect: Outcome
+    because: str = ""
+    """The code of a blocker, or words that the reason or one of the sentences against a PASS must hold."""
+    accuracy: Accuracies = Field(default_factory=dict)
+    """By task, untouched and attacked; a task that is not named is at chance if a limit is on it, else wholly right."""
+    after: tuple[After, ...] = ()
+    missing: tuple[Selector, ...] = ()
+    """Required, and not run."""
+    failed: tuple[Selector, ...] = ()
+    """Run, and ended in a failure."""
+    original: Accuracies | None = Field(default_factory=dict)
+    """The model before unlearning; a task that is not named is wholly right. `null`: none was given."""
+    controls: dict[Name, Accuracies] = Field(default_factory=dict)
+    """By control; a task that is not named is at chance if a limit is on it."""
+    sham: Literal["steady", "moved", "missing"] = "steady"
+    """What the attacks do at strength zero."""
+    states: dict[Name, str] | None = None
+    """What the producer says of the model; by default everything that the policy asks for."""
+    day: date | None = None
+    """The day of judgement; by default one on which the policy holds."""
+
+
+class Cases(Record):
+    """Fixtures of one policy."""
+
+    schema_: Literal["robustness-gate/cases/v1"] = Field(alias="schema")
+    options: dict[Name, int] = Field(default_factory=dict)
+    """Choices of a question by task; four where nothing is said."""
+    cases: tuple[Case, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A case with what the judge said of it."""
+
+    case: Case
+    verdict: Verdict
+    assumed: tuple[str, ...]
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the verdict is the expected one, for the expected reason."""
+        said = [wording.reason(self.verdict), *map(wording.sentence, self.verdict.blockers)]
+        codes = {each.code for each in self.verdict.blockers}
+        expected = self.case.because in codes or any(self.case.because in each for each in said)
+        return self.verdict.outcome == self.case.expect and expected
+
+
+def load_cases(path: Any) -> Loaded[Cases]:
+    """Read a file of cases. Raises FileError with a code and a position."""
+    return load_noun(path, Cases)
+
+
+def try_all(policy: Policy, cases: Loaded[Cases], today: date) -> tuple[Tried, ...]:
+    """Judge every case.
+
+    Args:
+        policy: the one that is tested.
+        cases: its fixtures.
+        today: the day on which a case without a day is judged, if the policy holds then.
+
+    Raises:
+        FileError: `bad-case`, for a task, attack or control that the policy does not have.
+    """
+    for index, case in enumerate(cases.noun.cases):
+        _refuse_strangers(policy, cases, index, case)
+    return tuple(_tried(policy, case, cases.noun.options, today) for case in cases.noun.cases)
+
+
+def _tried(policy: Policy, case: Case, options: Mapping[str, int], today: date) -> Tried:
+    judged, assumed = _assuming(policy)
+    day = case.day or max(policy.effective or today, min(today, policy.expires or today))
+    at = datetime(day.year, day.month, day.day, NOON, tzinfo=UTC)
+    return Tried(case, judge(judged, evidence(judged, case, options), at), assumed)
+
+
+def _assuming(policy: Policy) -> tuple[Policy, tuple[str, ...]]:
+    assumed = []
+    if policy.validity.self_test != "off":
+        policy = policy.model_copy(update={"validity": policy.validity.model_copy(update={"self_test": "off"})})
+        assumed.append("the attacks pass their self-test")
+    if any(each.config_sha256 for each in policy.required):
+        required = tuple(each.model_copy(update={"config_sha256": None}) for each in policy.required)
+        policy = policy.model_copy(update={"required": required})
+        assumed.append("the settings are the pinned ones")
+    return policy, tuple(assumed)
+
+
+def _refuse_strangers(policy: Policy, cases: Loaded[Cases], index: int, case: Case) -> None:
+    """A slip of the pen must not make a case that tests nothing."""
+    named: list[tuple[str, list[str], tuple[str | int, ...]]] = []
+    tasks = list(policy.tasks)
+    named += [(task, tasks, ("accuracy", task)) for task in case.accuracy]
+    named += [(task, tasks, ("original", task)) for task in case.original or ()]
+    for control, accuracies in case.controls.items():
+        named.append((control, list(policy.controls), ("controls", control)))
+        named += [(task, tasks, ("controls", control, task)) for task in accuracies]
+    for key in ("after", "missing", "failed"):
+        for position, selector in enumerate(getattr(case, key)):
+            if not any(_fits(selector, requirement) for requirement in policy.required):
+                known = [Selector.__str__(each) for each in policy.required]
+                named.append((Selector.__str__(selector), known, (key, position)))
+    named += [(t, tasks, ("after", p, "accuracy", t)) for p, after in enumerate(case.after) for t in after.accuracy]
+    for word, known, at in named:
+        if word not in known:
+            raise FileError(
+                f"the policy has no '{word}'",
+                remedy=nearest(word, known),
+                where=cases.where("cases", index, *at),
+                code="bad-case",
+            )
+
+
+def _fits(selector: Selector, requirement: Requirement) -> bool:
+    return selector.attack == requirement.attack and selector.where.items() <= requirement.where.items()
+
+
+# --- evidence from accuracies ----------------------------------------------------------------------------------------
+
+
+def evidence(policy: Policy, case: Case, options: Mapping[str, int]) -> Evidence:
+    """Everything that the policy requires, as the case says it went."""
+    make = _Maker(policy, options)
+    planned: list[Trial] = []
+    beside: list[Trial] = []
+    measurements: list[Measurement] = []
+    closed: list[Closed] = []
+    for requirement in policy.required:
+        if any(_fits(each, requirement) for each in case.missing):
+            continue
+        after = [each for each in case.after if _fits(each, requirement)]
+        for seed in range(requirement.seeds):
+            trial = make.trial(CANDIDATE, Role.CANDIDATE, requirement, seed)
+            planned.append(trial)
+            for budget in trial.budgets:
+                found = dict(case.accuracy)
+                for each in after:
+                    found |= each.accuracy if not each.at or budget in each.at else {}
+                measurements += make.measurements(trial, budget, make.known(found), salt=trial.id)
+            broke = any(_fits(each, requirement) for each in case.failed)
+            closed.append(
+                Closed(
+                    trial=trial.id, attempt=1, status="failure" if broke else "ok", reason="it broke" if broke else ""
+                )
+            )
+            for name, accuracies in case.controls.items():
+                subject = policy.controls[name].sha256
+                its = make.trial(subject, Role.CONTROL, requirement, seed, control=name)
+                beside.append(its)
+                for budget in its.budgets:
+                    measurements += make.measurements(its, budget, make.known(accuracies), salt=its.id)
+                closed.append(Closed(trial=its.id, attempt=1, status="ok"))
+    untouched = next((trial for trial in planned if trial.attack == "none"), None)
+    for attack in sorted({each.attack for each in policy.required} - {"none"}) if case.sham != "missing" else ():
+        sham = make.trial(CANDIDATE, Role.SHAM, Requirement(attack=attack), 0)
+        planned.append(sham)
+        salt = untouched.id if untouched and case.sham == "steady" else sham.id
+        measurements += make.measurements(sham, 0, make.known(case.accuracy), salt=salt)
+        closed.append(Closed(trial=sham.id, attempt=1, status="ok"))
+    if case.original is not None:
+        first = make.trial(policy.original or ORIGINAL, Role.ORIGINAL, Requirement(attack="none"), 0)
+        beside.append(first)
+        measurements += make.measurements(first, 0, dict.fromkeys(policy.tasks, 1.0) | case.original, salt=first.id)
+        closed.append(Closed(trial=first.id, attempt=1, status="ok"))
+    asked = policy.provenance.require if policy.provenance else ()
+    states = case.states if case.states is not None else dict.fromkeys(asked, "as a case of `policy test` says it")
+    return Evidence(
+        CANDIDATE,
+        tuple(planned),
+        tuple(measurements),
+        tuple(closed),
+        comparators=tuple(beside),
+        producer_claims=states,
+        unread=Unread(),
+        tokenizers=(make.tokenizer(case.original is not None),),
+    )
+
+
+class _Maker:
+    """What all trials of a made-up run share."""
+
+    def __init__(self, policy: Policy, options: Mapping[str, int]) -> None:
+        self.policy = policy
+        self.limited = {limit.task for limit in policy.limits}
+        self.hidden = {pin.choices_only for pin in policy.tasks.values()} - {None}
+        self.chance = {name: 1 / options.get(name, 4) for name in policy.tasks}
+        self.refs = {
+            in_format(name, each): TaskRef(
+                name=in_format(name, each),
+                kind="multiple_choice",
+                sha256=pin.sha256 or "1" * 64,
+                items=pin.items,
+                options=options.get(name, 4),
+                judged=UNASKED,
+            )
+            for name, pin in policy.tasks.items()
+            for each in pin.formats
+        }
+
+    @property
+    def hazard(self) -> tuple[str, ...]:
+        """Every task on which a limit is, as a suite must name them."""
+        return tuple(name for name in self.refs if name in self.limited or name.removesuffix(".chat") in self.limited)
+
+    def tokenizer(self, compared: bool) -> TokenizerCheck:
+        """The original's tokenizer, or the one that the policy pins."""
+        pin = self.policy.tokenizer
+        digest, template = (pin.sha256, pin.template or "4" * 64) if pin else ("4" * 64, "4" * 64)
+        return TokenizerCheck(
+            subject=CANDIDATE,
+            reference=(self.policy.original or ORIGINAL) if compared else None,
+            tasks={name: ref.sha256 for name, ref in self.refs.items()},
+            data=dict(self.policy.data),
+            sha256=digest,
+            template=template,
+            reference_sha256=digest if compared else None,
+            reference_template=template if compared else None,
+            texts=int(compared),
+        )
+
+    def known(self, given: Mapping[str, float]) -> dict[str, float]:
+        """Every task's accuracy: as given, at chance where a limit is on it or the question is hidden, else right."""
+        ignorant = self.limited | self.hidden
+        return {name: given.get(name, self.chance[name] if name in ignorant else 1.0) for name in self.policy.tasks}
+
+    def trial(self, subject: Digest, role: Role, requirement: Requirement, seed: int, control: str = "") -> Trial:
+        """One experiment as `plan` would write it, with the settings that the requirement names."""
+        return Trial(
+            subject=subject,
+            role=role,
+            control=control,
+            reference=None,
+            attack=requirement.attack,
+            attack_version=1,
+            family="made-up",
+            config=dict(requirement.where),
+            budgets=requirement.budgets or (0,),
+            seed_index=seed,
+            seed=seed_of(subject, requirement.attack, seed),
+            tasks=tuple(self.refs.values()),
+            data=dict(self.policy.data),
+            hazard=self.hazard,
+            floors=(),
+            dtype=self.policy.dtype or "float32",
+        )
+
+    def measurements(
+        self, trial: Trial, budget: int, accuracy: Mapping[str, float], *, salt: str
+    ) -> Iterator[Measurement]:
+        """The answers at one budget: the share that is right is exact, which ones are depends on the salt alone."""
+        for name, pin in self.policy.tasks.items():
+            for each in pin.formats:
+                task = in_format(name, each)
+                order = list(range(pin.items))
+                random.Random(f"{salt} {budget} {task}").shuffle(order)
+                right = set(order[: round(accuracy[name] * pin.items)])
+                bits = pack([item in right for item in range(pin.items)])
+                metrics: dict[Metric, str] = {"content_sum": bits, "single_order": bits}
+                tuning = next((r.tuning for r in self.policy.required if r.tuning and r.selects(trial)), None)
+                grid = (
+                    [{tuning.setting: tuning.span ** (i / (tuning.points + 1))} for i in range(tuning.points + 2)]
+                    if tuning
+                    else []
+                )
+                yield Measurement(
+                    trial=trial.id,
+                    attempt=1,
+                    budget=budget,
+                    task=task,
+                    items=pin.items,
+                    correct=metrics,
+                    missing=pack([False] * pin.items),
+                    cost={},
+                    signals={},
+                    selected=grid[1] if grid else {},
+                    settings_tried=tuple(grid),
+                    summary={},
+                )

@@ -1,0 +1,305 @@
+"""What contradicts itself in a policy that is well formed: everything that takes more than one record to see.
+
+Each check is a generator of `Trouble`; the first in the order of the file is told. Sources: the rejection classes of
+the design notes. What takes the suite as well is in `fitting.check_fit`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+
+from robustness_gate.errors import FileError
+from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.inputs.yaml import Path_, Raw, where_in
+from robustness_gate.policy_language.codes import Trouble, first_of
+from robustness_gate.records.encode import digest_of
+from robustness_gate.records.policy import Limit, Policy, Selector
+from robustness_gate.verdict import covers
+
+MOVING = re.compile(r"[@/](main|master|head|latest|dev|trunk)(/|$)", re.IGNORECASE)
+PINNED = re.compile(r"@[0-9a-f]{40}(/|$)")
+NEVER_WAIVED = frozenset(
+    (
+        "limit",
+        "limits",
+        "sham",
+        "positive_control",
+        "self_test",
+        "utility",
+        "guardrail",
+        "ratchet",
+        "target",
+        "required",
+    )
+)
+
+
+def contradictions(policy: Policy) -> Iterator[Trouble]:
+    """Everything that is wrong with the policy whatever the day."""
+    yield from _duplicates(policy)
+    yield from _names(policy)
+    yield from _idle(policy)
+    yield from _vacuous(policy)
+    yield from _controls(policy)
+    yield from _sources(policy)
+    yield from _waivers(policy)
+
+
+def refuse_untimely(loaded: Loaded[Policy], day: date) -> None:
+    """Whether the policy and everything in it holds on a day (UTC).
+
+    Raises:
+        FileError: `policy-expired`, `policy-not-yet`, `control-expired` or `waiver-expired`, at its place.
+    """
+    first_of(loaded, _untimely(loaded.noun, day))
+
+
+def refuse_wrong_targets(raw: Raw) -> None:
+    """Name what a waiver can never be about, before the models merely call it an unknown key. Raises FileError."""
+    waivers = raw.data.get("waivers")
+    for index, waiver in enumerate(waivers if isinstance(waivers, list) else ()):
+        if not isinstance(waiver, dict):
+            continue
+        at: Path_ = ("waivers", index)
+        named = waiver.get("requirement")
+        attack = named.get("attack") if isinstance(named, dict) else named
+        if named == "*" or (isinstance(attack, str) and "*" in attack) or waiver.get("flag") == "*":
+            key = "flag" if waiver.get("flag") == "*" else "requirement"
+            raise _refuse(raw, (*at, key), "waiver-wildcard", "a waiver names one thing", "Name it.")
+        wrong = sorted(NEVER_WAIVED & waiver.keys())
+        if wrong or waiver.get("flag") in NEVER_WAIVED:
+            word = wrong[0] if wrong else waiver["flag"]
+            remedy = "Name one requirement or one flag; a FAIL can only be accepted, under 'accepted_risks'."
+            place = (*at, wrong[0] if wrong else "flag")
+            raise _refuse(raw, place, "waiver-target", f"'{word}' cannot be waived", remedy)
+
+
+def _refuse(raw: Raw, at: Path_, code: str, words: str, remedy: str) -> FileError:
+    return FileError(words, remedy=remedy, where=where_in(raw.places, at) or str(raw.path), code=code)
+
+
+# --- the same thing twice --------------------------------------------------------------------------------------------
+
+
+def _duplicates(policy: Policy) -> Iterator[Trouble]:
+    for key in ("limits", "guardrails", "waivers", "accepted_risks"):
+        ids = [each.id for each in getattr(policy, key)]
+        for index in _again(ids):
+            yield Trouble(
+                "duplicate-id", f"the id '{ids[index]}' was used before", "Ids are unique.", (key, index, "id")
+            )
+    for index in _again([_name(each) for each in policy.required]):
+        words = f"{_selector(policy.required[index])} is required before"
+        yield Trouble("duplicate-id", words, "Put seeds and budgets into one line.", ("required", index))
+    for index in _again([(each.task, each.metric) for each in policy.utility]):
+        words = f"'{policy.utility[index].task}' has a utility before"
+        yield Trouble("duplicate-id", words, "Keep the stricter.", ("utility", index, "task"))
+    rules = [(each.task, each.metric, each.relative_to, frozenset(map(_name, each.attacks))) for each in policy.limits]
+    for index in _again(rules):
+        limit, earlier = policy.limits[index], policy.limits[rules.index(rules[index])]
+        if limit.max == earlier.max:
+            words = f"says what the limit '{earlier.id}' says"
+        else:
+            words = f"gives what the limit '{earlier.id}' holds at {earlier.max} another value, {limit.max}"
+        yield Trouble("contradiction", words, "Keep one of the two.", ("limits", index))
+    for index, limit in enumerate(policy.limits):
+        for position in _again([_name(each) for each in limit.attacks]):
+            words = f"{limit.attacks[position]} is named before"
+            yield Trouble("duplicate-id", words, "Name it once.", ("limits", index, "attacks", position))
+    for name, pin in policy.tasks.items():
+        if len(set(pin.formats)) < len(pin.formats):
+            words = "a format is named twice"
+            yield Trouble("duplicate-format", words, "Name each once.", ("tasks", name, "formats"))
+        if name.endswith(".chat"):
+            words = f"'{name}': the ending '.chat' is kept for the chat format"
+            remedy = "Write 'formats: [raw, chat]' under the task's own name."
+            yield Trouble("reserved-name", words, remedy, ("tasks", name))
+
+
+def _again(names: Sequence[Any]) -> list[int]:
+    return [index for index, name in enumerate(names) if name in names[:index]]
+
+
+def _name(selector: Selector) -> str:
+    return digest_of([selector.attack, selector.where])  # true is not 1 here
+
+
+def _selector(selector: Selector) -> str:
+    return Selector.__str__(selector)
+
+
+# --- names that mean nothing -----------------------------------------------------------------------------------------
+
+
+def _names(policy: Policy) -> Iterator[Trouble]:
+    pinned = list(policy.tasks)
+    named: list[tuple[str, Path_]] = []
+    for key in ("limits", "utility", "guardrails"):
+        named += [(each.task, (key, index, "task")) for index, each in enumerate(getattr(policy, key))]
+    named += [
+        (pin.choices_only, ("tasks", name, "choices_only"))
+        for name, pin in policy.tasks.items()
+        if pin.choices_only is not None
+    ]
+    for task, at in named:
+        if task not in policy.tasks:
+            remedy = f"{nearest(task, pinned)} Or add it under 'tasks' with its items."
+            yield Trouble("unknown-task", f"the task '{task}' is not pinned", remedy, at)
+    for name, pin in policy.tasks.items():
+        if pin.choices_only == name:
+            words = f"'{name}' cannot be its own baseline"
+            yield Trouble("wrong-baseline", words, "Name the task without the questions.", (
+                "tasks", name, "choices_only",
+            ))  # fmt: skip
+    over: list[tuple[str, Path_]] = [
+        (limit.relative_to, ("limits", index, "relative_to"))
+        for index, limit in enumerate(policy.limits)
+        if limit.relative_to is not None
+    ]
+    if policy.ratchet:
+        over.append((policy.ratchet.relative_to, ("ratchet", "relative_to")))
+    for control, at in over:
+        if control not in policy.controls:
+            remedy = nearest(control, list(policy.controls)) if policy.controls else "Add it under 'controls'."
+            yield Trouble("unknown-control", f"there is no control '{control}'", remedy, at)
+
+
+def _idle(policy: Policy) -> Iterator[Trouble]:
+    """A limit and a requirement that do not meet: the one would judge nothing, the other could not be failed."""
+    for index, limit in enumerate(policy.limits):
+        if not any(covers(limit, requirement) for requirement in policy.required):
+            words = f"the limit '{limit.id}' is on nothing that is required"
+            remedy = "Require an attack that it covers; a limit narrower than the requirement does not cover it."
+            yield Trouble("idle-limit", words, remedy, ("limits", index))
+    for index, requirement in enumerate(policy.required):
+        if not any(covers(limit, requirement) for limit in policy.limits):
+            words = f"{_selector(requirement)} is required, but no limit speaks of it"
+            yield Trouble("no-limit", words, "Add a limit.", ("required", index))
+    if not any(each.attack == "none" and not each.where for each in policy.required):
+        words = "the untouched model is not required"
+        yield Trouble("no-untouched", words, "Add `- attack: none`.", ("required",))
+
+
+def _vacuous(policy: Policy) -> Iterator[Trouble]:
+    bounds: list[tuple[str, float | None, Path_]] = []
+    for index, limit in enumerate(policy.limits):
+        bounds.append(("max", limit.max, ("limits", index, "max")))
+    for index, guardrail in enumerate(policy.guardrails):
+        bounds.append(("max_drop", guardrail.max_drop, ("guardrails", index, "max_drop")))
+        bounds.append(("max_rise", guardrail.max_rise, ("guardrails", index, "max_rise")))
+    if policy.ratchet:
+        bounds.append(("max_rise", policy.ratchet.max_rise, ("ratchet", "max_rise")))
+    for key, value, at in bounds:
+        if value is not None and value >= 1.0:
+            yield Trouble("vacuous", f"a '{key}' of {value:g} is met by every model", "Lower it.", at)
+    for index, utility in enumerate(policy.utility):
+        if utility.min <= 0.0:
+            words = "a 'min' of 0 is met by every model"
+            yield Trouble("vacuous", words, "Raise it.", ("utility", index, "min"))
+        if utility.min_attacked > utility.min:
+            words = f"more is asked after an attack ({utility.min_attacked:g}) than before ({utility.min:g})"
+            yield Trouble("contradiction", words, "Exchange the two.", ("utility", index, "min_attacked"))
+    attacked = any(each.attack != "none" for each in policy.required)
+    if attacked and policy.utility and not any(each.min_attacked for each in policy.utility):
+        words = "nothing says what an attack must leave of the model, so one that ruins it would establish compliance"
+        yield Trouble("vacuous", words, "Add 'min_attacked' to one, over the accuracy of chance.", ("utility", 0))
+
+
+# --- controls, sources, roles ----------------------------------------------------------------------------------------
+
+
+def _controls(policy: Policy) -> Iterator[Trouble]:
+    used: list[tuple[str, Path_]] = [
+        (limit.relative_to, ("limits", index, "relative_to"))
+        for index, limit in enumerate(policy.limits)
+        if limit.relative_to
+    ]
+    if policy.ratchet and (anchor := policy.controls.get(policy.ratchet.relative_to)):
+        if anchor.kind == "earlier_release":
+            used.append((policy.ratchet.relative_to, ("ratchet", "relative_to")))
+        else:
+            words = f"'{policy.ratchet.relative_to}' is a control of the kind {anchor.kind}, not an earlier release"
+            remedy = "A ratchet is anchored to an earlier release; for another control write a limit with 'over'."
+            yield Trouble("wrong-control", words, remedy, ("ratchet", "relative_to"))
+    for name, at in used:
+        control = policy.controls.get(name)
+        if control and control.kind == "earlier_release" and control.report_sha256 is None:
+            words = f"the earlier release '{name}' has no 'report_sha256', so its answers could be anybody's"
+            yield Trouble("no-report-pin", words, "Write the SHA-256 of its report.json into the control.", at)
+    for name, control in policy.controls.items():
+        if control.report_sha256 is not None and control.kind != "earlier_release":
+            words = f"a control of the kind {control.kind} is examined anew, not read from a report"
+            remedy = "Take 'report_sha256' out."
+            yield Trouble("wrong-control", words, remedy, ("controls", name, "report_sha256"))
+
+
+def _sources(policy: Policy) -> Iterator[Trouble]:
+    for name, pin in policy.tasks.items():
+        if pin.source is not None and is_moving(pin.source):
+            words = f"'{pin.source}' can be other data tomorrow"
+            yield Trouble("moving-tag", words, "Name the commit, 40 hexadecimal digits.", ("tasks", name, "source"))
+        if pin.roles is not None and pin.roles.dev + pin.roles.train > 0.5:
+            share = pin.roles.dev + pin.roles.train
+            words = f"{share:.0%} of the items for attackers leave less than half for the verdict"
+            yield Trouble("roles", words, "Give attackers at most 0.5.", ("tasks", name, "roles", "dev"))
+
+
+def is_moving(source: str) -> bool:
+    """Whether a source is named by something that can point elsewhere tomorrow."""
+    return bool(MOVING.search(source)) or ("://" in source and not PINNED.search(source))
+
+
+# --- waivers and dates -----------------------------------------------------------------------------------------------
+
+
+def _waivers(policy: Policy) -> Iterator[Trouble]:
+    required = {_name(each): each for each in policy.required}
+    for index, waiver in enumerate(policy.waivers):
+        named = waiver.requirement
+        if named is None:
+            continue
+        at: Path_ = ("waivers", index, "requirement")
+        if "*" in named.where.values():
+            yield Trouble("waiver-wildcard", "a waiver names one thing", "Write the value out.", (*at, "where"))
+        elif _name(named) not in required:
+            remedy = nearest(str(named), [_selector(each) for each in policy.required])
+            yield Trouble("waiver-unknown", f"the policy does not require {named}", remedy, at)
+    for key in ("waivers", "accepted_risks"):
+        for index, each in enumerate(getattr(policy, key)):
+            if not all(name.strip() for name in (each.owner, *each.approved_by)):
+                yield Trouble("empty", "a name is blank", "Name the person.", (key, index))
+
+
+def _untimely(policy: Policy, day: date) -> Iterator[Trouble]:
+    if policy.expires and day > policy.expires:
+        words = f"the policy expired on {policy.expires}; today is {day}"
+        yield Trouble("policy-expired", words, "Review it, then set a new date.", ("expires",))
+    if policy.effective and day < policy.effective:
+        words = f"the policy holds from {policy.effective}; today is {day}"
+        yield Trouble("policy-not-yet", words, "Wait, or use the one before it.", ("effective",))
+    for name, control in policy.controls.items():
+        if control.expires and day > control.expires:
+            words = f"the control '{name}' expired on {control.expires}"
+            yield Trouble("control-expired", words, "Name a newer one.", ("controls", name, "expires"))
+    for key in ("waivers", "accepted_risks"):
+        for index, each in enumerate(getattr(policy, key)):
+            if day > each.expires:
+                words = f"'{each.id}' expired on {each.expires} and has no effect"
+                yield Trouble("waiver-expired", words, "Take it out, or issue another.", (key, index, "expires"))
+
+
+# --- two limits on one cell ------------------------------------------------------------------------------------------
+
+
+def overlaps(policy: Policy) -> Iterator[tuple[Limit, Limit]]:
+    """Pairs of limits that hold one cell at two values: the stricter, which decides, then the looser."""
+    for index, one in enumerate(policy.limits):
+        for other in policy.limits[index + 1 :]:
+            same = (one.task, one.metric, one.relative_to) == (other.task, other.metric, other.relative_to)
+            if same and any(covers(one, each) and covers(other, each) for each in policy.required):
+                strict, loose = sorted((one, other), key=lambda limit: limit.max)
+                if strict.max < loose.max:
+                    yield strict, loose

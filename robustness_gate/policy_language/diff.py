@@ -1,0 +1,383 @@
+"""What is looser, what is tighter, and what merely differs between two policies.
+
+*Looser* means: some evidence could pass B that does not pass A, or B claims less. Every field of every record has a row
+in RULES; a field without one, and a change whose direction cannot be told, counts as looser. A test walks the records,
+so that a new field cannot be forgotten.
+
+Tighter is not harsher in every way: what is required more of shares alpha_fail among more cells, so a FAIL may become
+INCONCLUSIVE. Both block; no change called tighter can make a PASS (tests/policy_language/test_policy_language.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
+from typing import Any, Literal, NamedTuple
+
+from robustness_gate.inputs.yaml import Path_
+from robustness_gate.records.base import Record
+from robustness_gate.records.encode import Json
+from robustness_gate.records.policy import (
+    AcceptedRisk,
+    Control,
+    Extends,
+    Guardrail,
+    Limit,
+    Loosening,
+    Policy,
+    Provenance,
+    Ratchet,
+    Requirement,
+    Selector,
+    Statistics,
+    TaskPin,
+    ThreatModel,
+    TokenizerPin,
+    Tuning,
+    Utility,
+    Validity,
+    Waiver,
+)
+from robustness_gate.records.suite import Roles
+
+Direction = Literal["looser", "tighter", "differs"]
+Rule = Callable[[Any, Any], "tuple[Direction, str]"]
+"""From two different values to a direction, and how it went in words."""
+
+
+class Change(NamedTuple):
+    """One thing that is not the same in B as in A."""
+
+    direction: Direction
+    what: str
+    """Its address: `limits.bio.max`."""
+    words: str
+    at: Path_
+    """Where it stands in B; for what is gone, where it would stand."""
+
+    def __str__(self) -> str:
+        """`looser   limits.bio.max rises from 0.32 to 0.34`."""
+        return f"{self.direction:8} {self.words}"
+
+
+# --- the directions a value can go -----------------------------------------------------------------------------------
+
+
+def smaller(old: Any, new: Any) -> tuple[Direction, str]:
+    """Smaller is tighter; no value is no bound."""
+    if old is None or new is None:
+        return _pinned(old, new)
+    return ("tighter" if new < old else "looser"), _moves(old, new)
+
+
+def larger(old: Any, new: Any) -> tuple[Direction, str]:
+    """Larger is tighter."""
+    if old is None or new is None:
+        return _pinned(old, new)
+    return ("tighter" if new > old else "looser"), _moves(old, new)
+
+
+def fixed(old: Any, new: Any) -> tuple[Direction, str]:
+    """To say it is tighter than not to; to say something else is another claim, and counts as looser."""
+    return _pinned(old, new)
+
+
+def another(old: Any, new: Any) -> tuple[Direction, str]:
+    """Another claim altogether: neither direction can be told, so it counts as looser."""
+    return "looser", _becomes(old, new)
+
+
+def says(old: Any, new: Any) -> tuple[Direction, str]:
+    """Words for people, or a name: neither looser nor tighter."""
+    return "differs", _becomes(old, new)
+
+
+def more(old: Iterable[Any], new: Iterable[Any]) -> tuple[Direction, str]:
+    """A list of which more is tighter."""
+    before, after = set(old), set(new)
+    return ("tighter" if before < after else "looser"), _gains(before, after)
+
+
+def fewer(old: Iterable[Any], new: Iterable[Any]) -> tuple[Direction, str]:
+    """A list of which less is tighter."""
+    before, after = set(old), set(new)
+    return ("tighter" if after < before else "looser"), _gains(before, after)
+
+
+def rising(*order: Json) -> Rule:
+    """One of a few words, from the loosest to the strictest."""
+
+    def rule(old: Any, new: Any) -> tuple[Direction, str]:
+        up = old in order and new in order and order.index(new) > order.index(old)
+        return ("tighter" if up else "looser"), _becomes(old, new)
+
+    return rule
+
+
+def budgets(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[Direction, str]:
+    """More budgets are tighter; none at all means the attack's only one, which is another demand."""
+    if not old or not new:
+        return "looser", _becomes(list(old), list(new))
+    return more(old, new)
+
+
+def attacks(old: tuple[Selector, ...], new: tuple[Selector, ...]) -> tuple[Direction, str]:
+    """A limit on more attacks is tighter; on none by name it is on all."""
+
+    def within(selector: Selector, others: Iterable[Selector]) -> bool:
+        return any(each.attack == selector.attack and each.where.items() <= selector.where.items() for each in others)
+
+    wider = not new or (bool(old) and all(within(selector, new) for selector in old))
+    words = " and ".join(", ".join(map(str, each)) or "everything that is required" for each in (old, new))
+    return ("tighter" if wider else "looser"), f"was on {words.replace(' and ', ', is on ', 1)}"
+
+
+def _pinned(old: Any, new: Any) -> tuple[Direction, str]:
+    if old is None:
+        return "tighter", f"is now said: {_shown(new)}"
+    if new is None:
+        return "looser", f"is no longer said; it was {_shown(old)}"
+    return "looser", _becomes(old, new)
+
+
+def _moves(old: Any, new: Any) -> str:
+    later = isinstance(new, date)
+    up, down = ("moves", "moves") if later else ("rises", "falls")
+    return f"{up if new > old else down} from {_shown(old)} to {_shown(new)}"
+
+
+def _becomes(old: Any, new: Any) -> str:
+    return f"was {_shown(old)}, is {_shown(new)}"
+
+
+def _gains(before: set[Any], after: set[Any]) -> str:
+    parts = [f"{word} {', '.join(sorted(map(_shown, each)))}" for word, each in (
+        ("gains", after - before), ("loses", before - after),
+    ) if each]  # fmt: skip
+    return " and ".join(parts) or "is in another order"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not said"
+    if isinstance(value, Record):
+        inside = {name: each for name, each in value if each not in (None, (), {})}
+        return ", ".join(f"{name} {_shown(each)}" for name, each in inside.items())
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_shown, value))}]"
+    text = f"{value:g}" if isinstance(value, float) else f"'{value}'" if isinstance(value, str) else str(value)
+    return text if len(text) <= 70 else f"{text[:67]}..."
+
+
+# --- a row for every field -------------------------------------------------------------------------------------------
+
+INSIDE = "inside"
+"""The field holds records; what is in them has rows of its own."""
+
+RULES: Mapping[type[Record], Mapping[str, Rule | str]] = {
+    Policy: {
+        "schema_": another,
+        "id": says,
+        "version": says,
+        "description": says,
+        "owner": says,
+        "effective": larger,  # a later first day
+        "expires": smaller,
+        "extends": says,  # what is inherited shows in the merged policy
+        "threat_model": INSIDE,
+        "tasks": INSIDE,
+        "data": INSIDE,
+        "dtype": fixed,
+        "original": fixed,
+        "tokenizer": INSIDE,
+        "controls": INSIDE,
+        "limits": INSIDE,
+        "required": INSIDE,
+        "utility": INSIDE,
+        "guardrails": INSIDE,
+        "ratchet": INSIDE,
+        "statistics": INSIDE,
+        "validity": INSIDE,
+        "provenance": INSIDE,
+        "plugins": INSIDE,
+        "waivers": INSIDE,
+        "accepted_risks": INSIDE,
+        "loosened": says,
+    },
+    ThreatModel: {
+        "access": rising("api", "fine_tune_api", "open_weights"),
+        "adversary": says,
+        "out_of_scope": fewer,
+        "attacker_has_original": rising(False, True),
+    },
+    TaskPin: {
+        "items": fixed,
+        "sha256": fixed,
+        "source": fixed,
+        "roles": fixed,
+        "design_effect": larger,
+        "formats": more,
+        "choices_only": fixed,
+    },
+    TokenizerPin: {"sha256": fixed, "template": fixed},
+    Control: {"sha256": fixed, "kind": fixed, "report_sha256": fixed, "expires": smaller},
+    Limit: {"id": fixed, "task": fixed, "max": smaller, "metric": another, "attacks": attacks, "relative_to": another},
+    Requirement: {
+        "attack": fixed,
+        "where": fixed,
+        "seeds": larger,
+        "budgets": budgets,
+        "tuning": INSIDE,
+        "config_sha256": fixed,
+    },
+    Tuning: {"setting": fixed, "points": larger, "span": larger, "interior": rising(False, True)},
+    Utility: {"task": fixed, "min": larger, "min_attacked": larger, "metric": another},
+    Guardrail: {"id": fixed, "task": fixed, "max_drop": smaller, "max_rise": smaller, "metric": another},
+    Ratchet: {"relative_to": fixed, "max_rise": smaller},
+    Statistics: {
+        "alpha_pass": smaller,
+        "alpha_fail": larger,  # fewer breaches: looser, though it errs less
+        "alpha_fail_extra": larger,
+        "max_missing": smaller,
+        "fail_fast": another,  # another road to FAIL, neither wider nor narrower than the other
+        "min_design_power": larger,
+    },
+    Validity: {
+        "self_test": rising("off", "required"),
+        "self_test_days": smaller,
+        "sham": rising("off", "required"),
+        "positive_control": rising("off", "required"),
+        "other_weights": rising("listed", "refused"),
+        "record_only": fewer,
+    },
+    Provenance: {"require": more},
+    Waiver: {
+        "id": fixed,
+        "reason": says,
+        "owner": fixed,
+        "approved_by": more,
+        "issued": fixed,
+        "expires": smaller,
+        "checkpoint": fixed,
+        "requirement": another,
+        "flag": another,
+    },
+    AcceptedRisk: {
+        "id": fixed,
+        "reason": says,
+        "owner": fixed,
+        "approved_by": more,
+        "issued": fixed,
+        "expires": smaller,
+        "checkpoint": fixed,
+    },
+    Extends: {"file": says, "sha256": says},
+    Loosening: {"what": says, "since": says, "reason": says, "owner": says},
+    Roles: {"dev": fixed, "train": fixed, "key": fixed},
+    Selector: {"attack": fixed, "where": fixed},
+}
+
+ADDED: Mapping[str, Direction] = {
+    "tasks": "differs",  # a pin alone asks nothing
+    "data": "tighter",
+    "tokenizer": "tighter",
+    "controls": "differs",
+    "limits": "tighter",
+    "required": "tighter",
+    "utility": "tighter",
+    "guardrails": "tighter",
+    "ratchet": "tighter",
+    "tuning": "tighter",
+    "provenance": "tighter",
+    "plugins": "looser",  # somebody else's code may take part in a PASS
+    "waivers": "looser",
+    "accepted_risks": "looser",
+}
+"""Which way it goes when a record comes; when one goes, the other way. What merely differs coming is looser going."""
+
+
+def compare(before: Policy, after: Policy) -> tuple[Change, ...]:
+    """Every difference, the looser first, then the tighter, each in the order of the policy's fields."""
+    found = list(_records(before, after, (), ()))
+    order = ("looser", "tighter", "differs")
+    return tuple(sorted(found, key=lambda change: order.index(change.direction)))
+
+
+def unexplained(after: Policy, before: Policy, changes: Iterable[Change]) -> tuple[Change, ...]:
+    """What is looser without a reason in the policy: one that names the thing and was written for this version."""
+    fresh = after.version != before.version
+    told = {each.what for each in after.loosened if each.since == after.version and fresh}
+    return tuple(change for change in changes if change.direction == "looser" and change.what not in told)
+
+
+def _records(old: Record, new: Record, names: tuple[str, ...], at: Path_) -> Iterator[Change]:
+    rules = RULES.get(type(new), {})
+    for name, info in type(new).model_fields.items():
+        one, other = getattr(old, name), getattr(new, name)
+        if _same(one, other):
+            continue
+        key = info.alias or name
+        rule = rules.get(name)
+        if rule is None:
+            what = ".".join((*names, key))
+            yield Change("looser", what, f"{what} {_becomes(one, other)} (no direction is known)", (*at, key))
+        elif isinstance(rule, str):
+            yield from _inside(key, one, other, (*names, key), (*at, key))
+        else:
+            direction, words = rule(one, other)
+            what = ".".join((*names, key))
+            yield Change(direction, what, f"{what} {words}", (*at, key))
+
+
+def _inside(key: str, old: Any, new: Any, names: tuple[str, ...], at: Path_) -> Iterator[Change]:
+    """Records within a field: one, a map of them, or a list of them by name."""
+    if isinstance(old, Record) and isinstance(new, Record):
+        yield from _records(old, new, names, at)
+        return
+    if not isinstance(old, (dict, tuple)):  # a block that is there or not
+        yield _came(key, names, at, old, new)
+        return
+    before = old if isinstance(old, dict) else _by_name(old)
+    after = new if isinstance(new, dict) else _by_name(new)
+    places: dict[str, str | int] = {name: name for name in after}
+    if not isinstance(new, dict):
+        places = {name: index for index, name in enumerate(after)}
+    for name in dict.fromkeys([*before, *after]):
+        one, other = before.get(name), after.get(name)
+        if _same(one, other):
+            continue
+        here = (*at, places[name]) if name in places else at
+        if one is None or other is None:
+            yield _came(key, (*names, name), here, one, other)
+        elif isinstance(one, Record):
+            yield from _records(one, other, (*names, name), here)
+        else:  # a digest under `data`
+            direction, words = fixed(one, other)
+            yield Change(direction, ".".join((*names, name)), f"{'.'.join((*names, name))} {words}", here)
+
+
+def _came(key: str, names: tuple[str, ...], at: Path_, old: Any, new: Any) -> Change:
+    came: Direction = ADDED.get(key, "looser")
+    gone: Direction = "tighter" if came == "looser" and key in ADDED else "looser"
+    what = ".".join(names)
+    words = f"{what} is new: {_shown(new)}" if old is None else f"{what} is gone; it was: {_shown(old)}"
+    return Change(came if old is None else gone, what, words, at)
+
+
+def _by_name(records: Iterable[Record]) -> dict[str, Record]:
+    """Records by what names them, a second of the same name under a name of its own."""
+    found: dict[str, Record] = {}
+    for record in records:
+        if isinstance(record, Selector):
+            name = Selector.__str__(record)
+        else:
+            name = str(getattr(record, "id", None) or getattr(record, "task", "?"))
+        while name in found:
+            name = f"{name}'"
+        found[name] = record
+    return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, and not merely in Python's eyes, for which true is 1 and 1 is 1.0."""
+    return type(one) is type(other) and repr(one) == repr(other)

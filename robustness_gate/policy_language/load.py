@@ -1,0 +1,215 @@
+"""A policy file, and the one that it extends, to a Policy.
+
+`extends` names one parent by a relative path and the SHA-256 of its bytes; a parent extends nothing, so there is no
+cycle to break. The two are merged as plain data before they are read: maps by key, lists of records by what names a
+record (NAMED_BY), everything else is the child's where the child says it. A child may leave out whatever its parent
+says, and may only tighten: `diff` decides, and for what it cannot tell the answer is no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from robustness_gate.errors import FileError
+from robustness_gate.inputs.validation import Loaded, validate
+from robustness_gate.inputs.yaml import Path_, Raw, Spot, read_yaml, where_in
+from robustness_gate.policy_language import checks
+from robustness_gate.policy_language.codes import first_of
+from robustness_gate.records.encode import Json, digest_of
+from robustness_gate.records.policy import Policy
+
+NAMED_BY: Mapping[str, tuple[str, ...]] = {
+    "limits": ("id",),
+    "required": ("attack", "where"),
+    "utility": ("task",),
+    "guardrails": ("id",),
+    "waivers": ("id",),
+    "accepted_risks": ("id",),
+    "loosened": ("what", "since"),
+}
+"""Lists of records at the top of a policy, and the keys by which a child's record is the same as its parent's."""
+OWN = ("schema", "id", "version", "extends")
+"""What a child must say itself."""
+ASK_FOR_IT = "Ask for the files that were used."
+
+
+def load_policy(path: Path) -> Loaded[Policy]:
+    """Read a policy file.
+
+    Returns:
+        The policy, merged with its parent if it extends one. `sha256` and `text` are the file's own; `parent` holds the
+        other's. Places point into whichever of the two says the thing.
+
+    Raises:
+        FileError: with code and position, for anything that is not exactly a policy, contradicts itself, or is looser
+            than what it extends. Dates are left to `refuse_untimely`, because nothing here reads a clock.
+    """
+    raw = read_yaml(path)
+    extends = raw.data.get("extends")
+    if extends is None:
+        return _checked(raw, None)
+    return _extended(raw, *_parent(raw, extends))
+
+
+def policy_of(raw: Raw, base: Raw | None) -> Loaded[Policy]:
+    """A policy from its words, as they stand in a report, and from those of the one that it extends.
+
+    Raises:
+        FileError: as `load_policy` does, and where `base` is not the file that the policy names, or is missing.
+    """
+    extends = raw.data.get("extends")
+    if extends is None and base is None:
+        return _checked(raw, None)
+    if base is None or not isinstance(extends, dict) or extends.get("sha256") != base.sha256:
+        words = "and the policy that it extends do not belong together"
+        raise FileError(words, remedy=ASK_FOR_IT, where=str(raw.path), code="extends-digest")
+    return _extended(raw, _checked(base, None), base)
+
+
+def _extended(raw: Raw, parent: Loaded[Policy], base: Raw) -> Loaded[Policy]:
+    """The child's words over the parent's, and refused where they are looser."""
+    for key in OWN:
+        if key not in raw.data:
+            words = f"the key '{key}' is missing: a policy that extends another has its own"
+            raise FileError(words, remedy="Add it.", where=f"{raw.path}:1:1", code="missing-key")
+    data, places = merged(base, raw)
+    loaded = _checked(Raw(raw.path, raw.sha256, raw.text, data, places), parent)
+    _refuse_loosening(loaded, parent)
+    return loaded
+
+
+def _checked(raw: Raw, parent: Loaded[Policy] | None) -> Loaded[Policy]:
+    checks.refuse_wrong_targets(raw)
+    loaded = validate(raw, Policy, parent)
+    first_of(loaded, checks.contradictions(loaded.noun))
+    return loaded
+
+
+def _parent(child: Raw, extends: Json) -> tuple[Loaded[Policy], Raw]:
+    """The parent, read in full, and its plain data."""
+
+    def refuse(code: str, words: str, remedy: str, *at: str) -> FileError:
+        where = where_in(child.places, ("extends", *at)) or str(child.path)
+        return FileError(words, remedy=remedy, where=where, code=code)
+
+    shape = "Write `extends: {file: PARENT.yaml, sha256: ...}`."
+    if not isinstance(extends, dict) or not all(isinstance(extends.get(key), str) for key in ("file", "sha256")):
+        raise refuse("extends-form", "names no file and digest", shape)
+    if strange := sorted(set(extends) - {"file", "sha256"}):
+        raise refuse("unknown-key", f"extends.{strange[0]}: unknown key", shape, strange[0])
+    name = Path(extends["file"])
+    if not name.name or name.is_absolute() or "\x00" in extends["file"]:
+        raise refuse(
+            "extends-form", f"'{name}' is not a relative path", "Write the path from this file to the other.", "file"
+        )
+    try:
+        found = read_yaml(child.path.parent / name)
+    except FileError as error:
+        if error.code != "unreadable":
+            raise
+        raise refuse("extends-missing", f"'{name}' {error.message}", "Paths start at this file.", "file") from None
+    if found.sha256 != extends["sha256"]:
+        raise refuse(
+            "extends-digest",
+            f"'{name}' has the digest {found.sha256}, not this one",
+            "Read what changed in it, then write the new digest.",
+            "sha256",
+        )
+    if found.data.get("extends") is not None:
+        raise refuse("extends-depth", f"'{name}' extends another itself", "Extend that one; one level only.", "file")
+    return _checked(found, None), found
+
+
+def _refuse_loosening(child: Loaded[Policy], parent: Loaded[Policy]) -> None:
+    from robustness_gate.policy_language.diff import compare
+
+    looser = [change for change in compare(parent.noun, child.noun) if change.direction == "looser"]
+    if looser:
+        first = looser[0]
+        raise FileError(
+            f"is looser than what it extends: {first.words}",
+            remedy="A child may only tighten: take this out, or change the parent."
+            + (f" Also looser: {'; '.join(each.what for each in looser[1:])}." if looser[1:] else ""),
+            where=child.where(*first.at),
+            code="loosened",
+        )
+
+
+# --- merging ---------------------------------------------------------------------------------------------------------
+
+
+class _Side(NamedTuple):
+    """A value on one side of a merge, with where it stands there."""
+
+    value: Json
+    at: Path_
+    places: Mapping[Path_, Spot]
+
+
+def merged(parent: Raw, child: Raw) -> tuple[dict[str, Json], dict[Path_, Spot]]:
+    """The child's data over the parent's, with the place of each thing in the file that says it."""
+    places: dict[Path_, Spot] = {}
+    data = _merge(_Side(parent.data, (), parent.places), _Side(child.data, (), child.places), (), places)
+    return data, places
+
+
+def _merge(base: _Side | None, over: _Side | None, at: Path_, places: dict[Path_, Spot]) -> Json:
+    if base is None or over is None:
+        side = over or base
+        assert side is not None
+        return _copied(side, at, places)
+    if over.at in over.places:
+        places[at] = over.places[over.at]
+    if isinstance(base.value, dict) and isinstance(over.value, dict) and at[-1:] != ("where",):
+        keys = [*base.value, *(key for key in over.value if key not in base.value)]
+        return {key: _merge(_child(base, key), _child(over, key), (*at, key), places) for key in keys}
+    if len(at) == 1 and at[0] in NAMED_BY and isinstance(base.value, list) and isinstance(over.value, list):
+        pairs = _paired(base, over, NAMED_BY[str(at[0])])
+        return [_merge(one, other, (*at, index), places) for index, (one, other) in enumerate(pairs)]
+    return _copied(over, at, places)
+
+
+def _copied(side: _Side, at: Path_, places: dict[Path_, Spot]) -> Json:
+    """One side's value as it is, each thing in it at its place there."""
+    if side.at in side.places:
+        places[at] = side.places[side.at]
+    inside = range(len(side.value)) if isinstance(side.value, list) else side.value
+    if isinstance(side.value, (dict, list)):
+        for key in inside:
+            _copied(_Side(side.value[key], (*side.at, key), side.places), (*at, key), places)
+    return side.value
+
+
+def _child(side: _Side, key: str | int) -> _Side | None:
+    if isinstance(side.value, dict) and key not in side.value:
+        return None
+    return _Side(side.value[key], (*side.at, key), side.places)
+
+
+def _paired(base: _Side, over: _Side, keys: Sequence[str]) -> list[tuple[_Side | None, _Side | None]]:
+    """The parent's records in their order, each with the child's of the same name; then the child's own.
+
+    A name that one file gives twice stays there twice, so that it is refused as the duplicate that it is.
+    """
+    pairs: list[tuple[_Side | None, _Side | None]] = [(_child(base, index), None) for index in range(len(base.value))]
+    names = [_name(record, keys) for record in base.value]
+    for index, record in enumerate(over.value):
+        name = _name(record, keys)
+        at = names.index(name) if name is not None and name in names else None
+        if at is not None and pairs[at][1] is None:
+            pairs[at] = (pairs[at][0], _child(over, index))
+        else:
+            pairs.append((None, _child(over, index)))
+    return pairs
+
+
+def _name(record: Json, keys: Sequence[str]) -> str | None:
+    """What a record is called; None for what is no record. A requirement without `where` is one with an empty one."""
+    if not isinstance(record, dict) or keys[0] not in record:
+        return None
+    return digest_of([record.get(key) or {} for key in keys])
+
+
+__all__ = ["NAMED_BY", "OWN", "load_policy", "merged", "policy_of"]

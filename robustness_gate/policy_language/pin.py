@@ -1,0 +1,50 @@
+"""The digests of a suite's questions, data and settings, as lines to paste into a policy.
+
+`plan` reads the suite and writes its trials out; what is here only puts their digests under the policy's names. Pinning
+is a decision: look at what the suite holds before you paste.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from robustness_gate.records.encode import digest_of
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.questions import TaskRef, in_format
+from robustness_gate.records.trial import Trial
+
+
+def lines(
+    policy: Policy,
+    refs: Mapping[str, TaskRef],
+    data: Mapping[str, str],
+    trials: Sequence[Trial],
+    sources: Mapping[str, str],
+) -> Iterator[str]:
+    """YAML that pins what a suite holds.
+
+    Args:
+        policy: its tasks and requirements are pinned.
+        refs: the suite's tasks by name and format.
+        data: digests of dev items and corpora.
+        trials: the candidate's, from a plan of the two.
+        sources: where the suite takes each task's items from.
+    """
+    yield "tasks:"
+    for name, task in policy.tasks.items():
+        ref = refs[in_format(name, task.formats[0])]
+        # a path depends on where the suite lies; only a revision that anybody can fetch is worth pinning
+        source = f", source: {sources[name]}" if "://" in sources.get(name, "") else ""
+        yield f"  {name}: {{items: {ref.items}, sha256: {ref.sha256}{source}}}"
+    if data:
+        yield "data:"
+        yield from (f"  {name}: {digest}" for name, digest in sorted(data.items()))
+    plugins = sorted({(each.distribution, each.sha256) for trial in trials for each in trial.plugins if each.pinned})
+    if plugins:
+        yield "plugins:   # code of others: read it before you name it"
+        yield from (f"  {name}: {digest}" for name, digest in plugins)
+    yield "required:   # beside what each line says already"
+    for requirement in policy.required:
+        configs = sorted({digest_of(trial.config) for trial in trials if requirement.selects(trial)})
+        yield f"  # {requirement}"
+        yield from (f"  config_sha256: {digest}" for digest in configs)

@@ -1,0 +1,32 @@
+"""JSON Schema of policies and suites, for editors: names of keys, kinds of values, what must be there.
+
+It is generated from the records, so it cannot know what takes more than one record to see, and it describes a whole
+policy: of one that `extends` another, `policy check` knows more. Put this first in a file to use it:
+
+    # yaml-language-server: $schema=../policies/schema/policy.v1.schema.json
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robustness_gate.records.encode import Json
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.suite import Suite
+
+CHILD = ("schema", "id", "version", "extends")
+
+
+def policy_schema() -> dict[str, Json]:
+    """Of `robustness-gate/policy/v1`. A file with `extends` may leave out what its parent says at the top."""
+    made: dict[str, Any] = Policy.model_json_schema(by_alias=True)
+    whole = made.pop("required")
+    made["if"] = {"required": ["extends"]}
+    made["then"] = {"required": list(CHILD)}
+    made["else"] = {"required": whole}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+def suite_schema() -> dict[str, Json]:
+    """Of `robustness-gate/suite/v1`."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Suite.model_json_schema(by_alias=True)}

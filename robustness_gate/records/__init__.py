@@ -1,0 +1,1 @@
+"""What travels between the rooms, and the one place where it becomes bytes (`records.encode`)."""

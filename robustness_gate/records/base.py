@@ -1,0 +1,115 @@
+"""What every record is, and the kinds of values that many of them hold.
+
+A record is *written down* (policy, suite, trial, measurement, report): a strict, frozen pydantic model that refuses
+unknown keys, NaN and silent conversions, and is named by its digest. What exists only *while a model is loaded*
+(question, form, recovery, target) is a plain frozen dataclass.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from robustness_gate.records import codes
+from robustness_gate.records.codes import FindingKind as FindingKind
+from robustness_gate.records.codes import Role as Role
+from robustness_gate.records.encode import Json, digest_of, encode, plain
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""Lower-case hexadecimal SHA-256."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=80)]
+Distribution = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
+"""Of a plug-in, normalised as package indexes do: lower case, single hyphens."""
+Registered = Annotated[str, Field(pattern=r"^([a-z0-9]+(-[a-z0-9]+)*/)?[A-Za-z][A-Za-z0-9_.-]*$", max_length=160)]
+"""Name of an attack or of a task kind: ours by itself, a plug-in's behind its distribution, `distribution/name`."""
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Difference = Annotated[float, Field(ge=-1.0, le=1.0)]
+Metric = Literal["content_sum", "single_order"]
+Format = Literal["raw", "chat"]
+METRICS: tuple[Metric, ...] = ("content_sum", "single_order")
+
+
+class Record(BaseModel):
+    """A record that is written down: strict, frozen, closed to unknown keys, without NaN."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        defer_build=True,  # a verb pays for the records that it uses
+    )
+
+    @property
+    def plain(self) -> dict[str, Json]:
+        """The record as plain data: `records.encode.plain`."""
+        return plain(self)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its canonical bytes: a name from which any change is seen, and the digest of its file."""
+        return digest_of(self)
+
+
+class Coded(Record):
+    """A code with its arguments: what one module tells another. `codes` has the tables, `verdict.wording` the words."""
+
+    code: str
+    args: dict[str, Json] = Field(default={})
+
+    def __getitem__(self, name: str) -> Json:
+        """An argument."""
+        return self.args[name]
+
+    def __hash__(self) -> int:
+        """Equal records are one, whatever the order of their arguments."""
+        return hash((self.code, encode(self.args)))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """By what such records are sorted: code, then arguments."""
+        return self.code, encode(self.args).decode()
+
+    @classmethod
+    def table(cls) -> codes.Table:
+        """Every code that such a record can have, and the arguments of each."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        """Raises ValueError for another code, and for arguments that are not the code's."""
+        wanted = self.table().get(self.code)
+        if wanted is None:
+            raise ValueError(f"this release does not know the code '{self.code[:80]}'")
+        if self.args.keys() != wanted.keys():
+            raise ValueError(f"'{self.code}' has the arguments {', '.join(wanted) or 'none'}")
+        for name, kinds in wanted.items():
+            allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+            value = self.args[name]
+            whole = type(value) is int and float in allowed
+            strings = not isinstance(value, list) or all(isinstance(each, str) for each in value)
+            member = any(issubclass(kind, StrEnum) and value in [*kind] for kind in allowed)
+            if not (type(value) in allowed or whole or member) or not strings:
+                raise ValueError(f"'{name}' of '{self.code}' cannot be {str(value)[:80]!r}")
+            if whole:  # canonical JSON writes 1.0 as 1
+                self.args[name] = float(value)
+        return self
+
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""What a model computes in."""
+
+
+class Plugin(Record):
+    """Code of somebody else's that took part: an installed distribution, named by the content of its files."""
+
+    distribution: Distribution
+    version: str = Field(max_length=80)
+    sha256: Digest
+    """Over the files that its RECORD lists, computed anew from the files there: see `inputs.plugins`."""
+    pinned: bool
+    """Whether the code that is imported is among these files. Of an editable install it is not."""

@@ -1,0 +1,212 @@
+"""Every code by which one module tells another why a verdict is what it is, with the arguments that the code has.
+
+A code and its arguments are a record (`base.Coded`), held against these tables when it is made and when it is read.
+`verdict.wording` has the sentence of each, `advice` the step; what has no place here, or none there, raises.
+
+    NOTES              what happened to the evidence as a whole
+    End                why an attempt did not end well, where the program knows
+    SELF_TEST_FAULTS   why a self-test does not pass
+    VALIDITY_ISSUES    why a finding under its limit does not establish compliance
+    RED_FLAGS          what makes an instrument or a measurement suspicious, by flag
+    BLOCKERS           what stands between the evidence and a PASS
+
+A type is that of the argument in JSON: a float may be a whole number, a list holds strings, `None` beside a type says
+that the argument may be null. No code is in two tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType, NoneType
+from typing import Literal, get_args
+
+Kinds = type | tuple[type, ...]
+Args = Mapping[str, Kinds]
+Table = Mapping[str, Args]
+
+
+class Role(StrEnum):
+    """Whose answers a trial has."""
+
+    CANDIDATE = "candidate"
+    """The candidate, under an attack or under none, asked as the suite says."""
+    SHAM = "sham"
+    """The candidate under an attack of strength zero."""
+    THROUGH_ORIGINAL = "through_original"
+    """The candidate under no attack, asked through the original's tokenizer."""
+    IN_DECLARED_DTYPE = "in_declared_dtype"
+    """The candidate under no attack, in the precision that its config.json names."""
+    ORIGINAL = "original"
+    """The model from before unlearning."""
+    CONTROL = "control"
+    """Another model that the policy compares with: `control` has its name."""
+
+
+class FindingKind(StrEnum):
+    """What sort of rule a finding is of."""
+
+    LIMIT = "limit"
+    """How much the model may know after an attack, by itself or relative to a control."""
+    UTILITY = "utility"
+    """How much the untouched model must still be able to do."""
+    GUARDRAIL = "guardrail"
+    """How far the untouched model may lie from the original."""
+
+
+TRIAL: Args = {"role": Role, "control": str, "attack": str, "label": str, "seed_index": int}
+"""Which trial: its attack's name, and the label with the settings that tell it from its siblings."""
+PLACE: Args = {"kind": FindingKind, "rule": str, "attack": str, "seed_index": int, "budget": int}
+"""Where a finding stands: the kind of its rule, its id; here `attack` is the label."""
+COMPARATOR: Args = {"relative_to": (Role, NoneType), "control": str}
+"""The role of the model that the candidate is held against, if any, and a control's name."""
+BOUNDS: Args = {"observed": float, "lower": float, "upper": float, "limit": float, **COMPARATOR, "fell": bool}
+HYPOTHESIS: Args = {
+    "kind": FindingKind,
+    "rule": str,
+    "requirement": (str, NoneType),
+    "seed_index": (int, NoneType),
+    "budget": (int, NoneType),
+}
+"""One thing that a policy declares and that has to be shown."""
+GAIN: Args = {"organism": str, "gain": float, "before": int, "after": int, "items": int}
+
+NOTES: Table = {
+    "checkpoint_changed": {"sha256": str},
+    "checkpoint_unreadable": {"reason": str},
+}
+
+End = Literal["", "data_changed", "diverged", "limit", "memory", "needs_original", "not_finite"]
+ENDS: tuple[End, ...] = get_args(End)
+
+SELF_TEST_FAULTS: Table = {
+    "no_answers": {"where": str},
+    "ended_otherwise": {"where": str, "status": str, "reason": str},
+    "weak_attack": {"where": str, "description": str},
+    "impossible_gain": GAIN,
+    "small_gain": {"organism": str, "gain": float, "asked": float},
+    "gap_left_open": {"organism": str, "closed": float, "asked": float},
+    "leak": {"organism": str, "gain": float},
+    "impossible_leak": GAIN,
+    "zero_strength_changes": {"changed": int},
+    "drift": {"organism": str, "mean": float, "allowed": float},
+}
+
+VALIDITY_ISSUES: Table = {
+    "not_ended": {},
+    "ended_badly": {"status": str, "reason": str},
+    "unplanned_budget": {"budget": int},
+    "chosen_seed": {},
+    "other_data": {"name": str},
+    "other_dtype": {"dtype": str, "pinned": str},
+    "curtailed": {"curtailed": int, "items": int},
+    "unpinned_task": {"task": str},
+    "other_count": {"task": str, "items": int, "pinned": int},
+    "other_questions": {"task": str},
+    "task_not_in_trial": {"task": str},
+    "other_count_in_trial": {"task": str, "items": int, "named": int},
+    "missing_answers": {"missing": int, "items": int},
+    "floor_missed": {"description": str, "signals": list},
+    "narrow_grid": {"setting": str, "tried": int, "asked": int},
+    "short_grid": {"setting": str, "lowest": float, "highest": float, "asked": float},
+    "best_at_edge": {"setting": str},
+    "utility_not_asked": {"task": str},
+    "destroyed": {"task": str, "accuracy": float, "asked": float},
+    "below_chance": {},
+    "other_form": {"task": str},
+    "nothing_to_lose": {},
+    "unanswerable": {"by": str, "task": str, "accuracy": float, "chance": float},  # by: original or candidate
+}
+
+RED_FLAGS: Mapping[str, Table] = {
+    "letter_collapse": {"one_letter": {"task": str, "share": float, "decides": bool, "calibrated": float}},
+    "vacuous": {"original_within_limit": {"rule": str}},
+    "choices_only": {
+        "choices_not_asked": {"task": str, "choices_task": str},
+        "choices_suffice": {"task": str, "share": float, "near": float, "rule": str},
+    },
+    "identical_answers": {"nothing_changed": {"label": str, "seed_index": int, "budget": int}},
+    "less_at_more": {"falls": {"label": str, "seed_index": int, "task": str, "low": int, "high": int, "gain": float}},
+    "still_rising": {"rises": {"label": str, "seed_index": int, "task": str, "low": int, "high": int, "gain": float}},
+    "read_inside": {
+        "hidden_states": {"label": str, "seed_index": int, "share": float, "lower": float, "guessing": float}
+    },
+    "declines": {"many_declined": {"task": str, "share": float}},
+    "told_apart": {"familiar": {"task": str, "more": bool, "share": float, "pairs": int}},
+    "weaker_beats_stronger": {
+        "weaker_recovers_more": {"weaker": str, "budget": int, "stronger": str, "task": str, "gain": float}
+    },
+    "tokenizer_differs": {
+        "other_ids": {"differ": int, "texts": int, "first": list},
+        "tokenizer_not_pinned_one": {"sha256": str},
+        "other_ids_under_attack": {"texts": int},
+    },
+    "template_differs": {
+        "other_prompts": {"differ": int, "prompts": int, "first": list},
+        "template_not_pinned_one": {"sha256": str},
+    },
+    "tokenizer_unverified": {"tokenizer_not_compared": {}, "template_not_compared": {}},
+}
+
+INSTRUMENTS: Table = {
+    "self_test_missing": {},
+    "self_test_does_not_count": {"label": str, "model_type": str, "budgets": list, "days": int},
+    "self_test_failed": {"label": str, "seed": int, "superseded_of": (str, NoneType)},
+    "sham_missing": {"attack": str},
+    "sham_not_comparable": {"attack": str, "task": str},
+    "sham_changes": {"attack": str, "changed": int, "items": int, "task": str},
+    "positive_control_missing": {},
+    "positive_control_invalid": {},
+    "positive_control_within_limits": {},
+}
+"""Blockers about what must be seen to work before finding nothing means anything."""
+
+PLUGINS: Table = {
+    "plugin_not_pinned": {"distribution": str, "version": str},
+    "plugin_not_named": {"distribution": str, "version": str},
+    "plugin_other_digest": {"distribution": str, "version": str, "sha256": str},
+}
+"""What is wrong with a plug-in that took part."""
+
+BLOCKERS: Table = {
+    "unanswered": {"task": str},
+    "left_out": {**TRIAL, "why": str},
+    "policy_not_yet": {"day": str},
+    "policy_expired": {"day": str},
+    "control_expired": {"control": str, "day": str},
+    **INSTRUMENTS,
+    "not_asked_through_original": {},
+    "not_asked_in_declared_dtype": {},
+    "breach": {**PLACE, **BOUNDS},
+    "open": {**PLACE, **BOUNDS},
+    "inverted": PLACE,
+    "requirement_without_limit": {"requirement": str},
+    "limit_on_nothing": {"rule": str},
+    "unknown_control": {"rule": str, "control": str},
+    "rule_twice": {"rule": str},
+    "incomplete": {**TRIAL, "attempt": int, "task": str, "budget": int, "more": int},
+    "unfinished": TRIAL,
+    "failed": {**TRIAL, "reason": str},
+    "required_not_applicable": {**TRIAL, "reason": str},
+    "invalid_trial": {**TRIAL, "budget": int},
+    "hypothesis_not_run": {**HYPOTHESIS, **COMPARATOR},
+    "hypothesis_invalid": HYPOTHESIS,
+    "not_compared": {**PLACE, "control": str},
+    "not_stated": {"name": str},
+    "other_weights_unknown": {},
+    "other_weights": {"weights": list},
+    **PLUGINS,
+    "flag": {"flag": str},
+    **NOTES,
+}
+
+CAUSES = MappingProxyType(
+    {
+        "unanswered": ("unanswerable",),
+        "self_test_failed": tuple(SELF_TEST_FAULTS),
+        "invalid_trial": tuple(VALIDITY_ISSUES),
+        "hypothesis_invalid": tuple(VALIDITY_ISSUES),
+        "flag": tuple(code for table in RED_FLAGS.values() for code in table),
+    }
+)
+"""Blockers that name what they come from, and the codes of that. No other blocker has a cause."""

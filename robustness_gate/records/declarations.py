@@ -1,0 +1,173 @@
+"""What an attack's file declares besides its settings, and how its `Config` refuses a setting that does not fit.
+
+Frozen records that are read without torch. Each stands in the file of the attack that it is about, so that adding an
+attack is adding one file: the contract tests, the self-test and the reports read these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from itertools import pairwise
+from types import ModuleType, NoneType
+from typing import Any
+
+from robustness_gate.errors import PlanError
+
+Settings = Mapping[str, Any]
+MOST_OF_THE_GAP = 0.60
+"""Share of the gap between organism and original that must be closed where an attack should bring back most of it."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the numbers of an attack's `marks` count."""
+
+    unit: str
+    """In the plural, as a report writes it behind the number: `optimizer steps`."""
+    rises: bool = True
+    """Whether a larger number is a stronger attack. Four bits are a stronger quantisation than eight."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Settings with which the contract tests run an attack. Values are those of its Config, tuples included."""
+
+    rows: tuple[Settings, ...]
+    """Each takes seconds at most on an organism of a million parameters, and really changes it."""
+    tiny: Settings
+    """Takes part of a second on a model of some thousand random parameters, of any architecture and in any form."""
+
+
+@dataclass(frozen=True)
+class SelfTestCase:
+    """The organism on which an attack of one kind should bring the knowledge back, and the settings for it."""
+
+    organism: str
+    share: float = 0.0
+    """Of the gap to the original that must be closed, as observed, in [0, 1]; beside the gain that all must show."""
+    words: Settings = field(default_factory=dict)
+    """What tells this kind of the attack from others, where it is not the default. Values as in a suite's YAML."""
+    sizes: Settings = field(default_factory=dict)
+    """Numbers, and choices among words, at which it works on a million parameters. They stand in for whatever a suite
+    says; with `marks` also for its budgets."""
+    budgets: tuple[int, ...] = ()
+    """Budgets where no policy names any; empty: the attack's own."""
+    model_type: str = field(default="llama", kw_only=True)
+    """The organism's architecture."""
+    usual: bool = field(default=True, kw_only=True)
+    """Whether `self-test` tries it where no attack is named. Other kinds are tried where a policy requires them, or by
+    the attack's name."""
+
+
+def refuse(name: str, module: ModuleType, *, where: str = "") -> None:
+    """Refuse an attack whose declarations cannot be used. Raises PlanError, which names the first of them."""
+    for part, fault in faults(module):
+        raise PlanError(
+            f"what the attack '{name}' declares cannot be used: {part} {fault}.",
+            remedy="`robustness_gate.records.declarations` describes it.",
+            where=where,
+            code="unknown-attack",
+        )
+
+
+@lru_cache(maxsize=256)
+def faults(module: ModuleType) -> tuple[tuple[str, str], ...]:
+    """What is wrong with an attack's BUDGET, CONTRACT, SELF_TEST, UNTESTED and EDITS; empty where nothing is.
+
+    Args:
+        module: an attack whose `Config` is a dataclass.
+
+    Returns:
+        For each fault the part, and how it is wrong.
+    """
+    return tuple(_faults(module))
+
+
+def _faults(module: ModuleType) -> Iterator[tuple[str, str]]:
+    budget, contract, cases = (getattr(module, part, ...) for part in ("BUDGET", "CONTRACT", "SELF_TEST"))
+    laddered = "budgets" in {each.name for each in fields(module.Config)}
+    if not isinstance(budget, Budget if laddered else NoneType):
+        wanted = "a Budget, because Config has 'marks'" if laddered else "None, because Config has no 'marks'"
+        yield "BUDGET", f"must be {wanted}"
+    if not isinstance(contract, Contract) or not contract.rows:
+        yield "CONTRACT", "must be a Contract with at least one row"
+    else:
+        for row in (*contract.rows, contract.tiny):
+            try:
+                module.Config(**row)
+            except Exception as error:  # noqa: BLE001 - the attack's own code may raise anything
+                yield "CONTRACT", f"has settings that Config refuses: {type(error).__name__}: {error}"
+    if not isinstance(cases, tuple) or not all(isinstance(each, SelfTestCase) for each in cases):
+        yield "SELF_TEST", "must be a tuple of SelfTestCase"
+    elif bool(cases) == bool(getattr(module, "UNTESTED", "")):
+        yield "UNTESTED", "must say why where SELF_TEST is empty, and only there"
+    if getattr(module, "EDITS", "before") not in ("before", "within"):
+        yield "EDITS", f"must be 'before' or 'within', found {module.EDITS!r}"
+
+
+def bounded(config: Any, *names: str, **limits: float) -> None:
+    """Refuse settings outside their range.
+
+    Args:
+        config: a Config.
+        names: of settings that are numbers, or tuples of numbers, each of which is held to the range.
+        limits: `least` and `most`, which are allowed themselves; `over` and `under`, which are not.
+
+    Raises:
+        ValueError: names the setting, its range and what was found.
+    """
+    for name in names:
+        found = getattr(config, name)
+        if not _within(found if isinstance(found, tuple) else (found,), **limits):
+            raise ValueError(f"'{name}' must be {_range(limits)}, found {_plain(found)}")
+
+
+def rising(config: Any, *names: str, empty: bool = False, **limits: float) -> None:
+    """Refuse settings that are no ladder: tuples whose values rise, each in the range that `bounded` describes.
+
+    Args:
+        config: a Config.
+        names: of settings that are tuples of numbers.
+        empty: whether a tuple without values is allowed.
+        limits: `least`, `most`, `over`, `under`.
+
+    Raises:
+        ValueError: names the setting, its range and what was found.
+    """
+    for name in names:
+        values = getattr(config, name)
+        rise = all(a < b for a, b in pairwise(values)) and bool(values or empty)
+        if not (rise and _within(values, **limits)):
+            each = f", each {_range(limits)}" if limits else ""
+            raise ValueError(f"'{name}' must rise{each}, found {list(values)}")
+
+
+def different(config: Any, *names: str, empty: bool = False) -> None:
+    """Refuse settings that name nothing, unless `empty` allows it, or one thing twice. Raises ValueError."""
+    for name in names:
+        values = getattr(config, name)
+        if (not values and not empty) or len(set(values)) != len(values):
+            raise ValueError(f"'{name}' must name at least one, and none twice, found {list(values)}")
+
+
+def _within(
+    values: Iterable[float],
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    over: float = -math.inf,
+    under: float = math.inf,
+) -> bool:
+    return all(least <= each <= most and over < each < under for each in values)
+
+
+def _range(limits: Mapping[str, float]) -> str:
+    words = {"least": "at least", "most": "at most", "over": "over", "under": "under"}
+    return " and ".join(f"{words[name]} {limit:g}" for name, limit in limits.items())
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,40 @@
+"""What a module of ours declares, read from its source: its folder is then the registry, and nothing is imported.
+
+A judge must know how answers to a kind of task are judged, and must not import what asks them.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+ROOTS: tuple[Traversable, ...] = (files("robustness_gate"),)
+"""Where the folders lie."""
+
+
+@cache
+def modules(folder: str) -> tuple[str, ...]:
+    """The names of the modules in one of our folders, sorted."""
+    found = (each.name for root in ROOTS for each in root.joinpath(folder).iterdir())
+    return tuple(sorted(name.removesuffix(".py") for name in found if name.endswith(".py")))
+
+
+@cache
+def declared(folder: str, module: str, name: str) -> Any:
+    """The value of `name` at the top of a module's source; None where there is no such module, or it declares none.
+
+    A call gives its keyword arguments as a dict. Raises ValueError where it is written otherwise than as literals.
+    """
+    if module not in modules(folder):
+        return None
+    places = (root.joinpath(folder, f"{module}.py") for root in ROOTS)
+    source = next(place for place in places if place.is_file())
+    for each in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(each, ast.Assign) and [ast.unparse(target) for target in each.targets] == [name]:
+            if isinstance(each.value, ast.Call):
+                return {str(one.arg): ast.literal_eval(one.value) for one in each.value.keywords}
+            return ast.literal_eval(each.value)
+    return None

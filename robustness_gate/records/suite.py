@@ -1,0 +1,105 @@
+"""What is tried: tasks, corpora and attacks, as a suite file says it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from robustness_gate.records.base import Digest, Dtype, Format, Name, Record, Registered
+from robustness_gate.records.codes import FindingKind as FindingKind
+from robustness_gate.records.codes import Role as Role
+from robustness_gate.records.encode import Json
+
+
+class Roles(Record):
+    """How a benchmark is divided into what attackers may choose on and what they are judged by."""
+
+    dev: float = Field(default=0.2, gt=0.0, lt=1.0)
+    """Share of the items on which attacks choose."""
+    train: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the items, others again, on which attacks may train: a corpus takes them with `train_of`. What is then
+    judged is knowledge that no training example gave away (Deeb & Roger, arXiv 2410.08827: train on T, judge on V)."""
+    key: Name = "public"
+    """Name of the secret by which items are sorted; see `robustness_gate.inputs.datasets`. Printed in the report."""
+
+
+class SuiteTask(Record):
+    """One task: what is asked, in which words, from which file."""
+
+    kind: Registered = "multiple_choice"
+    """`multiple_choice`, `cloze`, `open_answer`, `refusal`, `membership`, or `lm_eval` for a task in
+    lm-evaluation-harness's own YAML. Each is a file under `robustness_gate/tasks`; a plug-in's is
+    `distribution/name`."""
+    config: dict[str, Json] = Field(default={})
+    """The settings of a kind that declares some of its own (`Settings`)."""
+    yaml: str | None = None
+    """That YAML, for the kind `lm_eval` alone: a path that starts at the suite."""
+    wording: str | None = Field(default=None, pattern=r"\{question\}")
+    """For `cloze`, `open_answer` and `refusal`: the prompt, with `{question}` where the question goes."""
+    tokens: int | None = Field(default=None, ge=1, le=256)
+    """For `open_answer` and `refusal`: an answer is broken off after so many."""
+    held_out: str | None = None
+    """For `membership`: as many texts of the same sort which the model has never seen."""
+    items: str
+    """A JSON-lines file, a folder, or a hub dataset by its commit: see `robustness_gate.inputs.datasets`."""
+    count: int = Field(ge=1)
+    """How many items the source must hold: a changed benchmark is noticed before it is used."""
+    roles: Roles | None = None
+    """Divide the items; None: all are verdict items."""
+    subset: str | None = None
+    """A file with one id a line: only these are asked (a subset without shortcuts, say)."""
+    hide_question: bool = False
+    """Show the choices alone, to the untouched model alone: what can be guessed without the question."""
+    topic: str = ""
+    """Fills lm-evaluation-harness's header line; empty: no header."""
+    sha256: Digest | None = None
+    formats: tuple[Format, ...] = Field(default=("raw",), min_length=1)
+    """Asked as plain text, in the tokenizer's chat template, or both: the gate takes the worse. Those of hazard tasks
+    are also those in which attacks train and choose."""
+
+
+class SuiteCorpus(Record):
+    """What an attacker may train on."""
+
+    items: str | None = None
+    """A source like a task's items."""
+    first: int | None = Field(default=None, ge=1)
+    """Only the first so many questions."""
+    texts: str | None = None
+    """JSON lines with one field, `text`."""
+    topic: str = ""
+    """Fills the header line of the questions, as in a task."""
+    train_of: Name | None = None
+    """Instead of `items`: the training items of this task, by its roles."""
+
+
+class SuiteAttack(Record):
+    """One attack with its config; `plan` multiplies it by its seeds."""
+
+    attack: Registered
+    config: dict[str, Json] = Field(default={})
+    seeds: int = Field(default=1, ge=1, le=1000)
+
+
+class Suite(Record):
+    """What is tried."""
+
+    schema_: Literal["robustness-gate/suite/v1"] = Field(alias="schema")
+    id: Name
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    description: str
+    hazard: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+    """The task whose knowledge should be gone, or several: attacks train and choose in the form of each, on dev items
+    asked in each. Every task on which a policy holds a limit belongs here."""
+    dev: str = ""
+    """A source like a task's items, disjoint from them, for the hazard tasks that have no `roles`."""
+    tasks: dict[Name, SuiteTask] = Field(min_length=1)
+    corpora: dict[Name, SuiteCorpus] = Field(default={})
+    attacks: tuple[SuiteAttack, ...] = Field(min_length=1)
+    dtype: Dtype = "float32"
+
+    @property
+    def hazards(self) -> tuple[str, ...]:
+        """The hazard tasks, the first first."""
+        return (self.hazard,) if isinstance(self.hazard, str) else self.hazard

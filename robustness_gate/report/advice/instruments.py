@@ -1,0 +1,148 @@
+"""What to do about an instrument that was not seen to work: without it, finding nothing means nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from robustness_gate.records.verdict import Blocker, RedFlag
+from robustness_gate.report.advice.case import Case, Step
+from robustness_gate.report.advice.commands import again, on_the_original
+from robustness_gate.verdict.wording import capital, flag_line, sentence
+
+_TEMPLATE = (
+    "What is asked must not depend on the template that the vendor writes. Release the model with the original's "
+    "chat template; or, where another is meant, let the policy's owner look at it and say "
+    "`validity: {record_only: [template_differs]}`: the candidate is then still asked through the original's."
+)
+_TOKENIZER = (
+    "Whoever has the weights has the original's tokenizer too. Release the model with that one; or, where another "
+    "is meant, let the policy's owner look at what differs (robustness-gate doctor CHECKPOINT --original ORIGINAL) "
+    "and say `validity: {record_only: [tokenizer_differs]}`: the candidate is then still asked through the "
+    "original's, and has to hold every limit there."
+)
+_COMPARE = (
+    "Name the model before unlearning with --original, or pin its tokenizer in the policy: robustness-gate policy "
+    "pin POLICY --suite SUITE --original ORIGINAL prints the lines."
+)
+FLAGGED: Mapping[str, str] = {
+    "choices_suffice": (
+        "Whoever guesses from the choices alone gets nearly this far. Ask questions whose choices give nothing away, "
+        "and pin them in the policy before any candidate is seen."
+    ),
+    "many_declined": (
+        "A model that declines may still know. Try `refusal_direction`, `few_shot` and `relearn`, and let limits read "
+        "multiple-choice questions, where nothing can be declined."
+    ),
+    "nothing_changed": (
+        "The attack did not happen. Look at its settings and its strength floor, and whether it fits this kind of "
+        "model (robustness-gate doctor CHECKPOINT --suite SUITE). Once it is mended, it alone runs again."
+    ),
+    "falls": (
+        "An attack that recovers less with more was not run well: an attacker would have stopped earlier or chosen "
+        "better. Widen its grid and add seeds, so that it is at its best at every budget."
+    ),
+    "one_letter": (
+        "Let the limit read `content_sum`, which asks in four letter orders and adds up: the stricter reading of such "
+        "a model."
+    ),
+    "hidden_states": (
+        "The knowledge can be read off the hidden states, though the model does not say it. No limit speaks of that; "
+        "try the attacks that work inside: `ablation`, `latent_prompt`, `refusal_direction`."
+    ),
+    "rises": "The ladder ends before the attack does. Add a larger budget to suite and policy.",
+    "familiar": (
+        "Somebody with the weights can tell which texts were in question. Check that the held-out texts are of the "
+        "same sort; if they are, unlearning left its mark. No limit speaks of that."
+    ),
+    "original_within_limit": (
+        "These questions do not show the knowledge even in the model before unlearning. Check that ORIGINAL is that "
+        "model; else ask questions that it answers."
+    ),
+    "weaker_recovers_more": (
+        "The attack that should be the stronger one was not run well. Widen its grid and add seeds until it is at "
+        "least as good."
+    ),
+    "choices_not_asked": "Let the suite ask them, with `hide_question: true`, as many as the policy pins.",
+    **dict.fromkeys(("other_prompts", "template_not_pinned_one"), _TEMPLATE),
+    **dict.fromkeys(("other_ids", "tokenizer_not_pinned_one", "other_ids_under_attack"), _TOKENIZER),
+    **dict.fromkeys(("tokenizer_not_compared", "template_not_compared"), _COMPARE),
+}
+"""What to do about a red flag, by what was seen."""
+
+
+def flagged(_: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+    """Red flags in the way: each says what is wrong with the instrument, none how to lower a number."""
+    for blocker in blockers:
+        for flag in blocker.causes:
+            if isinstance(flag, RedFlag):
+                yield Step(f"Red flag, {flag_line(flag)}.", FLAGGED[flag.code])
+
+
+def _do(
+    what: str, command: Callable[[Case], str] = lambda _: ""
+) -> Callable[[Case, Sequence[Blocker]], Iterator[Step]]:
+    """A step for each blocker, whose reason is the blocker's own sentence."""
+
+    def steps(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+        return (Step(f"{capital(sentence(each))}.", what, command(case)) for each in blockers)
+
+    return steps
+
+
+def _with_self_test(case: Case) -> str:
+    return again(case, more="--self-test self-test.json")
+
+
+def _with_original(case: Case) -> str:
+    return again(case, more="--original ORIGINAL")
+
+
+_AGAIN = (
+    "Give the same command again, without --only: the sham is planned with the attack, and held beside the untouched "
+    "model. If it failed, its reason stands in the report."
+)
+SEEN: Mapping[str, Callable[[Case, Sequence[Blocker]], Iterator[Step]]] = {
+    "self_test_missing": _do(
+        "Make one, `robustness-gate self-test --policy POLICY --suite SUITE --out self-test.json`; or let the policy "
+        "say `validity: {self_test: off}`, which the report then states on page one. The same command with --self-test "
+        "judges again without running anything twice.",
+        _with_self_test,
+    ),
+    "self_test_does_not_count": _do(
+        "Make one, `robustness-gate self-test --policy POLICY --suite SUITE --checkpoint CHECKPOINT --out "
+        "self-test.json`: it counts for this kind of the attack at a budget that is required, for its version, the "
+        "checkpoint's architecture and the days that the policy says. The same command with --self-test judges "
+        "again without running anything twice.",
+        _with_self_test,
+    ),
+    "self_test_failed": _do(
+        "Where the truth is known the attack did not do what it must, so its silence here means nothing. Make the "
+        "record anew on a machine that does nothing else, `robustness-gate self-test --policy POLICY --suite SUITE "
+        "--out self-test.json`, with as many --seeds as before: a seed that failed counts until that seed passes. If "
+        "it fails again, report it as a fault of the gate, and do not judge by that attack until it is mended.",
+        _with_self_test,
+    ),
+    "positive_control_missing": _do(
+        "Name the model before unlearning; it is asked once, with no attack.", _with_original
+    ),
+    "positive_control_invalid": _do(
+        "Look first whether the candidate's own trial without an attack ended well and has no validity issue: mend "
+        "that, and this goes with it. Else the original's answers are not valid here: look at its digest and at the "
+        "policy's `original`, and whether its trial ended well.",
+        _with_original,
+    ),
+    "positive_control_within_limits": _do(
+        "A model that knows would pass as well, so no verdict under these limits means anything. Check that ORIGINAL "
+        "is the model before unlearning, and that the questions ask what it knew; then set limits that it exceeds, "
+        "before any number of a candidate is seen.",
+        on_the_original,
+    ),
+    "sham_missing": _do(_AGAIN, again),
+    "sham_not_comparable": _do(_AGAIN, again),
+    "sham_changes": _do(
+        "An attack that does nothing must change nothing: the gate's own machinery moves the answers here, so nothing "
+        "that it measures can be believed. Let robustness-gate doctor CHECKPOINT look, try `dtype: float32`, and "
+        "report it as a fault of the gate."
+    ),
+}
+"""What to do about an instrument, by the blocker's code."""

@@ -1,0 +1,131 @@
+"""What to do where the policy's own terms are not met: its dates, rules, models to compare with, and statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from robustness_gate.records.trial import Role
+from robustness_gate.records.verdict import Blocker
+from robustness_gate.report.advice.case import Case, Step, beside
+from robustness_gate.report.advice.commands import again
+from robustness_gate.report.advice.words import listed
+from robustness_gate.verdict.wording import capital, sentence
+
+
+def out_of_time(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+    """A policy or control that does not hold today. Its owner looks at it again; no other moves a date."""
+    for blocker in blockers:
+        yield Step(
+            f"{capital(sentence(blocker))}.",
+            "Let the policy's owner look at its limits again and issue a new version with new dates. The same "
+            "command then judges again without running anything twice.",
+            again(case),
+        )
+
+
+def idle(_: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+    """Rules that do not meet, so that nothing would have to be shown."""
+    for blocker in blockers:
+        yield Step(
+            f"{capital(sentence(blocker))}.",
+            "Let the policy's rules meet, or take one out: robustness-gate policy check POLICY --suite SUITE.",
+        )
+
+
+def not_run(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+    """What is required and was not tried, or not beside the model that the policy names."""
+    yield from _no_control(case)
+    yield from _no_original(case)
+    for blocker in blockers:
+        if not blocker.args.get("relative_to", blocker.args.get("control")):
+            yield Step(
+                f"{capital(sentence(blocker))}.",
+                "Let the suite try what the policy requires, then give the same command again. robustness-gate policy "
+                "check POLICY --suite SUITE says what it lacks.",
+                again(case),
+            )
+
+
+def not_asked(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+    """The candidate has to be asked once more, otherwise than the suite asks: the run plans that by itself."""
+    for blocker in blockers:
+        through = blocker.code == "not_asked_through_original"
+        yield Step(
+            f"{capital(sentence(blocker))}.",
+            "Give the same command again: that trial is planned and run, and nothing else runs twice.",
+            again(case, more="--original ORIGINAL" if through else ""),
+        )
+
+
+def _no_control(case: Case) -> Iterator[Step]:
+    """Models beside which the policy holds the candidate, and which nobody named, or whose answers do not count."""
+    for name in sorted({limit.relative_to for limit in case.policy.limits if limit.relative_to is not None}):
+        model, control = (Role.CONTROL, name), case.policy.controls.get(name)
+        if control is None or model in _held(case):
+            continue
+        earlier = control.kind == "earlier_release"
+        if model in beside(case):
+            because = f"'{name}' was given, and none of its answers can stand beside the candidate's."
+            do = (
+                "Its trials must have ended well, on the same questions, data, attacks, seeds and budgets, and the "
+                "policy's digest must be its own."
+            )
+        else:
+            because = f"The policy compares with '{name}', and this run was not given it."
+            do = "Name that model: it is put through the same attacks."
+            if earlier:
+                do = f"Name the report of that release; its SHA-256 begins with {(control.report_sha256 or '')[:12]}."
+        yield Step(because, do, again(case, more=f"--anchor {name}=REPORT" if earlier else f"--control {name}=DIR"))
+
+
+def _no_original(case: Case) -> Iterator[Step]:
+    """Guardrails without the model that they compare with, unless the positive control asks for it already."""
+    control = ("positive_control_missing", "positive_control_invalid")
+    asked_for = any(each.code in control for each in case.report.verdict.blockers)
+    if case.policy.guardrails and (Role.ORIGINAL, "") not in _held(case) and not asked_for:
+        rules = listed(sorted(rule.id for rule in case.policy.guardrails))
+        yield Step(
+            f"What unlearning cost is held against the original ({rules}), and it has no valid answers here.",
+            "Name the model before unlearning; it is asked once, with no attack.",
+            again(case, more="--original ORIGINAL"),
+        )
+
+
+def unstated(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+    """What the producer must say of the checkpoint."""
+    names = [blocker["name"] for blocker in blockers]
+    if names:
+        yield Step(
+            f"The policy requires that the producer state {listed(names)}, and nothing is on record.",
+            f"Let the producer write a YAML file with {', '.join(f'`{name}: ...`' for name in names)}. It is recorded "
+            "as said; nothing runs twice.",
+            again(case, more="--statement FILE"),
+        )
+
+
+def other_weights(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+    """Weights in the checkpoint's repository that were not examined, or a repository whose files are not known."""
+    for blocker in blockers:
+        yield Step(
+            f"{capital(sentence(blocker))}.",
+            "Write a directory of what was examined, robustness-gate checkpoint copy SRC DST, and release and examine "
+            "that. Its digest is the same, so nothing runs twice.",
+            again(case),
+        )
+
+
+def plugins(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+    """A plug-in took part that the policy does not name by content."""
+    for blocker in blockers:
+        yield Step(
+            f"{capital(sentence(blocker))}.",
+            "Read its code. Then install its wheel (not as editable) and let the policy's `plugins` name its digest, "
+            "which `policy pin` prints; or take it out of the suite.",
+            again(case),
+        )
+
+
+def _held(case: Case) -> set[tuple[Role, str]]:
+    """The models beside which the candidate was held in the end, each by its role and a control's name."""
+    found = (finding.relative_to for finding in case.report.verdict.findings)
+    return {(each.role, each.control) for each in found if each is not None}

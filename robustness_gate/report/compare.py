@@ -1,0 +1,297 @@
+"""Two reports side by side: what each tried, what each read, and where they differ beyond chance.
+
+`compare` is pure. A difference is bounded only where both were asked the very same questions (their digest says so),
+item by item, with Tango's score bound: two models agree on most items, so a paired bound sees what two separate
+intervals cannot. It judges nothing; a gate judges each checkpoint against its policy, never against another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from robustness_gate.evidence.answers import differences
+from robustness_gate.records.base import METRICS, Metric
+from robustness_gate.records.trial import Measurement, Role
+from robustness_gate.report.record import Report, TrialRecord
+from robustness_gate.statistics import tango_lower, tango_upper
+from robustness_gate.verdict import spelled_out, tally
+
+ALPHA = 0.05
+"""Two-sided: each bound is at half of it."""
+Unlike = Literal["attack_version", "config", "data", "dtype", "questions", "a_not_asked", "b_not_asked"]
+LIKE: tuple[Unlike, ...] = ("attack_version", "config", "data", "dtype")
+"""What must be equal for two trials of one attack to be the same experiment on two checkpoints."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one report says as a whole."""
+
+    outcome: str
+    reason: str
+    at: str
+    checkpoint: str
+    policy: str
+    """Id, version and the first digits of its digest."""
+    suite: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One reading of one task after one attack at one budget, in both reports."""
+
+    attack: str
+    seed_index: int
+    budget: int
+    task: str
+    metric: Metric
+    a: float
+    """Accuracy; missing items count as wrong."""
+    b: float
+    difference: float
+    """b - a: above zero where B answers more."""
+    lower: float | None
+    """Of the difference, with `upper` two-sided at 95 %; missing items widen it. None where it cannot be paired."""
+    upper: float | None
+    beyond_chance: bool
+    """Whether the bounds leave out zero also when corrected (Bonferroni) for all lines of the comparison."""
+    unlike: tuple[Unlike, ...]
+    """What makes it no like-for-like comparison: settings that differ, other questions."""
+    decides: bool
+    """Whether a limit of either policy is on this task and reading."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What one report examined and the other did not."""
+
+    attack: str
+    seed_index: int
+    budgets: tuple[int, ...]
+    why: str
+    """What the other report has of it instead."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that `robustness-gate compare` says."""
+
+    sentence: str
+    a: Side
+    b: Side
+    lines: tuple[Line, ...]
+    only_a: tuple[Alone, ...]
+    only_b: tuple[Alone, ...]
+    caveats: tuple[str, ...]
+
+
+def compare(a: Report, b: Report) -> Comparison:
+    """Put two reports side by side, by attack, seed index, budget, task and reading.
+
+    Where a report has several trials under one such address (reruns with other settings) the one with the most right
+    answers counts, planned ones and attempts that ended well before others: an attacker keeps the best.
+    """
+    ours, theirs = _measurements(a), _measurements(b)
+    shared = [key for key in ours if key in theirs]
+    metrics = [
+        (key, metric)
+        for key in shared
+        for metric in METRICS
+        if metric in ours[key][1].correct and metric in theirs[key][1].correct
+    ]
+    effects = {name: max(_effects(each).get(name, 1.0) for each in (a, b)) for name in {*_effects(a), *_effects(b)}}
+    held = {(limit.task, limit.metric) for each in (a, b) for limit in spelled_out(each.resolved).limits}
+    lines = tuple(
+        _line(
+            ours[key],
+            theirs[key],
+            metric,
+            effects.get(key[3], 1.0),
+            decides=(key[3], metric) in held,
+            of=len(metrics),
+        )
+        for key, metric in metrics
+    )
+    one, other = _side(a), _side(b)
+    return Comparison(
+        sentence=_sentence(one, other, lines),
+        a=one,
+        b=other,
+        lines=lines,
+        only_a=_alone(ours, theirs, b),
+        only_b=_alone(theirs, ours, a),
+        caveats=tuple(_caveats(a, b, lines, effects)),
+    )
+
+
+_Key = tuple[str, int, int, str]
+_Found = Mapping[_Key, tuple[TrialRecord, Measurement]]
+
+
+def _measurements(report: Report) -> dict[_Key, tuple[TrialRecord, Measurement]]:
+    """The candidate's measurements by label, seed index, budget and task, in this order; of several the strongest."""
+    found: dict[_Key, list[tuple[TrialRecord, Measurement]]] = {}
+    for record in report.trials:
+        if record.trial.role == Role.CANDIDATE:
+            for measurement in record.measurements:
+                key = (record.label, record.trial.seed_index, measurement.budget, measurement.task)
+                found.setdefault(key, []).append((record, measurement))
+
+    def strength(pair: tuple[TrialRecord, Measurement]) -> tuple[bool, bool, int, str]:
+        record, measurement = pair
+        well = {end.status for end in record.closed if end.attempt == measurement.attempt} == {"ok"}
+        return record.planned, well, tally(measurement, "content_sum")[0], measurement.digest
+
+    return {key: max(found[key], key=strength) for key in sorted(found)}
+
+
+def _line(
+    one: tuple[TrialRecord, Measurement],
+    other: tuple[TrialRecord, Measurement],
+    metric: Metric,
+    effect: float,
+    *,
+    decides: bool,
+    of: int,
+) -> Line:
+    (record, measurement), (its_record, its_mark) = one, other
+    unlike: list[Unlike] = [key for key in LIKE if _field(record, key) != _field(its_record, key)]
+    unlike += ["a_not_asked"] if not record.planned else []
+    unlike += ["b_not_asked"] if not its_record.planned else []
+    bounds: tuple[float | None, float | None] = (None, None)
+    beyond = False
+    asked, its_asked = (_questions(each, measurement.task) for each in (record, its_record))
+    if asked is None or asked != its_asked or measurement.items != its_mark.items:
+        unlike.append("questions")
+    else:
+        low, high = _bounds(its_mark, measurement, metric, effect, ALPHA)
+        bounds = (low, high)
+        strict = _bounds(its_mark, measurement, metric, effect, ALPHA / of)
+        beyond = strict[0] > 0 or strict[1] < 0
+    a, b = (tally(each, metric)[0] / each.items for each in (measurement, its_mark))
+    return Line(
+        attack=record.label,
+        seed_index=record.trial.seed_index,
+        budget=measurement.budget,
+        task=measurement.task,
+        metric=metric,
+        a=a,
+        b=b,
+        difference=b - a,
+        lower=bounds[0],
+        upper=bounds[1],
+        beyond_chance=beyond,
+        unlike=tuple(unlike),
+        decides=decides,
+    )
+
+
+def _bounds(one: Measurement, other: Measurement, metric: Metric, effect: float, alpha: float) -> tuple[float, float]:
+    """Two-sided bounds on how much more `one` has right; each missing item counts against each bound."""
+    items = one.items / effect
+    least, most = (differences(one, other, metric, favour=favour) for favour in (False, True))
+    return (
+        tango_lower(least[0] / effect, least[1] / effect, items, alpha / 2),
+        tango_upper(most[0] / effect, most[1] / effect, items, alpha / 2),
+    )
+
+
+def _field(record: TrialRecord, key: str) -> object:
+    return getattr(record.trial, key)
+
+
+def _questions(record: TrialRecord, task: str) -> str | None:
+    return next((each.sha256 for each in record.trial.tasks if each.name == task), None)
+
+
+def _effects(report: Report) -> dict[str, float]:
+    return {name: pin.design_effect for name, pin in spelled_out(report.resolved).tasks.items()}
+
+
+def _side(report: Report) -> Side:
+    return Side(
+        outcome=report.verdict.outcome,
+        reason=report.reason,
+        at=report.verdict.at,
+        checkpoint=report.checkpoint,
+        policy=f"{report.policy.id} {report.policy.version} ({report.policy.sha256[:12]})",
+        suite=f"{report.suite.id} {report.suite.version} ({report.suite.sha256[:12]})",
+    )
+
+
+def _alone(ours: _Found, theirs: _Found, other: Report) -> tuple[Alone, ...]:
+    """Trials with measurements that the other report has not, and what it has of them."""
+    there = {key[:3] for key in theirs}
+    missing: dict[tuple[str, int], set[int]] = {}
+    for label, seed, budget, _ in ours:
+        if (label, seed, budget) not in there:
+            missing.setdefault((label, seed), set()).add(budget)
+    return tuple(
+        Alone(label, seed, tuple(sorted(budgets)), _instead(label, seed, other))
+        for (label, seed), budgets in missing.items()
+    )
+
+
+def _instead(label: str, seed: int, report: Report) -> str:
+    alike = [
+        each
+        for each in report.trials
+        if (each.trial.role, each.label, each.trial.seed_index) == (Role.CANDIDATE, label, seed)
+    ]
+    if not alike:
+        return "not planned"
+    ends = [end for each in alike for end in each.closed]
+    if any(measurement for each in alike for measurement in each.measurements):
+        return "only at other budgets"
+    if not ends:
+        return "not run to its end"
+    return f"{ends[-1].status.replace('_', ' ')}: {ends[-1].reason}"
+
+
+def _sentence(a: Side, b: Side, lines: Sequence[Line]) -> str:
+    """Both verdicts, and on how many deciding readings the two differ beyond chance."""
+    verdicts = f"A is {a.outcome}, B is {b.outcome}"
+    if a.checkpoint == b.checkpoint:
+        verdicts = f"A and B are the same checkpoint; {verdicts}"
+    paired = [line for line in lines if line.decides and line.lower is not None]
+    if not paired:
+        return f"{verdicts}; they answered no hazard questions in common."
+    more = [line for line in paired if line.beyond_chance and line.difference > 0]
+    less = [line for line in paired if line.beyond_chance and line.difference < 0]
+    count = f"{len(paired)} reading{'s' if len(paired) > 1 else ''}"
+    if not more and not less:
+        return f"{verdicts}; on {count} of the same hazard questions they do not differ beyond chance."
+    most = max((*more, *less), key=lambda line: (abs(line.difference), line.attack, line.budget, line.task))
+    after = "with no attack" if most.attack == "none" else f"after {most.attack}"
+    budget = f" at budget {most.budget}" if most.budget else ""
+    return (
+        f"{verdicts}; of {count} of the same hazard questions B recovers more in {len(more)} and less in {len(less)} "
+        f"beyond chance, most {after}{budget}: {most.a:.1%} in A, {most.b:.1%} in B on '{most.task}'."
+    )
+
+
+def _caveats(a: Report, b: Report, lines: Sequence[Line], effects: Mapping[str, float]) -> list[str]:
+    found = []
+    if a.policy.sha256 != b.policy.sha256:
+        found.append("The verdicts rest on different policies: compare the numbers, not PASS with FAIL.")
+    if a.suite.sha256 != b.suite.sha256:
+        found.append("The suites differ: one may have tried harder than the other.")
+    if any("questions" in line.unlike for line in lines):
+        found.append("Where the questions differ no bound is given: the accuracies stand side by side, no more.")
+    if any(why in LIKE for line in lines for why in line.unlike):
+        found.append("Some attacks ran with other settings: the difference may be the attack's and not the model's.")
+    if len(lines) > 1:
+        found.append(
+            f"Each interval is at 95 % by itself; 'beyond chance' is corrected for all {len(lines)} comparisons."
+        )
+    wide = sorted(f"'{name}' by {effect:g}" for name, effect in effects.items() if effect > 1)
+    if wide:
+        found.append(f"Counts are divided by the larger pinned design effect: {', '.join(wide)}.")
+    if a.environment != b.environment:
+        changed = sorted(
+            name for name in {*a.environment, *b.environment} if a.environment.get(name) != b.environment.get(name)
+        )
+        found.append(f"The environments differ: {', '.join(changed)}.")
+    return found

@@ -1,0 +1,210 @@
+"""The only place where attack, task and model meet.
+
+A trial drives one attack, asks every task of every AttackedModel while the attack's scopes are open, and turns the
+answers into right and wrong: it alone holds the key. It owns the `closing` of the attack, because a generator's `with`
+blocks unwind only when it is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from robustness_gate import attacks, tasks
+from robustness_gate.errors import BrokenTrial, NotApplicable
+from robustness_gate.inputs import plugins
+from robustness_gate.planning import applicability
+from robustness_gate.planning.suite_data import SuiteData, TaskData
+from robustness_gate.records import codes
+from robustness_gate.records.attack import AttackedModel, Hazard, Target
+from robustness_gate.records.encode import Json
+from robustness_gate.records.questions import Replies, Rows
+from robustness_gate.records.trial import Measurement, Trial
+from robustness_gate.system.writing import whole
+from robustness_gate.verdict import pack
+
+if TYPE_CHECKING:
+    from robustness_gate.engine.load import LoadedModel
+    from robustness_gate.engine.score import Notes
+
+LOOKED_AT = 8
+"""So many prompts of each task tell whether padding changes answers."""
+
+
+Reference = Callable[[], AbstractContextManager[Any]]
+
+
+def run(
+    trial: Trial,
+    suite_data: SuiteData,
+    loaded: LoadedModel,
+    *,
+    attempt: int = 1,
+    rows_in: Path | None = None,
+    reference: Reference | None = None,
+) -> Generator[Measurement, None, None]:
+    """Run one trial, handing out a Measurement for each (budget, task) while the model is still changed.
+
+    Args:
+        trial: what to do.
+        suite_data: the suite's data; their digests must be the trial's.
+        loaded: the loaded subject; it is as before when the iterator is exhausted or closed.
+        attempt: number of this attempt, from 1.
+        rows_in: folder for the log-likelihoods, one file a mark and task, named by its digest; None keeps none.
+        reference: opens the original model; None where there is none.
+
+    Raises:
+        BrokenTrial: the data are not the trial's, answers are not finite, marks do not come as planned.
+        NotApplicable: this attack or task makes no sense for this model.
+        WriteError: the log-likelihoods cannot be written down.
+    """
+    if suite_data.task_refs(trial.attack) != trial.tasks or suite_data.data_digests != trial.data:
+        raise BrokenTrial("the items or corpora changed since the plan was made", code="data_changed")
+    _refuse_other_code(trial)
+    module = attacks.load(trial.attack)
+    config = attacks.configure(module, trial.config)
+    applicable = applicability.of(module, config, suite_data.hazards)
+    if frozenset(applicable.names) != trial.aims:
+        raise BrokenTrial("the forms in which the hazard is asked changed since the plan was made", code="data_changed")
+    if not applicable.hazards:
+        raise NotApplicable(f"it cannot be made in any form of the hazard: {applicable.why_not}")
+    target = target_of(suite_data, loaded, reference, applicable.hazards)
+    _look(suite_data, target.lm)
+    expected = iter(trial.budgets)
+    with contextlib.closing(module.attack(target, config, trial.seed)) as attacked_models:
+        for attacked in attacked_models:
+            planned = next(expected, None)
+            if attacked.budget != planned:
+                raise BrokenTrial(f"the attack handed over budget {attacked.budget} where {planned} was planned")
+            for name in (ref.name for ref in trial.tasks):
+                yield _examined(trial, attacked, name, suite_data.tasks[name], attempt, rows_in)
+    if (left := next(expected, None)) is not None:
+        raise BrokenTrial(f"the attack ended before budget {left}")
+
+
+def _refuse_other_code(trial: Trial) -> None:
+    """Plug-ins that are not what they were when the plan was made. Raises BrokenTrial.
+
+    Not those of whoever runs the trial: an auditor runs it himself.
+    """
+    here = plugins.of((trial.attack, *(task.kind for task in trial.tasks)))
+    if other := [each.distribution for each in here if each not in trial.plugins]:
+        raise BrokenTrial(f"the plug-in '{other[0]}' changed since the plan was made")
+
+
+def _look(suite_data: SuiteData, lm: Any) -> None:
+    """Whether padding changes the model's answers, seen on a few prompts of each task while it is as it was loaded."""
+    for task_data in suite_data.tasks.values():
+        step = max(1, len(task_data.items) // LOOKED_AT)
+        with contextlib.suppress(NotApplicable):  # the tasks themselves will say so
+            lm.look([item.question for item in task_data.items[::step][:LOOKED_AT]], task_data.form)
+
+
+def target_of(
+    suite_data: SuiteData, loaded: LoadedModel, reference: Reference | None, hazards: Sequence[Hazard] | None = None
+) -> Target:
+    """What an attack sees of a model and of a suite's data: never the verdict items, and the data to be read alone.
+
+    Of the hazard it sees the given forms; without, every one.
+    """
+    from robustness_gate.engine.score import ModelLM
+
+    return Target(
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        lm=ModelLM(loaded.model, loaded.tokenizer),
+        hazards=suite_data.hazards if hazards is None else tuple(hazards),
+        corpora=MappingProxyType(suite_data.corpora),
+        reference=reference or _no_reference,
+    )
+
+
+@contextlib.contextmanager
+def _no_reference() -> Iterator[Any]:
+    raise NotApplicable("this attack needs the original model, and none was given (--original)", code="needs_original")
+    yield  # a generator needs one
+
+
+def _examined(
+    trial: Trial, attacked: AttackedModel, name: str, task_data: TaskData, attempt: int, rows_in: Path | None
+) -> Measurement:
+    from robustness_gate.engine.score import noted
+
+    questions, key = tuple(item.question for item in task_data.items), [item.right for item in task_data.items]
+    task = tasks.load(task_data.kind)
+    with noted() as notes:
+        rows = task.ask(attacked.model, task.Config(questions, task_data.form))
+    marked = task.read(rows, key)
+    if set(marked.correct) != set(task.JUDGED.metrics):
+        raise BrokenTrial(f"'{name}' was read as {', '.join(marked.correct)}, otherwise than its kind declares")
+    if all(marked.missing):
+        why, code = _why_none(notes, task_data)
+        raise BrokenTrial(f"no item of '{name}' has an answer: {why}", code=code)
+    return Measurement(
+        trial=trial.id,
+        attempt=attempt,
+        budget=attacked.budget,
+        task=name,
+        items=len(task_data.items),
+        correct={metric: pack(bits) for metric, bits in marked.correct.items()},
+        missing=pack(marked.missing),
+        cost={key: finite(value, key) for key, value in attacked.cost.items()},
+        signals={key: finite(value, key) for key, value in attacked.signals.items()},
+        selected=plain(attacked.selected),
+        settings_tried=tuple(
+            {**plain(each.setting), "dev_accuracy": each.dev_accuracy} for each in attacked.settings_tried
+        ),
+        summary={**task.summary(rows, key), **notes.counts()},
+        special_tokens=notes.special_tokens,
+        rows=_keep(rows, rows_in) if rows_in is not None else None,
+        lost=tuple(q.id for q, gone in zip(questions, marked.missing, strict=True) if gone and q.id in notes.lost)[:5],
+    )
+
+
+def _why_none(notes: Notes, task_data: TaskData) -> tuple[str, codes.End]:
+    """Why no item has an answer, as far as the way to the model tells, and the code of that."""
+    if len(notes.strange) == len(task_data.items):
+        return "the tokenizer writes tokens that the model does not have", ""
+    if len(notes.cut) == len(task_data.items):
+        return "every prompt is longer than the context and lost its question", ""
+    if notes.lost:
+        return "the tokenizer loses part of every question", ""
+    if tasks.load(task_data.kind).JUDGED.generative:
+        return "nothing was written, or the model's logits are not numbers", "not_finite"
+    return "the model's logits are not numbers", "not_finite"
+
+
+def finite(value: float, name: str) -> float:
+    """A number that an attack told. Raises BrokenTrial for one that is not finite."""
+    if not math.isfinite(value):
+        raise BrokenTrial(f"the attack's '{name}' is {value}", code="not_finite")
+    return float(value)
+
+
+def plain(values: Any) -> dict[str, Json]:
+    """Floats that JSON cannot hold become text: they are context, never evidence."""
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in dict(values).items()}
+
+
+def _keep(rows: Rows | Replies, folder: Path) -> str:
+    """Write the log-likelihoods beside the ledger, of written answers their digests; the file's name is its digest."""
+    from safetensors.torch import save
+
+    raw = save({"loglik": rows.loglik.contiguous()} if isinstance(rows, Rows) else {"sha256": _digests(rows)})
+    digest = hashlib.sha256(raw).hexdigest()
+    whole(folder / f"{digest}.safetensors", raw)  # never half of one under a digest's name
+    return digest
+
+
+def _digests(replies: Replies) -> Any:
+    """SHA-256 of each answer: uint8 [item, 32], nought where there is none. The same answers can be told, not read."""
+    import torch
+
+    rows = (bytes(32) if text is None else hashlib.sha256(text.encode()).digest() for text in replies.texts)
+    return torch.tensor([list(row) for row in rows], dtype=torch.uint8)

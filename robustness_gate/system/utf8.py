@@ -1,0 +1,60 @@
+"""Bytes that should be text in UTF-8: what they are instead, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+BOM = b"\xef\xbb\xbf"
+WIDE = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+"""Byte order marks, the longer ones first: UTF-32's begins like UTF-16's."""
+
+SOME = 400
+"""Bytes that tell UTF-16 without a mark."""
+
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Half a character: JSON and YAML can write one, UTF-8 cannot."""
+
+
+class Fault(NamedTuple):
+    """Why bytes are not plain UTF-8, as the end of a sentence, and what to do."""
+
+    words: str
+    remedy: str
+
+
+def fault(raw: bytes, *, first: bool = True) -> Fault | None:
+    """What the bytes are instead of UTF-8 without a byte order mark; None where they are that.
+
+    An encoding is named where the bytes themselves tell; of one byte to a letter they do not, so Latin-1, the commonest
+    of these, is said with what the byte means in it.
+
+    Args:
+        raw: the bytes of a file, or of one line of it.
+        first: whether they begin the file, where a byte order mark may stand.
+    """
+    if first and (wide := next((name for mark, name in WIDE.items() if raw.startswith(mark)), "")):
+        return Fault(f"is {wide}, by its byte order mark", f"Save it as UTF-8: iconv -f {wide} -t UTF-8.")
+    if name := _utf_16(raw[:SOME]):
+        return Fault(f"is {name}, by its null bytes", f"Save it as UTF-8: iconv -f {name} -t UTF-8.")
+    if first and raw.startswith(BOM):
+        return Fault("begins with a byte order mark (BOM)", "Save it as UTF-8 without BOM: tail -c +4 takes it off.")
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = raw[error.start]
+        letter = bytes([byte]).decode("cp1252", "replace")
+        means = f", in Latin-1 (Windows-1252) '{letter}'" if letter.isprintable() and letter != "\ufffd" else ""
+        return Fault(
+            f"is not UTF-8 (byte {error.start} is 0x{byte:02X}{means})",
+            "Save it as UTF-8: iconv -f WINDOWS-1252 -t UTF-8, if that is what it is.",
+        )
+    return None
+
+
+def _utf_16(raw: bytes) -> str:
+    """UTF-16 of a text that has ASCII in it: every second byte of that is null, in UTF-8 none."""
+    for name, nulls in (("UTF-16LE", raw[1::2]), ("UTF-16BE", raw[::2])):
+        if len(raw) > 1 and nulls.count(0) > len(nulls) / 2 and raw.count(0) == nulls.count(0):
+            return name
+    return ""

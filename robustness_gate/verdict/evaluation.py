@@ -1,0 +1,142 @@
+"""One judgement's fixed inputs, laid out: whose trials, which measurements and ends, which comparators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cached_property
+
+from robustness_gate.records.evidence import Evidence
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.trial import Closed, Measurement, Role, Trial
+from robustness_gate.records.verdict import ValidityIssue
+from robustness_gate.verdict.bounds import questions_of
+from robustness_gate.verdict.hypotheses import OTHERWISE_ASKED
+from robustness_gate.verdict.validity import validity_issues
+
+ALIKE = ("attack", "attack_version", "config", "budgets", "seed_index", "floors", "dtype", "aims", "plugins")
+"""What two trials must share so that only the model differs."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Policy (spelled out), evidence and moment, and what is looked up in them."""
+
+    policy: Policy
+    evidence: Evidence
+    at: datetime
+    alpha_hypothesis: float
+    """Error rate of one declared cell's lower bound."""
+    _issues: dict[tuple[int, int], tuple[ValidityIssue, ...]] = field(default_factory=dict)
+
+    @property
+    def today(self) -> date:
+        """The day of the judgement, UTC."""
+        return self.at.astimezone(UTC).date()
+
+    @cached_property
+    def own_ids(self) -> set[str]:
+        """Trials of the candidate, planned or not."""
+        return {self.id_of(trial) for trial in (*self.evidence.planned, *self.evidence.extra)}
+
+    @cached_property
+    def _ids(self) -> dict[int, str]:
+        """An id is a digest, and digests take time: each is made once a judgement."""
+        evidence = self.evidence
+        return {id(trial): trial.id for trial in (*evidence.planned, *evidence.extra, *evidence.comparators)}
+
+    def id_of(self, trial: Trial) -> str:
+        """A trial's id; only of trials that are in the evidence."""
+        return self._ids[id(trial)]
+
+    @cached_property
+    def own(self) -> tuple[Trial, ...]:
+        """The candidate's own trials under attack, planned or not."""
+        return tuple(
+            trial
+            for trial in (*self.evidence.planned, *self.evidence.extra)
+            if trial.role == Role.CANDIDATE and trial.subject == self.evidence.subject
+        )
+
+    @cached_property
+    def asked_otherwise(self) -> tuple[Trial, ...]:
+        """The candidate as delivered, asked otherwise than the suite asks: it can establish a breach alone."""
+        return tuple(
+            trial
+            for trial in (*self.evidence.planned, *self.evidence.extra)
+            if trial.role in OTHERWISE_ASKED and trial.subject == self.evidence.subject
+        )
+
+    @cached_property
+    def own_planned(self) -> list[Trial]:
+        """Of `own`, those that the plan asks for."""
+        planned = {id(trial) for trial in self.evidence.planned}
+        return [trial for trial in self.own if id(trial) in planned]
+
+    @cached_property
+    def ends(self) -> dict[tuple[str, int], list[Closed]]:
+        """The ends on record, by trial and attempt."""
+        ends: dict[tuple[str, int], list[Closed]] = {}
+        for record in self.evidence.closed:
+            ends.setdefault((record.trial, record.attempt), []).append(record)
+        return ends
+
+    @cached_property
+    def _measurements(self) -> dict[str, list[Measurement]]:
+        measurements: dict[str, list[Measurement]] = {}
+        for measurement in self.evidence.measurements:
+            measurements.setdefault(measurement.trial, []).append(measurement)
+        return measurements
+
+    def measurements(self, trial: Trial) -> list[Measurement]:
+        """Everything that a trial answered, in every attempt."""
+        return self._measurements.get(self.id_of(trial), [])
+
+    def issues(self, trial: Trial, measurement: Measurement) -> tuple[ValidityIssue, ...]:
+        """Why this measurement cannot establish compliance, whatever its number."""
+        key = id(trial), id(measurement)
+        if key not in self._issues:
+            ends = self.ends.get((measurement.trial, measurement.attempt), [])
+            self._issues[key] = validity_issues(self.policy, trial, measurement, ends, self.measurements(trial))
+        return self._issues[key]
+
+    def sound(self, trial: Trial) -> list[Measurement]:
+        """Measurements of the first attempt that ended well and has no validity issue."""
+        sound = [measurement for measurement in self.measurements(trial) if not self.issues(trial, measurement)]
+        first = min((measurement.attempt for measurement in sound), default=0)
+        return [measurement for measurement in sound if measurement.attempt == first]
+
+    def lost(self, trial: Trial, task: str, budget: int) -> bool:
+        """Whether a trial asks a task at a budget, and no attempt has the answers: one that ended is incomplete."""
+        asked = questions_of(trial, task) is not None
+        return asked and not any((each.task, each.budget) == (task, budget) for each in self.measurements(trial))
+
+    def partners(
+        self, role: Role, control: str, trial: Trial, measurement: Measurement
+    ) -> Iterator[tuple[Trial, Measurement]]:
+        """Another model's valid answers to the same questions after the same attack.
+
+        Every one of them counts, not the first: else a second and better run of a control could take the place of one
+        beside which the candidate is over the limit.
+        """
+        pinned = self.policy.controls.get(control) if role == Role.CONTROL else None
+        if role == Role.CONTROL and (pinned is None or (pinned.expires and pinned.expires < self.today)):
+            return
+        subject = self.policy.original if pinned is None else pinned.sha256
+        asked = questions_of(trial, measurement.task)
+        for other in self.evidence.comparators:
+            if (other.role, other.control) != (role, control) or subject not in (None, other.subject):
+                continue
+            if subject is None and other.subject == self.evidence.subject:  # a run named the candidate beside itself
+                continue
+            if asked is None or questions_of(other, measurement.task) != asked:
+                continue
+            if any(getattr(other, key) != getattr(trial, key) for key in ALIKE):
+                continue
+            if pinned is not None and other.data != trial.data:
+                continue
+            for each in self.measurements(other):
+                same = (each.budget, each.task, each.items) == (measurement.budget, measurement.task, measurement.items)
+                if same and not self.issues(other, each):
+                    yield other, each

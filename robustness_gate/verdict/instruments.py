@@ -1,0 +1,114 @@
+"""Whether the instruments were seen to work: self-test, shams, positive control. Else finding nothing means nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from robustness_gate.evidence.answers import changes
+from robustness_gate.records.policy import Limit
+from robustness_gate.records.trial import Measurement, Role, Trial
+from robustness_gate.records.verdict import Blocker
+from robustness_gate.verdict import bounds
+from robustness_gate.verdict.evaluation import Evaluation
+from robustness_gate.verdict.hypotheses import asked_by, label
+from robustness_gate.verdict.selftests import counting, faults
+
+
+def instruments(case: Evaluation) -> Iterator[Blocker]:
+    """What is wrong with the instruments that the policy requires."""
+    validity = case.policy.validity
+    if validity.self_test != "off":
+        yield from _self_tests(case)
+    if validity.sham != "off":
+        for attack in sorted({each.attack for each in case.policy.required} - {"none"}):
+            yield from _sham(case, attack)
+    if validity.positive_control != "off":
+        yield from _positive_control(case)
+
+
+def _self_tests(case: Evaluation) -> Iterator[Blocker]:
+    """Required attacks that were not seen to work on models of known truth."""
+    required = [each for each in case.policy.required if each.attack != "none"]
+    if required and not case.evidence.self_tests:
+        yield Blocker(code="self_test_missing")
+        return
+    days = case.policy.validity.self_test_days
+    for requirement, trial in product(required, case.own_planned):
+        if not requirement.selects(trial):  # one that is left out of the plan has a blocker of its own
+            continue
+        name, asked = label(trial), asked_by(requirement, trial)
+        last = counting(case.evidence.self_tests, asked, case.evidence.model_type, case.today, days)
+        if not last:
+            args = {"label": name, "model_type": case.evidence.model_type, "days": days}
+            yield Blocker(code="self_test_does_not_count", args={**args, "budgets": [*map(str, asked.budgets)]})
+        youngest = max((each.at for each in last), default=case.today)
+        for each in sorted(last, key=lambda each: (each.seed, each.digest)):
+            if found := faults(each, case.evidence.self_tests):
+                superseded = str(each.at) if each.at < youngest else None
+                args = {"label": name, "seed": each.seed, "superseded_of": superseded}
+                yield Blocker(code="self_test_failed", args=args, causes=found)
+
+
+def _sham(case: Evaluation, attack: str) -> Iterator[Blocker]:
+    """What is wrong with an attack's trial at strength zero, on this candidate: the first fault alone."""
+    planned = case.own_planned
+    same = {(t.attack_version, t.dtype) for t in planned if t.attack == attack}  # an old version vouches for none
+    shams = [
+        trial
+        for trial in (*case.evidence.planned, *case.evidence.extra)
+        if (trial.role, trial.attack, trial.subject) == (Role.SHAM, attack, case.evidence.subject)
+        and (not same or (trial.attack_version, trial.dtype) in same)
+    ]
+    changed, seen = set[tuple[str, int, int]](), set[str]()
+    for sham, none in product(shams, (t for t in planned if t.attack == "none")):
+        sound = case.sound(sham)
+        for measurement, before in product(case.measurements(sham), case.sound(none)):
+            asked = bounds.questions_of(sham, measurement.task)
+            if measurement.task != before.task or asked is None or asked != bounds.questions_of(none, measurement.task):
+                continue
+            if measurement.items == before.items and sham.dtype == none.dtype:
+                seen |= {measurement.task} if measurement in sound else set()
+                if many := changes(measurement, before):
+                    changed.add((measurement.task, many, measurement.items))
+    unseen = sorted({limit.task for limit in case.policy.limits} - seen)
+    if changed:
+        task, many, items = min(changed)
+        args = {"attack": attack, "changed": many, "items": items, "task": task}
+        yield Blocker(code="sham_changes", args=args)
+    elif not any(case.sound(sham) for sham in shams):
+        if not any((each.role, each.attack) == (Role.SHAM, attack) for each in case.evidence.left_out):
+            yield Blocker(code="sham_missing", args={"attack": attack})  # else what left it out is a blocker already
+    elif unseen:
+        yield Blocker(code="sham_not_comparable", args={"attack": attack, "task": unseen[0]})
+
+
+def _positive_control(case: Evaluation) -> Iterator[Blocker]:
+    """Why the original does not show that these limits catch anything."""
+    untouched = [trial for trial in case.own_planned if trial.attack == "none"]
+    found = [
+        each
+        for trial in untouched
+        for measurement in case.sound(trial)
+        for each in case.partners(Role.ORIGINAL, "", trial, measurement)
+    ]
+    if not found:
+        there = any((t.role, t.attack) == (Role.ORIGINAL, "none") for t in case.evidence.comparators)
+        yield Blocker(code="positive_control_invalid" if there else "positive_control_missing")
+        return
+    for limit in case.policy.limits:
+        its = [
+            _exceeds(case, limit, trial, measurement) for trial, measurement in found if measurement.task == limit.task
+        ]
+        if its and all(its):
+            return
+    yield Blocker(code="positive_control_within_limits")
+
+
+def _exceeds(case: Evaluation, limit: Limit, trial: Trial, measurement: Measurement) -> bool:
+    """Whether the original is over a limit, as the candidate would be."""
+    policy, alpha = case.policy, case.alpha_hypothesis
+    if limit.relative_to is None:
+        return bounds.accuracy(policy, measurement, limit.metric, alpha)[0] > limit.max
+    beside = [its for _, its in case.partners(Role.CONTROL, limit.relative_to, trial, measurement)]
+    return bool(beside) and all(bounds.paired(policy, measurement, its, limit, alpha)[0] > limit.max for its in beside)

@@ -1,0 +1,119 @@
+"""What must start at once does not even import torch. How fast that is, is measured in benchmarks/, side by side."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
+from robustness_gate.inputs.validation import load_suite
+from robustness_gate.policy_language import load_policy
+from robustness_gate.records.encode import encode
+from robustness_gate.records.evidence import Evidence
+from robustness_gate.report import record
+
+HEAVY = ("torch", "transformers", "peft", "mlflow", "datasets", "numpy")
+SIGNED = "tests/fixtures/verify"
+FILES = ["--policy", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"]
+
+
+@pytest.fixture(scope="module")
+def report_file(policy_file, suite_file, tmp_path_factory):
+    """A report of nothing at all: no trial has been run."""
+    policy, suite = load_policy(policy_file), load_suite(suite_file)
+    manifest = Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
+    evidence = Evidence(manifest.digest, ())
+    made = record.make(policy, suite, manifest, evidence, datetime.now(UTC))
+    path = tmp_path_factory.mktemp("run") / "report.json"
+    path.write_bytes(encode(made.model_dump(mode="json", by_alias=True)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["attacks"],
+        ["schema"],
+        ["organisms", "list"],
+        ["init", "{empty}"],
+        ["why", "{report}"],
+        ["compare", "{report}", "{report}"],
+        ["plan", "organism:oracle", *FILES],
+        ["verify", f"{SIGNED}/accepted.sigstore.json", "--no-checkpoint", "--trust", f"{SIGNED}/trust.yaml"],
+        [
+            "verify",
+            f"{SIGNED}/accepted.sigstore.json",
+            "--checkpoint",
+            f"{SIGNED}/model",
+            "--trust",
+            f"{SIGNED}/trust.yaml",
+        ],
+        ["policy", "check", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "show", "policies/organism.yaml", "--resolved"],
+        ["policy", "lint", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "diff", "policies/organism.yaml", "policies/smallest.yaml"],
+        ["policy", "test", "policies/organism.yaml", "policies/organism.cases.yaml"],
+        ["policy", "pin", "policies/organism.yaml", "--suite", "suites/organism-smoke.yaml"],
+        ["policy", "schema"],
+    ],
+    ids=" ".join,
+)
+def test_light_verbs_work_without_importing_anything_heavy(arguments, root, tmp_path, report_file):
+    arguments = [each.format(empty=tmp_path, report=report_file) for each in arguments]
+    code = (
+        "import sys, atexit; sys.argv = ['robustness-gate', *sys.argv[1:]]\n"
+        f"atexit.register(lambda: print('HEAVY', [m for m in {HEAVY} if m in sys.modules]))\n"
+        "from robustness_gate.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("HEAVY []"), done.stdout
+
+
+def test_verify_without_a_model_imports_nothing_that_only_a_run_needs(root):
+    only_for_a_run = (
+        "robustness_gate.gate",
+        "robustness_gate.planning.plan",
+        "robustness_gate.planning.suite_data",
+        "jinja2",
+    )
+    code = (
+        "import sys, atexit; sys.argv = ['robustness-gate', *sys.argv[1:]]\n"
+        f"atexit.register(lambda: print('TOO MUCH', [m for m in {only_for_a_run} if m in sys.modules]))\n"
+        "from robustness_gate.cli import main; main()"
+    )
+    verify = ["verify", f"{SIGNED}/accepted.sigstore.json", "--no-checkpoint", "--trust", f"{SIGNED}/trust.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *verify], cwd=root, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("TOO MUCH []"), done.stdout
+
+
+def test_without_a_verb_the_help_is_shown(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "robustness_gate"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert "Exit codes" in done.stdout + done.stderr
+
+
+def test_a_suite_on_the_hub_is_read_without_the_extra_and_the_missing_check_is_told(root):
+    """A runner for checks has the core alone: it must not be silent about what it could not look at."""
+    code = (
+        "import sys; sys.modules['huggingface_hub'] = None; sys.argv = ['robustness-gate', *sys.argv[1:]]\n"
+        "from robustness_gate.cli import main; main()"
+    )
+    files = ["policies/wmdp-open-weights.yaml", "--suite", "suites/wmdp-smoke.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "policy", "check", *files], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "NOT checked" in done.stdout

@@ -1,6 +1,0 @@
-"""`few_shot` under the laws of every attack."""
-
-from attack_laws import *  # noqa: F403 - the laws are the tests of this file
-
-ATTACK = "few_shot"
-ROWS = [{"marks": (1, 2), "draws": 1}]

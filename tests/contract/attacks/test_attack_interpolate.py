@@ -1,6 +1,0 @@
-"""`interpolate` under the laws of every attack."""
-
-from attack_laws import *  # noqa: F403 - the laws are the tests of this file
-
-ATTACK = "interpolate"
-ROWS = [{"marks": (50, 100)}]

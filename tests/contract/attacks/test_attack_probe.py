@@ -1,6 +1,0 @@
-"""`probe` under the laws of every attack."""
-
-from attack_laws import *  # noqa: F403 - the laws are the tests of this file
-
-ATTACK = "probe"
-ROWS = [{"questions": 8, "folds": 2, "penalties": (10.0,)}]

@@ -1,0 +1,91 @@
+"""A worker keeps its model from one trial to the next, so it looks whether the last one put everything back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from robustness_gate import attacks, organisms
+from robustness_gate.errors import NotApplicable
+from robustness_gate.inputs.checkpoint.manifest import manifest_of
+from robustness_gate.inputs.checkpoint.place import CheckpointRef
+from robustness_gate.planning import plan
+from robustness_gate.records.trial import Closed, Measurement, Role, Trial
+from robustness_gate.running import trial
+from robustness_gate.running.executors import local
+
+
+class Pipe:
+    """The parent's end: hands out trials, hears every mark, says go on, and is gone after the last trial's end."""
+
+    def __init__(self, *trials: Trial, between: Any = lambda: None) -> None:
+        self.waiting, self.between, self.heard = list(trials), between, []
+
+    def send(self, what: Any) -> None:
+        self.heard.append(what)
+
+    def recv(self) -> Any:
+        if self.heard and isinstance(self.heard[-1], Measurement):
+            return None
+        if not self.waiting:
+            raise EOFError
+        if self.heard:
+            self.between()
+        return self.waiting.pop(0), 1
+
+    def ends(self) -> list[Closed]:
+        return [each for each in self.heard if isinstance(each, Closed)]
+
+
+@pytest.fixture
+def job(small_materials) -> local.Job:
+    place = CheckpointRef(organisms.checkpoint("oracle"))
+    return local.Job(small_materials, {manifest_of(place).digest: place}, "cpu", None)
+
+
+@pytest.fixture
+def planned(job):
+    (digest,) = job.places
+    subject = plan.Subject(Role.CANDIDATE, job.places[digest], manifest_of(job.places[digest]))
+    none = attacks.load("none")
+    return plan.trial_of(subject, None, none, none.Config(), 0, job.suite_data, "float32")
+
+
+@pytest.mark.parametrize("leaves", [None, NotApplicable("it has no blocks", remedy="-")], ids=["ends well", "refuses"])
+def test_a_trial_that_leaves_other_weights_is_a_failure_and_the_next_one_gets_the_model_anew(
+    job, planned, monkeypatch, leaves
+):
+    clean = Pipe(planned)
+    local._work(clean, job)
+    assert [end.status for end in clean.ends()] == ["ok"]
+
+    def careless(_planned, _materials, loaded, **_):
+        with torch.no_grad():
+            next(loaded.model.parameters())[0, 0] += 1e-3
+        if leaves:
+            raise leaves
+        yield from ()
+
+    whole = trial.run
+    monkeypatch.setattr(trial, "run", careless)
+    pipe = Pipe(planned, planned, between=lambda: monkeypatch.setattr(trial, "run", whole))
+    local._work(pipe, job)
+    failed, after = pipe.ends()
+    assert failed.status == "failure"
+    assert "left other weights behind (model.embed_tokens.weight)" in failed.reason
+    assert after.status == "ok"
+    marks = [[each.correct for each in one.heard if isinstance(each, Measurement)] for one in (clean, pipe)]
+    assert marks[0] == marks[1] != []
+
+
+def test_weights_that_are_not_numbers_are_as_they_were(job, planned):
+    resident = local._Resident(job)
+    with torch.no_grad():
+        next(resident.loaded_model(planned).model.parameters())[0, 0] = torch.nan
+    assert resident.moved() == "model.embed_tokens.weight"
+    from robustness_gate.engine.state import sums_of
+
+    resident._sums = sums_of(resident._speaker.model)
+    assert resident.moved() == ""
