@@ -21,13 +21,37 @@ The trip goes one way, and each room is one step of it:
 `gate.run` is the whole trip. `assurance` asks whether the instrument itself is sound: self-tests on `organisms`, whose
 truth is known, audits, and `doctor`. `system` writes files and starts processes; `cli` is the command line.
 
-The two usual calls:
+The public API, each name imported when it is first used:
 
-    from robustness_gate import gate
-    outcome = gate.run(gate.Request(checkpoint=..., policy=..., suite=..., out=...))
-
-    from robustness_gate.verdict import judge
-    verdict = judge(policy, evidence, at)
+    import robustness_gate as rg
+    outcome = rg.run(rg.Request(checkpoint=..., policy=..., suite=..., out=...))
+    verdict = rg.judge(policy, evidence, at)
+    found = rg.verify(bundle, asked, at)
 """
 
 __version__ = "0.1.0"
+
+PUBLIC = {
+    "Request": "robustness_gate.gate",
+    "run": "robustness_gate.gate",
+    "judge": "robustness_gate.verdict",
+    "verify": "robustness_gate.attestation.verify",
+    "Asked": "robustness_gate.attestation.verify",
+}
+"""Name and module. Imported by name at run time, so that a reader of reports does not load what only a run needs."""
+
+
+def __getattr__(name: str) -> object:
+    """A name of the public API. Raises AttributeError for any other."""
+    if name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Nothing is imported at the top: `python -m` looks in the working directory until `__main__` has taken it out.
+    from importlib import import_module
+
+    found: object = getattr(import_module(PUBLIC[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """What the package offers."""
+    return sorted([*globals(), *PUBLIC])
