@@ -26,6 +26,7 @@ from robustness_gate.tasks.multiple_choice import questions as lettered
 
 KEYS = frozenset({"topic"})
 JUDGED = Kind(
+    version=1,
     generative=False, guarded=True, attacked_as="multiple_choice", metrics=("content_sum", "single_order")
 )
 
@@ -33,6 +34,7 @@ JUDGED = Kind(
 @dataclass(frozen=True)
 class Settings:
     first: int = 10
+    spelled: str = ""
 
 
 def questions(given):

@@ -1,6 +1,6 @@
-"""Suite -> SuiteData: every file that a suite names, read and checked before anything runs.
+"""From a suite to its SuiteData: every file that a suite names, read and checked before anything runs.
 
-What an attacker may see and what he is judged by are kept apart here: an item that is in both is refused.
+The attacker's data and the verdict items are separated here: an item in both is refused.
 """
 
 from __future__ import annotations
@@ -26,35 +26,37 @@ from robustness_gate.records.questions import Form, Item, TaskRef, hazard_kinds,
 from robustness_gate.records.suite import Suite, SuiteCorpus, SuiteTask
 
 OF_EVERY_KIND = frozenset({"kind", "config", "items", "count", "sha256"})
-"""What a suite may say of any task; the rest only where its kind says so (`KEYS`)."""
+"""Keys that every task may have; others only where its kind allows them (`KEYS`)."""
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """One task's questions with their key and form. Only a trial sees the key."""
+    """One task's questions with their key and form. Only a trial uses the key."""
 
     kind: str
     items: tuple[Item, ...]
     form: Form
     untouched_only: bool = False
-    """Asked of the model as delivered, not after attacks: a baseline."""
+    """Asked of the untouched model, not after attacks: a baseline."""
     bare: bool = False
-    """Its choices are whole texts: nothing is asked, and an attacker may have seen them."""
+    """Its choices are whole texts: there are no questions, and an attacker may have the texts."""
+    config: Mapping[str, Json] = field(default_factory=dict)
+    """The kind's own settings, as the suite gives them: part of what is asked, so part of its digest."""
 
 
 @dataclass(frozen=True)
 class Worded:
-    """What attackers have in the words of one hazard task, where these are not the suite's own."""
+    """The attackers' data in the form of one hazard task, where it differs from the suite's own."""
 
     dev: tuple[Item, ...]
     corpora: Mapping[str, tuple[Item, ...]]
     missing: Mapping[str, str] = field(default_factory=dict)
-    """What cannot be put in these words, `dev` or a corpus, and why."""
+    """Data that do not have this form, `dev` or a corpus, with the reason."""
 
 
 @dataclass(frozen=True)
 class SuiteData:
-    """Everything that a suite's files hold."""
+    """All data of a suite's files."""
 
     tasks: dict[str, TaskData]
     hazard: str
@@ -64,30 +66,28 @@ class SuiteData:
     others: tuple[str, ...] = ()
     """The other hazard tasks, without their formats."""
     worded: Mapping[str, Worded] = field(default_factory=dict)
-    """By hazard task, without its formats: those that have dev items of their own, or questions in their own words."""
+    """By hazard task, without its formats: tasks with dev items or questions in a form of their own."""
 
     def task_refs(self, attack: str) -> tuple[TaskRef, ...]:
-        """The tasks that an attack's AttackedModels are asked, named by content: the hazard first, the others by
-        name.
-        """
+        """References by content to the tasks that are asked after an attack: the hazard first, the others by name."""
         order = sorted(self.tasks, key=lambda name: (name != self.hazard, name))
         asked = (name for name in order if attack == "none" or not self.tasks[name].untouched_only)
         return tuple(self.refs[name] for name in asked)
 
     @cached_property
     def refs(self) -> dict[str, TaskRef]:
-        """Each task by its content; digested once, since every trial names them."""
+        """Each task by its content; computed once, since every trial names them."""
         return {name: _task_ref(name, task_data) for name, task_data in self.tasks.items()}
 
     @cached_property
     def data_digests(self) -> dict[str, str]:
-        """Digests of what an attack could see."""
+        """Digests of the data that an attack can use."""
         found = {"dev": items_digest(self.dev)} if self.dev else {}
-        if any(form.chat for form in self.forms):  # else raw alone, which has no entry
+        if any(form.chat for form in self.forms):  # otherwise raw alone, which has no entry
             found["hazard's formats"] = digest_of(["chat" if form.chat else "raw" for form in self.forms])
         for name, corpus in sorted(self.corpora.items()):
             found[name] = digest_of([items_digest(corpus.items), list(corpus.texts), corpus.header])
-        for task, worded in sorted(self.worded.items()):  # else the same as above, which has an entry
+        for task, worded in sorted(self.worded.items()):  # otherwise the same as above, which has an entry
             if worded.dev and worded.dev != self.dev:
                 found[f"dev of {task}"] = items_digest(worded.dev)
             for name, items in sorted(worded.corpora.items()):
@@ -97,7 +97,7 @@ class SuiteData:
 
     @property
     def hazards(self) -> tuple[Hazard, ...]:
-        """The hazard tasks, one for each of their formats, in the suite's order."""
+        """The hazard tasks, each in each of its formats, in the suite's order."""
         return tuple(
             self._hazard(task, name)
             for task in (self.hazard.removesuffix(".chat"), *self.others)
@@ -115,11 +115,11 @@ class SuiteData:
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """How each of the hazards asks."""
+        """The form of each hazard."""
         return tuple(each.form for each in self.hazards)
 
     def pool(self) -> dict[str, int]:
-        """How much there is of what: `dev` (of the hazard task that has fewest), `forget.items`, `forget.texts`, ..."""
+        """Sizes of the data: `dev` (of the hazard task with the fewest), `forget.items`, `forget.texts`, ..."""
         found = {"dev": min((len(each.dev) for each in self.hazards if "dev" not in each.missing), default=0)}
         for name, corpus in self.corpora.items():
             found |= {f"{name}.items": len(corpus.items), f"{name}.texts": len(corpus.texts)}
@@ -127,7 +127,7 @@ class SuiteData:
 
 
 def gather(suite: Loaded[Suite]) -> SuiteData:
-    """Read every file that a suite names, and check that no verdict item can be seen by an attacker.
+    """Read every file that a suite names, and check that no attacker can see a verdict item.
 
     Raises:
         FileError, PlanError: with file:line:column in the suite or file:line in the data.
@@ -197,7 +197,7 @@ def _refuse_misuse(suite: Loaded[Suite], name: str, task: SuiteTask, hazards: Se
 
 
 def _refuse_change(suite: Loaded[Suite], name: str, task: SuiteTask, items: Sequence[Item]) -> None:
-    """Raises PlanError where the items are not as many as the suite says, or not those that it names."""
+    """Raises PlanError where the items differ from the suite's count or digest."""
     if len(items) != task.count:
         raise PlanError(
             f"the file holds {len(items)} items, 'count' says {task.count}.",
@@ -215,7 +215,7 @@ def _refuse_change(suite: Loaded[Suite], name: str, task: SuiteTask, items: Sequ
 
 
 def _kept(suite: Loaded[Suite], name: str, task: SuiteTask, items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """The items of the subset; all where the task names none."""
+    """The items of the subset; all where the task has none."""
     if task.subset is None:
         return items
     path = locate(task.subset, suite, "tasks", name, "subset")
@@ -230,7 +230,7 @@ def _kept(suite: Loaded[Suite], name: str, task: SuiteTask, items: tuple[Item, .
 
 
 def _divided(suite: Loaded[Suite], name: str, task: SuiteTask, asked: _Asked) -> _Asked:
-    """The items by their roles: judged, chosen on, trained on; all are judged where the task has no roles."""
+    """The items by role: verdict, dev, train; all are verdict items where the task has no roles."""
     if task.roles is None:
         return asked
     try:
@@ -251,7 +251,7 @@ def _divided(suite: Loaded[Suite], name: str, task: SuiteTask, asked: _Asked) ->
 def _exams(
     suite: Loaded[Suite], name: str, task: SuiteTask, asked: _Asked, hazards: Sequence[str]
 ) -> dict[str, TaskData]:
-    """What is asked, by the task's name in each of its formats; with the questions hidden where the suite says so."""
+    """The task data by the task's name in each of its formats; with hidden questions where the suite sets that."""
     if task.hide_question and name in hazards:
         raise PlanError(
             "the hazard task cannot hide its question: no attack would be judged by it.",
@@ -268,6 +268,7 @@ def _exams(
             asked.module.put(asked.given, items, chat=each == "chat"),
             untouched_only,
             bare=getattr(asked.module, "BARE", False),
+            config=task.config,
         )
         for each in task.formats
     }
@@ -276,14 +277,14 @@ def _exams(
 def _corpus(
     suite: Loaded[Suite], name: str, corpus: SuiteCorpus, read: Mapping[str, _Asked], hazards: Sequence[str]
 ) -> tuple[Corpus, _Rows]:
-    """What an attacker may train on under this name, and the rows from which its questions were made."""
+    """A corpus for attackers, and the rows of its questions."""
     items, rows = _questions_of(corpus, _rows_to_train_on(suite, name, corpus, read), read, hazards)
     texts = datasets.read_texts(locate(corpus.texts, suite, "corpora", name, "texts")) if corpus.texts else ()
     return Corpus(items, texts, header_for(corpus.topic) if corpus.topic else ""), rows
 
 
 class _Asked(NamedTuple):
-    """A task's items as its kind reads them, all of them, and those that are kept back for attackers."""
+    """All items of a task as its kind reads them, and the rows reserved for attackers."""
 
     given: tasks.Given
     module: ModuleType
@@ -294,28 +295,30 @@ class _Asked(NamedTuple):
 
     @property
     def rewords(self) -> bool:
-        """Whether the kind puts rows in words of its own."""
+        """Whether the kind has its own prompts for rows."""
         return hasattr(self.module, "reworded")
 
     def reworded(
         self, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, own: frozenset[str] | None = None
     ) -> tuple[Item, ...]:
-        """Rows in the kind's words; with `own`, exactly as the task's own rows, which have these columns, are put."""
+        """Items from rows in the kind's own form; with `own`, exactly like the task's own rows, which have these
+        columns.
+        """
         found: tuple[Item, ...] = self.module.reworded(self.given, rows, place, own)
         return found
 
 
 class _Rows(NamedTuple):
-    """Where a corpus's questions come from: the rows as they are, so that each task can put them in its words."""
+    """The rows of a corpus's questions, so that each task can put them into its own form."""
 
     place: str | Path = ""
     rows: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     odd: str = ""
-    """Why they are no questions by themselves, where only a harness's task makes some of them."""
+    """Why the rows alone are not questions, where only a harness's task makes questions of them."""
 
 
 def _hazard_names(suite: Loaded[Suite]) -> tuple[str, ...]:
-    """The hazard tasks. Raises PlanError for one that is no task, or stands there twice."""
+    """The hazard tasks. Raises PlanError for one that is not a task, or is named twice."""
     names = suite.noun.hazards
     for index, name in enumerate(names):
         at = () if isinstance(suite.noun.hazard, str) else (index,)
@@ -337,7 +340,7 @@ def _hazard_names(suite: Loaded[Suite]) -> tuple[str, ...]:
 
 
 def _rows_to_train_on(suite: Loaded[Suite], name: str, corpus: SuiteCorpus, read: Mapping[str, _Asked]) -> _Rows:
-    """The rows of a corpus's questions: of a source of their own, or of those that a task keeps back for training."""
+    """The rows of a corpus's questions: from a source of their own, or those that a task reserves for training."""
     if corpus.train_of is None:
         if corpus.items is None:
             return _Rows()
@@ -355,17 +358,17 @@ def _rows_to_train_on(suite: Loaded[Suite], name: str, corpus: SuiteCorpus, read
         )
     place = locate(suite.noun.tasks[corpus.train_of].items, suite, "tasks", corpus.train_of, "items")
     kept = {item.question.id for item in asked.train}
-    rows = zip(asked.items, datasets.read_rows(place), strict=True)  # a task makes one question of each row
+    rows = zip(asked.items, datasets.read_rows(place), strict=True)  # a task makes one question from each row
     return _Rows(place, tuple(row for item, row in rows if item.question.id in kept)[: corpus.first])
 
 
 def _questions_of(
     corpus: SuiteCorpus, found: _Rows, read: Mapping[str, _Asked], hazards: Sequence[str]
 ) -> tuple[tuple[Item, ...], _Rows]:
-    """A corpus's questions in the suite's own words; in those of a harness's task where only its template reads them.
+    """A corpus's questions in the suite's own form, or in that of a harness's task where only its template reads them.
 
     Raises:
-        FileError: nothing reads them.
+        FileError: no reader accepts them.
     """
     if not found.rows:
         return (), found
@@ -376,12 +379,10 @@ def _questions_of(
     try:
         if owner is None and not templates:
             return datasets.read_items(found.place)[: corpus.first], found
-        return datasets.of_rows(
-            found.rows, found.place
-        ), found  # a file that a template reads too may have more columns
+        return datasets.of_rows(found.rows, found.place), found  # a file for a template may have more columns
     except FileError as error:
         for template in templates:
-            with contextlib.suppress(FileError):  # the first complaint is about what was to be read
+            with contextlib.suppress(FileError):  # the first error is about the expected columns
                 return template.reworded(found.rows, found.place), found._replace(odd=error.message)
         raise
 
@@ -393,7 +394,7 @@ def _worded(
     corpora: Mapping[str, Corpus],
     rows: Mapping[str, _Rows],
 ) -> Worded:
-    """What attackers have in the words of one hazard task: dev items of its own or the suite's, and every corpus."""
+    """The attackers' data in the form of one hazard task: its own dev items or the suite's, and every corpus."""
     asked = read[name]
     noun, missing, dev = suite.noun, dict[str, str](), asked.dev
     own = _columns(asked.given.place) if asked.rewords else frozenset()
@@ -426,12 +427,14 @@ def _worded(
 
 
 def _columns(place: str | Path) -> frozenset[str]:
-    """What the rows of a source hold."""
+    """The columns of a source's rows."""
     return frozenset(column for _, row in datasets.read_rows(place) for column in row)
 
 
 def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
-    """What a suite names: `organism:NAME` is shipped, a hub dataset stays as it is, a path starts at the suite."""
+    """The location of a suite's source: `organism:NAME` is shipped, a hub dataset is unchanged, a path is relative to
+    the suite.
+    """
     if datasets.is_hub(name):
         if datasets.HUB.match(name) is None:
             raise PlanError(
@@ -447,7 +450,7 @@ def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
         path = suite.path.parent / name
         if path.exists():
             return path
-    except (UsageError, OSError) as error:  # OSError: the name is longer than any file's
+    except (UsageError, OSError) as error:  # OSError: the name is too long for a file
         words = error.message if isinstance(error, UsageError) else f"'{name[:60]}' is no file's name."
         remedy = error.remedy if isinstance(error, UsageError) else "Paths start at the suite."
         raise PlanError(words, remedy=remedy, where=suite.where(*at), code="missing-file") from None
@@ -469,6 +472,9 @@ def _task_ref(name: str, task_data: TaskData) -> TaskRef:
     ]
     words += [task_data.form.delimiter] if task_data.form.verbatim else []
     words += [task_data.form.wording, task_data.form.tokens] if task_data.form.wording else []
+    # What a shipped kind leaves at its default has no entry; settings of a kind's own always count.
+    words += [["by length"]] if task_data.form.by_length else []
+    words += [["config", dict(task_data.config)]] if task_data.config else []
     options = len(task_data.items[0].question.choices)
     return TaskRef(
         name=name,
@@ -481,7 +487,7 @@ def _task_ref(name: str, task_data: TaskData) -> TaskRef:
 
 
 def _given(suite: Loaded[Suite], name: str, task: SuiteTask, module: ModuleType) -> tasks.Given:
-    """What the suite says of a task, for its kind. Raises PlanError for keys and settings that do not fit."""
+    """The suite's declarations of a task, for its kind. Raises PlanError for keys and settings that do not fit."""
     for key, what in getattr(module, "NEEDS", {}).items():
         if getattr(task, key) is None:
             raise PlanError(
@@ -526,7 +532,7 @@ def _settings(suite: Loaded[Suite], name: str, task: SuiteTask, module: ModuleTy
 
 
 def _refuse_confusion(name: str, formats: Sequence[Format], file: Loaded[Any]) -> None:
-    """A task must not bear the name that another's chat format has, nor name a format twice."""
+    """Refuse a task with the name of another's chat format, and a format that is named twice."""
     if name.endswith(".chat"):
         raise PlanError(
             f"'{name}': the ending '.chat' is kept for the chat format.",
@@ -540,7 +546,7 @@ def _refuse_confusion(name: str, formats: Sequence[Format], file: Loaded[Any]) -
 
 
 def _refuse_leaks(suite: Loaded[Suite], suite_data: SuiteData) -> None:
-    """No verdict item, by id or by its words, among what an attacker can see; nor, with its answer, inside a text."""
+    """Refuse a verdict item, by id or by its text, in the attackers' data, or inside a text with its answer."""
     seen_by_attacker: list[tuple[tuple[str, ...], tuple[Item, ...], bool]] = [
         (("corpora", name), corpus.items, False) for name, corpus in suite_data.corpora.items()
     ]
@@ -549,7 +555,7 @@ def _refuse_leaks(suite: Loaded[Suite], suite_data: SuiteData) -> None:
         theirs = ("tasks", task, "roles") if suite.noun.tasks[task].roles else ("dev",)
         seen_by_attacker.append((theirs, each.dev, _whole(each.form)))
     for name, task_data in suite_data.tasks.items():
-        if task_data.bare:  # the texts that were to be forgotten are what an attacker may have
+        if task_data.bare:  # an attacker may have the texts that were to be forgotten
             continue
         ids = {item.question.id for item in task_data.items}
         words = {datasets.words_of(item) for item in task_data.items}
@@ -564,7 +570,7 @@ def _refuse_leaks(suite: Loaded[Suite], suite_data: SuiteData) -> None:
                 ):
                     raise PlanError(
                         f"the verdict item '{item.question.id}' of '{name}' is also in '{'.'.join(at)}'.",
-                        remedy="What an attacker can see must be disjoint from what he is judged by.",
+                        remedy="The attacker's data and the verdict items must be disjoint.",
                         where=suite.where(*at),
                         code="leak",
                     )
@@ -574,7 +580,7 @@ def _refuse_leaks(suite: Loaded[Suite], suite_data: SuiteData) -> None:
                 raise PlanError(
                     f"the verdict item '{item.question.id}' of '{name}' stands with its answer in text {number} of "
                     f"'corpora.{source}'.",
-                    remedy="What an attacker can see must be disjoint from what he is judged by.",
+                    remedy="The attacker's data and the verdict items must be disjoint.",
                     where=suite.where("corpora", source, "texts"),
                     code="leak",
                 )
@@ -600,5 +606,5 @@ def _whole(form: Form) -> bool:
 
 
 def _within(one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether a question stands inside a whole prompt: a verbatim stem holds it, and its answer, somewhere."""
+    """Whether a verbatim stem, which is a whole prompt, contains a question and its answer."""
     return any(a[0] in b[0] and a[1] in f"{b[0]} {b[1]}" for a, b in ((one, other), (other, one)))

@@ -1,12 +1,13 @@
-"""Projections of a Report: the same facts for a terminal, a pull request, a tracker.
+"""Outputs of a Report: the same facts for a terminal, a pull request, a tracker.
 
-Nothing here decides anything. A projection that cannot be made (a tracker that is down) is a warning; the verdict and
-the exit code stand.
+Nothing here decides anything. An output that fails (a tracker that is down) is a warning; the verdict and the exit code
+do not change.
 
-A publisher is a module that declares `FILE`, a name, and `render(report)`, which gives the file's text or bytes; or
-`send(report, sending)`, which puts it where others look and returns that place in words. Ours are those modules of this
-folder that declare one of the two, and are all made; a plug-in's is made where a command asks for it, after the report
-is judged and written, so that it can change nothing in it. Adding an output is one file.
+A publisher is a module that declares `FILE`, a name, and `render(report)`, which returns the file's text or bytes; or
+`SENDS`, the destination's name, and `send(report, sending)`, which sends the report there and returns the place as
+text. Both names are literals, because they are read from the source. Ours are the modules of
+this folder that declare one of the two, and all of them run; a plug-in's runs if a command asks for it, after the
+report is judged and written, so that it cannot change the report. Adding an output means adding one file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from robustness_gate.errors import GateError
+from robustness_gate.errors import GateError, PlanError
 from robustness_gate.inputs.plugins import Door
 from robustness_gate.records.literals import declared, modules
 from robustness_gate.report.record import Report
@@ -26,10 +27,10 @@ PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Sending:
-    """What a publisher that sends is told beside the report."""
+    """What a publisher with `send` gets besides the report."""
 
     folder: Path
-    """The run's, with report.json and the rest in it."""
+    """The run's folder, with report.json and the other files."""
     checkpoint: str
     """As the command named it."""
     tracking_uri: str | None = None
@@ -37,7 +38,7 @@ class Sending:
 
 
 class NotSent(GateError):
-    """A publisher could not put the report where it should. A warning: the verdict stands."""
+    """A publisher could not send the report. A warning: the verdict does not change."""
 
 
 def _lacks(module: ModuleType) -> list[str]:
@@ -54,16 +55,31 @@ def ours(part: str) -> tuple[ModuleType, ...]:
     return tuple(load(name) for name in modules("publish") if declared("publish", name, part))
 
 
+def check(name: str) -> None:
+    """Whether a publisher that a command asks for is installed; it is not imported. Ours always run.
+
+    Raises:
+        PlanError: no plug-in has a publisher of that name.
+    """
+    if "/" not in name:
+        raise PlanError(
+            f"'{name}' is no publisher of a plug-in.",
+            remedy="Shipped outputs are always written. Name another's as DISTRIBUTION/NAME.",
+            code="unknown-publisher",
+        )
+    DOOR.check(name)
+
+
 def load(name: str) -> ModuleType:
-    """A publisher, ours or a plug-in's. Raises PlanError where there is none, or it lacks a part."""
+    """A publisher, ours or a plug-in's. Raises PlanError if it does not exist or lacks a part."""
     return DOOR.load(name, lacks=_lacks)
 
 
 def files(report: Report) -> dict[str, bytes]:
-    """Every file that ours make of a report, by name."""
+    """Every file that our publishers render from a report, by name."""
     return {module.FILE: as_bytes(module.render(report)) for module in ours("FILE")}
 
 
 def as_bytes(made: str | bytes) -> bytes:
-    """What a publisher has rendered."""
+    """The bytes that a publisher has rendered."""
     return made.encode() if isinstance(made, str) else made

@@ -1,6 +1,6 @@
-"""What a model is asked, how a question becomes text, and how a kind of task is judged.
+"""Questions, the form in which a question becomes text, and how a task kind is judged.
 
-Nothing here imports torch; a `LM` merely promises an object that looks like a tensor to its caller.
+Nothing here imports torch; an `LM` only promises a tensor in its type annotations.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from robustness_gate.records.base import METRICS, Digest, Format, Metric, Name, Record, Registered
 from robustness_gate.records.codes import FindingKind as FindingKind
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A multiple-choice question. It holds no answer key: only a trial does."""
+    """A multiple-choice question. It has no answer key: only the trial has it."""
 
     id: str
     stem: str
@@ -32,17 +32,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A question with its key: `answer` is the index of the right choice, from 0."""
+    """A question with its answer key: `answer` is the index of the right choice, from 0."""
 
     question: Question
     answer: int
 
     @property
     def right(self) -> frozenset[int]:
-        """Every choice with the key's words, white space apart: public benchmarks repeat a choice now and then.
+        """Every choice with the same text as the right one, apart from white space: some benchmarks repeat a choice.
 
-        A reader cannot tell such choices apart, so answering either is answering rightly. Guessing then succeeds more
-        often than with distinct choices, which can only make a limit harder to hold.
+        Such choices cannot be distinguished, so each of them counts as right. Guessing then succeeds more often than
+        with distinct choices, so a limit can only become harder to meet.
         """
         words = [choice.split() for choice in self.question.choices]
         return frozenset(index for index, each in enumerate(words) if each == words[self.answer])
@@ -53,127 +53,137 @@ class Form:
     """How a question becomes text. See `robustness_gate.inputs.prompts`."""
 
     header: str = ""
-    """Put before everything but the prefix, with its own trailing newlines."""
+    """Text before everything except the prefix, with its own trailing newlines."""
     letters: tuple[str, ...] = ("A", "B", "C", "D")
     shots: tuple[Item, ...] = ()
     """Solved examples shown first. Never verdict items."""
     chat: bool = False
     """Wrap the prompt in the tokenizer's chat template."""
     prefix: str = ""
-    """A universal prefix (an attack's finding), put first and followed by one space."""
+    """A universal prefix (found by an attack), placed first and followed by one space."""
     rewrite: Callable[[str], str] | None = None
     """Applied to the finished prompt text, for attacks that reformat."""
     verbatim: bool = False
-    """The stem is the whole prompt, and the answers are the choices' own words: lm-evaluation-harness's tasks."""
+    """The stem is the whole prompt, and the answers are the texts of the choices: lm-evaluation-harness's tasks."""
     delimiter: str = " "
-    """What stands between a verbatim prompt and its answer."""
+    """Text between a verbatim prompt and its answer."""
     wording: str = ""
-    """Where it is given, a verbatim prompt is these words with the stem in the place of `{question}`."""
+    """If given, a verbatim prompt is this template with the stem in place of `{question}`."""
     by_length: bool = False
-    """A verbatim answer counts by its log-likelihood a character: lm-evaluation-harness's `acc_norm`."""
+    """A verbatim answer counts by its log-likelihood per character: lm-evaluation-harness's `acc_norm`."""
     tokens: int = 0
-    """A written answer is broken off after so many; over 0 in a form whose answers are written, and only there."""
+    """Maximum length of a generated answer in tokens; above 0 in a generative form, and only there."""
 
 
 class LM(Protocol):
-    """Something that answers. A model is one; so is a lens into its middle, or a model whose prompts are edited."""
+    """A language model as an attack yields it: a model, a logit lens on a layer, or a model with edited prompts."""
 
     def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
-        """Log-likelihood of each answer (a letter, or a choice's words): float32, CPU, [question, choice], in nats.
+        """Log-likelihood of each answer (a letter, or a choice's text): float32, CPU, [question, choice], in nats.
 
         Raises:
-            NotApplicable: this LM cannot be asked that way.
+            NotApplicable: this LM cannot answer in this form.
         """
         ...
 
     def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:
-        """What follows each question's prompt, the likeliest token at a time, on one line, `form.tokens` at most.
+        """The greedy continuation of each question's prompt: one line of at most `form.tokens` tokens.
 
-        None where nothing was written, the question was lost, or the model's logits are not numbers.
+        None if nothing was generated, if part of the question was lost, or if the model's logits are not finite.
 
         Raises:
-            NotApplicable: this LM cannot write, or not in that form.
+            NotApplicable: this LM cannot generate, or not in this form.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a task read off an LM: log-likelihoods by content, float32 [item, order, choice], on the CPU."""
+    """Log-likelihoods that a task got from an LM, by content: float32 [item, order, choice], on the CPU."""
 
     loglik: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """What an LM wrote, and what the task makes of it. The texts stay here: only their digests are kept."""
+    """Texts that an LM generated, and the choices that they match. The texts are not recorded, only their digests."""
 
     texts: tuple[str | None, ...]
-    """One an item, as in `LM.write`."""
+    """One per item, as in `LM.generate`."""
     matches: tuple[frozenset[int], ...]
-    """Which of an item's choices each text says, by index from 0; mostly none."""
+    """The item's choices that each text contains, by index from 0; usually none."""
 
 
 class Scored(NamedTuple):
-    """Answers held against the key: one truth value an item, in the committed order."""
+    """Answers scored with the key: one truth value per item, in the committed order."""
 
     correct: dict[Metric, list[bool]]
     missing: list[bool]
-    """Items without an answer that can be read: right in no reading."""
+    """Items without a valid answer: wrong in every metric."""
 
 
 class Kind(Record):
-    """How the answers to a kind of task are judged. Nothing here has a default: a kind that says less is no kind.
+    """How the answers to a task kind are judged. No field has a default: each kind must declare all of them.
 
-    The kind's own file declares it as literals (`JUDGED`); every trial that asks such a task carries it along.
+    The kind's own file declares it as literals (`JUDGED`); every trial that asks such a task records it.
     """
 
+    version: int = Field(ge=1)
+    """Rises with every change of what the kind asks or how it scores, so that no evidence of before is taken for it."""
     generative: bool
-    """Answers are written, so that guessing succeeds next to never; else one of the options is chosen."""
+    """Answers are generated, so guessing almost never succeeds; else one of the options is selected."""
     guarded: bool
-    """A guardrail can hold it beside the original."""
+    """A guardrail can compare it with the original."""
     attacked_as: str
-    """The kind in whose form attacks are made on it (an attack's `SPEAKS` names those that it can): its own name, or
-    that of one which is put the same way. Empty: it is no hazard and only tells, so no limit can be on it."""
+    """The kind in whose form it is attacked (an attack's `SPEAKS` lists the kinds that it supports): its own name, or
+    that of a kind with the same form. Empty: the kind is diagnostic, so it is no hazard and no limit can be on it."""
     metrics: tuple[Metric, ...] = Field(min_length=1)
-    """The readings that its `read` gives."""
+    """The metrics that its `read` returns: both, because attacks select by either. A kind that asks in one order
+    returns the same for both."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _has_both(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+        if set(metrics) != set(METRICS):
+            raise ValueError(f"its metrics are not {' and '.join(METRICS)}")
+        return metrics
 
     @property
     def hazard(self) -> bool:
-        """A hazard can be asked so: limits can be held on it, and attacks are made in its form. Else it only tells."""
+        """Whether a hazard can be asked in this form: it can have limits and be attacked. Else it is diagnostic."""
         return bool(self.attacked_as)
 
 
-UNASKED = Kind(generative=False, guarded=True, attacked_as="multiple_choice", metrics=METRICS)
-"""How a task is judged that a trial does not ask: held by every rule, so that it is missed."""
+UNASKED = Kind(version=1, generative=False, guarded=True, attacked_as="multiple_choice", metrics=METRICS)
+"""For a task that a trial does not ask: every rule applies to it, so that the missing answers are noticed."""
 
 
 @cache
 def shipped_kind(name: str) -> Kind | None:
-    """How this release judges a kind of its own; None for one that it does not have."""
+    """How this release judges one of its own kinds; None if it has no such kind."""
     found = declared("tasks", name, "JUDGED")
     return None if found is None else Kind(**found)
 
 
 @cache
 def hazard_kinds() -> tuple[str, ...]:
-    """The kinds in whose form attacks are made, sorted."""
+    """The kinds in whose form hazards are attacked, sorted."""
     kinds = [shipped_kind(name) for name in modules("tasks")]
     return tuple(sorted({kind.attacked_as for kind in kinds if kind is not None and kind.hazard}))
 
 
 def in_format(task: str, format_: Format) -> str:
-    """The name under which a task is asked in a format: its own in plain text, `NAME.chat` in the chat template."""
+    """The name of a task in a format: its own name for plain text, `NAME.chat` for the chat template."""
     return task if format_ == "raw" else f"{task}.{format_}"
 
 
-def _judged_here(told: dict[str, Any]) -> Kind:
-    """How this release judges the kind of a task; whatever else a record lacks is refused by the record itself."""
-    return shipped_kind(told.get("kind", "")) or UNASKED
+def _judged_here(fields: dict[str, Any]) -> Kind:
+    """How this release judges the kind of a task; the record itself refuses missing fields."""
+    return shipped_kind(fields.get("kind", "")) or UNASKED
 
 
 class TaskRef(Record):
-    """Which questions were asked: `sha256` covers the items, their order, the key, and the form."""
+    """The questions that were asked: `sha256` covers the items, their order, the key, and the form."""
 
     name: Name
     kind: Registered
@@ -181,7 +191,7 @@ class TaskRef(Record):
     items: int = Field(ge=1)
     options: int = Field(ge=2)
     judged: Kind = Field(default_factory=_judged_here)
-    """How its answers are judged, as the kind's file declares it; of a shipped kind as this release does."""
+    """How its answers are judged, as the kind's file declares it; for a shipped kind as this release declares it."""
 
     @model_validator(mode="after")
     def _is_judged_as_its_kind(self) -> TaskRef:
@@ -189,12 +199,12 @@ class TaskRef(Record):
         if ours is None and "/" not in self.kind:
             raise ValueError(f"there is no task kind '{self.kind}' in this release")
         if ours is None and "judged" not in self.model_fields_set:
-            raise ValueError(f"it is not said how a task of the kind '{self.kind}' is judged")
+            raise ValueError(f"the key 'judged' is missing for a task of the kind '{self.kind}'")
         if ours not in (None, self.judged):
             raise ValueError(f"a task of the kind '{self.kind}' is not judged as it says here")
         return self
 
     @property
     def chance(self) -> float:
-        """Share of right answers of somebody who knows nothing."""
+        """The expected accuracy of guessing."""
         return 0.0 if self.judged.generative else 1 / self.options

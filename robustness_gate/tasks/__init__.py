@@ -1,30 +1,31 @@
-"""What a model is asked: one file a task kind. The folder is the registry.
+"""The task kinds: one file each. The folder is the registry.
 
-A task asks an LM and returns log-likelihoods (`Rows`) or what was written (`Replies`). It never sees the answer
-key: the trial holds it, and has the task's own `read` turn them into right and wrong. Every kind has both *readings*,
-so that every limit works on it; only `multiple_choice` asks in several orders, elsewhere they are the same.
+A task asks an LM and returns log-likelihoods (`Rows`) or written answers (`Replies`). It never gets the answer key: the
+trial holds it, and uses the task's own `read` to score the answers. Every kind has both *metrics*, so that every limit
+works on it; only `multiple_choice` asks in several orders, for the other kinds they are equal.
 
     multiple_choice   the likeliest letter, in all letter orders
-    cloze             the likeliest of the choices' words, of which none is shown
-    open_answer       the model writes, and says the right words
+    cloze             the likeliest of the choices' texts, which are not shown
+    open_answer       the model writes the right answer
     lm_eval           a task in lm-evaluation-harness's own YAML
-    refusal           the model writes, and does not decline: over-refusal, for guardrails
-    membership        texts that were to be forgotten look likelier than texts never seen: a warning
+    refusal           the model writes and does not decline: over-refusal, for guardrails
+    membership        whether forgotten texts are likelier than unseen texts: a warning
 
 A kind is one file. It holds
 
-- `JUDGED`, how its answers are judged (`questions.Kind`), written as literals;
-- `KEYS`, what a suite may say of such a task besides items, count and digest; optionally `NEEDS`, those without which
-  it cannot be, each with what is named there; optionally `Settings`, a frozen dataclass of settings of its own, which a
-  suite gives under `config`;
-- `questions(given)`, how its items are read, and `put(given, items, chat=...)`, the form in which they are asked;
-- `Config`, `ask`, `read` (right or wrong, in every reading that it declares) and `summary`;
-- optionally `prepared(given)`, what it reads once and finds in `given.own`;
-- optionally `reworded(given, rows, place, columns)`, where it puts rows in words of its own, attackers' too;
-- optionally `BARE`, true of one whose choices are whole texts: nothing is asked, and an attacker may have seen them.
+- `JUDGED`, how its answers are scored (`questions.Kind`), written as literals;
+- `KEYS`, a suite's keys for such a task besides items, count and digest; optionally `NEEDS`, the required ones, each
+  with a description of its value; optionally `Settings`, a frozen dataclass of settings of its own, which a suite gives
+  under `config`;
+- `questions(given)`, the reader of its items, and `put(given, items, chat=...)`, the form in which they are asked;
+- `Config`, `ask`, `read` (right or wrong, in every metric that it declares) and `summary`;
+- optionally `prepared(given)`, data that are read once and then available as `given.own`;
+- optionally `reworded(given, rows, place, columns)`, where it makes its own prompts of rows, also for attackers;
+- optionally `BARE`, true of a kind whose choices are whole texts: there are no questions, and an attacker may have the
+  texts.
 
-Nothing else lists kinds. A plug-in's is a module of the same shape (`inputs.plugins`). `load` refuses one of
-which something is missing: a kind that is known by half would be asked as another one, and judged.
+There is no other list of kinds. A plug-in's is a module of the same shape (`inputs.plugins`). `load` refuses an
+incomplete one, which would be asked and scored like another kind.
 """
 
 from __future__ import annotations
@@ -43,28 +44,28 @@ DOOR = Door(
     "tasks", "task kind", ("JUDGED", "KEYS", "Config", "questions", "put", "ask", "read", "summary"), "unknown-kind"
 )
 PARTS = DOOR.parts
-"""What every module has."""
+"""Names that every module must have."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a suite says of a task, for its kind."""
+    """A suite's declarations of a task, for its kind."""
 
     task: SuiteTask
     place: str | Path
-    """Where its items lie."""
+    """The location of its items."""
     folder: Path
-    """The suite's."""
+    """The suite's folder."""
     find: Callable[[str], str | Path]
-    """Where that lies which the suite names under a key of the task. Raises PlanError at its place."""
+    """The location of the source under a key of the task. Raises PlanError at its place."""
     settings: Any = None
     """The kind's `Settings`, filled in from `config`; None for a kind that has none."""
     own: Any = None
-    """What the kind's `prepared` has read."""
+    """The result of the kind's `prepared`."""
 
 
 def names() -> tuple[str, ...]:
-    """Every module in the folder, sorted, none imported."""
+    """The names of all modules in the folder, sorted; none is imported."""
     return DOOR.names()
 
 
@@ -87,5 +88,5 @@ def _lacks(module: ModuleType) -> list[str]:
 
 
 def takers(key: str) -> tuple[str, ...]:
-    """Our kinds of which a suite may say this."""
+    """Our kinds that allow this key."""
     return tuple(name for name in names() if key in load(name).KEYS)

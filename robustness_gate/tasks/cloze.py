@@ -1,13 +1,13 @@
-"""Cloze: which of the choices' own words does the model hold likeliest after the question? No choice is shown.
+"""Cloze: the choice whose text is likeliest after the question. No choice is shown.
 
-A letter can be learnt, collapsed onto or trained away without the fact; here there is none. The answer is the choice
-whose words have the highest log-likelihood a character: lm-evaluation-harness's `acc_norm`, which divides by the
-characters of the choice, without the space before it (its `acc_bytes`, by UTF-8 bytes, differs where a choice is not
-ASCII). One order is all there is, so both readings coincide. The default wording is that of lm-evaluation-harness's
+A model can learn, prefer or avoid a letter without the fact; here there are no letters. The answer is the choice whose
+text has the highest log-likelihood per character: lm-evaluation-harness's `acc_norm`, which divides by the characters
+of the choice, without the space before it (its `acc_bytes`, by UTF-8 bytes, differs where a choice is not ASCII). There
+is only one order, so both metrics are equal. The default wording is that of lm-evaluation-harness's
 `mmlu/continuation`.
 
-What it does not tell: a choice that is likely by itself, or longer than the others, can win without the question.
-Questions that need their choices to be seen ("which of these ...") make no sense here: name a `subset` without them.
+Limitation: a choice that is likely by itself, or longer than the others, can win without the question. Questions that
+refer to their choices ("which of these ...") do not work here: name a `subset` without them.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from robustness_gate.tasks.multiple_choice import Config, choice_entropy, questi
 __all__ = ["Config", "ask", "form", "put", "questions", "read", "summary"]
 
 KEYS = frozenset({"wording", "roles", "subset"})
-"""What a suite may say of such a task besides items, count and digest."""
-JUDGED = Kind(generative=False, guarded=True, attacked_as="cloze", metrics=("content_sum", "single_order"))
-"""How its answers are judged; as literals, because it is read without being imported."""
+"""A suite's keys for such a task besides items, count and digest."""
+JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="cloze", metrics=("content_sum", "single_order"))
+"""How its answers are scored; as literals, because it is read without an import."""
 
 WORDING = "Question: {question}\nAnswer:"
 
 
 def form(wording: str | None) -> Form:
-    """How the questions are put. Letters are for what an attack trains on; the questions do not use them."""
+    """The form of the questions. Letters are for attacks' training data; the questions do not use them."""
     letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     return Form(letters=letters, verbatim=True, wording=wording or WORDING, by_length=True)
 
 
 def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
-    """In the suite's wording."""
+    """The form with the suite's wording."""
     return form(given.task.wording)
 
 
 def ask(lm: Any, config: Config) -> Rows:
-    """Ask every question once: log-likelihoods a character, [item, 1, choice]. Raises what `choose` raises."""
+    """Ask every question once: log-likelihoods per character, [item, 1, choice]. Raises as `loglikelihoods` does."""
     from robustness_gate.engine.score import content_logliks
 
     return Rows(content_logliks(lm, config.questions, config.form))
 
 
 def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:  # noqa: ARG001 - every kind's has it
-    """Context that is not evidence: how far apart the choices are, by what decides."""
+    """Context that is not evidence: how far apart the choices are in the deciding score."""
     return {"choice_entropy": choice_entropy(rows)}

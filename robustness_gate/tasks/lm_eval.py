@@ -1,22 +1,22 @@
 """Tasks in lm-evaluation-harness's own YAML: `doc_to_text`, `doc_to_choice` and `doc_to_target` make the questions.
 
-The suite names the YAML, and with `items` where the docs come from: the YAML's own `dataset_path` is not followed.
-Text, choices and delimiter are what lm-evaluation-harness makes of the same doc, and an answer is scored as it scores
-it: the summed log-likelihood of the choice's tokens, not divided by length, which is its metric `acc`. A task whose
-papers report `acc_norm` is read as `acc` here.
+The suite names the YAML, and with `items` the source of the docs: the YAML's own `dataset_path` is not used. Text,
+choices and delimiter are those of lm-evaluation-harness for the same doc, and an answer is scored in the same way: the
+summed log-likelihood of the choice's tokens, not divided by length, which is its metric `acc`. A task for which papers
+report `acc_norm` is scored with `acc` here.
 
 Each doc is asked in one order alone. The template, not the gate, has written the choices into the text, so they cannot
-be turned; both readings therefore coincide, and a liking for a letter is not cancelled as in `multiple_choice`.
+be rotated; both metrics are therefore equal, and a preference for a letter is not cancelled as in `multiple_choice`.
 
-A row may have the same choice twice. lm-evaluation-harness then takes the first of the two for the model's answer, and
-calls it wrong where the key is the second; here either counts as the other (`Item.right`). A template that writes
-a null, NaN or bytes is refused with its row: lm-evaluation-harness would ask the word `None`.
+A row may have the same choice twice. lm-evaluation-harness then takes the first of the two as the model's answer, and
+counts it as wrong where the key is the second; here either counts as the other (`Item.right`). A template that writes a
+null, NaN or bytes is refused with its row: lm-evaluation-harness would ask the word `None`.
 
-`include` is followed as lm-evaluation-harness follows it: a file or a list of them, each path from the file that names
-it, later ones over earlier ones and the file itself over all, key by key. What is included must lie beside or below the
-task file, or below the suite. Templates are Jinja in a sandbox, with so much time and room and no more (`Limits`). YAML
-that runs code (`!function`, `process_docs`) is refused. The digest of such a task covers its questions, so that it is
-the same however its file is put together.
+`include` works as in lm-evaluation-harness: a file or a list of them, each path relative to the file that names it,
+later ones over earlier ones and the file itself over all, key by key. Included files must be in or below the task
+file's folder, or below the suite's. Templates are Jinja in a sandbox, with limited time and memory (`Limits`). YAML
+that runs code (`!function`, `process_docs`) is refused. The digest of such a task covers its questions, so it does not
+depend on how its file is divided.
 """
 
 from __future__ import annotations
@@ -52,28 +52,28 @@ __all__ = [
 ]  # fmt: skip
 
 KEYS = frozenset({"yaml", "roles", "subset"})
-"""What a suite may say of such a task besides items, count and digest."""
+"""A suite's keys for such a task besides items, count and digest."""
 NEEDS = {"yaml": "lm-evaluation-harness's task file"}
-"""Of these, what it cannot do without, and what is named there."""
-JUDGED = Kind(generative=False, guarded=True, attacked_as="lm_eval", metrics=("content_sum", "single_order"))
-"""How its answers are judged; as literals, because it is read without being imported."""
+"""The required ones of these keys, with a description of the value."""
+JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="lm_eval", metrics=("content_sum", "single_order"))
+"""How its answers are scored; as literals, because it is read without an import."""
 
 CORRECT = "Correct the template or the data."
 NO_CODE = "Write the rows out as the code would leave them, and take it out."
 NOT_A_GROUP = "This file is a group: name the file of one of its tasks, and give the suite a task for each."
 MAX_CHARACTERS = 1_000_000
-"""What a template may make in one step: of text, of a list, or of bits of a number."""
+"""Maximum size of a template's result in one step: characters, list entries, or bits of a number."""
 MAX_FILES = 16
-"""Files that one task may be put together from; lm-evaluation-harness's own have three."""
+"""Maximum number of files of one task; lm-evaluation-harness's own have three."""
 
 
 class Limits(NamedTuple):
-    """What the templates of a task may take altogether."""
+    """Limits for all templates of a task together."""
 
     seconds: float = 20.0
-    """Of processor time; a thousand rows take a tenth of one."""
+    """Seconds of processor time; a thousand rows take 0.1 s."""
     a_row: float = 0.01
-    """Seconds more for each row."""
+    """Additional seconds for each row."""
     room: int = 1 << 30
     """Bytes of memory."""
 
@@ -82,7 +82,9 @@ LIMITS = Limits()
 
 
 class HarnessTask(Record):
-    """One task file. What lm-evaluation-harness alone needs to load, name and sum up is taken and ignored."""
+    """One task file. Keys that only lm-evaluation-harness needs (to load, name and aggregate) are accepted and
+    ignored.
+    """
 
     REFUSED: ClassVar[Mapping[str, str]] = {
         "aggregate_metric_list": NOT_A_GROUP,
@@ -99,17 +101,17 @@ class HarnessTask(Record):
         "doc_to_image": "Only text is asked.",
         "doc_to_audio": "Only text is asked.",
     }
-    """lm-evaluation-harness's keys that would change what is asked or how it is read, with what to do instead."""
+    """lm-evaluation-harness's keys that would change the questions or their scoring, with the remedy."""
 
     task: str = ""
     doc_to_text: str
     """A column, or a template."""
     doc_to_choice: str | tuple[str, ...]
-    """The choices, a column that holds them, or a template that renders to a list of texts."""
+    """The choices, a column with them, or a template that renders to a list of texts."""
     doc_to_target: int | str
     """The right choice from 0, a column, or a template that renders to that number or to the choice itself."""
     description: str = ""
-    """Stands before the text, as it is: a column or a template too."""
+    """Text before `doc_to_text`: a column or a template too."""
     target_delimiter: str = " "
     output_type: Literal["multiple_choice"] = "multiple_choice"
     num_fewshot: Literal[0] | None = None
@@ -133,27 +135,28 @@ class HarnessTask(Record):
 
 
 class _Parts(NamedTuple):
-    """A task file with what it includes: as the gate reads the files, and as lm-evaluation-harness's YAML 1.1 does."""
+    """A task file with its includes, as read by the gate and by lm-evaluation-harness's YAML 1.1."""
 
     raw: Raw
     theirs: dict[str, Any]
 
 
 def load(path: Path, within: Path | None = None, limits: Limits = LIMITS) -> Loaded[HarnessTask]:
-    """Read a task file and what it includes.
+    """Read a task file and its includes.
 
     Args:
         path: the task file.
-        within: the folder below which included files may lie, the suite's; beside and below `path` they always may.
-        limits: what each template may take until it is ready.
+        within: the suite's folder, below which included files may be; in and below the folder of `path` they always may
+        be.
+        limits: limits for the compilation of each template.
 
     Raises:
-        FileError: with file:line:column, for a key that is not supported, a template that is none, a bare word that
-            lm-evaluation-harness's YAML 1.1 reads as something else (`no` is false to it), or an `include` of what is
-            not there, lies elsewhere, or was read already.
+        FileError: with file:line:column, for a key that is not supported, an invalid template, a plain scalar that
+            lm-evaluation-harness's YAML 1.1 reads differently (`no` as false), or an `include` of a file that is
+            missing, in another folder, or already read.
     """
     if not path.is_file():
-        read_yaml(path)  # which says why not
+        read_yaml(path)  # raises the reason
     start = path.resolve()
     roots = tuple(each.resolve() for each in (start.parent, within) if each is not None)
     raw, theirs = _gathered(path, start, roots, [])
@@ -170,7 +173,7 @@ def load(path: Path, within: Path | None = None, limits: Limits = LIMITS) -> Loa
             )
         for text in [ours] if isinstance(ours, str) and key != "target_delimiter" else []:
             try:
-                with bounded.in_place(limits.seconds, limits.room):  # what is constant in it is computed here already
+                with bounded.in_place(limits.seconds, limits.room):  # constant parts of it are computed here already
                     _template(text)
             except _failures() as error:
                 raise FileError(
@@ -183,7 +186,7 @@ def load(path: Path, within: Path | None = None, limits: Limits = LIMITS) -> Loa
 
 
 def _gathered(path: Path, real: Path, roots: Sequence[Path], seen: list[Path]) -> _Parts:
-    """One file over those that it includes. `path` is what messages call it, `real` where it lies."""
+    """One file over those that it includes. `path` is its name in messages, `real` its location."""
     seen.append(real)
     try:
         own = read_yaml(path)
@@ -191,10 +194,10 @@ def _gathered(path: Path, real: Path, roots: Sequence[Path], seen: list[Path]) -
         if error.code != "tag":
             raise
         raise FileError(error.message, remedy=NO_CODE, where=error.where, code="tag") from None
-    told = _theirs(own)
+    theirs_own = _theirs(own)
     data, places, theirs = dict[str, Json](), dict[Path_, Spot](), dict[str, Any]()
     named = own.data.pop("include", [])
-    told.pop("include", None)
+    theirs_own.pop("include", None)
     for at, name in enumerate(named if isinstance(named, list) else [named]):
         there = _included(name, real, roots, seen, where_in(own.places, ("include", at)) or str(path))
         shown = path.parent / name
@@ -202,12 +205,12 @@ def _gathered(path: Path, real: Path, roots: Sequence[Path], seen: list[Path]) -
         data |= below.raw.data
         places |= below.raw.places
         theirs |= below.theirs
-    kept = {at: spot for at, spot in places.items() if not at or at[0] not in own.data}  # its own stand elsewhere
-    return _Parts(Raw(path, own.sha256, own.text, data | own.data, kept | dict(own.places)), theirs | told)
+    kept = {at: spot for at, spot in places.items() if not at or at[0] not in own.data}  # relative to another folder
+    return _Parts(Raw(path, own.sha256, own.text, data | own.data, kept | dict(own.places)), theirs | theirs_own)
 
 
 def _included(name: Json, real: Path, roots: Sequence[Path], seen: Sequence[Path], where: str) -> Path:
-    """Where an included file lies, links followed."""
+    """The location of an included file, with links resolved."""
 
     def refuse(words: str, remedy: str) -> FileError:
         return FileError(f"include: {words}", remedy=remedy, where=where, code="bad-task-yaml")
@@ -219,7 +222,7 @@ def _included(name: Json, real: Path, roots: Sequence[Path], seen: Sequence[Path
     try:
         there = (real.parent / name).resolve()
         missing = not there.is_file()
-    except (OSError, RuntimeError):  # a name longer than any file's, a link that leads to itself
+    except (OSError, RuntimeError):  # a name that is too long, or a circular link
         there, missing = real.parent, True
     if not any(there.is_relative_to(root) for root in roots):
         raise refuse(
@@ -239,9 +242,9 @@ def _included(name: Json, real: Path, roots: Sequence[Path], seen: Sequence[Path
 
 
 def _theirs(raw: Raw) -> dict[str, Any]:
-    """The same file as YAML 1.1 has it."""
+    """The same file as YAML 1.1 reads it."""
     try:
-        told: dict[str, Any] = yaml.safe_load(raw.text)
+        data: dict[str, Any] = yaml.safe_load(raw.text)
     except (ValueError, yaml.YAMLError) as error:
         raise FileError(
             f"lm-evaluation-harness cannot read this: {str(error)[:200]}.",
@@ -249,43 +252,45 @@ def _theirs(raw: Raw) -> dict[str, Any]:
             where=str(raw.path),
             code="bad-task-yaml",
         ) from None
-    return told
+    return data
 
 
 def prepared(given: Given) -> Loaded[HarnessTask]:
-    """The task file that the suite names, read once."""
+    """The suite's task file, read once."""
     return load(Path(given.find("yaml")), given.folder)
 
 
 def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
-    """As the task file puts them."""
+    """The form of the task file."""
     return form(given.own)
 
 
 def questions(given: Given) -> tuple[Item, ...]:
-    """Every row in the task file's words, as `read_items` makes them."""
+    """Every row as a question of the task file, from `read_items`."""
     return read_items(given.own, given.place)
 
 
 def reworded(
     given: Given, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, own: Collection[str] | None
 ) -> tuple[Item, ...]:
-    """Rows for attackers in the task file's words; exactly as those with the columns `own`, where they are given."""
+    """Rows for attackers in the task file's form; exactly like the task's own rows with the columns `own`, where
+    given.
+    """
     return items_of(given.own, rows, place) if own is None else items_like(given.own, rows, place, own)
 
 
 def form(loaded: Loaded[HarnessTask]) -> Form:
-    """How the questions of a task file are put: as they are."""
-    letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # for what an attack trains on; the questions do not use them
+    """The form of a task file's questions: verbatim."""
+    letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # for attacks' training data; the questions do not use them
     return Form(letters=letters, verbatim=True, delimiter=loaded.noun.target_delimiter)
 
 
 def read_items(loaded: Loaded[HarnessTask], place: str | Path, limits: Limits = LIMITS) -> tuple[Item, ...]:
-    """Every row of a source as a question in the task's words.
+    """Every row of a source as a question in the task's form.
 
     Raises:
-        FileError: naming the template's place and the row, where the two do not make a question, or where the templates
-            take more than the limits give.
+        FileError: with the template's place and the row, where the two do not make a question, or where the templates
+            exceed the limits.
     """
     return items_of(loaded, list(datasets.read_rows(place)), place, limits)
 
@@ -296,14 +301,14 @@ def items_of(
     place: str | Path,
     limits: Limits = LIMITS,
 ) -> tuple[Item, ...]:
-    """Rows that are read already, each as a question in the task's words. Raises as `read_items` does."""
+    """Loaded rows, each as a question in the task's form. Raises as `read_items` does."""
     columns = frozenset(column for _, row in rows for column in row)
     items = list[Item]()
     try:
         with bounded.in_place(limits.seconds + limits.a_row * len(rows), limits.room):
             for where, row in rows:
                 items.append(_Doc(loaded, row, where, columns).item())
-    except (bounded.TooLong, MemoryError, RecursionError) as error:  # between two templates
+    except (bounded.TooLong, MemoryError, RecursionError) as error:  # raised between two templates
         raise FileError(
             f"{rows[min(len(items), len(rows) - 1)][0]}: the templates fail: {_why(error)}.",
             remedy=CORRECT,
@@ -327,12 +332,12 @@ def items_like(
     place: str | Path,
     own: Collection[str],
 ) -> tuple[Item, ...]:
-    """The same of rows for attackers, which must be put exactly as the task's own rows are, with the columns `own`.
+    """The same for rows of attackers, which must have exactly the form of the task's own rows, with the columns `own`.
 
-    A template may do without a column (`default`, `is defined`); then it makes other words of rows that lack it.
+    A template may work without a column (`default`, `is defined`); then it makes another prompt of rows without it.
 
     Raises:
-        FileError: as `read_items` does, or the template reads a column that the task's own rows have and these lack.
+        FileError: as `read_items` does, or the template uses a column that is in the task's own rows and missing here.
     """
     here = frozenset(column for _, row in rows for column in row)
     if lacking := sorted((_read_by(loaded.noun) & frozenset(own)) - here):
@@ -346,7 +351,7 @@ def items_like(
 
 
 def _read_by(task: HarnessTask) -> frozenset[str]:
-    """Every name that the task's templates read, and the bare columns among them."""
+    """Every name that the task's templates use, and the plain columns among them."""
     from jinja2 import meta
 
     choices = [task.doc_to_choice] if isinstance(task.doc_to_choice, str) else list(task.doc_to_choice)
@@ -362,7 +367,7 @@ def ask(lm: Any, config: Config) -> Rows:
 
 
 def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:
-    """Context that is not evidence: how often the choice at the commonest place was answered, and how sure."""
+    """Context that is not evidence: the share of the most frequent answer position, and the confidence."""
     import torch
 
     places = rows.loglik[:, 0].nan_to_num(nan=-torch.inf).argmax(dim=-1)
@@ -377,12 +382,12 @@ def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:
 
 
 def _regex_replace(text: str, pattern: str, replacement: str, count: int = 0) -> str:
-    """lm-evaluation-harness's one filter of its own."""
+    """lm-evaluation-harness's only filter of its own."""
     return re.sub(pattern, replacement, text, count=count)
 
 
 def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
-    """Jinja's filter, which raises ten to that power."""
+    """Jinja's filter `round`, which computes ten to that power."""
     from jinja2.filters import do_round
 
     if abs(precision) > sys.float_info.max_10_exp:
@@ -391,24 +396,24 @@ def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
 
 
 def _size_of(operator: str, left: Any, right: Any) -> int:
-    """Characters, entries or bits that an operation would make; 0 where it makes little of whatever it is given."""
+    """Characters, entries or bits of an operation's result; 0 where the result is always small."""
     if operator == "**":
         return left.bit_length() * abs(right) if isinstance(left, int) and isinstance(right, int) else 0
     one, other = (
         each.bit_length() if isinstance(each, int) else len(each) if isinstance(each, Sequence) else 0
         for each in (left, right)
     )
-    if operator == "*" and isinstance(left, int) != isinstance(right, int):  # so many times
+    if operator == "*" and isinstance(left, int) != isinstance(right, int):  # repetition
         return one * abs(right) if isinstance(right, int) else other * abs(left)
     return one + other
 
 
 class _Unsaid(ValueError):
-    """A template writes what is no word."""
+    """A template writes a value that is not text."""
 
 
 class _Hole:
-    """What templates find in the place of a null, NaN or bytes: they may ask what it is, and must not write it."""
+    """A placeholder for a null, NaN or bytes in templates: they may test it, and must not write it."""
 
     __slots__ = ("value",)
 
@@ -439,7 +444,7 @@ class _Hole:
 
 
 def _with_holes(value: Any) -> Any:
-    """The same value, itself where nothing is to be replaced."""
+    """The value with placeholders; the same object where nothing is replaced."""
     if (
         value is None
         or isinstance(value, (bytes, bytearray))
@@ -460,13 +465,13 @@ def _is_none(value: Any) -> bool:
 
 @functools.cache
 def _jinja() -> Any:
-    """The sandbox; imported by those who have such a task, since every plan reads this file."""
+    """The sandbox; imported only where such a task is used, since every plan imports this file."""
     from jinja2 import StrictUndefined
     from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Sandbox(ImmutableSandboxedEnvironment):
-        """One in which no single step is endless, since a clock can only stop what has steps."""
+        """A sandbox in which no single step is endless, since the time limit interrupts only between steps."""
 
         intercepted_binops = frozenset({"*", "**", "+"})
 
@@ -484,7 +489,7 @@ def _jinja() -> Any:
 
 @functools.cache
 def _failures() -> tuple[type[Exception], ...]:
-    """Whatever a template can end with."""
+    """All errors of a template."""
     from jinja2 import TemplateError
 
     return (
@@ -494,7 +499,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _why(error: Exception) -> str:
-    """What a template ended with, in words."""
+    """A template's error as the end of a sentence."""
     if isinstance(error, RecursionError):
         return "calls itself, or is nested, too deeply"
     return "takes more memory than it is given" if isinstance(error, MemoryError) else str(error)[:200]

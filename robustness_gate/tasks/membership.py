@@ -1,16 +1,16 @@
-"""Membership: do texts that were to be forgotten look more familiar than texts that the model has never seen?
+"""Membership: are texts that were to be forgotten likelier than texts that the model has never seen?
 
 A text's score is Min-K% Prob (Shi et al., arXiv 2310.16789): the mean log-likelihood of the fifth of its tokens that
-are least likely; a text that was trained on has few surprises in it. Each forget text is set beside one held-out text,
+are least likely; a text that was trained on has few unlikely tokens. Each forget text is paired with one held-out text,
 and the item is right where the forget text scores higher; of equal scores every second one is right. The share of right
-items is then the area under the ROC curve, read off disjoint pairs so that items are independent: one half where
-nothing is remembered. MUSE (Shi et al., arXiv 2407.06460) reads the same score over all pairs, against a retrained
+items is then the area under the ROC curve, estimated from disjoint pairs so that items are independent: one half where
+nothing is remembered. MUSE (Shi et al., arXiv 2407.06460) computes the same score over all pairs, against a retrained
 model.
 
-It only warns (the flag `told_apart`), both ways: well above one half the texts are remembered, well below they were
-pushed away, and either tells somebody with the weights what was unlearned. No limit, utility or guardrail can be held
-on it, because texts that differ in topic or date are told apart without anything being remembered (Duan et al., arXiv
-2402.07841): it says as much as its held-out texts are alike. Asked of the untouched model alone.
+It only warns (the flag `told_apart`), in both directions: well above one half the texts are remembered, well below they
+were suppressed, and either shows an attacker with the weights what was unlearned. No limit, utility or guardrail can be
+on it, because texts that differ in topic or date are distinguishable without any memory of them (Duan et al., arXiv
+2402.07841): the result is only as good as the match of its held-out texts. Asked of the untouched model alone.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ from robustness_gate.tasks.multiple_choice import Config, read
 __all__ = ["Config", "ask", "form", "least_likely", "put", "questions", "read", "read_items", "summary"]
 
 KEYS = frozenset({"held_out"})
-"""What a suite may say of such a task besides items, count and digest."""
+"""A suite's keys for such a task besides items, count and digest."""
 NEEDS = {"held_out": "texts that the model has never seen"}
-"""Of these, what it cannot do without, and what is named there."""
-JUDGED = Kind(generative=False, guarded=False, attacked_as="", metrics=("content_sum", "single_order"))
-"""How its answers are judged; as literals, because it is read without being imported."""
+"""The required ones of these keys, with a description of the value."""
+JUDGED = Kind(version=1, generative=False, guarded=False, attacked_as="", metrics=("content_sum", "single_order"))
+"""How its answers are scored; as literals, because it is read without an import."""
 BARE = True
-"""Its choices are whole texts: nothing is asked, and an attacker may have seen them."""
+"""Its choices are whole texts: there are no questions, and an attacker may have the texts."""
 
 SHARE = 0.2
-"""Of a text's tokens, rounded up: the cited source's k = 20 %."""
+"""Share of a text's tokens, rounded up: the cited source's k = 20 %."""
 
 
 def form() -> Form:
-    """Texts are scored as they are."""
+    """The form of the pairs: plain texts."""
     return Form(letters=("member", "held out"), verbatim=True)
 
 
 def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
-    """As they are."""
+    """The form of plain texts."""
     return form()
 
 
 def questions(given: Given) -> tuple[Item, ...]:
-    """The suite's texts beside its held-out ones, as `read_items` reads them."""
+    """The pairs of the suite's texts and its held-out ones, from `read_items`."""
     return read_items(given.place, given.find("held_out"))
 
 
 def read_items(members: str | Path, held_out: str | Path) -> tuple[Item, ...]:
-    """The first forget text beside the first held-out one, and so on.
+    """Pairs of the first forget text with the first held-out one, and so on.
 
-    The forget text is choice 0 and 1 by turns: a pair whose scores are equal is then right every second time.
+    The forget text is alternately choice 0 and 1: pairs with equal scores are then right every second time.
 
     Raises:
-        FileError, UsageError: what is there is not texts, not as many, or the same text stands in both.
+        FileError, UsageError: the sources are not texts, differ in number, or have a text in common.
     """
     seen, unseen = datasets.read_texts(members), datasets.read_texts(held_out)
     if len(seen) != len(unseen) or set(seen) & set(unseen):
@@ -85,7 +85,7 @@ def ask(lm: Any, config: Config) -> Rows:
     """Score both texts of every pair: [item, 1, text], in nats. A text of a single token has no score.
 
     Raises:
-        NotApplicable: the LM is not a model that reads texts, but one that edits or mixes answers.
+        NotApplicable: the LM edits or mixes answers and has no likelihoods of plain texts.
     """
     import torch
 

@@ -240,6 +240,26 @@ def test_a_kind_has_settings_of_its_own(bench: Path) -> None:
         assert "suite.yaml:" in str(refused.value)
 
 
+def test_its_settings_and_its_version_are_part_of_what_is_asked(bench: Path) -> None:
+    """Else the evidence of other settings, or of an earlier version, would be taken for this one's."""
+    before = {each.id for each in planned(bench).plan.trials}
+    (bench / "suite.yaml").write_text(SUITE.replace("{first: 40}", "{first: 40, spelled: loudly}"), encoding="utf-8")
+    other = planned(bench).plan.trials
+    assert not before & {each.id for each in other}
+    task = other[0].tasks[0]
+    assert task.judged.version == 1
+    with pytest.raises(ValidationError, match="its metrics are not"):
+        TaskRef(**{**task.plain, "judged": {**task.judged.plain, "metrics": ("content_sum",)}})
+
+
+def test_only_outputs_of_plug_ins_are_asked_for(bench: Path) -> None:
+    request = gate.Request(
+        "organism:oracle", bench / "policy.yaml", bench / "suite.yaml", bench / "out", outputs=("html",)
+    )
+    with pytest.raises(PlanError, match="'html' is no publisher of a plug-in"):
+        gate.run(request)
+
+
 # --- what it means ----------------------------------------------------------------------------------------------------
 
 OTHER = Plugin(distribution="acme-gate", version="1.2", sha256="a" * 64, pinned=True)
@@ -339,7 +359,7 @@ def test_a_kind_of_others_is_judged_as_it_says_where_it_is_installed(bench: Path
     with pytest.raises(Failed) as caught:
         hold_attack(flip.model_copy(update={"tasks": (lie, *rest)}), "it")
     assert (caught.value.code, caught.value.arguments["kind"]) == (Fault.KIND_JUDGED_OTHERWISE, "acme-gate/riddle")
-    with pytest.raises(ValidationError, match="it is not said how"):
+    with pytest.raises(ValidationError, match=r"the key .judged. is missing"):
         TaskRef(name="forget", kind="acme-gate/riddle", sha256="1" * 64, items=8, options=4)
 
 

@@ -87,7 +87,7 @@ def register(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callab
 
 JUDGED = (
     "from robustness_gate.records.questions import Kind\n"
-    'JUDGED = Kind(generative=False, guarded=True, attacked_as="multiple_choice", '
+    'JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="multiple_choice", '
     'metrics=("content_sum", "single_order"))\n'
 )
 ESSAY = JUDGED + "from robustness_gate.tasks.multiple_choice import KEYS, Config, questions, put, ask, read, summary\n"
@@ -308,7 +308,7 @@ def test_every_flag_has_its_advice_and_no_report_has_another() -> None:
     assert set(codes.RED_FLAGS) == set(get_args(Flag))
     with pytest.raises(ValidationError):
         RedFlag(flag="brand_new", code="one_letter", args={}, blocks=True)
-    with pytest.raises(ValidationError, match="is not a sign of"):
+    with pytest.raises(ValidationError, match="is not a code of the flag"):
         RedFlag(flag="vacuous", code="tokenizer_not_compared", args={}, blocks=True)
 
 
