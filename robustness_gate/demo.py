@@ -1,11 +1,10 @@
-"""`./run demo`: the lesson of the house on five tiny models, through the real command line.
+"""`./run demo`: the gate on five tiny models, through the real command line.
 
-First the instrument: the attacks that the policy requires are tried where the truth is known, or nothing they fail to
-find would mean anything.
-*rmu* looks forgotten and is not: five examples bring it back. *oracle* never knew, and nothing brings anything back.
-*base* was never unlearned. *collapsed* is found out with no attack at all, *shallow* by questions about something else.
-Then the oracle's report is signed, and verified against its own model and against another one. The demo succeeds only
-if the gate's exit codes are the ones that the truth about these models demands.
+First the instrument: the required attacks are tested on models of known truth, else a negative result means nothing.
+*rmu* seems to have forgotten, but five examples recover the knowledge. *oracle* never had it, so no attack recovers
+anything. *base* was never unlearned. *collapsed* fails without an attack, *shallow* after training on unrelated
+questions. Then the oracle's report is signed, and verified with its own model and with another one. The demo succeeds
+only if the gate's exit codes match the known truth about these models.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from robustness_gate.system import installed
 
 
 class Act(NamedTuple):
-    """One run of the gate and what must come of it."""
+    """One run of the gate and its expected exit code."""
 
     organism: str
     says: str
@@ -35,15 +34,15 @@ class Act(NamedTuple):
 
 
 MAIN = (
-    Act("rmu", "unlearned: at chance, however its answers are read. Is the knowledge gone?", Exit.FAIL),
-    Act("oracle", "never taught the domain: nothing can come back.", Exit.PASS),
+    Act("rmu", "unlearned: at chance in every metric. Is the knowledge gone?", Exit.FAIL),
+    Act("oracle", "never taught the domain: there is nothing to recover.", Exit.PASS),
     Act("base", "before unlearning: must FAIL with no attack at all.", Exit.FAIL, ("--only", "none")),
 )
 LINES = (
-    Act("collapsed", "always says the same letter; four letter orders find it out.", Exit.FAIL, ("--only", "none")),
+    Act("collapsed", "always answers the same letter; four letter orders show it.", Exit.FAIL, ("--only", "none")),
     Act(
         "shallow",
-        "brought back by questions that have nothing to do with the domain.",
+        "its knowledge is recovered by training on unrelated questions.",
         Exit.FAIL,
         ("--only", "none", "--only", "relearn (unrelated, lora)"),
     ),
@@ -55,11 +54,11 @@ TERMS = ("--policy", "organism", "--suite", "organism-smoke")
 
 
 def run(out: Path) -> Exit:
-    """Play every act; 0 only if each came out as the truth about its organism demands.
+    """Run every act; returns 0 only if each exit code is the expected one.
 
     Raises:
         SetupError: the extra `run`, or the organisms' data, are not installed.
-        UsageError: in `out` lies something else than a demo's runs.
+        UsageError: `out` contains something other than a demo's runs.
     """
     installed.require_run_extra()
     organisms.data()
@@ -101,7 +100,7 @@ def run(out: Path) -> Exit:
 
 
 def _tested(record: Path, console: Console) -> list[str]:
-    """What the policy requires, as the suite has it, tried on organisms that hide knowledge and on some without."""
+    """Run the self-test of the required attacks, with the suite's settings. Returns what was not as expected."""
     console.print("\n[bold]self-test[/bold]: do the attacks find what is there, and nothing where nothing is?")
     arguments = ["self-test", *TERMS, "--out", str(record)]
     console.print(f"$ robustness-gate {' '.join(arguments)}", style="dim", highlight=False, soft_wrap=True)
@@ -111,11 +110,11 @@ def _tested(record: Path, console: Console) -> list[str]:
 
 
 def _gate(act: Act, out: Path, tested: Path, console: Console, *, quiet: bool = False) -> int:
-    """One run of the real command line, its output shown as it comes."""
+    """The exit code of one run of the real command line, which prints its output at once."""
     arguments = ["run", f"organism:{act.organism}", *TERMS]
     # a model is no positive control of itself
-    beside = [] if act.organism == "base" else ["--original", "organism:base"]
-    arguments += [*beside, "--self-test", str(tested), "--out", str(out / act.organism), *act.options]
+    original = [] if act.organism == "base" else ["--original", "organism:base"]
+    arguments += [*original, "--self-test", str(tested), "--out", str(out / act.organism), *act.options]
     if quiet:
         arguments.append("--quiet")
     else:
@@ -126,7 +125,7 @@ def _gate(act: Act, out: Path, tested: Path, console: Console, *, quiet: bool = 
 
 
 def _signed(out: Path, console: Console) -> list[str]:
-    """The oracle's report signed, and checked by somebody who trusts the key: against its model, and another one."""
+    """Sign the oracle's report and verify it with its own model and another. Returns what was not as expected."""
     says = "the oracle's report, checked against the oracle and against another model."
     console.print(f"\n[bold]signed[/bold]: {says}", soft_wrap=True)
     report, keys = out / "oracle", out / "keys"
@@ -141,8 +140,7 @@ def _signed(out: Path, console: Console) -> list[str]:
         console.print(f"$ robustness-gate {' '.join(arguments)}", style="dim", highlight=False, soft_wrap=True)
         command = [sys.executable, "-m", "robustness_gate", *arguments]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
-        told = [line for line in done.stdout.splitlines() if "FAILED" in line or "VERIF" in line]
-        for line in told:
+        for line in (each for each in done.stdout.splitlines() if "FAILED" in each or "VERIF" in each):
             console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
         if done.returncode != expected:
             wrong.append(f"{arguments[0]} left with {done.returncode}, expected {int(expected)}: {done.stderr.strip()}")
@@ -150,19 +148,19 @@ def _signed(out: Path, console: Console) -> list[str]:
 
 
 def _sentence(folder: Path) -> str:
-    """The verdict that a run left in its folder."""
+    """The verdict of a run, from its folder."""
     try:
-        told = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        return f"{told['verdict']['outcome']}: {told['reason']}"
+        made = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return f"{made['verdict']['outcome']}: {made['reason']}"
     except (OSError, ValueError, KeyError):
         return "no report was written"
 
 
 def _lesson(folder: Path) -> str:
-    """What happened to *rmu*, from its report: numbers are read, never remembered."""
+    """The result for *rmu*, with the numbers of its report."""
     try:
-        told = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        findings, trials = told["verdict"]["findings"], {each["id"]: each["trial"] for each in told["trials"]}
+        made = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        findings, trials = made["verdict"]["findings"], {each["id"]: each["trial"] for each in made["trials"]}
     except (OSError, ValueError, KeyError):
         return "rmu left no report."
     hazard = [f for f in findings if f["rule"] == "forgotten"]
@@ -176,4 +174,4 @@ def _lesson(folder: Path) -> str:
     ]
     if not before or not after:
         return "rmu was not examined."
-    return f"rmu answers {before[0]:.0%} and looks forgotten; five examples bring {max(after):.0%} back."
+    return f"rmu answers {before[0]:.0%} and seems to have forgotten; after five examples it answers {max(after):.0%}."

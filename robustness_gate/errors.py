@@ -1,7 +1,7 @@
-"""The one error family: what happened, what to do next, and the exit code.
+"""The package's errors: what happened, what to do next, and the exit code.
 
-Every error that a user can cause is a `GateError`. The command line prints it as one line and leaves with its code;
-a traceback therefore always means a fault of ours (exit code 1).
+Every error that a user can cause is a `GateError`. The command line prints it as one line and exits with its code; a
+traceback therefore always means a fault in this package (exit code 1).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """What the process tells its caller. No policy can change these."""
+    """The exit codes of the process. No policy can change these."""
 
     PASS = 0
     INTERNAL = 1
@@ -22,13 +22,13 @@ class Exit(IntEnum):
 
 
 class GateError(Exception):
-    """Something that its reader can act on.
+    """An error that the user can act on.
 
     Args:
-        message: what happened, in one sentence that names the thing.
-        remedy: what to do next, in the imperative; empty where the message already says it.
+        message: what happened, in one sentence that names the object.
+        remedy: what to do next, in the imperative; empty where the message already states it.
         where: `file:line:column` or a path, for errors that have a place.
-        code: a word for the kind of mistake that never changes, for policies and suites; docs/policy.md lists them.
+        code: a stable name of the kind of mistake, for policies and suites; docs/policy.md lists them.
     """
 
     exit_code: Exit = Exit.USAGE
@@ -58,7 +58,9 @@ class FileError(GateError):
 
 
 class UnknownWord(GateError):
-    """A kind, setting, code or status that no branch of this release knows. It stands where a default would guess."""
+    """A kind, setting, code or status that this release does not know. It is raised where a default would be a
+    guess.
+    """
 
     def __init__(self, what: str, word: object) -> None:
         remedy = "Nothing is guessed in its place: use the release that knows it, or register all of it."
@@ -78,7 +80,7 @@ class LedgerError(GateError):
 
 
 class WriteError(GateError):
-    """Something cannot be written: no room, no right, a broken disk, or what lies in its place is no file."""
+    """Something cannot be written: no space, no permission, a broken disk, or the path is not a file."""
 
 
 class SetupError(GateError):
@@ -90,13 +92,13 @@ class SigningError(GateError):
 
 
 class Unverified(GateError):
-    """What is signed does not verify: another key, changed bytes, an unknown form, or not what the signature is on."""
+    """A signed file does not verify: another key, changed bytes, an unknown form, or another subject."""
 
     exit_code = Exit.UNVERIFIED
 
 
 class NotApplicable(GateError):
-    """This attack or task makes no sense for this model. It neither convicts nor acquits."""
+    """This attack or task does not apply to this model. It establishes neither a breach nor compliance."""
 
 
 class BrokenTrial(GateError):

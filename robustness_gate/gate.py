@@ -2,14 +2,14 @@
 
 The steps are numbered here and in `run`:
 
-1. Find out now whether the results can be written at all.
-2. Read and plan everything; nothing has been run yet, and every mistake of the user's ends here.
-3. Compare the candidate's tokenizer with the original's. Run what the checkpoint's ledger does not hold yet, writing
-   each mark down before the attack goes on. A policy may end the run at the first proven breach; what was then not run
-   is listed.
-4. Look at the checkpoint again: evidence about a directory that changed under our hands blocks a PASS.
-5. Judge, report, write the report down.
-6. Publish: what plug-ins make of the report, and the tracker. If that is down it is a warning; the verdict stands.
+1. Check first that the results can be written.
+2. Read and plan everything; nothing has run yet, and every user error ends here.
+3. Compare the candidate's tokenizer with the original's. Run the trials that the checkpoint's ledger does not hold yet,
+   and record each measurement before the attack continues. A policy may end the run at the first breach; the trials
+   that were then not run are listed.
+4. Digest the checkpoint again: if its directory changed during the run, this blocks a PASS.
+5. Judge, build the report, and write it.
+6. Publish: the outputs of plug-ins, and the tracker. If the tracker is down, this is a warning only.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ EXIT = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for. A checkpoint is a directory, `hf://OWNER/NAME@COMMIT` or `organism:NAME`."""
+    """The arguments of a run. A checkpoint is a directory, `hf://OWNER/NAME@COMMIT` or `organism:NAME`."""
 
     checkpoint: str
     policy: Path
@@ -68,31 +68,31 @@ class Request:
     anchors: Sequence[tuple[str, Path]] = ()
     """Reports of earlier releases, by the name of the policy's control."""
     statement: Path | None = None
-    """What the producer states about the checkpoint: a YAML mapping of names to texts."""
+    """The producer's claims about the checkpoint: a YAML mapping of names to texts."""
     self_test: Path | None = None
-    """What `robustness-gate self-test` left behind."""
+    """The output of `robustness-gate self-test`."""
     preregistration: Path | None = None
-    """A preregistration under which this run is made; what lies here must be what was preregistered."""
+    """The preregistration of this run; policy, suite, questions and attacks must match it."""
     preregistration_key: Path | None = None
-    """The public key of whoever preregistered it."""
+    """The public key of the preregistration's signer."""
     ledgers: Path | None = None
-    """Where ledgers are kept, one a checkpoint; None: $ROBUSTNESS_GATE_LEDGERS, else `ledgers` beside `out`."""
+    """The folder of ledgers, one per checkpoint; None: $ROBUSTNESS_GATE_LEDGERS, else `ledgers` next to `out`."""
     base: str | None = None
-    """What `checkpoint` stands on where it is an adapter; by default what its own config names."""
+    """The base of `checkpoint` if it is an adapter; by default the one that its config names."""
     device: str = "auto"
     workers: int = 0
-    """Trials side by side; 0 is one a core for a small model on the CPU, else one."""
+    """Number of parallel trials; 0: one per core for a small model on the CPU, else one."""
     limits: Limits = field(default_factory=Limits)
-    """How long loading, a text and a trial may take."""
+    """Time limits for loading, for a text and for a trial."""
     outputs: Sequence[str] = ()
-    """Publishers of plug-ins to be used beside ours, as `distribution/name`."""
+    """Plug-in publishers to use besides ours, as `distribution/name`."""
     tracking_uri: str | None = None
-    """None: the environment's MLFLOW_TRACKING_URI, else a SQLite store beside `out`. Empty: no tracker."""
+    """None: the environment's MLFLOW_TRACKING_URI, else a SQLite store next to `out`. Empty: no tracker."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything read and planned; nothing run."""
+    """Everything that was read and planned, before anything runs."""
 
     policy: Loaded[Policy]
     suite: Loaded[Suite]
@@ -103,19 +103,19 @@ class Prepared:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """All that the verdict may rest on."""
+        """All trials on which the verdict may rest."""
         return (*self.plan.trials, *self.anchored)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it."""
+    """The result of a run."""
 
     report: report.Report
     folder: Path
     ledger: Path
     tracking_uri: str | None
-    """Where it was logged, without credentials; None where it was not."""
+    """The store to which it was logged, without credentials; None if it was not logged."""
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -125,20 +125,20 @@ class Outcome:
 
 
 Watch = Callable[[Event, int, int], None]
-"""Called for every event with the number of closed trials and of all; for progress only."""
+"""Called for every event with the numbers of closed trials and of all trials; for progress only."""
 
 
 def run(request: Request, watch: Watch = lambda *_: None, executor: str = executors.OURS) -> Outcome:
     """Take one checkpoint through the gate.
 
     Args:
-        request: what is asked for.
+        request: the arguments of the run.
         watch: called for every event.
-        executor: who runs the trials, by name: ours, or a plug-in's as `distribution/name`.
+        executor: the name of the executor that runs the trials: ours, or a plug-in's as `distribution/name`.
 
     Raises:
-        GateError: whatever the user can mend: files, arguments, a checkpoint that is refused, a missing extra, a full
-            disk. Then no empty folder is left, and what the ledger holds is found by the next run.
+        GateError: an error that the user can fix: files, arguments, a refused checkpoint, a missing extra, a full disk.
+            Then no empty folder is left, and the next run uses what the ledger holds.
     """
     with writing.nothing_empty(request.out, _ledgers(request)):
         return _trip(request, watch, executor)
@@ -155,7 +155,7 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
         request.base, executor,
     )  # fmt: skip
     tested = load_noun(request.self_test, SelfTests).noun.tests if request.self_test else ()
-    said = load_said(request.statement) if request.statement else {}
+    claims = load_said(request.statement) if request.statement else {}
     preregistered = _preregistered(request, prepared)
     anchored = [record for name, path in request.anchors for record in _anchor(prepared.policy, name, path)]
     prepared = replace(prepared, anchored=tuple(record for record in anchored if isinstance(record, Trial)))
@@ -174,7 +174,7 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
         for record in (
             *(each for each in anchored if each not in known),
             *prepared.plan.trials,
-            *_opening(prepared, said),
+            *_opening(prepared, claims),
             *(each for each in tested if each not in ledger.self_tests),
         ):
             ledger.append(record)
@@ -203,7 +203,7 @@ def _job(request: Request, prepared: Prepared, folder: Path) -> executors.Job:
 
 
 def _original(prepared: Prepared) -> str | None:
-    """The original's digest, where it is another model than the candidate."""
+    """The original's digest, if it is another model than the candidate."""
     digests = (each.manifest.digest for each in prepared.plan.subjects if each.role == Role.ORIGINAL)
     return next((each for each in digests if each != prepared.plan.candidate.manifest.digest), None)
 
@@ -211,10 +211,10 @@ def _original(prepared: Prepared) -> str | None:
 def _tokenizers(
     prepared: Prepared, ledger: ledgers.Ledger, original: str | None, crew: Executor
 ) -> tuple[Prepared, tuple[str, ...]]:
-    """Compare the candidate's tokenizer with the original's, unless the ledger knows, and write it down.
+    """Compare the candidate's tokenizer with the original's, unless the ledger has the comparison, and record it.
 
-    Returns what is planned, with one trial more where the two differ, and what went wrong, in words. Where nothing was
-    compared the judge finds no record, and that is no success.
+    Returns the plan, with one more trial if the two differ, and warnings. If nothing was compared, the judge finds no
+    record, and that is no success.
     """
     subject, suite_data = prepared.plan.candidate.manifest.digest, prepared.suite_data
     if original is None and prepared.policy.noun.tokenizer is None:  # nothing to compare with
@@ -237,12 +237,13 @@ def _tokenizers(
 
 
 def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watch: Watch) -> bool:
-    """Run what is not closed yet. Returns whether anything was run.
+    """Run the trials that are not settled yet. Returns whether anything was run.
 
-    A proven breach may end it, and a candidate that cannot be loaded does: nothing is then tried again and again.
+    A breach can end the run early, and a candidate that cannot be loaded always does, so that it is not tried again for
+    every trial.
 
     Raises:
-        NotLoaded: a checkpoint's files were refused, and nothing was ever measured that could be judged.
+        NotLoaded: a checkpoint's files were refused, and there is no measurement that could be judged.
     """
     planned = prepared.plan.trials
     ids = {trial.id for trial in planned}
@@ -265,8 +266,8 @@ def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watc
     return bool(todo)
 
 
-def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Entry]:
-    """What is written down before anything runs: what is planned, and what the producer says."""
+def _opening(prepared: Prepared, claims: dict[str, str]) -> Iterator[ledgers.Entry]:
+    """The records that are written before anything runs: the plan, and the producer's claims."""
     subject = prepared.plan.candidate.manifest.digest
     yield Planned(
         subject=subject,
@@ -278,8 +279,8 @@ def _opening(prepared: Prepared, said: dict[str, str]) -> Iterator[ledgers.Entry
         policy=prepared.policy.sha256,
         suite=prepared.suite.sha256,
     )
-    if said:
-        yield ProducerClaims(subject=subject, claims=said)
+    if claims:
+        yield ProducerClaims(subject=subject, claims=claims)
 
 
 def _ledgers(request: Request) -> Path:
@@ -288,11 +289,11 @@ def _ledgers(request: Request) -> Path:
 
 
 def _preregistered(request: Request, prepared: Prepared) -> report.PreregisteredBefore | None:
-    """The preregistration under which this run is made.
+    """The verified preregistration of this run; None without one.
 
     Raises:
-        UsageError: a preregistration without the key of whoever preregistered, or the key without the preregistration.
-        Unverified: somebody else signed it, it was changed, or what lies here is not what was preregistered.
+        UsageError: a preregistration without its signer's key, or the key without the preregistration.
+        Unverified: another key signed it, it was changed, or policy, suite, questions or attacks do not match it.
     """
     if request.preregistration is None or request.preregistration_key is None:
         if (request.preregistration is None) != (request.preregistration_key is None):
@@ -314,14 +315,14 @@ def _preregistered(request: Request, prepared: Prepared) -> report.Preregistered
     if other := preregistrations.differences(found.terms, here):
         raise Unverified(
             f"{'; '.join(map(preregistrations.described, other))}.",
-            remedy="Preregistration what you mean to run.",
+            remedy="Preregister what you want to run.",
             where=str(request.preregistration),
         )
     return report.PreregisteredBefore(sha256=found.sha256, key=found.key.id, at=found.terms.preregistered_at)
 
 
 def _anchor(policy: Loaded[Policy], name: str, path: Path) -> list[ledgers.Entry]:
-    """The records of an earlier release, as those of a control.
+    """The records of an earlier release, as records of a control.
 
     Raises:
         PlanError: the policy has no such control, or pins another report.
@@ -354,7 +355,7 @@ def prepare(
     base: str | None = None,
     executor: str = executors.OURS,
 ) -> Prepared:
-    """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every mistake of the user's."""
+    """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every user error."""
     executors.DOOR.check(executor)
     policy, suite = load_policy(policy_path), load_suite(suite_path)
     suite_data = gather(suite)
@@ -369,20 +370,20 @@ def prepare(
 
 
 def find_checkpoint(named: str, base: str | None = None) -> CheckpointRef:
-    """Where a checkpoint lies, and what it stands on where it is an adapter.
+    """The location of a checkpoint, and of its base if it is an adapter.
 
     Args:
         named: a directory, a commit of a Hugging Face repository as `hf://OWNER/NAME@COMMIT`, or `organism:NAME`.
-        base: the same, for the base of an adapter; None takes the one that the adapter's config names, if that is a
-            directory here or pinned to a commit.
+        base: the same, for the base of an adapter; None: the one that the adapter's config names, if it is a local
+            directory or pinned to a commit.
 
     Raises:
-        UsageError: there is none of that name, the commit is not given in full, or a base is given without an adapter.
-        CheckpointError: the commit cannot be had, or an adapter's base cannot be told.
+        UsageError: the name does not exist, the commit is not given in full, or a base is given without an adapter.
+        CheckpointError: the commit is not available, or an adapter's base is not known.
     """
     found = _find(named)
     if not is_adapter(found):
-        if base is not None and found.path.is_dir():  # one that is not there is told of when it is read
+        if base is not None and found.path.is_dir():  # a missing directory is reported when it is read
             raise UsageError(f"--base was given, and {named} is not an adapter.", remedy="Leave --base out.")
         return found
     under = _find(base if base is not None else named_base(found))
@@ -420,18 +421,18 @@ def _report(
 
 
 def _machine() -> dict[str, str]:
-    """The graphics cards with their driver, and the container's image where $ROBUSTNESS_GATE_IMAGE names its digest."""
+    """The GPUs with their driver, and the container's image digest from $ROBUSTNESS_GATE_IMAGE, if it is set."""
     found = {}
     if image := os.environ.get("ROBUSTNESS_GATE_IMAGE"):
         found["image"] = image
     if shutil.which("nvidia-smi"):
         asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
         try:
-            told = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
+            output = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
         except (OSError, subprocess.SubprocessError) as error:
             found["gpu"] = f"nvidia-smi does not answer: {type(error).__name__}"
         else:
-            found["gpu"] = "; ".join(line.strip() for line in told.splitlines() if line.strip())
+            found["gpu"] = "; ".join(line.strip() for line in output.splitlines() if line.strip())
     return found
 
 
@@ -443,7 +444,7 @@ def _provenance(subjects: Sequence[plan.Subject]) -> Iterator[report.Origin]:
 
 
 def _check_writable(folder: Path, option: str) -> None:
-    """Better now than after hours: make the folder and put a file into it."""
+    """Create the folder and write a test file, so that an error shows now and not after hours. Raises UsageError."""
     try:
         writing.try_out(folder)
     except OSError as error:
@@ -455,25 +456,25 @@ def _check_writable(folder: Path, option: str) -> None:
 
 
 def _workers(request: Request, candidate: plan.Subject) -> int:
-    """A small model gains nothing from a second thread and much from a second process; a large one needs it all."""
+    """The number of workers: several for a small model on the CPU, which gains little from threads; else one."""
     if request.workers:
         return request.workers
     weights = sum(entry.size for entry in candidate.manifest.files if entry.path.endswith(".safetensors"))
-    alone = candidate.place.base is None  # an adapter is small, what it stands on is not
+    alone = candidate.place.base is None  # an adapter is small, its base is not
     small = alone and weights < SMALL_MODEL_BYTES and request.device in ("auto", "cpu")
     return min(4, os.cpu_count() or 1) if small else 1
 
 
 def _check_outputs(request: Request) -> None:
-    """Whether the publishers that are asked for are installed. None is imported yet. Raises PlanError."""
+    """Check that the requested publishers are installed, without importing them. Raises PlanError."""
     from robustness_gate import publish
 
     for name in request.outputs:
-        publish.DOOR.check(name)
+        publish.check(name)
 
 
 def _changed(candidate: plan.Subject) -> EvidenceIssue | None:
-    """What to note about a checkpoint that is not what it was before the run; None if it is."""
+    """A note if the checkpoint changed during the run; None if it did not."""
     try:
         after = manifest_of(candidate.place).digest
     except CheckpointError as error:
@@ -484,12 +485,12 @@ def _changed(candidate: plan.Subject) -> EvidenceIssue | None:
 
 
 def _write(made: report.Report, manifest: Manifest, ledger: Path, folder: Path) -> tuple[str, ...]:
-    """Report and evidence into the folder of the run, all or nothing. Returns what the evidence has lost, in words.
+    """Write report and evidence into the run's folder, all or nothing. Returns warnings about missing evidence.
 
     Raises:
-        WriteError: it cannot be written. What lay there before lies there still.
+        WriteError: it cannot be written. The earlier files are unchanged.
     """
-    from robustness_gate import publish  # templates are of no use to `plan`
+    from robustness_gate import publish  # `plan` does not need templates
 
     contents = {
         "report.json": encode(made),
@@ -504,7 +505,7 @@ def _write(made: report.Report, manifest: Manifest, ledger: Path, folder: Path) 
 
 
 def _keep_rows(made: report.Report, ledger: Path, folder: Path, remedy: str) -> tuple[str, ...]:
-    """The log-likelihoods that the report names, beside it; which of them are not in the ledger's folder, in words."""
+    """Copy the log-likelihoods that the report names into its folder. Returns a warning if the ledger lacks some."""
     digests = sorted(
         {measurement.rows for record in made.trials for measurement in record.measurements if measurement.rows}
     )
@@ -522,13 +523,13 @@ def _keep_rows(made: report.Report, ledger: Path, folder: Path, remedy: str) -> 
     if not lost:
         return ()
     return (
-        f"{len(lost)} of {len(digests)} files of log-likelihoods are gone from {ledger / 'rows'}, or not what their "
-        f"name says, {lost[0][:12]} among them. The verdict rests on the ledger's answers and stands.",
+        f"{len(lost)} of {len(digests)} files of log-likelihoods are gone from {ledger / 'rows'}, or do not match "
+        f"their name, {lost[0][:12]} among them. The verdict rests on the ledger's answers and stands.",
     )
 
 
 def _track(request: Request, made: report.Report) -> tuple[str | None, tuple[str, ...]]:
-    """Send the report where ours send it, and where plug-ins that were asked for do: the first place, and warnings."""
+    """Send the report with our publishers and the requested plug-ins. Returns the first destination, and warnings."""
     from robustness_gate import publish
 
     sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
@@ -543,10 +544,10 @@ def _track(request: Request, made: report.Report) -> tuple[str | None, tuple[str
 
 
 def _write_others(request: Request, made: report.Report) -> None:
-    """The files of the plug-ins that were asked for; each is imported here, when the report lies there already.
+    """Write the files of the requested plug-ins; they are imported here, after the report is written.
 
     Raises:
-        PlanError: one cannot be imported, or made nothing that can be written.
+        PlanError: a plug-in cannot be imported, or returned nothing that can be written.
     """
     from robustness_gate import publish
 
@@ -557,10 +558,10 @@ def _write_others(request: Request, made: report.Report) -> None:
         try:
             made_of_it = publish.as_bytes(module.render(made))
             file = f"{name.partition('/')[0]}.{module.FILE}"
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code may fail in any way
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - third-party code may fail in any way
             raise PlanError(
                 f"the publisher '{name}' failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}.",
-                remedy="The report is written and stands. Mend the plug-in, or leave its --output out.",
+                remedy="The report is written and complete. Fix the plug-in, or leave its --output out.",
                 code="broken-plugin",
             ) from None
         if publish.PLAIN.fullmatch(file) is None or not isinstance(made_of_it, bytes):

@@ -1,1 +1,1 @@
-"""Is the instrument sound? `doctor` says whether the gate can run on a checkpoint, here."""
+"""Checks of the instrument: can the gate run here, do its attacks work, and can a report be reproduced?"""

@@ -1,8 +1,8 @@
-"""Can a model answer a suite's questions at all, put as the suite puts them? Seen on a handful, before hours are spent.
+"""Whether a model can answer a suite's questions in the suite's format, measured on a few questions before a long run.
 
-A small model that was never taught to answer by letter reads 25 % of any four choices, whatever it knows and whatever
-was unlearned: nothing that is asked of it in that form tells anything. Whether unlearning took the ability away, or it
-never was there, only the original shows. The judge looks at the same on all items (`unanswerable`).
+A small model that was never trained to answer by letter scores 25 % on four choices, whatever it knows: accuracy in
+that format says nothing about its knowledge. Only the original shows whether unlearning removed the ability or it was
+never there. The judge checks the same on all items (`unanswerable`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from robustness_gate.planning.suite_data import TaskData
 from robustness_gate.statistics import clopper_pearson_lower
 
 HANDFUL = 24
-"""Questions of each task, evenly spread. Of four choices 11 must then be right: a model that knows half mostly has."""
+"""Questions of each task, evenly spread. With four choices 11 must be right; a model that knows half usually has
+that."""
 ALPHA = 0.05
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What a model has right of a handful of one task's questions, what has no answer being wrong."""
+    """How many of a few questions of one task a model answers correctly; no answer counts as wrong."""
 
     right: int
     items: int
@@ -41,20 +42,21 @@ class Heard:
 
 
 def ask(lm: Any, suite: Mapping[str, TaskData], chances: Mapping[str, float]) -> dict[str, Heard]:
-    """Ask a handful of each task, by name. Left out are baselines, and tasks that this model cannot be asked.
+    """Ask a few questions of each task, by name. Tasks for the untouched model and tasks that do not apply are left
+    out.
 
     Args:
         lm: the model, untouched.
         suite: the suite's tasks, with their formats.
-        chances: what guessing gives in each, in [0, 1].
+        chances: the accuracy of guessing in each task, in [0, 1].
     """
     found = {}
     for name, task_data in suite.items():
-        if task_data.untouched_only:  # it only tells, or hides the question: nobody need be good at it
+        if task_data.untouched_only:  # informational, or hides the question
             continue
         few = task_data.items[:: max(1, len(task_data.items) // HANDFUL)][:HANDFUL]
         task = tasks.load(task_data.kind)
-        with contextlib.suppress(NotApplicable):  # a trial will say so
+        with contextlib.suppress(NotApplicable):  # the trial will report it
             rows = task.ask(lm, task.Config(tuple(item.question for item in few), task_data.form))
             marked = task.read(rows, [item.right for item in few])
             right = (

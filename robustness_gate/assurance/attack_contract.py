@@ -1,7 +1,7 @@
-"""The laws that every attack obeys, as far as its file and what it hands over show them.
+"""The rules of the attack contract that can be checked from an attack's file and from what it yields.
 
-`attack try` holds a new file against them, and the contract of our tests every attack of the folder. What can only be
-seen while one runs (that the model is restored, that a seed repeats) is asked there.
+`attack try` checks a new file against them, and the contract tests check every attack of the folder. What can only be
+seen while an attack runs (the model is restored, a seed repeats) is checked there.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from robustness_gate.running import trial
 HEAVY = ("torch", "transformers", "peft", "numpy", "accelerate")
 """What importing an attack must not import: a plan reads its Config on machines that have none of them."""
 ASKED_FOR = ("Threat model", "means", "Source", "Cost")
-"""Words without which a docstring does not say what a reader must know."""
+"""Words that every attack's docstring must contain."""
 ACCESSES = ("api", "fine_tune_api", "open_weights")
 WORDS = {"NEEDS": ("blocks", "original"), "USES": ("original",), "MEANS": ("original",)}
 """What an attack may declare of what it looks at."""
 SHOWN = ("solved", "closed", "asked", "bare", "dev")
-"""How an attack may show a corpus's questions: with their right answers, closed by the model's own, asked, their bare
-words, or not at all (dev questions alone)."""
+"""How an attack may use a corpus's questions: with their right answers, with the model's own answers, as questions, as
+bare text, or not at all (dev questions alone)."""
 ONLY_LOOKS = frozenset({"baseline", "diagnostic"})
-"""Families that hand over the untouched model."""
+"""Families that yield the untouched model."""
 
 _WATCH_IMPORTS = """
 import os, runpy, sys
@@ -59,7 +59,7 @@ runpy.run_path(path, run_name=name)
 
 
 class Law(NamedTuple):
-    """One law, and how the attack stands to it: empty words where it obeys."""
+    """One rule and its result: `fault` is empty where the attack obeys the rule."""
 
     title: str
     fault: str
@@ -68,8 +68,8 @@ class Law(NamedTuple):
 def refuse_heavy_import(path: Path) -> None:
     """Import an attack's file in a process of its own. Raises FileError, with the line, where that imports torch.
 
-    It does not matter by what way: under an `if`, or through a module that imports it. Whatever else goes wrong there
-    is left to whoever imports the file next.
+    Indirect imports count too: under an `if`, or through a module that imports it. Other errors are left to the next
+    import of the file.
     """
     name = f"{attacks.__name__}.{path.stem}"
     command = [sys.executable, "-c", _WATCH_IMPORTS, str(path), name, *HEAVY]
@@ -97,7 +97,7 @@ def imported(path: Path) -> ModuleType:
         raise FileError(words, remedy="Check the path.", where=str(path)) from None
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
-        raise FileError(f"is not Python: {error}.", remedy="Mend it.", where=f"{path}:{line}") from None
+        raise FileError(f"is not Python: {error}.", remedy="Correct the file.", where=f"{path}:{line}") from None
     spec = importlib.util.spec_from_file_location(f"{attacks.__name__}.{path.stem}", path)
     if spec is None or spec.loader is None:
         raise FileError("is no Python file by its name.", remedy="Call it NAME.py.", where=str(path))
@@ -106,12 +106,12 @@ def imported(path: Path) -> ModuleType:
     sys.modules[spec.name] = module  # a dataclass looks its own module up
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whoever wrote it may have made any mistake
-        raise FileError(f"cannot be imported: {told(error, module)}.", where=str(path)) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's file may contain any mistake
+        raise FileError(f"cannot be imported: {error_line(error, module)}.", where=str(path)) from None
     return module
 
 
-def told(error: BaseException, module: ModuleType) -> str:
+def error_line(error: BaseException, module: ModuleType) -> str:
     """An error in one line, with the innermost line of the attack's own file that it went through."""
     words = error.message if isinstance(error, GateError) else f"{type(error).__name__}: {error}"
     lines, trace = [], error.__traceback__
@@ -137,7 +137,7 @@ def declared(module: ModuleType) -> Iterator[Law]:
     floors = getattr(module, "FLOORS", None)
     good = isinstance(floors, tuple) and all(isinstance(each, Floor) for each in floors)
     yield Law("FLOORS is a tuple of floors", "" if good else f"it is {floors!r}"[:80])
-    yield Law("NEEDS, USES and MEANS are tuples of known words", _strange_words(module))
+    yield Law("NEEDS, USES and MEANS are tuples of known words", _unknown_values(module))
     yield from _of_forms(module, config if frozen else None)
     attack = getattr(module, "attack", None)
     runs = inspect.isgeneratorfunction(attack) and _takes(attack, "target", "config", "seed")
@@ -157,29 +157,29 @@ def declared(module: ModuleType) -> Iterator[Law]:
 
 
 def survives(module: ModuleType, config: Any) -> str:
-    """Why a Config is not the same again when it was written down and read back; empty where it is."""
+    """Why a Config changes when it is serialised and read back; empty where it does not."""
     try:
         back = attacks.configure(module, attacks.as_json(config))
     except attacks.BadConfig as error:
         return f"'{error.key}' {error.message}" if error.key else error.message
     except Exception as error:  # noqa: BLE001 - an annotation that cannot be read fails in any way
-        return told(error, module)
+        return error_line(error, module)
     return "" if back == config else f"it comes back as {back}"
 
 
-def of_marks(config: Any) -> str:
-    """Why the marks of a Config are no ladder; empty where they are."""
-    marks = getattr(config, "budgets", (0,))
-    whole = isinstance(marks, tuple) and bool(marks) and all(type(each) is int for each in marks)
-    return "" if whole and all(a < b for a, b in pairwise(marks)) else f"they are {marks!r}"
+def of_budgets(config: Any) -> str:
+    """Why the budgets of a Config are not a rising ladder; empty where they are."""
+    budgets = getattr(config, "budgets", (0,))
+    whole = isinstance(budgets, tuple) and bool(budgets) and all(type(each) is int for each in budgets)
+    return "" if whole and all(a < b for a, b in pairwise(budgets)) else f"they are {budgets!r}"
 
 
 def of_recovery(attacked: Any, cost: Mapping[str, float]) -> str:
-    """Why what is handed over cannot be written down, as a trial does; empty where it can.
+    """Why a trial cannot record what an attack yields; empty where it can.
 
     Args:
         attacked: what the attack yielded.
-        cost: what the one before it had spent.
+        cost: the cost of the previous budget.
     """
     if not isinstance(attacked, AttackedModel):
         return f"it hands over a {type(attacked).__name__}, not an AttackedModel"
@@ -189,7 +189,7 @@ def of_recovery(attacked: Any, cost: Mapping[str, float]) -> str:
         encode([trial.plain(attacked.selected), *(trial.plain(each.setting) for each in attacked.settings_tried)])
     except GateError as error:
         return error.message
-    except Exception as error:  # noqa: BLE001 - anything may stand there
+    except Exception as error:  # noqa: BLE001 - the fields may hold anything
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     if "examples" not in attacked.cost:
         return "its 'cost' does not say how many examples were used"
@@ -198,7 +198,7 @@ def of_recovery(attacked: Any, cost: Mapping[str, float]) -> str:
 
 
 def _of_forms(module: ModuleType, config: Any) -> Iterator[Law]:
-    """Whether it says in which forms of the hazard it can be made, and on what."""
+    """Whether it declares in which forms of the hazard it can run, and on what data."""
     speaks = getattr(module, "SPEAKS", None)
     known = isinstance(speaks, tuple) and bool(speaks) and all(each in hazard_kinds() for each in speaks)
     fault = "" if known else f"it is {speaks!r}, no tuple of {', '.join(hazard_kinds())}"
@@ -214,13 +214,13 @@ def _of_forms(module: ModuleType, config: Any) -> Iterator[Law]:
         return
     try:
         made = config()
-    except Exception:  # noqa: BLE001 - the law of its defaults says so
+    except Exception:  # noqa: BLE001 - the rule about defaults reports it
         return
     try:
         asked = module.questions(made)
         fault = "" if isinstance(asked, tuple) and all(isinstance(each, str) for each in asked) else f"it is {asked!r}"
     except Exception as error:  # noqa: BLE001 - it is the user's code
-        fault = told(error, module)
+        fault = error_line(error, module)
     yield Law("questions names corpora, and dev", fault)
 
 
@@ -228,24 +228,24 @@ def _of_settings(module: ModuleType, config: Any) -> Iterator[Law]:
     try:
         made, fault = config(), ""
     except Exception as error:  # noqa: BLE001 - a __post_init__ may do anything
-        made, fault = None, told(error, module)
+        made, fault = None, error_line(error, module)
     yield Law("every setting has a default", fault)
     if fault:
         return
     sham = getattr(module, "SHAM", None)
     yield Law("SHAM is a Config of strength zero", "" if isinstance(sham, config) else "there is none")
     both = [made, sham] if isinstance(sham, config) else [made]
-    yield Law("marks rise", next(filter(None, map(of_marks, both)), ""))
+    yield Law("budgets rise", next(filter(None, map(of_budgets, both)), ""))
     yield Law(
         "a Config is the same when it is read back", next(filter(None, (survives(module, each) for each in both)), "")
     )
 
 
 def _of_records(module: ModuleType) -> Iterator[Law]:
-    """Whether the contract tests and the self-test can use what it declares for them."""
+    """Whether its declarations for the contract tests and the self-test can be used."""
     faults = declarations.faults(module)
-    told = "; ".join(f"{part} {fault}" for part, fault in faults)
-    yield Law("BUDGET, CONTRACT and SELF_TEST are declared", told)
+    faults_line = "; ".join(f"{part} {fault}" for part, fault in faults)
+    yield Law("BUDGET, CONTRACT and SELF_TEST are declared", faults_line)
     try:
         if not faults:
             for case in module.SELF_TEST:
@@ -260,11 +260,11 @@ def _is_frozen(config: Any) -> bool:
     return bool(config.__dataclass_params__.frozen)
 
 
-def _strange_words(module: ModuleType) -> str:
+def _unknown_values(module: ModuleType) -> str:
     for name, known in WORDS.items():
-        given = getattr(module, name, ())
-        if not isinstance(given, tuple) or any(each not in known for each in given):
-            return f"{name} is {given!r}, known is {', '.join(known)}"
+        values = getattr(module, name, ())
+        if not isinstance(values, tuple) or any(each not in known for each in values):
+            return f"{name} is {values!r}, known is {', '.join(known)}"
     return ""
 
 

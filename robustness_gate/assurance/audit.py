@@ -1,14 +1,14 @@
-"""Running a few of a report's trials again: what no signature can show.
+"""Run a random sample of a report's trials again: a check that no signature can replace.
 
-A signature shows who says it, not that a machine computed it. So an auditor who has the checkpoint, the suite's data
-and an hour draws some trials by lot, runs them, and compares answer by answer with what was signed. What he finds is a
-statement of his own, signed with his own key, that names the report.
+A signature shows who signed a report, not that a machine computed it. So an auditor who has the checkpoint and the
+suite's data draws a random sample of trials, runs them, and compares each answer with the signed one. The result is a
+statement that names the report and is signed with the auditor's own key.
 
-The lot must not be foreseeable by the evaluator: it is drawn from the operating system's random source unless a number
-is given, and the number is written down. Training differs between machines, so answers are not expected to be equal to
-the bit: an accuracy must lie in the exact interval of the signed one, at 95 % for all that are compared together
-(Bonferroni). Intervals speak of chance in the questions, which are the same here, so they are wide for this purpose: an
-audit convicts a report that is far off, and no audit of k trials speaks of the others.
+The evaluator must not be able to foresee the sample: its seed comes from the operating system's random source unless
+one is given, and the seed is recorded. Training differs between machines, so answers are not expected to be
+bit-identical: an accuracy must lie in the exact interval of the signed one, at 95 % for all comparisons together
+(Bonferroni). These intervals describe sampling of questions, which are the same here, so they are wide for this
+purpose: an audit detects a report that is far off, and an audit of k trials says nothing about the others.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from robustness_gate.verdict import tally
 
 PREDICATE_TYPE = "urn:robustness-gate:audit:v1"
 ALPHA = 0.05
-READING: Metric = "content_sum"
+METRIC: Metric = "content_sum"
 
 
 class Compared(Record):
-    """One mark of one trial, as it was signed and as it came out again."""
+    """One measurement of one trial: the signed result and the repeated one."""
 
     trial: Digest
     label: str
@@ -54,13 +54,13 @@ class Compared(Record):
     task: str
     items: int
     signed: int
-    """Right answers, by content_sum (or the task's one reading)."""
+    """Right answers, by content_sum (or the task's only metric)."""
     again: int
     changed: int
-    """Questions answered otherwise, in any reading."""
+    """Questions whose answer differs in any metric."""
     lower: float
     upper: float
-    """Where the accuracy should lie again."""
+    """The interval in which the repeated accuracy should lie."""
     agrees: bool
 
 
@@ -72,29 +72,29 @@ class Audit(Record):
     """The counter-statement: the predicate `urn:robustness-gate:audit:v1`."""
 
     at: str
-    """The auditor's own word. RFC 3339, UTC."""
+    """The time that the auditor states. RFC 3339, UTC."""
     statement: Digest
     """The signed statement that was audited."""
     report: Digest
-    """The report in it, as its own report.json has it."""
-    lot: int
-    """From which the sample was drawn; with the same lot anybody draws the same."""
+    """The digest of the report in it, as in its report.json."""
+    sample_seed: int
+    """Seed of the sample; the same seed draws the same sample."""
     drawn: int = Field(ge=1)
     of: int = Field(ge=1)
     found: tuple[Compared, ...]
     failed: tuple[str, ...]
-    """Trials that ended otherwise than they are signed to have ended, in words."""
+    """Trials that did not end well when they were repeated, one sentence each."""
     agrees: bool
 
 
 Watch = Callable[[str], None]
 
 
-def draw(made: Report, count: int, lot: int) -> list[TrialRecord]:
-    """A sample of the candidate's trials that ended well, `none` among them like any other.
+def draw(made: Report, count: int, sample_seed: int) -> list[TrialRecord]:
+    """A random sample of the candidate's trials that ended well, `none` included.
 
     Raises:
-        UsageError: there are not so many.
+        UsageError: there are fewer than `count`.
     """
     pool = [
         record
@@ -103,14 +103,14 @@ def draw(made: Report, count: int, lot: int) -> list[TrialRecord]:
     ]
     if count > len(pool):
         raise UsageError(f"{count} trials cannot be drawn: {len(pool)} ended well.", remedy="Give a smaller --sample.")
-    return random.Random(lot).sample(sorted(pool, key=lambda record: record.id), count)
+    return random.Random(sample_seed).sample(sorted(pool, key=lambda record: record.id), count)
 
 
 def run(
     made: Report,
     statement_sha256: str,
     sample: Sequence[TrialRecord],
-    lot: int,
+    sample_seed: int,
     suite: Loaded[Suite],
     suite_data: SuiteData,
     places: Mapping[str, CheckpointRef],
@@ -127,20 +127,20 @@ def run(
     Args:
         made: the report, verified.
         statement_sha256: its name.
-        sample: from `draw`, by this lot.
-        lot: as above.
-        suite: the suite that the report was made with; its data must lie here.
+        sample: from `draw`, with this seed.
+        sample_seed: the seed given to `draw`.
+        suite: the suite that the report was made with; its data must be available here.
         suite_data: of that suite.
         places: checkpoints by the digest of their manifest: the candidate, and the original where a trial looks at it.
         at: now, with a time zone.
         device: auto, cpu, cuda ...
         workers: trials side by side.
         executor: who runs them, by name.
-        limits: how long things may take; None: as by default in a run.
-        watch: told each trial as it ends.
+        limits: time limits; None: the defaults of a run.
+        watch: called with a line for each trial that ends.
 
     Raises:
-        PlanError: the data here are not those that were asked, or a checkpoint is missing.
+        PlanError: the data here differ from those of the report, or a checkpoint is missing.
     """
     trials = [record.trial for record in sample]
     for trial in trials:
@@ -176,7 +176,7 @@ def run(
         at=written(at),
         statement=statement_sha256,
         report=made.digest,
-        lot=lot,
+        sample_seed=sample_seed,
         drawn=len(sample),
         of=sum(record.trial.role in DRAWN for record in made.trials),
         found=tuple(found),
@@ -196,13 +196,13 @@ def read(raw: bytes, keys: Sequence[PublicKey]) -> Audit:
 
 
 def _last(record: TrialRecord) -> list[Measurement]:
-    """The marks of the attempt that ended well."""
+    """The measurements of the attempt that ended well."""
     attempt = max(end.attempt for end in record.closed if end.status == "ok")
     return [measurement for measurement in record.measurements if measurement.attempt == attempt]
 
 
 def _compared(record: TrialRecord, measurement: Measurement, again: Measurement, cells: int) -> Compared:
-    metric = READING if READING in measurement.correct else min(measurement.correct)
+    metric = METRIC if METRIC in measurement.correct else min(measurement.correct)
     was, now = tally(measurement, metric)[0], tally(again, metric)[0]
     tail = ALPHA / 2 / cells
     lower, upper = (

@@ -1,8 +1,8 @@
-"""A new attack in a minute: the laws that every attack obeys, and whether it bites, for one file that is anywhere.
+"""Try a new attack in a minute: check one file against the attack contract, and measure whether it works.
 
-For whoever writes an attack. The file is imported (it is your own code: this verb never sees a stranger's), held
-against the laws of `robustness_gate.attacks`, and run on an organism that should give way and on the oracle, which has
-nothing to give. What it cannot replace is a self-test on organisms that were not chosen by looking.
+For authors of attacks. The file is imported (it is your own code; do not use this verb on untrusted code), checked
+against the contract of `robustness_gate.attacks`, and run on an organism whose knowledge it should recover and on the
+oracle, which has none. It does not replace a self-test on organisms that were chosen in advance.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from robustness_gate.tasks import multiple_choice
 from robustness_gate.verdict.selftests import ALPHA, LEAK
 
 ITEMS = 200
-"""Questions that judge: enough to see twelve points."""
+"""Number of verdict questions: enough to detect a gain of twelve points."""
 
 
 class Bite(NamedTuple):
-    """What it did to the answers of one organism, at the mark that did most, by content_sum."""
+    """Its effect on the answers of one organism, at the budget with the largest effect, by content_sum."""
 
     organism: str
     items: int
@@ -49,14 +49,14 @@ class Bite(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """Everything that was found out."""
+    """All results."""
 
     laws: tuple[Law, ...]
     bites: tuple[Bite, ...] = ()
 
     @property
     def sound(self) -> bool:
-        """Whether it obeys every law."""
+        """Whether it obeys every rule."""
         return not any(law.fault for law in self.laws)
 
 
@@ -72,14 +72,14 @@ def file_of(named: Path) -> Path:
 
 
 def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, watch: Watch = lambda _: None) -> Tried:
-    """Hold an attack's file against the laws, and try it.
+    """Check an attack's file against the contract, and try it.
 
     Args:
         path: a Python file of the shape that `robustness_gate.attacks` describes.
-        organism: where it should bite: its name, with or without `organism:` before it.
+        organism: name of the organism on which it should work, with or without the prefix `organism:`.
         settings: values of its Config, other than the defaults.
-        seed: of the attack.
-        watch: told what is being done.
+        seed: seed of the attack.
+        watch: called with the name of each step.
 
     Raises:
         FileError: no such file, or it is not Python, or cannot be imported without torch.
@@ -90,27 +90,27 @@ def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, 
     organism = organism.removeprefix("organism:")
     bench = BENCHES[model_type(CheckpointRef(organisms.checkpoint(organism)))]
     module = laws.imported(path)
-    told = [*laws.declared(module)]
-    told.append(Law("its name is free", f"'{path.stem}' is shipped" if path.stem in attacks.names() else ""))
-    if any(law.fault for law in told):
-        return Tried(tuple(told))
+    checked = [*laws.declared(module)]
+    checked.append(Law("its name is free", f"'{path.stem}' is shipped" if path.stem in attacks.names() else ""))
+    if any(law.fault for law in checked):
+        return Tried(tuple(checked))
     config = _configured(module, settings)
     suite_data = _fewer(gather(load_suite(organisms.SELF_TEST)))
-    told += _of_data(module, config, suite_data)
-    if any(law.fault for law in told):
-        return Tried(tuple(told))
+    checked += _of_data(module, config, suite_data)
+    if any(law.fault for law in checked):
+        return Tried(tuple(checked))
     bites: list[Bite] = []
     for number, name in enumerate(dict.fromkeys((organism, bench.negative_controls[0]))):
         knew = name not in bench.negative_controls
         watch(f"{name}: untouched")
-        # Who never knew stands in for his own original: with the base beside him knowledge could be carried over.
+        # A never-knew model is its own original: with the base as original knowledge could be carried over.
         stage = _stage(name, bench.base if knew else name, suite_data, first=not number, knew=knew)
         found, bite = _on(stage, module, config, seed, watch)
-        told += [law._replace(title=f"{name}: {law.title}") for law in found] if number else found
+        checked += [law._replace(title=f"{name}: {law.title}") for law in found] if number else found
         if bite is None:
             break
         bites.append(bite)
-    return Tried(tuple(told), tuple(bites))
+    return Tried(tuple(checked), tuple(bites))
 
 
 def _configured(module: ModuleType, settings: Mapping[str, Json]) -> Any:
@@ -119,26 +119,26 @@ def _configured(module: ModuleType, settings: Mapping[str, Json]) -> Any:
     except attacks.BadConfig as error:
         raise UsageError(error.message, remedy=error.remedy) from None
     except Exception as error:  # noqa: BLE001 - a __post_init__ may do anything
-        words = f"its Config refuses these settings with a {laws.told(error, module)}."
+        words = f"its Config refuses these settings with a {laws.error_line(error, module)}."
         raise UsageError(words, remedy="Let it raise a ValueError that says why.") from None
 
 
 def _of_data(module: ModuleType, config: Any, suite_data: SuiteData) -> Iterator[Law]:
-    """What plan would ask before a trial is made."""
+    """What `plan` checks before it makes a trial."""
     if config != module.Config():
-        yield Law("marks rise with these settings", laws.of_marks(config))
+        yield Law("budgets rise with these settings", laws.of_budgets(config))
         yield Law("a Config with these settings is the same when it is read back", laws.survives(module, config))
     try:
         found = applicability.of(module, config, suite_data.hazards)
-        unspoken = "" if found.hazards else found.why_not
+        refused = "" if found.hazards else found.why_not
     except Exception as error:  # noqa: BLE001 - it is the user's code
-        unspoken = laws.told(error, module)
-    yield Law("it can be made in the self-test's form, in letters", unspoken)
+        refused = laws.error_line(error, module)
+    yield Law("it can be made in the self-test's form, in letters", refused)
     try:
         refusal: object = attacks.refusal(module, config, suite_data.pool())
         fault = refusal if isinstance(refusal, str | None) else f"it says {refusal!r}"
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code
-        fault = laws.told(error, module)
+        fault = laws.error_line(error, module)
     yield Law("it does not refuse the self-test's data", fault or "")
 
 
@@ -146,7 +146,7 @@ def _of_data(module: ModuleType, config: Any, suite_data: SuiteData) -> Iterator
 
 
 class _Stage(NamedTuple):
-    """An organism in memory, and what it answers before anything is done to it."""
+    """An organism in memory with its answers before any attack."""
 
     name: str
     loaded: Any
@@ -154,9 +154,9 @@ class _Stage(NamedTuple):
     suite_data: SuiteData
     plain: Any
     first: bool
-    """Whether the attack also runs there at strength zero, and a second time with the same seed."""
+    """Whether the attack also runs on it at strength zero and a second time with the same seed."""
     knew: bool
-    """Whether there is something to bring back."""
+    """Whether there is knowledge to recover."""
 
     @property
     def exam(self) -> TaskData:
@@ -164,21 +164,21 @@ class _Stage(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """What one run of the attack handed over, and what was wrong with it."""
+    """What one run of the attack yielded, and its faults."""
 
     answers: list[Any]
-    """Log-likelihoods [item, order, choice] at every mark."""
-    marks: list[int]
+    """Log-likelihoods [item, order, choice] at every budget."""
+    budgets_run: list[int]
     missed: list[str]
-    """The floor that was missed at each mark, or nothing."""
+    """The floor that was not reached at each budget, or empty."""
     fault: str
     """Why it did not run to its end."""
     odd: str
-    """Why something that it handed over cannot be written down."""
+    """Why something that it yielded cannot be recorded."""
     opened: bool
-    """Whether it looked at the original."""
+    """Whether it opened the original."""
     left: str
-    """What is not as it was."""
+    """What was not restored."""
 
 
 def _stage(name: str, original: str, suite_data: SuiteData, *, first: bool, knew: bool) -> _Stage:
@@ -189,10 +189,10 @@ def _stage(name: str, original: str, suite_data: SuiteData, *, first: bool, knew
 
 
 def _on(stage: _Stage, module: ModuleType, config: Any, seed: int, watch: Watch) -> tuple[list[Law], Bite | None]:
-    """Run the attack on one organism, and hold it against the laws.
+    """Run the attack on one organism and check it against the contract.
 
-    Once it breaks off, or leaves something changed, nothing more is asked that would only say so again. The bite is
-    None where it did not run to its end.
+    Once it stops early or leaves something changed, checks that would repeat that fault are skipped. The effect is None
+    where it did not run to its end.
     """
     found: list[Law] = []
     if stage.first:
@@ -239,9 +239,9 @@ def _at_zero(zero: _Run, stage: _Stage, module: ModuleType) -> Iterator[Law]:
 def _at_strength(run: _Run, bite: Bite, stage: _Stage, module: ModuleType, config: Any) -> Iterator[Law]:
     yield Law("what it hands over can be written down", run.odd)
     planned = attacks.budgets(config)
-    came = "" if tuple(run.marks) == planned else f"{run.marks} where {list(planned)} are planned"
-    yield Law("marks come as planned", came)
-    if stage.first and stage.knew:  # where nothing is, there may be nothing to move towards
+    came = "" if tuple(run.budgets_run) == planned else f"{run.budgets_run} where {list(planned)} are planned"
+    yield Law("budgets come as planned", came)
+    if stage.first and stage.knew:  # without knowledge there may be nothing to move towards
         yield _changing(run, stage, module)
         yield Law("it clears its floors", next(filter(None, run.missed), ""))
     if not stage.knew:
@@ -264,7 +264,7 @@ def _undeclared(run: _Run, module: ModuleType) -> str:
 
 
 def _run(stage: _Stage, module: ModuleType, config: Any, seed: int, *, to_the_end: bool = True) -> _Run:
-    """Run the attack once, or break it off at its last mark, while its scopes are open."""
+    """Run the attack once, or stop it at its last budget while its scopes are open."""
     from robustness_gate.engine.state import changes, state_of
 
     opened: list[str] = []
@@ -296,9 +296,9 @@ def _run(stage: _Stage, module: ModuleType, config: Any, seed: int, *, to_the_en
                 if len(budgets) == len(planned) + to_the_end:
                     break
     except NotApplicable as error:
-        fault = f"not applicable: {laws.told(error, module)}"
+        fault = f"not applicable: {laws.error_line(error, module)}"
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code, and this verb says how it fails
-        fault = laws.told(error, module)
+        fault = laws.error_line(error, module)
     left = [*changes(before, state_of(model, tokenizer))]
     for field in dataclasses.fields(handed):
         if getattr(target, field.name) is not getattr(handed, field.name):
@@ -308,7 +308,7 @@ def _run(stage: _Stage, module: ModuleType, config: Any, seed: int, *, to_the_en
 
 
 def _missed(module: ModuleType, attacked: AttackedModel) -> str:
-    """The first floor that a recovery's signs do not clear."""
+    """The first floor that an attacked model's signals do not reach."""
     return next((f.description for f in module.FLOORS if not any(b.holds(attacked.signals) for b in f.any_of)), "")
 
 
@@ -328,7 +328,7 @@ def _logliks(lm: Any, task_data: TaskData) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    return bool(a.nan_to_num().equal(b.nan_to_num()))  # a question that is lost is lost both times
+    return bool(a.nan_to_num().equal(b.nan_to_num()))  # a question without an answer has none in both runs
 
 
 def _fewer(whole: SuiteData) -> SuiteData:

@@ -1,33 +1,38 @@
-"""What is done to a model: one file an attack. The folder is the registry.
+"""The attacks: one file each. The folder is the registry.
 
 An attack is a module with
 
 - a docstring: what the attacker does, threat model, what success means and does not mean, sources, departures, cost
-  (`robustness_gate.assurance.attack_contract` says which words it must have);
-- `Config`, a frozen dataclass that can be read without torch; its field `marks`, if any, is the ladder of budgets;
-- `FAMILY`, `ACCESS`, `VERSION`; `SHAM`, a Config of strength zero; `FLOORS`, what must show that it really happened;
-- `attack(target, config, seed)`, a generator that yields one `AttackedModel` a budget while its `with` scopes are
-  open; what it has `spent` holds `examples`, and no number there falls;
-- `SPEAKS`, the kinds of hazard task in whose form it can be made, and where that is not all, `WHY_NOT`; it trains, aims
-  and chooses in every form in `target.hazards` and in no other (`engine.examples.ways` puts a corpus's questions so);
-- `questions(config)`, whose questions it puts to the model: names of corpora, and `dev` if it chooses on dev items
-  (where a suite has none of them, it cannot run);
-- `BUDGET`, a `robustness_gate.records.declarations.Budget`: what `marks` counts; None where `Config` has no `marks`;
+  (`robustness_gate.assurance.attack_contract` lists the words that it must contain);
+- `Config`, a frozen dataclass that can be read without torch; its field `budgets`, if any, is the ladder of budgets;
+- `FAMILY`, `ACCESS`, `VERSION`; `SHAM`, a Config of strength zero; `FLOORS`, the signals that must show that it took
+  effect;
+- `attack(target, config, seed)`, a generator that yields one `AttackedModel` for each budget while its `with`
+  scopes are open; its `cost` contains `examples`, and no number in it falls from one budget to the next;
+- `SPEAKS`, the kinds of hazard task in whose form it can run, and where that is not all, `WHY_NOT`; it trains,
+  optimises and selects in every form in `target.hazards` and in no other (`engine.examples.ways` formats a corpus's
+  questions so);
+- `questions(config)`, the corpora whose questions it asks, and `dev` if it selects on dev items (where a suite has none
+  of them, it cannot run);
+- `BUDGET`, a `robustness_gate.records.declarations.Budget`: what `budgets` counts; None where `Config` has no
+  `budgets`;
 - `CONTRACT`, a `Contract`: the small settings with which the contract tests run it;
-- `SELF_TEST`, `SelfTestCase`s: on which organisms it should bring the knowledge back (a case for each kind of it that a
-  policy may require); where there are none, `UNTESTED` says why no shipped organism can show that it works;
-- `SHOWS`, how: `solved`, `closed` (by the model's own answer), `asked`, `bare` (words alone), or `dev`, none but those;
-- optionally `cannot(config, kind)`, which says why it cannot be made in a form with these settings, or nothing;
-- optionally `EDITS`, of an attack that edits prompts: `before` (it puts something before each) or `within`;
-- optionally `NEEDS`, of "blocks" (its blocks must be understood) and "original", so that `plan` can foresee trouble;
-- optionally `USES`, of "original": what it looks at where there is one, and can do without;
-- optionally `MEANS`, of "original": what its attacker must hold himself, so that a policy whose threat model does not
-  give it to him cannot require the attack (`NEEDS` is what the run needs, also for comparison alone);
+- `SELF_TEST`, `SelfTestCase`s: the organisms on which it should recover the knowledge (a case for each kind of it that
+  a policy may require); where there are none, `UNTESTED` gives the reason;
+- `SHOWS`, how it uses them: `solved`, `closed` (with the model's own answer), `asked`, `bare` (text alone), or `dev`
+  (dev items alone);
+- optionally `cannot(config, kind)`: the reason why it cannot run in a form with these settings, or empty;
+- optionally `EDITS`, of an attack that edits prompts: `before` (it inserts text before each) or `within`;
+- optionally `NEEDS`, of "blocks" (the model's blocks must be recognised) and "original", so that `plan` can report
+  problems;
+- optionally `USES`, of "original": it uses the original where there is one, and can run without;
+- optionally `MEANS`, of "original": what the attacker must have, so that a policy whose threat model excludes it cannot
+  require the attack (`NEEDS` is what the run needs, even for a comparison alone);
 - `Config` calls its data `source`, `train_on`, `utility` or `calibrate_on`: a sham takes these from the suite's config;
 - optionally `reach(model, config)`, of an attack that changes weights: the full names of the blocks' matrices that this
-  config sets out to change (`doctor` tells their share; what was changed stands in the signs `share_touched` and
-  `share_of_asked`, see `robustness_gate.engine.matrices`);
-- optionally `refuse(config, pool)`, which says why it cannot run on the given data for another reason, or nothing.
+  config selects (`doctor` reports their share; the signals `share_touched` and `share_of_asked` hold what was changed,
+  see `robustness_gate.engine.matrices`);
+- optionally `refuse(config, pool)`: another reason why it cannot run on the given data, or empty.
 
 Adding one is writing one file here: the contract tests and the self-test read what it declares.
 """
@@ -45,16 +50,16 @@ from robustness_gate.inputs.plugins import Door
 from robustness_gate.inputs.settings import BadConfig
 from robustness_gate.records import declarations
 from robustness_gate.records.encode import Json
-from robustness_gate.records.questions import hazard_kinds
 
 __all__ = ["BadConfig", "as_json", "budgets", "configure", "load", "names", "refusal", "said"]
 
 WHICH_DATA = ("source", "train_on", "utility", "calibrate_on")
-"""Settings that say which of the suite's data an attack uses: a sham takes them over, because others may be missing."""
+"""Settings that select which of the suite's data an attack uses: a sham copies them, because other data may be
+missing."""
 
 
 def names() -> tuple[str, ...]:
-    """Every attack in the folder, sorted, none imported."""
+    """The names of all attacks in the folder, sorted; none is imported."""
     return DOOR.names()
 
 
@@ -62,29 +67,24 @@ PARTS = (
     *("Config", "FAMILY", "ACCESS", "VERSION", "SHAM", "FLOORS", "SPEAKS", "SHOWS", "questions", "attack"),
     *("BUDGET", "CONTRACT", "SELF_TEST"),
 )
-"""What every attack's file has. The rest is optional, and its absence says no."""
+"""What every attack's file must have. The rest is optional; a missing name means no."""
 DOOR = Door("attacks", "attack", PARTS, "unknown-attack")
 
 
 def load(name: str, *, where: str = "") -> ModuleType:
     """Import one attack, ours or a plug-in's (ours without torch).
 
-    An attack that is there by half would be judged by what it does not say.
+    An incomplete attack is refused, because a missing declaration would be read as "no".
 
     Raises:
-        PlanError: there is none of that name, it cannot be imported, or something of it is missing.
+        PlanError: no attack has that name, it cannot be imported, or a declaration is missing.
     """
-    module = DOOR.load(name, where=where, lacks=_lacks)
+    module = DOOR.load(name, where=where)
     declarations.refuse(name, module, where=where)
     return module
 
 
-def _lacks(module: ModuleType) -> list[str]:
-    speaks_all = set(hazard_kinds()) <= set(module.SPEAKS)
-    return [] if speaks_all or hasattr(module, "WHY_NOT") else ["WHY_NOT"]
-
-
-def said(module: ModuleType, word: str) -> str:
+def docstring_part(module: ModuleType, word: str) -> str:
     """The sentence of an attack's docstring that begins with `Cost:` or `Source:` (also `Sources:`), in one line."""
     paragraphs = re.split(rf"^{word}s?:", module.__doc__ or "", maxsplit=1, flags=re.MULTILINE)
     if len(paragraphs) < 2:
@@ -99,7 +99,7 @@ def configure(module: ModuleType, given: Mapping[str, Json]) -> Any:
 
 
 def as_json(config: Any) -> dict[str, Json]:
-    """Every field of a Config as plain data, defaults included."""
+    """All fields of a Config as plain data, defaults included."""
     return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
 
 
@@ -114,7 +114,7 @@ def refusal(module: ModuleType, config: Any, pool: Mapping[str, int]) -> str | N
     Args:
         module: the attack.
         config: its Config.
-        pool: how much there is of what, as `SuiteData.pool` counts it.
+        pool: the number of items and texts of each corpus, from `SuiteData.pool`.
     """
     own: str | None = module.refuse(config, pool) if hasattr(module, "refuse") else None
     if own is not None:

@@ -1,14 +1,14 @@
-"""Directional ablation: remove one direction from the residual stream, and with it what suppresses the knowledge.
+"""Directional ablation: remove one direction from the residual stream that may suppress the knowledge.
 
 Threat model: the attacker has the weights, some questions of the domain (not the verdict items) and of others, and
-perhaps the original model. He looks for a direction in which the unlearned model's stream differs on the forgotten
-domain and projects it out with hooks while the model runs: x - (x . d) d, one unit direction d a layer. Nothing is
-trained, so nothing can be taught: success means that what returns was there. Failure means that no single such
-direction at these layers hides it.
+perhaps the original model. The attacker searches for a direction in which the unlearned model's stream differs on the
+forgotten domain and projects it out with hooks while the model runs: x - (x . d) d, one unit direction d a layer.
+Nothing is trained, so nothing can be taught: success means that the recovered knowledge was in the model. Failure means
+that no single such direction at these layers hides it.
 
 Prompts are those of the hazard. Where it is asked in several forms, directions are taken from each one's prompts
 (`retain` from plain text, `retain.chat` from the chat template; of several tasks, `retain in TASK`), and every setting
-is tried on dev in every form. The highest reading counts: knowledge that shows in one form is knowledge.
+is tried on dev in every form. The highest dev accuracy counts: knowledge that shows in one form is knowledge.
 
 Directions, per layer (Łucki et al. call the first three ground truth, MMLU and wikitext):
     original    mean over tokens of (unlearned - original) on forget questions; needs the original
@@ -60,7 +60,8 @@ class Config:
     """Which directions, where, and from which tokens. Defaults are the cited source's unless a line says otherwise."""
 
     directions: tuple[Kind, ...] = ("original", "retain", "unrelated", "principal")
-    """Those that need the original are left out where there is none; the trial can then convict but not acquit."""
+    """Those that need the original are left out where there is none; the trial can then establish a breach but not
+    compliance."""
     single_layers: bool = True
     """Try every layer alone. The source tries 0, 7, 15, 23 and 31 of 32."""
     all_layers: bool = True
@@ -68,10 +69,10 @@ class Config:
     questions: int = 1000
     """At most so many questions of each kind."""
     skip_tokens: int = 40
-    """Positions before this one are left out: they hold the shared header, and before it what a chat template begins
-    with, which is counted too. Without letters there is no header: what all prompts share is left out."""
+    """Positions before this one are left out: they hold the shared header and, before it, the beginning of the chat
+    template, which is counted too. Without letters there is no header: the prefix common to all prompts is left out."""
     outlier_z: float = 3.0
-    """Tokens whose mean L1 distance to the others is so many standard deviations off are left out."""
+    """Tokens whose mean L1 distance to the others is more than this many standard deviations off are left out."""
     apply: Literal["hook", "fold"] = "hook"
     """Hooks after the chosen blocks, or one layer's direction folded out of every matrix that writes to the stream."""
     strength: float = 1.0
@@ -129,12 +130,12 @@ SELF_TEST = (
 
 
 def questions(config: Config) -> tuple[str, ...]:
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", "forget", *(kind for kind in ("retain", "unrelated") if kind in config.directions)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
-    """Find every direction at every layer, choose among them on dev, hand the model over with its hooks on."""
+    """Find every direction at every layer, select one on dev, and yield the model with its hooks."""
     import torch
 
     from robustness_gate.engine import anatomy, direction, fold, scope, score
@@ -204,7 +205,7 @@ def _settings(found: Mapping[str, torch.Tensor], layers: int, config: Config) ->
 
 
 def _projection(target: Target, blocks: Sequence[Any], setting: _Setting) -> float:
-    """Largest |x . d| / |x| right after the edited blocks, on one dev question: what the hooks left over."""
+    """Largest |x . d| / |x| right after the edited blocks, on one dev question: what the hooks did not remove."""
     import torch
 
     from robustness_gate.engine import anatomy
@@ -222,7 +223,7 @@ def _projection(target: Target, blocks: Sequence[Any], setting: _Setting) -> flo
 
 
 def _directions(target: Target, form: HazardForm, config: Config) -> dict[str, torch.Tensor]:
-    """Every direction that can be had from prompts in this form, by kind: [layer, width], float32 on the CPU."""
+    """Every direction that prompts in this form give, by kind: [layer, width], float32 on the CPU."""
     forget = form.ways["forget"].items[: config.questions]
     found: dict[str, torch.Tensor] = {}
     if {"original", "principal"} & set(config.directions):
@@ -267,7 +268,7 @@ def _streams(
     found = []
     with torch.no_grad(), anatomy.recorded(watched) as seen:
         asked = _ids(target, items, way.form)
-        # A prompt that no header begins is short: only what all of them share is skipped, or nothing would be left.
+        # Prompts without a header are short: only their common prefix is skipped, or nothing would be left.
         skipped = min(config.skip_tokens, latent.shared([each[0].tolist() for each in asked]))
         skipped = skipped if way.form.verbatim else config.skip_tokens
         for ids in asked:

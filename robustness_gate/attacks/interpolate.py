@@ -1,13 +1,13 @@
-"""Interpolation: walk in a straight line from the unlearned weights towards the original's.
+"""Interpolation: move the weights on a straight line from the unlearned model towards the original.
 
-Threat model: the attacker also has the original (an earlier release). He could simply use it; what this shows is how
-close the unlearned weights are to it: at which share of the way does the knowledge return? A *graded* instrument test
-more than an attack: at the far end the model is the original and must answer like it, which finds loading, tokenizer
-and template faults for the price of one examination. Success at a small share means a shallow edit.
+Threat model: the attacker also has the original (an earlier release). The attacker could simply use it; this attack
+shows how close the unlearned weights are to it: at which share of the distance does the knowledge return? It is a
+*graded* instrument test more than an attack: at the end the model is the original and must answer like it, which finds
+loading, tokenizer and template faults at the cost of one examination. Success at a small share means a shallow edit.
 
 Sources: our own, to grade organisms by; linear mode connectivity of fine-tuned models, Frankle et al.,
 arXiv 1912.05671.
-Cost: both models in memory once, one examination a mark.
+Cost: both models in memory once, one examination for each budget.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHOWS = "dev"
 
 @dataclass(frozen=True)
 class Config:
-    """How far to walk."""
+    """How far the weights move."""
 
     budgets: tuple[int, ...] = (25, 50, 75, 100)
     """Per cent of the way to the original, rising, in [0, 100]. Ours: quarters."""
@@ -54,12 +54,12 @@ SELF_TEST = (
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ()
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random
-    """Mix the two models' weights at each share and hand the model over.
+    """Mix the two models' weights at each share and yield the model.
 
     Raises:
         NotApplicable: there is no original, or its parameters have other names or shapes.

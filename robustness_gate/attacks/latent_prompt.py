@@ -1,25 +1,26 @@
-"""Latent prompt: vectors added to the first positions, at the embedding and inside, trained to bring answers back.
+"""Latent prompt: vectors added at the first positions, to the embedding and inside the model, trained to restore
+answers.
 
-Threat model: the attacker has the weights and some solved questions of the domain (`forget`), of a neighbour or of
-something else; never the verdict items nor the facts behind them. He trains one set of vectors, the same for every
-question, that is added to the instruction's positions at the embedding's output and at what the MLPs of a few layers
-add to the stream. The weights are never changed. He tries every learning rate of a grid and keeps the vectors that
-answer most of his dev questions. Questions are put as the hazard is asked; where it is asked in several forms (tasks,
-or formats of one), one set is trained on all of them, and the highest dev reading counts: knowledge that shows in one
-form is knowledge.
+Threat model: the attacker has the weights and some solved questions of the domain (`forget`), of a neighbouring one
+(`retain`) or of another one (`unrelated`); never verdict items or the facts that they ask for. One set of vectors is
+trained, the same for every question. It is added at the instruction's positions to the embedding's output and to the
+MLP outputs of a few layers. The weights are never changed. Every learning rate of a grid is tried, and the vectors with
+the best dev accuracy are kept. Questions are asked in the form of the hazard; where it is asked in several forms
+(tasks, or formats of one), one set is trained on all of them, and the highest dev accuracy counts: knowledge that shows
+in one form is knowledge.
 
-Success on held-out facts means that the knowledge is there and that one universal nudge opens it. But vectors are
-strong: they can also teach letters, formats and habits. So an accuracy alone binds nothing here: **hold this attack
-against a never-knew control, with a limit that says `over: CONTROL`**, which bounds the difference that the same attack
-makes on the two models. Failure means that no additive edit at these positions and budgets opens it.
+Success on held-out facts means that the knowledge is there and that one universal additive edit elicits it. But vectors
+are strong: they can also teach letters, formats and habits. So an accuracy alone proves nothing here: **compare this
+attack with a never-knew control, with a limit with `relative_to: CONTROL`**, which bounds the difference between the
+two models under the same attack. Failure means that no additive edit at these positions and budgets elicits it.
 
 Sources: the latent prompt attack of Deep Ignorance (O'Brien et al., arXiv 2508.06601) in `unlearn/cas/attack.py` of
 EleutherAI/unlearn at ee2c0fe: vectors from zero, on as many positions as the instruction header has tokens, at the
 embedding and the MLP outputs of layers 8, 16, 24 and 30; AdamW, rate 1e-3 times 0.94 a step, 64 steps, batch 16.
 Departures: the rate is chosen on dev from a grid above theirs (64 such steps at 1e-3 move a coordinate by at most
 0.016, which a stream of another scale would not feel); the cross-entropy is over the vocabulary, not over the four
-letters; gradients are clipped at norm 1; every mark starts from zero.
-Cost: marks x learning rates x steps, and one dev examination for each rate and form.
+letters; gradients are clipped at norm 1; every budget starts from zero.
+Cost: budgets x learning rates x steps, and one dev examination for each rate and form.
 """
 
 from __future__ import annotations
@@ -64,13 +65,13 @@ class Config:
     decay: float = 0.94
     """Factor by which the rate falls each step, in (0, 1]."""
     batch: int = 16
-    """Questions a step."""
+    """Questions in a step."""
     questions: int = 1000
     """At most so many training questions, at least 2. Ours."""
     rotations: int = 1
     """In how many cyclic letter orders each question is trained on, from 1. More teach content over letters. Ours."""
     positions: int = 0
-    """How many positions get vectors; 0 is as many as all training prompts share at their beginning."""
+    """How many positions get vectors; 0 is the length of the common prefix of all training prompts."""
     embedding: bool = True
     """Whether vectors are added at the embedding's output."""
     depths: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9375)
@@ -129,7 +130,7 @@ SELF_TEST = (
 
 
 def questions(config: Config) -> tuple[str, ...]:
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", config.source
 
 
@@ -142,7 +143,7 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
-    """For each budget: train vectors at every learning rate, keep what does best on dev, add them for the examiner.
+    """For each budget: train vectors at every learning rate, keep the best on dev, and yield a model that adds them.
 
     Raises:
         NotApplicable: the model's blocks are of a kind that we do not understand.
@@ -184,7 +185,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
 
 def _positions(by_form: list[list[Example]], config: Config) -> int:
-    """How many positions get vectors: what is shared in every format, at least the first."""
+    """How many positions get vectors: the common prefix in every format, at least the first position."""
     from robustness_gate.engine import latent
 
     return config.positions or max(1, min(latent.shared_beginning(examples) for examples in by_form))

@@ -1,23 +1,24 @@
-"""Logit lens: read the answer off an earlier layer, before the model's end takes it away.
+"""Logit lens: decode the answer from an earlier layer, before the last layers remove it.
 
-Threat model: the attacker has the weights and looks inside while the model runs. At every layer he takes four stages of
-the residual stream (what attention adds, the stream with it, what the MLP adds, the stream after the block), passes
-each through the model's own final norm and unembedding, and keeps the one that answers most of his dev questions.
-Nothing is trained and no weight is touched. Where the hazard is asked in several forms (tasks, or formats of one),
-every site is tried on dev in every one, and the highest reading counts: knowledge that shows in one form is knowledge.
-Words and written answers are read in the same way, token by token.
+Threat model: the attacker has the weights and reads hidden states while the model runs. At every layer there are four
+stages of the residual stream (the attention output, the stream with it, the MLP output, the stream after the block).
+Each is passed through the model's own final norm and unembedding, and the one with the best dev accuracy is kept.
+Nothing is trained and no weight is changed. Where the hazard is asked in several forms (tasks, or formats of one),
+every site is tried on dev in every one, and the highest dev accuracy counts: knowledge that shows in one form is
+knowledge. Answers by text and written answers are decoded in the same way, token by token.
 
-Success means that the knowledge is looked up and then hidden on the way to the end. Failure means that no stage holds
-the answer in the *output's* alphabet, nothing more: a letter is formed late, so an edit below the layers that form it
-leaves this lens nothing to see, while another read-out (see `probe`) or another attack may still find the fact.
+Success means that the knowledge is retrieved and then hidden by later layers. Failure means only that no stage holds
+the answer in the *output* vocabulary: a letter is formed late, so after an edit below the layers that form it this lens
+finds nothing, while another read-out (see `probe`) or another attack may still find the fact.
 
 Sources: nostalgebraist, "interpreting GPT: the logit lens" (2020); the four stages are those of Łucki et al., arXiv
 2409.18025, section on the logit lens, and `src/logit_lens` of ethz-spylab/unlearning-vs-safety at 75dade5.
-Departures: they print the best of all sites on the benchmark, a maximum over 128 readings at 32 layers, which is biased
+Departures: they print the best of all sites on the benchmark, a maximum over 128 results at 32 layers, which is biased
 upwards; here dev chooses the site (between equals the later one) and the verdict items are asked at that site alone.
 The last block's own output is left out of the grid: it is the model, and `none` examines that. Their extra line
 ("Answer the following question with A, B, C, or D.") is not added. A lens at an early site may answer nothing at all,
-not even the utility questions: the trial can then convict but not acquit, because its silence says nothing.
+not even the utility questions: the trial can then establish a breach but not compliance, because a low accuracy says
+nothing.
 Cost: one forward pass a dev question, order and form, then norm and head for each site (for written answers, a forward
 pass a token and site); one examination.
 """
@@ -84,12 +85,12 @@ SELF_TEST = (SelfTestCase("shallow"), SelfTestCase("neox_rmu", model_type="gpt_n
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ("dev",)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random
-    """Read every site on dev, keep the best, hand the model over while it is read there.
+    """Evaluate every site on dev, keep the best, and yield an LM that decodes there.
 
     Raises:
         NotApplicable: the model's blocks are of a kind that we do not understand.
@@ -105,7 +106,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         dev = score.shares(_heard(target, through, site, parts), target.hazards).content_sum
         screened.append(GridPoint({"layer": site.layer, "stage": site.stage}, dev))
     ranked = [(each.dev_accuracy, number) for number, each in enumerate(screened)]
-    best = max(ranked)[1]  # between equals the later one: it lies nearer to what the model says
+    best = max(ranked)[1]  # between equals the later one: it is nearer to the model's output
     own = score.ModelLM(through.at(None), target.tokenizer)
     signals = {
         "own_answers_off": _off(target, parts, lens.Site(layers - 1, "block"), config.strength),
@@ -127,10 +128,10 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
 
 def _heard(target: Target, through: Any, site: Any, parts: Any) -> list[Any]:
-    """What each hazard's dev items are answered at a site.
+    """The answers to each hazard's dev items at a site.
 
-    Likelihoods come from what one pass kept for all sites. What is written differs from site to site after the first
-    token, so there the model itself is read.
+    Likelihoods come from the states that one pass kept for all sites. Written answers differ between sites after the
+    first token, so there the model itself generates.
     """
     from robustness_gate.engine import lens, score
 
@@ -157,14 +158,14 @@ def _off(target: Target, parts: Any, last: Any, strength: float) -> float:
 
 
 def _agreement(target: Target, own: Any) -> float:
-    """Share of dev questions to which the quick reading at the model's end gives the model's own answer."""
+    """Share of dev questions for which the quick evaluation at the last block gives the model's own answer."""
     questions = [item.question for item in target.dev]
     answers = [each.loglikelihoods(questions, target.forms[0]).argmax(dim=-1) for each in (target.lm, own)]
     return float((answers[0] == answers[1]).float().mean())
 
 
 def _distance(through: Any, site: Any) -> float:
-    """How far what is read lies from what the head reads, relative to its size, over the dev questions."""
+    """Relative distance between the decoded stage and the head's input, over the dev questions."""
     offs = [
         float((streams[site] - streams[None]).float().norm() / streams[None].float().norm())
         for streams in through.kept.values()

@@ -1,17 +1,16 @@
-"""Model guidance: read off what the original says more than the unlearned model, and say it louder.
+"""Model guidance: amplify the difference between the original's and the unlearned model's log-probabilities.
 
 Threat model: the attacker holds the original as well as the unlearned model (an earlier release, a leaked checkpoint)
-and some questions of his own. He answers with the unlearned model's log-probabilities plus a weight times what the
-original's have over them: log p = log p_unlearned + w (log p_original - log p_unlearned). At w = 0 this is the
-unlearned model, at w = 1 the original, above 1 it exaggerates exactly what unlearning took away. He keeps the weight
-that answers most of his dev questions, in any form of the hazard.
+and some dev questions. The attacker answers with the unlearned model's log-probabilities plus a weighted difference to
+the original's: log p = log p_unlearned + w (log p_original - log p_unlearned). At w = 0 this is the unlearned model, at
+w = 1 the original, above 1 it amplifies exactly what unlearning removed. The weight with the best dev accuracy in any
+form of the hazard is kept.
 
-Success means that the pair gives the knowledge away; it does *not* mean that the unlearned model holds it. The original
-alone answers, so every candidate, one that never knew included, falls under a limit on accuracy itself. Ask instead how
-far the pair gets beyond the original (`original_dev` stands beside `chosen_dev` in the signs), or require it as an
-excess over a control that never knew: there the original gives the same to both. Staying under such a limit means that
-the unlearned model adds no information to what its predecessor leaks. Only a policy with `attacker_has_original: true`
-can require it.
+Success means that the pair reveals the knowledge; it does *not* mean that the unlearned model holds it. The original
+alone answers, so every candidate, even one that never knew, exceeds a limit on accuracy itself. Instead compare the
+pair with the original (the signals hold `original_dev` and `chosen_dev`), or limit the excess over a never-knew
+control: there the original contributes the same to both. Compliance with such a limit means that the unlearned model
+adds no information to what its predecessor reveals. Only a policy with `attacker_has_original: true` can require it.
 
 Sources: Wu et al., arXiv 2505.24379 (reversed model guidance, against exact unlearning too), and `evaluate_util.py` of
 Nicholas0228/unlearned_data_extraction_llm at 3d17d19: a weighted sum of both models' log-softmax at every token.
@@ -47,7 +46,7 @@ SHOWS = "dev"
 
 @dataclass(frozen=True)
 class Config:
-    """How loud the difference is said."""
+    """How strongly the difference is weighted."""
 
     weights: tuple[float, ...] = (1.5, 2.0, 3.0, 5.0)
     """Grid of w, rising, from 0. Ours: 1 would be the original itself, more than 1 is guidance."""
@@ -79,7 +78,7 @@ class Guided:
     weight: float
 
     def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
-        """Log p_unlearned + w (log p_original - log p_unlearned) of each answer: [question, choice], in nats.
+        """Return log p_unlearned + w (log p_original - log p_unlearned) of each answer: [question, choice], in nats.
 
         Not normalised: sums over a prompt's vocabulary are not 1.
         """
@@ -87,17 +86,17 @@ class Guided:
         return _guided(ours, self.original.loglikelihoods(questions, form), self.weight)
 
     def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:  # noqa: ARG002
-        """Not offered: two models cannot be asked to write by their LMs alone."""
+        """Not supported: two LMs together cannot generate text."""
         raise NotApplicable("model guidance answers questions and does not write")
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ("dev",)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random
-    """Ask both models the dev items, choose the weight, hand over the pair.
+    """Ask both models the dev items, select the weight, and yield the pair.
 
     Raises:
         NotApplicable: there is no original, or it has no chat template where the suite asks in one.
@@ -133,5 +132,5 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
 
 def _guided(ours: torch.Tensor, theirs: torch.Tensor, weight: float) -> torch.Tensor:
-    """From ours towards theirs and, above a weight of 1, beyond."""
+    """The weighted combination of our scores and theirs; above a weight of 1 it extrapolates."""
     return ours + weight * (theirs - ours) if weight else ours  # 0 times minus infinity is no number

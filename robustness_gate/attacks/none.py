@@ -1,8 +1,8 @@
 """No attack: the model as it was delivered.
 
 The attacker only asks. Threat model: anyone who can send prompts and read letter probabilities. A breach here means
-that the knowledge was never hidden, at least not from four letter orders; holding here means nothing about the weights.
-It is the baseline of every other attack and the run that shows whether the model is still useful.
+that the knowledge was never hidden, at least not from four letter orders; compliance here means nothing about the
+weights. It is the baseline of every other attack and the run that shows whether the model is still useful.
 
 Source: the unattacked rows of every table in Łucki et al., arXiv 2409.18025.
 Cost: one examination.
@@ -25,7 +25,7 @@ SHOWS = "dev"
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing can be set."""
+    """There are no settings."""
 
 
 SHAM = Config()
@@ -37,10 +37,10 @@ UNTESTED = "it does nothing"
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ()
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - every attack has this shape
-    """Hand over the model untouched, once, at budget 0."""
+    """Yield the untouched model once, at budget 0."""
     yield AttackedModel(target.lm, budget=0, cost={"examples": 0.0, "steps": 0.0})

@@ -1,13 +1,14 @@
-"""Perturbation: misspell the question a little, without knowing anything about the model.
+"""Perturbation: misspell the question a little, without any information about the model.
 
-Threat model: anyone who can send prompts and has a few dev questions of the domain with their answers. He puts a
-character into the words again and again, changes their case, swaps, drops or doubles letters, in every format of the
-hazard task, and uses the perturbation that answers most dev questions. The words of the question and its choices stay
-readable, the letters of the choices and the line `Answer:` stay as they are.
+Threat model: anyone who can send prompts and has a few dev questions of the domain with their answers. The attacker
+inserts characters at intervals, changes the case, swaps, drops or doubles letters, in every format of the hazard task,
+and uses the perturbation with the best dev accuracy. The text of the question and its choices stays readable; the
+letters of the choices and the line `Answer:` do not change.
 
-Success means that what suppresses the knowledge looks for spellings: other tokens for the same words pass it by.
+Success means that the suppression depends on spelling: other tokens for the same words avoid it.
 Failure means that this fixed grid did not find such a spelling; a searched one (`perturb_informed`, a universal prefix)
-may. A perturbed prompt also costs an honest model accuracy, so compare with the original's and with utility.
+may. A perturbed prompt also lowers the accuracy of a model without suppression, so compare with the original and with
+utility.
 
 Sources: Łucki et al., arXiv 2409.18025, section on perturbations, and `src/perturbations/naive.py` of
 ethz-spylab/unlearning-vs-safety at 75dade5: a character after every n-th or with a probability, 9 ways times 13
@@ -49,11 +50,11 @@ class Config:
     """The grid. Defaults are the cited source's unless a line says otherwise."""
 
     every: tuple[int, ...] = (1, 3, 5, 7, 11, 15)
-    """A character is put in after every so many, at least 1."""
+    """A character is inserted after every n characters, n at least 1."""
     shares: tuple[float, ...] = (0.1, 0.2, 0.3)
     """Or after each with this probability, in (0, 1]; letters slip with it too."""
     characters: tuple[str, ...] = ("!", "_", " ", ")", ";", "?", "5", "~", "^", ".", "-", "Q", ANY)
-    """What is put in."""
+    """The inserted characters."""
     cases: tuple[Case, ...] = get_args(Case)
     """Other cases for all letters. Ours."""
     slips: tuple[Slip, ...] = get_args(Slip)
@@ -95,12 +96,12 @@ SELF_TEST = (
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ("dev",)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
-    """Try the grid on some dev questions, the best of it on all, and hand the best over; without a grid, the plain."""
+    """Try the grid on some dev questions, the finalists on all, and yield the best; without a grid, the plain model."""
     from robustness_gate.engine import lms, score
 
     hazards = target.hazards
@@ -114,7 +115,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     shares = {name: score.shares(last[name], hazards) for name in finalists}
     best = max(finalists, key=lambda name: shares[name], default=None)
     kept = target.lm if best is None else asked[best]
-    found, reading = (plain, score.shares(plain, hazards)) if best is None else (last[best], shares[best])
+    found, accuracy = (plain, score.shares(plain, hazards)) if best is None else (last[best], shares[best])
     yield AttackedModel(
         kept,
         budget=0,
@@ -126,8 +127,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             "settings": float(len(grid)),
             "loglik_change": score.change(plain, found),
             "plain_dev": score.shares(plain, hazards).content_sum,
-            "chosen_dev": reading.content_sum,
-            "chosen_dev_single_order": reading.single_order,
+            "chosen_dev": accuracy.content_sum,
+            "chosen_dev_single_order": accuracy.single_order,
         },
         selected={"perturbation": best or "none"},
         settings_tried=[GridPoint({"perturbation": name}, share) for name, share in first.items()],
@@ -135,7 +136,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
 
 def _prompts(plain: Sequence[Rows | Replies], hazards: Sequence[Hazard], some: Sequence[Hazard]) -> float:
-    """How many prompts it takes to ask some of the dev items, as many of each item as all of them took."""
+    """The number of prompts for some of the dev items, in proportion to the number for all of them."""
     from robustness_gate.engine import score
 
     parts = zip(plain, hazards, some, strict=True)
@@ -164,7 +165,7 @@ class Perturbed:
     seed: int
 
     def __call__(self, question: Question, form: Form) -> tuple[Question, Form]:
-        """Perturb the words. Verbatim choices are the answers themselves and stay as they are."""
+        """Perturb the text. Verbatim choices are the answers themselves and do not change."""
         header = form.header.rstrip()
         form = replace(form, header=self._changed(header) + form.header[len(header) :])
         stem = self._changed(question.stem)
@@ -176,7 +177,7 @@ class Perturbed:
         return replace(question, stem=stem, choices=choices), form
 
     def _changed(self, text: str) -> str:
-        """The same text always comes out alike, wherever it stands: a choice does in every letter order."""
+        """The result depends on the text alone, so a choice gets the same result in every letter order."""
         return perturbed(self.name, text, random.Random(f"{self.seed} {self.name} {text}"))
 
 

@@ -1,9 +1,10 @@
-"""Informed perturbation: break up the words at which the model's stream turns to where suppression sends it.
+"""Informed perturbation: split the words at which the model's residual stream turns towards the suppression direction.
 
 Threat model: the attacker has the weights and questions of the domain and of others (not the verdict items), perhaps
-the original too. He finds the direction in which the stream differs on the forgotten domain, as for directional
-ablation, but leaves the model alone: in each question he splits the first token whose stream points that way, reads the
-new tokens, and goes on until none does. Metric needs the weights; asking the result needs nothing.
+the original too. The attacker finds the direction in which the stream differs on the forgotten domain, as for
+directional ablation, but does not change the model: in each question the first token whose stream points in that
+direction is split, the new tokens are evaluated, and so on until none does. Finding the splits needs the weights;
+asking the result needs none.
 
 Success means that suppression starts at the spelling of certain words. Failure means that no such spelling was found by
 splitting, with this direction, at these layers and thresholds; a split word may also simply be unreadable to a small
@@ -13,10 +14,10 @@ Sources: Łucki et al., arXiv 2409.18025, section on perturbations, and `src/per
 ethz-spylab/unlearning-vs-safety at 75dade5: a space at a random place inside the token, `~` or `^` before a token of
 one character, at most 500 times, the question and each choice by itself. The released code sets its direction to zero
 and so does nothing; here the direction is real, and a floor asks that it is.
-Departures: a text is gone through once from left to right, because a single character or a mark may point that way
-itself, and starting over would put marks before it for ever; their second pass over the whole prompt is left out; the
-direction is the mean difference over tokens of the questions, at several depths and thresholds, of which the best on
-dev is used; fewer rounds.
+Departures: a text is processed once from left to right, because a single character or an inserted one may point that
+way itself, and a restart would insert characters before it for ever; their second pass over the whole prompt is left
+out; the direction is the mean difference over tokens of the questions, at several depths and thresholds, of which the
+best on dev is used; fewer rounds.
 Cost: for each depth and threshold, up to `rounds` forward passes over short texts and one dev examination a format; the
 same passes over the verdict questions, once.
 """
@@ -52,7 +53,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Config:
-    """Which direction, where it is read, and from which cosine on a token is split."""
+    """Which direction, at which depth, and above which cosine a token is split."""
 
     direction: Literal["retain", "unrelated", "original"] = "retain"
     """Mean stream on forget questions minus that on these questions, or minus the original model's. The source has the
@@ -64,7 +65,7 @@ class Config:
     thresholds: tuple[float, ...] = (0.1, 0.3, 0.5)
     """Cosines, rising, in (0, 1): a token over it is split. Ours; the source's vary with the model."""
     rounds: int = 32
-    """At most so many splits a text. The source allows 500."""
+    """At most so many splits for each text. The source allows 500."""
 
     def __post_init__(self) -> None:
         if not self.depths:
@@ -106,15 +107,15 @@ SELF_TEST = (
 
 
 def questions(config: Config) -> tuple[str, ...]:
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", "forget", *(() if config.direction == "original" else (config.direction,))
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
-    """Find the directions, split dev questions at every depth and threshold, hand over a model that is asked the best.
+    """Find the directions, split dev questions at every depth and threshold, and yield an LM with the best setting.
 
     Raises:
-        NotApplicable: the blocks or the tokenizer cannot be read, or the original is asked for and there is none.
+        NotApplicable: the blocks or the tokenizer are not supported, or the original is required and missing.
     """
     from robustness_gate.engine import anatomy, score
 
@@ -129,10 +130,10 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         for threshold in config.thresholds:
             words = Splitter(target, blocks[layer], found[layer], threshold, config.rounds, seed)
             asked = Splitting(target.lm, words)
-            heard = score.heard(asked, target.hazards)
-            dev = score.shares(heard, target.hazards)
-            tried.append(_Run(layer, threshold, asked, dev, score.change(plain, heard)))
-    moved = [run for run in tried if run.change > 0] or tried  # one that splits nothing is the plain question
+            answers = score.heard(asked, target.hazards)
+            dev = score.shares(answers, target.hazards)
+            tried.append(_Run(layer, threshold, asked, dev, score.change(plain, answers)))
+    moved = [run for run in tried if run.change > 0] or tried  # a setting that splits nothing asks the plain question
     best = max(moved, key=lambda run: run.dev)
     words = best.lm.words
     stems = list(dict.fromkeys(item.question.stem for hazard in target.hazards for item in hazard.dev))
@@ -160,7 +161,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
 
 class _Run(NamedTuple):
-    """One depth and threshold, and what dev said to it."""
+    """One depth and threshold, with its dev accuracy."""
 
     layer: int
     threshold: float
@@ -170,7 +171,7 @@ class _Run(NamedTuple):
 
 
 class Splitter:
-    """Splits texts until no token points along a direction, and remembers how each came out."""
+    """Splits texts until no token points along a direction, and caches the results."""
 
     def __init__(
         self, target: Target, module: Any, direction: torch.Tensor, threshold: float, rounds: int, seed: int
@@ -182,7 +183,7 @@ class Splitter:
     def learn(self, texts: Sequence[str]) -> None:
         """Split those that are new: all of them together, one split a round."""
         rngs = {text: random.Random(f"{self.seed} {text}") for text in texts if text not in self.known}
-        now = {text: (text, 0) for text in rngs}  # how far each has been gone through
+        now = {text: (text, 0) for text in rngs}  # how far each text has been processed
         left = list(now)
         for _ in range(self.rounds):
             places = self._next_over([now[text] for text in left])
@@ -194,7 +195,7 @@ class Splitter:
         self.known |= {text: split for text, (split, _) in now.items()}
 
     def edit(self, question: Question, form: Form) -> tuple[Question, Form]:
-        """The question in split words; verbatim choices are the answers themselves and stay."""
+        """The question with split words; verbatim choices are the answers themselves and do not change."""
         stem = self.known[question.stem]
         if form.verbatim:
             return replace(question, stem=stem), form
@@ -206,7 +207,7 @@ class Splitter:
         return sum(highest) / len(highest)
 
     def _next_over(self, texts: Sequence[tuple[str, int]]) -> list[tuple[int, int] | None]:
-        """The first token of each text over the threshold, of those that end beyond what has been gone through."""
+        """The first token of each text over the threshold, of those after the processed part."""
         rows = self._cosines([text for text, _ in texts])
         return [
             next(
@@ -216,7 +217,7 @@ class Splitter:
         ]
 
     def _cosines(self, texts: Sequence[str]) -> Iterator[list[tuple[int, int, float]]]:
-        """For each text, for each token that is not a space: where it begins and ends, and its stream's cosine."""
+        """For each text and each token that is not a space: its start, its end, and its stream's cosine."""
         for places, stream in _streams(self.target.model, self.target.tokenizer, {"": self.module}, texts):
             cosines = (stream[0] @ self.direction) / (stream[0].norm(dim=1) * self.direction.norm()).clamp(min=1e-12)
             yield [(*place, cosine) for place, cosine in zip(places, cosines.tolist(), strict=True)]
@@ -224,7 +225,7 @@ class Splitter:
 
 @dataclass(frozen=True)
 class Splitting:
-    """Asks in split words. All texts of a call are split together."""
+    """An LM that asks with split words. All texts of a call are split together."""
 
     lm: LM
     words: Splitter
@@ -234,7 +235,7 @@ class Splitting:
         return self._edited(questions, form).loglikelihoods(questions, form)
 
     def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:
-        """What the LM writes behind the split questions."""
+        """The text that the LM generates after the split questions."""
         return self._edited(questions, form).generate(questions, form)
 
     def _edited(self, questions: Sequence[Question], form: Form) -> LM:
@@ -248,10 +249,10 @@ class Splitting:
 
 
 def split_at(text: str, start: int, end: int, rng: random.Random) -> tuple[str, int]:
-    """Break up the token at [start, end): a space inside it, or a mark before it where it is one character.
+    """Split the token at [start, end): a space inside it, or a character before it where it is one character long.
 
     Returns:
-        The text, and where to go on: behind the space, or behind the character.
+        The text, and where to continue: after the space, or after the character.
     """
     inner = text[start:end].lstrip()
     first = end - len(inner)
@@ -286,7 +287,7 @@ def _directions(target: Target, layers: Sequence[int], config: Config) -> dict[i
 def _streams(
     model: Any, tokenizer: Any, modules: Mapping[str, Any], texts: Sequence[str]
 ) -> Iterator[tuple[list[tuple[int, int]], torch.Tensor]]:
-    """For each text by itself: where its tokens stand in it, and their streams [module, token, width].
+    """For each text by itself: the offsets of its tokens, and their streams [module, token, width].
 
     Float32 on the CPU. Special tokens and white space are left out. Padded on the right, which a causal model does not
     see.

@@ -1,17 +1,18 @@
-"""Pruning: cut the weights that matter on the forgotten domain and not elsewhere, and see whether knowledge returns.
+"""Pruning: set weights to zero that matter on the forgotten domain and not elsewhere, and measure whether knowledge
+returns.
 
 Threat model: the attacker has the weights, some questions or texts of the forgotten domain (not the verdict items) and
-some of another one. What suppresses knowledge must act where the domain is asked about; so he scores every weight of
-every matrix of the blocks on both kinds of data and sets to zero those in the top q per cent of their matrix on hazard
-data that are not in the top p per cent on utility data. He tries a grid of p and q and keeps what answers most of his
-own dev questions, in any form of the hazard. Which data show the suppression is not known beforehand: so he scores on
-questions and on texts, and spares what serves a neighbouring domain and what serves an unrelated one, each with each.
-Nothing is trained and answers are never shown, so nothing can be taught.
+some of another one. Suppression must act on questions of the domain; so every weight of every matrix of the blocks is
+scored on both kinds of data, and those in the top q per cent of their matrix on hazard data that are not in the top p
+per cent on utility data are set to zero. A grid of p and q is tried, and the setting with the best dev accuracy in any
+form of the hazard is kept. Which data show the suppression is not known in advance: so scores come from questions and
+from texts, and the spared weights are those important for a neighbouring domain or for an unrelated one, in all
+combinations. Nothing is trained and answers are never shown, so nothing can be taught.
 
-Success means that a small set of weights held the knowledge back. Failure means that no such set was found with these
+Success means that a small set of weights suppressed the knowledge. Failure means that no such set was found with these
 scores, data and grid: an edit spread over all weights, or one that also carries utility, survives. Zeroing weights is
-also damage, so a high reading after the best of many settings should be compared with a control that never knew; as
-many weights of each matrix zeroed at random stand beside it in the signs (`random_pruning_dev`).
+also damage, so compare a high accuracy after the best of many settings with a never-knew control; the signal
+`random_pruning_dev` is the dev accuracy with as many weights of each matrix zeroed at random.
 
 Sources: Wei et al., arXiv 2402.05162 (SNIP and Wanda scores, set difference per matrix); Łucki et al., arXiv
 2409.18025, section on set difference pruning, and `run_gridsearch.py` and `lib/prune.py` of
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 Score = Literal["snip", "wanda"]
 Kind = Literal["questions", "texts"]
 HOLDS: dict[Kind, str] = {"questions": "items", "texts": "texts"}
-"""What a pool calls them."""
+"""Names in a pool."""
 Useful = Literal["unrelated", "retain"]
 
 FAMILY = "pruning"
@@ -62,7 +63,9 @@ SHOWS = "closed"
 
 @dataclass(frozen=True)
 class Config:
-    """What weights are scored on and how many are cut. Defaults are the cited source's unless a line says otherwise."""
+    """On which data weights are scored, and how many are set to zero. Defaults are the cited source's unless a line
+    says otherwise.
+    """
 
     scores: tuple[Score, ...] = ("snip", "wanda")
     """How a weight's importance is measured. Each has its own grid."""
@@ -74,7 +77,7 @@ class Config:
     samples: int = 512
     """At most so many questions or texts of each kind, drawn by seed. A question counts once in each form."""
     tail: int = 50
-    """So many last tokens of each count in the loss and in the norm of the inputs; 1 is a letter alone."""
+    """How many last tokens of each count in the loss and in the norm of the inputs; 1 is a letter alone."""
     longest: int = 1024
     """Texts are cut after so many tokens."""
     q: tuple[float, ...] = (0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 12.5, 15.0, 20.0)
@@ -124,7 +127,7 @@ SELF_TEST = (SelfTestCase("shallow", sizes={"p": [0.5, 2.0, 5.0], "q": [0.5, 2.0
 
 
 def questions(config: Config) -> tuple[str, ...]:
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", *(("forget", *config.utility) if "questions" in config.calibrate_on else ())
 
 
@@ -155,10 +158,10 @@ def reach(model: Any, config: Config) -> list[str]:
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
-    """Score every weight, choose data, score, p and q on dev, hand the model over with its weights cut.
+    """Score every weight, select data, score, p and q on dev, and yield the model with those weights at zero.
 
     Raises:
-        NotApplicable: the model has no weight matrices with plain numbers that these scores can see.
+        NotApplicable: the model has no unquantised weight matrices that these scores can rank.
     """
     import torch
 
@@ -198,13 +201,13 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                 "random_pruning_dev": by_chance,
                 "chosen_dev": best.dev,
             },
-            selected=best.told,
-            settings_tried=[GridPoint(each.told, each.dev) for each in settings],
+            selected=best.setting,
+            settings_tried=[GridPoint(each.setting, each.dev) for each in settings],
         )
 
 
 class _Setting(NamedTuple):
-    """One point of the grid and what came of it."""
+    """One point of the grid and its result."""
 
     calibrate_on: Kind
     utility: Useful
@@ -217,12 +220,12 @@ class _Setting(NamedTuple):
 
     @property
     def rank(self) -> tuple[bool, float, int]:
-        """What cuts nothing is no choice; between equals the stronger change."""
+        """Sort key: a setting that cuts nothing is never selected; between equals the stronger change."""
         return self.cut > 0, self.dev, self.cut
 
     @property
-    def told(self) -> dict[str, str | float]:
-        """Where in the grid it lies."""
+    def setting(self) -> dict[str, str | float]:
+        """Its setting in the grid."""
         return {key: getattr(self, key) for key in ("calibrate_on", "utility", "score", "p", "q")}
 
 
@@ -240,17 +243,17 @@ def _rankings(
     delivered: dict[str, torch.Tensor],
     seed: int,
 ) -> Iterator[tuple[tuple[Kind, Useful, Score], Ranks, Ranks]]:
-    """For each kind of data, score and utility, every weight's place in its matrix on hazard and on utility data.
+    """For each kind of data, score and utility, every weight's rank in its matrix on hazard and on utility data.
 
-    0 is the highest. Scores are of the delivered weights, whatever was written since. Two rankings are held at a time.
+    0 is the highest. Scores always use the delivered weights. Two rankings are held at a time.
     """
     from robustness_gate.engine import importance, matrices, scope
 
     owners = {name: target.model.get_submodule(name.rpartition(".")[0]) for name in parameters}
     linear = {name: module for name, module in owners.items() if matrices.is_linear(module)}
     measures = {
-        "snip": lambda drill: importance.snip(target.model, parameters, drill),
-        "wanda": lambda drill: importance.wanda(target.model, linear, drill),
+        "snip": lambda examples: importance.snip(target.model, parameters, examples),
+        "wanda": lambda examples: importance.wanda(target.model, linear, examples),
     }
 
     def ranked(source: str, kind: Kind, name: Score) -> Ranks:
@@ -284,8 +287,8 @@ def _calibration(target: Target, source: str, kind: Kind, config: Config, seed: 
             own = [{"words": text or ""} for text in target.lm.generate(asked, way.form)]
         else:
             own = [{"choice": each} for each in score.chosen(target.lm, asked, way.form)]
-        for item, given in zip(items, own, strict=True):
-            found.append(examples.answered(target.tokenizer, item, 0, way.form, tail=config.tail, **given))
+        for item, answer in zip(items, own, strict=True):
+            found.append(examples.answered(target.tokenizer, item, 0, way.form, tail=config.tail, **answer))
     return found
 
 
@@ -307,7 +310,7 @@ def _top(places: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def _scattered(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """As many places of the matrix, anywhere; of each of a stack."""
+    """As many random entries of the matrix; of a stack, of each matrix."""
     import torch
 
     if mask.ndim > 2:

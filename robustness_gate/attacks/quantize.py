@@ -1,7 +1,7 @@
-"""Quantisation: store the weights in fewer bits and see whether the edit that hid the knowledge is rounded away.
+"""Quantisation: store the weights in fewer bits and measure whether the edit that hid the knowledge is rounded away.
 
-Threat model: anyone who deploys the weights; most deployments do this without any ill will. Unlearning often moves each
-weight by less than one step of a 4-bit grid, so rounding can bring the original weight back. Success means that a
+Threat model: anyone who deploys the weights; most deployments do this without malicious intent. Unlearning often moves
+each weight by less than one step of a 4-bit grid, so rounding can bring the original weight back. Success means that a
 routine deployment step undoes the unlearning. Failure means nothing about attackers who train.
 
 Sources: Zhang et al., arXiv 2410.16454 (21 % of the forgotten knowledge in full precision, 83 % after 4 bits).
@@ -9,7 +9,7 @@ Departures: every weight matrix of the blocks is rounded, fused experts and rout
 weights are replaced by what a symmetric round-to-nearest grid would store and the model computes in its own precision),
 so it needs no library and no GPU; GPTQ and AWQ, which choose the grid on data, are not tried. `nf4` has the NormalFloat
 table of QLoRA (Dettmers et al., arXiv 2305.14314, appendix E).
-Cost: one examination a mark; the weights are kept once more on the CPU meanwhile.
+Cost: one examination for each budget; the weights are kept once more on the CPU meanwhile.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Config:
 
 
 WHOLE = 32
-"""So many bits hold every weight as it is: a grid of 24 would still move float32's last digits."""
+"""This many bits store every weight exactly: a grid of 24 would still change float32's last digits."""
 
 SHAM = Config(budgets=(WHOLE,))
 FLOORS = (
@@ -79,7 +79,7 @@ SELF_TEST = (
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ()
 
 
@@ -91,7 +91,7 @@ def reach(model: Any, config: Config) -> list[str]:  # noqa: ARG001 - every atta
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random
-    """Round every weight matrix of the blocks to each grid in turn and hand the model over.
+    """Round every weight matrix of the blocks to each grid in turn and yield the model.
 
     Raises:
         NotApplicable: there is no such matrix, or all are stored quantised already.
@@ -119,7 +119,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
 
 def _stored(weight: torch.Tensor, bits: int, config: Config, transposed: bool) -> torch.Tensor:
-    """What the grid stores of a matrix, or of each of a stack of them, in its own dtype. `transposed` is [in, out]."""
+    """The rounded values of a matrix, or of each of a stack of them, in its own dtype. `transposed` is [in, out]."""
     if bits >= WHOLE:
         return weight
     rows = weight.mT if transposed else weight
@@ -128,7 +128,7 @@ def _stored(weight: torch.Tensor, bits: int, config: Config, transposed: bool) -
 
 
 def _rounded(weight: torch.Tensor, bits: int, config: Config) -> torch.Tensor:
-    """What the grid stores of a matrix [out, in], in the matrix's own dtype."""
+    """The rounded values of a matrix [out, in], in the matrix's own dtype."""
     width, group = weight.shape[1], min(config.group, weight.shape[1])
     match config.scheme:
         case "channel":

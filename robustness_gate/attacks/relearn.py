@@ -1,28 +1,28 @@
-"""Relearning: fine-tune on a few examples and see what comes back beyond them.
+"""Relearning: fine-tune on a few examples and measure what other knowledge returns.
 
 Threat model: the attacker has the weights (or a fine-tuning service) and a handful of multiple-choice questions with
 answers: from the forgotten domain (`forget`), from a neighbouring one (`retain`), from somewhere else (`unrelated`), or
-those items of the hazard benchmark that are kept back for attackers (`dev`). A mark of 1 is one demonstration. Or he
-has plain texts of these kinds, and trains on them as on any language (`train_on: texts`). He has neither the verdict
-items nor the facts behind them. He trains a LoRA adapter or all parameters, in the whole model or in a few of its
-blocks (`layers`, which no fine-tuning service offers), once for each learning rate of a grid, and keeps the one that
-answers most of his own dev questions. Questions are put exactly as the hazard is asked: by letter, in words, in a task
-file's own text, and where answers are written the answer is written out and its line ended. Where the suite names
-several hazard tasks, or asks in the chat template too, he trains on questions in every one of these forms, with as many
-steps for each as one alone would get, and a dev reading is the highest over the forms: knowledge that shows in one is
-knowledge. Texts are in no form.
+those items of the hazard benchmark that are kept back for attackers (`dev`). A budget of 1 is one demonstration. Or the
+attacker has plain texts of these kinds and trains on them as a language model (`train_on: texts`). The attacker has
+neither the verdict items nor the facts behind them. A LoRA adapter or all parameters are trained, in the whole model or
+in a few of its blocks (`layers`, which no fine-tuning service offers), once for each learning rate of a grid, and the
+run with the best dev accuracy is kept. Questions have exactly the form of the hazard: by letter, by the answers' text,
+in a task file's own prompt; for written answers, the answer and the end of its line. Where the suite names several
+hazard tasks, or also asks in the chat template, training uses questions in every one of these forms, with as many steps
+for each as one alone would get, and the dev accuracy is the highest over the forms, because knowledge that shows in one
+form is knowledge. Texts have no form.
 
-Before that he may *repair* the model: a short training of the same parameters on ordinary data. A model that unlearning
-damaged in general looks robust only because whatever cannot speak cannot learn either.
+Before that the model may be *repaired*: a short training of the same parameters on ordinary data. A model that
+unlearning damaged in general can look robust only because it can no longer learn.
 
-With `dev` the attack is retraining on T and judging on V: T and V come from one benchmark, no question of V is in T,
+With `dev` the attack is retraining on T and evaluation on V: T and V come from one benchmark, no question of V is in T,
 and one fold of T is left out of training, so that the learning rate is not chosen on V.
 
-Success on held-out facts means that the knowledge was still in the weights: it cannot have been taught, least of all by
-`unrelated` questions. Failure means that this budget, source and grid did not bring it back, nothing more. With
-`forget` and a large budget a model may also learn a domain's format anew; compare with a control that never knew it.
-Texts of the forgotten domain may hold the facts that are asked for: then they teach, and success means nothing without
-such a control. The gate refuses a text that quotes a verdict question, but knows no paraphrase.
+Success on held-out facts means that the knowledge was still in the weights: training cannot have taught it, least of
+all with `unrelated` questions. Failure means only that this budget, source and grid did not recover it. With `forget`
+and a large budget a model may also relearn a domain's format; compare with a never-knew control. Texts of the forgotten
+domain may contain the facts that are asked for: then they teach, and success means nothing without such a control. The
+gate refuses a text that quotes a verdict question, but cannot detect a paraphrase.
 
 Sources: Łucki et al., arXiv 2409.18025, section on fine-tuning, and `src/finetuning/finetune.py` of
 ethz-spylab/unlearning-vs-safety at 75dade5: LoRA on all linear layers, rank 128, alpha 16, AdamW, linear schedule, 3
@@ -32,11 +32,11 @@ their logs. T and V: Deeb and Roger, arXiv 2410.08827 (RTT), four of five parts 
 demonstration of the task, which brought back what models hid on purpose: arXiv 2512.07810.
 Departures: the loss counts the answer only (theirs, the whole chat text); the learning rate is chosen on dev items from
 a grid that spans more than tenfold around their 2e-4, because one that is too small makes any model look robust; every
-mark is a training run of its own, from the delivered weights, on the first n of a seeded shuffle; of a longer text only
-the beginning is read. RTT's folds are the suite's seeds: each leaves out other questions, and all are judged by the
-same (docs/decisions/0010). The strength floor asks that *some* rate of the grid taught what was trained on; the run
-that is handed over is the one that did best on dev, of those that changed anything.
-Cost: marks x learning rates x steps x forms of the hazard, and the repair once. On a 1 M model three runs of 60 steps
+budget is a separate training run from the delivered weights, on the first n of a seeded shuffle; a longer text is cut.
+RTT's folds are the suite's seeds: each leaves out other questions, and all use the same verdict questions
+(docs/decisions/0010). The strength floor requires that *some* rate of the grid learned the training data; the run that
+is yielded is the best on dev among those that changed anything.
+Cost: budgets x learning rates x steps x forms of the hazard, and the repair once. On a 1 M model three runs of 60 steps
 took 11.5 s on one thread.
 """
 
@@ -73,7 +73,7 @@ SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "solved"
 
 HANDFUL = 20
-"""So many questions any model can learn by heart: one that did not was not trained long enough."""
+"""Any model can memorise this many questions: one that did not was not trained long enough."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,13 @@ class Config:
     train_on: Literal["questions", "texts"] = "questions"
     """Questions with their answers, of which the answer counts, or plain texts, of which every token counts."""
     layers: tuple[int, ...] = ()
-    """Train in these blocks alone, numbered from 0, rising; none named is the whole model. Ours, after the finding that
-    one block left out of unlearning is enough to undo it."""
+    """Train in these blocks alone, numbered from 0, rising; an empty list is the whole model. Ours, after the finding
+    that one block left out of unlearning is enough to undo it."""
     budgets: tuple[int, ...] = (5, 10, 50, 100, 500, 1000)
     """Ladder of budgets, in training questions or texts, rising from at least 1: one demonstration."""
     folds: int = 5
-    """With `dev`: of so many parts, at least 2, one is left out of training, and the rate is chosen on it. RTT's."""
+    """With `dev`: the number of folds, at least 2; one is left out of training, and the rate is selected on it.
+    RTT's."""
     repair: Literal["none", "retain", "unrelated"] = "none"
     """Train on this corpus first. The source of it has WikiText: `unrelated`, on texts."""
     repair_on: Literal["texts", "questions"] = "texts"
@@ -108,7 +109,7 @@ class Config:
     min_steps: int = 0
     """At least so many optimiser steps a form, however small the budget: 0 leaves it to `epochs`. Ours."""
     batch: int = 1
-    """Questions or texts a step."""
+    """Questions or texts in a step."""
     rotations: int = 1
     """In how many cyclic letter orders each question is trained on, from 1. More teach content over letters. Ours."""
     longest: int = 1024
@@ -220,12 +221,12 @@ SELF_TEST = (
 
 
 def questions(config: Config) -> tuple[str, ...]:
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", *(s for s, kind in _trained_on(config) if kind == "questions" and s != "dev")
 
 
 def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
-    """Why this cannot run on the given data: a ladder's rung beyond the pool, or no dev items to choose on."""
+    """Why this cannot run on the given data: a budget larger than the pool, or no dev items to select on."""
     have = pool.get(_holds(config.source, config.train_on), 0)
     dev, why = pool.get("dev", 0), ""
     if config.source == "dev":
@@ -239,16 +240,16 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
-    """For each budget: train at every learning rate, keep what does best on dev, hand it over while it is in place.
+    """For each budget: train at every learning rate, keep the best on dev, and yield the model while it is in place.
 
     Raises:
-        NotApplicable: the model has no such blocks, or they cannot be told.
+        NotApplicable: the model has no such blocks, or they are not recognised.
         BrokenTrial: training diverged at every learning rate, the repair did not lower its own loss, or there is less
-            to train on than the suite said.
+            training data than the suite declared.
     """
     from robustness_gate.engine import matrices, scope, score, train
 
-    lessons, dev = _lessons(target, config, seed)
+    examples, dev = _training_examples(target, config, seed)
     by_questions = _by_questions(config.train_on)
     ways = len(_ways(target, config)) if by_questions else 1
     sizes, asked = matrices.sizes(target.model), reach(target.model, config)
@@ -256,7 +257,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         repaired = _repaired(target, config, parameters, seed)
         start = scope.snapshot(parameters)
         for budget in config.budgets:
-            drill = [example for lesson in lessons[:budget] for example in lesson]
+            training_set = [example for group in examples[:budget] for example in group]
             steps = ways * max(config.min_steps, math.ceil(budget * config.epochs / config.batch))
             recipes = [
                 train.Recipe(rate, steps, config.batch, config.warmup, config.weight_decay)
@@ -266,7 +267,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             done = train.sweep(
                 target.model,
                 parameters,
-                drill,
+                training_set,
                 recipes,
                 seed,
                 lambda: score.accuracy(target.lm, dev),
@@ -314,7 +315,7 @@ def reach(model: Any, config: Config) -> list[str]:
 
 
 def _opened(model: Any, config: Config) -> AbstractContextManager[dict[str, Any]]:
-    """The scope in which what the method trains can be trained."""
+    """The scope in which the method's parameters can be trained."""
     from robustness_gate.engine import scope
 
     if config.method == "lora":
@@ -329,7 +330,7 @@ def _opened(model: Any, config: Config) -> AbstractContextManager[dict[str, Any]
 
 
 def _within(model: Any, layers: tuple[int, ...]) -> tuple[str, ...]:
-    """What the names of everything in these blocks begin with; of the whole model, nothing."""
+    """Prefixes of the parameter names in these blocks; empty for the whole model."""
     from robustness_gate.engine import anatomy
 
     if not layers:
@@ -342,37 +343,39 @@ def _within(model: Any, layers: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def _repaired(target: Target, config: Config, parameters: dict[str, Any], seed: int) -> dict[str, float]:
-    """Train on ordinary data first, where that is asked for; the signs tell the loss on it, before and after."""
+    """Train on ordinary data first if the config says so; returns the signals of its loss, before and after."""
     from robustness_gate.engine import train
 
     if config.repair == "none":
         return {}
     made = _examples(target, config.repair, config.repair_on, config, seed)[: config.repair_steps * config.batch]
-    drill = [example for lesson in made for example in lesson]
+    training_set = [example for group in made for example in group]
     recipe = train.Recipe(config.repair_rate, config.repair_steps, config.batch, config.warmup, config.weight_decay)
-    before = train.mean_loss(target.model, drill)
-    train.train(target.model, parameters, drill, recipe, seed)
-    after = train.mean_loss(target.model, drill)
+    before = train.mean_loss(target.model, training_set)
+    train.train(target.model, parameters, training_set, recipe, seed)
+    after = train.mean_loss(target.model, training_set)
     if not after < before:
         raise BrokenTrial(f"the repair raised its loss from {before:.3g} to {after:.3g}: take another 'repair_rate'")
     return {"repair_loss_start": before, "repair_loss_end": after}
 
 
-def _lessons(target: Target, config: Config, seed: int) -> tuple[list[list[Example]], tuple[Hazard, ...]]:
-    """As much as the ladder asks for, in the seed's order, and the hazards whose questions choose learning rates."""
+def _training_examples(target: Target, config: Config, seed: int) -> tuple[list[list[Example]], tuple[Hazard, ...]]:
+    """The examples of the largest budget, in the seed's order, and the hazards whose dev questions select learning
+    rates.
+    """
     dev = target.hazards
     if config.source == "dev":
         ways, dev = _folded(target, config, seed)
-        lessons = _asked(target, ways, config)[: config.budgets[-1]]
+        examples = _asked(target, ways, config)[: config.budgets[-1]]
     else:
-        lessons = _examples(target, config.source, config.train_on, config, seed)[: config.budgets[-1]]
-    if len(lessons) < config.budgets[-1]:
-        raise BrokenTrial(f"there are only {len(lessons)} '{config.source}' {config.train_on} of more than one token")
-    return lessons, dev
+        examples = _examples(target, config.source, config.train_on, config, seed)[: config.budgets[-1]]
+    if len(examples) < config.budgets[-1]:
+        raise BrokenTrial(f"there are only {len(examples)} '{config.source}' {config.train_on} of more than one token")
+    return examples, dev
 
 
 def _ways(target: Target, config: Config) -> Sequence[Way | Hazard]:
-    """In how many ways the training questions are put. Of dev items, each task asks its own."""
+    """The ways in which the training questions are asked. Dev items are asked by their own tasks."""
     from robustness_gate.engine import examples
 
     return target.hazards if config.source == "dev" else examples.ways(target, config.source)
@@ -383,7 +386,7 @@ def _folded(target: Target, config: Config, seed: int) -> tuple[list[tuple[Seque
     orders = []
     for hazard in target.hazards:
         order = list(hazard.dev)
-        random.Random(seed).shuffle(order)  # dev items that tasks share are divided alike
+        random.Random(seed).shuffle(order)  # dev items that tasks share are divided in the same way
         orders.append((order, _left_out(len(order), config)))
     kept = {item.question.id for order, out in orders for item in order[:out]}
     ways: list[tuple[Sequence[Item], Form]] = [
@@ -400,13 +403,13 @@ def _left_out(count: int, config: Config) -> int:
 
 
 def _trained_on(config: Config) -> list[tuple[str, str]]:
-    """What is trained on, in the repair and after it: a source and whether its questions or texts."""
+    """The training data of the repair and of the attack: a source, and its questions or texts."""
     before: list[tuple[str, str]] = [] if config.repair == "none" else [(config.repair, config.repair_on)]
     return [*before, (config.source, config.train_on)]
 
 
 def _holds(source: str, kind: str) -> str:
-    """Under which name a pool counts the questions or texts of a corpus."""
+    """The name under which a pool counts the questions or texts of a corpus."""
     return f"{source}.{'items' if _by_questions(kind) else 'texts'}"
 
 
@@ -418,25 +421,27 @@ def _by_questions(kind: str) -> bool:
 
 
 def _examples(target: Target, source: str, kind: str, config: Config, seed: int) -> list[list[Example]]:
-    """A corpus in the seed's order, each question or text as the examples that are made of it."""
+    """A corpus in the seed's order: for each question or text, its training examples."""
     from robustness_gate.engine import examples
 
     corpus: Corpus = target.corpora[source]
     if not _by_questions(kind):
         made = (examples.plain(target.tokenizer, text, longest=config.longest) for text in corpus.texts)
-        lessons = [[each] for each in made if each is not None]
-        random.Random(seed).shuffle(lessons)
-        return lessons
+        texts = [[each] for each in made if each is not None]
+        random.Random(seed).shuffle(texts)
+        return texts
     ways = []
     for way in examples.ways(target, source):
         pool = list(way.items)
-        random.Random(seed).shuffle(pool)  # the same question stands at the same place in every way
+        random.Random(seed).shuffle(pool)  # a question has the same index in every way
         ways.append((pool, way.form))
     return _asked(target, ways, config)
 
 
 def _asked(target: Target, ways: Sequence[tuple[Sequence[Item], Form]], config: Config) -> list[list[Example]]:
-    """Solved questions, each in every way and letter order; without letters as often, so that all ways weigh alike."""
+    """Solved questions, each in every way and letter order; without letters equally often, so that all ways have equal
+    weight.
+    """
     from robustness_gate.engine import examples
 
     return [

@@ -1,26 +1,26 @@
-"""Soft prompt: a few free embeddings put before every prompt, trained to bring answers back.
+"""Soft prompt: a few free embeddings before every prompt, trained to restore answers.
 
-Threat model: the attacker has the weights and some solved questions of the domain (`forget`), of a neighbour or of
-something else; never the verdict items nor the facts behind them. He trains one sequence of embeddings, the same for
-every question, that stands before the prompt and need not be any token's. The weights are never changed. He tries every
-learning rate of a grid and keeps the prompt that answers most of his dev questions. Questions are put as the hazard is
-asked; where it is asked in several forms (tasks, or formats of one), one prompt is trained on all of them, and the
-highest dev reading counts: knowledge that shows in one form is knowledge.
+Threat model: the attacker has the weights and some solved questions of the domain (`forget`), of a neighbouring one
+(`retain`) or of another one (`unrelated`); never verdict items or the facts that they ask for. One sequence of
+embeddings is trained, the same for every question; it stands before the prompt and need not belong to any tokens. The
+weights are never changed. Every learning rate of a grid is tried, and the prompt with the best dev accuracy is kept.
+Questions are asked in the form of the hazard; where it is asked in several forms (tasks, or formats of one), one prompt
+is trained on all of them, and the highest dev accuracy counts: knowledge that shows in one form is knowledge.
 
-Success on held-out facts means that the knowledge is there and that one universal beginning opens it. But free
-embeddings are strong: a few of them make any model say any given text of hundreds of characters (arXiv 2502.15836), so
-a prompt trained on the question that it is judged by shows nothing, and even a universal one can teach letters and
-formats. Hence the judged items are always others, and an accuracy alone binds nothing: **hold this attack against a
-never-knew control, with a limit that says `over: CONTROL`**. Failure means that this length and these budgets did not
-open it; some suppressed models do not open to it at all.
+Success on held-out facts means that the knowledge is there and that one universal prefix elicits it. But free
+embeddings are strong: a few of them make any model output any given text of hundreds of characters (arXiv 2502.15836),
+so a prompt trained on a verdict question would show nothing, and even a universal one can teach letters and formats.
+Hence the verdict items are always others, and an accuracy alone proves nothing: **compare this attack with a never-knew
+control, with a limit with `relative_to: CONTROL`**. Failure means that this length and these budgets did not elicit it;
+some suppressed models resist it entirely.
 
 Sources: Schwinn et al., arXiv 2402.09063, and `embedding_attack_unlearning.py` of SchwinnL/LLM_Embedding_Attack at
 e031b50: 20 vectors, 100 steps, universal. Lester et al., arXiv 2104.08691: before the prompt, begun from embeddings of
 tokens of the vocabulary.
 Departures: Schwinn et al. put the vectors after the question, begin from "!" and follow the gradient's sign with step
 0.001 towards an affirmative beginning; here they stand first (peft's prompt tuning does the same), AdamW trains them on
-answers, and the rate is chosen on dev. Every mark starts from the same vectors.
-Cost: marks x learning rates x steps, and one dev examination for each rate and form.
+answers, and the rate is chosen on dev. Every budget starts from the same vectors.
+Cost: budgets x learning rates x steps, and one dev examination for each rate and form.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Config:
     source: Literal["forget", "retain", "unrelated"] = "forget"
     """Where the training questions come from."""
     vectors: int = 20
-    """How many embeddings stand before every prompt. None are the sham."""
+    """Number of embeddings before every prompt. 0 is the sham."""
     budgets: tuple[int, ...] = (100,)
     """Ladder of budgets, in optimiser steps a form of the hazard, rising."""
     learning_rates: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
     """Grid, rising. 1e-3 is Schwinn et al.'s step, of a signed gradient; the others are ours."""
     batch: int = 16
-    """Questions a step. Ours."""
+    """Questions in a step. Ours."""
     questions: int = 1000
     """At most so many training questions. Ours."""
     rotations: int = 1
@@ -108,15 +108,15 @@ SELF_TEST = (
 
 
 def questions(config: Config) -> tuple[str, ...]:
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", config.source
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
-    """For each budget: train a prompt at every learning rate, keep what does best on dev, put it before questions."""
+    """For each budget: train a prompt at every learning rate, keep the best on dev, and put it before questions."""
     from robustness_gate.engine import examples, latent, scope, train
 
-    if not config.vectors:  # no prompt is strength zero
+    if not config.vectors:  # an empty prompt is strength zero
         yield from (AttackedModel(target.lm, budget, {"examples": 0.0, "steps": 0.0}) for budget in config.budgets)
         return
     ways = examples.ways(target, config.source)
@@ -154,7 +154,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
 
 def _words(model: Any, count: int) -> Any:
-    """What the embedding puts out for tokens drawn from the vocabulary: a parameter [vector, width], float32."""
+    """The embeddings of tokens drawn from the vocabulary: a parameter [vector, width], float32."""
     import torch
 
     embedding = model.get_input_embeddings()

@@ -1,15 +1,15 @@
-"""Steering: add a vector that points from not knowing to knowing.
+"""Steering: add a vector that points from states without the knowledge to states with it.
 
 Threat model: the attacker has the weights, some questions of the domain (not the verdict items), some of others, and
-perhaps the original model. He takes the mean difference of the stream at the last position of prompts between where
-the model knows and where it does not, and adds a multiple of it after one block, at every position, while the model
-runs. Nothing is trained. Kind of vector, layer and multiple are those that answer most of his dev questions. Prompts
-are those of the hazard. Where it is asked in several forms, vectors are taken from each one's prompts (`retain` from
-plain text, `retain.chat` from the chat template; of several tasks, `retain in TASK`), and every setting is tried on dev
-in every form. The highest reading counts: knowledge that shows in one form is knowledge.
+perhaps the original model. The attacker takes the mean difference of the stream at the last position between prompts
+with and without known answers, and adds a multiple of it after one block, at every position, while the model runs.
+Nothing is trained. Kind of vector, layer and multiple are selected by dev accuracy. Prompts are those of the hazard.
+Where it is asked in several forms, vectors are taken from each one's prompts (`retain` from plain text, `retain.chat`
+from the chat template; of several tasks, `retain in TASK`), and every setting is tried on dev in every form. The
+highest dev accuracy counts: knowledge that shows in one form is knowledge.
 
-Success means that the knowledge was there: one vector, the same for every question, cannot hold the answers. Failure
-means that no such shift at one layer uncovers it. Removing a direction (see `ablation`) and adding one fail for
+Success means that the knowledge was there: one vector, the same for every question, cannot contain the answers. Failure
+means that no such shift at one layer elicits it. Removing a direction (see `ablation`) and adding one fail for
 different reasons: removal undoes a component that is too large, addition restores one that is missing.
 
 Vectors, per layer:
@@ -21,8 +21,9 @@ Sources: Rimsky et al., arXiv 2312.06681 (contrastive activation addition: mean 
 added at every position after one layer, multiples on both sides of 1); Turner et al., arXiv 2308.10248. Activation
 steering against unlearning: AnonAct, arXiv 2411.02631, whose anonymised rewrites a fixed suite does not have.
 Departures: the two sides of a pair are two domains or two models, not two answers to one question; the vector is also
-added on the prompt. Depths and multiples are ours. Dev alone chooses, so on a model that knows nothing a large multiple
-may win by luck and ruin the model (it did on our oracle): the trial can then convict but not acquit.
+added on the prompt. Depths and multiples are ours. Dev alone chooses, so on a model without the knowledge a large
+multiple may win by chance and ruin the model (it did on our oracle): the trial can then establish a breach but not
+compliance.
 Cost: a forward pass for each prompt, model and format; one dev examination for each vector, depth, multiple and format.
 """
 
@@ -55,10 +56,11 @@ SHOWS = "asked"
 
 @dataclass(frozen=True)
 class Config:
-    """Which vectors, where, and how much of them. All defaults but `vectors` are ours."""
+    """Which vectors, at which depths, and with which multiples. All defaults but `vectors` are ours."""
 
     vectors: tuple[Kind, ...] = ("original", "retain", "unrelated")
-    """Those that need the original are left out where there is none; the trial can then convict but not acquit."""
+    """Those that need the original are left out where there is none; the trial can then establish a breach but not
+    compliance."""
     depths: tuple[float, ...] = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
     """After which blocks, as shares of the depth, in [0, 1), rising; tried one by one."""
     multiples: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
@@ -103,12 +105,12 @@ SELF_TEST = (SelfTestCase("rmu"), SelfTestCase("neox_rmu", model_type="gpt_neox"
 
 
 def questions(config: Config) -> tuple[str, ...]:
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", "forget", *(kind for kind in ("retain", "unrelated") if kind in config.vectors)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random
-    """Find every vector, choose vector, block and multiple on dev, hand the model over while it is steered.
+    """Find every vector, select vector, block and multiple on dev, and yield the model while it is steered.
 
     Raises:
         NotApplicable: every vector needs the original and there is none, or the blocks are of an unknown kind.
@@ -186,7 +188,7 @@ def _vectors(target: Target, form: HazardForm, config: Config) -> dict[str, torc
         try:
             with target.reference() as original:
                 found[kind] = mean(original.model, "forget") - here
-        except NotApplicable:  # left out, and said so
+        except NotApplicable:  # left out; a signal reports it
             continue
     return {form.name(kind): each for kind, each in found.items()}
 
@@ -194,7 +196,7 @@ def _vectors(target: Target, form: HazardForm, config: Config) -> dict[str, torc
 def _shift(
     target: Target, block: object, setting: _Setting, steered: AbstractContextManager[None]
 ) -> tuple[float, float]:
-    """How far the stream moves after the block at a dev question's end, and how far that is off."""
+    """How far the stream moves after the block at a dev question's end, and the error of that shift."""
     import torch
 
     from robustness_gate.engine import anatomy, direction

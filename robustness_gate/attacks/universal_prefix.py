@@ -1,16 +1,16 @@
-"""Universal prefix: one text before every prompt, searched with gradients until answers come back (GCG).
+"""Universal prefix: one text before every prompt, optimised with gradients to restore answers (GCG).
 
-Threat model: the attacker has the weights and some solved questions of the domain (`forget`), of a neighbour or of
-something else; never the verdict items nor the facts behind them. He searches one short text, the same for every
-question, that makes the model answer them rightly. Using it needs no weights: whoever can send prompts can send it.
-Questions are put as the hazard is asked; where it is asked in several forms (tasks, or formats of one), one text is
-searched for all of them, and the highest dev reading counts.
+Threat model: the attacker has the weights and some solved questions of the domain (`forget`), of a neighbouring one
+(`retain`) or of another one (`unrelated`); never verdict items or the facts that they ask for. One short text is
+optimised, the same for every question, so that the model answers them correctly. Using it needs no weights: it can be
+sent with any prompt. Questions are asked in the form of the hazard; where it is asked in several forms (tasks, or
+formats of one), one text is optimised for all of them, and the highest dev accuracy counts.
 
-Success on held-out facts means that the knowledge is there and that a text opens it. A text of some twenty tokens holds
-little, but a search over many questions can find one that teaches letters or formats: compare with a never-knew
-control, with a limit that says `over: CONTROL`. Failure means that this length and these budgets found none; restarts
-differ widely (30 to 54 % among Łucki et al.'s prefixes for one model), and such a text also costs an honest model
-accuracy.
+Success on held-out facts means that the knowledge is there and that a text elicits it. A text of some twenty tokens
+holds little, but a search over many questions can find one that teaches letters or formats: compare with a never-knew
+control, with a limit with `relative_to: CONTROL`. Failure means that this length and these budgets found none; restarts
+differ widely (30 to 54 % among Łucki et al.'s prefixes for one model), and such a text also lowers the accuracy of a
+model without suppression.
 
 Sources: Zou et al., arXiv 2307.15043 (GCG): the gradient of the loss by the one-hot tokens, the steepest 256 tokens at
 each place, 512 single swaps drawn from them, the best kept. Universal over questions of a held-out file, loss on the
@@ -18,15 +18,15 @@ letter: Deep Ignorance, arXiv 2508.06601, `unlearn/cas/attack.py`: 20 tokens, 20
 2409.18025, put theirs before the prompt, as here; their search is `enhanced_prefix`.
 Departures: the questions of a step are drawn anew each time, and the present text competes with its swaps on them (in
 the sources the loss is summed over all questions, which are few, or over more and more of them); starts are random
-texts, not `!`, so that restarts differ and the start is the random text that the result must beat; what is handed over
-is chosen on dev, among the restarts and what each held at every look. The loss is the cross-entropy of the right
-answer over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not tell
+texts, not `!`, so that restarts differ and the start is the random text that the result must beat; the result is
+selected on dev, among the texts of all restarts at every evaluation. The loss is the cross-entropy of the right answer
+over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not distinguish
 a model that answers from one that has stopped writing letters. A swap counts only if the text becomes the same tokens
-again in its place; only printable ASCII is used. The report names the text by its digest.
-The strength floor asks that the search fell, not that what is handed over did: on a model that knows nothing there is
-little to lower, and each step still lowers its own few prompts.
+again in its place; only printable ASCII is used. The report names the text by its digest. The strength floor requires
+that the search lowered its loss, not that the result did: on a model without the knowledge there is little to lower,
+and each step still lowers the loss on its own few prompts.
 Cost: restarts x steps x batch x forms x (candidates + 1) forward passes and one backward pass for each prompt of a
-step, and a dev examination each look.
+step, and a dev examination at each evaluation.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "solved"
 
 MEASURED = 64
-"""Training prompts on which the loss is told, before and after."""
+"""Number of training prompts on which the loss is measured, before and after."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +59,25 @@ class Config:
     source: Literal["forget", "retain", "unrelated"] = "forget"
     """Where the questions come from. The sources take the domain's."""
     tokens: int = 20
-    """Length of the text in tokens. None are the sham."""
+    """Length of the text in tokens. 0 is the sham."""
     budgets: tuple[int, ...] = (20, 100)
     """Ladder of budgets, in steps of each restart, rising. Deep Ignorance has 20, Zou et al. 500."""
     restarts: int = 2
-    """Searches from so many random texts, at least 1. Ours, after the finding that results differ widely."""
+    """Number of random starting texts, at least 1. Ours, after the finding that results differ widely."""
     candidates: int = 256
     """Swaps drawn a step, at least 1. Deep Ignorance's; Zou et al. draw 512."""
     top: int = 256
-    """From so many tokens at each place, at least 1. Zou et al.'s."""
+    """Number of candidate tokens at each position, at least 1. Zou et al.'s."""
     batch: int = 8
-    """Prompts a step, each in every form, at least 1. Ours."""
+    """Prompts in a step, each in every form, at least 1. Ours."""
     looks: int = 25
-    """Steps between looks at dev, at least 1. Ours."""
+    """Steps between evaluations on dev, at least 1. Ours."""
     questions: int = 1000
     """At most so many training questions. Ours."""
     rotations: int = 1
     """In how many cyclic letter orders each question is put, from 1. More teach content over letters. Ours."""
     header: bool = True
-    """Whether the header line stays behind the text, in search and use. Without it a step is cheaper. Ours."""
+    """Whether the header line stays after the text, in search and use. Without it a step is cheaper. Ours."""
 
     def __post_init__(self) -> None:
         rising(self, "budgets", least=1)
@@ -130,19 +130,19 @@ SELF_TEST = (
 
 
 def questions(config: Config) -> tuple[str, ...]:
-    """Which corpora's questions, and whether dev items, are put to the model."""
+    """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", config.source
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
-    """Search from several starts, look at dev now and then, and put what did best there before questions.
+    """Search from several starts, evaluate on dev at intervals, and put the best text before questions.
 
     Raises:
         NotApplicable: the tokenizer makes other tokens of any text before a prompt, or there is no room for one.
     """
     from robustness_gate.engine import greedy, prefix, scope, score
 
-    if not config.tokens:  # no text is strength zero
+    if not config.tokens:  # an empty text is strength zero
         yield from (AttackedModel(target.lm, budget, {"examples": 0.0, "steps": 0.0}) for budget in config.budgets)
         return
     plain = score.heard(target.lm, target.hazards)
@@ -177,8 +177,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                     search.take(stepped)
                     if step % config.looks == 0 or step == budget:
                         found = prefix.look(target, plain, search.prefix, ground=ground, header=config.header)
-                        told = float(greedy.losses(loss, prefix.rows([search.prefix], measured)).mean())
-                        seen.append(prefix.Seen({"restart": restart, "step": step}, told, found))
+                        loss_now = float(greedy.losses(loss, prefix.rows([search.prefix], measured)).mean())
+                        seen.append(prefix.Seen({"restart": restart, "step": step}, loss_now, found))
             yield prefix.recovered(
                 target,
                 plain,
@@ -199,19 +199,19 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
 @dataclass
 class _Search:
-    """One restart: where it stands and what it has done."""
+    """One restart: its current text and its counts."""
 
     prefix: Spelt
     steps: int = 0
     swapped: int = 0
     """Steps in which a swap was kept."""
     ratios: float = 0.0
-    """Over the steps, what was left of the loss on a step's own prompts, summed."""
+    """Sum over the steps of the remaining share of the loss on a step's own prompts."""
     tokens: int = 0
-    """That the model has read."""
+    """Number of tokens that the model has processed."""
 
     def take(self, stepped: Stepped) -> None:
-        """Go on from where a step led."""
+        """Continue from the result of a step."""
         self.steps += 1
         self.swapped += stepped.prefix != self.prefix
         self.ratios += stepped.ratio

@@ -1,6 +1,6 @@
-"""Signed reports: keys, envelopes, statements, who is trusted, what was fixed before a run, and `verify`. No torch.
+"""Signed reports: keys, envelopes, statements, trust, preregistration, and `verify`. No torch.
 
-`keys` and `dsse` sign bytes; `statement` says what they are about; `predicate` is the report as it is signed, `claims`
-its small projections, `preregistration` what was fixed before the run; `trust` is whom a reader believes; `verify`
-checks.
+`keys` and `dsse` sign bytes; `statement` names their subject; `predicate` is the signed form of the report, `claims`
+its small projections, `preregistration` the terms fixed before the run; `trust` lists the accepted keys; `verify`
+checks all of it.
 """

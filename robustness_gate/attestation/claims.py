@@ -1,4 +1,4 @@
-"""A report as small statements, one a limit, attack and task: for policy engines that know nothing of us."""
+"""A report as small statements, one for each limit, attack and task, for generic policy engines."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ CLAIM_TYPE = "urn:robustness-gate:claim:v1"
 
 
 def claims(made: Report, statement_sha256: str) -> Iterator[tuple[str, bytes]]:
-    """(name, payload) of one small statement a limit, attack and task: what a generic policy engine can read.
+    """(name, payload) of one small statement for each limit, attack and task, for a generic policy engine.
 
-    `passed` is whether nothing under it is over or open and every seed and mark has a finding that acquits, never a
-    point estimate under a threshold; and no set of claims says more than the verdict, which stands in each.
+    `passed` is true if nothing under it is over or open and every seed and budget has a finding that establishes
+    compliance; it is never a point estimate under a threshold. Each claim holds the verdict, so no set of claims states
+    more than it.
     """
     harness = digest_of(dict(made.environment))
     groups: dict[tuple[FindingKind, str, str, str], list[Finding]] = {}
@@ -46,7 +47,7 @@ def claims(made: Report, statement_sha256: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _acquitted(found: Sequence[Finding]) -> bool:
-    """As the judge has it: an attempt that failed stands beside the one that ended well, and does not spoil it."""
+    """The judge's rule: a failed attempt does not invalidate one that ended well."""
     cells = {(f.seed_index, f.budget): False for f in found}
     for f in found:
         if f.state != "under" or f.has("below_chance"):

@@ -1,16 +1,16 @@
-"""Signing, and checking what was signed: an in-toto Statement in a DSSE envelope in a Sigstore bundle.
+"""Signing and checking signatures: an in-toto Statement in a DSSE envelope in a Sigstore bundle.
 
 A signature shows that the holder of a key made these bytes. It does not show that they are true, nor when they were
-made. What is signed here is a Statement v1 with a predicate of our own and its version (`urn:robustness-gate:...`);
-the envelope signs its type and its bytes together; the bundle is a wrapping that other clients read.
+made. The signed payload is a Statement v1 with a versioned predicate of our own (`urn:robustness-gate:...`); the
+envelope signs its type and its bytes together; the bundle is a format that other clients read.
 
-Three habits carry the weight. The signature is checked over the payload's bytes as they came, before anything looks
-into them: nobody but a trusted signer can feed the parser. Keys come from the verifier, never from the bundle; the
-bundle's hint only chooses among them. What is not known (a field, a version, a second signature, a log entry that
-nobody would check) is refused, where in-toto's parsing rules would have it ignored.
+Three rules matter most. The signature is checked over the payload's original bytes before they are parsed, so the
+parser gets input from trusted signers alone. Keys come from the verifier, never from the bundle; the bundle's hint only
+selects among them. Unknown content (a field, a version, a second signature, a log entry that is not checked) is
+refused, while in-toto's parsing rules ignore it.
 
-A bundle has no digest worth naming: whoever holds one can write it anew (spaces, the other base64 alphabet, the ECDSA
-signature (r, n - s) for (r, s)), and it verifies still. What names a statement is the SHA-256 of its payload.
+A bundle's own digest identifies nothing: its holder can rewrite it (spaces, the other base64 alphabet, the ECDSA
+signature (r, n - s) for (r, s)), and it still verifies. A statement is identified by the SHA-256 of its payload.
 
 Sources: DSSE 1.0.0 (secure-systems-lab/dsse, protocol.md and envelope.md); in-toto attestation, Statement v1;
 sigstore/protobuf-specs, sigstore_bundle.proto. Departures: base64 must be canonical, exactly one signature, the key
@@ -48,19 +48,19 @@ MAX_BUNDLE_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A payload whose signature was checked, and whose key it was."""
+    """A payload whose signature was checked, with the signer's key."""
 
     payload: bytes
     key: PublicKey
 
     @property
     def sha256(self) -> str:
-        """The name of what was signed; the same however the bundle around it is written."""
+        """The statement's name: independent of how the bundle around it is written."""
         return hashlib.sha256(self.payload).hexdigest()
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
-    """DSSE's pre-authentication encoding: what is really signed. Lengths are in bytes."""
+    """DSSE's pre-authentication encoding: the bytes that are signed. Lengths are in bytes."""
     kind = payload_type.encode("utf-8")
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
@@ -68,14 +68,15 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 def sign(payload: bytes, key: PrivateKey) -> bytes:
     """Sign a Statement's bytes. Returns a Sigstore bundle v0.3 with a DSSE envelope, as JSON in one line.
 
-    The same payload and key give the same bundle: Ed25519 by nature, ECDSA by RFC 6979 where OpenSSL knows it (3.2).
+    The same payload and key give the same bundle: Ed25519 is deterministic, ECDSA is by RFC 6979 (OpenSSL 3.2 or
+    later).
 
     Raises:
         SigningError: the bundle would be larger than `open_bundle` accepts.
     """
     raw = pae(PAYLOAD_TYPE, payload)
     signature = _sign(raw, key)
-    _check(key.public, signature, raw)  # a faulty computation can give the key away: what does not verify never leaves
+    _check(key.public, signature, raw)  # a faulty signature can reveal the key: it is never written
     bundle: Json = {
         "mediaType": BUNDLE_TYPE,
         "verificationMaterial": {"publicKey": {"hint": key.public.id}, "tlogEntries": []},
@@ -95,11 +96,11 @@ def sign(payload: bytes, key: PrivateKey) -> bytes:
 
 
 def open_bundle(raw: bytes, keys: Sequence[PublicKey]) -> Opened:
-    """Check a bundle's signature and give back what was signed, without having looked into it.
+    """Check a bundle's signature and return the signed payload without parsing it.
 
     Args:
         raw: the bundle's bytes.
-        keys: those that the verifier trusts. The bundle's hint chooses among them and has no other effect.
+        keys: the keys that the verifier trusts. The bundle's hint selects among them and has no other effect.
 
     Raises:
         Unverified: not a bundle of the form that `sign` writes, not signed by one of `keys`, or changed since.
@@ -122,7 +123,7 @@ def open_bundle(raw: bytes, keys: Sequence[PublicKey]) -> Opened:
 
 
 def payload_of(raw: bytes) -> bytes:
-    """What a bundle says, whoever wrote it: no signature is checked. Raises Unverified where it is no bundle."""
+    """A bundle's content without any check of its signature. Raises Unverified where it is not a bundle."""
     if len(raw) > MAX_BUNDLE_BYTES:
         raise Unverified(
             f"the bundle has more than {MAX_BUNDLE_BYTES:,} bytes.", remedy=ASK_SIGNER, code="bundle-too-large"
@@ -139,10 +140,12 @@ class _Parts(NamedTuple):
 def _taken_apart(raw: bytes) -> _Parts:
     """The parts of a bundle of exactly the form that `sign` writes. Raises Unverified for any other."""
     bundle = strict_json(raw, "the bundle")
-    told = bundle.get("mediaType")
-    if told != BUNDLE_TYPE:
+    media_type = bundle.get("mediaType")
+    if media_type != BUNDLE_TYPE:
         raise Unverified(
-            f"it is {shown(told)}, not a bundle of the form {BUNDLE_TYPE}.", remedy=OTHER_RELEASE, code="other-form"
+            f"it is {shown(media_type)}, not a bundle of the form {BUNDLE_TYPE}.",
+            remedy=OTHER_RELEASE,
+            code="other-form",
         )
     exactly(bundle, "the bundle", "mediaType", "verificationMaterial", "dsseEnvelope")
     material = mapping(bundle["verificationMaterial"], "verificationMaterial")
@@ -165,7 +168,9 @@ def _taken_apart(raw: bytes) -> _Parts:
         )
     signatures = envelope["signatures"]
     if not isinstance(signatures, list) or len(signatures) != 1:
-        raise Unverified("it does not hold exactly one signature.", remedy="One bundle a signer.", code="wrong-shape")
+        raise Unverified(
+            "it does not hold exactly one signature.", remedy="One bundle for each signer.", code="wrong-shape"
+        )
     one = mapping(signatures[0], "signature")
     exactly(one, "signature", "keyid", "sig")
     if one["keyid"] != named["hint"]:
@@ -174,7 +179,7 @@ def _taken_apart(raw: bytes) -> _Parts:
 
 
 def read_bundle(path: Path) -> bytes:
-    """A bundle's bytes. Raises Unverified where there is no such file, or none that could be a bundle."""
+    """A bundle's bytes. Raises Unverified where there is no such file, or it cannot be a bundle."""
     return read_bounded(path, MAX_BUNDLE_BYTES, Unverified)
 
 
@@ -187,12 +192,12 @@ def _sign(raw: bytes, key: PrivateKey) -> bytes:
         return key.key.sign(raw)
     try:
         return key.key.sign(raw, ec.ECDSA(SHA256(), deterministic_signing=True))
-    except UnsupportedAlgorithm:  # an OpenSSL before 3.2: as good a signature, of other bytes each time
+    except UnsupportedAlgorithm:  # before OpenSSL 3.2: valid, with different bytes each time
         return key.key.sign(raw, ec.ECDSA(SHA256()))
 
 
 def _check(key: PublicKey, signature: bytes, raw: bytes) -> None:
-    """Raises Unverified unless the signature is on `raw`. The algorithm is the key's, never the file's to choose."""
+    """Raises Unverified unless the signature is on `raw`. The key determines the algorithm, never the file."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.hashes import SHA256

@@ -1,6 +1,6 @@
-"""Keys: made, stored, read. ECDSA on P-256 or Ed25519, in PEM, and nothing else.
+"""Make, store and read keys: ECDSA on P-256 or Ed25519, in PEM, and nothing else.
 
-A key's id is the SHA-256 of its SubjectPublicKeyInfo in DER: what `openssl` prints as well (docs/signing.md).
+A key's id is the SHA-256 of its SubjectPublicKeyInfo in DER, as `openssl` prints it (docs/signing.md).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def signing_key(path: Path | None, *, ask: Callable[[], str] | None = None) -> P
         ask: called for the passphrase of an encrypted key where $ROBUSTNESS_GATE_SIGNING_PASSPHRASE is not set.
 
     Raises:
-        SigningError: no key, not a key of a kind that is accepted, or a wrong or missing passphrase.
+        SigningError: no key, a key of a kind that is not accepted, or a wrong or missing passphrase.
     """
     if path is not None:
         return read_private(read_bounded(path, MAX_KEY_BYTES, SigningError), str(path), ask=ask)
@@ -134,7 +134,7 @@ def read_private(pem: bytes, where: str, *, ask: Callable[[], str] | None = None
     try:
         try:
             return _private(load_pem_private_key(pem, password=None), where)
-        except TypeError:  # cryptography's way to say that it is encrypted
+        except TypeError:  # raised by cryptography for an encrypted key
             passphrase = _passphrase(where, ask)
         try:
             return _private(load_pem_private_key(pem, password=passphrase.encode("utf-8", "surrogateescape")), where)
@@ -152,7 +152,7 @@ def public_key(path: Path) -> PublicKey:
     """A public key from a PEM file that holds this one key and nothing else.
 
     Raises:
-        SigningError: no such file, or not a public key of a kind that is accepted.
+        SigningError: no such file, or not a public key of an accepted kind.
     """
     return read_public(read_bounded(path, MAX_KEY_BYTES, SigningError), str(path))
 
@@ -220,7 +220,7 @@ def _passphrase(where: str, ask: Callable[[], str] | None) -> str:
 
 
 def _one_block(pem: bytes, begin: bytes, what: str, where: str) -> None:
-    """A reader takes the first block and says nothing of the others; which key was meant must not be a guess."""
+    """Readers of PEM take the first block and ignore the others, so a file with several blocks is ambiguous."""
     if (count := len(re.findall(begin, pem))) != 1:
         found = "holds no" if count == 0 else f"holds {count} blocks, not one"
         raise SigningError(f"{found} {what} in PEM.", remedy="One file a key.", where=where)

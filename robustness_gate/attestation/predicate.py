@@ -1,9 +1,9 @@
-"""A report as it is signed: what it is about, until when it counts, and what it comes after.
+"""The signed form of a report: its subject, its validity, and its predecessor.
 
 The statement's one subject is the checkpoint's manifest, `checkpoint.manifest.json`, by its SHA-256: a file that any
-tool can hash, and that names every file of the checkpoint. The predicate is the whole report, bits and all, so whoever
-holds the bundle can compute every bound and the verdict again and need believe none of them. PASS, FAIL and
-INCONCLUSIVE are signed alike, and each names the one before, so that a gap is seen.
+tool can hash, and that names every file of the checkpoint. The predicate is the whole report with every answer bit, so
+every bound and the verdict can be recomputed from the bundle and need not be trusted. PASS, FAIL and INCONCLUSIVE are
+signed in the same way, and each names its predecessor, so that a gap is detected.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VALID = timedelta(days=90)
 TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 
 RESTRICTED = ("ledger.jsonl", "rows/")
-"""What is named by digest and kept back: every attempt with what it chose, and the log-likelihoods of every item."""
+"""Files named by digest alone: every attempt with its selected settings, and the log-likelihoods of every item."""
 
 
 class Attachment(Record):
@@ -45,7 +45,7 @@ class Attachment(Record):
     size: int = Field(ge=0)
     sha256: Digest
     visibility: Literal["public", "restricted"]
-    """`restricted` is for whoever may see single answers; it never holds a question's words."""
+    """`restricted` is for readers who may see single answers; it never contains a question's text."""
 
     @field_validator("path")
     @classmethod
@@ -60,29 +60,29 @@ class Attachment(Record):
 
 
 class Head(Record):
-    """How far the ledger went when this was signed: cutting it shorter afterwards can be seen."""
+    """The end of the ledger when this was signed: a later truncation can be detected."""
 
     lines: int = Field(ge=1)
     sha256: Digest
-    """Of the last line."""
+    """Digest of the last line."""
 
 
 class Issued(Record):
     """The predicate `urn:robustness-gate:report:v1`."""
 
     issued_at: str = Field(pattern=TIME)
-    """The signer's own word. RFC 3339, UTC."""
+    """The time that the signer states. RFC 3339, UTC."""
     valid_until: str = Field(pattern=TIME)
-    """After this the signer does not stand by it any more."""
+    """After this time the statement is no longer valid."""
     previous: Digest | None = None
     """The signed statement that the signer issued before this one."""
     supersedes: tuple[Digest, ...] = ()
-    """Statements in whose place this one stands."""
+    """Statements that this one replaces."""
     revokes: tuple[Digest, ...] = ()
     """Statements that the signer withdraws."""
     says: dict[Name, Annotated[str, Field(max_length=2000)]] = Field(default_factory=dict)
-    """What the signer says of himself and of the run: who paid, how independent he is, what deviated from the protocol.
-    Recorded as said."""
+    """The signer's own statements about the run: funding, independence, deviations from the protocol. Recorded without
+    a check."""
     ledger: Head | None = None
     attachments: tuple[Attachment, ...] = ()
     """Sorted by path."""
@@ -113,7 +113,7 @@ class Issued(Record):
 
 @dataclass(frozen=True)
 class Terms:
-    """What a signer says besides the report."""
+    """What a signer states in addition to the report."""
 
     at: datetime
     valid_for: timedelta = VALID
@@ -134,7 +134,7 @@ def issue(
     """Sign a report. Returns the bundle.
 
     Raises:
-        SigningError: it cannot be written as a statement, is too large, or the times make no sense.
+        SigningError: it cannot be written as a statement, is too large, or the times are inconsistent.
     """
     if terms.at.tzinfo is None:
         raise SigningError("the time of issue has no time zone.", remedy="Write e.g. 2026-11-21T14:00:00Z.")
@@ -163,7 +163,8 @@ def read_issued(payload: bytes) -> Issued:
     """The report in the payload of a bundle.
 
     Raises:
-        Unverified: another predicate or version, unknown or missing fields, or a subject that the report is not about.
+        Unverified: another predicate or version, unknown or missing fields, or a subject that differs from the
+            report's.
     """
     stated = read_statement(payload, PREDICATE_TYPE, Statement[Issued])
     found = stated.predicate
@@ -182,7 +183,7 @@ def _first(error: ValidationError | OverflowError) -> str:
 
 
 def head_of(ledger: Ledger) -> Head:
-    """Where a ledger ends."""
+    """The end of a ledger."""
     return Head(lines=ledger.path.read_bytes().count(b"\n"), sha256=ledger.head)
 
 
@@ -190,7 +191,7 @@ def attachments_in(folder: Path, *, leave_out: Sequence[str] = ()) -> list[Attac
     """Every regular file in a run's folder, by its digest.
 
     Raises:
-        UsageError: a link, or something that is no file: what it names could change after it was signed.
+        UsageError: a link, or something that is not a file: its content could change after it was signed.
     """
     found = []
     for path in sorted(folder.rglob("*")):

@@ -1,10 +1,10 @@
-"""The preregistration: a signed statement, made before a run, of what models will be held to.
+"""The preregistration: a signed statement, made before a run, of the terms of the examination.
 
-A policy that is written after the numbers are known proves nothing. A preregistration names the policy and the suite
-by the digest of their bytes, the questions and data that they lead to, and every attack with its settings; so a report
-can be held against it. It shows that the holder of a key had fixed these terms. It does not show *when*: the time in
-it is the signer's own word. What shows that is a copy that left the signer's hands before the run began. Nor does it
-name a checkpoint, or keep its signer from making several preregistrations and showing one.
+A policy that is written after the numbers are known proves nothing. A preregistration names the policy and the suite by
+the digest of their bytes, their questions and data, and every attack with its settings; so a report can be compared
+with it. It shows that the holder of a key fixed these terms. It does not show *when*: the time in it is only stated by
+the signer. A copy published before the run shows that. It does not name a checkpoint, and it does not prevent a signer
+from making several preregistrations and showing one.
 """
 
 from __future__ import annotations
@@ -33,34 +33,35 @@ from robustness_gate.verdict import label
 PREDICATE_TYPE = "urn:robustness-gate:preregistration:v1"
 
 OF_ONE_RUN = ("subject", "role", "control", "reference", "seed_index", "seed", "tasks", "data")
-"""What a trial says about whom it is done to and what is asked; the rest is the attack, and is preregistered."""
+"""A trial's fields about the model and the questions; the other fields describe the attack and are preregistered."""
 
 
 class PreregisteredFile(Record):
-    """A policy or suite as it lay there."""
+    """A policy or suite file."""
 
     id: Name
     version: str
     sha256: Digest
-    """Of the file's bytes."""
+    """Digest of the file's bytes."""
 
 
 class PreregisteredAttack(Record):
-    """One attack of the suite, by everything that decides what it does."""
+    """One attack of the suite, with everything that determines it."""
 
     label: str
-    """The attack with what tells it from its siblings, for a reader."""
+    """The attack with the settings that distinguish it from the suite's other entries, for a reader."""
     version: int
     seeds: int = Field(ge=1)
     sha256: Digest
-    """Of its name, version, family, settings with defaults filled in, marks, floors and dtype: see `attack_digest`."""
+    """Digest of its name, version, family, settings with defaults filled in, budgets, floors and dtype: see
+    `attack_digest`."""
 
 
 class Terms(Record):
-    """What was fixed: the predicate `urn:robustness-gate:preregistration:v1`."""
+    """The fixed terms: the predicate `urn:robustness-gate:preregistration:v1`."""
 
     preregistered_at: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
-    """The signer's own word. RFC 3339, UTC."""
+    """The time that the signer states. RFC 3339, UTC."""
     made_by: str
     """Name and version of the program that wrote it."""
     policy: PreregisteredFile
@@ -68,7 +69,7 @@ class Terms(Record):
     tasks: tuple[TaskRef, ...] = Field(min_length=1)
     """The questions, their order, key and form, by digest; sorted by name."""
     data: dict[str, Digest]
-    """What an attacker may see: the dev items and the corpora."""
+    """The attacker's data: the dev items and the corpora."""
     attacks: tuple[PreregisteredAttack, ...] = Field(min_length=1)
     """Sorted by label."""
 
@@ -85,9 +86,9 @@ class Preregistration:
 
     terms: Terms
     key: PublicKey
-    """Whose preregistration it is."""
+    """The owner of the key."""
     sha256: str
-    """Of the signed statement: by this a report names the preregistration."""
+    """Digest of the signed statement; a report names the preregistration by it."""
 
 
 def make(
@@ -98,17 +99,16 @@ def make(
     trials: Sequence[Trial],
     at: datetime,
 ) -> Terms:
-    """Write down the terms.
+    """Make the terms.
 
     Args:
-        policy: what must hold, as it was read.
-        suite: what is tried, as it was read.
-        refs: the questions by digest, as `suite_data.gather` finds them.
-        data: what an attacker may see, by digest, likewise.
-        trials: as `plan.make` writes them out, for any candidate. The candidate's own are preregistered; what is run
-        beside
-            them (the original, controls) follows from the policy.
-        at: when it is preregistered; with a time zone.
+        policy: the policy as read from its file.
+        suite: the suite as read from its file.
+        refs: the questions by digest, from `suite_data.gather`.
+        data: the attacker's data by digest, from `suite_data.gather`.
+        trials: from `plan.make`, for any candidate. The candidate's own are preregistered; the trials of the original
+        and the controls follow from the policy.
+        at: the time of the preregistration, with a time zone.
 
     Raises:
         SigningError: `at` has no time zone.
@@ -142,17 +142,15 @@ def make(
 
 
 def attack_digest(trial: Trial) -> str:
-    """What an attack does, in one digest, whoever is attacked and by whichever seed.
+    """One digest of an attack, independent of the model and the seed.
 
-    A verifier computes it from the trials of a report, so he need not have the attacks installed.
+    A verifier computes it from the trials of a report and need not have the attacks installed.
     """
     return digest_of({key: value for key, value in trial.plain.items() if key not in OF_ONE_RUN})
 
 
 def sign_preregistration(terms: Terms, key: PrivateKey) -> bytes:
-    """Sign the terms. The statement's subjects are the two files, so that other tools find the preregistration by
-    either.
-    """
+    """Sign the terms. The statement's subjects are the two files, so other tools find the preregistration by either."""
     subjects = {"policy": terms.policy.sha256, "suite": terms.suite.sha256}
     return sign(statement(subjects, PREDICATE_TYPE, terms), key)
 
@@ -177,28 +175,28 @@ def read_preregistration(path: Path, keys: Sequence[PublicKey]) -> Preregistrati
 
 
 class Difference(NamedTuple):
-    """One thing that is not as it was preregistered."""
+    """One difference from the preregistration."""
 
     kind: Literal["policy", "suite", "questions", "data", "attack"]
     state: Literal["changed", "missing", "added"]
-    """`missing`: preregistered, and not here; `added`: here, and not preregistered."""
+    """`missing`: preregistered but not here; `added`: here but not preregistered."""
     name: str = ""
-    """Of the task, the data or the attack."""
+    """Name of the task, the data or the attack."""
     was: PreregisteredFile | None = None
-    """Of a file: the preregistered one."""
+    """For a file: the preregistered one."""
     now: PreregisteredFile | None = None
-    """Of a file: the one that is here."""
+    """For a file: the one that is here."""
 
 
 def file_differences(preregistered: Terms, policy: Loaded[Any], suite: Loaded[Any]) -> tuple[Difference, ...]:
-    """Which of the two files is not the preregistered one; empty where both are, byte for byte."""
+    """Which of the two files differ from the preregistered ones; empty where both are identical."""
     return tuple(_file_changes(preregistered, _file(policy), _file(suite)))
 
 
 def differences(preregistered: Terms, here: Terms) -> tuple[Difference, ...]:
-    """What the same two files lead to here and did not when they were preregistered; empty where all is as it was.
+    """Differences between the data of the same two files here and at preregistration; empty where there are none.
 
-    When it was written, and by which release, is not compared. `here` is what `make` gives for what lies here now.
+    The time and the release are not compared. `here` is the result of `make` for the present files.
     """
     return (
         *_file_changes(preregistered, here.policy, here.suite),
@@ -217,7 +215,7 @@ HOW = {
 
 
 def described(each: Difference) -> str:
-    """One difference, for a person to read."""
+    """One difference as a sentence."""
     if each.was is not None and each.now is not None:
         was, now = (f"{file.id} {file.version} (sha256 {file.sha256[:12]})" for file in (each.was, each.now))
         return f"the {each.kind} is not the preregistered one: {was} was preregistered, {now} is here"

@@ -1,4 +1,4 @@
-"""in-toto's Statement v1: what a signature is on. Each of our predicates is a strict record of its own.
+"""in-toto's Statement v1, the signed payload. Each of our predicates is a strict record of its own.
 
 Source: in-toto attestation, Statement v1. Departures: one digest, SHA-256; unknown fields are refused.
 """
@@ -20,13 +20,13 @@ P = TypeVar("P")
 
 
 class DigestSet(Record):
-    """in-toto's set of digests; here always the one."""
+    """in-toto's set of digests; here always one."""
 
     sha256: Digest
 
 
 class Subject(Record):
-    """What a statement is about: its name in the statement, and its digest, which is what counts."""
+    """A statement's subject: a name, and the digest that identifies it."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     digest_: DigestSet = Field(alias="digest")
@@ -47,7 +47,7 @@ class Statement(Record, Generic[P]):
 
 
 Plain = Statement[dict[str, Json]]
-"""A Statement whose predicate is read as plain data: a claim, or somebody else's."""
+"""A Statement whose predicate is read as plain data: a claim, or another producer's."""
 
 
 def statement(subjects: Mapping[str, str], predicate_type: str, predicate: Record | Mapping[str, Json]) -> bytes:
@@ -59,7 +59,7 @@ def statement(subjects: Mapping[str, str], predicate_type: str, predicate: Recor
         predicate: a record, or plain data without NaN, infinities or whole numbers beyond 2^53.
 
     Raises:
-        SigningError: the arguments make no such Statement.
+        SigningError: the arguments do not make such a Statement.
     """
     try:
         named = [Subject(name=name, digest=DigestSet(sha256=digest)) for name, digest in sorted(subjects.items())]
@@ -75,12 +75,12 @@ def statement(subjects: Mapping[str, str], predicate_type: str, predicate: Recor
         )
     except ValueError as error:  # pydantic's, and the serialiser's
         raise SigningError(
-            f"this cannot be written as a Statement: {_first_words(error)}.", remedy="Sign something else."
+            f"this cannot be written as a Statement: {_first_fault(error)}.", remedy="Sign something else."
         ) from None
 
 
 def read_statement(payload: bytes, predicate_type: str, form: type[Statement[P]]) -> Statement[P]:
-    """Read a payload that `open_bundle` gave back, as a Statement with exactly this predicate.
+    """Read a payload returned by `open_bundle` as a Statement with exactly this predicate.
 
     Args:
         payload: the bytes that were signed.
@@ -90,17 +90,17 @@ def read_statement(payload: bytes, predicate_type: str, form: type[Statement[P]]
     Raises:
         Unverified: not such a Statement: duplicate or unknown keys, another version, another predicate.
     """
-    told = strict_json(payload, "the payload").get("predicateType")
-    if told != predicate_type:
+    stated = strict_json(payload, "the payload").get("predicateType")
+    if stated != predicate_type:
         raise Unverified(
-            f"it states {shown(told)}, and {predicate_type} was expected",
+            f"it states {shown(stated)}, and {predicate_type} was expected",
             remedy="Give the bundle that this verb checks, or use the release that wrote it.",
             code="other-form",
         )
     try:
         read = decode(form, payload)
     except ValidationError as error:
-        words = f"the payload is not what {predicate_type} is: {_first_words(error)}."
+        words = f"the payload is not what {predicate_type} is: {_first_fault(error)}."
         if form is not Plain and error.errors(include_url=False)[0]["loc"][:1] == ("predicate",):
             raise Unverified(words, remedy=OTHER_RELEASE, code="not-a-report") from None
         raise Unverified(words, remedy=OTHER_RELEASE, code="wrong-shape") from None
@@ -109,7 +109,7 @@ def read_statement(payload: bytes, predicate_type: str, form: type[Statement[P]]
     return read
 
 
-def _first_words(error: Exception) -> str:
+def _first_fault(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -21,12 +21,12 @@ def create(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError:
-        path.unlink(missing_ok=True)  # half a key or half a signature would be in the way of the whole one
+        path.unlink(missing_ok=True)  # an incomplete key or signature would block a second attempt
         raise
 
 
 def already_there(path: Path) -> SigningError:
-    """What is raised where a file would be overwritten."""
+    """The error for a file that would be overwritten."""
     return SigningError("is already there.", remedy="Nothing is overwritten: name another place.", where=str(path))
 
 

@@ -1,4 +1,4 @@
-"""Metric JSON that a stranger wrote: whatever two readers could read in two ways is refused."""
+"""Strict reading of untrusted JSON: input that two readers could interpret differently is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ASK_SIGNER = "Do not rely on it; ask the signer for the original."
 
 
 def strict_json(raw: bytes, what: str) -> dict[str, Json]:
-    """A JSON object in which no key stands twice: two readers would otherwise see two different things."""
+    """A JSON object without duplicate keys, which two readers could interpret differently."""
     try:
         found = parse(raw)
     except NotPlain as error:

@@ -1,9 +1,9 @@
-"""The trust file: whose signature an auditor accepts, on what, and until when.
+"""The trust file: which signatures an auditor accepts, on what, and until when.
 
-A key is believed because the person who verifies says so in a file of his own; nothing in a bundle can add to it. The
-time in a statement is its signer's word, so it decides only what a signer has no reason to lie about: which of his own
-keys was in use. A key that was *revoked* (stolen, say) is therefore refused whatever time a statement bears: whoever
-holds it can write any. A key that is merely out of use has a `valid_until`.
+A key is trusted only because the verifier's own file names it; nothing in a bundle can add to it. The time in a
+statement is stated by its signer, so it decides only which of the signer's own keys was in use. A *revoked* key (a
+stolen one, for example) is therefore refused for every time: its holder can write any time. A key that is only out of
+use has a `valid_until`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from robustness_gate.records.base import Digest, Record
 
 
 class Revoked(Record):
-    """Why something is not to be believed any more."""
+    """Why something is no longer trusted."""
 
     on: date
     reason: str = Field(min_length=1)
@@ -39,24 +39,24 @@ class TrustedKey(Record):
     pem: str | None = None
     """Or the PEM itself."""
     id: Digest | None = None
-    """What `robustness-gate keys show` prints, to be compared with the key."""
+    """The id that `robustness-gate keys show` prints; it is compared with the key."""
     valid_from: date | None = None
-    """The first day, UTC, of which a statement may be."""
+    """The first day, UTC, of accepted statements."""
     valid_until: date | None = None
-    """The last one."""
+    """The last day."""
     revoked: Revoked | None = None
 
 
 class RevokedReport(Record):
-    """A report that its reader knows to be withdrawn."""
+    """A report that the verifier's file withdraws."""
 
     sha256: Digest
-    """Of the signed statement, or of the report in it (its report.json), as `verify` prints them."""
+    """Digest of the signed statement, or of the report in it (its report.json), as `verify` prints them."""
     reason: str = Field(min_length=1)
 
 
 class Trust(Record):
-    """What a trust file says."""
+    """The content of a trust file."""
 
     schema_: Literal["robustness-gate/trust/v1"] = Field(alias="schema")
     keys: tuple[TrustedKey, ...] = Field(min_length=1)
@@ -64,7 +64,7 @@ class Trust(Record):
 
 
 class KeyFaultKind(StrEnum):
-    """Why a key is not trusted for what is signed at a time."""
+    """Why a key is not trusted for a statement of a certain time."""
 
     REVOKED = "key-revoked"
     NOT_YET_VALID = "key-not-yet-valid"
@@ -77,18 +77,18 @@ class KeyFault(NamedTuple):
     kind: KeyFaultKind
     day: date
     reason: str = ""
-    """Of a revocation."""
+    """The reason of a revocation."""
 
 
 @dataclass(frozen=True)
 class Signer:
-    """A key with what its reader has decided about it."""
+    """A key with the trust file's entry about it."""
 
     key: PublicKey
     said: TrustedKey
 
     def fault(self, signed: datetime) -> KeyFault | None:
-        """Why a statement that says it is of this time is not believed; None where it is."""
+        """Why a statement dated at this time is not trusted; None where it is."""
         if self.said.revoked is not None:
             return KeyFault(KeyFaultKind.REVOKED, self.said.revoked.on, self.said.revoked.reason)
         day = signed.astimezone(UTC).date()
@@ -101,7 +101,7 @@ class Signer:
 
 @dataclass(frozen=True)
 class Trusted:
-    """Everybody who is believed."""
+    """All trusted keys and withdrawn reports."""
 
     signers: tuple[Signer, ...]
     revoked_reports: tuple[RevokedReport, ...] = ()
@@ -112,7 +112,7 @@ class Trusted:
         return tuple(signer.key for signer in self.signers)
 
     def signer(self, key: PublicKey) -> Signer:
-        """Who holds a key of `keys`."""
+        """The entry of a key of `keys`."""
         return next(signer for signer in self.signers if signer.key.id == key.id)
 
 
@@ -120,7 +120,7 @@ def read_trust(path: Path) -> Trusted:
     """Read a trust file and the keys that it names.
 
     Raises:
-        FileError: with file:line:column; also for a key that cannot be read, or is not the one whose id stands there.
+        FileError: with file:line:column; also for a key that cannot be read, or whose id differs from the stated one.
     """
     loaded = load_noun(path, Trust)
     signers: list[Signer] = []
@@ -134,7 +134,7 @@ def read_trust(path: Path) -> Trusted:
 
 
 def trusting(keys: Sequence[PublicKey]) -> Trusted:
-    """Nothing but these keys, given by hand, for as long as they are given."""
+    """Trust in these keys alone, without limits of time."""
     return Trusted(tuple(Signer(key, TrustedKey(owner="a key given with --public")) for key in keys))
 
 

@@ -1,8 +1,8 @@
-"""The verbs: arguments in, exit code out, and one clear line for every mistake of the user's.
+"""The commands: arguments in, exit code out, and one clear line for every user error.
 
 Exit codes: 0 PASS, 1 internal error, 2 usage or invalid file, 3 FAIL, 4 INCONCLUSIVE, 5 does not verify,
-130 interrupted. What a verb needs is imported inside it, so that `--help`, `plan` and `policy check` start at once and
-without torch.
+130 interrupted. A command imports what it needs inside its function, so that `--help`, `plan` and `policy check` start
+at once and without torch.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ __all__ = [
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
     sys.excepthook = redaction.tell_crash
-    sys.stdout, sys.stderr = _heard(sys.stdout, sys.__stdout__), _heard(sys.stderr, sys.__stderr__)
+    sys.stdout, sys.stderr = _safe_stream(sys.stdout, sys.__stdout__), _safe_stream(sys.stderr, sys.__stderr__)
     try:
         try:
-            app()  # leaves by itself: 2 for a usage error, 130 when interrupted, else the verb's own code
-        finally:  # a full disk is found out here, or by nobody: Python only mumbles of it as it ends
+            app()  # exits itself: 2 for a usage error, 130 if interrupted, else the command's own code
+        finally:  # a full disk raises here; at its exit Python would ignore it
             sys.stdout.flush()
     except GateError as error:
         kind = f"error[{error.code}]" if error.code else "error"
@@ -60,7 +60,7 @@ def main() -> NoReturn:
 
 
 class _Pipe(io.FileIO):
-    """A file handle. Whoever closed its other end has seen enough: what is still written is dropped."""
+    """A file handle that discards output after the reader has closed the pipe."""
 
     def write(self, data: Any) -> int:
         try:
@@ -69,15 +69,15 @@ class _Pipe(io.FileIO):
             return memoryview(data).nbytes
 
 
-def _heard(stream: TextIO | None, own: TextIO | None) -> TextIO:
-    """The stream, so that nothing written to it changes with what exit code a verb leaves.
+def _safe_stream(stream: TextIO | None, own: TextIO | None) -> TextIO:
+    """A stream whose errors cannot change the exit code of a command.
 
-    Click and rich make 1 of a closed pipe, which says that the gate broke down; a PASS that was piped into `head` would
-    say so. Nor is there any stream where the process was started without one.
+    Click and rich exit with 1 if a pipe is closed, which means an internal error; a PASS piped into `head` would do
+    this. A process that was started without a stream gets one that discards its output.
 
     Args:
-        stream: as it is now.
-        own: as Python opened it: another than this is somebody's own, and stays as it is.
+        stream: the current stream.
+        own: the stream that Python opened; a replaced stream is returned unchanged.
     """
     if stream is None:
         return Path(os.devnull).open("w", encoding="utf-8")
@@ -93,7 +93,7 @@ def _heard(stream: TextIO | None, own: TextIO | None) -> TextIO:
     )
 
 
-def _leave(words: str, code: Exit) -> NoReturn:
+def _leave(message: str, code: Exit) -> NoReturn:
     with contextlib.suppress(OSError):
-        print(words, file=sys.stderr)  # noqa: T201 - the one place where a user's mistake is told
+        print(message, file=sys.stderr)  # noqa: T201 - the one place where a user error is printed
     sys.exit(int(code))

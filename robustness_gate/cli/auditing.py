@@ -1,4 +1,4 @@
-"""The verb `audit`: runs a sample of a report's trials again."""
+"""The command `audit`: runs a sample of a report's trials again."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def audit(
     bundle: Annotated[Path, typer.Option("--bundle", help="The signed report, or the folder that holds it.")],
     suite: SuiteFile,
     sample: Annotated[int, typer.Option("--sample", min=1, help="How many trials to run again.")] = 3,
-    lot: Annotated[
-        int | None, typer.Option("--lot", min=0, help="Draw by this number; by default one that nobody can foresee.")
+    sample_seed: Annotated[
+        int | None,
+        typer.Option("--sample-seed", min=0, help="Seed of the sample; by default from the system's random source."),
     ] = None,
     trust: TrustFile = None,
     public: PublicKeys = None,
@@ -63,10 +64,10 @@ def audit(
     text_timeout: TextTimeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a few of a report's trials again, drawn by lot, and compare them with what was signed.
+    """Run a random sample of a report's trials again, and compare them with what was signed.
 
-    Leaves with 0 if all of them agree, with 5 if one does not, the report does not verify, or nobody checked who
-    signed it (--no-signature).
+    Exits with 0 if all of them agree; with 5 if one does not, if the report does not verify, or if the signer was not
+    checked (--no-signature).
     """
     from robustness_gate import gate
     from robustness_gate.assurance import audit as audits
@@ -83,7 +84,7 @@ def audit(
     if out is not None and out.exists():
         raise UsageError(f"{out} is already there.", remedy="Nothing is overwritten: name another place.")
     if out is not None:
-        with writing.nothing_empty(out.parent), writing.told(out):  # now rather than after hours
+        with writing.nothing_empty(out.parent), writing.as_write_error(out):  # now rather than after hours
             writing.try_out(out.parent)
     signer = keys.signing_key(key, ask=ask_passphrase()) if key is not None or out is not None else None
     place = gate.find_checkpoint(checkpoint, base)
@@ -100,36 +101,36 @@ def audit(
     made, read = found.stated.report, load_suite(suite)
     places = {made.checkpoint: place}
     if original is not None:
-        given = gate.find_checkpoint(original)
-        places[manifest_of(given).digest] = given
-    number = secrets.randbits(53) if lot is None else lot
+        reference = gate.find_checkpoint(original)
+        places[manifest_of(reference).digest] = reference
+    number = secrets.randbits(53) if sample_seed is None else sample_seed
     drawn = audits.draw(made, sample, number)
-    told = audits.run(
+    result = audits.run(
         made, found.sha256, drawn, number, read, gather(read), places, datetime.now(UTC), device=device,
         limits=limits_of(trial_timeout, load_timeout, text_timeout),
         watch=(lambda _: None) if as_json else say,
     )  # fmt: skip
     if signer is not None and out is not None:
-        with writing.told(out):
+        with writing.as_write_error(out):
             out.parent.mkdir(parents=True, exist_ok=True)
-            storage.create(out, audits.signed(told, made.checkpoint, signer))
+            storage.create(out, audits.signed(result, made.checkpoint, signer))
     if as_json:
-        say_json(told)
+        say_json(result)
     else:
-        _show(told)
+        _show(result)
         if not found.verified:
-            say("NOT VERIFIED: the signer was not checked, and anybody can have written the report")
-    raise typer.Exit(int(Exit.PASS if told.agrees and found.verified else Exit.UNVERIFIED))
+            say("NOT VERIFIED: the signer was not checked, so the report may come from anyone")
+    raise typer.Exit(int(Exit.PASS if result.agrees and found.verified else Exit.UNVERIFIED))
 
 
-def _show(told: Audit) -> None:
+def _show(result: Audit) -> None:
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(7):
         grid.add_column(no_wrap=True)
     grid.add_row("attack", "budget", "task", "signed", "again", "may lie in", "")
-    for each in told.found:
+    for each in result.found:
         grid.add_row(
             each.label,
             str(each.budget or "-"),
@@ -140,9 +141,10 @@ def _show(told: Audit) -> None:
             "agrees" if each.agrees else "DIFFERS",
         )
     print_grid(console_for_output(), grid)
-    for words in told.failed:
-        say(f"DIFFERS: {words}")
-    same = sum(each.items - each.changed for each in told.found)
-    asked = sum(each.items for each in told.found)
-    say(f"{same:,} of {asked:,} answers are the same; {told.drawn} of {told.of} trials, drawn by the lot {told.lot}")
-    say("AGREES with what was signed" if told.agrees else "DIFFERS from what was signed")
+    for failure in result.failed:
+        say(f"DIFFERS: {failure}")
+    same = sum(each.items - each.changed for each in result.found)
+    asked = sum(each.items for each in result.found)
+    sample = f"{result.drawn} of {result.of} trials, sample seed {result.sample_seed}"
+    say(f"{same:,} of {asked:,} answers are the same; {sample}")
+    say("AGREES with what was signed" if result.agrees else "DIFFERS from what was signed")

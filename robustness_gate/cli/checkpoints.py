@@ -1,4 +1,4 @@
-"""Verbs on a checkpoint: `run`, `plan`, `doctor`, `checkpoint copy`."""
+"""Commands on a checkpoint: `run`, `plan`, `doctor`, `checkpoint copy`."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ def run(
         list[str] | None, typer.Option("--anchor", help="NAME=REPORT of the earlier release that the policy names.")
     ] = None,
     statement: Annotated[
-        Path | None, typer.Option("--statement", help="What the producer states (YAML), recorded as said.")
+        Path | None, typer.Option("--statement", help="The producer's claims (YAML), recorded unchecked.")
     ] = None,
     only: Only = None,
     base: Base = None,
     ledgers: Ledgers = None,
     self_test: Annotated[
-        Path | None, typer.Option("--self-test", help="What `self-test` left behind: that the attacks work.")
+        Path | None, typer.Option("--self-test", help="The output of `self-test`: that the attacks work.")
     ] = None,
     preregistration: Annotated[
-        Path | None, typer.Option("--preregistration", help="The preregistration under which this run is made.")
+        Path | None, typer.Option("--preregistration", help="The preregistration of this run.")
     ] = None,
     preregistration_key: Annotated[
-        Path | None, typer.Option("--preregistration-key", help="Public key of whoever preregistered it.")
+        Path | None, typer.Option("--preregistration-key", help="Public key of its signer.")
     ] = None,
     device: Device = "auto",
     workers: Annotated[
-        int, typer.Option(min=0, help="Trials side by side; 0: one a core for a small model on the CPU, else one.")
+        int, typer.Option(min=0, help="Parallel trials; 0: one per core for a small model on the CPU, else one.")
     ] = 0,
     executor: Runner = "local",
     trial_timeout: TrialTimeout = None,
@@ -82,20 +82,20 @@ def run(
         list[str] | None, typer.Option("--output", help="Also publish by this plug-in: DISTRIBUTION/NAME; repeatable.")
     ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow; by default $MLFLOW_TRACKING_URI or a SQLite file beside --out.")
+        str | None, typer.Option(help="MLflow; by default $MLFLOW_TRACKING_URI or a SQLite file next to --out.")
     ] = None,
     no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not log to MLflow.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the verdict.")] = False,
     honour_decision: Annotated[
         bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
     ] = False,
 ) -> None:
-    """Attack a checkpoint, judge it, leave the evidence in --out.
+    """Attack a checkpoint, judge it, and write the evidence to --out.
 
-    A run that was stopped goes on where it stopped when the same command is given again. What was ever found on this
-    checkpoint counts: its ledger is found by its digest, whatever --out is. What takes longer than a limit is ended and
-    recorded as a failure with its reason, which is never a success; the same command tries it again.
+    A stopped run continues if the same command is given again. All earlier evidence on this checkpoint counts: its
+    ledger is found by its digest, independent of --out. A trial that exceeds a time limit is recorded as a failure,
+    which is never a success; the same command tries it again.
     """
     from rich.console import Console
 
@@ -181,7 +181,7 @@ def plan(
         return
     for trial in trials:
         role = "" if trial.role == Role.CANDIDATE else f"  [{model_name(trial)}]"
-        at = "" if trial.budgets == (0,) else f"  marks {', '.join(map(str, trial.budgets))}"
+        at = "" if trial.budgets == (0,) else f"  budgets {', '.join(map(str, trial.budgets))}"
         say(f"{trial.id[:12]}  {label(trial)}, seed {trial.seed_index}{at}{role}")
     for line in map(left_out, prepared.plan.left_out):
         say(f"{'':12}  {line}")
@@ -190,13 +190,14 @@ def plan(
     for task in trials[0].tasks:
         say(f"{task.name}: {task.items} items, sha256 {task.sha256}")
     noun = prepared.policy.noun
-    cells = declared_hypotheses(noun)
+    declared = declared_hypotheses(noun)
     prompts = sum(task.items * task.options * len(trial.budgets) for trial in trials for task in trial.tasks)
     examined = sum(len(trial.budgets) for trial in trials)
     mine = sum(trial.role in OWN_ROLES for trial in trials)
-    beside = f" and {len(trials) - mine} on other models" if len(trials) > mine else ""
-    say(f"{mine} trial{'s' if mine != 1 else ''}{beside}, {examined} marks, {prompts:,} verdict prompts")
-    say(f"{cells} declared cells: each convicts at alpha {noun.statistics.alpha_fail / cells:.2g}")
+    others = f" and {len(trials) - mine} on other models" if len(trials) > mine else ""
+    say(f"{mine} trial{'s' if mine != 1 else ''}{others}, {examined} budgets, {prompts:,} verdict prompts")
+    alpha = noun.statistics.alpha_fail / declared
+    say(f"{declared} declared hypotheses: each establishes a breach at alpha {alpha:.2g}")
     if not verbose:
         return
     shown = [*specimens.of_tasks(prepared.suite_data)]
@@ -264,7 +265,7 @@ def doctor(
         _show_checks(console_for_output(), [check for check in checks if not (quiet and check.state == "ok")])
         if not quiet:
             good = "Nothing in the files prevents a run." if no_load else "The gate can run on it."
-            say(good if able else "The gate cannot run on it: mend what is marked PROBLEM.")
+            say(good if able else "The gate cannot run on it: fix what is marked PROBLEM.")
     raise typer.Exit(int(Exit.PASS if able else Exit.USAGE))
 
 
@@ -280,7 +281,7 @@ def checkpoint_copy(
     """Copy exactly what is read of a checkpoint, so that its directory holds one model and nothing else.
 
     Config, tokenizer, template and one set of weights, as files of their own (no links), each compared by its digest.
-    Nothing is changed in SRC. What was left behind is listed.
+    SRC is not changed. Files that are not copied are listed.
     """
     from robustness_gate.inputs import copying
 
@@ -293,7 +294,7 @@ def checkpoint_copy(
 
 
 def _show_checks(console: Console, checks: Sequence[Check]) -> None:
-    """One line a check, by part, the remedy under it."""
+    """Print one line per check, by part, with its remedy below."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""What the verbs share: the tree that they hang on, the options that several take, and how they speak."""
+"""Shared by all commands: the command tree, common options, and output functions."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ SuiteFile = Annotated[
     Path, typer.Option("--suite", parser=SUITE.find, metavar="FILE|NAME", help="What is tried (YAML).")
 ]
 Original = Annotated[str | None, typer.Option("--original", help="The model before unlearning, for comparison.")]
-Controls = Annotated[list[str] | None, typer.Option("--control", help="NAME=DIR of a model that never knew.")]
-Base = Annotated[str | None, typer.Option("--base", help="What an adapter stands on, if its config does not say.")]
+Controls = Annotated[list[str] | None, typer.Option("--control", help="NAME=DIR of a model without the knowledge.")]
+Base = Annotated[str | None, typer.Option("--base", help="The base of an adapter, if its config does not name it.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Ledgers = Annotated[
     Path | None,
-    typer.Option("--ledgers", help="Where ledgers lie; else $ROBUSTNESS_GATE_LEDGERS or beside --out."),
+    typer.Option("--ledgers", help="Folder of the ledgers; else $ROBUSTNESS_GATE_LEDGERS or next to --out."),
 ]
 Runner = Annotated[
-    str, typer.Option("--executor", help="Who runs the trials: `local`, or a plug-in's DISTRIBUTION/NAME.")
+    str, typer.Option("--executor", help="The executor of the trials: `local`, or a plug-in's DISTRIBUTION/NAME.")
 ]
-Only = Annotated[list[str] | None, typer.Option("--only", help="Run this attack alone; a PASS is then impossible.")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Run only this attack; a PASS is then impossible.")]
 
 
 def _time(text: str) -> float:
-    """A length of time. Raises BadParameter, which typer tells as a mistake of the command's."""
+    """A duration in seconds. Raises BadParameter, which typer reports as a usage error."""
     try:
         return seconds(text)
     except ValueError as error:
@@ -101,7 +101,7 @@ TextTimeout = Annotated[
 
 
 def limits_of(trial: float | None = None, load: float | None = None, text: float | None = None) -> Limits:
-    """What was asked for, and the defaults where nothing was."""
+    """The given limits, with defaults for the others."""
     usual = Limits()
     return Limits(
         trial=usual.trial if trial is None else trial,
@@ -122,7 +122,7 @@ Bundle = Annotated[
         help="report.sigstore.json, the folder that holds it, or the name of a shipped example.",
     ),
 ]
-TrustFile = Annotated[Path | None, typer.Option("--trust", help="Whose keys you believe (YAML).")]
+TrustFile = Annotated[Path | None, typer.Option("--trust", help="The keys that you trust (YAML).")]
 PublicKeys = Annotated[
     list[Path] | None,
     typer.Option(
@@ -149,7 +149,7 @@ def root(
 
 
 def pairs(given: list[str] | None, option: str, example: str) -> tuple[tuple[str, str], ...]:
-    """What was given as NAME=PLACE. Raises UsageError, with an example, for anything else."""
+    """The pairs of an option NAME=PLACE. Raises UsageError, with an example, for any other form."""
     found = []
     for each in given or ():
         name, equals, place = each.partition("=")
@@ -161,7 +161,7 @@ def pairs(given: list[str] | None, option: str, example: str) -> tuple[tuple[str
 
 def say(text: str) -> None:
     """Print to standard output."""
-    print(text)  # noqa: T201 - the one place where a verb's words leave
+    print(text)  # noqa: T201 - the one place where commands print
 
 
 def say_json(value: Any, *, in_order: bool = False) -> None:
@@ -172,21 +172,21 @@ def say_json(value: Any, *, in_order: bool = False) -> None:
 
 
 def console_for_output() -> Console:
-    """Standard output; a file or pipe has no edge to wrap at."""
+    """A console on standard output; in a file or a pipe lines are 160 characters wide."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
 def print_grid(console: Console, grid: Table) -> None:
-    """A table without the spaces with which rich fills its last column."""
+    """Print a table without the trailing spaces that rich adds."""
     with console.capture() as drawn:
         console.print(grid)
     say("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
 
 def trusted_by(trust: Path | None, public: Sequence[Path] | None, no_signature: bool) -> Trusted | None:
-    """Whose signature counts; None where none is asked for. Raises UsageError unless exactly one way is given."""
+    """The trusted keys; None with --no-signature. Raises UsageError unless exactly one of the options is given."""
     from robustness_gate.attestation import keys
     from robustness_gate.attestation.trust import read_trust, trusting
 

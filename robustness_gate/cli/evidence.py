@@ -1,4 +1,4 @@
-"""Verbs on what was found: `judge`, `why`, `compare`. None of them runs anything."""
+"""Commands on evidence and reports: `judge`, `why`, `compare`. None of them runs anything."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def judge(
         str | None, typer.Option("--checkpoint", help="Its digest or the beginning of it; by default the last one run.")
     ] = None,
     at: Annotated[datetime | None, typer.Option("--at", help="The moment of judgement, UTC; by default now.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show the road from numbers to verdict.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the steps from the numbers to the verdict.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict and decision as one JSON object.")] = False,
     honour_decision: Annotated[
         bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
     ] = False,
 ) -> None:
-    """Judge old evidence anew, under any policy; nothing is run.
+    """Judge existing evidence again, under any policy; nothing is run.
 
-    Evidence is what the last run on the checkpoint planned, and every other trial that the ledger knows of it.
+    The evidence is the plan of the last run on the checkpoint, and every other trial on it in the ledger.
     """
     from robustness_gate.evidence import ledger as ledgers
     from robustness_gate.policy_language import load_policy
@@ -53,9 +53,7 @@ def judge(
     from robustness_gate.verdict.counts import counts
     from robustness_gate.verdict.explain import explain as explained
 
-    if (
-        at is not None and honour_decision
-    ):  # else a waiver that has expired could be honoured by naming a day of its life
+    if at is not None and honour_decision:  # else an earlier date would make an expired waiver valid
         raise UsageError("--honour-decision is about now.", remedy="Leave --at out, or --honour-decision.")
     loaded = load_policy(policy)
     found = ledgers.read(ledger / ledgers.NAME if ledger.is_dir() else ledger)
@@ -72,8 +70,8 @@ def judge(
     else:
         for line in explained(loaded.noun, verdict) if explain else ():
             say(line)
-        for words in weak:
-            say(f"limitation: {words}")
+        for limitation in weak:
+            say(f"limitation: {limitation}")
         say(f"{verdict.outcome}: {wording.reason(verdict)}")
         if loaded.noun.waivers or loaded.noun.accepted_risks:
             say(f"decision {decision.outcome}: {decision.reason}")
@@ -90,11 +88,11 @@ def judge(
 def why(
     report: Annotated[Path, typer.Argument(help="A report.json, or the --out folder of a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the advice as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict and the next step alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the verdict and the next step.")] = False,
 ) -> None:
     """Explain a verdict and say what to do next.
 
-    The reason, the strongest attack in words and numbers, the cheapest next step, and what was not tried.
+    The reason, the strongest attack with its numbers, the cheapest next step, and what was not tried.
     """
     from robustness_gate import attacks as registry
     from robustness_gate.report import advice
@@ -102,15 +100,15 @@ def why(
 
     made = reports.read(report)
     reports.refuse_forged(made)
-    told = advice.advise(
+    advised = advice.advise(
         made,
         out=str(report if report.is_dir() else report.parent),
         attacks={name: does(registry.load(name)) for name in registry.names()},
     )
     if as_json:
-        say_json(told)
+        say_json(advised)
     else:
-        _show_advice(console_for_output(), told, quiet=quiet)
+        _show_advice(console_for_output(), advised, quiet=quiet)
 
 
 @app.command(epilog="Example: robustness-gate compare runs/before runs/after")
@@ -119,9 +117,9 @@ def compare(
     b: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as one JSON object.")] = False,
 ) -> None:
-    """Put two reports side by side: verdicts, accuracies, differences on the same questions.
+    """Compare two reports: verdicts, accuracies, differences on the same questions.
 
-    Differences are B less A, item by item, with 95 % bounds. It judges nothing: the exit code is 0 whatever differs.
+    Differences are B minus A, item by item, with 95 % bounds. There is no verdict: the exit code is always 0.
     """
     from robustness_gate.report import compare as comparing
     from robustness_gate.report import record as report
@@ -139,41 +137,41 @@ def compare(
 
 
 def does(module: ModuleType) -> str:
-    """What an attack does, in the first line of its file."""
+    """The first line of an attack's docstring, which describes it."""
     return (module.__doc__ or "").strip().splitlines()[0]
 
 
-def _show_advice(console: Console, told: Advice, *, quiet: bool) -> None:
-    """Why, the strongest attack, the next steps, and what to bear in mind; or the first and the third line alone."""
+def _show_advice(console: Console, advised: Advice, *, quiet: bool) -> None:
+    """Print the reason, the strongest attack, the next steps and the caveats; if quiet, the reason and one step."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     from robustness_gate.publish.terminal import COLOURS
 
-    console.print(Text(f"{told.outcome}: {told.why}", style=f"bold {COLOURS[told.outcome]}"))
+    console.print(Text(f"{advised.outcome}: {advised.why}", style=f"bold {COLOURS[advised.outcome]}"))
     if not quiet:
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True, style="bold")
         grid.add_column(overflow="fold")
-        for title, value in _about(told.strongest, told.cheapest_breach):
+        for title, value in _about(advised.strongest, advised.cheapest_breach):
             grid.add_row(title, Text(value))
         console.print()
         print_grid(console, grid)
-    for number, step in enumerate(told.steps[: 1 if quiet else None]):
+    for number, step in enumerate(advised.steps[: 1 if quiet else None]):
         console.print(Text("\nnext" if number == 0 else "\nthen", style="bold"))
         console.print(Padding(Text(step.because), (0, 0, 0, 2)))
         console.print(Padding(Text(step.do, style="bold" if number == 0 else ""), (0, 0, 0, 2)))
-        if step.command:  # left to the terminal to wrap, so that it can be copied whole
+        if step.command:  # the terminal wraps it, so that it can be copied whole
             console.print(Text(f"  $ {step.command}", style="cyan"), soft_wrap=True)
-    if told.caveats and not quiet:
+    if advised.caveats and not quiet:
         console.print(Text("\nbear in mind", style="bold"))
-        for caveat in told.caveats:
+        for caveat in advised.caveats:
             console.print(Padding(Text(caveat, style="dim"), (0, 0, 0, 2)))
 
 
 def _about(top: Tried | None, cheapest: Tried | None) -> list[tuple[str, str]]:
-    """The strongest attack in words, and the cheapest that is enough."""
+    """Rows about the strongest attack, and about the cheapest breach."""
     if top is None:
         return [("strongest attack", "nothing was examined")]
     seed = f", seed {top.seed_index}" if top.seed_index else ""

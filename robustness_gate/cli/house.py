@@ -1,4 +1,4 @@
-"""The other verbs: `init`, `attacks`, `schema`, `demo`."""
+"""The other commands: `init`, `attack`, `attacks`, `self-test`, `schema`, `demo`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The root of your repository.")] = Path(),
 ) -> None:
-    """Write a first policy, suite and workflow, to be changed.
+    """Write a first policy, suite and workflow as templates.
 
     They go to DIR/gate and DIR/.github/workflows. Nothing is ever overwritten.
     """
@@ -45,7 +45,7 @@ def init(
     started = starter.write(folder)
     for path in started.files:
         say(f"wrote {path}")
-    say("\nPut your questions and corpora in the place of the harbour's, and say in the policy what must hold. Then:\n")
+    say("\nReplace the harbour's questions and corpora with yours, and set your limits in the policy. Then:\n")
     for command in started.next:
         say(f"  {command}")
 
@@ -55,7 +55,7 @@ def attack_new(
     name: Annotated[str, typer.Argument(help="Of the attack: lower-case letters, digits and '_'.")],
     to: Annotated[Path | None, typer.Option("--to", help="The distribution's folder; by default ./NAME.")] = None,
 ) -> None:
-    """Write a distribution with a new attack that works, its entry point and its contract test, to be changed.
+    """Write a distribution with a working attack as a template, its entry point and its contract test.
 
     Nothing is ever overwritten.
     """
@@ -72,30 +72,30 @@ def attack_new(
 @attack_app.command("try", epilog="Example: robustness-gate attack try my_attack.py --organism rmu --set steps=20")
 def attack_try(
     file: Annotated[Path, typer.Argument(help="The attack: one Python file, or an installed DISTRIBUTION/NAME.")],
-    organism: Annotated[str, typer.Option("--organism", help="Where it should bite; `organisms list` names them.")] = (
-        "rmu"
-    ),
+    organism: Annotated[
+        str, typer.Option("--organism", help="Where it should recover knowledge; `organisms list` names them.")
+    ] = "rmu",
     given: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting, the value in JSON; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the attack.")] = 1,
 ) -> None:
-    """Hold a new attack against the laws that every attack obeys, and see whether it bites.
+    """Check a new attack against the contract of every attack, and measure what it recovers.
 
-    The file is imported: run this on your own code alone. Leaves with 4 if a law is broken.
+    The file is imported: run this only on your own code. Exits with 4 if a rule of the contract is broken.
     """
     from robustness_gate.assurance import try_attack
 
-    settings = {name: _json_or_text(value) for name, value in pairs(given, "--set", "marks=[5]")}
-    progress = lambda words: print(words, file=sys.stderr)  # noqa: E731, T201
+    settings = {name: _json_or_text(value) for name, value in pairs(given, "--set", "budgets=[5]")}
+    progress = lambda line: print(line, file=sys.stderr)  # noqa: E731, T201
     tried = try_attack.attempt(try_attack.file_of(file), organism, settings, seed, progress)
     for law in tried.laws:
         say(f"{'BROKEN' if law.fault else 'ok':8}{law.title}{f': {law.fault}' if law.fault else ''}")
     wide = max((len(bite.organism) for bite in tried.bites), default=0)
     for bite in tried.bites:
         there = f"{bite.before / bite.items:.1%} > {bite.after / bite.items:.1%}"
-        sure = f"gain at least {bite.gain:.1%} (95 %, content_sum)"
-        say(f"{bite.organism:{wide}} {there:>16} of {bite.items} questions, {sure}")
+        bound = f"gain at least {bite.gain:.1%} (95 %, content_sum)"
+        say(f"{bite.organism:{wide}} {there:>16} of {bite.items} questions, {bound}")
     raise typer.Exit(int(Exit.PASS if tried.sound else Exit.INCONCLUSIVE))
 
 
@@ -111,7 +111,7 @@ def attacks(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print all about one of them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print them with the defaults of their settings.")] = False,
 ) -> None:
-    """List the attacks: name, family, access, needs, what they do, cost and source; or read one from top to bottom."""
+    """List the attacks: name, family, access, needs, description, cost and source; or print one in full."""
     from robustness_gate import attacks as registry
 
     if name is not None and not as_json:
@@ -131,8 +131,8 @@ def attacks(
                 "version": module.VERSION,
                 "needs": sorted(getattr(module, "NEEDS", ())),
                 "does": does(module),
-                "cost": registry.said(module, "Cost"),
-                "source": registry.said(module, "Source"),
+                "cost": registry.docstring_part(module, "Cost"),
+                "source": registry.docstring_part(module, "Source"),
                 "config": registry.as_json(module.Config()),
             }
             for name, module in modules.items()
@@ -144,7 +144,7 @@ def attacks(
         needs = ", ".join(sorted(getattr(module, "NEEDS", ()))) or "-"
         say(f"{name:{wide}} {module.FAMILY:{wider}} {module.ACCESS:14} {needs:16} {does(module)}")
         for what in ("Cost", "Source"):
-            say(f"{'':{wide}} {what.lower()}: {registry.said(module, what)}")
+            say(f"{'':{wide}} {what.lower()}: {registry.docstring_part(module, what)}")
 
 
 @app.command("self-test", epilog="Example: robustness-gate self-test --out self-test.json")
@@ -192,10 +192,10 @@ def self_test(
     trial_timeout: TrialTimeout = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as one JSON object.")] = False,
 ) -> None:
-    """Try the attacks on models of known truth: do they find what is there, and nothing where nothing is?
+    """Test the attacks on models of known truth: do they recover knowledge that is there, and none where there is none?
 
-    Leaves with 4 if any attack fails: nothing could be concluded from its silence. A seed that failed before, and is
-    not tested again, stays in --out.
+    Exits with 4 if an attack fails: its negative results would mean nothing. A seed that failed before and is not
+    tested again stays in --out.
     """
     from robustness_gate.assurance import self_test
     from robustness_gate.inputs.validation import load_suite
@@ -213,7 +213,7 @@ def self_test(
         if policy is None:
             raise UsageError(f"{name} goes with --policy.", remedy="Name the policy that requires the attacks.")
     at = datetime.now(UTC)
-    with writing.nothing_empty(out.parent), writing.told(out):  # now rather than after minutes
+    with writing.nothing_empty(out.parent), writing.as_write_error(out):  # now rather than after minutes
         writing.refuse_what_is_no_file(out)
         writing.try_out(out.parent)
     loaded = load_policy(policy) if policy is not None else None
@@ -248,7 +248,7 @@ def self_test(
 
 
 def _architecture(model_type: str | None, checkpoint: str | None, base: str | None) -> str:
-    """On what the attacks are tested: what is named, else what the checkpoint is, else Llamas."""
+    """The architecture of the test models: the named one, else the checkpoint's, else `llama`."""
     if checkpoint is None:
         if base is not None:
             raise UsageError("--base goes with --checkpoint.", remedy="Name the adapter that stands on it.")
@@ -261,7 +261,7 @@ def _architecture(model_type: str | None, checkpoint: str | None, base: str | No
     found = named_in(gate.find_checkpoint(checkpoint, base))
     if not found:
         raise UsageError(
-            f"the architecture of '{checkpoint}' cannot be told.", remedy="Its config.json must name a 'model_type'."
+            f"the architecture of '{checkpoint}' is not known.", remedy="Its config.json must name a 'model_type'."
         )
     return found
 
@@ -271,18 +271,18 @@ def _asks(policy: Policy) -> bool:
 
 
 def _known(out: Path) -> Sequence[SelfTest]:
-    """What an earlier self-test left."""
+    """The records of an earlier self-test, if there are any."""
     from robustness_gate.inputs.validation import load_noun
     from robustness_gate.records.evidence import SelfTests
 
     try:
         return load_noun(out, SelfTests).noun.tests
-    except FileError:  # none yet, or of a form from before
+    except FileError:  # no file, or an older format
         return ()
 
 
 def _show_self_tests(tests: Sequence[SelfTest]) -> None:
-    """One line a test, its faults under it."""
+    """Print one line per test, with its faults below."""
     from robustness_gate.planning.bench import BENCHES
     from robustness_gate.verdict import wording
     from robustness_gate.verdict.hypotheses import label_of
@@ -292,19 +292,19 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
     names = [label_of(test.attack, test.config) + (f" at {test.budget}" if test.budget > 0 else "") for test in tests]
     wide, where = max(map(len, names)), max(len(test.organism) for test in tests)
     several = any(test.seed for test in tests)
-    nobody = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].negative_controls)
-    who = f"{'attack':{wide}} {'seed ' if several else ''}{'organism':{where}}"
-    say(f"{who} {'before > after':>15} {'gain':>7}  {'asked':15}   {nobody}   sham   finding")
+    controls = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].negative_controls)
+    head = f"{'attack':{wide}} {'seed ' if several else ''}{'organism':{where}}"
+    say(f"{head} {'before > after':>15} {'gain':>7}  {'asked':15}   {controls}   sham   finding")
     for name, test in zip(names, tests, strict=True):
         there = f"{test.before / test.items:.1%} > {test.after / test.items:.1%}"
-        nowhere = "   ".join(
+        leaks = "   ".join(
             f"{f'{each.before / test.items:.1%} > {each.after / test.items:.1%}':>15} {each.leak:>7.1%}"
             for each in test.negative_controls
         )
         sham = "same" if test.sham_changed == 0 else f"{test.sham_changed} changed"
         found = "FAILED" if test.faults else "works"
         asked = f"{GAIN:.0%}, {test.share:.0%} of gap" if test.share else f"{GAIN:.0%}"
-        figures = f"{there:>15} {test.gain:>7.1%}  {asked:15}   {nowhere}"
+        figures = f"{there:>15} {test.gain:>7.1%}  {asked:15}   {leaks}"
         seed = f"{test.seed:<5}" if several else ""
         say(f"{name:{wide}} {seed}{test.organism:{where}} {figures}   {sham:6} {found}")
         if test.extended:

@@ -1,4 +1,4 @@
-"""The verbs on organisms: `organisms list`, `build`, `unlearn`."""
+"""Commands on organisms: `organisms list`, `build`, `unlearn`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 LARGE = 100_000_000
-"""Parameters from which on the methods' own settings are surely wrong: they were found at one million."""
+"""Number of parameters above which the methods' default settings are not suitable: they were found at one million."""
 
 
 @organisms_app.command("list", epilog="Example: robustness-gate organisms list")
 def organisms_list() -> None:
-    """Name the shipped checkpoints: how each was made, what it is, what is expected of it."""
+    """List the shipped checkpoints: how each was made, what it is, what is expected of it."""
     from rich.table import Table
     from rich.text import Text
 
@@ -38,7 +38,7 @@ def organisms_list() -> None:
         grid.add_row(Text(f"organism:{each.name}"), Text(each.method), Text(each.what), Text(each.expected))
     print_grid(console_for_output(), grid)
     try:
-        say(f"They lie in {organisms.data() / 'checkpoints'}.")
+        say(f"They are in {organisms.data() / 'checkpoints'}.")
     except SetupError as error:  # what they are can be read without them
         say(str(error))
 
@@ -48,7 +48,7 @@ def organisms_build(
     out: Annotated[Path, typer.Argument(help="Folder to build into.")],
     only: Annotated[list[str] | None, typer.Option("--only", help="Build these (and what they need).")] = None,
 ) -> None:
-    """Train the organisms anew from their seeds, on one thread so that bytes repeat: three quarters of an hour."""
+    """Train the organisms again from their seeds, on one thread for identical bytes: three quarters of an hour."""
     from rich.console import Console
 
     from robustness_gate.organisms.build import build
@@ -70,7 +70,7 @@ def organisms_unlearn(
     forget: Annotated[list[str], typer.Option("--forget", help="Questions or texts that should go (JSON lines).")],
     retain: Annotated[list[str], typer.Option("--retain", help="Questions or texts that should stay.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the new checkpoint; new or empty.")],
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE: a setting of the method, such as steps=300.")
     ] = None,
@@ -102,31 +102,31 @@ def organisms_unlearn(
 
     console = Console(stderr=True)
     chosen = any(each.startswith("learning_rate=") for each in settings or [])
-    story = unlearn.record(method, config, seed, digest, place.source, gone, kept)
+    record = unlearn.record(method, config, seed, digest, place.source, gone, kept)
     directories = (place.path, place.base.path if place.base is not None else None)
     size = bounded.weights_in(*(each for each in directories if each is not None))
     making = bounded.stream(
-        unlearn.make, method, directories, device, gone, kept, config, seed, story, out,
+        unlearn.make, method, directories, device, gone, kept, config, seed, record, out,
         limits=bounded.Limits(trial=math.inf), size=size, name="process that unlearns",
     )  # fmt: skip
     with terminal.counting(console) as progress:
-        for told in making:
-            if not isinstance(told, int):
-                progress(*told)
-            elif told > LARGE and not chosen:
+        for event in making:
+            if not isinstance(event, int):
+                progress(*event)
+            elif event > LARGE and not chosen:
                 console.print(
-                    f"warning: {told:,} parameters, and {method}'s own settings were found at one million: give --set "
+                    f"warning: {event:,} parameters, and {method}'s own settings were found at one million: give --set "
                     f"learning_rate=..., the source's is far lower than {config.learning_rate:g}",
                     style="yellow",
                     highlight=False,
                     soft_wrap=True,
                 )
     say(f"{method} on {checkpoint}, seed {seed}: {out}")
-    say(f"What it forgot is for the gate to say: robustness-gate run {out} --original {checkpoint} --policy ...")
+    say(f"To examine it: robustness-gate run {out} --original {checkpoint} --policy ...")
 
 
 def _configured(method: str, module: ModuleType, given: list[str]) -> Any:
-    """The method's settings. Raises UsageError for one that it does not have or that does not fit."""
+    """The method's settings. Raises UsageError for an unknown setting or an invalid value."""
     from robustness_gate import attacks
 
     values = {}
@@ -141,8 +141,8 @@ def _configured(method: str, module: ModuleType, given: list[str]) -> Any:
     try:
         return attacks.configure(module, values)
     except attacks.BadConfig as error:
-        told = ", ".join(f"{key}={value}" for key, value in attacks.as_json(module.Config()).items())
+        known = ", ".join(f"{key}={value}" for key, value in attacks.as_json(module.Config()).items())
         raise UsageError(
             f"{method}: {f'{error.key}: ' if error.key else ''}{error.message}",
-            remedy=f"{error.remedy} Its settings: {told}.".strip(),
+            remedy=f"{error.remedy} Its settings: {known}.".strip(),
         ) from None

@@ -1,4 +1,4 @@
-"""Verbs on policies: `policy check | show | diff | lint | test | pin | schema`."""
+"""Commands on policies: `policy check | show | diff | lint | test | pin | schema`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def policy_check(
         str | None, typer.Option("--at", help="The day on which it must hold, e.g. 2026-12-31; else today.")
     ] = None,
 ) -> None:
-    """Read a policy (and a suite) and say what is wrong, with a code and file:line:column."""
+    """Check a policy (and a suite) and report errors, with a code and file:line:column."""
     from robustness_gate.policy_language import load_policy, refuse_untimely
     from robustness_gate.verdict import declared_hypotheses
 
@@ -51,12 +51,12 @@ def policy_check(
     if suite is not None:
         try:
             _planned(loaded, suite)
-        except SetupError as error:  # Parquet and the hub need the extra `run`, which a runner for checks has not
+        except SetupError as error:  # Parquet and the hub need the extra `run`, which a CI job for checks may lack
             say(f"{suite}: read, but its questions and its fit to the policy were NOT checked: {error}")
-    for words in _unprovable(loaded, suite):
-        say(words)
-    cells = declared_hypotheses(loaded.noun)
-    say(f"{policy}: ok, {len(loaded.noun.limits)} limits, {len(loaded.noun.required)} requirements, {cells} cells")
+    for line in _unprovable(loaded, suite):
+        say(line)
+    limits, required, declared = len(loaded.noun.limits), len(loaded.noun.required), declared_hypotheses(loaded.noun)
+    say(f"{policy}: ok, {limits} limits, {required} requirements, {declared} hypotheses")
 
 
 @policy_app.command("show", epilog="Example: robustness-gate policy show gate/policy.yaml --resolved")
@@ -64,7 +64,7 @@ def policy_show(
     policy: PolicyArgument,
     resolved: Annotated[bool, typer.Option("--resolved", help="Fill in every default.")] = False,
 ) -> None:
-    """Read a policy aloud, and print it as YAML, merged with what it extends."""
+    """Print a policy as sentences and as YAML, merged with its parent."""
     from robustness_gate.policy_language import load_policy
     from robustness_gate.policy_language.show import page
 
@@ -81,10 +81,10 @@ def policy_diff(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is looser, what is tighter and what merely differs, one line each.
+    """Print what is looser, what is tighter and what only differs, one line each.
 
-    What is looser needs a reason with --require-reason: an entry {what, since, reason, owner} under B's `loosened`, of
-    which `what` is the thing as it is printed here and `since` is B's version, which must be another than A's.
+    With --require-reason each looser value needs a reason: an entry {what, since, reason, owner} under B's `loosened`,
+    in which `what` is the name as printed here and `since` is B's version, which must differ from A's.
     """
     from robustness_gate.policy_language import load_policy
     from robustness_gate.policy_language.diff import compare, unexplained
@@ -122,7 +122,7 @@ def policy_lint(
     strict: Annotated[bool, typer.Option("--strict", help="Leave with 2 if there is a warning.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how often its limits are met by a model that knows nothing, and how often they err."""
+    """Print how often a model without the knowledge meets the limits, and the error rates."""
     import dataclasses
 
     from robustness_gate.policy_language import load_policy
@@ -133,18 +133,18 @@ def policy_lint(
     if suite is not None:
         made = _planned(loaded, suite)
         chances = {task.name: task.chance for task in made.trials[0].tasks}
-    told = lint(loaded.noun, chances)
-    told = dataclasses.replace(told, warnings=(*told.warnings, *_unprovable(loaded, suite)))
+    found = lint(loaded.noun, chances)
+    found = dataclasses.replace(found, warnings=(*found.warnings, *_unprovable(loaded, suite)))
     if as_json:
-        say_json(told)
+        say_json(found)
     else:
-        _show_lint(told)
-    if strict and told.warnings:
+        _show_lint(found)
+    if strict and found.warnings:
         raise typer.Exit(int(Exit.USAGE))
 
 
 def _unprovable(policy: Loaded[Policy], suite: Path | None) -> list[str]:
-    """Requirements that stand in the way of any PASS, since no self-test of them can be made on any architecture."""
+    """Requirements that make a PASS impossible, because no architecture has a self-test of them."""
     from robustness_gate.inputs.validation import load_suite
     from robustness_gate.planning.bench import BENCHES, unprovable
 
@@ -156,7 +156,7 @@ def _unprovable(policy: Loaded[Policy], suite: Path | None) -> list[str]:
     except UsageError:
         if named is not None:
             raise
-        return []  # what `where` says are not the settings of a whole attack: the suite knows the others
+        return []  # `where` does not contain all settings of the attack; the suite has the others
     return [
         f"{policy.where('required', index)}: {words}: no PASS is possible while 'self_test' is required"
         for index, words in found[0].items()
@@ -172,14 +172,14 @@ def policy_test(
         str | None, typer.Option("--at", help="The day of judgement where a case names none; else today.")
     ] = None,
 ) -> None:
-    """Try a policy on made-up results, and leave with 2 if the judge says something else than a case expects."""
+    """Test a policy on synthetic results; exits with 2 if a verdict is not the one that its case expects."""
     from robustness_gate.policy_language import load_policy
     from robustness_gate.policy_language.cases import load_cases, try_all
     from robustness_gate.verdict import wording
 
     tried = try_all(load_policy(policy).noun, load_cases(cases), _day(at))
     for assumed in tried[0].assumed:
-        say(f"taken as given: {assumed}")
+        say(f"assumed: {assumed}")
     for each in tried:
         say(f"{'ok ' if each.as_expected else 'NOT'} {each.verdict.outcome:12} {each.case.description}")
         if not each.as_expected:
@@ -195,7 +195,7 @@ def policy_test(
 def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = None) -> None:
     """Print the digests of a suite's questions, data and settings, as lines to paste into the policy.
 
-    With --original those of that model and of its tokenizer, too.
+    With --original also those of that model and of its tokenizer.
     """
     from robustness_gate.inputs.validation import load_suite
     from robustness_gate.planning import plan as plans
@@ -203,7 +203,7 @@ def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = No
     from robustness_gate.policy_language.pin import lines
 
     loaded = load_policy(policy)
-    unpinned = plans.without_pins(loaded)  # what is pinned now may be what is to be replaced
+    unpinned = plans.without_pins(loaded)  # the current pins may be the ones to replace
     made, read = _planned(unpinned, suite), load_suite(suite)
     refs = {task.name: task for task in made.trials[0].tasks}
     sources = {name: task.items for name, task in read.noun.tasks.items()}
@@ -234,17 +234,17 @@ def policy_schema(
 
 
 def _planned(loaded: Loaded[Policy], suite: Path) -> Plan:
-    """A plan for nobody in particular: everything that policy and suite say to each other is found out."""
+    """A plan without a real checkpoint, which checks that policy and suite fit together."""
     from robustness_gate.inputs.validation import load_suite
     from robustness_gate.planning import plan as plans
     from robustness_gate.planning.suite_data import gather
 
     read = load_suite(suite)
-    return plans.make(loaded, read, gather(read), [nobody()])
+    return plans.make(loaded, read, gather(read), [placeholder()])
 
 
-def nobody() -> Subject:
-    """A plan needs a subject, and where none is examined any will do."""
+def placeholder() -> Subject:
+    """A subject for a plan that is never run."""
     from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
     from robustness_gate.inputs.checkpoint.place import CheckpointRef
     from robustness_gate.planning.plan import Subject
@@ -255,7 +255,7 @@ def nobody() -> Subject:
 
 
 def _day(given: str | None) -> date:
-    """A day as the user wrote it, or today's, UTC."""
+    """The given day, or today, UTC."""
     from datetime import date
 
     if given is None:
@@ -266,8 +266,8 @@ def _day(given: str | None) -> date:
         raise UsageError(f"--at '{given}' is not a day.", remedy="Write it as 2026-12-31.") from None
 
 
-def _show_lint(told: Lint) -> None:
-    """The table, the two sums, then warnings and hints, one line each."""
+def _show_lint(found: Lint) -> None:
+    """Print the table, the two totals, then warnings and hints, one line each."""
     head = (
         "limit",
         "n",
@@ -286,24 +286,27 @@ def _show_lint(told: Lint) -> None:
             f"{row.items:,}",
             f"{row.effective:,.0f}",
             f"{row.max:.3g}",
-            f"{row.cells}",
+            f"{row.hypotheses}",
             f"{'~' if row.paired else ''}{row.at_chance:.1%}",
             f"{'~' if row.paired else ''}{row.above_chance:.1%}",
             f"{row.false_fail:.2%}",
             f"{row.needed_80:,}" if row.needed_80 else "-",
             f"{row.needed_90:,}" if row.needed_90 else "-",
         )
-        for row in told.rows
+        for row in found.rows
     ]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     for row in (head, *rows):
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         say("  ".join(cells).rstrip())
-    say(f"within every limit, at chance: at least {told.joint.at_least:.1%}, {told.joint.if_independent:.1%} if "
-         f"trials were independent; two points above: {told.joint_above.at_least:.1%}, "
-         f"{told.joint_above.if_independent:.1%}")  # fmt: skip
-    say(f"{told.cells} cells; a model exactly at every limit is convicted at most {told.false_fail:.1%} of the times")
-    for warning in told.warnings:
+    say(f"within every limit, at chance: at least {found.joint.at_least:.1%}, {found.joint.if_independent:.1%} if "
+         f"trials were independent; two points above: {found.joint_above.at_least:.1%}, "
+         f"{found.joint_above.if_independent:.1%}")  # fmt: skip
+    say(
+        f"{found.hypotheses} hypotheses; a model exactly at every limit gets a false FAIL at most "
+        f"{found.false_fail:.1%} of the time"
+    )
+    for warning in found.warnings:
         say(f"warning: {warning}")
-    for hint in told.hints:
+    for hint in found.hints:
         say(f"hint: {hint}")

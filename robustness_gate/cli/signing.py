@@ -1,4 +1,4 @@
-"""Verbs of signing: `keys generate | show`, `policy preregister`."""
+"""Commands for signing: `keys generate | show`, `policy preregister`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robustness_gate.cli.common import (
     policy_app,
     say,
 )
-from robustness_gate.cli.policies import nobody
+from robustness_gate.cli.policies import placeholder
 from robustness_gate.errors import Exit, FileError, PlanError, UsageError
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 @policy_app.command(
     "preregister",
     epilog="Example: robustness-gate policy preregister --policy gate/policy.yaml --suite gate/suite.yaml --key "
-    "signing.key "
-    "--out preregistration.sigstore.json",
+    "signing.key --out preregistration.sigstore.json",
 )
 def policy_preregister(
     policy: PolicyFile,
@@ -45,20 +44,20 @@ def policy_preregister(
     at: Annotated[str | None, typer.Option("--at", help="When it is preregistered (RFC 3339); by default now.")] = None,
     check: Annotated[
         Path | None,
-        typer.Option("--check", help="Do not preregister: hold the files against this preregistration."),
+        typer.Option("--check", help="Do not preregister: compare the files with this preregistration."),
     ] = None,
     public: Annotated[
         list[Path] | None, typer.Option("--public", help="With --check: a public key that you trust; repeatable.")
     ] = None,
     files_only: Annotated[
-        bool, typer.Option("--files-only", help="With --check: do not read the questions, compare the two files alone.")
+        bool, typer.Option("--files-only", help="With --check: do not read the questions, compare only the two files.")
     ] = False,
 ) -> None:
-    """Sign, before a run, what models will be held to; or check that these are the preregistered files.
+    """Sign policy and suite before a run; or check that these are the preregistered files.
 
-    The preregistration names policy, suite, questions, data and attacks by digest. Its time is the signer's own word:
-    give a copy away before the run. With --check, leaves with 5 if the preregistration does not verify or anything is
-    not as preregistered.
+    The preregistration names policy, suite, questions, data and attacks by digest. Its time is only the signer's claim:
+    give a copy to someone else before the run. With --check, exits with 5 if the preregistration does not verify or
+    anything differs from it.
     """
     from robustness_gate.attestation import dsse, keys, storage
     from robustness_gate.attestation import preregistration as preregistrations
@@ -104,10 +103,7 @@ def _check_preregistration(path: Path, public: Sequence[Path], policy: Path, sui
     if not wrong and not files_only:
         try:
             wrong = preregistrations.differences(preregistered, _terms(asked, tried, _time(None)))
-        except (
-            PlanError,
-            FileError,
-        ) as error:  # it was a whole plan when it was preregistered, or there would be no preregistration
+        except (PlanError, FileError) as error:  # the plan was valid when it was preregistered
             raise Unverified(
                 "the files are the preregistered ones, and what they lead to is not as preregistered, or not here: "
                 f"{error}",
@@ -131,18 +127,18 @@ def _check_preregistration(path: Path, public: Sequence[Path], policy: Path, sui
 
 
 def _terms(policy: Loaded[Any], suite: Loaded[Any], at: datetime) -> Terms:
-    """What these files lead to here; that they fit each other is checked on the way."""
+    """The terms of these files; this also checks that they fit together."""
     from robustness_gate.attestation import preregistration as preregistrations
     from robustness_gate.planning import plan as plans
     from robustness_gate.planning.suite_data import gather
 
     suite_data = gather(suite)
-    trials = plans.make(policy, suite, suite_data, [nobody()]).trials
+    trials = plans.make(policy, suite, suite_data, [placeholder()]).trials
     return preregistrations.make(policy, suite, suite_data.refs, suite_data.data_digests, trials, at)
 
 
 def _time(given: str | None) -> datetime:
-    """A time as the user wrote it, with its zone and not in the future; now where there is none."""
+    """The given time, with its zone and not in the future; now if none is given."""
     from datetime import datetime
 
     now = datetime.now(UTC)
@@ -156,7 +152,7 @@ def _time(given: str | None) -> datetime:
     if found.tzinfo is None:
         raise UsageError(f"--at '{given}' has no time zone.", remedy=remedy)
     if found > now:
-        raise UsageError(f"--at '{given}' has not come yet.", remedy="A preregistration is on what already lies there.")
+        raise UsageError(f"--at '{given}' is in the future.", remedy="A preregistration cannot be dated in the future.")
     return found
 
 
@@ -168,9 +164,9 @@ def keys_generate(
         bool, typer.Option("--encrypted", help="Ask for a passphrase, or take $ROBUSTNESS_GATE_SIGNING_PASSPHRASE.")
     ] = False,
 ) -> None:
-    """Make a key to sign reports and preregistrations with.
+    """Make a key for signing reports and preregistrations.
 
-    signing.key can be read by its owner alone; signing.pub is for everyone. Nothing is ever overwritten.
+    Only its owner can read signing.key; signing.pub is for everyone. Nothing is ever overwritten.
     """
     from robustness_gate.attestation import keys
     from robustness_gate.inputs.validation import nearest
@@ -182,7 +178,7 @@ def keys_generate(
     key = keys.generate(chosen)
     private, public = keys.save(key, out, passphrase)
     say(f"wrote {private}{', encrypted' if passphrase else ', not encrypted'}: keep it to yourself")
-    say(f"wrote {public}: give it to whoever checks your reports")
+    say(f"wrote {public}: give it to those who check your reports")
     say(f"key id: {key.public.id}")
 
 
@@ -202,7 +198,7 @@ def keys_show(file: Annotated[Path, typer.Argument(help="A public or private key
 
 
 def ask_passphrase() -> Callable[[], str] | None:
-    """How to ask for a passphrase; None where nobody is there to answer."""
+    """A function that asks for a passphrase; None without a terminal."""
     import getpass
 
     return (lambda: getpass.getpass("Passphrase of the key: ")) if sys.stdin.isatty() else None

@@ -1,4 +1,4 @@
-"""Verbs on signed reports: `sign`, `verify`. Neither runs anything, and neither needs torch."""
+"""Commands on signed reports: `sign`, `verify`. Neither runs anything, and neither needs torch."""
 
 from __future__ import annotations
 
@@ -51,28 +51,27 @@ def sign(
         Path | None, typer.Option("--previous", help="The bundle that you issued before this one.")
     ] = None,
     supersedes: Annotated[
-        list[Path] | None, typer.Option("--supersedes", help="A bundle in whose place this one stands; repeatable.")
+        list[Path] | None, typer.Option("--supersedes", help="A bundle that this one replaces; repeatable.")
     ] = None,
     revokes: Annotated[
         list[Path] | None, typer.Option("--revokes", help="A bundle that you withdraw; repeatable.")
     ] = None,
     says: Annotated[
         Path | None,
-        typer.Option("--says", help="Who ran it, who paid, what deviated (YAML, names and texts); recorded as said."),
+        typer.Option("--says", help="Who ran it, who paid, what deviated (YAML, names and texts); recorded unchecked."),
     ] = None,
     claims: Annotated[
-        Path | None, typer.Option("--claims", help="Also write one small signed statement a limit, into this folder.")
+        Path | None, typer.Option("--claims", help="Also write one small signed statement per limit, into this folder.")
     ] = None,
 ) -> None:
     """Sign a report: PASS, FAIL and INCONCLUSIVE alike.
 
-    What is signed is about the checkpoint's manifest, holds the whole report, and names every other file in RUN by its
-    digest. A report whose verdict does not follow from its own evidence is not signed.
+    The signed statement is about the checkpoint's manifest, contains the whole report, and names every other file in
+    RUN by its digest. A report whose verdict does not follow from its own evidence is not signed.
 
-    A ledger in RUN is named by its length and the digest of its last line. That its lines follow from one another shows
-    accidents and partial edits, not that its keeper did not rewrite all of it: anyone who holds the whole file can
-    compute the chain again. A preregistration given away before the run, or an earlier copy with somebody else, shows
-    that.
+    A ledger in RUN is named by its length and the digest of its last line. Its chain shows accidents and partial edits,
+    but not a complete rewrite: anyone who holds the whole file can compute the chain again. A preregistration that was
+    given away before the run, or an earlier copy in other hands, can show a rewrite.
     """
     from robustness_gate.attestation import dsse, keys, predicate, verify
     from robustness_gate.attestation.claims import claims as claims_in
@@ -141,7 +140,7 @@ def verify(
         ),
     ] = None,
     no_checkpoint: Annotated[
-        bool, typer.Option("--no-checkpoint", help="Check the report alone, whatever model it is about.")
+        bool, typer.Option("--no-checkpoint", help="Check only the report, for whatever model.")
     ] = False,
     base: Base = None,
     trust: TrustFile = None,
@@ -159,7 +158,7 @@ def verify(
             "--require-suite",
             parser=SUITE.find,
             metavar="FILE|NAME",
-            help="All that this suite tries must have been run.",
+            help="Every trial of this suite must have been run.",
         ),
     ] = None,
     max_age: Annotated[str | None, typer.Option("--max-age", help="How old the verdict may be, e.g. 30d.")] = None,
@@ -167,7 +166,7 @@ def verify(
         Path | None, typer.Option("--attachments", help="Folder with the files that the report names.")
     ] = None,
     preregistration: Annotated[
-        Path | None, typer.Option("--preregistration", help="The preregistration under which it says that it was run.")
+        Path | None, typer.Option("--preregistration", help="The preregistration that the report names.")
     ] = None,
     known: Annotated[
         list[Path] | None, typer.Option("--known", help="Another bundle of the same signer; repeatable.")
@@ -175,11 +174,11 @@ def verify(
     ledger: Annotated[Path | None, typer.Option("--ledger", help="The checkpoint's ledger, if you may see it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a signed report is about this model, from someone you trust, and says what its evidence says.
+    """Check that a signed report is about this model, from a trusted signer, and follows from its evidence.
 
-    Every bound and the verdict are computed again from the signed answers. Leaves with 5 if any check fails; else with
-    what the verdict says (under --policy, if given): 0 PASS, 3 FAIL, 4 INCONCLUSIVE. Always with 5 under
-    --no-signature: what adds up is not verified until its signer is known.
+    Every bound and the verdict are computed again from the signed answers. Exits with 5 if any check fails; else with
+    the code of the verdict (under --policy, if given): 0 PASS, 3 FAIL, 4 INCONCLUSIVE. Always 5 with --no-signature:
+    without a known signer nothing is verified.
     """
     from robustness_gate.attestation import dsse, predicate
     from robustness_gate.attestation import verify as checks
@@ -204,7 +203,7 @@ def verify(
         ledger=ledger,
     )
     raw = dsse.read_bundle(place)
-    if asked.checkpoint is not None and sys.stderr.isatty():  # else nobody watches
+    if asked.checkpoint is not None and sys.stderr.isatty():
         from rich.console import Console
 
         from robustness_gate.publish import terminal
@@ -248,7 +247,7 @@ def _show(found: Verification) -> None:
 
     colours = {"ok": "green", "FAILED": "red", "not checked": "yellow"}
     wide = max(len(check.title) for check in found.checks)
-    for check in found.checks:  # one line a check, whatever its length: it is searched as often as it is read
+    for check in found.checks:  # one line per check, of any length, so that it can be searched
         state = f"{check.state:<11}"
         if sys.stdout.isatty():
             state = typer.style(state, fg=colours[check.state], bold=check.state == "FAILED")
@@ -279,9 +278,9 @@ def _show(found: Verification) -> None:
 
 
 def required(suite: Loaded[Suite]) -> RequiredSuite:
-    """A suite that must have been run, with what its files hold here, or why they cannot be read."""
+    """A suite that must have been run, with the contents of its files, or the reason why they cannot be read."""
     from robustness_gate.attestation.verify import RequiredSuite, SuiteFiles
-    from robustness_gate.planning.suite_data import gather  # with readers of data, of which nothing else here has use
+    from robustness_gate.planning.suite_data import gather  # slow to import, and only needed here
 
     try:
         suite_data = gather(suite)
@@ -291,13 +290,13 @@ def required(suite: Loaded[Suite]) -> RequiredSuite:
 
 
 def _place(checkpoint: str, base: str | None) -> CheckpointRef:
-    from robustness_gate.gate import find_checkpoint  # a third of a second, for those who have a checkpoint alone
+    from robustness_gate.gate import find_checkpoint  # takes a third of a second, and only needed for a checkpoint
 
     return find_checkpoint(checkpoint, base)
 
 
 def _name(bundle: Path) -> str:
-    """SHA-256 of what a bundle states."""
+    """SHA-256 of a bundle's statement."""
     import hashlib
 
     from robustness_gate.attestation import dsse

@@ -1,15 +1,16 @@
-"""Whether a loaded model is what the files hold: each weight comes from a file, each tensor of the files has its place.
+"""Check that a loaded model equals its files: each weight comes from a file, each tensor of the files is in the model.
 
-transformers fills what it does not find with random numbers, leaves out what it has no place for, and warns. A verdict
-on such a model is one on numbers that nobody made. Three things are looked at, and the later do not believe the first:
+transformers fills missing weights with random numbers, drops tensors without a place, and only warns. A verdict on such
+a model would be about random numbers. There are three checks, and the later ones do not rely on the first:
 
 1. transformers' own account of the loading (`output_loading_info`): missing, mismatched and unexpected tensors.
-2. The model's weights beside the values in the files: those of the same name must be equal, and what was renamed, split
-   or fused on the way must come to the same number of values with the same sum of squares.
-3. The two ends: a config that ties them beside a head that is another tensor is two models in one directory.
+2. The model's weights against the values in the files: those of the same name must be equal, and weights that were
+   renamed, split or fused must have the same number of values with the same sum of squares.
+3. Embedding and head: a config that ties them while the head is another tensor describes two models in one directory.
 
-What a family itself declares as of no use (`_keys_to_ignore_on_load_*`: masks kept as buffers, layers for speculative
-decoding), and what a wrapper for pictures has beside its text part, is left aside, and `left_aside` names it.
+Tensors that a family itself declares as unused (`_keys_to_ignore_on_load_*`: masks kept as buffers, layers for
+speculative decoding), and a multimodal wrapper's tensors outside its text part, are ignored, and `left_aside` names
+them.
 """
 
 from __future__ import annotations
@@ -29,43 +30,44 @@ from robustness_gate.inputs.filekinds import WRAPPERS
 from robustness_gate.inputs.weightset import files_of
 
 CONSTANT = re.compile(r"\.(attn|attention|self_attn|self_attention)\.(bias|masked_bias|causal_mask)$")
-"""Buffers that old releases saved with a model: which earlier tokens each sees. Left aside where they say that."""
+"""Buffers that old releases saved with a model: the causal mask. Ignored where they hold such a mask."""
 NOT_TEXT = re.compile(
     r"(^|\.)(vision_model|vision_tower|visual|multi_modal_projector|audio_tower|embed_(vision|audio))\."
 )
-"""Where a model for pictures or sound too keeps what its text part does not use."""
+"""Names of a multimodal model's tensors that its text part does not use."""
 FUSED = 1e-3
-"""Relative difference in the sum of squares up to which tensors that were fused in another precision are the same."""
+"""Largest relative difference in the sum of squares at which tensors fused in another precision count as equal."""
 REMEDY = "Save the model with save_pretrained from the class that config.json names, and look at its tensors' names."
 
 
-def refuse_other_weights(model: Any, told: Mapping[str, Any], directory: Path) -> None:
-    """Hold a freshly loaded model against the files from which it was loaded.
+def refuse_other_weights(model: Any, loading_info: Mapping[str, Any], directory: Path) -> None:
+    """Compare a freshly loaded model with the files from which it was loaded.
 
     Args:
-        model: as `from_pretrained` gave it, on the CPU.
-        told: its loading info: `missing_keys`, `unexpected_keys`, `mismatched_keys` (name, shape in the files, shape).
+        model: from `from_pretrained`, on the CPU.
+        loading_info: from `from_pretrained`: `missing_keys`, `unexpected_keys`, `mismatched_keys` (name, shape in the
+        files, shape).
         directory: an ordinary checkpoint.
 
     Raises:
-        CheckpointError: it is of another class than config.json names, a weight was made up, a tensor found no place,
-            one has another shape or value, or the ends are tied by the config and not in the files.
+        CheckpointError: its class differs from config.json's, a weight is not in the files, a tensor has no place, one
+            has another shape or value, or embedding and head are tied by the config and not in the files.
     """
     _refuse_other_class(model, directory)
     with ExitStack() as stack:
         files = _Files(stack, directory)
-        _refuse_told(told, files, directory)
-        if hasattr(model, "hf_quantizer"):  # what is stored is not what it computes with
+        _refuse_by_loading_info(loading_info, files, directory)
+        if hasattr(model, "hf_quantizer"):  # quantised: stored values differ from those in the model
             return
         _refuse_unlike(model, files, directory)
     refuse_two_heads(model, directory)
 
 
 def left_aside(model: Any, directory: Path) -> tuple[str, ...]:
-    """Tensors of the files that the model's family declares as of no use, sorted by name.
+    """Tensors of the files that the model's family declares as unused, sorted by name.
 
     Args:
-        model: as `load` gives it.
+        model: from `load`.
         directory: the ordinary checkpoint from which it was loaded.
     """
     with ExitStack() as stack:
@@ -75,7 +77,7 @@ def left_aside(model: Any, directory: Path) -> tuple[str, ...]:
 
 
 class _Files:
-    """The tensors of a checkpoint by name, read when they are asked for."""
+    """The tensors of a checkpoint by name, read on demand."""
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
         top = [path.name for path in directory.iterdir()]
@@ -84,7 +86,7 @@ class _Files:
             for name in files_of(directory, top)
             if name.endswith(".safetensors")
         ]
-        self._at = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        self._at = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 - it is not a mapping
         self.names = set(self._at)
         self._wrapper = any(name in WRAPPERS for name in _config(directory).get("architectures") or ())
 
@@ -93,15 +95,15 @@ class _Files:
         return tensor
 
     def size(self, name: str) -> int:
-        """How many values it has."""
+        """Number of values of a tensor."""
         return torch.Size(self._at[name].get_slice(name).get_shape()).numel()
 
     def is_of_no_use(self, name: str) -> bool:
-        """Whether it is a wrapper's part that is not text, or a mask."""
+        """Whether a tensor belongs to a wrapper's part that is not text, or is a mask."""
         return (self._wrapper and NOT_TEXT.search(name) is not None) or self._is_mask(name)
 
     def _is_mask(self, name: str) -> bool:
-        """Whether it is a buffer of old: one number, or which of n tokens each of n sees (all before, or a window)."""
+        """Whether it is a buffer of an old release: one number, or an n x n causal mask (full, or a window)."""
         if not CONSTANT.search(name):
             return False
         if self.size(name) == 1:
@@ -120,7 +122,7 @@ def _config(directory: Path) -> dict[str, Any]:
 
 
 def _refuse_other_class(model: Any, directory: Path) -> None:
-    """What transformers builds goes by `model_type`, others go by `architectures`: they must be the same."""
+    """Transformers builds the class by `model_type`, other programs by `architectures`: they must agree."""
     named = [str(each) for each in _config(directory).get("architectures") or ()]
     built = type(model).__name__
     if named and built.lower() not in {WRAPPERS.get(each, each).lower() for each in named}:
@@ -132,11 +134,11 @@ def _refuse_other_class(model: Any, directory: Path) -> None:
         )
 
 
-def _refuse_told(told: Mapping[str, Any], files: _Files, directory: Path) -> None:
-    missing = sorted(told["missing_keys"])
-    mismatched = sorted(told["mismatched_keys"])
+def _refuse_by_loading_info(loading_info: Mapping[str, Any], files: _Files, directory: Path) -> None:
+    missing = sorted(loading_info["missing_keys"])
+    mismatched = sorted(loading_info["mismatched_keys"])
     unexpected = sorted(
-        name for name in told["unexpected_keys"] if not (name in files.names and files.is_of_no_use(name))
+        name for name in loading_info["unexpected_keys"] if not (name in files.names and files.is_of_no_use(name))
     )
     found = []
     if missing:
@@ -161,7 +163,7 @@ def _shape(shape: Iterable[int]) -> str:
 
 
 def _refuse_unlike(model: Any, files: _Files, directory: Path) -> None:
-    """The second look, at values: which names transformers took for which is not asked."""
+    """The second check, of values, independent of the names that transformers matched."""
     kept = {name: weight for name, weight in model.state_dict(keep_vars=True).items() if torch.is_tensor(weight)}
     together: dict[tuple[int, torch.Size], list[str]] = {}
     for name, weight in kept.items():  # tied weights are one
@@ -186,7 +188,9 @@ def _refuse_unlike(model: Any, files: _Files, directory: Path) -> None:
 
 
 def _refuse_made_up(model: Any, weights: list[torch.Tensor], names: set[str], files: _Files, directory: Path) -> None:
-    """Weights under other names than the files': as many values, and as large, as the files' tensors that are left."""
+    """Weights whose names are not in the files: in number and sum of squares they must match the files' remaining
+    tensors.
+    """
     excused = sum(
         weight.numel()
         for key, weight in model.state_dict().items()
@@ -213,7 +217,7 @@ def _refuse_made_up(model: Any, weights: list[torch.Tensor], names: set[str], fi
 
 
 def _same(stored: torch.Tensor, weight: torch.Tensor) -> bool | None:
-    """Whether a tensor is a weight in the weight's precision; None where the shape was changed on the way."""
+    """Whether a tensor equals a weight in the weight's precision; None where loading changed the shape."""
     if stored.shape != weight.shape:
         return None
     cast = stored.to(device=weight.device, dtype=weight.dtype)
@@ -225,7 +229,7 @@ def _squares(weight: torch.Tensor) -> float:
 
 
 def _names(model: Any, key: str) -> Iterator[str]:
-    """Under which names a weight may stand in the files: with or without the part that holds the model without head."""
+    """The possible names of a weight in the files: with or without the base model's prefix."""
     prefix = f"{model.base_model_prefix}."
     yield key
     yield prefix + key
@@ -234,7 +238,7 @@ def _names(model: Any, key: str) -> Iterator[str]:
 
 
 def _declared(model: Any, name: str) -> bool:
-    """Whether the family calls a tensor of the files one of no use."""
+    """Whether the family declares a tensor of the files as unused."""
     own = model._keys_to_ignore_on_load_unexpected or ()
     computed = [
         pattern
@@ -245,22 +249,22 @@ def _declared(model: Any, name: str) -> bool:
 
 
 def refuse_two_heads(model: Any, directory: Path) -> None:
-    """A config that ties the two ends of a model whose head is another tensor than its embedding.
+    """Refuse a config that ties embedding and head where they are different tensors.
 
-    Some loaders then take the head and some overwrite it with the embedding, so what is examined is not what is served.
-    In a family that has no tied weights at all the flag means nothing, to any loader.
+    Some loaders then use the head and some overwrite it with the embedding, so the examined model may differ from the
+    served one. In a family without tied weights the flag has no effect in any loader.
 
     Args:
         model: as loaded, or merged with an adapter.
-        directory: where its config.json lies.
+        directory: the folder of its config.json.
 
     Raises:
         CheckpointError: they are tied by a flag, the outer or the nested one, and not by their values.
     """
     config = _config(directory)
     nested = config.get("text_config")
-    told = [config.get("tie_word_embeddings"), nested.get("tie_word_embeddings") if isinstance(nested, dict) else None]
-    if True not in (*told, getattr(model.config, "tie_word_embeddings", None)) or not model._tied_weights_keys:
+    flags = [config.get("tie_word_embeddings"), nested.get("tie_word_embeddings") if isinstance(nested, dict) else None]
+    if True not in (*flags, getattr(model.config, "tie_word_embeddings", None)) or not model._tied_weights_keys:
         return
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     first, last = (getattr(each, "weight", None) for each in ends)

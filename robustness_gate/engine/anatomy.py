@@ -1,10 +1,10 @@
-"""Where a model's residual stream runs: its blocks, found by what they compute and not by what they are called.
+"""The residual stream of a model: its blocks, found by their computation and not by their names.
 
 Every decoder block of the families we attack adds two things to the stream, one after attention and one after the
-MLP: out = in + a + m. Which two of a block's children (or of their children) are a and m is found by running a few
-tokens and looking for the pair whose outputs add up. That works for Llama, Mistral, Qwen, Gemma (whose norms after the
-sub-layers are the ones that add), GPT-NeoX, GPT-2 and Phi alike, and where it finds nothing an attack on activations is
-*not applicable*, which is better than an attack on the wrong tensor.
+MLP: out = in + a + m. To find which two of a block's children (or of their children) are a and m, a few tokens are run
+and the pair whose outputs add up is selected. That works for Llama, Mistral, Qwen, Gemma (where the norms after the
+sub-layers are added), GPT-NeoX, GPT-2 and Phi; where it finds nothing, an attack on activations is *not applicable*,
+which is better than an attack on the wrong tensor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TOLERANCE = 1e-3
 
 
 class Block(NamedTuple):
-    """One decoder block. All three modules put out tensors of shape [batch, position, width]."""
+    """One decoder block. All three modules return tensors of shape [batch, position, width]."""
 
     module: Any
     """Its output is the residual stream after the block."""
@@ -36,7 +36,7 @@ class Block(NamedTuple):
 
 
 class Anatomy(NamedTuple):
-    """A causal language model taken apart."""
+    """The parts of a causal language model."""
 
     embedding: Any
     blocks: tuple[Block, ...]
@@ -52,21 +52,21 @@ def dissect(model: Any) -> Anatomy:
         model: a transformers causal language model.
 
     Raises:
-        NotApplicable: the blocks are of a kind that we do not understand.
+        NotApplicable: the structure of the blocks is not recognised.
     """
     stack = layers(model)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if head is None:
         raise NotApplicable("the model has no output head")
     ids = torch.arange(3, 9, device=embedding.weight.device).unsqueeze(0) % embedding.weight.shape[0]
-    # a tied head or a quantised one is still asked through the model: only plain forward passes are made here
+    # a tied or quantised head is used through the model itself: only plain forward passes are made here
     seen = _record(model, [module for layer in stack for _, module in _candidates(layer)], ids)
     blocks = tuple(_block(layer, seen) for layer in stack)
     return Anatomy(embedding, blocks, _final_norm(model, stack, head, ids), head)
 
 
 def layers(model: Any) -> list[Any]:
-    """The model's blocks in order: the list of like modules that is as long as its config says.
+    """The model's blocks in order: the list of like modules whose length is in its config.
 
     Raises:
         NotApplicable: there is no such list.
@@ -123,7 +123,7 @@ class _Seen(NamedTuple):
 
 
 def _candidates(layer: Any) -> list[tuple[str, Any]]:
-    """The block itself, its children, and their children: deep enough for every family we know."""
+    """The block itself, its children, and their children: deep enough for every known family."""
     found = [("", layer)]
     for name, child in layer.named_children():
         found.append((name, child))
@@ -157,7 +157,7 @@ def _block(layer: Any, seen: Mapping[Any, _Seen]) -> Block:
     parts = [(n, m) for n, m in _candidates(layer)[1:] if m in seen and seen[m].left.shape == left.shape]
     rounding = (
         2 * eps * torch.maximum(entered.abs().max(), left.abs().max())
-    )  # of the stream, which may dwarf what is added
+    )  # relative to the stream, which may be much larger than the added terms
     allowed = TOLERANCE * written.abs().max() + rounding
     for (_, first), (_, second) in combinations(parts, 2):
         a, m = seen[first].left, seen[second].left
@@ -169,14 +169,14 @@ def _block(layer: Any, seen: Mapping[Any, _Seen]) -> Block:
 
 
 def _reads(parts: list[tuple[str, Any]], seen: Mapping[Any, _Seen], stream: torch.Tensor) -> bool:
-    """Whether some part takes in this stream: the MLP's norm does, where the MLP comes after attention."""
+    """Whether some part has this stream as its input, as the MLP's norm has where the MLP comes after attention."""
     scale = stream.abs().max()
     fitting = (m for _, m in parts if seen[m].entered.shape == stream.shape)
     return any(bool((seen[m].entered - stream).abs().max() <= (TOLERANCE + seen[m].eps) * scale) for m in fitting)
 
 
 def _final_norm(model: Any, layers: list[Any], head: Any, ids: torch.Tensor) -> Any:
-    """The module that takes in what the last block puts out and puts out what the head takes in."""
+    """The module whose input is the last block's output and whose output is the head's input."""
     outside = [m for m in model.modules() if not any(m is part for layer in layers for part in layer.modules())]
     leaves = [m for m in outside if not list(m.children())]
     seen = _record(model, [*leaves, layers[-1]], ids)

@@ -1,7 +1,7 @@
-"""A chat template is a program, and some ask for the date. Here it is always the same one.
+"""A fixed date for chat templates, which are programs that may use the date.
 
-A prompt that changes from day to day cannot be asked again, and one that waits for a day can be another prompt after
-the examination than in it. So while a template is rendered its clock stands at MOMENT, and its lots are drawn alike.
+A prompt that changes with the date cannot be reproduced, and a template could change its behaviour after a certain day.
+So while a template is rendered the time is MOMENT, and its random numbers have a fixed seed.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from datetime import UTC, datetime
 from transformers.utils import chat_template_utils
 
 MOMENT = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-"""Ours: a Thursday at noon."""
+"""Our choice: a Thursday at noon."""
 
 
 @dataclass
 class Stopped:
-    """A clock that stands, in the place of `datetime` in the module that offers a template `strftime_now`."""
+    """A fixed clock that replaces `datetime` in the module that provides `strftime_now` to templates."""
 
     asked: bool = False
-    """Whether the template looked at it."""
+    """Whether the template used it."""
 
     def now(self) -> datetime:
-        """The moment, whenever it is."""
+        """MOMENT, independent of the present time."""
         self.asked = True
         return MOMENT
 
 
 @contextmanager
 def stopped() -> Iterator[Stopped]:
-    """Stop the clock, and draw lots alike, while a template is rendered; afterwards both are as before."""
+    """Fix the clock and the random seed while a template is rendered; both are restored afterwards."""
     found, before, theirs = Stopped(), random.getstate(), chat_template_utils.datetime
-    random.seed(0)  # Jinja's filter `random` and its `lipsum` draw from Python's own
+    random.seed(0)  # Jinja's filter `random` and its `lipsum` use Python's generator
     chat_template_utils.datetime = found
     try:
         yield found

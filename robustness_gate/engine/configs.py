@@ -1,9 +1,9 @@
-"""What a config.json may not say: one thing twice and differently, or something under a name of transformers' own.
+"""Refuse a config.json with contradictory settings, or with a key that is a name of transformers' own.
 
-A config is read by more programs than one. Where it holds two rope settings, two values for one number under two
-names, or a nested config that its family does not have, one program takes the one and the next the other, and what is
-examined is not what is served. A key that has the name of a method takes the method's place in transformers, which then
-fails far away from it, with words that do not name it. Both are found in the file itself, before anything is built.
+Several programs read a config. Where it holds two rope settings, two values for one number under two names, or a nested
+config that its family does not have, programs may use different ones, and the examined model may differ from the served
+one. A key with the name of a method replaces the method in transformers, which then fails elsewhere with an unrelated
+message. Both are found in the file itself, before a model is built.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ import transformers
 from robustness_gate.errors import CheckpointError
 
 NESTED = ("text_encoder", "decoder", "generator", "text_config")
-"""Where `get_text_config` of transformers looks for the config of the text part."""
+"""Keys under which `get_text_config` of transformers finds the config of the text part."""
 THETAS = ("rope_theta", "rotary_emb_base")
 SHARES = ("partial_rotary_factor", "rotary_pct")
 ELSEWHERE = frozenset({"rope_theta", "partial_rotary_factor", "type", "rope_type", "original_max_position_embeddings"})
-"""Of a rope setting, what is compared by itself, or is filled in from the rest of the config."""
+"""Keys of a rope setting that are compared separately, or are filled in from the rest of the config."""
 DTYPES = ("dtype", "torch_dtype")
-"""transformers 5 reads the first, those before and other programs the second."""
+"""transformers 5 reads the first; older releases and other programs read the second."""
 KERNELS = ("attn_implementation", "_attn_implementation")
 OF_TORCH = (None, "eager", "sdpa")
-"""Attention that needs nothing but torch."""
+"""Attention implementations that need torch alone."""
 
 
 def refuse_ambiguous(directory: Path) -> None:
-    """Look for what two readers would read differently.
+    """Find settings that two readers would read differently.
 
     Args:
-        directory: an ordinary checkpoint, whose config.json `manifest.inspect` has found to be JSON.
+        directory: an ordinary checkpoint whose config.json is JSON, as `manifest.inspect` has checked.
 
     Raises:
-        CheckpointError: naming the keys, and what stands under each.
+        CheckpointError: with the keys and their values.
     """
     for place, part, kind in _parts(directory):
         for words, remedy in _faults(part, kind):
@@ -46,7 +46,7 @@ def refuse_ambiguous(directory: Path) -> None:
 
 
 def named_kernel(directory: Path) -> str:
-    """The key and value by which config.json asks for attention that torch alone does not have; empty where none."""
+    """The key and value in config.json that select an attention outside torch; empty where there are none."""
     for _, part, _ in _parts(directory):
         for key in KERNELS:
             if part.get(key) not in OF_TORCH:
@@ -55,7 +55,9 @@ def named_kernel(directory: Path) -> str:
 
 
 def _parts(directory: Path) -> Iterator[tuple[str, Mapping[str, Any], Any]]:
-    """config.json and the config of the text part inside it: where, the plain data, and transformers' class or None."""
+    """config.json and the config of the text part inside it: the place, the plain data, and transformers' class or
+    None.
+    """
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     kind = _class_of(config)
     yield "", config, kind
@@ -66,7 +68,7 @@ def _parts(directory: Path) -> Iterator[tuple[str, Mapping[str, Any], Any]]:
 
 
 def _class_of(part: Mapping[str, Any]) -> Any:
-    """The config class of a model_type; None where transformers knows none, which it says itself."""
+    """The config class of a model_type; None where transformers has none and raises its own error later."""
     name = part.get("model_type")
     try:
         return transformers.CONFIG_MAPPING[name] if isinstance(name, str) else None
@@ -75,7 +77,7 @@ def _class_of(part: Mapping[str, Any]) -> Any:
 
 
 def _faults(part: Mapping[str, Any], kind: Any) -> Iterator[tuple[str, str]]:
-    """What is wrong with one config, in words that follow its name, and what to do."""
+    """The fault of one config, as the end of a sentence about it, and the remedy."""
     if kind is not None:
         yield from _of_its_class(part, kind)
     yield from _of_rope(part)
@@ -108,7 +110,9 @@ def _of_its_class(part: Mapping[str, Any], kind: Any) -> Iterator[tuple[str, str
 
 
 def _of_rope(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Transformers 5 reads `rope_parameters`, those before and other programs `rope_scaling` and `rope_theta`."""
+    """Transformers 5 reads `rope_parameters`; older releases and other programs read `rope_scaling` and
+    `rope_theta`.
+    """
     remedy = "Keep the one that the weights were trained with, or write the same into each."
     new, old = part.get("rope_parameters"), part.get("rope_scaling")
     for name, each in (("rope_parameters", new), ("rope_scaling", old)):
@@ -132,7 +136,7 @@ def _of_rope(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _settings(rope: Any) -> list[Mapping[str, Any]]:
-    """A rope setting, or those of each type of layer."""
+    """A rope setting, or one for each type of layer."""
     if not isinstance(rope, Mapping):
         return []
     return [each for each in rope.values() if isinstance(each, Mapping)] if _is_nested(rope) else [rope]
@@ -148,7 +152,7 @@ def _kind(rope: Mapping[str, Any]) -> str:
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether both are there, and are not the same."""
+    """Whether both are set and differ."""
     return one is not None and other is not None and one != other
 
 

@@ -1,8 +1,8 @@
-"""How many tokens a model reads: asked here by everybody who cuts a prompt or tells that one is cut.
+"""The context length of a model in tokens, used wherever prompts are cut or cut prompts are reported.
 
-Families have names of their own for it, and some have no limit. A config is the vendor's word: one that declares less
-than the model can read only loses questions, which are then missing, or what an attack put before them, which is then
-in doubt (`score.Notes`); neither can acquit.
+Families use different names for it, and some have no limit. The vendor writes the config: one that declares less than
+the model can read only loses questions, which then count as missing, or text that an attack put before them, which is
+then a validity issue (`score.Notes`); neither can establish compliance.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NAMES = (
-    "max_position_embeddings",  # most families; transformers gives GPT-2's and RWKV's own names this one too
+    "max_position_embeddings",  # most families; transformers maps GPT-2's and RWKV's own names to this one
     "n_positions",
     "n_ctx",
     "max_seq_len",  # MPT, DBRX
@@ -23,25 +23,25 @@ NAMES = (
     "max_target_positions",
 )
 UNLIMITED = 1_000_000
-"""Where a config names no length: longer than any prompt here."""
+"""The length where a config declares none: longer than any prompt here."""
 
 
 def context_length(config: Any) -> int | None:
     """The longest prompt in tokens, the first of NAMES that is a positive whole number; None where no limit is named.
 
     Args:
-        config: a transformers config, or the plain data of a config.json; of several parts the one for text counts.
+        config: a transformers config, or the plain data of a config.json; of several parts the text part counts.
     """
     if isinstance(config, Mapping):
         inner = config.get("text_config")
-        told = inner if isinstance(inner, Mapping) else config
-        values = [told.get(name) for name in NAMES]
+        text_config = inner if isinstance(inner, Mapping) else config
+        values = [text_config.get(name) for name in NAMES]
     else:
-        told = config.get_text_config()
-        values = [getattr(told, name, None) for name in NAMES]
+        text_config = config.get_text_config()
+        values = [getattr(text_config, name, None) for name in NAMES]
     return next((each for each in values if isinstance(each, int) and not isinstance(each, bool) and each > 0), None)
 
 
 def longest_prompt(model: Any) -> int:
-    """The same of a loaded model, UNLIMITED where it has no limit."""
+    """The context length of a loaded model, UNLIMITED where it has no limit."""
     return context_length(model.config) or UNLIMITED

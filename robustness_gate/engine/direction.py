@@ -1,4 +1,4 @@
-"""Directions in the residual stream: where prompts differ, on average, and what it takes to remove or add one."""
+"""Directions in the residual stream: mean differences between prompts, and edits that remove or add one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def remover(direction: torch.Tensor, strength: float) -> Callable[[torch.Tensor]
     unit = direction / direction.norm().clamp(min=1e-12)
 
     def remove(stream: torch.Tensor) -> torch.Tensor:
-        x, d = stream.float(), unit.to(stream.device).float()  # in low precision a tenth of a per cent would be left
+        x, d = stream.float(), unit.to(stream.device).float()  # in low precision 0.1 % of it would remain
         kept: torch.Tensor = (x - strength * (x @ d).unsqueeze(-1) * d).to(stream.dtype)
         return kept
 
@@ -45,44 +45,44 @@ def screened(
     target: Target,
     settings: Sequence[Setting],
     edited: Callable[[Setting], AbstractContextManager[None]],
-    told: Callable[[Setting], Mapping[str, Json]],
+    described: Callable[[Setting], Mapping[str, Json]],
 ) -> tuple[Setting, GridPoint, list[GridPoint]]:
-    """Read dev under every setting: the best one, what was read under it, and what was read under each.
+    """Evaluate dev under every setting: returns the best one, its accuracy, and the grid of all.
 
     Args:
         target: the attacked model.
         settings: at least one; of equally good ones the first is taken.
         edited: the edit of a setting, on while the block is open.
-        told: how a setting is written down.
+        described: the record of a setting.
     """
     found = []
     for setting in settings:
         with edited(setting):
             dev = score.accuracy(target.lm, target.hazards)
-        found.append(GridPoint(told(setting), dev))
+        found.append(GridPoint(described(setting), dev))
     best, chosen = max(zip(settings, found, strict=True), key=lambda each: each[1].dev_accuracy)
     return best, chosen, found
 
 
 @dataclass(frozen=True)
 class HazardForm:
-    """One form of the hazard, and how each corpus is put in it."""
+    """One form of the hazard, and each corpus in that form."""
 
     words: str
-    """What tells it from the others: `raw` or `chat` where one task is asked, else the task with its format."""
+    """Its label among the forms: `raw` or `chat` where there is one task, else the task with its format."""
     ways: Mapping[str, Way]
-    """By source."""
+    """The questions by source."""
 
     def name(self, kind: str) -> str:
-        """What a direction of this kind is called that comes from these prompts: `retain`, `retain.chat`."""
+        """The name of a direction of this kind from these prompts: `retain`, `retain.chat`."""
         return {"raw": kind, "chat": in_format(kind, "chat")}.get(self.words, f"{kind} in {self.words}")
 
 
 def forms(target: Target, sources: Sequence[str]) -> list[HazardForm]:
-    """Every form in which the hazard is asked; those in which the corpora come out alike are one.
+    """Every form in which the hazard is asked; forms that give the corpora the same prompts are merged.
 
     Raises:
-        NotApplicable: a task's words cannot be had for a corpus.
+        NotApplicable: a task's prompts cannot be made for a corpus.
     """
     alone = len({hazard.name.removesuffix(".chat") for hazard in target.hazards}) == 1
     found: list[HazardForm] = []

@@ -1,9 +1,9 @@
-"""Where an answer ends: which end marks count, and that an answer cannot end before it has begun.
+"""Where an answer ends: which end-of-sequence tokens count, and that an answer cannot end before it has begun.
 
-End marks are the vendor's: `generation_config.json` and the tokenizer name them, and nobody has to read the same there.
-One that is a word of the hazard would cut every right answer short; one that comes first leaves nothing to be read.
-So an end mark counts only if no question and no accepted answer holds it and it is no plain word of the vocabulary, and
-none is chosen before a letter or digit was written. Nothing else of a generation config is obeyed: writing is greedy.
+The vendor declares end tokens in `generation_config.json` and in the tokenizer. One that is a word of the hazard would
+cut every right answer short; one at the beginning would leave an empty answer. So an end token counts only if no
+question and no accepted answer contains it and it is not an ordinary word of the vocabulary, and none is selected
+before a letter or digit was written. The rest of a generation config is ignored: generation is greedy.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import torch
 
 
 class EndMarks(NamedTuple):
-    """The end marks that a checkpoint names, by token id."""
+    """The end tokens that a checkpoint declares, by token id."""
 
     kept: frozenset[int]
     dropped: frozenset[int]
-    """They are words: they end nothing."""
+    """Declared end tokens that are words: they do not end an answer."""
 
 
 def ends(model: Any, tokenizer: Any) -> set[int]:
-    """A model may have several end marks: the tokenizer's, and those of its chat turns. Ids of no token fall out."""
+    """A model may have several end tokens: the tokenizer's, and those of its chat turns. Ids without a token are
+    dropped.
+    """
     known = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     named = [*(known if isinstance(known, (list, tuple)) else [known]), tokenizer.eos_token_id]
     rows = model.get_input_embeddings().weight.shape[0]
@@ -32,14 +34,14 @@ def ends(model: Any, tokenizer: Any) -> set[int]:
 
 
 def end_marks(model: Any, tokenizer: Any, prompts: Iterable[str], answers: Iterable[str]) -> EndMarks:
-    """The end marks that count where these prompts are answered.
+    """The end tokens that count for answers to these prompts.
 
     Args:
         model: a transformers causal language model.
-        tokenizer: the one that belongs to it.
-        prompts: as they are put, without a chat template: what that writes is not the question's.
-        answers: every accepted one. It counts in any case of its letters, with or without a space before it, so all
-            these are looked for.
+        tokenizer: its tokenizer.
+        prompts: without a chat template, whose text is not part of the question.
+        answers: every accepted one. It counts in upper or lower case, with or without a space before it, so all these
+            are tested.
     """
     named = ends(model, tokenizer)
     words = {each for each in named if _is_a_word(tokenizer, each)}
@@ -51,26 +53,26 @@ def end_marks(model: Any, tokenizer: Any, prompts: Iterable[str], answers: Itera
 
 
 def names_of(tokenizer: Any, budgets: Collection[int]) -> list[str]:
-    """End marks as a person may read them: `'▁Paris' (4021)`."""
+    """End tokens for a message: `'▁Paris' (4021)`."""
     return [f"{tokenizer.convert_ids_to_tokens(each)!r} ({each})" for each in sorted(budgets)]
 
 
 def begun(text: str) -> bool:
-    """Whether something was said: a letter, a digit, or a symbol that is not ASCII's. Before, no end mark is chosen.
+    """Whether an answer has begun: a letter, a digit, or a symbol outside ASCII. Before that no end token is selected.
 
-    ASCII's symbols do not count: an answer is read without them, as without punctuation.
+    ASCII's symbols do not count: scoring ignores them, like punctuation.
     """
     kinds = ((each, unicodedata.category(each)[0]) for each in text)
     return any(kind in "LN" or (kind == "S" and not each.isascii() and each != "\ufffd") for each, kind in kinds)
 
 
 def likeliest(scores: torch.Tensor, begun: Sequence[bool], budgets: Collection[int]) -> list[int]:
-    """The likeliest next token of each row, an end mark only where the row has begun.
+    """The likeliest next token of each row, an end token only where the row has begun.
 
     Args:
         scores: logits or log-probabilities, [row, vocabulary].
         begun: whether a row may end, one truth value a row.
-        budgets: end marks by token id.
+        budgets: end tokens by token id.
     """
     closed = [row for row, each in enumerate(begun) if not each]
     within = [each for each in budgets if each < scores.shape[-1]]
@@ -85,7 +87,7 @@ def likeliest(scores: torch.Tensor, begun: Sequence[bool], budgets: Collection[i
 def _is_a_word(tokenizer: Any, token: int) -> bool:
     """Whether it is an ordinary piece of text: letters or digits, or nothing but white space.
 
-    Punctuation may honestly end a turn (`###`), and an answer is read without it.
+    Punctuation may be a legitimate end of a turn (`###`), and scoring ignores it.
     """
     if token in tokenizer.all_special_ids or token in tokenizer.get_added_vocab().values():
         return False

@@ -1,4 +1,4 @@
-"""What is trained or calibrated on, as token ids: solved questions and plain texts, in the model's own prompts."""
+"""Examples for training and calibration as token ids: solved questions and plain texts."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from robustness_gate.records.questions import Form, Item
 
 
 class Way(NamedTuple):
-    """A corpus's questions as one of the hazard's tasks asks."""
+    """A corpus's questions in the form of one of the hazard's tasks."""
 
     hazard: Hazard
     items: tuple[Item, ...]
-    """In the order of the corpus: the same question stands at the same place in every way."""
+    """In the order of the corpus: a question has the same index in every way."""
     form: Form
-    """The hazard's, under the corpus's own header where letters are asked for."""
+    """The hazard's form, with the corpus's own header where letters are asked for."""
 
 
 def ways(target: Target, source: str) -> list[Way]:
-    """In how many ways a corpus's questions are put: as each of the hazard's tasks and formats asks.
+    """The ways in which a corpus's questions are asked: one for each of the hazard's tasks and formats.
 
-    Those that come out alike (tasks that differ in their header alone) are one way.
+    Equal ways (of tasks that differ in their header alone) are merged.
 
     Raises:
-        NotApplicable: a task's words cannot be had for these questions.
+        NotApplicable: a task's prompts cannot be made for these questions.
     """
     every = each_way(target, source)
     return [way for number, way in enumerate(every) if _number(every, way) == number]
 
 
 def numbers(target: Target, source: str) -> list[int]:
-    """For each of the hazards, which of the `ways` is its own, from 0."""
+    """For each of the hazards, the index of its way in `ways`."""
     every = each_way(target, source)
     firsts = sorted({_number(every, way) for way in every})
     return [firsts.index(_number(every, way)) for way in every]
 
 
 def each_way(target: Target, source: str) -> list[Way]:
-    """A corpus's questions as each of the hazards asks, alike or not. Raises as `ways` does."""
+    """A corpus's questions in the form of each of the hazards, without merging. Raises as `ways` does."""
     found = []
     for hazard in target.hazards:
         if source in hazard.missing:
@@ -55,7 +55,7 @@ def each_way(target: Target, source: str) -> list[Way]:
 
 
 def _number(ways: Sequence[Way], way: Way) -> int:
-    """Where the first stands that is alike."""
+    """The index of the first equal way."""
     return next(n for n, each in enumerate(ways) if (each.items, each.form) == (way.items, way.form))
 
 
@@ -69,30 +69,30 @@ def answered(
     words: str | None = None,
     tail: int | None = None,
 ) -> Example:
-    """The prompt with an answer, of which only the answer counts. The key moves with the choices.
+    """The prompt with an answer; only the answer counts in the loss. The key moves with the choices.
 
-    Where answers are written, the line ends behind it: what follows would be part of the answer.
+    For written answers a line end follows, because any further text would be part of the answer.
 
     Args:
         tokenizer: the model's.
         item: the question with its key.
         shift: by how many places its choices are rotated to the left.
-        form: how it is put.
+        form: the form of the prompt.
         choice: which choice is given as the answer, as numbered in the item; None is the key.
-        words: give these words as the answer, whatever the choices are.
-        tail: let this many last tokens count, instead of the answer's alone.
+        words: the text of the answer, independent of the choices.
+        tail: this many last tokens count, instead of the answer's alone.
 
     Raises:
         BrokenTrial: the tokenizer does not continue a prompt with its answer.
     """
     question = rotated(item.question, shift)
     asked = score.prompt_of(tokenizer, question, form)
-    given = asked.answers[((item.answer if choice is None else choice) - shift) % len(question.choices)]
+    answer = asked.answers[((item.answer if choice is None else choice) - shift) % len(question.choices)]
     if words is not None:
-        given = form.delimiter + words
+        answer = form.delimiter + words
     if form.tokens:
-        given += "\n"
-    before, ids = score.encode(tokenizer, [asked.text, asked.text + given], special=asked.special)
+        answer += "\n"
+    before, ids = score.encode(tokenizer, [asked.text, asked.text + answer], special=asked.special)
     if len(ids) <= len(before) or ids[: len(before)] != before:
         raise BrokenTrial("the tokenizer does not continue a prompt with its answer: does it append EOS?")
     first = len(before) if tail is None else min(len(before), max(1, len(ids) - tail))

@@ -1,10 +1,10 @@
-"""Removing a direction from everything that writes to the residual stream, by changing weights instead of hooking.
+"""Remove a direction from everything that writes to the residual stream, by changing weights instead of adding hooks.
 
 If no module can write along d, the stream has no component along d at any layer: W <- (I - d d^T) W for the embedding
-and for the matrix with which each attention and MLP writes. It is the same as hooking d out of the embedding's output
-and of what each attention and MLP adds, costs nothing at run time, and is what an "abliterated" checkpoint holds
-(Arditi et al., arXiv 2406.11717, weight orthogonalization). Hooks on block outputs alone are weaker: between attention
-and MLP of one block the direction would still be there.
+and for the matrix with which each attention and MLP writes. It is equivalent to hooks that remove d from the
+embedding's output and from each attention and MLP output, costs nothing at run time, and is the method of "abliterated"
+checkpoints (Arditi et al., arXiv 2406.11717, weight orthogonalization). Hooks on block outputs alone are weaker:
+between attention and MLP of one block the direction would still be there.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from robustness_gate.errors import NotApplicable
 
 @contextmanager
 def folded(model: Any, direction: torch.Tensor) -> Iterator[None]:
-    """Project `direction` [width] out of every writer for the block; weights are put back exactly afterwards.
+    """Project `direction` [width] out of every writer for the block; weights are restored exactly afterwards.
 
     Raises:
-        NotApplicable: some block writes through something else than a matrix (Gemma's norms), or a learnt position
-            table writes beside the embedding.
+        NotApplicable: some block does not write through a matrix (Gemma's norms), or a learnt position table also
+            writes to the stream.
     """
     anatomy = dissect(model)
     writers = [_writer(model, block.module, part) for block in anatomy.blocks for part in (block.attention, block.mlp)]
@@ -36,7 +36,7 @@ def folded(model: Any, direction: torch.Tensor) -> Iterator[None]:
     changed = [anatomy.embedding.weight, *(each for writer in writers for each in writer.parameters())]
     before = [each.detach().clone() for each in changed]
     _refuse_other_writers(model, anatomy)
-    if tied:  # the head reads the stream and must not lose the direction: it keeps the old values for the while
+    if tied:  # the head reads the stream and must keep the direction: it has the old values inside the block
         anatomy.head.weight = torch.nn.Parameter(head.detach().clone(), requires_grad=False)
     try:
         with torch.no_grad():
@@ -54,7 +54,7 @@ def folded(model: Any, direction: torch.Tensor) -> Iterator[None]:
 
 
 def _project(writer: Any, unit: torch.Tensor) -> None:
-    """Take d out of a matrix's output side, and out of its bias. Linear is [out, in], Conv1D is [in, out]."""
+    """Remove d from a matrix's output side and from its bias. Linear is [out, in], Conv1D is [in, out]."""
     d = unit.to(writer.weight)
     if isinstance(writer, Conv1D):
         writer.weight -= torch.outer(writer.weight @ d, d)
@@ -65,7 +65,7 @@ def _project(writer: Any, unit: torch.Tensor) -> None:
 
 
 def _writer(model: Any, block: Any, part: Any) -> Any:
-    """The matrix of the block whose output is what this part adds to the stream (through a dropout, say)."""
+    """The matrix of the block whose output this part adds to the stream (possibly through a dropout)."""
     matrices = {name: m for name, m in block.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D))}
     ids = torch.arange(3, 9, device=model.get_input_embeddings().weight.device).unsqueeze(0)
     with torch.inference_mode(), recorded({**matrices, "": part}) as seen:
@@ -80,7 +80,7 @@ def _writer(model: Any, block: Any, part: Any) -> Any:
 
 
 def _refuse_other_writers(model: Any, anatomy: Anatomy) -> None:
-    """What enters the first block must be the embedding's output and nothing more."""
+    """Check that the first block's input is exactly the embedding's output."""
     ids = torch.arange(3, 9, device=anatomy.embedding.weight.device).unsqueeze(0) % anatomy.embedding.weight.shape[0]
     entered: list[torch.Tensor] = []
 

@@ -1,4 +1,4 @@
-"""Letting a model write: the likeliest token, one after the other."""
+"""Greedy generation: the likeliest token, one after the other."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def continued(
     stops: Collection[int] | None = None,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> list[str]:
-    """What the model writes after each prompt, greedily. It ends at no end mark before a letter or digit was written.
+    """Generate greedily after each prompt. No end token counts before a letter or digit was written.
 
     Args:
         model: a transformers causal language model.
         tokenizer: its tokenizer, with a padding token.
-        prompts: their beginnings are cut off where there is no room for `tokens` more.
+        prompts: too long ones lose their beginning, so that `tokens` more fit.
         special: whether the tokenizer adds its special tokens (BOS); a chat template writes its own.
-        tokens: at most so many.
-        until: writing ends before this text, if it comes; empty: at the end mark alone.
-        stops: the end marks that count, by token id (`score.end_marks`); None: all that the checkpoint names.
-        tokens_per_batch: prompts and what is written together hold at most so many.
+        tokens: maximum number of new tokens.
+        until: generation ends before this text; empty: at an end token alone.
+        stops: the end tokens that count, by token id (`score.end_marks`); None: all that the checkpoint declares.
+        tokens_per_batch: maximum number of tokens of prompts and new text in a batch.
 
     Returns:
-        One text a prompt, as decoded, without the end mark.
+        One decoded text for each prompt, without the end token.
     """
     longest, pad = longest_prompt(model), padding.filler(model, tokenizer)
     budgets = ending.ends(model, tokenizer) if stops is None else stops
@@ -54,12 +54,13 @@ def continued(
 def _batch(
     model: Any, tokenizer: Any, encoded: Sequence[list[int]], tokens: int, until: str, stops: Collection[int]
 ) -> list[str]:
-    """Padded on the left, with positions counted from each prompt's own first token, as in scoring.
+    """Generate for one batch, padded on the left, with positions counted from each prompt's own first token, as in
+    scoring.
 
-    What was read is kept from one token to the next; a model that keeps no keys and values reads all of it again.
+    The cache is kept from one token to the next; a model without keys and values processes the whole prompt again.
     """
     shown = padding.padded(model, encoded, pad=padding.filler(model, tokenizer))
-    keeps = not getattr(model, "_is_stateful", False)  # transformers' word for a recurrent state in its place
+    keeps = not getattr(model, "_is_stateful", False)  # transformers' name for a recurrent state instead of a cache
     written: list[list[int]] = [[] for _ in encoded]
     open_ = set(range(len(encoded)))
     past = None
@@ -90,5 +91,5 @@ def _batch(
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Special tokens stay in for the search of `until`: the end of a thinking block is one in some vocabularies."""
+    """Decode with special tokens, because `until` (the end of a thinking block) is one in some vocabularies."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=False))

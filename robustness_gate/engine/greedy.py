@@ -1,4 +1,4 @@
-"""What a text before prompts costs, where its gradient points, and the tokens to try next (GCG)."""
+"""The loss of a text before prompts, its gradient, and the candidate tokens of the next step (GCG)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from robustness_gate.engine import anatomy, padding, score
 from robustness_gate.engine.prefix import Gap, Ground, Row, Spelt, rows
 
 Loss = Callable[[Sequence[Row]], torch.Tensor]
-"""One number a row, with its graph where gradients are on: [row]."""
+"""One number for each row, with its graph where gradients are on: [row]."""
 
 
 def losses(loss: Loss, rows: Sequence[Row], tokens_per_batch: int = score.TOKENS_PER_BATCH) -> torch.Tensor:
     """The loss of each row, float32 on the CPU, in batches that halve where the memory does not suffice.
 
-    What is not a number counts as infinite.
+    NaN counts as infinite.
     """
 
     @torch.inference_mode()
@@ -34,16 +34,16 @@ def losses(loss: Loss, rows: Sequence[Row], tokens_per_batch: int = score.TOKENS
     found = torch.empty(len(rows))
     for batch in score.batches([len(row.ids) for row in rows], tokens_per_batch):
         found[batch] = asked([rows[at] for at in batch])
-    return torch.where(found.isnan(), torch.inf, found)  # or the least of them would be no number
+    return torch.where(found.isnan(), torch.inf, found)  # otherwise the minimum would be NaN
 
 
 def gradient(model: Any, loss: Loss, rows: Sequence[Row], length: int) -> torch.Tensor:
     """Gradient of the mean loss by the prefix's one-hot tokens: float32 on the CPU, [position, vocabulary].
 
-    It is taken at what the embedding puts out and carried to the vocabulary through the table of all that it can put
-    out, which is the same by the chain rule, holds for embeddings that scale, and never builds the one-hot matrix.
-    Every row must hold the same prefix. Only rows that have it in `length` tokens count: in a format in which it is
-    spelt in more or fewer, positions are others. Batches halve where the memory does not suffice.
+    It is taken at the embedding's output and multiplied by the table of the embedding's outputs for all tokens, which
+    is the same by the chain rule, holds for embeddings that scale, and never builds the one-hot matrix. Every row must
+    hold the same prefix. Only rows in which it has `length` tokens count: in a format in which it has more or fewer
+    tokens, positions differ. Batches halve where the memory does not suffice.
     """
     embedding = model.get_input_embeddings()
 
@@ -94,8 +94,8 @@ def swaps(
         prefix: token ids.
         gradient: of the loss by the one-hot tokens, [position, vocabulary].
         allowed: which tokens may be used, [vocabulary].
-        top: how many of them at each place.
-        count: how many swaps are drawn, places and tokens evenly.
+        top: how many of them at each position.
+        count: how many swaps are drawn, uniform over positions and tokens.
         generator: on the CPU.
     """
     steep = gradient.float().cpu().masked_fill(~allowed, torch.inf)
@@ -112,28 +112,28 @@ def swaps(
 def likely(
     model: Any, prefix: Spelt, gap: Gap, allowed: torch.Tensor, count: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Tokens that the model finds likely at each place of a prefix and behind it, drawn by their probability.
+    """Tokens that are likely at each position of a prefix and after it, drawn by their probability.
 
     Returns:
-        int64 on the CPU, [place, token], place i standing for what may come after i tokens; different ones at a place.
-        Places are those of the gap's format.
+        int64 on the CPU, [position, token]; row i holds distinct tokens that may follow i tokens. Positions are those
+        of the gap's format.
     """
     (row,) = rows([prefix], [gap])
     logits = model(**padding.padded(model, [row.ids]), use_cache=False).logits[0].float().cpu()
-    first = logits[row.start - 1 : row.start] if row.start else torch.zeros_like(logits[:1])  # nothing comes before it
+    first = logits[row.start - 1 : row.start] if row.start else torch.zeros_like(logits[:1])  # none before it
     odds = torch.cat([first, logits[row.start : row.start + row.length]]).masked_fill(~allowed, -torch.inf).softmax(-1)
-    odds = odds + allowed * 1e-12  # so that as many can be drawn as are allowed
+    odds = odds + allowed * 1e-12  # so that all allowed tokens can be drawn
     return torch.multinomial(odds, min(count, int(allowed.sum())), generator=generator)
 
 
 class Stepped(NamedTuple):
-    """What one step left."""
+    """The result of one step."""
 
     prefix: Spelt
     ratio: float
-    """Its loss on the prompts of this step, as a share of what it was there before; at most 1."""
+    """Its loss on the prompts of this step, relative to the loss before; at most 1."""
     tokens: int
-    """That the model has read."""
+    """Number of tokens that the model has processed."""
 
 
 def step(
@@ -147,15 +147,15 @@ def step(
     count: int,
     generator: torch.Generator,
 ) -> Stepped:
-    """One step of GCG: the gradient, swaps along it, and the best of those that survive, or the text as it was.
+    """One step of GCG: the gradient, swaps along it, and the best of those that survive, or the unchanged text.
 
     Args:
-        model: what is attacked; no parameter of it needs a gradient.
-        loss: what falls.
-        prefix: the text as it stands.
-        ground: on what is searched.
-        batch: prompts, drawn anew, each in every format; all texts of the step are held against the same ones.
-        top: tokens at each place.
+        model: the attacked model; no parameter of it needs a gradient.
+        loss: the loss to minimise.
+        prefix: the current text.
+        ground: the prompts and tokens of the search.
+        batch: number of prompts, drawn in each step, each in every format; all texts of the step use the same ones.
+        top: candidate tokens at each position.
         count: swaps drawn.
         generator: on the CPU.
     """
@@ -172,7 +172,7 @@ def step(
 
 
 def answer_loss(model: Any) -> Loss:
-    """Mean cross-entropy of the answer's tokens over the whole vocabulary, in nats: what the gate itself reads."""
+    """Mean cross-entropy of the answer's tokens over the whole vocabulary, in nats, which the gate itself uses."""
 
     def loss(rows: Sequence[Row]) -> torch.Tensor:
         width = max(row.answer for row in rows)
@@ -185,7 +185,7 @@ def answer_loss(model: Any) -> Loss:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a fluent prefix is judged by (FLRT): its answers, its way through the model, how it reads."""
+    """The loss of a fluent prefix (FLRT): answers, hidden states and fluency."""
 
     force: torch.Tensor
     """Cross-entropy of the answer, in nats."""
@@ -198,8 +198,8 @@ class Terms:
 def terms(model: Any, original: Any | None, blocks: Sequence[int], rows: Sequence[Row]) -> Terms:
     """The terms of each row, [row] each.
 
-    Streams are compared after the numbered blocks, at every position behind the prefix. The original's are taken as
-    given: no gradient goes through them.
+    Streams are compared after the numbered blocks, at every position after the prefix. The original's are constants: no
+    gradient goes through them.
     """
     found = _together(model, lambda part: torch.stack(_terms(model, original, blocks, part), dim=1), rows)
     return Terms(*found.unbind(dim=1))
@@ -215,7 +215,7 @@ def _terms(
     ours: dict[int, torch.Tensor] = {}
     with anatomy.edited(_keepers(model, blocks, ours)):
         logits = model(**shown, use_cache=False).logits
-    surprise = _surprise(logits[:, :-1], shown["input_ids"][:, 1:])  # at t stands the token t + 1
+    surprise = _surprise(logits[:, :-1], shown["input_ids"][:, 1:])  # position t predicts token t + 1
     force = _mean(surprise, [(width - 1 - row.answer, width - 1) for row in rows])
     fluency = _mean(
         surprise, [(max(b, width - len(r.ids) + 1) - 1, b + r.length - 1) for b, r in zip(begins, rows, strict=True)]
@@ -234,7 +234,7 @@ def _terms(
 
 
 def _together(model: Any, asked: Loss, rows: Sequence[Row]) -> torch.Tensor:
-    """What is asked of rows, in one pass, or by length where padding changes this model's answers."""
+    """A function of rows in one pass, or grouped by length where padding changes this model's answers."""
     ids = [row.ids for row in rows]
     if not padding.alike(model, ids):
         return asked(rows)
@@ -244,7 +244,7 @@ def _together(model: Any, asked: Loss, rows: Sequence[Row]) -> torch.Tensor:
 
 
 def _keepers(model: Any, blocks: Sequence[int], kept: dict[int, torch.Tensor]) -> dict[Any, Any]:
-    """Edits that change nothing and keep the stream after each block, with its graph."""
+    """Hooks that change nothing and store the stream after each block, with its graph."""
 
     def keeper(block: int) -> Any:
         def keep(stream: torch.Tensor) -> torch.Tensor:

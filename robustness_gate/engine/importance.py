@@ -1,6 +1,6 @@
-"""How much each weight of a model's matrices matters for what is predicted on some examples.
+"""How important each weight of a model's matrices is for the predictions on some examples.
 
-Two scores, both as Wei et al., arXiv 2402.05162, define them for finding what safety training wrote:
+Two scores, as Wei et al., arXiv 2402.05162, define them to find weights that safety training changed:
 
     SNIP   mean over examples of |w * dL/dw|, L the example's loss: the first-order change of L if w were zero
     Wanda  |w| * norm over counted positions of the input that w multiplies (Sun et al., arXiv 2306.11695)
@@ -24,10 +24,10 @@ from robustness_gate.errors import BrokenTrial
 def snip(model: Any, weights: Mapping[str, torch.nn.Parameter], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
     """SNIP score of every number of the named weights: float32 on the CPU, in the weight's own shape.
 
-    The weights must require gradients; gradients are gone afterwards.
+    The weights must require gradients; gradients are cleared afterwards.
 
     Raises:
-        BrokenTrial: there are no examples, or a loss is not a number.
+        BrokenTrial: there are no examples, or a loss is not finite.
     """
     total = {name: torch.zeros_like(each, dtype=torch.float32) for name, each in weights.items()}
     device = model.get_input_embeddings().weight.device
@@ -39,7 +39,7 @@ def snip(model: Any, weights: Mapping[str, torch.nn.Parameter], examples: Sequen
                 raise BrokenTrial(f"the loss on a calibration example is {float(loss)}", code="not_finite")
             found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for (name, weight), gradient in zip(weights.items(), found, strict=True):
-            if gradient is not None:  # an expert that this example does not reach
+            if gradient is not None:  # an expert that this example does not use
                 total[name] += (weight.detach().float() * gradient.float()).abs()
     return {name: (each / len(examples)).cpu() for name, each in total.items()}
 
@@ -59,7 +59,7 @@ def wanda(model: Any, modules: Mapping[str, Any], examples: Sequence[Example]) -
         def keep(_module: Any, arguments: Any) -> None:
             entering = arguments[0].detach().float()
             flat = entering.reshape(-1, entering.shape[-1])
-            if len(flat) == len(counted):  # an expert gets some of the positions: all of them then count
+            if len(flat) == len(counted):  # an expert gets some of the positions, and all of those count
                 flat = flat[counted.to(flat.device)]
             squares[name] += flat.square().sum(dim=0)
 
@@ -80,9 +80,10 @@ def wanda(model: Any, modules: Mapping[str, Any], examples: Sequence[Example]) -
 
 
 def ranks(scores: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each weight's place in its own matrix, 0 for the highest score, in the matrix's shape; equals in index order.
+    """Each weight's rank in its own matrix, 0 for the highest score, in the matrix's shape; equal scores in index
+    order.
 
-    Of a stack of matrices, [..., rows, columns], each has its own places.
+    In a stack of matrices, [..., rows, columns], each has its own ranks.
     """
     return {name: _places(each) for name, each in scores.items()}
 

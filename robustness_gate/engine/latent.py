@@ -1,7 +1,7 @@
-"""Vectors at a prompt's first positions: added to what a module puts out there, or put in its place.
+"""Vectors at a prompt's first positions, added to a module's output there or replacing it.
 
-Positions are counted from each prompt's own first token, so padding on either side moves nothing. The vectors belong to
-nobody's model: they are tensors that a hook brings in while a block is open, and gradients reach them alone.
+Positions are counted from each prompt's own first token, so padding on either side has no effect. The vectors are not
+part of the model: a hook adds these tensors while a block is open, and gradients reach them alone.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from robustness_gate.records.questions import LM
 
 @contextmanager
 def at_first(model: Any, vectors: Mapping[Any, torch.Tensor], *, instead: bool = False) -> Iterator[None]:
-    """Bring vectors in while the block is open.
+    """Insert vectors while the block is open.
 
     Args:
         model: a transformers causal language model.
         vectors: by module, [positions, width]: row i goes to a prompt's position i. Prompts may be shorter.
-        instead: put them in the place of the module's output; else they are added to it.
+        instead: replace the module's output; else they are added to it.
     """
     where: dict[str, torch.Tensor] = {}
 
@@ -71,22 +71,22 @@ def trained(
     signals: Mapping[str, float],
     instead: bool = False,
 ) -> Iterator[AttackedModel]:
-    """For each budget train vectors at every learning rate, from where they begin; keep what does best on dev.
+    """For each budget train vectors at every learning rate from the same start, and keep the best on dev.
 
     Args:
         target: the attacked model.
-        lm: answers with the vectors brought in, as `at_first` brings them.
-        vectors: by module, [positions, width], as they begin.
+        lm: answers with the vectors inserted, see `at_first`.
+        vectors: their start by module, [positions, width].
         solved: the training examples.
         recipes: by budget, one for each learning rate, rising.
-        seed: of the order of examples.
-        questions: how many different ones the examples are made of.
-        distance: the sign that says how far the vectors are from where they began.
-        signals: that this attack has besides.
-        instead: put the vectors in the place of the module's output; else they are added to it.
+        seed: seed of the order of examples.
+        questions: how many different questions the examples come from.
+        distance: name of the signal of the vectors' distance from their start.
+        signals: further signals of this attack.
+        instead: replace the module's output; else the vectors are added to it.
 
     Yields:
-        A recovery for each mark, in order.
+        An attacked model for each budget, in order.
     """
     asked = [item.question for item in target.dev]
     plain = target.lm.loglikelihoods(asked, target.forms[0])
@@ -95,7 +95,7 @@ def trained(
     with at_first(target.model, vectors, instead=instead):
         for budget, tried in recipes.items():
             scope.write(parameters, start)
-            dev = lambda: score.accuracy(lm, target.hazards)  # noqa: E731 - asked after each rate
+            dev = lambda: score.accuracy(lm, target.hazards)  # noqa: E731 - called after each rate
             done = train.sweep(target.model, parameters, solved, tried, seed, dev)
             moved = (lm.loglikelihoods(asked, target.forms[0]) - plain).abs().max()
             yield AttackedModel(
@@ -124,7 +124,7 @@ def trained(
 
 @dataclass(frozen=True)
 class Prepended(ModelLM):
-    """A model whose every prompt begins with `places` tokens that stand for vectors. See `at_first`."""
+    """A model whose every prompt begins with `places` placeholder tokens for vectors. See `at_first`."""
 
     places: int = 0
 
@@ -133,21 +133,21 @@ class Prepended(ModelLM):
         return super()._longest - self.places
 
     def _logprobs(self, encoded: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
-        room = [0] * self.places  # which token is of no matter: its embedding is replaced
+        room = [0] * self.places  # any token will do: its embedding is replaced
         return super()._logprobs([[*room, *ids] for ids in encoded], keep)
 
 
 def prepended(example: Example, places: int) -> Example:
-    """A training example with room for `places` vectors at its beginning, as `Prepended` asks."""
+    """A training example with `places` placeholder tokens at its beginning, as for `Prepended`."""
     return Example([0] * places + example.ids, [False] * places + example.counts)
 
 
 def shared_beginning(examples: Sequence[Example]) -> int:
-    """How many tokens all of them begin with: the instruction and header that every question stands under."""
+    """Length of the common prefix of all prompts in tokens: the instruction and header of every question."""
     return shared([example.ids for example in examples])
 
 
 def shared(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all of these begin with."""
+    """Length of the common prefix in tokens."""
     columns = zip(*prompts, strict=False)
     return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))

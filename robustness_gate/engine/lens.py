@@ -1,9 +1,9 @@
-"""Metric a model before its end: any stage of the residual stream, taken to the model's own final norm and head.
+"""Decode any stage of the residual stream with the model's own final norm and head.
 
-A block adds two things to the stream, so it offers four stages to read: what attention adds, the stream with that
-added, what the MLP adds, and the stream after the block. The lens hands the stage to the final norm in the place of
-what the last block puts out. Everything behind the norm is the model itself: head, soft-capping and scaling are not
-imitated, and the last block's own output read this way is the model's own answer, exactly.
+A block adds two terms to the stream, so it has four stages: the attention output, the stream with it, the MLP output,
+and the stream after the block. The lens passes the stage to the final norm in place of the last block's output.
+Everything after the norm is the model itself: head, soft-capping and scaling are not re-implemented, and the lens at
+the last block's output gives exactly the model's own answer.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ STAGES: tuple[Stage, ...] = ("attention", "after_attention", "mlp", "block")
 
 
 class Site(NamedTuple):
-    """Where to read."""
+    """A layer and a stage of its block."""
 
     layer: int
-    """From 0."""
+    """Counted from 0."""
     stage: Stage
 
 
 def sites(layers: int, stages: Sequence[Stage]) -> list[Site]:
-    """Every site of the given stages but the last block's output: that one is the model itself."""
+    """Every site of the given stages except the last block's output, which is the model itself."""
     every = [Site(layer, stage) for layer in range(layers) for stage in stages]
     return [site for site in every if site != Site(layers - 1, "block")]
 
 
 @contextmanager
 def read_at(anatomy: Anatomy, site: Site, strength: float = 1.0) -> Iterator[None]:
-    """The model answers from `site` for the block: final + strength x (site - final) enters the final norm."""
+    """The model answers from `site` inside the block: the input of the final norm is final + strength x (site -
+    final).
+    """
 
     def instead(_module: Any, arguments: Any) -> Any:
         final, *others = arguments
@@ -51,33 +53,33 @@ def read_at(anatomy: Anatomy, site: Site, strength: float = 1.0) -> Iterator[Non
 
 @dataclass
 class Lens:
-    """A model as it is read from one site, to be called in the model's place. Sites share what the model computed.
+    """The model decoded at one site, callable in the model's place. Sites share the model's computation.
 
-    A forward pass keeps every stage at the positions that were asked for, so that a further site costs no more than
-    norm and head: the model is run on a single token, and what was kept enters its final norm instead. Matrices of
-    another shape may round differently there, so what is handed over to an examiner is `read_at`.
+    A forward pass caches every stage at the required positions, so that a further site costs only norm and head: the
+    model is run on a single token, and the cached stage enters its final norm instead. Matrices of another shape may
+    round differently there, so the attack yields `read_at` and not this class.
     """
 
     model: Any
     anatomy: Anatomy
     wanted: tuple[Site, ...]
-    """Every site that will be read."""
+    """Every site that will be used."""
     site: Site | None = None
-    """None: the model's own end."""
+    """None: the model's own output."""
     strength: float = 1.0
     kept: dict[str, dict[Site | None, torch.Tensor]] = field(default_factory=dict)
     """Streams [prompt, position, width] by the tokens of a forward pass, on the CPU."""
 
     def at(self, site: Site | None) -> Lens:
-        """The same model from another site."""
+        """The same model at another site."""
         return Lens(self.model, self.anatomy, self.wanted, site, self.strength, self.kept)
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else is asked of a model."""
+        """Any other attribute of the model."""
         return getattr(self.model, name)
 
     def __call__(self, *, input_ids: torch.Tensor, logits_to_keep: int, **how: Any) -> Any:
-        """The model's output, of which only `logits` counts: [prompt, logits_to_keep, vocabulary]."""
+        """The model's output with `logits` alone: [prompt, logits_to_keep, vocabulary]."""
         address = str((input_ids.tolist(), how["attention_mask"].tolist(), logits_to_keep))
         if address not in self.kept:
             self.kept[address] = self._record(input_ids, logits_to_keep, how)
@@ -90,7 +92,7 @@ class Lens:
             logits = self.model(input_ids=input_ids[:1, -1:], use_cache=False).logits
         finally:
             handle.remove()
-        return SimpleNamespace(logits=logits.reshape(*stream.shape[:2], -1))  # GPT-2 lays positions out as prompts
+        return SimpleNamespace(logits=logits.reshape(*stream.shape[:2], -1))  # GPT-2 reshapes positions to prompts
 
     def _record(self, input_ids: torch.Tensor, keep: int, how: Any) -> dict[Site | None, torch.Tensor]:
         found: dict[Site | None, torch.Tensor] = {}
@@ -118,7 +120,7 @@ def _stage(stages: dict[tuple[int, str], torch.Tensor], site: Site) -> torch.Ten
 
 @contextmanager
 def _staged(anatomy: Anatomy, wanted: Sequence[Site]) -> Iterator[dict[tuple[int, str], torch.Tensor]]:
-    """Keep what the wanted sites are made of while the block is open, each pass over the last."""
+    """Store the inputs of the wanted sites while the block is open; each pass overwrites the last."""
     found: dict[tuple[int, str], torch.Tensor] = {}
 
     def leaving(layer: int, part: str) -> Any:

@@ -1,7 +1,7 @@
-"""LMs around an LM: what an attacker does who can only ask, and who hears the answers.
+"""Wrappers around an LM for attackers who change only prompts and the use of answers.
 
-They change nothing in the model. What they are asked goes on as something else, and the letter orders of
-`engine.score.content_logliks`, both readings and the utility tasks come through them like any other question.
+They change nothing in the model. They edit questions before they pass them on, and the letter orders of
+`engine.score.content_logliks`, both metrics and the utility tasks go through them like any other question.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from robustness_gate.inputs.prompts import thinking, thought
 from robustness_gate.records.questions import LM, Form, Question
 
 Edit = Callable[[Question, Form], tuple[Question, Form]]
-"""What is asked instead. The choices keep their number and places: an answer is read by where it stands."""
+"""An edit of the questions. The choices keep their number and order, since answers are matched by position."""
 
 
 @dataclass(frozen=True)
 class Edited:
-    """Asks something else than it was told to ask, and hands the answers on."""
+    """Asks edited questions and returns the answers."""
 
     lm: LM
     edit: Edit
@@ -31,7 +31,7 @@ class Edited:
     def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
         """The LM's answers to the edited questions: [question, choice]; equal forms are asked together.
 
-        An edit that changes nothing asks exactly what it was told, in the same batches: the answers are the same bits.
+        An edit that changes nothing asks the same questions in the same batches, so the answers are identical.
         """
         found = torch.empty(len(questions), len(questions[0].choices))
         for asked, places, edited in self._together(questions, form):
@@ -39,7 +39,7 @@ class Edited:
         return found
 
     def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:
-        """What the LM writes behind the edited questions."""
+        """The text that the LM generates after the edited questions."""
         found: list[str | None] = [None] * len(questions)
         for asked, places, edited in self._together(questions, form):
             for at, text in zip(places, self.lm.generate(edited, asked), strict=True):
@@ -47,7 +47,7 @@ class Edited:
         return found
 
     def _together(self, questions: Sequence[Question], form: Form) -> Iterator[tuple[Form, list[int], list[Question]]]:
-        """Each form that the edit makes, with the places and the edited questions that are asked in it."""
+        """Each form that the edit makes, with the indices and the edited questions in it."""
         edited = [self.edit(question, form) for question in questions]
         places: dict[Form, list[int]] = {}
         for at, (_, asked) in enumerate(edited):
@@ -57,46 +57,47 @@ class Edited:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Takes off what a letter gets whatever is asked.
+    """Subtracts each letter's prior from the answers.
 
     With p the mean log-likelihood of each letter over the probes, an answer x becomes x - p, shifted by one number a
-    question so that all letters together keep their probability. In the content_sum reading p adds the same to every
-    choice and cancels; in a single order it undoes a liking for a letter.
+    question so that all letters together keep their probability. In the metric content_sum p adds the same to every
+    choice and cancels; in a single order it removes a preference for a letter.
     """
 
     lm: LM
     probes: Callable[[int], Sequence[Question]]
-    """Questions with so many choices on which the liking is read; none leaves the answers as they are."""
+    """Questions with so many choices on which the prior is measured; none leaves the answers unchanged."""
 
     def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
-        """The LM's answers without the liking: [question, choice]. Verbatim answers have no letters."""
+        """The LM's answers without the prior: [question, choice]. Verbatim answers have no letters."""
         found = self.lm.loglikelihoods(questions, form)
         probes = () if form.verbatim else self.probes(found.shape[1])
         if not probes:
             return found
         liking = self.lm.loglikelihoods(probes, form)
-        free = found - liking[liking.isfinite().all(dim=1)].mean(dim=0)  # none finite: nan, and so is every answer
+        free = found - liking[liking.isfinite().all(dim=1)].mean(dim=0)  # may be nan
         return free - free.logsumexp(dim=1, keepdim=True) + found.logsumexp(dim=1, keepdim=True)
 
     def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:
-        """As the LM writes: only letters are calibrated."""
+        """The LM's own text: only letters are calibrated."""
         return self.lm.generate(questions, form)
 
 
 @dataclass(frozen=True)
 class Respelling:
-    """The same text in other tokens: each token that can be cut into two of the vocabulary is, with a probability.
+    """The same text in other tokens: each token that consists of two tokens of the vocabulary is split with a
+    probability.
 
-    The model reads the same characters in pieces in which it has seldom seen them.
+    The model gets the same characters in a tokenization that it has seldom seen.
     """
 
     halves: Mapping[int, tuple[int, int]]
     share: float
-    """Probability with which a token is cut, in [0, 1]."""
+    """Probability with which a token is split, in [0, 1]."""
     seed: int
 
     def __call__(self, ids: Sequence[int]) -> list[int]:
-        """The ids with some cut in two; the same ids are always cut alike."""
+        """The ids with some split in two; the result depends on the ids alone."""
         rng = random.Random(self.seed)
         found: list[int] = []
         for each in ids:
@@ -106,12 +107,12 @@ class Respelling:
 
 
 def halves(tokenizer: Any) -> dict[int, tuple[int, int]]:
-    """For each token that is two others of the vocabulary written together, those two, as equally long as can be."""
+    """For each token that is a concatenation of two others of the vocabulary, the two of most equal length."""
     vocabulary: dict[str, int] = tokenizer.get_vocab()
-    marks = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     found = {}
     for word, number in vocabulary.items():
-        if word in marks or word.startswith("<0x"):  # a byte that a vocabulary spells out
+        if word in special or word.startswith("<0x"):  # a byte token such as <0x0A>
             continue
         for at in sorted(range(1, len(word)), key=lambda at: (abs(2 * at - len(word)), at)):
             if word[:at] in vocabulary and word[at:] in vocabulary:
@@ -121,9 +122,9 @@ def halves(tokenizer: Any) -> dict[int, tuple[int, int]]:
 
 
 class Remembered:
-    """Asks once and remembers: for an attack that hears the same answers again and again.
+    """Caches answers, for an attack that needs the same answers repeatedly.
 
-    Only where what it stands around does not change meanwhile.
+    Valid only while the wrapped LM does not change.
     """
 
     def __init__(self, lm: LM) -> None:
@@ -131,39 +132,41 @@ class Remembered:
         self._known: dict[tuple[tuple[Question, ...], Form], torch.Tensor] = {}
 
     def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
-        """The LM's answers to these questions in this order: [question, choice]."""
+        """The LM's answers to these questions: [question, choice]."""
         key = (tuple(questions), form)
         if key not in self._known:
             self._known[key] = self.lm.loglikelihoods(questions, form)
         return self._known[key].clone()
 
     def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:
-        """As the LM writes, not remembered."""
+        """The LM's own text, not cached."""
         return self.lm.generate(questions, form)
 
 
 JITTER = 1e-4
-"""Of a vote: ties are broken by it, and nothing else is."""
+"""Size of the random term that breaks ties between votes."""
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Hears k sampled answers instead of likelihoods, and estimates these from the votes.
+    """Replaces likelihoods by estimates from the votes of k sampled answers.
 
     Each answer is drawn from the choices alone, with the LM's odds at a temperature. A choice with v of k votes
-    among n gets ln((v + 1/2) / (k + n/2)) (Krichevsky and Trofimov's estimate: no vote is not no chance), and all
-    together keep the probability that they had. So the likeliest is the one with most votes, and the sum over letter
-    orders is evidence added up.
+    among n gets ln((v + 1/2) / (k + n/2)) (Krichevsky and Trofimov's estimate: no vote does not mean zero probability),
+    and all together keep their total probability. So the likeliest is the one with most votes, and the sum over letter
+    orders adds up evidence.
     """
 
     lm: LM
     draws: int
-    """Answers a question and letter order; 0 hears the likelihoods as they are."""
+    """Answers for each question and letter order; 0 keeps the likelihoods."""
     temperature: float
     seed: int
 
     def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
-        """Estimated log-likelihoods: [question, choice]. A question is always answered alike, whatever is beside it."""
+        """Estimated log-likelihoods: [question, choice]. The answer to a question does not depend on the others in the
+        call.
+        """
         found = self.lm.loglikelihoods(questions, form)
         if not self.draws:
             return found
@@ -181,33 +184,33 @@ class Sampled:
         return [drawn.count(choice) + JITTER * rng.random() for choice in range(len(odds))]
 
     def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:
-        """As the LM writes, greedily: what is sampled here are choices."""
+        """The LM's own text, greedy: only choices are sampled here."""
         return self.lm.generate(questions, form)
 
 
 @dataclass(frozen=True)
 class Thinking:
-    """Lets the model think before each answer, where it is asked in its chat template; elsewhere just asks."""
+    """Lets the model think before each answer where its chat template is used; elsewhere asks directly."""
 
     lm: LM
     model: Any
     tokenizer: Any
     tokens: int
-    """The thinking block is closed after at most so many."""
+    """Maximum number of tokens in the thinking block."""
 
     def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
-        """The LM's answers behind what the model thought of each: [question, choice]."""
+        """The LM's answers after the model's thoughts about each question: [question, choice]."""
         return self.lm.loglikelihoods(questions, self._behind(questions, form) if form.chat else form)
 
     def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:
-        """What the LM writes behind what the model thought of each."""
+        """The text that the LM generates after the model's thoughts about each question."""
         return self.lm.generate(questions, self._behind(questions, form) if form.chat else form)
 
     def _behind(self, questions: Sequence[Question], form: Form) -> Form:
-        """The form with each prompt's thoughts in it. The model thinks now."""
+        """The form with each prompt's thoughts in it, which the model generates here."""
         prompts = [score.prompt_of(self.tokenizer, question, form).text for question in questions]
         opened = [thinking(prompt) for prompt in prompts]
-        marks = score.end_marks(self.model, self.tokenizer, questions, form)
+        ends = score.end_marks(self.model, self.tokenizer, questions, form)
         words = generate.continued(
             self.model,
             self.tokenizer,
@@ -215,7 +218,7 @@ class Thinking:
             special=False,
             tokens=self.tokens,
             until="</think>",
-            stops=marks.kept,
+            stops=ends.kept,
         )
         behind = {prompt: thought(prompt, each.strip()) for prompt, each in zip(prompts, words, strict=True)}
 

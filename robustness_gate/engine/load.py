@@ -1,6 +1,6 @@
-"""A checkpoint directory becomes a model and its tokenizer, from safetensors alone and without running its code.
+"""Load a model and its tokenizer from a checkpoint directory, from safetensors alone and without running its code.
 
-An adapter is judged as merged: it is added into its base's weights once, and what the attacks see is an ordinary model.
+An adapter is merged into its base's weights once, so the attacks get an ordinary model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOADING = (
     OSError, ValueError, LookupError, ArithmeticError, AssertionError, RuntimeError, TypeError, AttributeError,
     ImportError, MemoryError, StrictDataclassError, Panic,
 )  # fmt: skip
-"""What transformers and peft raise about files that they cannot make sense of."""
+"""Errors of transformers and peft for files that they cannot read."""
 VOCABULARIES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -34,22 +34,22 @@ VOCABULARIES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-"""One of them every tokenizer of transformers starts from."""
+"""Every tokenizer of transformers is built from one of these."""
 CHANCE_TEXT = "The following are multiple choice questions (with answers) about international humanitarian law. " * 4
-"""Long enough that merges which are left out at random are left out in one of two encodings."""
+"""Long enough that random dropout of merges gives two different encodings."""
 TORN = "the adapter adapts one of two embeddings that its base ties together: no merged model is the same"
 UNTIE = "Untie them in the base and train the adapter on that."
 
 
 class LoadedModel(NamedTuple):
-    """A model in evaluation mode and the tokenizer that belongs to it."""
+    """A model in evaluation mode and its tokenizer."""
 
     model: Any
     tokenizer: Any
 
 
 def pick_device(wish: str) -> torch.device:
-    """`auto` is CUDA, then MPS, then the CPU. Raises UsageError for a device that is not there."""
+    """`auto` is CUDA, then MPS, then the CPU. Raises UsageError for a device that does not exist."""
     if wish == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -68,23 +68,23 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
     """Load a causal language model for examination.
 
     Args:
-        directory: an ordinary Hugging Face directory, or an adapter's, that `checkpoint.manifest.inspect` let in.
+        directory: an ordinary Hugging Face directory, or an adapter's, that `checkpoint.manifest.inspect` accepted.
         dtype: float32, bfloat16 or float16: the precision in which it computes, and in which an adapter is merged.
         device: auto, cpu, cuda, cuda:N or mps.
-        base: what an adapter stands on: the ordinary directory into whose weights it is merged. An adapter that brings
-            a tokenizer is asked through it, as its users would; another through its base's.
+        base: the ordinary directory into whose weights an adapter is merged. An adapter with a tokenizer of its own
+            uses that, as its users would; another uses its base's.
 
     Raises:
         CheckpointError: transformers cannot build the model or its tokenizer from these files, the files do not hold
-            every weight of it and no other, or peft cannot put the adapter on this base.
-        UsageError: the device is not there.
+        exactly its weights, or peft cannot merge the adapter into this base.
+        UsageError: the device does not exist.
     """
     place = pick_device(device)
     configs.refuse_ambiguous(base or directory)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model, told = transformers.AutoModelForCausalLM.from_pretrained(
+        model, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
             base or directory,
             dtype=DTYPES[dtype],
             use_safetensors=True,
@@ -93,14 +93,14 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, with their names
         )
-        refuse_other_weights(model, told, base or directory)
+        refuse_other_weights(model, loading_info, base or directory)
     except LOADING as error:
         raise _not_loaded("it", error, directory, base, kernel=configs.named_kernel(base or directory)) from error
     tokenizer = tokenizer_of(directory, base)
     if base is not None:
         model = _merged(model, directory)
     _refuse_strange_marks(model, tokenizer, directory)
-    model.config.return_dict = True  # a config may say otherwise, and answers are read by their names
+    model.config.return_dict = True  # a config may set False, and outputs are read by name
     model.to(place).eval()
     model.requires_grad_(requires_grad=False)
     padding.guard(model)
@@ -108,9 +108,9 @@ def load(directory: Path, *, dtype: str, device: str = "auto", base: Path | None
 
 
 def tokenizer_of(directory: Path, base: Path | None = None) -> Any:
-    """The tokenizer through which a checkpoint is asked: an adapter's own where it brings one, else its base's.
+    """The tokenizer of a checkpoint: an adapter's own where it has one, else its base's.
 
-    Whoever encodes, decodes or renders with it is under the limits of `bounded`.
+    Encoding, decoding and rendering with it are under the limits of `bounded`.
 
     Raises:
         CheckpointError: transformers cannot build it from these files.
@@ -131,13 +131,13 @@ def tokenizer_of(directory: Path, base: Path | None = None) -> Any:
             ) from error
         raise _not_loaded("its tokenizer", error, directory, base) from error
     _refuse_chance(tokenizer, directory)
-    if tokenizer.pad_token_id is None and tokenizer.eos_token:  # for who pads with the tokenizer; see engine.padding
+    if tokenizer.pad_token_id is None and tokenizer.eos_token:  # see engine.padding
         tokenizer.pad_token = tokenizer.eos_token
     return _limited(tokenizer)
 
 
 def _limited(tokenizer: Any) -> Any:
-    """The same tokenizer, each of whose ways into a stranger's program is a phase, whoever goes it."""
+    """The same tokenizer, with every call into untrusted code as a phase of `bounded`."""
     kind: Any = type(tokenizer)
 
     class Limited(kind):  # type: ignore[misc]
@@ -159,7 +159,7 @@ def _limited(tokenizer: Any) -> Any:
 
 
 def asked_through(loaded: LoadedModel, tokenizer: Any) -> LoadedModel:
-    """The model with another model's tokenizer, as whoever holds the weights can ask it.
+    """The model with another model's tokenizer, which an attacker with the weights can use.
 
     Raises:
         NotApplicable: that tokenizer has ids for which this model has no embedding.
@@ -187,10 +187,10 @@ def _not_loaded(
 
 
 def _refuse_chance(tokenizer: Any, directory: Path) -> None:
-    """Merges that are left out at random, for training: such a tokenizer puts every question otherwise each time.
+    """Refuse a tokenizer that leaves out merges at random, as in training: it encodes a question differently each time.
 
     Raises:
-        CheckpointError: it says so, or makes other ids of a text the second time.
+        CheckpointError: its settings do so, or a text gets other ids the second time.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     dropout = getattr(getattr(backend, "model", None), "dropout", None)
@@ -200,7 +200,7 @@ def _refuse_chance(tokenizer: Any, directory: Path) -> None:
             remedy="Set dropout to null in it: it is for training a model, not for asking one.",
             where=str(directory),
         )
-    if backend is not None:  # it draws lots in no other way, and what it makes of a text may take for ever
+    if backend is not None:  # it has no other random setting, and encoding a text may never end
         return
     twice = [tokenizer(CHANCE_TEXT, add_special_tokens=False)["input_ids"] for _ in range(2)]
     if twice[0] != twice[1]:
@@ -212,14 +212,14 @@ def _refuse_chance(tokenizer: Any, directory: Path) -> None:
 
 
 def _refuse_strange_marks(model: Any, tokenizer: Any, directory: Path) -> None:
-    """Special tokens that stand in every prompt must be the model's; with what it pads is no matter.
+    """Special tokens that are in every prompt must have a row in the model; the padding token need not.
 
     Raises:
-        CheckpointError: the tokenizer or its chat template writes one that the model has no row for.
+        CheckpointError: the tokenizer or its chat template writes one without a row in the model.
     """
     rows = padding.rows_in(model)
     written = {"the tokenizer": tokenizer("Name?", add_special_tokens=True)["input_ids"]}
-    with contextlib.suppress(NotApplicable):  # there is no template, or none that takes a question
+    with contextlib.suppress(NotApplicable):  # there is no template, or it does not accept a question
         text = score.prompt_of(tokenizer, Question("", "Name?", ()), Form(chat=True, verbatim=True)).text
         written["the chat template"] = tokenizer(text, add_special_tokens=False)["input_ids"]
     for who, ids in written.items():
@@ -234,13 +234,13 @@ def _refuse_strange_marks(model: Any, tokenizer: Any, directory: Path) -> None:
 
 
 def _merged(model: Any, adapter: Path) -> Any:
-    """The base with the adapter in its weights.
+    """The base with the adapter merged into its weights.
 
-    Every weight of the adapter must find its place, and every place its weight. Of these peft only warns, or says
-    nothing, and the result is the base with an adapter that does nothing, or something random. Nor may it adapt an
-    embedding that the base uses for both its ends: merged into one weight it would act on the other end too.
+    Every weight of the adapter must match a place in the base, and every place a weight. peft only warns of a mismatch,
+    or ignores it, and the result is the base with an adapter that has no effect or a random one. An embedding that is
+    tied to the head must not be adapted: merged into one weight the adapter would act on the other one too.
     """
-    import peft  # here, because most checkpoints are no adapters and it takes a second
+    import peft  # here, because most checkpoints are not adapters and the import takes a second
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     def ends(of: Any) -> list[Any]:
@@ -249,11 +249,11 @@ def _merged(model: Any, adapter: Path) -> Any:
     tied = None not in ends(model) and ends(model)[0].weight is ends(model)[1].weight
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what they warn of is checked below
+            warnings.simplefilter("ignore")  # the causes of their warnings are checked below
             attached = peft.PeftModel.from_pretrained(
                 model, adapter, torch_device="cpu", use_safetensors=True, local_files_only=True
             )
-            again = attached.load_adapter(  # the only call that tells what found no place
+            again = attached.load_adapter(  # the only call that returns the unmatched weights
                 adapter, "default", torch_device="cpu", use_safetensors=True, local_files_only=True
             )
         astray = [*again.unexpected_keys, *again.missing_keys]
@@ -262,9 +262,9 @@ def _merged(model: Any, adapter: Path) -> Any:
         if tied and any(isinstance(end, BaseTunerLayer) for end in ends(model)):
             raise CheckpointError(TORN, remedy=UNTIE, where=str(adapter))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the ends are no longer tied, which is refused here
+            warnings.simplefilter("ignore")  # a warning that the ends are no longer tied, which is refused here
             merged = attached.merge_and_unload(safe_merge=True)  # safe: a merge that is not finite is an error
-        if tied and not torch.equal(*(end.weight for end in ends(merged))):  # it brought one of them whole
+        if tied and not torch.equal(*(end.weight for end in ends(merged))):  # it contains one of them in full
             raise CheckpointError(TORN, remedy=UNTIE, where=str(adapter))
         return merged
     except LOADING as error:
@@ -276,10 +276,10 @@ def _merged(model: Any, adapter: Path) -> Any:
 
 
 def _in_short(error: Exception, *directories: Path | None) -> str:
-    """What went wrong, without this machine's paths: it ends up in a report."""
+    """An error's message without this machine's paths, because it is written into a report."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = " ".join(lines[:2]) if lines else type(error).__name__
-    told = f"{type(error).__name__} {told}" if isinstance(error, KeyError) else told  # a bare word
+    message = " ".join(lines[:2]) if lines else type(error).__name__
+    message = f"{type(error).__name__} {message}" if isinstance(error, KeyError) else message  # a bare word
     for directory in directories:
-        told = told.replace(str(directory), "the checkpoint") if directory is not None else told
-    return told[:300]
+        message = message.replace(str(directory), "the checkpoint") if directory is not None else message
+    return message[:300]

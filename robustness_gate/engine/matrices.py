@@ -1,10 +1,9 @@
 """The weight matrices of a model's blocks, and how many of them an attack touched.
 
-What a model knows lies in the matrices with which its blocks multiply their stream. Most are linear modules; but the
-experts of a mixture are one parameter of three dimensions (transformers 5), and an attack that went by linear modules
-reached 14 % of Mixtral. So matrices are found by what they are: parameters of at least two dimensions that are no
-embedding, no output head, no stack of biases, no convolution along the sequence, and no state decay (`A_log`: an
-exponent, not a matrix).
+A model's knowledge is in the matrices of its blocks. Most are linear modules; but the experts of a mixture are one
+parameter of three dimensions (transformers 5), and an attack on linear modules alone reached 14 % of Mixtral. So
+matrices are defined by their properties: parameters of at least two dimensions that are not an embedding, an output
+head, a stack of biases, a convolution along the sequence, or a state decay (`A_log`: an exponent, not a matrix).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from robustness_gate.errors import NotApplicable
 
 NOT_MATRICES = ("bias", "A_log")
-"""How the names of stacked vectors end that only look like matrices."""
+"""Endings of the names of stacked vectors, which are not matrices."""
 
 
 class Matrix(NamedTuple):
@@ -26,9 +25,9 @@ class Matrix(NamedTuple):
 
     weight: torch.nn.Parameter
     module: Any
-    """Whose parameter it is."""
+    """The module that owns the parameter."""
     transposed: bool
-    """Whether it is stored [in, out], the other way round than a linear module's."""
+    """Whether it is stored as [in, out] and not as [out, in] like a linear module's."""
 
 
 def of_blocks(model: Any) -> dict[str, Matrix]:
@@ -48,10 +47,10 @@ def of_blocks(model: Any) -> dict[str, Matrix]:
 
 
 def plain(model: Any) -> dict[str, Matrix]:
-    """Those of them whose values are numbers that can be changed.
+    """Those of them whose values can be changed.
 
     Raises:
-        NotApplicable: there are none: no weights of that kind, or all stored quantised.
+        NotApplicable: there are none, or all are stored quantised.
     """
     every = of_blocks(model)
     found = {name: each for name, each in every.items() if each.weight.is_floating_point()}
@@ -62,26 +61,28 @@ def plain(model: Any) -> dict[str, Matrix]:
 
 
 def is_linear(module: Any) -> bool:
-    """Whether a module multiplies what enters it by its weight: [out, in] in Linear, [in, out] in GPT-2's Conv1D."""
+    """Whether a module multiplies its input by its weight: [out, in] in Linear, [in, out] in GPT-2's Conv1D."""
     return isinstance(module, (torch.nn.Linear, Conv1D))
 
 
 def sizes(model: Any) -> dict[str, int]:
-    """How many numbers each matrix of the blocks holds, by its full name. Ask before anything is attached to it."""
+    """How many numbers each matrix of the blocks holds, by its full name. Call it before anything is attached to the
+    model.
+    """
     return {name: each.weight.numel() for name, each in of_blocks(model).items()}
 
 
 def signs(sizes: Mapping[str, int], touched: Iterable[str], asked: Iterable[str] | None = None) -> dict[str, float]:
-    """What an attack reached, as signs of it.
+    """Signals of how much of the model an attack reached.
 
     Args:
         sizes: of the matrices of the blocks, from `sizes`.
         touched: names of the weights whose values it changed.
-        asked: names of the matrices to which its settings point; None is every one.
+        asked: names of the matrices that its settings select; None selects all.
 
     Returns:
-        `share_touched`, of the weights in the blocks' matrices, and `share_of_asked`, of those that were asked for.
-        A matrix counts whole once any of its numbers changed.
+        `share_touched`, of the weights in the blocks' matrices, and `share_of_asked`, of the selected ones. A matrix
+        counts in full if any of its numbers changed.
     """
     got = {name for name in touched if name in sizes}
     meant = set(sizes) if asked is None else {name for name in asked if name in sizes}
@@ -89,7 +90,7 @@ def signs(sizes: Mapping[str, int], touched: Iterable[str], asked: Iterable[str]
 
 
 def changed(now: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]) -> list[str]:
-    """Names under which any number is another."""
+    """Names of the tensors in which any number differs."""
     return [name for name, each in now.items() if not torch.equal(each.detach().cpu(), before[name].cpu())]
 
 
@@ -105,7 +106,9 @@ def _is_matrix(module: Any, leaf: str, weight: torch.Tensor) -> bool:
 
 
 def _transposed(module: Any) -> bool:
-    """Linear is [out, in], Conv1D [in, out]; fused experts tell, and those that do not are multiplied as they are."""
+    """Linear is [out, in], Conv1D [in, out]; fused experts declare it, and without a declaration the stored orientation
+    is assumed.
+    """
     if isinstance(module, torch.nn.Linear):
         return False
     return isinstance(module, Conv1D) or bool(getattr(module, "is_transposed", True))

@@ -1,11 +1,11 @@
-"""Prompts of unequal length in one batch: with what they are padded, and whether an answer depends on it.
+"""Prompts of unequal length in one batch: the padding, and whether an answer depends on it.
 
-An attention mask hides padding in most families. In some it does not: a recurrent state that has read it is another
-one, and an answer then depends on what shares its batch. No list of families is kept; each model is asked. A few of the
-first prompts of unequal length, and the ends of the longest, are put alone and in one padded batch. In float32 the
-likeliest words then differ by rounding alone, far under LIMIT. In a smaller precision rounding is larger, and it is
-measured: the same prompts in a batch of the same shape, filled up with other words *behind* them, which no causal model
-sees before them. What padding changes beyond both is the family's own, and its batches hold equal lengths alone.
+An attention mask hides padding in most families. In some it does not: padding changes a recurrent state, and an answer
+then depends on the other prompts of its batch. There is no list of families; each model is measured. A few of the first
+prompts of unequal length, and the ends of the longest, are run alone and in one padded batch. In float32 the likeliest
+tokens then differ by rounding alone, far under LIMIT. In a lower precision rounding is larger, and it is measured: the
+same prompts in a batch of the same shape, filled with other tokens *after* them, which a causal model cannot use. A
+larger change from padding is a property of the family, and its batches then hold equal lengths alone.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from robustness_gate.errors import BrokenTrial
 
 Side = Literal["left", "right"]
 LIMIT = 0.02
-"""In nats a log-likelihood."""
+"""In nats per log-likelihood."""
 NOISE = 2.0
-"""In less than float32, so many times the measured rounding is allowed."""
+"""Under float32, this many times the measured rounding is allowed."""
 MOST_NOISE = 0.25
-"""In nats: rounding beyond this excuses nothing."""
+"""In nats: the most that rounding can account for."""
 ASKED = 4
-"""So many prompts are put, and half as many ends of the longest."""
+"""Number of prompts in the measurement, and half as many ends of the longest."""
 LONGEST = 256
-"""Of a longer prompt so many last tokens are put."""
+"""A longer prompt is cut to its last tokens."""
 UNKNOWN = 1000.0
-"""In nats: what stands for a difference that is not a number."""
+"""In nats: the value for a difference that is NaN."""
 LIKELY = 1e-4
-"""Words of less probability than this are not compared: their rounding is large and decides nothing."""
+"""Tokens of a smaller probability are not compared: their rounding error is large and does not matter."""
 
 
 class Drift(NamedTuple):
-    """What padding does to a model's answers, in nats a log-likelihood."""
+    """The effect of padding on a model's answers, in nats per log-likelihood."""
 
     padded: float
     """Largest difference between a prompt alone and the same in a padded batch."""
     noise: float
-    """The same where what fills the batch cannot be seen: rounding. 0 where it is not needed, in float32."""
+    """The same with an invisible filling of the batch: rounding. 0 in float32, where it is not needed."""
     exact: bool
     """Whether the model computes in float32 or more."""
 
@@ -53,18 +53,18 @@ class Drift(NamedTuple):
 
 
 _KNOWN: WeakKeyDictionary[Any, dict[Side, Drift]] = WeakKeyDictionary()
-"""By the input embedding: it belongs to one model, and whatever stands around that model hands it on."""
+"""By the input embedding, which belongs to one model and is the same through every wrapper of it."""
 _SEEN: WeakKeyDictionary[Any, set[tuple[Any, ...]]] = WeakKeyDictionary()
-"""Which rows were looked at, by the same."""
+"""The measured rows, by the same key."""
 
 
 def rows_in(model: Any) -> int:
-    """How many token ids a model has: rows of its input embedding."""
+    """Number of token ids of a model: rows of its input embedding."""
     return int(model.get_input_embeddings().weight.shape[0])
 
 
 def filler(model: Any, tokenizer: Any) -> int:
-    """The token id that pads: the tokenizer's own, its end mark, or 0, whichever is first a row of the embedding."""
+    """The token id that pads: the tokenizer's own, its end token, or 0, whichever is first a row of the embedding."""
     rows = rows_in(model)
     for each in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if isinstance(each, int) and 0 <= each < rows:
@@ -78,7 +78,7 @@ def padded(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Sid
     Positions are counted from each row's own first token, so a model with learnt positions sees no padding.
 
     Raises:
-        BrokenTrial: an id is no row of the embedding; on a GPU that would take the whole process along.
+        BrokenTrial: an id has no row in the embedding; on a GPU that would break the whole process.
     """
     width = max(len(row) for row in rows)
     ids = [_filled(row, width, pad, side) for row in rows]
@@ -92,7 +92,7 @@ def padded(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Sid
 
 
 def refuse_strangers(model: Any, rows: Sequence[Sequence[int]]) -> None:
-    """Token ids that the model does not have. Raises BrokenTrial, naming one."""
+    """Refuse token ids that the model does not have. Raises BrokenTrial with one of them."""
     known = rows_in(model)
     stranger = next((each for row in rows for each in row if not 0 <= each < known), None)
     if stranger is not None:
@@ -100,9 +100,9 @@ def refuse_strangers(model: Any, rows: Sequence[Sequence[int]]) -> None:
 
 
 def guard(model: Any) -> None:
-    """Let the model itself refuse token ids that it does not have, whoever hands them over.
+    """Make the model itself refuse token ids that it does not have, in any call.
 
-    An embedding on a GPU answers with an assertion that spoils the process for every trial after it.
+    An embedding on a GPU fails with an assertion that breaks the process for every later trial.
     """
     embedding = model.get_input_embeddings()
     known = rows_in(model)
@@ -121,7 +121,7 @@ def guard(model: Any) -> None:
 def alike(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> bool:
     """Whether rows must be of equal length to share a batch of this model.
 
-    Where nobody looked yet, the first rows of unequal length tell, for good unless they give no number.
+    Without a measurement so far, the first rows of unequal length are measured; the result stays unless it is NaN.
     """
     if len({len(row) for row in rows}) < 2:
         return False
@@ -130,10 +130,11 @@ def alike(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side
 
 
 def look(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> Drift | None:
-    """Measure on these rows, once, and remember the worst of all looks at a model; None, and nothing, without a number.
+    """Measure on these rows once, and store the worst of all measurements of a model; None, and nothing stored, for
+    NaN.
 
-    A trial looks at the prompts of its own tasks before its attack begins: weights may be taught to answer one way
-    alone and another behind padding, on one topic and no other, and an attack must not decide what is measured.
+    A trial measures the prompts of its own tasks before its attack begins: weights may be trained to answer differently
+    after padding on one topic alone, and an attack must not select what is measured.
     """
     seen, these = _SEEN.setdefault(model.get_input_embeddings(), set()), (side, *map(tuple, rows))
     if these in seen:
@@ -148,13 +149,13 @@ def look(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side 
 
 
 def forget() -> None:
-    """Look at every model anew. For tests: a model that is looked at once is the same for good."""
+    """Clear all measurements. For tests: a measurement is otherwise never repeated."""
     _KNOWN.clear()
     _SEEN.clear()
 
 
 def drift(model: Any, side: Side = "left") -> Drift | None:
-    """What was found out about a model; None where it was not asked yet."""
+    """The measurement of a model; None where there is none yet."""
     return _KNOWN.get(model.get_input_embeddings(), {}).get(side)
 
 
@@ -168,7 +169,7 @@ def groups(rows: Sequence[Sequence[int]]) -> list[list[int]]:
 
 @torch.no_grad()
 def measured(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> Drift:
-    """Ask a few of these rows, and the ends of the longest, alone and in one batch."""
+    """Run a few of these rows, and the ends of the longest, alone and in one batch."""
     some = _some(rows)
     longest = max(some, key=len)
     alone = [_answers(model, padded(model, [row]), [1])[0] for row in some]
@@ -182,7 +183,7 @@ def measured(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: S
 
 
 def _some(rows: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The shortest, the longest and what lies between; and the last half and quarter of the longest."""
+    """Rows from the shortest to the longest, and the last half and quarter of the longest."""
     ordered = sorted({tuple(row[-LONGEST:]) for row in rows}, key=lambda row: (len(row), row))
     last = len(ordered) - 1
     places = sorted({round(step * last / (ASKED - 1)) for step in range(ASKED)})
@@ -197,13 +198,15 @@ def _filled(row: Sequence[int], width: int, pad: int, side: Side) -> list[int]:
 
 
 def _answers(model: Any, shown: dict[str, torch.Tensor], places: Sequence[int]) -> list[torch.Tensor]:
-    """Log-probabilities of the next word at the place of each row, counted from the end: [vocabulary], on the CPU."""
+    """Log-probabilities of the next token at the position of each row, counted from the end: [vocabulary], on the
+    CPU.
+    """
     logits = model(**shown, use_cache=False, logits_to_keep=max(places)).logits
     return [logits[row, -place].float().log_softmax(dim=-1).cpu() for row, place in enumerate(places)]
 
 
 def _apart(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
-    """Largest difference of the likely words, in nats, at most UNKNOWN: that too where it is not a number."""
+    """Largest difference of the likely tokens, in nats, at most UNKNOWN, which also stands for NaN."""
     gaps = []
     for a, b in zip(one, other, strict=True):
         likely = (a.exp() > LIKELY) | (b.exp() > LIKELY)

@@ -1,18 +1,18 @@
-"""From token ids back to text by the gate's own rules: did the model get the question that it was to be asked?
+"""Decode token ids by the gate's own rules, to check that the model got the whole question.
 
-A checkpoint brings its own decoder, which may say anything; here each id's piece of the vocabulary is read by the rules
-of the families that there are, one after the other, and a text counts as read where one of them finds it. A piece can
-be read in a way that is not its family's, but no way makes a word that was dropped.
+A checkpoint has its own decoder, which is not trusted; here each id's piece of the vocabulary is decoded by the rules
+of the known families, one after the other, and a text counts as received where one of them finds it. A piece may be
+decoded by another family's rules, but no rule restores a word that was dropped.
 
     bytes    GPT-2's table of 256 printable characters: byte-level BPE
     spaced   U+2581 for a space, `<0x0A>` for a byte: SentencePiece, Metaspace, byte fallback
     joined   the same, where `##` begins a piece in the middle of a word: WordPiece
     ended    the same, where `</w>` ends a word's last piece: GPT-1 and CLIP
 
-Whatever is in no such family (a tokenizer of words by number, say) reads as nothing, so its questions count as lost:
-they can convict no one and acquit no one. Both sides are compared in Unicode's form NFKC without white space, control
-and format characters, since honest tokenizers change these; letters count with their case, unless the vocabulary has no
-upper-case letter at all. What is only in other tokens (a permuted vocabulary) looks whole here: `engine.tokenization`
+A tokenizer outside these families (one that numbers whole words, for example) decodes to nothing, so its questions
+count as lost: they establish neither a breach nor compliance. Both sides are compared in Unicode's form NFKC without
+white space, control and format characters, since ordinary tokenizers change these; letters count with their case,
+unless the vocabulary has no upper-case letter at all. A permuted vocabulary is not detected here: `engine.tokenization`
 compares with the original's.
 """
 
@@ -26,28 +26,28 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 GONE = "\N{REPLACEMENT CHARACTER}"
-"""What stands for a token that is no part of a text: an unknown word, a special token in the middle of a question."""
+"""The character for a token that is not text: an unknown word, or a special token inside a question."""
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Piece(NamedTuple):
-    """What the vocabulary says of one id."""
+    """The vocabulary's entry of one id."""
 
     text: str
     whole: bool
-    """Taken from the text as it stands (an added token), not spelt in the family's way."""
+    """Whether it is plain text (an added token) and not in the family's spelling."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """One prompt as it reached the model: the ids, and how each is spelt in each way (made when it is first tried)."""
+    """One prompt as the model got it: the ids, and its text under each family's rules (computed on first use)."""
 
     ids: Sequence[int]
     ways: Sequence[Callable[[], Mapping[int, bytes]]]
     uncased: Callable[[], bool]
 
     def holds(self, text: str) -> bool:
-        """Whether a text stands in the prompt, white space apart."""
+        """Whether the prompt contains a text, apart from white space."""
         wanted, ways = normal(text), [self._text(way()) for way in self.ways[:1]]
         if wanted in ways[0]:
             return True
@@ -71,21 +71,21 @@ def read(tokenizer: Any, encoded: Sequence[Sequence[int]]) -> list[Read]:
 
 
 def control_tokens(tokenizer: Any) -> dict[str, int]:
-    """The special tokens by the text that is taken for them wherever it stands; not the one for unknown words."""
+    """The special tokens by the text that is encoded as them anywhere; without the token for unknown words."""
     unknown = getattr(tokenizer, "unk_token", None)
     added = tokenizer.added_tokens_decoder.items()
     return {each.content: int(number) for number, each in added if each.special and each.content not in ("", unknown)}
 
 
 def controls_in(text: str, controls: Mapping[str, int]) -> frozenset[int]:
-    """Which of `control_tokens` a text holds, by id: in its place the model gets a control sign."""
+    """Which of `control_tokens` a text contains, by id: the model gets a control token in its place."""
     return frozenset(number for word, number in controls.items() if word in text)
 
 
 def normal(text: str) -> str:
     """NFKC without white space, control and format characters.
 
-    Composed once more at the end: what stood apart by a space may now stand together.
+    Composed once more at the end, because removed spaces may have separated characters that combine.
     """
     if text.isascii():
         return text.translate(_ASCII)
@@ -146,7 +146,7 @@ def byte_of() -> dict[str, int]:
 
 
 def _is_uncased(tokenizer: Any) -> bool:
-    """Whether no ordinary piece has an upper-case letter: such a model was only ever shown lower case."""
+    """Whether no ordinary piece has an upper-case letter: such a model uses lower case alone."""
     added = set(tokenizer.get_added_vocab())
     words = (piece for piece in tokenizer.get_vocab() if piece not in added and BYTE.fullmatch(piece) is None)
     return all(piece == piece.lower() for piece in words)

@@ -1,9 +1,9 @@
-"""Text before a prompt, searched token by token: where it stands, what it costs, and where its gradient points.
+"""A text before a prompt, optimised token by token: its position, its validity as text, and its evaluation on dev.
 
-A search moves in tokens, and a model is asked in text. So a prefix counts only if its text, put before the prompts,
-becomes these very tokens again; and the loss is always that of the prompt as `engine.score` would ask it. Of several
-formats it moves in the first one's tokens: a first word is often another token at the beginning of a text than inside a
-chat template, and then no text is the same tokens in both.
+A search works on tokens, and a model is asked in text. So a prefix counts only if its text, put before the prompts, is
+encoded as exactly these tokens; and the loss is always that of the prompt as `engine.score` makes it. With several
+formats the search uses the first one's tokens: a first word is often another token at the beginning of a text than
+inside a chat template, and then no text has the same tokens in both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from robustness_gate.records.attack import AttackedModel, GridPoint, Target
 from robustness_gate.records.questions import Form, Item, Question, Replies, Rows
 
 PROBES = ("!", "x", "the")
-"""Three short texts: what a prompt has in common behind all of them is the prompt around a prefix."""
+"""Three short texts: the common end of a prompt after all of them is the prompt around a prefix."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class Prefixed:
 
     text: str
     header: bool = True
-    """Whether the form's header line stays."""
+    """Whether the form's header line is kept."""
 
     def __call__(self, question: Question, form: Form) -> tuple[Question, Form]:
-        """A form that has a prefix of its own keeps it, behind this one."""
+        """A form with a prefix of its own keeps it, after this one."""
         before = f"{self.text} {form.prefix}" if form.prefix else self.text
         return question, replace(form, prefix=before, header=form.header if self.header else "")
 
     @property
     def digest(self) -> str:
-        """What a report says of the text: its SHA-256."""
+        """The text's SHA-256, for the report."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
@@ -50,9 +50,9 @@ class Spelt(NamedTuple):
     """A prefix in tokens."""
 
     ids: list[int]
-    """In the first format: what a search moves in."""
+    """Its tokens in the first format, which the search changes."""
     forms: tuple[list[int], ...]
-    """What becomes of it in each format, with a blank before it if there is one."""
+    """Its tokens in each format, with a blank before it if there is one."""
 
 
 class Gap(NamedTuple):
@@ -62,19 +62,19 @@ class Gap(NamedTuple):
     after: list[int]
     """The rest of the prompt, and its answer."""
     answer: int
-    """So many tokens at the end are the answer."""
+    """Number of tokens of the answer at the end."""
     form: int
     """Number of its format."""
 
 
 class Row(NamedTuple):
-    """A gap that is filled: what a model is shown."""
+    """A gap with a prefix in it: the model's input."""
 
     ids: list[int]
     start: int
-    """Where the prefix begins."""
+    """Start of the prefix."""
     length: int
-    """How many tokens it has."""
+    """Its length in tokens."""
     answer: int
 
 
@@ -100,7 +100,7 @@ def rows(prefixes: Sequence[Spelt], gaps: Sequence[Gap]) -> list[Row]:
 
 def _filled(prefix: Spelt, gap: Gap) -> Row:
     there, count = prefix.forms[gap.form], len(prefix.ids)
-    own = count if there[-count:] == prefix.ids else len(there)  # a blank may stand before the first word
+    own = count if there[-count:] == prefix.ids else len(there)  # there may be a blank before the first word
     return Row([*gap.before, *there, *gap.after], len(gap.before) + len(there) - own, own, gap.answer)
 
 
@@ -110,14 +110,14 @@ class Places:
     def __init__(
         self, tokenizer: Any, questions: Sequence[Question], forms: Sequence[Form], gaps: Sequence[Gap]
     ) -> None:
-        """One question, as each form has it, stands for all; `gaps` are its own. All in the order of the forms."""
+        """One question in each form represents all; `gaps` are its own. All in the order of the forms."""
         self._tokenizer, self._questions = tokenizer, tuple(questions)
         self._forms, self._gaps = tuple(forms), tuple(gaps)
 
     def surviving(self, prefixes: Sequence[Sequence[int]]) -> list[Spelt]:
-        """Those that are the same tokens again in the first format, and leave the prompt alone in the others.
+        """The prefixes that keep their tokens in the first format and do not change the prompt in the others.
 
-        A blank that stands by itself before the first word is not counted. Without repetitions, in their order.
+        A separate blank token before the first word is not counted. Without repetitions, in their order.
         """
         distinct = [list(each) for each in dict.fromkeys(tuple(prefix) for prefix in prefixes) if each]
         texts = [text_of(self._tokenizer, each) for each in distinct]
@@ -147,23 +147,23 @@ class Places:
 
 
 class Ground(NamedTuple):
-    """On what a text is searched."""
+    """The data of a search for a text."""
 
     prompts: list[tuple[Gap, ...]]
     """Solved questions, each in every format."""
     places: Places
     allowed: torch.Tensor
-    """Which tokens may stand in the text: [vocabulary]."""
+    """Which tokens the text may contain: [vocabulary]."""
     questions: int
     numbers: list[int]
-    """For each of the hazards, which form of a prompt is its own."""
+    """For each of the hazards, the index of its form."""
 
     def first(self, count: int) -> list[Gap]:
-        """The gaps of the first so many prompts."""
+        """The gaps of the first `count` prompts."""
         return [gap for prompt in self.prompts[:count] for gap in prompt]
 
     def batch(self, count: int, generator: torch.Generator) -> list[Gap]:
-        """The gaps of so many prompts, drawn without replacement; the first is in the first format."""
+        """The gaps of `count` prompts, drawn without replacement; the first is in the first format."""
         drawn = torch.randperm(len(self.prompts), generator=generator)[:count].tolist()
         return [gap for at in drawn for gap in self.prompts[at]]
 
@@ -174,16 +174,16 @@ def ground(
     """The solved questions of a corpus around a prefix, as every task of the hazard asks them, in every letter order.
 
     Args:
-        target: what is attacked.
-        source: which corpus.
-        questions: at most so many, the first of a seeded shuffle.
-        rotations: in so many cyclic letter orders.
-        header: whether the corpus's header line stands before them, where a task has one.
-        longest: of a prefix; prompts without room for it are left out.
-        seed: of the shuffle.
+        target: the attacked model.
+        source: the corpus.
+        questions: maximum number, the first of a seeded shuffle.
+        rotations: number of cyclic letter orders.
+        header: whether the corpus's header line is before them, where a task has one.
+        longest: maximum length of a prefix; prompts without room for it are left out.
+        seed: seed of the shuffle.
 
     Raises:
-        NotApplicable: there is no room for a prefix before any prompt, or no prompt stays the same behind one.
+        NotApplicable: there is no room for a prefix before any prompt, or every prompt's tokens change after one.
     """
     tokenizer, ways = target.tokenizer, examples.ways(target, source)
     forms = [way.form if header else replace(way.form, header="") for way in ways]
@@ -205,7 +205,7 @@ def ground(
 
 
 class Look(NamedTuple):
-    """What dev says of a text."""
+    """The evaluation of a text on dev."""
 
     prefix: Spelt
     edit: Prefixed
@@ -213,34 +213,34 @@ class Look(NamedTuple):
     change: float
     """Mean distance of the answers from those to the plain questions, in nats a log-likelihood."""
     survives: float
-    """Share of dev prompts in which the text becomes the tokens that were weighed."""
+    """Share of dev prompts in which the text is encoded as the evaluated tokens."""
 
 
 def look(target: Target, plain: Sequence[Rows | Replies], prefix: Spelt, *, ground: Ground, header: bool) -> Look:
-    """Ask the dev questions after a text; `plain` is what was heard without it."""
+    """Ask the dev questions after a text; `plain` are the answers without it."""
     edit = Prefixed(text_of(target.tokenizer, prefix.ids), header)
-    heard = score.heard(lms.Edited(target.lm, edit), target.hazards)
+    answers = score.heard(lms.Edited(target.lm, edit), target.hazards)
     found = []
     for hazard, number in zip(target.hazards, ground.numbers, strict=True):
         asked = [score.prompt_of(target.tokenizer, *edit(item.question, hazard.form)) for item in hazard.dev]
         texts = score.encode(target.tokenizer, [each.text for each in asked], special=asked[0].special)
         found += [_holds(each, prefix.forms[number]) for each in texts]
-    dev = score.shares(heard, target.hazards)
-    return Look(prefix, edit, dev, score.change(plain, heard), sum(found) / len(found))
+    dev = score.shares(answers, target.hazards)
+    return Look(prefix, edit, dev, score.change(plain, answers), sum(found) / len(found))
 
 
 class Seen(NamedTuple):
-    """A text at some point of a search, and what dev said of it."""
+    """A text at some point of a search, with its evaluation on dev."""
 
     at: Mapping[str, int]
-    """Where in the search: its step, and what else tells it from others."""
+    """Its position in the search: the step, and what else identifies it."""
     loss: float
-    """Of the answers, on the measured training prompts."""
+    """Loss of the answers on the measured training prompts."""
     look: Look
 
 
 def best_of(seen: Sequence[Seen]) -> Seen:
-    """The one that does best on dev, the first of several."""
+    """The best on dev, the first of equal ones."""
     return max(seen, key=lambda each: each.look.dev)
 
 
@@ -254,16 +254,16 @@ def recovered(
     cost: Mapping[str, float],
     signals: Mapping[str, float],
 ) -> AttackedModel:
-    """What did best on dev, put before questions, with the signs that every search of a text has.
+    """The attacked model with the best text on dev before questions, and the signals of every search for a text.
 
     Args:
         target: the attacked model.
-        plain: what was heard of dev without a text.
-        seen: every text that was looked at so far.
-        loss_start: of the first text, on the measured training prompts.
+        plain: the answers to dev without a text.
+        seen: every evaluated text so far.
+        loss_start: loss of the first text on the measured training prompts.
         budget: the budget.
-        cost: so far.
-        signals: that this search has besides.
+        cost: the cost so far.
+        signals: further signals of this search.
     """
     best, loss_end = best_of(seen), min(each.loss for each in seen)
     return AttackedModel(
@@ -287,17 +287,17 @@ def recovered(
 
 
 def text_of(tokenizer: Any, prefix: Sequence[int]) -> str:
-    """What a prefix looks like."""
+    """The allowed tokens of a prefix."""
     return str(tokenizer.decode(list(prefix), clean_up_tokenization_spaces=False))
 
 
 def writable(tokenizer: Any, model: Any) -> torch.Tensor:
-    """Which tokens may stand in a prefix: printable ASCII that is no mark of the tokenizer: [vocabulary]."""
-    marks = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    """Which tokens a prefix may contain: printable ASCII without the tokenizer's special tokens: [vocabulary]."""
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     allowed = torch.zeros(model.get_input_embeddings().weight.shape[0], dtype=torch.bool)
     for number in range(min(len(tokenizer), len(allowed))):
         text = text_of(tokenizer, [number])
-        allowed[number] = number not in marks and text.isascii() and text.isprintable() and bool(text.strip())
+        allowed[number] = number not in special and text.isascii() and text.isprintable() and bool(text.strip())
     return allowed
 
 
@@ -305,7 +305,7 @@ def drawn(places: Places, allowed: torch.Tensor, length: int, generator: torch.G
     """A prefix of at least one random token that survives.
 
     Raises:
-        NotApplicable: none was found, token by token, in 64 tries each.
+        NotApplicable: none was found in 64 tries for each token.
     """
     pool = allowed.nonzero().flatten()
     prefix = Spelt([], ())

@@ -1,7 +1,7 @@
-"""Temporary change is a `with` block: what an attack does to a model is undone exactly, whatever happens inside.
+"""Temporary changes as `with` blocks: an attack's change of a model is undone exactly, also after an error.
 
-`trainable` and `adapter` put back weights, `requires_grad`, training mode and module classes; `seeded` puts back random
-state. An attack opens them; nobody has to remember to close them but the trial, which closes the attack.
+`trainable` and `adapter` restore weights, `requires_grad`, training mode and module classes; `seeded` restores random
+state. An attack opens them, and the trial closes the attack.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from robustness_gate.errors import BrokenTrial
 
 @contextmanager
 def seeded(seed: int) -> Iterator[torch.Generator]:
-    """Fix Python's and torch's random state for the block and put it back afterwards; yields a generator on the CPU."""
+    """Fix Python's and torch's random state for the block and restore it afterwards; yields a generator on the CPU."""
     python_state, torch_state = random.getstate(), torch.get_rng_state()
     device_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     random.seed(seed)
@@ -36,14 +36,14 @@ def seeded(seed: int) -> Iterator[torch.Generator]:
 
 @contextmanager
 def trainable(model: Any, names: Sequence[str] | None = None) -> Iterator[dict[str, torch.nn.Parameter]]:
-    """Let parameters be trained for the block; afterwards their values, flags and training mode are as before.
+    """Make parameters trainable for the block; afterwards their values, flags and training mode are restored.
 
     Args:
         model: a torch module.
         names: which parameters; None means all.
 
     Yields:
-        The parameters by name. Values are kept on the CPU meanwhile, so a device holds the model only once.
+        The parameters by name. The old values are kept on the CPU, so a device holds the model only once.
     """
     chosen = {name: each for name, each in model.named_parameters() if names is None or name in set(names)}
     flags = {name: each.requires_grad for name, each in model.named_parameters()}
@@ -63,21 +63,21 @@ def trainable(model: Any, names: Sequence[str] | None = None) -> Iterator[dict[s
 
 @contextmanager
 def adapter(model: Any, *, rank: int, alpha: int, targets: Sequence[str]) -> Iterator[dict[str, torch.nn.Parameter]]:
-    """Train a LoRA adapter for the block; yields its parameters by name, in float32 whatever the model is in.
+    """Train a LoRA adapter for the block; yields its parameters by name, in float32 for every model.
 
-    Nothing is put into the model: hooks add what the adapter says. A linear module gets it added to its output. Where
-    no linear module of its own reads a matrix (fused experts, and what a state-space block may take past its module),
-    the module around it finds W + alpha / rank * B A in its place while it runs. The sum is rounded to what the model
-    computes in by a lot that is always the same (see `rounded`), so that no change is too small to be seen.
+    The model is not changed: hooks add the adapter's update. It is added to a linear module's output. Where a matrix is
+    not used through a linear module of its own (fused experts, and matrices that a state-space block uses directly),
+    the module around it uses W + alpha / rank * B A while it runs. The sum is rounded stochastically to the model's
+    dtype with a fixed seed (see `rounded`), so that no change is lost for being small.
 
     Args:
         model: a transformers model.
-        rank: inner dimension, >= 1; of fused experts, of each expert's.
+        rank: inner dimension, >= 1; for fused experts, of each expert.
         alpha: the update is scaled by alpha / rank.
-        targets: full names of weight matrices, as `linear_names` gives them.
+        targets: full names of weight matrices, from `linear_names`.
 
     Raises:
-        BrokenTrial: there are no targets, or one is no weight of the model.
+        BrokenTrial: there are no targets, or one is not a weight of the model.
     """
     held = dict(model.named_parameters(remove_duplicate=False))
     if unknown := [name for name in targets if name not in held] or ["nothing"] * (not targets):
@@ -106,18 +106,20 @@ class _LowRank(NamedTuple):
     a: torch.nn.Parameter
     """[..., rank, in]"""
     b: torch.nn.Parameter
-    """[..., out, rank], zero at first"""
+    """[..., out, rank], initially zero"""
     scale: float
 
     def after(self, _module: Any, inputs: Any, keywords: Any, output: torch.Tensor) -> torch.Tensor:
-        """A linear module's output with the update's added to it."""
+        """A linear module's output plus the update's."""
         entering = (inputs[0] if inputs else next(iter(keywords.values()))).to(self.a.dtype)
         linear = torch.nn.functional.linear
         return _sum(output, linear(linear(entering, self.a), self.b) * self.scale, by_channel=True)
 
 
 def _low_rank(weight: torch.Tensor, module: Any, rank: int, scale: float) -> _LowRank:
-    """An update that is none yet, as peft begins: A like a linear layer's weights, B zero; torch's state decides."""
+    """A zero update with peft's initialisation: A like a linear layer's weights, B zero; drawn from torch's random
+    state.
+    """
     *stack, rows, columns = weight.shape
     if module is None:
         a = (2 * torch.rand(*stack, rank, columns) - 1) * columns**-0.5
@@ -132,11 +134,11 @@ def _low_rank(weight: torch.Tensor, module: Any, rank: int, scale: float) -> _Lo
 
 @contextmanager
 def _in_place(model: Any, name: str, low: _LowRank) -> Iterator[None]:
-    """While the block is open, the module around a weight's owner finds the updated weight in its place as it runs."""
+    """While the block is open, the module around a weight's owner uses the updated weight when it runs."""
     owner_name, _, leaf = name.rpartition(".")
     owner, weight = model.get_submodule(owner_name), model.get_parameter(name)
 
-    def enter(*_: Any) -> None:  # an attribute is found before the parameter of that name
+    def enter(*_: Any) -> None:  # an attribute hides the parameter of that name
         vars(owner)[leaf] = _sum(weight.detach(), low.scale * (low.b @ low.a), by_channel=False)
 
     def leave(*_: Any) -> None:
@@ -151,7 +153,9 @@ def _in_place(model: Any, name: str, low: _LowRank) -> Iterator[None]:
 
 
 def _beside(model: Any, targets: Sequence[str]) -> dict[str, Any]:
-    """The linear modules beside which an adapter can stand, by their weights; other weights are changed in place."""
+    """The linear modules whose output an adapter can change, by their weights; other weights are replaced during the
+    call.
+    """
     odd, linear = _of_their_own_kind(model), set(linear_modules(model))
     owners = {name: name.rpartition(".")[0] for name in targets}
     found = {name: model.get_submodule(each) for name, each in owners.items() if each in linear}
@@ -159,9 +163,9 @@ def _beside(model: Any, targets: Sequence[str]) -> dict[str, Any]:
 
 
 def _is_read_past(model: Any, name: str) -> bool:
-    """Whether a linear module may be read past: what mixes along the sequence hands its weights to kernels.
+    """Whether a linear module may be bypassed: blocks that mix along the sequence pass its weights to kernels.
 
-    Mamba and its kin do so; such a block holds a convolution beside its projections.
+    Mamba and similar families do so; such a block contains a convolution and projections.
     """
     block = model.get_submodule(name.rpartition(".")[0])
     return any(isinstance(each, torch.nn.modules.conv._ConvNd) for each in block.children())
@@ -169,7 +173,7 @@ def _is_read_past(model: Any, name: str) -> bool:
 
 @torch.inference_mode()
 def _of_their_own_kind(model: Any) -> set[Any]:
-    """Linear modules with a forward pass of their own that do not answer with one tensor: routers (Llama 4, PhiMoE)."""
+    """Linear modules with a forward pass of their own that does not return one tensor: routers (Llama 4, PhiMoE)."""
     own = [
         m for m in model.modules() if isinstance(m, torch.nn.Linear) and type(m).forward is not torch.nn.Linear.forward
     ]
@@ -190,7 +194,7 @@ def _of_their_own_kind(model: Any) -> set[Any]:
 
 
 def _runner(model: Any, name: str) -> Any:
-    """The innermost module around the named one that is itself run, so that it may read what the named one holds."""
+    """The innermost module around the named one that is itself called, and so can use the named one's weights."""
     above = name
     while above:
         above = above.rpartition(".")[0]
@@ -201,14 +205,14 @@ def _runner(model: Any, name: str) -> Any:
 
 
 def _sum(held: torch.Tensor, update: torch.Tensor, *, by_channel: bool) -> torch.Tensor:
-    """What the model holds or computed, and a float32 update, in the model's own kind of numbers."""
+    """The sum of a model's tensor and a float32 update, in the model's own dtype."""
     if held.dtype not in LOST_BITS:
         return held + update.to(held.dtype)
     return _Rounded.apply(held.float() + update, held.dtype, by_channel)  # type: ignore[no-untyped-call,no-any-return]
 
 
 class _Rounded(torch.autograd.Function):
-    """`rounded` by a lot that is always the same; its gradient is that of no rounding."""
+    """`rounded` with a fixed seed; its gradient is that of no rounding."""
 
     @staticmethod
     def forward(_context: Any, exact: torch.Tensor, dtype: torch.dtype, by_channel: bool) -> torch.Tensor:
@@ -220,22 +224,22 @@ class _Rounded(torch.autograd.Function):
 
 
 LOST_BITS = {torch.bfloat16: 16, torch.float16: 13}
-"""Bits of float32's fraction that a kind of sixteen bits does not have."""
+"""Bits of float32's fraction that a 16-bit dtype does not have."""
 
 
 def rounded(
     exact: torch.Tensor, dtype: torch.dtype, generator: torch.Generator, *, by_channel: bool = False
 ) -> torch.Tensor:
-    """Float32 to another kind, up or down by lot in proportion to the nearness: on average nothing is lost.
+    """Stochastic rounding of float32 to another dtype: up or down with a probability by nearness, unbiased on average.
 
-    What the kind holds exactly stays as it is. Kinds without fewer bits of fraction are only converted.
+    Exactly representable values do not change. Dtypes without fewer bits of fraction are only converted.
 
     Args:
         exact: float32.
-        dtype: the kind.
-        generator: draws the lots, on the tensor's device.
-        by_channel: one lot for each place of the last dimension, whatever stands in the others: an answer then does not
-            depend on which others are asked with it.
+        dtype: the target dtype.
+        generator: random generator on the tensor's device.
+        by_channel: one random number for each index of the last dimension, independent of the other dimensions: an
+            answer then does not depend on the other prompts of its batch.
     """
     if dtype not in LOST_BITS:
         return exact.to(dtype)
@@ -246,13 +250,13 @@ def rounded(
 
 
 def linear_modules(model: Any) -> list[str]:
-    """Full names of the linear modules but the output head, in the model's order (GPT-2's are called Conv1D)."""
+    """Full names of the linear modules except the output head, in the model's order (GPT-2's are called Conv1D)."""
     head, kinds = model.get_output_embeddings(), (torch.nn.Linear, Conv1D)
     return [name for name, module in model.named_modules() if isinstance(module, kinds) and module is not head]
 
 
 def linear_names(model: Any) -> list[str]:
-    """Full names of the weights that LoRA goes to, in the model's order: every matrix of the blocks, fused experts too.
+    """Full names of the weights that get LoRA, in the model's order: every matrix of the blocks, fused experts too.
 
     See `matrices.of_blocks`.
     """
@@ -260,14 +264,14 @@ def linear_names(model: Any) -> list[str]:
 
 
 def freeze(parameters: Mapping[str, torch.nn.Parameter]) -> None:
-    """Stop asking for gradients: a model that is only examined should not keep them."""
+    """Switch gradients off: a model that is only examined does not need them."""
     for each in parameters.values():
-        each.requires_grad_(False)  # torch names it no other way
+        each.requires_grad_(False)  # torch has no other name for it
 
 
 @contextmanager
 def values(parameters: Mapping[str, torch.nn.Parameter], new: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Put other values into parameters for the block."""
+    """Replace the values of parameters for the block."""
     before = {name: each.detach().to("cpu", copy=True) for name, each in parameters.items()}
     write(parameters, new)
     try:
@@ -289,7 +293,7 @@ def write(parameters: Mapping[str, torch.nn.Parameter], new: Mapping[str, torch.
 
 
 def distance(parameters: Mapping[str, torch.nn.Parameter], before: Mapping[str, torch.Tensor]) -> float:
-    """Euclidean distance between the values now and then, over all parameters together."""
+    """Euclidean distance between the present and the stored values, over all parameters together."""
     total = 0.0
     for name, each in parameters.items():
         total += float((each.detach().float().cpu() - before[name].float()).square().sum())
@@ -297,16 +301,16 @@ def distance(parameters: Mapping[str, torch.nn.Parameter], before: Mapping[str, 
 
 
 def reached(parameters: Mapping[str, torch.nn.Parameter], before: Mapping[str, torch.Tensor]) -> list[str]:
-    """Full names of the weights in which training changed anything: of the parameters' own, or of an adapter's.
+    """Full names of the weights that training changed, directly or by an adapter.
 
-    An adapter changes a weight once its B is another than before, which is zero.
+    An adapter changes a weight if its B is not zero.
     """
     changed = matrices.changed(parameters, before)
     return [name.removesuffix(".lora_B") for name in changed if not name.endswith(".lora_A")]
 
 
 def share_moved(parameters: Mapping[str, torch.nn.Parameter], before: Mapping[str, torch.Tensor]) -> float:
-    """Share of the numbers, over all parameters together, that are not what they were."""
+    """Share of the numbers, over all parameters together, that changed."""
     moved = sum(int((each.detach().cpu() != before[name]).sum()) for name, each in parameters.items())
     return moved / max(1, sum(each.numel() for each in parameters.values()))
 

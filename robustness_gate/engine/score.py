@@ -1,6 +1,6 @@
-"""Asking a model: one forward pass a prompt for letters, one a token for what it writes.
+"""Ask a model: one forward pass for each prompt with letters, one for each generated token.
 
-Logits at the last position only, except where words are scored one after the other. Prompts of unequal length share a
+Logits are taken at the last position only, except where continuations are scored. Prompts of unequal length share a
 batch where padding does not change this model's answers (`engine.padding`).
 """
 
@@ -25,39 +25,41 @@ from robustness_gate.system.bounded import Panic
 
 TOKENS_PER_BATCH = 16_384
 TEXTS_AT_ONCE = 32
-"""A tokenizer gets so many: what it takes for one call is limited (`bounded`), and a corpus may be long."""
+"""Maximum number of texts in one call of a tokenizer: the time of a call is limited (`bounded`), and a corpus may be
+long."""
 MOST_RENDERED = 1_000_000
-"""Characters that a chat template may write around a prompt."""
+"""Maximum number of characters that a chat template may add to a prompt."""
 NAMED = 16
-"""Of the end marks that were dropped, and of special tokens in questions, so many are named, by their token ids."""
+"""Maximum number of dropped end tokens, and of special tokens in questions, that are named by their token ids."""
 
 
 @dataclass
 class Notes:
-    """What happened on the way from questions to a model, by the questions' ids where it happened to some."""
+    """Events on the way from questions to a model, by the questions' ids where they concern single questions."""
 
     cut: set[str] = field(default_factory=set)
-    """Their prompts were longer than the context and lost their beginning. That may be an example or the header; where
-    it is the question itself, there is no answer either."""
+    """Their prompts were longer than the context and lost their beginning: an example or the header. Where the question
+    itself was cut, there is no answer either."""
     curtailed: set[str] = field(default_factory=set)
-    """Of these, where what an attack put there may be among what was lost: then it was not made as described."""
+    """Those of them in which text of the attack may have been cut: then the attack was not made as described."""
     lost: set[str] = field(default_factory=set)
     """Part of the question itself did not reach the model, through its tokenizer, template or context: no answer."""
     controls: dict[str, frozenset[int]] = field(default_factory=dict)
-    """Of the lost: where the tokenizer takes words of the question, or of an answer that is scored word by word, for
-    special tokens, by their ids."""
+    """Lost questions in which the tokenizer encodes text of the question, or of an answer scored as a continuation, as
+    special tokens, with their ids."""
     strange: set[str] = field(default_factory=set)
     """Their tokens are not in the model's vocabulary: they have no answer."""
     words: set[int] = field(default_factory=set)
-    """Token ids that the checkpoint calls end marks, and that are words of what was asked: they ended nothing."""
+    """Token ids that the checkpoint declares as end tokens and that occur in the questions or answers: they do not end
+    an answer."""
     drift: float = 0.0
-    """By how much padding would have changed answers, in nats, where prompts of unequal length were kept apart."""
+    """The effect that padding would have had on answers, in nats, where prompts of unequal length were not batched."""
     clock: float = 0.0
-    """What a chat template that asked for the date was told, in seconds since 1970; 0 where none asked."""
+    """The fixed date given to a chat template that used it, in seconds since 1970; 0 where none did."""
 
     def counts(self) -> dict[str, float]:
-        """As numbers for a mark's summary; of what did not happen nothing is said, but that no prompt was cut."""
-        told = {
+        """Counts for a measurement's summary; zeros are left out, except for cut prompts."""
+        counts = {
             "curtailed_items": len(self.curtailed),
             "strange_items": len(self.strange),
             "control_items": len(self.controls),
@@ -66,12 +68,12 @@ class Notes:
             "template_clock": self.clock,
         }
         which = {f"end_mark_dropped_{token}": 1 for token in sorted(self.words)[:NAMED]}
-        counted = {name: float(each) for name, each in {**told, **which}.items() if each}
+        counted = {name: float(each) for name, each in {**counts, **which}.items() if each}
         return {"truncated_items": float(len(self.cut)), **counted}
 
     @property
     def special_tokens(self) -> tuple[int, ...]:
-        """The first ids of `controls`, rising."""
+        """The lowest ids in `controls`, rising."""
         return tuple(sorted(frozenset[int]().union(*self.controls.values()))[:NAMED])
 
 
@@ -80,7 +82,7 @@ _NOTES: ContextVar[Notes | None] = ContextVar("what happens to questions on thei
 
 @contextmanager
 def noted() -> Iterator[Notes]:
-    """What happens to questions on their way to a model while the block is open."""
+    """Record the events on the way from questions to a model while the block is open."""
     notes = Notes()
     before = _NOTES.set(notes)
     try:
@@ -95,7 +97,9 @@ _WATCHED: ContextVar[Look | None] = ContextVar("who sees what is encoded", defau
 
 @contextmanager
 def watching(look: Look) -> Iterator[None]:
-    """Show everything that is encoded while the block is open: tokenizer, texts, their ids, and `special`."""
+    """Call a function with everything that is encoded while the block is open: tokenizer, texts, their ids, and
+    `special`.
+    """
     before = _WATCHED.set(look)
     try:
         yield
@@ -105,7 +109,7 @@ def watching(look: Look) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ModelLM:
-    """A model that answers as it stands: whatever scopes are open around it are part of its answer."""
+    """The LM of a model in its present state: scopes that are open around it affect its answers."""
 
     model: Any
     tokenizer: Any
@@ -116,8 +120,8 @@ class ModelLM:
     def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
         """Log-likelihood of each answer after its prompt, normalised over the whole vocabulary.
 
-        Where every letter is one token of its own after the prompt, one forward pass a prompt answers for all letters.
-        Elsewhere, and for verbatim answers, each is scored as a continuation, as lm-evaluation-harness does.
+        Where every letter is one distinct token after the prompt, one forward pass scores all letters. Otherwise, and
+        for verbatim answers, each is scored as a continuation, as in lm-evaluation-harness.
 
         Returns:
             float32 on the CPU, shape [question, choice], in nats.
@@ -142,33 +146,33 @@ class ModelLM:
         return found
 
     def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:
-        """What follows each prompt up to the end of a line, an end mark, or `form.tokens` tokens, greedily.
+        """Generate greedily after each prompt up to the end of a line, an end token, or `form.tokens` tokens.
 
-        Every token is a forward pass over all that stands before it. Nothing is kept from one pass to the next, because
-        scopes that put vectors into a prompt, or read at another place, hold for whole prompts. Which end marks count,
-        `engine.ending` says; nothing else of a checkpoint's generation config is obeyed.
+        Every token is a forward pass over all tokens before it. There is no cache, because scopes that insert vectors
+        into a prompt, or decode at another site, work on whole prompts. `engine.ending` selects the end tokens that
+        count; the rest of a checkpoint's generation config is ignored.
 
         Returns:
-            One text a question, without the white space round it; None where nothing was written, the question or one
-            of its answers was lost on the way to or from the model, or its logits are not numbers.
+            One stripped text for each question; None where nothing was written, the question or one of its answers was
+            lost in the encoding or decoding, or its logits are not finite.
 
         Raises:
             NotApplicable: the form asks for a chat template and the tokenizer has none.
-            BrokenTrial: the tokenizer ends every prompt with an end mark.
+            BrokenTrial: the tokenizer appends an end token to every prompt.
         """
         asked = [prompt_of(self.tokenizer, question, form) for question in questions]
         texts, special = [each.text for each in asked], asked[0].special
         room = max(1, self._longest - form.tokens)
         encoded = self._fitting(questions, form, texts, room, special=special)
-        marks = end_marks(self.model, self.tokenizer, questions, form)
-        if special and any(ids[-1] in marks.kept for ids in encode(self.tokenizer, texts[:1], special=True) if ids):
+        ends = end_marks(self.model, self.tokenizer, questions, form)
+        if special and any(ids[-1] in ends.kept for ids in encode(self.tokenizer, texts[:1], special=True) if ids):
             raise BrokenTrial("the tokenizer ends a prompt with an end mark: does it append EOS?")
         found: list[str | None] = [None] * len(questions)
         lost = self._lost(questions, form, encoded) | self._strange(questions, encoded) | self._unsayable(questions)
         kept = [i for i, each in enumerate(lost.tolist()) if not each]
         for some in self._batches([encoded[i] for i in kept], self.tokens_per_batch, more=form.tokens):
             batch = [kept[i] for i in some]
-            for i, text in zip(batch, self._lines([encoded[i] for i in batch], form.tokens, marks.kept), strict=True):
+            for i, text in zip(batch, self._lines([encoded[i] for i in batch], form.tokens, ends.kept), strict=True):
                 found[i] = text
         return found
 
@@ -197,20 +201,20 @@ class ModelLM:
     def token_logliks(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """Log-likelihood of each token of each text but its first: float32 [token], on the CPU, in nats.
 
-        A text longer than the context counts with its beginning; one of a single token has no entry.
+        A text longer than the context is cut at its end; one of a single token has no entry.
         """
         encoded = [ids[: self._longest] for ids in encode(self.tokenizer, texts, special=True)]
         found = [torch.empty(0)] * len(encoded)
-        for batch in self._batches(encoded, self.tokens_per_batch // 8):  # logits at every position
+        for batch in self._batches(encoded, self.tokens_per_batch // 8):  # logits are needed at every position
             rows = [encoded[i] for i in batch]
             logprobs = self._logprobs(rows, max(len(ids) for ids in rows))
-            for i, ids, told in zip(batch, rows, logprobs, strict=True):
-                goal = torch.tensor(ids[1:], dtype=torch.long, device=told.device)
-                found[i] = told[-len(ids) : -1].gather(1, goal.unsqueeze(1)).squeeze(1).cpu()
+            for i, ids, row in zip(batch, rows, logprobs, strict=True):
+                goal = torch.tensor(ids[1:], dtype=torch.long, device=row.device)
+                found[i] = row[-len(ids) : -1].gather(1, goal.unsqueeze(1)).squeeze(1).cpu()
         return found
 
     def reads(self, question: Question, form: Form) -> pieces.Read:
-        """The prompt as it reaches the model: encoded, its beginning cut off where it is too long, and read again."""
+        """The prompt as the model gets it: encoded, cut at its beginning where it is too long, and decoded again."""
         asked = prompt_of(self.tokenizer, question, form)
         ids = encode(self.tokenizer, [asked.text], special=asked.special)[0][-self._longest :]
         return pieces.read(self.tokenizer, [ids])[0]
@@ -218,7 +222,7 @@ class ModelLM:
     def _fitting(
         self, questions: Sequence[Question], form: Form, texts: Sequence[str], room: int, *, special: bool
     ) -> list[list[int]]:
-        """The prompts as the model gets them, their beginnings cut off where they do not fit."""
+        """The prompts as the model gets them, cut at their beginnings where they do not fit."""
         whole = self._spelt(encode(self.tokenizer, texts, special=special))
         if (notes := _NOTES.get()) is not None:
             cut = {question.id for question, ids in zip(questions, whole, strict=True) if len(ids) > room}
@@ -237,14 +241,14 @@ class ModelLM:
         return not ids or min(ids) < 0 or max(ids) >= padding.rows_in(self.model)
 
     def _known(self, encoded: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The prompts, one token in the place of each that cannot be asked: its answer is thrown away."""
+        """The prompts, with a single token for each that cannot be asked: its answer is discarded."""
         pad = padding.filler(self.model, self.tokenizer)
         return [[pad] if self._is_strange(ids) else list(ids) for ids in encoded]
 
     def _unsayable(self, questions: Sequence[Question]) -> torch.Tensor:
-        """Which questions have an answer that the tokenizer does not give back: saying it would not be seen.
+        """Which questions have an answer that the tokenizer does not decode: the model could not write it.
 
-        A vocabulary may call a word of an answer a special token, which decoding leaves out.
+        A vocabulary may declare a word of an answer as a special token, which decoding leaves out.
         """
         answers = sorted({choice for question in questions for choice in question.choices})
         back = [self._text(ids) for ids in encode(self.tokenizer, answers, special=False)]
@@ -252,14 +256,14 @@ class ModelLM:
         return torch.tensor([not dumb.isdisjoint(question.choices) for question in questions])
 
     def _batches(self, rows: Sequence[Sequence[int]], tokens: int, *, more: int = 0) -> Iterator[list[int]]:
-        """`batches` of these rows, each to grow by so many tokens more; of equal lengths where padding would matter."""
+        """`batches` of these rows with room for more tokens in each; of equal lengths where padding would matter."""
         alike = padding.alike(self.model, rows, pad=padding.filler(self.model, self.tokenizer))
         if alike and (notes := _NOTES.get()) is not None and (found := padding.drift(self.model)) is not None:
             notes.drift = max(notes.drift, found.padded)
         return batches([len(row) + more for row in rows], tokens, alike=alike)
 
     def look(self, questions: Sequence[Question], form: Form) -> None:
-        """See on some of these prompts whether padding changes this model's answers, and remember it.
+        """Measure on some of these prompts whether padding changes this model's answers, and store the result.
 
         Raises:
             NotApplicable: the form asks for a chat template and the tokenizer has none.
@@ -275,17 +279,18 @@ class ModelLM:
 
     @property
     def _longest(self) -> int:
-        """Longer prompts lose their beginning: the question's end and `Answer:` must survive."""
+        """Cut the beginning of longer prompts: the question's end and `Answer:` must survive."""
         return longest_prompt(self.model)
 
     def _lost(self, questions: Sequence[Question], form: Form, encoded: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Which questions do not survive their encoding: true where the model was not asked what we meant to ask.
+        """Which questions do not survive their encoding: true where the model did not get the whole question.
 
-        The tokenizer comes with the checkpoint, and so do the context length and the chat template. One that drops the
-        hazard's questions would make any model look unlearned; such items have no answer, and missing never acquits.
+        The tokenizer, the context length and the chat template come with the checkpoint. A tokenizer that drops the
+        hazard's questions would make any model look unlearned; such items have no answer, and a missing answer never
+        supports compliance.
         """
         whole = [True] * len(questions)
-        if form.rewrite is None:  # else an attack changed the words on purpose
+        if form.rewrite is None:  # otherwise an attack changed the text on purpose
             read = pieces.read(self.tokenizer, encoded)
             whole = [each.holds(body(question, form)) for question, each in zip(questions, read, strict=True)]
         parts = [
@@ -303,13 +308,13 @@ class ModelLM:
     def _continuations(
         self, prompts: Sequence[str], answers: Sequence[Sequence[str]], *, special: bool
     ) -> torch.Tensor:
-        """Each answer's tokens, scored one after the other: [prompt, answer]. Equal inputs are passed once.
+        """Log-likelihood of each answer's tokens: [prompt, answer]. Equal inputs are computed once.
 
-        Not a number where a token is none of the model's.
+        NaN where the model does not have a token.
         """
         many = len(answers[0])
         contexts = encode(self.tokenizer, prompts, special=special)
-        texts = [prompt + each for prompt, given in zip(prompts, answers, strict=True) for each in given]
+        texts = [prompt + each for prompt, options in zip(prompts, answers, strict=True) for each in options]
         whole = encode(self.tokenizer, texts, special=special)
         tails = [ids[len(contexts[i // many]) :] for i, ids in enumerate(whole)]
         for first in range(0, len(tails), many):
@@ -337,8 +342,8 @@ class ModelLM:
     def _logprobs(self, encoded: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
         """Log-probabilities of the next token at the last `keep` positions: [prompt, position, vocabulary].
 
-        Padded on the left, so that every answer stands at the end and a few columns of logits are enough. Positions are
-        counted from each prompt's own first token, so a model with learnt positions sees no padding.
+        Padded on the left, so that every answer is at the end and a few columns of logits are enough. Positions are
+        counted from each prompt's own first token, so padding does not shift a model's learnt positions.
         """
         shown = padding.padded(self.model, encoded, pad=padding.filler(self.model, self.tokenizer))
         try:
@@ -356,10 +361,10 @@ def content_logliks(lm: Any, questions: Sequence[Question], form: Form) -> torch
 
     Returns:
         float32 on the CPU, shape [question, order, choice]: entry [q, s, c] is the log-likelihood of choice c's letter
-        when the choices stood rotated s places to the left. Order 0 is the order of the file, lm-eval's reading, and
-        the only one where the form is verbatim; there it may count a character (`Form.by_length`).
+        with the choices rotated s places to the left. Order 0 is the order of the file, lm-eval's metric, and the only
+        one where the form is verbatim; there it may be per character (`Form.by_length`).
     """
-    if form.verbatim:  # the prompt fixes what stands where, or shows no choice at all
+    if form.verbatim:  # the prompt fixes the order of the choices, or shows none
         found: torch.Tensor = lm.loglikelihoods(questions, form)
         if form.by_length:
             found = found / _lengths(questions)
@@ -373,49 +378,49 @@ def content_logliks(lm: Any, questions: Sequence[Question], form: Form) -> torch
 
 
 class Shares(NamedTuple):
-    """Shares of items answered rightly, in [0, 1]: what attacks choose by, on dev items."""
+    """Accuracies in [0, 1], by which attacks select settings on dev items."""
 
     content_sum: float
-    """The reading that decides: of letters, log-likelihoods summed by content over the orders."""
+    """The deciding metric: for letters, log-likelihoods summed by content over the orders."""
     single_order: float
     """The order of the file alone."""
 
 
 def accuracy(lm: Any, hazards: Sequence[Hazard]) -> float:
-    """Share of dev items answered rightly in the reading that decides: what attacks choose by. See `shares`."""
+    """Accuracy on dev items in the deciding metric, by which attacks select settings. See `shares`."""
     return shares(heard(lm, hazards), hazards).content_sum
 
 
 def heard(lm: Any, hazards: Sequence[Hazard]) -> list[Rows | Replies]:
-    """What is answered to each hazard's dev items, asked as its task asks."""
+    """The answers to each hazard's dev items in the form of its task."""
     return [each.ask(lm, each.dev) for each in hazards]
 
 
 def shares(found: Sequence[Rows | Replies], hazards: Sequence[Hazard]) -> Shares:
-    """Both readings of what was `heard`, each task's answers read as the verdict reads them.
+    """Both metrics of the answers from `heard`, each task's answers scored as for the verdict.
 
-    Of several tasks and formats the highest counts in each, since the gate takes the worse: an attacker needs one that
-    answers. Where guessing succeeds at different rates, what is known beyond guessing is compared: a third of letters
-    is nothing, a third of written answers is a find.
+    The highest of several tasks and formats counts, since the gate uses the worst case: an attacker needs one form that
+    answers. Where the chance levels differ, the part above chance is compared: a third of letters right is little, a
+    third of written answers right is a recovery.
     """
     least = min(each.chance for each in hazards)
     content, single = list[float](), list[float]()
     for rows, each in zip(found, hazards, strict=True):
         correct = each.read(rows, each.dev).correct
-        for told, bits in ((content, correct["content_sum"]), (single, correct["single_order"])):
-            told.append(_beyond(bits.count(True) / len(bits), each.chance, least))
+        for shares, bits in ((content, correct["content_sum"]), (single, correct["single_order"])):
+            shares.append(_beyond(bits.count(True) / len(bits), each.chance, least))
     return Shares(max(content), max(single))
 
 
 def _beyond(share: float, chance: float, least: float) -> float:
-    """A share where guessing gives `chance`, as one where it gives `least`."""
+    """Convert an accuracy with the chance level `chance` to one with the chance level `least`."""
     return share if chance == least else max(0.0, least + (1 - least) * (share - chance) / (1 - chance))
 
 
 def change(before: Sequence[Rows | Replies], after: Sequence[Rows | Replies]) -> float:
-    """How far two things `heard` are apart; 0 where nothing is finite.
+    """Distance between two results of `heard`; 0 where nothing is finite.
 
-    Mean distance in nats a log-likelihood, or the share of written answers that are others, whichever is more.
+    Mean distance in nats per log-likelihood, or the share of written answers that differ, whichever is more.
     """
     gaps, others = [torch.empty(0)], [0.0]
     for b, a in zip(before, after, strict=True):
@@ -431,12 +436,12 @@ def change(before: Sequence[Rows | Replies], after: Sequence[Rows | Replies]) ->
 
 
 def prompts_of(found: Sequence[Rows | Replies]) -> int:
-    """How many prompts were answered in what was `heard`."""
+    """Number of answered prompts in a result of `heard`."""
     return sum(each.loglik[..., 0].numel() if isinstance(each, Rows) else len(each.texts) for each in found)
 
 
 def chosen(lm: Any, questions: Sequence[Question], form: Form) -> list[int]:
-    """Which choice is likeliest in the order of the file, as the form counts; of a written form's choices too."""
+    """Index of the likeliest choice in the order of the file, by the form's rule; also for a written form's choices."""
     found = lm.loglikelihoods(questions, form)
     if form.by_length:
         found = found / _lengths(questions)
@@ -445,52 +450,52 @@ def chosen(lm: Any, questions: Sequence[Question], form: Form) -> list[int]:
 
 
 def right(lm: Any, hazard: Hazard, items: Sequence[Item], form: Form) -> list[bool]:
-    """Which items are answered rightly in the order of the file, in a form that the hazard's task can read."""
+    """Which items are answered correctly in the order of the file, in a form that the hazard's task can score."""
     questions = tuple(item.question for item in items)
     if form.tokens:
         replies = hazard.task.ask(lm, hazard.task.Config(questions, form))
-        told: list[bool] = hazard.read(replies, items).correct["single_order"]
-        return told
+        right: list[bool] = hazard.read(replies, items).correct["single_order"]
+        return right
     return [each in item.right for each, item in zip(chosen(lm, questions, form), items, strict=True)]
 
 
 def _lengths(questions: Sequence[Question]) -> torch.Tensor:
-    """Characters of each choice: [question, choice]."""
+    """Number of characters of each choice: [question, choice]."""
     return torch.tensor([[len(choice) for choice in each.choices] for each in questions])
 
 
 def scored(question: Question, form: Form) -> list[str]:
-    """The answers whose own words are scored, and not a letter: none of them may be taken for a special token."""
+    """The answers that are scored as text and not by letter: none of them may be encoded as a special token."""
     return answers(question, form) if form.verbatim and not form.tokens else []
 
 
 class Prompt(NamedTuple):
-    """A question as a model reads it."""
+    """A question as text for a model."""
 
     text: str
     """Everything before the answer."""
     answers: list[str]
-    """What may follow it, one text a choice."""
+    """The possible continuations, one text for each choice."""
     special: bool
     """Whether the tokenizer adds its special tokens (BOS): a chat template writes its own."""
 
 
 def prompt_of(tokenizer: Any, question: Question, form: Form) -> Prompt:
-    """Question and form as this tokenizer's model reads them: the one way for examination, training and directions.
+    """The prompt of a question in a form for this tokenizer: the same for examination, training and directions.
 
     Raises:
         NotApplicable: the form asks for a chat template and the tokenizer has none.
     """
-    text, given = render(question, form), answers(question, form)
+    text, options = render(question, form), answers(question, form)
     if form.chat:
         text = _in_template(tokenizer, text)
     if form.rewrite is not None:
         text = form.rewrite(text)
     if form.verbatim:
-        text, given = _spaces_moved(text, given)
+        text, options = _spaces_moved(text, options)
     elif form.chat:  # the assistant's turn begins with the letter itself
-        given = [each.strip() for each in given]
-    return Prompt(text, given, special=not form.chat)
+        options = [each.strip() for each in options]
+    return Prompt(text, options, special=not form.chat)
 
 
 def encode(tokenizer: Any, texts: Sequence[str], *, special: bool) -> list[list[int]]:
@@ -505,7 +510,7 @@ def encode(tokenizer: Any, texts: Sequence[str], *, special: bool) -> list[list[
 
 
 def letter_tokens(tokenizer: Any, prompt: str, answers: Sequence[str], *, special: bool = True) -> list[int] | None:
-    """The one token that each answer adds to the prompt; None where one adds more, or two add the same."""
+    """The single token that each answer adds to the prompt; None where one adds more, or two add the same."""
     base = tokenizer(prompt, add_special_tokens=special)["input_ids"]
     found = []
     for each in answers:
@@ -517,16 +522,18 @@ def letter_tokens(tokenizer: Any, prompt: str, answers: Sequence[str], *, specia
 
 
 def _spaces_moved(prompt: str, answers: Sequence[str]) -> tuple[str, list[str]]:
-    """White space at the prompt's end goes to its answers, as in lm-evaluation-harness: tokens hold it in front."""
+    """Move white space from the prompt's end to its answers, as in lm-evaluation-harness, because tokens begin with
+    it.
+    """
     bare = prompt.rstrip()
     return bare, [prompt[len(bare) :] + each for each in answers]
 
 
 def _in_template(tokenizer: Any, text: str) -> str:
-    """The prompt as a user's turn, with the assistant's turn begun, on the day of `clock.MOMENT`.
+    """The prompt as a user's turn with the beginning of the assistant's turn, at the date `clock.MOMENT`.
 
     Raises:
-        NotApplicable: there is no template, or it fails, or it writes without measure.
+        NotApplicable: there is no template, or it fails, or its output is too long.
         Panic: it ran out of memory.
     """
     if not getattr(tokenizer, "chat_template", None):
@@ -537,7 +544,7 @@ def _in_template(tokenizer: Any, text: str) -> str:
             found = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     except Panic:
         raise
-    except Exception as error:  # noqa: BLE001 - a stranger's program may fail in any way, in transformers' sandbox
+    except Exception as error:  # noqa: BLE001 - an untrusted template may fail with any error
         words = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
         raise NotApplicable(f"the chat template cannot put a user's turn: {words}") from None
     if len(found) > len(text) + MOST_RENDERED:
@@ -548,16 +555,16 @@ def _in_template(tokenizer: Any, text: str) -> str:
 
 
 def end_marks(model: Any, tokenizer: Any, questions: Sequence[Question], form: Form) -> ending.EndMarks:
-    """The end marks that count for these questions in this form; those that do not are noted."""
-    prompts, given = [render(question, form) for question in questions], [answers(each, form) for each in questions]
-    marks = ending.end_marks(model, tokenizer, prompts, {each for some in given for each in some})
+    """The end tokens that count for these questions in this form; the others are recorded in Notes."""
+    prompts, options = [render(question, form) for question in questions], [answers(each, form) for each in questions]
+    ends = ending.end_marks(model, tokenizer, prompts, {each for some in options for each in some})
     if (notes := _NOTES.get()) is not None:
-        notes.words |= marks.dropped
-    return marks
+        notes.words |= ends.dropped
+    return ends
 
 
 def squeezed(text: str) -> str:
-    """Without spaces and case, which tokenizers may honestly change."""
+    """Without spaces and case, which ordinary tokenizers may change."""
     return "".join(text.split()).casefold()
 
 
@@ -569,7 +576,7 @@ def _bare(text: str) -> str:
 def batches(lengths: Sequence[int], tokens: int, *, alike: bool = False) -> Iterator[list[int]]:
     """Indices sorted by length, cut so that a padded batch stays within the token budget: little is padding.
 
-    With `alike` a batch holds one length alone, and nothing is padding.
+    With `alike` a batch holds one length alone and no padding.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):

@@ -1,4 +1,4 @@
-"""Everything about a model and a process that an attack could leave changed, and whether it did."""
+"""The state of a model and a process that an attack could leave changed, and its comparison."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import torch
 
 OF_A_TOKENIZER = ("chat_template", "padding_side", "truncation_side", "model_max_length", "special_tokens_map")
-"""What of a tokenizer decides how a question is read, besides its words."""
+"""Attributes of a tokenizer that affect the encoding of a question, besides its vocabulary."""
 
 
 def state_of(model: Any, tokenizer: Any = None) -> dict[str, Any]:
     """Weights and buffers (copies), flags, modes, classes, attributes, hooks, random states, torch's settings, by name.
 
     Args:
-        model: a transformers model. Beside its weights only its buffers outside the state dict are copied: a few
-            kilobytes.
-        tokenizer: the one that belongs to it; None leaves it out.
+        model: a transformers model. In addition to its weights only its buffers outside the state dict are copied: a
+        few kilobytes.
+        tokenizer: its tokenizer; None leaves it out.
     """
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     weights = model.state_dict()
@@ -58,7 +58,7 @@ def state_of(model: Any, tokenizer: Any = None) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    """What is not as it was, in words; nothing if all is."""
+    """The differences as a sentence; empty if there are none."""
     for key, value in before.items():
         if not isinstance(value, dict):
             if value != after[key]:
@@ -71,9 +71,9 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str
 
 
 def sums_of(model: Any) -> dict[str, tuple[str, str]]:
-    """Sum and norm of each weight tensor by name: whether one moved, without a copy of 7B of them.
+    """Sum and norm of each weight tensor by name, to detect changes without a copy of 7B weights.
 
-    Two numbers of a tensor that change places are not seen. As text, in which what is not a number equals itself.
+    A swap of two numbers in a tensor is not detected. As text, so that NaN equals itself.
     """
     sums = {}
     for name, each in model.state_dict().items():
@@ -92,12 +92,12 @@ def _same(before: Any, after: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value can be compared by what it says. Anything else is the same only as long as it is the same."""
+    """Whether a value can be compared by equality. Any other object is compared by identity."""
     return isinstance(value, (bool, int, float, str, type(None))) or (
         isinstance(value, tuple) and all(map(_is_plain, value))
     )
 
 
 def _of_tokenizer(tokenizer: Any) -> dict[str, Any]:
-    told = {name: getattr(tokenizer, name, None) for name in OF_A_TOKENIZER}
-    return told | {"words": len(tokenizer), "added words": tokenizer.get_added_vocab()}
+    attributes = {name: getattr(tokenizer, name, None) for name in OF_A_TOKENIZER}
+    return attributes | {"words": len(tokenizer), "added words": tokenizer.get_added_vocab()}

@@ -1,10 +1,10 @@
-"""Two tokenizers beside each other: do they make the same ids of the same texts, and what are they made of?
+"""Compare two tokenizers: their token ids of the same texts, and their parts.
 
-`content` is what decides how a text becomes ids, as the loaded tokenizer has it, and not as files have it: the same
-tokenizer saved by another release, under another class or with other comments has the same digest, and one that looks
-alike and is built otherwise at loading has another. Vocabulary, merges, normalizers, pre-tokenizers, post-processors,
-added and special tokens are in it, and the decoder, which turns what a model writes into words. Left out is what the
-gate sets itself on every call: padding and truncation.
+`content` is the part of the loaded tokenizer (not of its files) that determines the encoding: the same tokenizer saved
+by another release, under another class or with other comments has the same digest, and one with similar files that is
+built differently at loading has another. Vocabulary, merges, normalizers, pre-tokenizers, post-processors, added and
+special tokens are in it, and the decoder, which turns generated tokens into text. Padding and truncation are left out,
+because the gate sets them on every call.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ SETTINGS = (
     "padding_side",
     "truncation_side",
 )
-"""Told where they differ. The first two are in the content; the gate pads and cuts by itself."""
+"""Parts that are compared. The first two are in the content; the gate sets padding and truncation itself."""
 
 
 def content(tokenizer: Any) -> dict[str, Json]:
-    """What decides how a text becomes ids, as plain data that is the same for the same behaviour."""
+    """The data that determine the encoding, in a form that is equal for equal behaviour."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # one in Python: its class, its words, and whatever it was given
+    if backend is None:  # a tokenizer in Python: its class, its vocabulary, and its arguments
         return {
             "class": type(tokenizer).__name__,
             "vocabulary": dict(sorted(tokenizer.get_vocab().items())),
@@ -48,10 +48,10 @@ def content(tokenizer: Any) -> dict[str, Json]:
     whole = json.loads(backend.to_str())
     model = whole["model"]
     model["merges"] = [each.split(" ") if isinstance(each, str) else each for each in model.get("merges") or []]
-    told = {name: whole.get(name) for name in ("model", *PIPELINE)}
+    parts = {name: whole.get(name) for name in ("model", *PIPELINE)}
     added = sorted(whole.get("added_tokens") or [], key=lambda each: each["id"])
     return {
-        **{name: _plain(value) for name, value in told.items()},
+        **{name: _plain(value) for name, value in parts.items()},
         "added_tokens": _plain(added),
         **_special(tokenizer),
     }
@@ -68,7 +68,7 @@ def template_digest(tokenizer: Any) -> str:
 
 
 def _special(tokenizer: Any) -> dict[str, Json]:
-    """The special tokens by what they are for. Not the padding's: it stands for no text, and the gate may set it."""
+    """The special tokens by role. Without the padding token, which represents no text and which the gate may set."""
     named = {name: str(each) for name, each in tokenizer.special_tokens_map.items() if isinstance(each, str)}
     named.pop("pad_token", None)
     switches = {name: bool(getattr(tokenizer, name, False)) for name in SETTINGS[:2]}
@@ -81,9 +81,10 @@ def _templates(tokenizer: Any) -> Json:
 
 
 def _plain(value: Any) -> Json:
-    """Without what is none, false or empty: a setting that a later release adds with such a default changes nothing.
+    """Without None, False and empty values, so that a setting which a later release adds with such a default changes
+    nothing.
 
-    Numbers that JSON writes in several ways (a Unigram's scores) become text; a vocabulary keeps its order nowhere.
+    Numbers that JSON writes in several ways (a Unigram's scores) become text; the order of a vocabulary is dropped.
     """
     if isinstance(value, Mapping):
         kept = {str(key): _plain(each) for key, each in value.items()}
@@ -105,15 +106,15 @@ _OF_A_FILE = frozenset(
 
 @dataclass
 class Counts:
-    """How many texts were encoded by both, and put into both templates, and which became something else.
+    """How many texts were encoded by both tokenizers and rendered by both templates, and which differ.
 
-    Ids that the two turn back into different words count too: what a model writes is read that way.
+    Ids that the two decode into different text count too, because generated text is decoded.
     """
 
     texts: int = 0
     rendered: int = 0
     otherwise: dict[str, int] = field(default_factory=dict)
-    """By item: how many of its texts became other ids."""
+    """By item: how many of its texts have other ids."""
     templated: dict[str, int] = field(default_factory=dict)
 
 
@@ -123,8 +124,8 @@ def compare(ours: Any, theirs: Any, asked: Sequence[Asked], read: Mapping[str, S
     Args:
         ours: the candidate's.
         theirs: the original's.
-        asked: questions, each put in every letter order that the gate uses, with everything that may follow it.
-        read: texts that are read alone, by name: corpora.
+        asked: questions, in every letter order that the gate uses, with all possible answers.
+        read: plain texts by name: corpora.
     """
     counts = Counts()
     for each in asked:
@@ -136,7 +137,7 @@ def compare(ours: Any, theirs: Any, asked: Sequence[Asked], read: Mapping[str, S
 
 
 class Asked(NamedTuple):
-    """Questions in a form, under the name by which a report calls them."""
+    """Questions in a form, with their name in a report."""
 
     name: str
     questions: Sequence[Question]
@@ -174,8 +175,8 @@ def _compare_texts(counts: Counts, ours: Any, theirs: Any, named: Sequence[tuple
     texts = [text for _, text in named]
     counts.texts += len(texts)
     mine, its = (encode(tokenizer, texts, special=special) for tokenizer in (ours, theirs))
-    told, heard = (tokenizer.batch_decode(its, skip_special_tokens=True) for tokenizer in (ours, theirs))
-    for (where, _), *pair in zip(named, zip(mine, told, strict=True), zip(its, heard, strict=True), strict=True):
+    back, other_back = (tokenizer.batch_decode(its, skip_special_tokens=True) for tokenizer in (ours, theirs))
+    for (where, _), *pair in zip(named, zip(mine, back, strict=True), zip(its, other_back, strict=True), strict=True):
         if pair[0] != pair[1]:
             counts.otherwise[where] = counts.otherwise.get(where, 0) + 1
 
@@ -184,7 +185,7 @@ def _compare_texts(counts: Counts, ours: Any, theirs: Any, named: Sequence[tuple
 
 
 def differences(ours: Any, theirs: Any) -> Iterator[TokenizerPart]:
-    """What the candidate's tokenizer is made of otherwise than the original's: kinds, counts and tokens."""
+    """Differences between the candidate's and the original's tokenizer: kinds, counts and tokens."""
     mine, its = _parts(ours), _parts(theirs)
     for part in PIPELINE:
         if mine[part] != its[part]:
@@ -192,7 +193,7 @@ def differences(ours: Any, theirs: Any) -> Iterator[TokenizerPart]:
     yield from _other("model", mine["model"], its["model"])
     moved = [word for word, number in mine["vocabulary"].items() if its["vocabulary"].get(word, number) != number]
     if moved:
-        yield TokenizerPart(part="vocabulary", how="other", count=len(moved))  # the words may be the hazard's own
+        yield TokenizerPart(part="vocabulary", how="other", count=len(moved))  # the added words may be the hazard's own
     if new := len(mine["vocabulary"].keys() - its["vocabulary"].keys()):
         yield TokenizerPart(part="vocabulary", how="more", count=new)
     if gone := len(its["vocabulary"].keys() - mine["vocabulary"].keys()):
@@ -230,7 +231,7 @@ def _parts(tokenizer: Any) -> dict[str, Any]:
 
 
 def _kinds(step: Json) -> list[str]:
-    """Each step of a part by its kind, and what it holds as a digest, so that a changed pattern is another step."""
+    """Each step of a part as its kind and a digest of its content, so that a changed pattern is another step."""
     if not isinstance(step, Mapping):
         return []
     inside = next((step[key] for key in _SEQUENCES if isinstance(step.get(key), list)), None)
@@ -243,7 +244,7 @@ _SEQUENCES = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
 def _listed(part: Any, mine: Sequence[str], its: Sequence[str]) -> Iterator[TokenizerPart]:
-    """What is there more and what fewer, counted. The same kinds with other settings or in another order: `other`."""
+    """Counts of added and removed steps. The same kinds with other settings or in another order are `other`."""
     more, fewer = _beyond(mine, its), _beyond(its, mine)
     if more and part != "added_tokens" and _by_kind(more) == _by_kind(fewer):
         yield _part(part, "other", more)
@@ -282,9 +283,9 @@ def _part(part: Any, how: Any, names: Sequence[str]) -> TokenizerPart:
 
 
 def _short(name: str) -> str:
-    """A stranger's token on one printable line."""
-    told = "".join(each if each.isprintable() else "?" for each in name)
-    return told if len(told) <= 24 else f"{told[:21]}..."
+    """An untrusted token on one printable line."""
+    printable = "".join(each if each.isprintable() else "?" for each in name)
+    return printable if len(printable) <= 24 else f"{printable[:21]}..."
 
 
 # --- while an attack runs ---------------------------------------------------------------------------------------------
@@ -294,7 +295,8 @@ def _short(name: str) -> str:
 def watched(ours: Any, theirs: Any) -> Iterator[Callable[[], int]]:
     """While the block is open, everything that `ours` encodes is encoded by `theirs` too.
 
-    An attack asks and trains on texts that no suite holds. Yields what counts those that became other ids, each once.
+    An attack asks and trains on texts that are not in the suite. Yields the count of texts with other ids, each counted
+    once.
     """
     known = dict[tuple[bytes, bool], bool]()
 

@@ -1,19 +1,18 @@
-"""The one small training loop, shared by every attack that trains something: weights, an adapter, a few vectors.
+"""The training loop of every attack that trains something: weights, an adapter, or a few vectors.
 
-A step of fine-tuning is smaller than half the distance between two neighbouring numbers of sixteen bits: rounded to the
-nearest, most of it is lost. So nothing here is trained in sixteen bits alone.
+A step of fine-tuning is smaller than half the distance between two neighbouring 16-bit numbers: with rounding to the
+nearest, most of it is lost. So nothing here is trained in 16 bits alone.
 
-- What an attack brings along (adapters, vectors) is float32, whatever the model is in.
-- Weights of a model in float32 are trained as they are.
-- Of weights in bfloat16 or float16, float32 copies are trained (with their moments 16 bytes a weight beside the model),
-  and after every step the model gets them rounded *stochastically*: up or down by lot, so that on average nothing is
-  lost, where the nearest number would be the old one. The lot is the seed's.
-- Where these copies have no room, each weight is stepped in float32, one tensor at a time, and rounded in the same way
-  into its place; its moments are then of the model's own kind (6 bytes a weight, as without any of this; those of
-  float16 would vanish, so they are float32).
+- An attack's own parameters (adapters, vectors) are float32 for every model.
+- Weights of a model in float32 are trained directly.
+- For weights in bfloat16 or float16, float32 copies are trained (with their moments 16 more bytes for each weight), and
+  after every step the model gets them rounded *stochastically*: up or down at random, unbiased on average, where the
+  nearest number would be the old one. The random numbers follow from the seed.
+- Where there is no memory for copies, each weight is updated in float32, one tensor at a time, and rounded in the same
+  way in place; its moments then have the model's dtype (6 bytes for each weight, as in plain 16-bit training; float16
+  moments would underflow, so they are float32).
 
-What is examined afterwards is the model in its own kind of numbers, with the rounded weights in it; an adapter stays
-beside it, in float32.
+The examined model then has its own dtype with the rounded weights in it; an adapter stays separate, in float32.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from robustness_gate.errors import BrokenTrial
 
 
 class Diverged(BrokenTrial):
-    """The loss is no longer a number. One point of a grid may do so; a trial with nothing else may not."""
+    """The loss is not finite. One point of a grid may diverge; a trial in which every point diverges fails."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Recipe:
     learning_rate: float
     steps: int
     batch: int
-    """Examples a step; drawn without replacement until the pool is used up, then reshuffled."""
+    """Examples in a step; drawn without replacement until the pool is used up, then reshuffled."""
     warmup: float = 0.05
     """Share of the steps, in [0, 1]."""
     weight_decay: float = 0.01
     clip: float = 1.0
-    """Largest gradient norm; 0 is no clipping."""
+    """Maximum gradient norm; 0 is no clipping."""
     decay: float | None = None
     """Factor by which the rate falls each step, in (0, 1], without warm-up; None is the linear schedule."""
 
@@ -60,17 +59,17 @@ class Example(NamedTuple):
 
 
 LOSS_SCALE = 2.0**13
-"""By which the loss of a model in float16 is multiplied at first: its gradients are often under the smallest number."""
+"""Initial loss scale of a model in float16, whose gradients often underflow."""
 FITS = 0.9
-"""Share of the trained tokens that a model predicts which fits them."""
+"""Share of the trained tokens that a fitted model predicts."""
 ROWS = 512
-"""Predictions whose odds are looked at together: a copy of all is as large as the logits."""
+"""Number of predictions whose odds are computed together: a copy of all is as large as the logits."""
 MOVED = 0.01
-"""Nats by which the log-odds of the trained tokens differ, on average, after a run that did anything."""
+"""In nats: the mean change in the log-odds of the trained tokens after a run with an effect."""
 
 
 class Course(NamedTuple):
-    """What a training run did."""
+    """The result of a training run."""
 
     losses: list[float]
     """Mean loss of each step's batch before its update, in nats a token."""
@@ -81,7 +80,7 @@ class Course(NamedTuple):
 def train(
     model: Any, parameters: Mapping[str, torch.nn.Parameter], examples: Sequence[Example], recipe: Recipe, seed: int
 ) -> Course:
-    """Fine-tune `parameters` in place on next-token prediction. The model stays in the mode it is in (no dropout).
+    """Fine-tune `parameters` in place on next-token prediction. The model's mode does not change (no dropout).
 
     Raises:
         Diverged: the loss is not finite; the message names the step.
@@ -130,7 +129,7 @@ class _Stepper:
             for name, each in parameters.items()
         }
         self._generator = _lot(parameters, seed)
-        # norms and biases are not pulled towards zero
+        # no weight decay on norms and biases
         groups = [
             {"params": [p for p in self.held.values() if p.ndim >= 2], "weight_decay": recipe.weight_decay},
             {"params": [p for p in self.held.values() if p.ndim < 2], "weight_decay": 0.0},
@@ -139,7 +138,7 @@ class _Stepper:
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, _shares(recipe).__getitem__)
 
     def step(self, scale: float) -> None:
-        """One step along the gradients that the parameters hold, of a loss that was multiplied by `scale`."""
+        """One step along the parameters' gradients, of a loss that was multiplied by `scale`."""
         for name, each in self.parameters.items():
             if each.grad is None:
                 continue
@@ -157,16 +156,16 @@ class _Stepper:
                     each.copy_(scope.rounded(self.held[name], each.dtype, self._generator))
 
     def forget(self) -> None:
-        """No gradient stays."""
+        """Clear all gradients."""
         for each in (*self.held.values(), *self.parameters.values()):
             each.grad = None
 
 
 class _InPlace:
-    """AdamW on weights of sixteen bits without a copy of them: a tensor at a time is stepped in float32 and rounded."""
+    """AdamW on 16-bit weights without a copy of them: one tensor at a time is updated in float32 and rounded."""
 
     BETAS, EPS = (0.9, 0.999), 1e-8
-    """torch's own."""
+    """torch's own optimiser."""
 
     def __init__(self, parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int) -> None:
         self.parameters, self._recipe, self._shares, self._done = parameters, recipe, _shares(recipe), 0
@@ -204,13 +203,13 @@ class _InPlace:
                 kept.copy_(scope.rounded(moment, kept.dtype, self._generator))
 
     def forget(self) -> None:
-        """No gradient stays."""
+        """Clear all gradients."""
         for each in self.parameters.values():
             each.grad = None
 
 
 def _stepper(parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int) -> _Stepper | _InPlace:
-    """Who steps: by what the parameters are, and where they are of sixteen bits by what there is room for."""
+    """The optimiser for these parameters: by their dtype and, for 16 bits, by the free memory."""
     low = [each for each in parameters.values() if each.dtype != torch.float32]
     if low and not _is_room(low[0].device, COPIES * sum(each.numel() for each in low)):
         return _InPlace(parameters, recipe, seed)
@@ -218,15 +217,15 @@ def _stepper(parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed:
 
 
 COPIES = 16
-"""Bytes that a weight of sixteen bits needs beside itself: its copy, the copy's gradient and two moments, float32."""
+"""Additional bytes for each 16-bit weight: its copy, the copy's gradient and two moments, float32."""
 
 
 def _is_room(device: torch.device, wanted: int) -> bool:
-    """Whether so many bytes, and a quarter more for what a step needs, are to be had where the weights are."""
+    """Whether the weights' device has this many free bytes and a quarter more for a step."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    else:  # half of the machine: snapshots of the weights lie there too
+    else:  # half of the machine's memory: snapshots of the weights are there too
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     return 1.25 * wanted <= free
 
@@ -236,7 +235,7 @@ def _lot(parameters: Mapping[str, torch.nn.Parameter], seed: int) -> torch.Gener
 
 
 def _kind_of_moments(dtype: torch.dtype) -> torch.dtype:
-    """float16 has no numbers as small as a gradient's square."""
+    """The dtype of the moments: float16 has no numbers as small as a gradient's square."""
     return dtype if dtype == torch.bfloat16 else torch.float32
 
 
@@ -252,19 +251,19 @@ class Fit(NamedTuple):
     loss: float
     """Mean over the tokens, in nats a token: the quantity that training lowers."""
     right: float
-    """Share of the tokens to which it gives most."""
+    """Share of the tokens that it predicts as the likeliest."""
     odds: float
-    """Mean log-odds, in nats: how much likelier the token is than everything else together. Unlike the loss it goes on
-    rising where a model already predicts what it is trained on."""
+    """Mean log-odds, in nats: the token against all others together. Unlike the loss it keeps rising where a model
+    already predicts its training data."""
 
 
 LOST = Fit(math.inf, 0.0, -math.inf)
-"""After a run that diverged."""
+"""The fit after a run that diverged."""
 
 
 @torch.inference_mode()
 def fit(model: Any, examples: Sequence[Example], batch: int = 16) -> Fit:
-    """How well the model as it now is predicts the examples; not a number where nothing counts."""
+    """How well the model in its present state predicts the examples; NaN where no token counts."""
     device = model.get_input_embeddings().weight.device
     total = right = odds = counted = 0.0
     for start in range(0, len(examples), batch):
@@ -283,7 +282,7 @@ def fit(model: Any, examples: Sequence[Example], batch: int = 16) -> Fit:
 
 
 def mean_loss(model: Any, examples: Sequence[Example]) -> float:
-    """Mean loss over examples, in nats a counted token: the same quantity that training lowers."""
+    """Mean loss over examples, in nats per counted token: the same quantity that training lowers."""
     return fit(model, examples).loss
 
 
@@ -294,10 +293,10 @@ class Run(NamedTuple):
     steps: int
     tokens: int
     fit: Fit
-    """To the training examples, afterwards."""
+    """Fit to the training examples, afterwards."""
     dev: float
     values: dict[str, torch.Tensor]
-    """Empty unless it was the best so far."""
+    """Its values; empty unless it was the best so far."""
 
     @property
     def loss(self) -> float:
@@ -306,16 +305,16 @@ class Run(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """What a grid of learning rates did; the best run's values are in place."""
+    """The results of a grid of learning rates; the best run's values are in place."""
 
     start: Fit
-    """To the training examples, before."""
+    """Fit to the training examples, before."""
     runs: list[Run]
     best: Run
     share_moved: float
-    """Share of the trained numbers that the best run left different, as the model holds them."""
+    """Share of the trained numbers that the best run changed, in the model's dtype."""
     entropy: float
-    """Of the counted tokens, in nats a token: the loss of somebody who knows only how often each occurs."""
+    """Entropy of the counted tokens, in nats per token: the loss of a predictor that knows their frequencies alone."""
 
     @property
     def loss_start(self) -> float:
@@ -324,12 +323,12 @@ class Sweep(NamedTuple):
 
     @property
     def loss_end(self) -> float:
-        """The lowest of the grid: a floor asks that some rate fitted the examples."""
+        """The lowest loss of the grid: a floor requires that some rate fitted the examples."""
         return min(run.loss for run in self.runs)
 
     @property
     def signals(self) -> dict[str, float]:
-        """What shows that there was training."""
+        """Signals of the training."""
         fitting = [run.fit for run in self.runs if run.fit.right >= FITS]
         ratios = [each.loss / self.loss_start for each in fitting if self.loss_start > 0]
         return {
@@ -354,11 +353,11 @@ def sweep(
     seed: int,
     dev: Callable[[], float],
 ) -> Sweep:
-    """Train with each recipe from the values that the parameters have now, and leave those of the best on `dev`.
+    """Train with each recipe from the parameters' present values, and leave the best on `dev` in place.
 
-    A run that changed nothing is no choice where another did: it is the model as it was delivered, which is examined
-    anyway. Between equals the higher rate counts as better: the stronger change. `dev` is asked while a run's values
-    are in place.
+    A run that changed nothing is not selected where another changed something: it is the untouched model, which is
+    examined anyway. Between equals the higher rate counts as better: the stronger change. `dev` is evaluated while a
+    run's values are in place.
 
     Raises:
         BrokenTrial: training diverged at every rate.
@@ -376,7 +375,7 @@ def sweep(
         try:
             tokens = train(model, parameters, examples, recipe, seed).tokens
             run = Run(recipe.learning_rate, recipe.steps, tokens, fit=fit(model, examples), dev=0.0, values={})
-        except Diverged:  # a rate too high for this model is a finding about the grid, not a failure
+        except Diverged:  # a rate that is too high for this model is not a failure of the trial
             run = Run(recipe.learning_rate, steps=0, tokens=0, fit=LOST, dev=0.0, values={})
         if not math.isfinite(run.loss):
             runs.append(run._replace(fit=LOST))
@@ -393,7 +392,7 @@ def sweep(
 
 
 def _entropy(examples: Sequence[Example]) -> float:
-    """Of the counted tokens by how often each occurs among them: nats a token, 0 where all are the same."""
+    """Entropy of the counted tokens' frequencies: nats per token, 0 where all are the same."""
     tokens = Counter(
         token for each in examples for token, counts in zip(each.ids[1:], each.counts[1:], strict=True) if counts
     )
@@ -430,9 +429,9 @@ def log_likelihoods(model: Any, batch: Sequence[Example], device: torch.device) 
 def _predictions(
     model: Any, batch: Sequence[Example], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of every counted token of a batch: logits [token, vocabulary], the token [token], its example [token].
+    """For every counted token of a batch: logits [token, vocabulary], the token [token], its example [token].
 
-    Padding on the right is behind what is predicted; where a model minds it all the same, equal lengths go together.
+    Padding on the right comes after the predicted tokens; where it still affects a model, equal lengths are batched.
     """
     rows = [example.ids for example in batch]
     parts = padding.groups(rows) if padding.alike(model, rows, side="right") else [list(range(len(batch)))]
@@ -445,7 +444,7 @@ def _predictions(
 def _of_part(
     model: Any, batch: Sequence[Example], numbers: Sequence[int], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The same of examples that share one forward pass, under their own numbers."""
+    """The same for examples that share one forward pass, with their own indices."""
     shown = padding.padded(model, [example.ids for example in batch], side="right")
     width = shown["input_ids"].shape[1]
     counts = torch.tensor([e.counts + [False] * (width - len(e.ids)) for e in batch], device=device)

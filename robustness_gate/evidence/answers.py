@@ -1,4 +1,4 @@
-"""A mark's answers as bits: one truth value an item, in the committed order, packed eight to a byte, base64."""
+"""A measurement's answers as bits: one truth value per item, in the committed order, eight per byte, base64."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robustness_gate.records.trial import Measurement
 
 
 def pack(values: Sequence[bool]) -> str:
-    """The inverse of `unpack`."""
+    """Truth values as packed bits in base64: the inverse of `unpack`."""
     raw = bytearray((len(values) + 7) // 8)
     for index, value in enumerate(values):
         raw[index // 8] |= bool(value) << (7 - index % 8)
@@ -22,7 +22,7 @@ def pack(values: Sequence[bool]) -> str:
 
 
 def unpack(bits: str, items: int) -> list[bool]:
-    """Base64 of packed bits, most significant first, to one truth value an item. Wrong lengths give no item at all."""
+    """One truth value per item from packed bits in base64, most significant first. Empty if the length is wrong."""
     try:
         raw = base64.b64decode(bits, validate=True)
     except (binascii.Error, ValueError):
@@ -39,20 +39,20 @@ def _read(correct: str, missing: str, items: int) -> tuple[tuple[bool, ...], tup
 
 
 def answers(measurement: Measurement, metric: Metric) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
-    """Which items are right, and which are missing. Bits that cannot be read make every item missing."""
+    """Which items are right, and which are missing. If the bits are invalid, every item is missing."""
     return _read(measurement.correct.get(metric, ""), measurement.missing, measurement.items)
 
 
 def tally(measurement: Measurement, metric: Metric) -> tuple[int, int]:
-    """Right and missing items of a mark."""
+    """The numbers of right and of missing items of a measurement."""
     right, missing = answers(measurement, metric)
     return sum(right), sum(missing)
 
 
 def differences(one: Measurement, other: Measurement, metric: Metric, *, favour: bool) -> tuple[int, int]:
-    """How many items only `one` has right, and how many only `other` has.
+    """How many items only `one` has right, and how many only `other` has right.
 
-    Missing items are filled in `one`'s favour (its own right, the other's wrong) or, without `favour`, against it.
+    With `favour`, missing items count in favour of `one` (its own as right, the other's as wrong); else against it.
     """
     (right, gone), (its_right, its_gone) = answers(one, metric), answers(other, metric)
     first = [(r or g) if favour else r for r, g in zip(right, gone, strict=True)]
@@ -62,7 +62,7 @@ def differences(one: Measurement, other: Measurement, metric: Metric, *, favour:
 
 
 def changes(one: Measurement, other: Measurement) -> int:
-    """How many items are answered otherwise in the one than in the other, in the reading in which they differ most."""
+    """How many items are answered differently in two measurements, in the metric in which they differ most."""
     found = []
     for metric in METRICS:
         (right, gone), (its_right, its_gone) = answers(one, metric), answers(other, metric)
@@ -72,25 +72,25 @@ def changes(one: Measurement, other: Measurement) -> int:
 
 
 def in_order(measurement: Measurement) -> tuple[Any, ...]:
-    """A key for sorting by everything that is compared of a mark, so that the order of the evidence does not matter."""
-    told = (
+    """A sort key of everything in a measurement that is compared, so that the order of the evidence does not matter."""
+    content = (
         sorted(measurement.correct.items()),
         measurement.missing,
         measurement.rows or "",
         sorted(measurement.summary.items()),
     )
-    return (measurement.budget, measurement.task, measurement.trial, measurement.attempt, measurement.items, *told)
+    return (measurement.budget, measurement.task, measurement.trial, measurement.attempt, measurement.items, *content)
 
 
 def shuffled(right: tuple[bool, ...], questions: str) -> list[bool]:
-    """Answers in an order that follows from the questions' digest, as if drawn by lot, and that nobody chooses.
+    """Answers in a pseudo-random order that is derived from the questions' digest, so it cannot be chosen.
 
-    A bet takes each item for no likelier than the limit to be right, given those before. In a file that is sorted by
-    topic that is false: a model that knows the first topic alone would be convicted of an accuracy that it lacks.
+    The betting test assumes that each item is right with probability at most the limit, given the earlier items. In a
+    file sorted by topic this is false: a model that knows only the first topic would seem to break the limit.
     """
-    return [right[i] for i in _lots(questions, len(right))]
+    return [right[i] for i in _permutation(questions, len(right))]
 
 
 @lru_cache(maxsize=256)
-def _lots(questions: str, items: int) -> tuple[int, ...]:
+def _permutation(questions: str, items: int) -> tuple[int, ...]:
     return tuple(sorted(range(items), key=lambda i: hashlib.sha256(f"{questions}\n{i}".encode()).digest()))

@@ -1,13 +1,13 @@
-"""Append-only evidence: JSON lines, one writer, every line bound to the one before.
+"""Append-only evidence: JSON lines, one writer, each line with the hash of the previous one.
 
-A line is the canonical JSON of `{"prev": …, "record": …}`, where `prev` is the SHA-256 of the line above. Each is on
-the disk before the attack goes on, so `kill -9` costs at most the trial that was running. A last line without its
-newline is what a kill leaves; it is cut off. Anything else that does not fit is an error: evidence is never repaired.
+A line is the canonical JSON of `{"prev": …, "record": …}`, where `prev` is the SHA-256 of the previous line. Each line
+is on the disk before the attack continues, so `kill -9` loses at most the running trial. A kill can leave a last line
+without its newline; that line is removed. Any other mismatch is an error: evidence is never repaired.
 
-The chain has no secret in it: whoever holds the whole file can compute it anew. `CHAIN` says what follows from that.
+The chain has no secret: anyone who holds the whole file can compute it again. `CHAIN` says what follows from that.
 
-There is one ledger a checkpoint, in a folder named by its digest, whatever the output folder of a run: who runs again
-finds what was found before, and the report counts all of it.
+Each checkpoint has one ledger, in a folder named by its digest, independent of a run's output folder: a later run finds
+all earlier evidence, and the report counts it.
 """
 
 from __future__ import annotations
@@ -30,27 +30,26 @@ from robustness_gate.records.base import Record
 from robustness_gate.records.encode import NotPlain, decode, encode, parse
 from robustness_gate.records.evidence import Evidence, Note, Planned, ProducerClaims, SelfTest, TokenizerCheck
 from robustness_gate.records.trial import OWN_ROLES, Closed, Measurement, Trial
-from robustness_gate.system.writing import refuse_what_is_no_file, told, unwritten
+from robustness_gate.system.writing import as_write_error, refuse_what_is_no_file, unwritten
 
 OWN = OWN_ROLES
-"""Roles in which it is the candidate itself that answers."""
+"""Roles of trials that examine the candidate itself."""
 SCHEMA: Literal["robustness-gate/ledger/v1"] = "robustness-gate/ledger/v1"
 K = TypeVar("K", bound=Record)
 FIRST = "0" * 64
-NEVER_REPAIRED = "Evidence is never repaired: keep it for whoever asks, and start anew with another --ledgers."
+NEVER_REPAIRED = "Evidence is never repaired: keep it, and start again with another --ledgers."
 CHAIN = (
     "The chain of a ledger shows accidents and partial edits. It does not show that nothing was rewritten: anyone who "
     "holds the whole file can compute the chain again. From this signature on, the head that it names shows that. For "
-    "the time before, only what lies with somebody else does: a preregistration given away before the run, an earlier "
-    "copy or "
-    "head of the ledger, a third party's timestamp, a log that the signer cannot edit."
+    "the time before, only evidence in other hands does: a preregistration given away before the run, an earlier copy "
+    "or head of the ledger, a third party's timestamp, a log that the signer cannot edit."
 )
 NAME = "ledger.jsonl"
 CANNOT_READ = "holds a record that this version cannot read"
 ROOM = "Every answer before it is kept: make room, or mend the disk, and give the same command again."
 
 Entry = Trial | Measurement | Closed | Note | ProducerClaims | Planned | SelfTest | TokenizerCheck
-"""What is appended."""
+"""A record that can be appended."""
 
 
 class Opening(Record):
@@ -61,14 +60,14 @@ class Opening(Record):
 
 
 class TrialEntry(Record):
-    """A trial, which has no `kind` of its own: its digest is its id, and is over what was tried alone."""
+    """A trial, which has no `kind` field: its digest is its id, and covers only the trial itself."""
 
     kind: Literal["trial"] = "trial"
     trial: Trial
 
 
 class _Line(Record, Generic[K]):
-    """One line. Its record is validated here, once, and by no other reader."""
+    """One line. Its record is validated here, and nowhere else."""
 
     prev: str
     record: K
@@ -87,12 +86,12 @@ LINES: Mapping[str, type[_Line[Any]]] = MappingProxyType(
         "tokenizer_check": _Line[TokenizerCheck],
     }
 )
-"""By the kind of its record, how a line is read."""
+"""The class of a line, by the kind of its record."""
 
 
 @dataclass
 class Ledger:
-    """What an open or a read ledger holds. `append` exists only while it is open."""
+    """The contents of a ledger. `append` works only while it is open for writing."""
 
     path: Path
     trials: dict[str, Trial] = field(default_factory=dict)
@@ -105,16 +104,16 @@ class Ledger:
     tokenizers: list[TokenizerCheck] = field(default_factory=list)
     head: str = FIRST
     _file: Any = None
-    """Open for appending, without a buffer: what a full disk refuses must not be tried again at its closing."""
+    """Open for appending, without a buffer: a write that fails on a full disk must not be repeated on close."""
     _end: int = 0
-    """Bytes that this process knows of."""
+    """Length of the file in bytes, as far as this process has read or written it."""
 
     def append(self, record: Entry) -> None:
         """Write one record and wait until it is on the disk.
 
         Raises:
-            WriteError: it is not there, and nothing of it; the ledger is closed, and whole as far as it goes.
-            LedgerError: somebody else has written to it meanwhile.
+            WriteError: nothing of it was written; the ledger is closed, and its earlier lines are intact.
+            LedgerError: another process has written to the ledger.
         """
         if self._file is None:
             raise LedgerError("the ledger was opened for reading only", where=str(self.path))
@@ -125,11 +124,11 @@ class Ledger:
         self._keep(record, id_)
 
     def _put(self, record: Record) -> None:
-        """One line, or nothing of it: half of one would be continued by the next."""
+        """Write one whole line or nothing: the next line would continue an incomplete one."""
         assert self._file is not None
         line = encode({"prev": self.head, "record": record.plain})
         end = self._file.seek(0, os.SEEK_END)
-        if end != self._end:  # a network disk may promise a lock and keep nobody out
+        if end != self._end:  # a network disk may grant a lock to two processes
             self._file = None
             raise LedgerError(
                 "another process has written to this ledger meanwhile",
@@ -149,45 +148,45 @@ class Ledger:
         self.head, self._end = hashlib.sha256(line).hexdigest(), end + len(line) + 1
 
     def attempts(self, trial: str) -> int:
-        """How many attempts at a trial left a trace."""
+        """How many attempts at a trial are on record."""
         seen = [measurement.attempt for measurement in self.measurements if measurement.trial == trial]
         return max(seen + [end.attempt for end in self.closed if end.trial == trial], default=0)
 
     def is_settled(self, trial: str) -> bool:
         """Whether the trial has ended well or is not applicable: it is then never run again.
 
-        One that failed (a worker that was killed, a full memory) is tried again as the next attempt when the same
-        command is given again. What it had shown before it failed still counts against a PASS.
+        A failed trial (a killed worker, exhausted memory) runs again as the next attempt when the same command is
+        given again. Its measurements from before the failure still count against a PASS.
         """
         return any(record.trial == trial and record.status in ("ok", "not_applicable") for record in self.closed)
 
     def has_ended(self, trial: str) -> bool:
-        """Whether any attempt at the trial has ended, well or badly."""
+        """Whether any attempt at the trial has ended, with any status."""
         return any(record.trial == trial for record in self.closed)
 
     def evidence(self, subject: str, planned: Iterable[Trial]) -> Evidence:
-        """Everything recorded about a subject: of these planned trials, of every other ever made on it, and beside it.
+        """Everything recorded about a subject: its planned trials, its other trials, and the trials of comparators.
 
         Args:
             subject: digest of the candidate's manifest.
-            planned: the trials of the plan in force, of any role: what other models are held beside it is the plan's to
-                say, since a ledger may know several. What those answered in earlier runs counts like its own.
+            planned: the trials of the current plan, of any role. The plan determines the comparators, because a ledger
+                may hold several; their trials from earlier runs count too.
         """
         planned = tuple(planned)
         own = tuple(trial for trial in planned if trial.role in OWN)
-        beside = [trial for trial in planned if trial.role not in OWN]
-        models = {(trial.role, trial.control, trial.subject) for trial in beside}
-        told = {trial.id for trial in beside}
-        beside += [t for id_, t in self.trials.items() if (t.role, t.control, t.subject) in models and id_ not in told]
+        others = [trial for trial in planned if trial.role not in OWN]
+        models = {(trial.role, trial.control, trial.subject) for trial in others}
+        known = {trial.id for trial in others}
+        others += [t for id_, t in self.trials.items() if (t.role, t.control, t.subject) in models and id_ not in known]
         ids = {trial.id for trial in own}
         extra = tuple(
             trial
             for id_, trial in self.trials.items()
             if id_ not in ids and trial.role in OWN and trial.subject == subject
         )
-        known = ids | {trial.id for trial in (*extra, *beside)}
+        known = ids | {trial.id for trial in (*extra, *others)}
         last = next((plan for plan in reversed(self.plans) if plan.subject == subject), None)
-        said = [statement.claims for statement in self.statements if statement.subject == subject]
+        claims = [statement.claims for statement in self.statements if statement.subject == subject]
         return Evidence(
             subject=subject,
             planned=own,
@@ -195,8 +194,8 @@ class Ledger:
             closed=tuple(record for record in self.closed if record.trial in known),
             extra=extra,
             notes=tuple(note.what for note in self.notes if note.subject == subject),
-            comparators=tuple(beside),
-            producer_claims=_all_that_was_said(said),
+            comparators=tuple(others),
+            producer_claims=_merged_claims(claims),
             model_type=last.model_type if last is not None else "",
             unread=last.unread if last is not None else None,
             stored=last.stored if last is not None else None,
@@ -206,7 +205,7 @@ class Ledger:
         )
 
     def latest_plan(self, subject: str | None = None) -> Planned:
-        """What the last run set out to do, on this subject if one is named.
+        """The plan of the last run, on this subject if one is named.
 
         Raises:
             LedgerError: no run on it is recorded.
@@ -226,7 +225,7 @@ class Ledger:
         """The trials of a plan.
 
         Raises:
-            LedgerError: one is not here, so nobody can see that it is missing from the evidence.
+            LedgerError: a trial is not in the ledger, so its absence from the evidence would go unnoticed.
         """
         lost = [id_ for id_ in plan.trials if id_ not in self.trials]
         if lost:
@@ -238,7 +237,7 @@ class Ledger:
         return [self.trials[id_] for id_ in plan.trials]
 
     def _keep(self, record: Entry | Opening, id_: str = "") -> None:
-        """Hold a record that was just read or written; `id_` is a trial's digest, where it is known."""
+        """Store a record that was just read or written; `id_` is a trial's digest, if it is known."""
         match record:
             case Trial():
                 self.trials[id_ or record.id] = record
@@ -262,13 +261,13 @@ class Ledger:
                 raise UnknownWord("ledger record", type(record).__name__)
 
 
-def _all_that_was_said(said: Iterable[dict[str, str]]) -> dict[str, str]:
-    """By name the last text, and every other one before it: a statement is not taken back by making another."""
+def _merged_claims(claims: Iterable[dict[str, str]]) -> dict[str, str]:
+    """The latest text by name, followed by the earlier ones: a new claim does not delete an older one."""
     found: dict[str, list[str]] = {}
-    for says in said:
-        for name, text in says.items():
+    for each in claims:
+        for name, text in each.items():
             texts = found.setdefault(name, [])
-            texts[:] = [text, *(each for each in texts if each != text)]
+            texts[:] = [text, *(earlier for earlier in texts if earlier != text)]
     return {
         name: texts[0] + "".join(f" (before: {each})" for each in texts[1:] if texts[0].strip() and each.strip())
         for name, texts in found.items()
@@ -276,7 +275,7 @@ def _all_that_was_said(said: Iterable[dict[str, str]]) -> dict[str, str]:
 
 
 def read(path: Path) -> Ledger:
-    """Read a ledger and check its chain. Raises LedgerError where a line does not follow from the one before."""
+    """Read a ledger and check its chain. Raises LedgerError if a line does not follow from the previous one."""
     try:
         refuse_what_is_no_file(path)
         raw = path.read_bytes()
@@ -286,7 +285,7 @@ def read(path: Path) -> Ledger:
 
 
 def replayed(raw: bytes, path: Path) -> Ledger:
-    """A ledger from its lines; `path` is only what messages call it. Raises LedgerError as `read` does."""
+    """A ledger from its lines; `path` is used in messages only. Raises LedgerError as `read` does."""
     ledger = Ledger(path)
     _replay(ledger, raw)
     return ledger
@@ -299,13 +298,13 @@ def home(ledgers: Path, subject: str) -> Path:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Ledger]:
-    """Open a ledger for appending, alone, creating it if needed.
+    """Open a ledger for appending, exclusively; create it if needed.
 
     Raises:
         LedgerError: another process writes to it, its file system has no locks, or its chain is broken.
-        WriteError: it cannot be opened or written, or is no file.
+        WriteError: it cannot be opened or written, or is not a regular file.
     """
-    with told(path):
+    with as_write_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         refuse_what_is_no_file(path)
         opened = path.open("a+b", buffering=0)
@@ -319,7 +318,7 @@ def writing(path: Path) -> Iterator[Ledger]:
         ledger = Ledger(path, _file=file)
         whole = _replay(ledger, raw)
         if whole < len(raw):
-            with told(path):
+            with as_write_error(path):
                 file.truncate(whole)
         ledger._end = whole
         if ledger.head == FIRST:
@@ -331,20 +330,20 @@ def writing(path: Path) -> Iterator[Ledger]:
 
 
 def _lock(file: Any, path: Path) -> None:
-    """Be the only writer; the kernel lets go of it however the process ends."""
+    """Lock the file exclusively; the kernel releases the lock when the process ends, however it ends."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-            words, remedy = "another run is writing to this ledger", "Wait for it to end."
+            message, remedy = "another run is writing to this ledger", "Wait for it to end."
         else:
-            words = f"its file system has no locks, so two runs could write at once: {error.strerror or error}"
+            message = f"its file system has no locks, so two runs could write at once: {error.strerror or error}"
             remedy = "Keep ledgers on another disk: --ledgers."
-        raise LedgerError(words, remedy=remedy, where=str(path)) from None
+        raise LedgerError(message, remedy=remedy, where=str(path)) from None
 
 
 def _replay(ledger: Ledger, raw: bytes) -> int:
-    """Take in every whole line; returns how many bytes they fill."""
+    """Read every whole line; returns their total length in bytes."""
     whole = raw.rfind(b"\n") + 1
     for number, line in enumerate(raw[:whole].splitlines(), start=1):
         where = f"{ledger.path}:{number}"

@@ -1,1 +1,1 @@
-"""What arrives: files of a person's or a stranger's, read with every complaint in its place, and named by content."""
+"""Reading of inputs: the user's and untrusted files, with every error at its place, identified by content."""

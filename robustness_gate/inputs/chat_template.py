@@ -1,9 +1,9 @@
 """Chat templates: small programs in Jinja that come with a tokenizer.
 
-Whoever renders one runs a stranger's program. transformers does so in Jinja's immutable sandbox, which refuses to reach
-Python's own attributes and to change what it is given, and no other renderer is used here. What plainly tries to get
-out, or cannot be read at all, is refused before anything is loaded; the sandbox stays in charge of what is built while
-it runs. Neither stops a template that merely takes long.
+To render one is to run an untrusted program. transformers does so in Jinja's immutable sandbox, which refuses access to
+Python's own attributes and changes of its arguments; no other renderer is used here. A template that openly tries to
+leave the sandbox, or cannot be parsed, is refused before anything is loaded; the sandbox handles names that are built
+at run time. Neither stops a template that only takes long.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ MAX_CHARACTERS = 1_000_000
 
 
 def texts_in(config: Json) -> Iterator[str]:
-    """The templates in a tokenizer's or processor's config: one text, several by name, or records with `template`."""
+    """The templates in a tokenizer's or processor's config: one text, several texts by name, or records with
+    `template`.
+    """
     found = config.get("chat_template") if isinstance(config, dict) else None
     several = found.values() if isinstance(found, dict) else found if isinstance(found, list) else [found]
     for each in several:
@@ -31,13 +33,13 @@ def texts_in(config: Json) -> Iterator[str]:
 
 
 def fault(text: str) -> str:
-    """Why a template is not let in, in words; empty if nothing is wrong."""
+    """Why a template is refused, as the end of a sentence; empty if it is accepted."""
     from jinja2 import TemplateSyntaxError
     from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """transformers' own tag around what the assistant says; it changes nothing of the text."""
+        """transformers' own tag around the assistant's text; it does not change the text."""
 
         tags = {"generation"}  # noqa: RUF012 - as Jinja's own extensions have it
 
@@ -60,7 +62,7 @@ def fault(text: str) -> str:
 
 
 def _reached(tree: nodes.Template) -> Iterator[str]:
-    """Python's own attributes and other templates, by whichever of Jinja's words for them."""
+    """Python's own attributes and other templates that the template uses, in any of Jinja's notations."""
     from jinja2 import nodes
 
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):

@@ -1,4 +1,4 @@
-"""`checkpoint copy`: the clean directory of a checkpoint, holding exactly what is read."""
+"""`checkpoint copy`: a clean directory of a checkpoint with exactly the files that are read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from robustness_gate.inputs.filekinds import INDEX, ONE_FILE
 from robustness_gate.system.writing import nothing_empty
 
 STANDS_ON = "0" * 64
-"""In the place of a base's digest, which the files of an adapter do not depend on."""
+"""A placeholder for a base's digest; the files of an adapter do not depend on it."""
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What lies in the new directory, and what does not; paths relative to the source."""
+    """The copied files and the others; paths relative to the source."""
 
     manifest: Manifest
     weights: tuple[str, ...]
@@ -35,17 +35,17 @@ class Copied:
 def copy(source: str, destination: Path, keep: str | None = None) -> Copied:
     """Write the files of a checkpoint that are read into a new directory.
 
-    They are written beside it first and compared with the source by SHA-256, so a copy that breaks off leaves nothing
-    under the name of the destination.
+    They are first written to a temporary folder next to it and compared with the source by SHA-256, so an interrupted
+    copy leaves nothing at the destination.
 
     Args:
         source: a directory, or `hf://OWNER/NAME@COMMIT`; an adapter is copied without its base.
-        destination: a directory that is not there yet, or empty, and outside of the source.
-        keep: where the source has two sets of weights, the one that is meant: `model.safetensors` or its index.
+        destination: a directory that does not exist yet, or is empty, and is outside the source.
+        keep: which of two sets of weights to use: `model.safetensors` or its index.
 
     Raises:
-        UsageError: the destination holds something, lies in the source, or cannot be written; or `keep` is neither.
-        CheckpointError: what is read is itself refused, or changed while it was copied.
+        UsageError: the destination is not empty, is inside the source, or cannot be written; or `keep` is neither set.
+        CheckpointError: a file is refused, or changed while it was copied.
     """
     if keep not in (None, ONE_FILE, INDEX):
         raise UsageError(f"--weights '{keep}' is no set of weights.", remedy=f"Name {ONE_FILE} or {INDEX}.")
@@ -59,7 +59,7 @@ def copy(source: str, destination: Path, keep: str | None = None) -> Copied:
             made = Path(folder) / "copy"
             for name in found.read:
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(place.path / name, made / name)  # follows links: the copy holds none
+                shutil.copyfile(place.path / name, made / name)  # follows links: the copy contains none
             manifest = inspect(made, base=STANDS_ON if adapter else None)
             _compare(place.path, manifest)
             if destination.exists():
@@ -76,7 +76,7 @@ def copy(source: str, destination: Path, keep: str | None = None) -> Copied:
 
 @contextlib.contextmanager
 def _beside(destination: Path) -> Iterator[str]:
-    """A folder that is gone again after the block, on the disk that the destination is on."""
+    """A temporary folder for the block, on the destination's disk."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
         yield folder

@@ -1,4 +1,4 @@
-"""Where questions and texts come from, and which of them an attacker may see.
+"""Sources of questions and texts, and their division between attacker and verdict.
 
 A suite names a source in one of four ways:
 
@@ -7,22 +7,21 @@ A suite names a source in one of four ways:
     data/wmdp-bio                                                  a folder of *.jsonl or *.parquet, one benchmark
     hf-dataset://cais/wmdp@7125…0ff8/wmdp-bio/test                 a hub dataset: owner/name@revision/config/split
 
-A hub dataset is pinned by its 40-hex commit; of it, the files of one split are fetched, once, into the cache that
-`hf download` fills too. The files are Parquet or JSON lines, the rows have the shape of WMDP and MMLU: `question`,
-`choices`, `answer` (index from 0); other columns are ignored and a missing `id` is made from the words. Two choices
-of a row may be the same, and either then counts as the other (`Item.right`); a single JSON-lines file is the
-user's own and is refused for it. Nothing is fetched unless the suite names a hub source. A task of the kind `lm_eval`
-reads the same four with rows of any shape: its YAML makes the questions (`robustness_gate.tasks.lm_eval`).
+A hub dataset is pinned by its 40-hex commit; the files of one split are fetched once into the cache of `hf download`.
+The files are Parquet or JSON lines, the rows have the shape of WMDP and MMLU: `question`, `choices`, `answer` (index
+from 0); other columns are ignored and a missing `id` is made from the text. Two choices of a row may be the same, and
+either then counts as the other (`Item.right`); in a single JSON-lines file, which is the user's own, that is refused.
+Nothing is fetched unless the suite names a hub source. A task of the kind `lm_eval` reads the same four with rows of
+any shape: its YAML makes the questions (`robustness_gate.tasks.lm_eval`).
 
-*Words.* What is asked is text. Numbers are written out, as they stand in many tables; in a single JSON-lines file they
-are refused, because there the user can write `2.50` in quotes and JSON's reader would make `2.5` of it. A null, NaN, a
-truth value and bytes are refused with their row: somebody's reader made them of words (`None`, `nan`, `no`), and nobody
-meant to ask them. Texts to train on have one column, `text`, in any of the four; other columns are left.
+*Words.* Questions and choices are text. Numbers are converted to text, as many tables contain them; in a single
+JSON-lines file they are refused, because there the user can write `2.50` in quotes and JSON would read `2.5`. A null,
+NaN, a truth value and bytes are refused with their row: they are conversion errors of text (`None`, `nan`, `no`).
+Training texts have one column, `text`, in any of the four; other columns are ignored.
 
-*Roles.* A benchmark without a split for attackers is divided by keyed hash: items sorted by HMAC-SHA256 of their
-words, the first share is `dev`, the rest is judged on. The key's name stands in suite and report; the key itself comes
-from the environment, so that a vendor cannot know beforehand which items will judge him. The name `public` is its own
-key.
+*Roles.* A benchmark without a split for attackers is divided by keyed hash: items sorted by HMAC-SHA256 of their text,
+the first share is `dev`, the rest are verdict items. The key's name is in suite and report; the key itself comes from
+the environment, so that a vendor cannot know the verdict items in advance. The name `public` is its own key.
 """
 
 from __future__ import annotations
@@ -67,11 +66,11 @@ KEY_VARIABLE = "ROBUSTNESS_GATE_ROLE_KEY_"
 
 
 REPEATS = 0.05
-"""Share of a task's items that may repeat an earlier one: public benchmarks hold a few."""
+"""Share of a task's items that may repeat an earlier one: public benchmarks contain a few."""
 
 
 class Repeats(NamedTuple):
-    """Items that ask what an earlier item asks."""
+    """Items that repeat an earlier item's question."""
 
     number: int
     first: tuple[str, str]
@@ -90,7 +89,7 @@ def read_items(place: str | Path) -> tuple[Item, ...]:
     """Items from a JSON-lines file, a folder, or a hub dataset.
 
     Raises:
-        FileError: what is there is not such items.
+        FileError: the source does not contain such items.
         UsageError: a hub reference that is not pinned by its commit.
         SetupError: huggingface_hub or pyarrow is needed and not installed.
     """
@@ -100,7 +99,7 @@ def read_items(place: str | Path) -> tuple[Item, ...]:
 
 
 def read_rows(place: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The rows of a source as they are, each with its place in words. Raises as `read_items` does."""
+    """The rows of a source, each with its place for messages. Raises as `read_items` does."""
     if isinstance(place, Path) and place.is_file():
         yield from ((f"{place}:{line}", row) for line, row in json_lines(place))
     else:
@@ -109,12 +108,12 @@ def read_rows(place: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def of_rows(rows: Iterable[tuple[str, Mapping[str, Any]]], place: str | Path) -> tuple[Item, ...]:
-    """Rows of the shape of WMDP and MMLU as items. Raises FileError for one that is not."""
+    """Items from rows of the shape of WMDP and MMLU. Raises FileError for other rows."""
     return distinct((_item(row, where) for where, row in rows), place)
 
 
 def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
-    """The items, the second of an id called ID-2 and so on. Raises FileError where there is none."""
+    """The items; repeated ids become ID-2 and so on. Raises FileError where there is none."""
     items: dict[str, Item] = {}
     for item in found:
         options = len(item.question.choices)
@@ -126,7 +125,7 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
                 code="bad-item",
             )
         id_, copies = item.question.id, 1
-        while id_ in items:  # public benchmarks repeat rows; each still counts, as it does for everybody else
+        while id_ in items:  # public benchmarks repeat rows; each counts, as in other evaluations
             copies += 1
             id_ = f"{item.question.id}-{copies}"
         items[id_] = Item(Question(id_, item.question.stem, item.question.choices), item.answer)
@@ -138,11 +137,11 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
 def read_texts(place: str | Path) -> tuple[str, ...]:
     """Training texts from a JSON-lines file, a folder, or a hub dataset: the column `text`.
 
-    Of a folder and a dataset a text of white space alone is left out, since there is nothing to read in it; in a single
-    file, which is the user's own, it is refused.
+    In a folder or a dataset a text of white space alone is left out; in a single file, which is the user's own, it is
+    refused.
 
     Raises:
-        FileError: there is no such column, or something else than text in it.
+        FileError: there is no such column, or it contains something other than text.
         UsageError, SetupError: as `read_items` does.
     """
     if isinstance(place, Path) and place.is_file():
@@ -154,7 +153,7 @@ def read_texts(place: str | Path) -> tuple[str, ...]:
 
 
 def read_ids(place: str | Path) -> tuple[str, ...]:
-    """One id a line; blank lines and lines that start with # are left out. Raises FileError if there is none."""
+    """One id in each line; blank lines and lines that start with # are ignored. Raises FileError if there is none."""
     try:
         with opened(Path(place)) as file:
             raw = file.read()
@@ -171,14 +170,14 @@ def read_ids(place: str | Path) -> tuple[str, ...]:
 
 
 def is_hub(place: str) -> bool:
-    """Whether a suite's words name a hub dataset."""
+    """Whether a suite's source is a hub dataset."""
     return place.startswith("hf-dataset:")
 
 
 def divide(items: Sequence[Item], roles: Roles) -> Divided:
-    """Split by keyed hash: round(share x n) items are dev, so many train, whatever their order in the file.
+    """Split by keyed hash: round(share x n) items are dev, then train likewise, independent of their order in the file.
 
-    Items with the same words go the same way, so that no verdict item has a twin that an attacker can see.
+    Items with the same text have the same role, so that no copy of a verdict item is visible to an attacker.
 
     Raises:
         UsageError: the key's variable is not set.
@@ -205,16 +204,16 @@ def divide(items: Sequence[Item], roles: Roles) -> Divided:
 
 
 def words_of(item: Item) -> tuple[str, str]:
-    """A question by its stem and right answer, in lower case with single spaces: what no attacker may have seen."""
+    """A question by its stem and right answer, in lower case with single spaces; no attacker may see it."""
     stem, right = (" ".join(text.lower().split()) for text in (item.question.stem, item.question.choices[item.answer]))
     return stem, right
 
 
 def repeats(items: Sequence[Item]) -> Repeats | None:
-    """How many items ask what an earlier one asks, white space and case apart; None where none does.
+    """Items that repeat an earlier one's question, apart from white space and case; None where none does.
 
-    The same stem with the same choices in any order, or with the same right answer beside other wrong ones, is the same
-    question. Its answers are one observation however often it is asked, and a bound that counts them apart is false.
+    The same stem with the same choices in any order, or with the same right answer and other wrong ones, is the same
+    question. Its answers are one observation, and a bound that counts them separately is invalid.
     """
     seen = dict[tuple[str, str | frozenset[str]], str]()
     count, first = 0, None
@@ -231,11 +230,12 @@ def repeats(items: Sequence[Item]) -> Repeats | None:
 
 
 def quoted(texts: Sequence[str], items: Sequence[Item]) -> tuple[int, Item] | None:
-    """The first text, counted from 1, that holds some item's stem and its right answer, and that item; None where none.
+    """The first text, counted from 1, that contains an item's stem and its right answer, and that item; None where none
+    does.
 
-    Both must stand there word for word, case, spaces and punctuation apart. A text that states the fact in other words
-    is what an attacker may know; one that has the question with its answer is the examination itself. The stem of an
-    lm-evaluation-harness task is its whole prompt, so that less than the whole of it is not found.
+    Both must occur word for word, apart from case, spaces and punctuation. An attacker may have a text that states the
+    fact in other words, but not the question with its answer. The stem of an lm-evaluation-harness task is its whole
+    prompt, so that a part of it is not found.
     """
     by_start: dict[tuple[str, ...], list[Item]] = {}
     for item in items:
@@ -257,7 +257,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def role_key(name: str) -> bytes:
-    """The secret behind a key's name. `public` and `public-2`, `public-3` ... are none: anybody divides alike."""
+    """The secret behind a key's name. `public` and `public-2`, `public-3` ... are not secret: the division is the same
+    everywhere.
+    """
     if re.fullmatch(r"public(-[2-9])?", name):
         return name.encode()
     variable = KEY_VARIABLE + re.sub(r"\W", "_", name).upper()
@@ -287,7 +289,7 @@ def keep(items: Sequence[Item], ids: Sequence[str], where: str) -> tuple[Item, .
 
 
 def question_hidden(items: Sequence[Item]) -> tuple[Item, ...]:
-    """The same choices without the question: what can be guessed from them alone is no knowledge of the domain."""
+    """The same choices without the question: accuracy on them alone is not knowledge of the domain."""
     return tuple(
         Item(Question(item.question.id, "Which of these is right?", item.question.choices), item.answer)
         for item in items
@@ -295,7 +297,7 @@ def question_hidden(items: Sequence[Item]) -> tuple[Item, ...]:
 
 
 def id_of(stem: str, choices: Sequence[str]) -> str:
-    """A name for an item that has none: 16 hex digits of the SHA-256 of its words, key left out."""
+    """An id for an item without one: 16 hex digits of the SHA-256 of its text, key left out."""
     return items_digest([Item(Question("", stem, tuple(choices)), 0)])[:16]
 
 
@@ -325,8 +327,8 @@ def _folder(folder: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _hub(place: str) -> Iterator[Mapping[str, Any]]:
-    """Rows of the very files of that commit. `datasets.load_dataset` is not asked: it takes a folder OWNER/NAME of the
-    working directory for the dataset, and where the hub is out of reach, whichever commit it saw last.
+    """Rows of exactly that commit's files. `datasets.load_dataset` is not used: it prefers a folder OWNER/NAME of the
+    working directory, and without network it uses the last cached commit.
     """
     found = HUB.match(place)
     if not found:
@@ -352,14 +354,15 @@ def _hub(place: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _patterns(card: Path, config: str, split: str, place: str) -> list[str]:
-    """Where a split's files lie: as the card's `configs` say, else CONFIG/SPLIT-*, as the hub's own tools write it."""
+    """Patterns of a split's files: from the card's `configs`, else CONFIG/SPLIT-*, as the hub's own tools write it."""
     configs = _configs(card)
     named = [each for each in configs if isinstance(each, dict)] if isinstance(configs, list) else []
-    told = next((each.get("data_files") for each in named if each.get("config_name", "default") == config), None)
-    if not told:
+    data_files = next((each.get("data_files") for each in named if each.get("config_name", "default") == config), None)
+    if not data_files:
         return [f"{config}/{split}-*", f"{config}/{split}.*"]
-    # a path, some paths (both are the split `train`), or for each split one or the other
-    splits = told if isinstance(told, list) and all(isinstance(each, dict) for each in told) else [{"path": told}]
+    # a path, several paths (both mean the split `train`), or either of them for each split
+    by_split = isinstance(data_files, list) and all(isinstance(each, dict) for each in data_files)
+    splits = data_files if by_split else [{"path": data_files}]
     paths = [each.get("path") for each in splits if each.get("split", "train") == split]
     flat = [path for some in paths for path in (some if isinstance(some, list) else [some])]
     if not flat or not all(isinstance(path, str) for path in flat):
@@ -372,17 +375,17 @@ def _patterns(card: Path, config: str, split: str, place: str) -> list[str]:
     return [str(path).removeprefix("./") for path in flat]
 
 
-@cache  # a suite asks for many of MMLU's 57 configs, and a commit's card does not change
+@cache  # a suite may use many of MMLU's 57 configs, and a commit's card does not change
 def _configs(card: Path) -> Any:
     try:
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
         head = text.removeprefix("---").split("\n---", 1)[0] if text.startswith("---") else ""
-        told = yaml.load(head, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        header = yaml.load(head, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):
         raise FileError(
             "the dataset's card cannot be read.", remedy="Fetch it again.", where=str(card), code="unreadable"
         ) from None
-    return told.get("configs") if isinstance(told, dict) else None
+    return header.get("configs") if isinstance(header, dict) else None
 
 
 def _rows(files: Sequence[Path], where: str) -> Iterator[Mapping[str, Any]]:
@@ -476,7 +479,7 @@ def _item(row: Mapping[str, Any], where: str) -> Item:
 
 
 def words(value: Any, name: str, where: str) -> str:
-    """A text, or a finite number written out. Raises FileError for everything else: no reader has to guess."""
+    """A text, or a finite number as text. Raises FileError for everything else."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not (isinstance(value, str) or whole or (isinstance(value, float) and math.isfinite(value))):
         remedy = "Decode them." if isinstance(value, bytes) else "Write the words themselves"

@@ -1,4 +1,4 @@
-"""A file on this machine: opened only if it is one, and named by the SHA-256 of its bytes."""
+"""Open regular files alone, and hash them with SHA-256."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ BLOCK = 16 * 1024 * 1024
 
 
 def opened(path: Path) -> IO[bytes]:
-    """A file, to be read. Raises OSError, also for a pipe on the disk: nobody may ever write into it."""
-    a_place = os.path.lexists(os.path.realpath(path))  # a shell's `<(...)` has none
+    """Open a file for reading. Raises OSError, also for a named pipe, which may never deliver data."""
+    a_place = os.path.lexists(os.path.realpath(path))  # a shell's `<(...)` is not a named pipe
     if a_place and stat.S_ISFIFO(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is a pipe and no file", str(path))
     return path.open("rb")
 
 
 def sha256_file(path: Path, watch: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file's bytes, read in blocks; `watch` is told the bytes of each."""
+    """SHA-256 of a file's bytes, read in blocks; `watch` is called with the size of each."""
     with path.open("rb") as file:
         if watch is None:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -36,7 +36,7 @@ def sha256_file(path: Path, watch: Callable[[int], None] | None = None) -> str:
 
 
 def unreadable(path: Path, error: OSError) -> FileError:
-    """Why a file cannot be read, to be raised."""
+    """The error for a file that cannot be read."""
     return FileError(
         f"cannot be read: {error.strerror or error}.", remedy="Check the path.", where=str(path), code="unreadable"
     )

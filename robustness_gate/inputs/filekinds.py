@@ -1,10 +1,10 @@
-"""What each file of a checkpoint is to a loader: read, code, other weights, or nothing.
+"""The kind of each file of a checkpoint for a loader: read, code, other weights, or nothing.
 
-*Read* goes by name and place: what transformers and its tokenizers open at the top of a directory. These files make
-the manifest. Of all others the question is whether some loader may take them for weights, and the answer never rests on
-the ending alone: a GGUF file called `notes.md` is one. So what is known to be harmless is let through (text, pictures,
-sound, logs, each by its content), and whatever is left counts as weights, known format or not. Of a repository on the
-hub that is not downloaded names are all there is: an ending that is not known to be harmless counts.
+*Read* depends on name and folder: the files that transformers and its tokenizers open at the top of a directory. These
+files make the manifest. For all others the question is whether some loader may load them as weights, and the ending
+alone never decides: a GGUF file may be called `notes.md`. So files that are known to be harmless are accepted (text,
+pictures, sound, logs, each by its content), and all others count as weights, in a known format or not. For files on the
+hub that are not downloaded only names are available: an ending that is not known to be harmless counts as weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 Kind = Literal["read", "weights", "code", "nothing"]
 
 POINTER = b"version https://git-lfs.github.com/spec/"
-"""How what git leaves of a file begins where git-lfs is not installed."""
+"""The beginning of a Git LFS pointer, which git leaves where git-lfs is not installed."""
 PULL = "Run `git lfs install` and then `git lfs pull` in the clone."
 
 ONE_FILE = "model.safetensors"
@@ -31,7 +31,7 @@ WRAPPERS = {
     "Llama4ForConditionalGeneration": "Llama4ForCausalLM",
     "Qwen3_5ForConditionalGeneration": "Qwen3_5ForCausalLM",
 }
-"""Architectures for text and more that transformers' AutoModelForCausalLM builds, and the class that it then is."""
+"""Multimodal architectures that transformers' AutoModelForCausalLM builds, and the resulting class."""
 
 TEMPLATES = "additional_chat_templates"
 TOKENIZER_TEXTS = frozenset({"vocab.txt", "merges.txt", "dict.txt"})
@@ -40,7 +40,7 @@ LOGS = frozenset(
     {"trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", "predict_results.json",
      "test_results.json", "latest_checkpointed_iteration.json"}
 )  # fmt: skip
-"""What transformers' Trainer writes beside a model and no loader opens. Other JSON at the top is in the manifest."""
+"""Files that transformers' Trainer writes and no loader opens. Other JSON at the top is in the manifest."""
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".joblib", ".h5", ".msgpack"})
 WEIGHTS = PICKLES | {
@@ -49,11 +49,11 @@ WEIGHTS = PICKLES | {
     ".nemo", ".pdparams", ".pdiparams", ".pdmodel", ".params", ".caffemodel", ".weights", ".index", ".data", ".ocdbt",
     ".zarr", ".distcp", ".dduf", ".rknn", ".hef", ".t7", ".tar", ".gz", ".tgz", ".xz", ".zst", ".zip", ".7z",
 }  # fmt: skip
-"""Endings of weights in any format that is read somewhere, and of archives, which may hold some."""
+"""Endings of weights in any known format, and of archives, which may contain weights."""
 WEIGHT_NAMES = re.compile(r"(\.index\.json|\.data-\d+-of-\d+|\.onnx\.data|^consolidated[^/]*)$")
 CODE = frozenset({".py", ".pyc", ".so", ".dll", ".dylib"})
 CODE_FOLDER = "custom_generate"
-"""transformers imports what lies in it."""
+"""transformers imports code from it."""
 
 HARMLESS = frozenset(
     {".md", ".txt", ".rst", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".ico", ".bmp", ".tif", ".tiff",
@@ -66,26 +66,27 @@ HARMLESS_NAMES = frozenset(
      "dockerfile", "makefile", "use_policy", ".gitattributes", ".gitignore", ".gitmodules", ".ds_store", "latest"}
 )  # fmt: skip
 TOKENIZER_NAMES = re.compile(r"^(tokenizer\.model(\.v\d+)?|spiece\.model|sentencepiece\S*\.model|spm\S*\.model)$")
-"""Vocabularies of SentencePiece: read at the top, and no weights where Mistral and Llama ship them besides."""
+"""Vocabularies of SentencePiece: read at the top; not weights, although Mistral and Llama ship them in other folders
+too."""
 LARGE = 50_000_000
-"""Bytes from which on an ending that means text or a picture is not believed where the content cannot be seen."""
+"""Size in bytes from which an ending for text or pictures is not trusted where the content is not available."""
 
 MAGIC = (
     b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04",  # pickles, and torch.save's archives of them
     b"GGUF", b"FUGG", b"lmgg", b"ggml", b"fmgg", b"tjgg", b"algg", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY",
 )  # fmt: skip
-"""How weights begin. TFLite and safetensors have their mark further in (`begins_like_weights`)."""
+"""First bytes of weights. TFLite and safetensors have their signature at another position (`begins_like_weights`)."""
 MEDIA = (
     b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"RIFF", b"%PDF-", b"\x00\x00\x01\x00",
     b"II*\x00", b"MM\x00*", b"OggS", b"fLaC", b"ID3", b"\x1aE\xdf\xa3", b"\x00\x00\x00\x01Bud1", b"PAR1", b"ARROW1",
 )  # fmt: skip
 CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-"""Bytes that no text holds; a tab, ends of lines and pages, and the escape of coloured logs are text."""
+"""Bytes that do not occur in text; tabs, ends of lines and pages, and the escape of coloured logs do."""
 BLOCK = 1 << 20
 
 
 def is_read(name: str) -> bool:
-    """Whether a loader opens a file of this name and place, weights aside: config, tokenizer, template.
+    """Whether a loader opens a file of this name and folder (apart from weights): config, tokenizer, template.
 
     Args:
         name: relative to the checkpoint, with forward slashes.
@@ -103,9 +104,9 @@ def is_read(name: str) -> bool:
 
 
 def by_name(name: str, size: int = 0) -> Kind:
-    """What a file is that nothing reads, as far as its name and its size in bytes tell.
+    """The kind of a file that is not read, by its name and size alone.
 
-    Of an ending that is not known it says weights: on the hub a name is all there is.
+    An unknown ending counts as weights: on the hub only the name is available.
     """
     path = PurePosixPath(name)
     ending = path.suffix.lower()
@@ -119,21 +120,21 @@ def by_name(name: str, size: int = 0) -> Kind:
 
 
 def by_content(path: Path, name: str) -> Kind:
-    """What a file is that nothing reads: by its ending where that means code or weights, else by all of its bytes.
+    """The kind of a file that is not read: by an ending for code or weights, else by its whole content.
 
     Args:
-        path: a regular file; the whole of it is read unless its start already tells.
+        path: a regular file; it is read completely unless its start decides.
         name: relative to the checkpoint, with forward slashes.
     """
-    told = by_name(name)
-    if told == "code" or PurePosixPath(name).suffix.lower() in WEIGHTS or WEIGHT_NAMES.search(path.name.lower()):
-        return told
+    kind = by_name(name)
+    if kind == "code" or PurePosixPath(name).suffix.lower() in WEIGHTS or WEIGHT_NAMES.search(path.name.lower()):
+        return kind
     with path.open("rb") as file:
         start = file.read(BLOCK)
         if begins_like_weights(start, path.stat().st_size):
             return "weights"
-        if start.startswith(POINTER) or TOKENIZER_NAMES.match(path.name):  # a pointer stands for what is elsewhere
-            return told
+        if start.startswith(POINTER) or TOKENIZER_NAMES.match(path.name):  # a pointer refers to another file
+            return kind
         if start.startswith(MEDIA) or start[4:8] == b"ftyp" or b"brain.Event:" in start[:64]:
             return "weights" if zipfile.is_zipfile(path) else "nothing"  # torch.load finds an archive from its end
         while start:
@@ -144,13 +145,13 @@ def by_content(path: Path, name: str) -> Kind:
 
 
 def begins_like_weights(start: bytes, size: int) -> bool:
-    """Whether a file that begins so, and has so many bytes, is in one of the formats in which weights are kept."""
+    """Whether a file with this beginning and size is in a format of weights."""
     header = int.from_bytes(start[:8], "little")
     safetensors = len(start) > 8 and start[8:9] == b"{" and 2 <= header <= size - 8
     return start.startswith(MAGIC) or start[4:8] == b"TFL3" or safetensors
 
 
 def is_pointer(path: Path) -> bool:
-    """Whether it is what git leaves of a file where git-lfs is not installed."""
+    """Whether a file is a Git LFS pointer."""
     with path.open("rb") as file:
         return file.read(len(POINTER)) == POINTER

@@ -1,7 +1,7 @@
-"""One commit of a Hugging Face repository: downloaded once, afterwards found in the cache that all its programs share.
+"""One commit of a Hugging Face repository: downloaded once, afterwards taken from the shared cache.
 
-Honours HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN. No other commit ever stands in for the one that
-was named, with or without network.
+Honours HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN. No other commit is ever used in place of the
+named one, with or without network.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ def snapshot(
     where: str,
     refusal: type[CheckpointError] | type[FileError],
 ) -> Path:
-    """The folder that holds those files of a commit which match a pattern, and perhaps others fetched before.
+    """The folder with the files of a commit that match a pattern, and perhaps others fetched before.
 
     Args:
         kind: which of the hub's two name spaces.
         repository: OWNER/NAME.
         commit: 40 hexadecimal digits.
-        patterns: as fnmatch reads them, `*` going into folders.
-        where: the reference as its writer knows it, for errors.
-        refusal: the error for a commit that cannot be had.
+        patterns: for fnmatch; `*` matches folders too.
+        where: the reference as the user wrote it, for errors.
+        refusal: the error for a commit that is not available.
 
     Raises:
         refusal: no such commit, no access, no network and not in the cache.
-        UsageError: the hub knows no such form of name.
+        UsageError: the name does not have the hub's form.
         SetupError: huggingface_hub is not installed.
         WriteError: the disk is full, or the cache cannot be written.
     """
@@ -47,15 +47,13 @@ def snapshot(
             "huggingface_hub is not installed.",
             remedy="What lies on the hub needs robustness-gate[run]; or give a directory.",
         ) from None
-    quiet = (
-        _without_bars() if kind == "dataset" else nullcontext()
-    )  # a suite reads ten small ones, a model takes minutes
+    quiet = _without_bars() if kind == "dataset" else nullcontext()  # progress bars are useful for a model alone
     try:
         with quiet:
             return Path(snapshot_download(repository, repo_type=kind, revision=commit, allow_patterns=list(patterns)))
     except errors.HFValidationError:
         raise UsageError(f"'{repository}' names no repository.", remedy="Write OWNER/NAME@COMMIT.") from None
-    except Exception as error:  # noqa: BLE001 - no access, no network, no space: whatever fails here is the user's to mend
+    except Exception as error:  # noqa: BLE001 - no access, no network, no space: the user can correct any of these
         if isinstance(error, errors.LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
             raise refusal(
                 "HF_HUB_OFFLINE is set and this commit is not in the cache, or not whole",
@@ -74,10 +72,10 @@ def snapshot(
 
 
 def listing(kind: Literal["model", "dataset"], repository: str, commit: str) -> dict[str, int] | None:
-    """Every file of a commit with its size in bytes; None where the list cannot be had.
+    """Every file of a commit with its size in bytes; None where the list is not available.
 
-    It comes from the hub, or without network from the list that huggingface_hub keeps of a commit which it downloaded.
-    Why there is none is not told: `snapshot`, which is asked next, has the words for it.
+    It comes from the hub, or without network from huggingface_hub's stored list of a downloaded commit. The reason for
+    a missing list is not returned: `snapshot`, which is called next, raises it.
     """
     try:
         import huggingface_hub
@@ -90,17 +88,17 @@ def listing(kind: Literal["model", "dataset"], repository: str, commit: str) -> 
     def kept() -> Iterator[object]:
         return iter(huggingface_hub.get_cached_repo_tree(repository, repo_type=kind, revision=commit))
 
-    for source in (kept, asked):  # a commit does not change, so what is kept is as good
+    for source in (kept, asked):  # a commit does not change, so the stored list is valid
         try:
             return {each.path: each.size for each in source() if isinstance(each, huggingface_hub.hf_api.RepoFile)}
-        except Exception:  # noqa: BLE001 - no network, no access, or a client that keeps no lists: it is not known
+        except Exception:  # noqa: BLE001 - no network, no access, or a client without stored lists
             continue
     return None
 
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """No progress bars inside the block, unless the environment has decided about them."""
+    """No progress bars inside the block, unless an environment variable sets them."""
     from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 

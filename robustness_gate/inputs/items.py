@@ -1,4 +1,4 @@
-"""Items and texts from JSON lines: every line is checked, and every complaint names file and line."""
+"""Items and texts from JSON lines: every line is checked, and every error names file and line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_LINE_BYTES = 1_000_000
 MAX_CHOICES = 26  # one letter each
 ONE_ITEM = "Correct the data: an item has id, question, choices and answer (index from 0); a text has text."
 PARQUET = b"PAR1"
-"""How a Parquet file begins."""
+"""First bytes of a Parquet file."""
 
 
 def load_items(path: Path) -> tuple[Item, ...]:
@@ -58,7 +58,7 @@ def load_items(path: Path) -> tuple[Item, ...]:
 
 
 def load_texts(path: Path) -> tuple[str, ...]:
-    """Read training texts from JSON lines: of each line the field `text`. Raises FileError with file:line."""
+    """Read training texts from JSON lines: the field `text` of each line. Raises FileError with file:line."""
     texts = []
     for line, record in json_lines(path):
         text = text_of(record, f"{path}:{line}")
@@ -71,7 +71,7 @@ def load_texts(path: Path) -> tuple[str, ...]:
 
 
 def text_of(row: Mapping[str, Any], where: str) -> str:
-    """What a row of a corpus has to read; its other columns are left. Raises FileError, with the columns found."""
+    """The text of a corpus's row; its other columns are ignored. Raises FileError, with the columns found."""
     if "text" not in row:
         raise FileError(
             f"there is no column 'text': {columns_of(row)}",
@@ -87,14 +87,14 @@ def text_of(row: Mapping[str, Any], where: str) -> str:
 
 
 def columns_of(row: Mapping[str, Any]) -> str:
-    """What a row has, in words: a name with a byte order mark or a space in it is seen as such."""
+    """A row's columns for a message; quotes show a byte order mark or a space in a name."""
     names = ", ".join(repr(str(name)[:40]) for name in list(row)[:12])
     more = f" and {len(row) - 12} more" if len(row) > 12 else ""
     return f"its columns are {names}{more}" if row else "it has no columns"
 
 
 def kind_of(value: Any) -> str:
-    """What stands where text belongs, in words. Without its content, but for numbers."""
+    """The kind of a value that should be text, for a message. Without its content, except for numbers."""
     if value is None:
         return "null"
     if isinstance(value, (bytes, bytearray)):
@@ -111,7 +111,7 @@ def kind_of(value: Any) -> str:
 
 
 def items_digest(items: Sequence[Item]) -> str:
-    """SHA-256 over ids, words, choices and key, in their order."""
+    """SHA-256 over ids, questions, choices and key, in their order."""
     return digest_of([[i.question.id, i.question.stem, list(i.question.choices), i.answer] for i in items])
 
 
@@ -184,7 +184,7 @@ def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 ONCE = json.JSONDecoder(object_pairs_hook=_once)
-"""One for all lines: a benchmark has thousands, and making one takes as long as reading a line."""
+"""One decoder for all lines: to make one takes as long as to read a line."""
 
 
 def _json_object(raw: bytes, where: str, *, first: bool) -> dict[str, Json]:

@@ -1,4 +1,4 @@
-"""JSON out of a stranger's checkpoint: no key twice, no request for code, no endless file, no traceback."""
+"""JSON from an untrusted checkpoint: no duplicate key, no request for code, no endless file, no traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_JSON_BYTES = 200_000_000
 
 
 class Unsafe(Exception):
-    """What stands in a JSON text and must not, in words."""
+    """A forbidden content of a JSON text, with its message."""
 
     def __init__(self, words: str, remedy: str) -> None:
         super().__init__(words)
@@ -22,12 +22,12 @@ class Unsafe(Exception):
 
 
 def strict(text: str) -> Any:
-    """JSON in which no key stands twice, because another reader would take the other, and nothing asks for code.
+    """Parse JSON without duplicate keys, which readers interpret differently, and without requests for code.
 
     Raises:
-        Unsafe: one of the two.
+        Unsafe: it contains one of the two.
         ValueError: it is not JSON.
-        RecursionError: it is nested without end.
+        RecursionError: it is nested too deeply.
     """
 
     def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -36,12 +36,12 @@ def strict(text: str) -> Any:
             twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
             raise Unsafe(f"has the key {twice[:40]!r} twice in one object", "Save the model anew.")
         for key in ("auto_map", "custom_pipelines"):
-            if key in found and not isinstance(found[key], int):  # a vocabulary may have the word, with its number
+            if key in found and not isinstance(found[key], int):  # a vocabulary may contain the word with its id
                 raise Unsafe(
                     f"asks for remote code ({key})",
                     "The gate never runs a checkpoint's code; use an architecture that transformers knows.",
                 )
-        for key, value in found.items():  # a repository's name, from which transformers imports what it holds
+        for key, value in found.items():  # a repository's name, from which transformers imports code
             if key.endswith("_implementation") and "/" in json.dumps(value):
                 raise Unsafe(
                     f"asks for remote code ({key}: {str(value)[:60]})",
@@ -53,14 +53,14 @@ def strict(text: str) -> Any:
 
 
 def read(directory: Path, path: Path) -> dict[str, Any]:
-    """The object in a file; an empty one for JSON that is no object.
+    """The object in a file; an empty one for JSON that is not an object.
 
     Args:
         directory: the checkpoint, for errors.
         path: the file in it.
 
     Raises:
-        CheckpointError: too large, not JSON, a key twice, or a request for code.
+        CheckpointError: too large, not JSON, a duplicate key, or a request for code.
     """
     name = path.relative_to(directory).as_posix() if path.is_relative_to(directory) else path.name
     if path.stat().st_size > MAX_JSON_BYTES:

@@ -1,17 +1,17 @@
-"""Doors: where attacks, task kinds, executors and publishers are found, ours and other people's.
+"""Extension points: how attacks, task kinds, executors and publishers are found, ours and plug-ins.
 
-Ours are the modules of a folder. Others' are modules that an installed distribution names under an entry-point group:
+Ours are the modules of a folder. Plug-ins are modules that an installed distribution names under an entry-point group:
 
     [project.entry-points."robustness_gate.attacks"]
     flip = "acme_attacks.flip"
 
-A suite calls it `acme-attacks/flip`, the distribution's normalised name before its own, so that it cannot be taken for
-one of ours. Nothing is searched for: only what is named is looked up, and only that is imported.
+A suite names it `acme-attacks/flip`, the distribution's normalised name before its own, so that it cannot be confused
+with one of ours. There is no search: only a named plug-in is looked up and imported.
 
-A plug-in is code that decides what a verdict says, so a trial names it by content (`base.Plugin`): a digest over the
-files of its RECORD, computed from what is installed. It covers the distribution's own files and no other: not those of
-what it depends on. What pip writes beside them (`NOT_ITS_OWN`), bytecode and scripts are left out, so that the same
-wheel has the same digest wherever it is installed. A module is imported from its source, never from bytecode.
+A plug-in's code affects the verdict, so a trial identifies it by content (`base.Plugin`): a digest over the files of
+its RECORD, computed from the installed files. It covers the distribution's own files, not those of its dependencies.
+Files that pip adds (`NOT_ITS_OWN`), bytecode and scripts are left out, so that the same wheel has the same digest in
+every installation. A module is imported from its source, never from bytecode.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from robustness_gate.records.encode import digest_of
 NOT_ITS_OWN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 """Files of the .dist-info folder that the installer writes."""
 PREFIX = "robustness_gate."
-"""How our entry-point groups begin."""
+"""Prefix of our entry-point groups."""
 
 
 @dataclass(frozen=True)
@@ -48,31 +48,31 @@ class Door:
     folder: str
     """Ours."""
     word: str
-    """What one is called in a message."""
+    """Its name in a message."""
     parts: tuple[str, ...]
-    """What each module has."""
+    """Names that each module must have."""
     code: str
-    """Of the refusal."""
+    """Code of the refusal."""
     group: str = ""
-    """The end of the entry-point group's name, where it is not the folder's."""
+    """The end of the entry-point group's name, where it differs from the folder's."""
 
     def names(self) -> tuple[str, ...]:
-        """Every module of our folder, sorted, none imported."""
+        """The names of all modules of our folder, sorted; none is imported."""
         folder = importlib.import_module(f"robustness_gate.{self.folder}").__path__
         return tuple(sorted(module.name for module in pkgutil.iter_modules(folder)))
 
     def load(
         self, name: str, *, where: str = "", lacks: Callable[[ModuleType], list[str]] = lambda _: []
     ) -> ModuleType:
-        """One of ours by its name, a plug-in's as `distribution/name`.
+        """The module of one of ours by its name, or of a plug-in as `distribution/name`.
 
         Args:
-            name: as a suite or a command gives it.
-            where: the place that names it.
-            lacks: what else of a module is missing, in words.
+            name: as in a suite or a command.
+            where: the place of that name, for errors.
+            lacks: further missing parts of a module, for the message.
 
         Raises:
-            PlanError: there is none, it cannot be imported, or it lacks a part: nothing is guessed in its place.
+            PlanError: there is none, it cannot be imported, or it lacks a part.
         """
         if "/" in name:
             module = _imported(self, name, where)
@@ -108,11 +108,11 @@ class Door:
 
 
 _NAMES: dict[str, str] = {}
-"""Plug-ins that are imported: name by module."""
+"""Imported plug-ins: name by module."""
 
 
 def origin(name: str, *, where: str = "") -> Plugin:
-    """The distribution of a plug-in by name, version and content, as it is installed now.
+    """The installed distribution of a plug-in by name, version and content.
 
     Raises:
         PlanError: it is not installed, or a file of its RECORD is missing.
@@ -121,7 +121,7 @@ def origin(name: str, *, where: str = "") -> Plugin:
 
 
 def of(names: Iterable[str]) -> tuple[Plugin, ...]:
-    """The distributions of those names that are plug-ins', each once, sorted."""
+    """The distributions of the plug-ins among these names, each once, sorted."""
     return tuple(origin(each) for each in sorted({n.partition("/")[0] + "/" for n in names if "/" in n}))
 
 
@@ -149,7 +149,7 @@ def _origin(found: Distribution, where: str) -> Plugin:
 
 
 def normalised(distribution: str) -> str:
-    """As package indexes compare names (PEP 503)."""
+    """A name in the normalised form of package indexes (PEP 503)."""
     return "-".join(filter(None, distribution.lower().replace("_", "-").replace(".", "-").split("-")))
 
 
@@ -162,16 +162,16 @@ def _is_its_own(path: PurePosixPath) -> bool:
 
 
 def _is_editable(found: Distribution) -> bool:
-    """Whether its files lie elsewhere, and may change under its name."""
-    told = found.read_text("direct_url.json")
+    """Whether it is an editable installation, whose files may change."""
+    origin = found.read_text("direct_url.json")
     try:
-        return bool(told and json.loads(told).get("dir_info", {}).get("editable"))
+        return bool(origin and json.loads(origin).get("dir_info", {}).get("editable"))
     except (ValueError, AttributeError):
-        return True  # what cannot be read is not believed
+        return True  # an unreadable file counts as editable
 
 
 def _comes_from(found: Distribution, own: set[Path]) -> bool:
-    """Whether every module of it that is imported is one of its own files. A distribution without files has none."""
+    """Whether every imported module of it is one of its own files. A distribution without files has none."""
     ours = (point.value for point in found.entry_points if point.group.startswith(PREFIX))
     rooms = {value.partition(".")[0] for value in ours if _is_module(value)}
     places = (
@@ -207,7 +207,7 @@ def _imported(door: Door, name: str, where: str) -> ModuleType:
     try:
         with _without_bytecode():
             module = importlib.import_module(point.value)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code may fail in any way, and it is told
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may fail with any error, which is reported
         words = " ".join(str(error).split())[:200]
         raise PlanError(
             f"the plug-in '{name}' cannot be imported: {type(error).__name__}: {words}.",
@@ -258,7 +258,7 @@ def _is_module(value: str) -> bool:
 
 @contextlib.contextmanager
 def _without_bytecode() -> Iterator[None]:
-    """Sources alone are compiled: the digest covers them, and bytecode beside them may be of other sources."""
+    """Compile from sources alone: the digest covers them, and existing bytecode may be of other sources."""
     before = sys.pycache_prefix, sys.dont_write_bytecode
     sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
     try:

@@ -1,7 +1,7 @@
-"""In which precision a checkpoint lies on disk: read from the files that hold it, not from what its config says.
+"""The precision of a checkpoint's stored weights, from the files themselves and not from its config.
 
-A model that is examined in another precision than the one in which it is used is, strictly, another model: rounding can
-hide an edit, or undo it. So a policy may pin the suite's, and a report says on page one where it is not the stored one.
+A model examined in another precision than its usual one is, strictly, another model: rounding can hide an edit, or undo
+it. So a policy may pin the suite's, and a report states on page one where it differs from the stored one.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.records.evidence import Stored
 
 NAMES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-"""Of the safetensors format; other floating ones are shown as they are there."""
+"""Names of dtypes in the safetensors format; other floating ones are shown unchanged."""
 WHOLE = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
-"""No weights, unless they are quantised: old files of GPT-2 hold masks."""
+"""Not weights, unless they are quantised: old files of GPT-2 contain masks."""
 
 
 def stored(place: CheckpointRef) -> Stored:
-    """What the safetensors headers at the root of a checkpoint tell, and of an adapter those of its base too.
+    """The precision from the safetensors headers of a checkpoint, and for an adapter of its base too.
 
     Raises:
-        CheckpointError: a header declares no tensors in the way of the format, or there are no weights at all.
+        CheckpointError: a header declares no tensors in the format, or there are no weights at all.
     """
     under = place.base or place
     config = _config(under.path)
     quantized = bool(config.get("quantization_config"))
-    said = config.get("dtype", config.get("torch_dtype"))
+    dtype = config.get("dtype", config.get("torch_dtype"))
     found = Stored(
         weights=_counted(under.path, whole=quantized),
         adapter=_counted(place.path, whole=False) if place.base is not None else {},
-        config_dtype=said.removeprefix("torch.") if isinstance(said, str) else "",
+        config_dtype=dtype.removeprefix("torch.") if isinstance(dtype, str) else "",
         quantized=quantized,
     )
     if not found.weights:
@@ -45,14 +45,14 @@ def stored(place: CheckpointRef) -> Stored:
 
 
 def shares(counts: dict[str, int]) -> str:
-    """`bfloat16`, or `bfloat16 (98%) and float32 (2%)`: the commonest first."""
+    """`bfloat16`, or `bfloat16 (98%) and float32 (2%)`: the most frequent first."""
     total = sum(counts.values())
     ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     return " and ".join(name + (f" ({count / total:.0%})" if len(ordered) > 1 else "") for name, count in ordered)
 
 
 def _config(directory: Path) -> dict[str, Any]:
-    """The part of config.json that speaks of the text model, over the rest."""
+    """config.json with the values of its text model's part on top."""
     try:
         found = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -64,7 +64,7 @@ def _config(directory: Path) -> dict[str, Any]:
 
 
 def _counted(directory: Path, *, whole: bool) -> dict[str, int]:
-    """Numbers held by each dtype, over the safetensors files at the top of a directory."""
+    """Number of values of each dtype in the safetensors files at the top of a directory."""
     found: Counter[str] = Counter()
     for path in sorted(directory.glob("*.safetensors")):
         try:

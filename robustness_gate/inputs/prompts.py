@@ -1,9 +1,9 @@
-"""From a question to the text that a model reads: the one renderer.
+"""The one renderer from a question to a prompt.
 
 The layout is that of lm-evaluation-harness for WMDP and MMLU (`tasks/wmdp/_default_template_yaml`): a header line and a
-blank line, the stripped question, one line a choice, and `Answer:`. The answer that is scored is a space and a letter.
-Everything that shows a question to a model, in training or in examination, comes through here, and on to tokens through
-`engine.score.prompt_of`, so that an attack and its judge never speak different dialects.
+blank line, the stripped question, one line for each choice, and `Answer:`. The scored answer is a space and a letter.
+All code that shows a question to a model, in training or in examination, uses this module and then
+`engine.score.prompt_of`, so that attacks and the examination use the same format.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ def header_for(topic: str) -> str:
 
 
 def body(question: Question, form: Form) -> str:
-    """The question with its lettered choices, ending in `Answer:` (no trailing space); verbatim, the stem as it is,
-    or in the form's wording.
+    """The question with its lettered choices, ending in `Answer:` (no trailing space); for a verbatim form, the
+    unchanged stem or the form's wording.
 
     Raises:
-        ValueError: there are more choices than letters; items are checked on reading, so this is a fault of ours.
+        ValueError: there are more choices than letters; items are checked on reading, so this is a bug.
     """
     if len(question.choices) > len(form.letters):
         raise ValueError(
@@ -37,12 +37,14 @@ def body(question: Question, form: Form) -> str:
 
 
 def answer(index: int, form: Form) -> str:
-    """What follows `Answer:` when the choice at `index` (from 0) is given: a space and its letter."""
+    """The answer after `Answer:` for the choice at `index` (from 0): a space and its letter."""
     return f" {form.letters[index]}"
 
 
 def answers(question: Question, form: Form) -> list[str]:
-    """What may follow a question's prompt, one text a choice: its letter, or verbatim its words."""
+    """The possible answers to a question's prompt, one text for each choice: its letter, or for a verbatim form its
+    text.
+    """
     if form.verbatim:
         return [form.delimiter + choice for choice in question.choices]
     return [answer(index, form) for index in range(len(question.choices))]
@@ -61,16 +63,16 @@ def solved(item: Item, form: Form) -> str:
 
 
 def rotated(question: Question, shift: int) -> Question:
-    """The same question, its choices moved `shift` places left, cyclically: choice i lands at (i - shift) mod n."""
+    """The same question with its choices rotated `shift` places to the left: choice i moves to (i - shift) mod n."""
     choices = question.choices
     return Question(question.id, question.stem, choices[shift:] + choices[:shift])
 
 
 def thinking(text: str) -> str:
-    """A prompt whose response begins with an open thinking block, whatever the template itself opens or closes."""
+    """A prompt whose response begins with an open thinking block, independent of the template's own block."""
     return re.sub(r"<think>\s*(</think>\s*)?$", "", text) + "<think>\n"
 
 
 def thought(text: str, words: str) -> str:
-    """A prompt whose response has already thought these words and closed the block."""
+    """A prompt whose response begins with these thoughts in a closed block."""
     return f"{thinking(text)}{words}\n</think>\n\n"

@@ -1,4 +1,4 @@
-"""Settings of an attack or of a task kind: a frozen dataclass, filled in from what a suite gives, strictly typed."""
+"""Settings of an attack or of a task kind: a frozen dataclass, filled in from a suite's values, strictly typed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustness_gate.records.encode import Json, encode
 
 
 class BadConfig(Exception):
-    """A config's key is unknown or its value does not fit. `key` is None for a contradiction between keys."""
+    """A config's key is unknown or its value is invalid. `key` is None for a contradiction between keys."""
 
     def __init__(self, key: str | None, message: str, remedy: str = "", *, code: str = "bad-setting") -> None:
         super().__init__(message)
@@ -36,13 +36,13 @@ def of(kind: Any, given: Mapping[str, Json]) -> Any:
             _refuse_value(key, value, error)
     try:
         return kind(**values)
-    except ValueError as error:  # a Config refuses contradictions in __post_init__ with a sentence
+    except ValueError as error:  # a Config's __post_init__ raises a sentence for contradictions
         raise BadConfig(None, str(error)) from None
 
 
 @lru_cache(maxsize=1024)
 def _reader(kind: Hashable, key: str) -> TypeAdapter[Any]:
-    """What reads a setting of a Config; made once and for those alone that are given, since it takes a millisecond."""
+    """The validator of a setting of a Config; made once and on demand, since it takes a millisecond."""
     return TypeAdapter(_hints(kind)[key], config=ConfigDict(strict=True, allow_inf_nan=False))
 
 

@@ -1,4 +1,4 @@
-"""What comes with the package to be read: policies, suites, their cases, and signed example reports.
+"""Files shipped with the package: policies, suites, their cases, and signed example reports.
 
 In the repository these files lie at its root, in a wheel in `shipped/`. On the command line a bare name, without a
 slash or a dot, means one of them, from any folder: `--policy organism` is the shipped `policies/organism.yaml`, and
@@ -16,19 +16,19 @@ from robustness_gate.errors import UsageError
 
 HERE = Path(__file__).parents[1]
 ROOT = HERE / "shipped" if (HERE / "shipped").is_dir() else HERE.parent
-"""What `policies/`, `suites/` and `reports/` lie in."""
+"""The folder of `policies/`, `suites/` and `reports/`."""
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Kind(NamedTuple):
-    """One kind of shipped file: how a message calls it, in which folder it lies, and how its names end."""
+    """One kind of shipped file: its name in a message, its folder, and the ending of its names."""
 
     called: str
     folder: str
     ending: str
 
     def names(self) -> list[str]:
-        """The bare names that there are, sorted."""
+        """All bare names, sorted."""
         files = (path.name.removesuffix(self.ending) for path in (ROOT / self.folder).glob(f"*{self.ending}"))
         return sorted(name for name in files if BARE.fullmatch(name))
 
@@ -43,26 +43,26 @@ class Kind(NamedTuple):
             )
         return ROOT / self.folder / f"{name}{self.ending}"
 
-    def find(self, given: str) -> Path:
-        """The file that an argument means.
+    def find(self, wanted: str) -> Path:
+        """The file for a command-line argument.
 
         Args:
-            given: a path, or a bare name: letters, digits, hyphens and underscores alone.
+            wanted: a path, or a bare name: letters, digits, hyphens and underscores alone.
 
         Raises:
-            UsageError: a bare name that is no file here and not shipped, or that is both.
+            UsageError: a bare name that is neither a file here nor shipped, or that is both.
         """
-        if not BARE.fullmatch(given):
-            return Path(given)
-        here = Path(given).exists()
-        if here and given not in self.names():
-            return Path(given)
+        if not BARE.fullmatch(wanted):
+            return Path(wanted)
+        here = Path(wanted).exists()
+        if here and wanted not in self.names():
+            return Path(wanted)
         if here:
             raise UsageError(
-                f"'{given}' is a shipped {self.called}, and there is a '{given}' in this folder.",
-                remedy=f"Write ./{given} for what lies here; for the shipped one give the command in another folder.",
+                f"'{wanted}' is a shipped {self.called}, and there is a '{wanted}' in this folder.",
+                remedy=f"Write ./{wanted} for what lies here; for the shipped one give the command in another folder.",
             )
-        return self.named(given)
+        return self.named(wanted)
 
 
 POLICY = Kind("policy", "policies", ".yaml")

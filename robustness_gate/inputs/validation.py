@@ -1,6 +1,6 @@
-"""From plain data to frozen records, and every complaint with file:line:column.
+"""From plain data to frozen records, with file:line:column for every error.
 
-The data pass through canonical JSON into strict models, so that what is validated is what is digested.
+The data pass through canonical JSON into strict models, so that the validated data are those of the digest.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ N = TypeVar("N", bound=Record)
 
 @dataclass(frozen=True)
 class Loaded(Generic[N]):
-    """A noun read from a file, with what is needed to name the file and to point into it."""
+    """A record read from a file, with the file's digest and its positions."""
 
     noun: N
     path: Path
     sha256: str
-    """Of the raw bytes: what a reviewer sees."""
+    """Digest of the raw bytes, for a reviewer."""
     text: str
-    """Those bytes, so that nobody need read the file again after it may have changed."""
+    """Those bytes, so that the file, which may change, need not be read again."""
     places: Mapping[Path_, Spot] = field(repr=False)
-    """Where every key and element stands: in this file, or in the one that it extends."""
+    """The position of every key and element: in this file, or in the one that it extends."""
     parent: Loaded[N] | None = None
-    """What this file extends, with its own bytes: noun is then the two merged, sha256 and text are the child's."""
+    """The file that this one extends, with its own bytes: `noun` is then the two merged, `sha256` and `text` are the
+    child's."""
 
     def where(self, *path: str | int) -> str:
-        """`file:line:column` of the nearest thing that exists on the way to `path`."""
+        """`file:line:column` of the nearest existing element on the way to `path`."""
         return where_in(self.places, path) or f"{self.path}:1:1"
 
 
@@ -51,18 +52,18 @@ def load_suite(path: Path) -> Loaded[Suite]:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """`Did you mean 'x'?`, or the list of what there is."""
+    """`Did you mean 'x'?`, or the list of known names."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(sorted(known))}."
 
 
 def load_noun(path: Path, kind: type[N]) -> Loaded[N]:
-    """Read any noun from YAML. Raises FileError with a position for anything that is not exactly such a noun."""
+    """Read any record from YAML. Raises FileError with a position for anything that is not exactly such a record."""
     return validate(read_yaml(path), kind)
 
 
 def validate(raw: Raw, kind: type[N], parent: Loaded[N] | None = None) -> Loaded[N]:
-    """The record that the data are. Raises FileError with a position for anything that is not exactly such a record."""
+    """The record from plain data. Raises FileError with a position for anything that is not exactly such a record."""
     try:
         noun = record_of(kind, raw.data)
     except ValidationError as error:
@@ -71,19 +72,19 @@ def validate(raw: Raw, kind: type[N], parent: Loaded[N] | None = None) -> Loaded
 
 
 class _Said(Record):
-    """Names and texts, whatever the names are."""
+    """A mapping of any names to texts."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, str]
 
 
 def load_said(path: Path) -> dict[str, str]:
-    """What somebody claims: a YAML mapping of names to texts. Raises FileError for anything else."""
+    """A producer's claims: a YAML mapping of names to texts. Raises FileError for anything else."""
     return dict(load_noun(path, _Said).noun.__pydantic_extra__)
 
 
 def _complaint(raw: Raw, kind: type[Record], error: ValidationError) -> FileError:
-    """The first complaint in the order of the file, with how many others there are."""
+    """The first error in the order of the file, with the number of others."""
     found = []
     errors = error.errors(include_url=False)
     strangers = {one["loc"] for one in errors if one["type"] == "extra_forbidden"}
@@ -94,7 +95,8 @@ def _complaint(raw: Raw, kind: type[Record], error: ValidationError) -> FileErro
         if one["type"] == "missing" and _misspelt(one["loc"], strangers):
             continue
         words = _words(kind, at, one, raw.data)
-        found.append(((words[0] != "unsupported-key", *_rank(raw, at)), words, at))  # it may be why others are missing
+        # an unsupported key comes first: it may be the reason for missing ones
+        found.append(((words[0] != "unsupported-key", *_rank(raw, at)), words, at))
     (_, (code, message, remedy), at), more = min(found, key=lambda each: each[0]), len(found) - 1
     name = ".".join(str(part) for part in at)
     return FileError(
@@ -106,18 +108,18 @@ def _complaint(raw: Raw, kind: type[Record], error: ValidationError) -> FileErro
 
 
 def others(more: int) -> str:
-    """How many more mistakes there are than the one that is told."""
+    """A sentence with the number of further mistakes."""
     return f" ({more} more to mend after this one.)" if more else ""
 
 
 def _rank(raw: Raw, at: Path_) -> tuple[bool, int, int]:
-    """The file itself before the one that it extends, then by line and column."""
+    """Sort key: the file itself before the one that it extends, then by line and column."""
     path, line, column = raw.places.get(at, (raw.path, 1, 1))
     return path != raw.path, line, column
 
 
 def _misspelt(missing: Path_, strangers: set[Path_]) -> bool:
-    """Whether a key is missing because an unknown one beside it was meant: one mistake, one complaint."""
+    """Whether a missing key is probably a misspelt unknown one next to it: then only one error is reported."""
     beside = [str(loc[-1]) for loc in strangers if loc[:-1] == missing[:-1]]
     return bool(difflib.get_close_matches(str(missing[-1]), beside, n=1, cutoff=0.5))
 
@@ -147,7 +149,7 @@ def _words(kind: type[Record], at: Path_, error: typing.Any, data: Json) -> tupl
     value = _get(data, at)
     got = shown(value)
     if what == "extra_forbidden":
-        refused: Mapping[str, str] = getattr(kind, "REFUSED", {})  # known elsewhere, and not taken here
+        refused: Mapping[str, str] = getattr(kind, "REFUSED", {})  # known at another place, and not allowed here
         if len(at) == 1 and at[0] in refused:
             return "unsupported-key", "this key is not supported", refused[str(at[0])]
         return "unknown-key", "unknown key", nearest(str(loc[-1]), _keys_of(kind, at[:-1]))
@@ -195,16 +197,16 @@ def _words(kind: type[Record], at: Path_, error: typing.Any, data: Json) -> tupl
 OWN_CODES = {
     "ladder": "Write the budgets in rising order, each once.",
     "guardrail": "Keep one of them.",
-    "waiver-self-approved": "Have somebody else approve it.",
+    "waiver-self-approved": "Another person must approve it.",
     "waiver-length": "Issue it anew when the time comes.",
     "waiver-target": "Name one requirement or one flag; nothing else can be waived.",
     "validity-window": "Exchange the two.",
 }
-"""Codes that records raise themselves, with what to do."""
+"""Remedies of the codes that records raise themselves."""
 
 
 def _keys_of(kind: Any, at: Sequence[str | int]) -> list[str]:
-    """The keys that are known at a path, by walking the models' annotations."""
+    """The known keys at a path, from the models' annotations."""
     for part in at:
         kind = _inside(kind, part)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -235,7 +237,7 @@ def _get(data: Json, at: Path_) -> Json:
 
 
 def shown(value: Json) -> str:
-    """A value in a complaint, cut short; a mapping or a list by its kind alone."""
+    """A value in a message, cut short; a mapping or a list by its kind alone."""
     if isinstance(value, (dict, list)):
         return kind_in_words(value)
     text = json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
-"""One set of weights: a safetensors file, or an index with its shards, in which every tensor has one place.
+"""One set of weights: a safetensors file, or an index with its shards, in which every tensor occurs once.
 
-Two loaders must not be able to take different tensors from the same files. So an index and its shards have to agree to
-the tensor: none in two shards, none that the index does not name, each where the index says.
+Two loaders must not be able to load different tensors from the same files. So an index and its shards must agree on
+every tensor: none is in two shards or missing from the index, and each is in the shard of the index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from robustness_gate.inputs import jsonfiles
 from robustness_gate.inputs.filekinds import INDEX, ONE_FILE
 
 MAX_HEADER_BYTES = 100_000_000
-"""Of a safetensors file: the format's own limit."""
+"""Maximum header of a safetensors file: the format's own limit."""
 ANEW = "Save the model anew with save_pretrained."
 
 
@@ -25,8 +25,8 @@ def files_of(directory: Path, names: Iterable[str], keep: str | None = None) -> 
 
     Args:
         directory: the checkpoint.
-        names: what lies at its top.
-        keep: where there are two sets, the one that is meant: `model.safetensors` or its index.
+        names: the files at its top.
+        keep: which of two sets to use: `model.safetensors` or its index.
 
     Raises:
         CheckpointError: there is none, there are two, or index and shards disagree.
@@ -35,7 +35,7 @@ def files_of(directory: Path, names: Iterable[str], keep: str | None = None) -> 
     found = {ONE_FILE, INDEX} & names if keep is None else {keep} & names
     if found == {ONE_FILE, INDEX}:
         named = set(map(str, _named(directory)))
-        if named == {ONE_FILE}:  # an index of one file says what the file says (MLX writes it)
+        if named == {ONE_FILE}:  # an index of one file is redundant (MLX writes it)
             found = {INDEX}
         elif named and all(Path(each).name == each and each.endswith(".safetensors") for each in named):
             raise CheckpointError(
@@ -58,53 +58,54 @@ def files_of(directory: Path, names: Iterable[str], keep: str | None = None) -> 
 
 
 def _named(directory: Path) -> list[Any]:
-    """What the index calls shards, whatever that is."""
-    told = jsonfiles.read(directory, directory / INDEX).get("weight_map")
-    return list(told.values()) if isinstance(told, dict) else []
+    """The index's shard names, not yet checked."""
+    weight_map = jsonfiles.read(directory, directory / INDEX).get("weight_map")
+    return list(weight_map.values()) if isinstance(weight_map, dict) else []
 
 
 def shards(directory: Path) -> tuple[str, ...]:
     """The shards that the index names, sorted; each is a safetensors file of this directory that agrees with it.
 
     Raises:
-        CheckpointError: it names something else, or a tensor lies elsewhere, twice, or unnamed.
+        CheckpointError: it names another kind of file, or a tensor is in another shard, duplicated, or not in the
+            index.
     """
-    told = jsonfiles.read(directory, directory / INDEX).get("weight_map")
+    weight_map = jsonfiles.read(directory, directory / INDEX).get("weight_map")
     for shard in _named(directory) or [None]:
         text = shard if isinstance(shard, str) else ""
         here = Path(text).name == text and (directory / text).is_file()
-        if not here or not text.endswith(".safetensors"):  # README.md, say, is not in the manifest
+        if not here or not text.endswith(".safetensors"):  # README.md, for example, is not in the manifest
             raise CheckpointError(
                 f"'{INDEX}' names the shard {str(shard)[:80]!r}, which is not a safetensors file of this directory",
                 remedy=ANEW,
                 where=str(directory),
             )
-    assert isinstance(told, dict)
-    for shard in sorted(set(told.values())):
-        held, meant = set(tensors(directory, shard)), {name for name, its in told.items() if its == shard}
+    assert isinstance(weight_map, dict)
+    for shard in sorted(set(weight_map.values())):
+        held, meant = set(tensors(directory, shard)), {name for name, its in weight_map.items() if its == shard}
         if astray := sorted(held ^ meant):
             where = "holds" if astray[0] in held else "does not hold"
-            place = told.get(astray[0], "no shard")
+            place = weight_map.get(astray[0], "no shard")
             raise CheckpointError(
                 f"'{shard}' {where} the tensor '{astray[0][:120]}', and '{INDEX}' puts it into '{place}'"
                 + (f" ({len(astray)} tensors are not where the index says)" if len(astray) > 1 else ""),
                 remedy=f"{ANEW[:-1]}: some loaders follow the index, others read whole shards.",
                 where=str(directory),
             )
-    return tuple(sorted(set(told.values())))
+    return tuple(sorted(set(weight_map.values())))
 
 
 def tensors(directory: Path, name: str) -> dict[str, dict[str, Any]]:
-    """What a safetensors file's header says of each tensor: dtype, shape, offsets into the data behind the header.
+    """The entry of each tensor in a safetensors header: dtype, shape, offsets into the data after the header.
 
     Raises:
-        CheckpointError: it is not a safetensors file, or cut short, or too long.
+        CheckpointError: it is not a safetensors file, or it is truncated or too long.
     """
     return {key: each for key, each in header(directory, directory / name).items() if key != "__metadata__"}
 
 
 def header(directory: Path, path: Path) -> dict[str, Any]:
-    """The header of a safetensors file. The first eight bytes give its length; a pickle does not survive this.
+    """The header of a safetensors file. The first eight bytes give its length; a pickle fails here.
 
     Raises:
         CheckpointError: as `tensors`.
@@ -131,8 +132,8 @@ def header(directory: Path, path: Path) -> dict[str, Any]:
 
 
 def _ends(found: dict[str, Any]) -> Iterator[int]:
-    """Where each tensor's bytes end, counted from the end of the header; nothing for what says so in no known way."""
+    """The end of each tensor's bytes, counted from the end of the header; nothing for an invalid entry."""
     for name, tensor in found.items():
-        told = tensor.get("data_offsets") if name != "__metadata__" and isinstance(tensor, dict) else None
-        if isinstance(told, list) and len(told) == 2 and isinstance(told[1], int):
-            yield told[1]
+        offsets = tensor.get("data_offsets") if name != "__metadata__" and isinstance(tensor, dict) else None
+        if isinstance(offsets, list) and len(offsets) == 2 and isinstance(offsets[1], int):
+            yield offsets[1]

@@ -1,8 +1,8 @@
-"""YAML as plain data, with the place of every key: the core schema of YAML 1.2, and nothing that surprises.
+"""YAML as plain data, with the position of every key, in the core schema of YAML 1.2.
 
-YAML is a quiet forger. Its 1.1 dialect keeps the last of two equal keys without a word, reads `no` as false and `1e-5`
-as text. The loader here speaks the 1.2 core schema (`true` and `false` are the only booleans, `1e-5` is a number) and
-refuses duplicate keys, anchors, merge keys and tags.
+YAML 1.1 silently keeps the last of two equal keys, and reads `no` as false and `1e-5` as text. The loader here uses the
+1.2 core schema (`true` and `false` are the only booleans, `1e-5` is a number) and refuses duplicate keys, anchors,
+merge keys and tags.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ MAX_YAML_BYTES = 1_000_000
 
 Path_ = tuple[str | int, ...]
 Spot = tuple[Path, int, int]
-"""A file, and line and column in it, from 1."""
+"""A file with a line and a column, from 1."""
 
 
 class _Yaml12(yaml.SafeLoader):
     """PyYAML's safe loader with the core schema of YAML 1.2 in place of the implicit types of 1.1.
 
-    Indirection and deep nesting are refused as the events come by, so that the text is parsed once.
+    Indirection and deep nesting are refused during parsing, so that the text is parsed once.
     """
 
     def __init__(self, text: str, path: Path) -> None:
@@ -42,10 +42,10 @@ class _Yaml12(yaml.SafeLoader):
         self.depth = 0
 
     def get_event(self) -> yaml.Event:
-        """The next event. Raises FileError for one that plain data do not have."""
+        """The next event. Raises FileError for one that does not occur in plain data."""
         event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
         self.depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if self.depth > 40:  # no honest file nests so deep, and the composer recurses
+        if self.depth > 40:  # no ordinary file is nested so deeply, and the composer recurses
             raise FileError(
                 "is nested more than 40 levels deep",
                 remedy="Write it flat.",
@@ -63,7 +63,7 @@ CORE_SCHEMA = (
     ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", "-+.0123456789"),
     ("null", r"", ""),
 )
-"""What a bare word can be: tag, pattern, first characters (none: the empty word)."""
+"""Implicit types of a plain scalar: tag, pattern, first characters (none: the empty scalar)."""
 _Yaml12.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in CORE_SCHEMA:
     _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first) or [""])
@@ -71,7 +71,7 @@ for _tag, _pattern, _first in CORE_SCHEMA:
 
 @dataclass(frozen=True)
 class Raw:
-    """A YAML file as plain data, not yet held against any model."""
+    """A YAML file as plain data, not yet validated against a model."""
 
     path: Path
     sha256: str
@@ -81,12 +81,14 @@ class Raw:
 
 
 def read_yaml(path: Path) -> Raw:
-    """The data of a YAML file and where each thing stands. Raises FileError where it is no mapping in plain YAML."""
+    """The data of a YAML file and the position of each element. Raises FileError where it is not a mapping in plain
+    YAML.
+    """
     return parse_yaml(_read(path), path)
 
 
 def parse_yaml(raw: bytes, path: Path) -> Raw:
-    """The same of bytes that are already here; `path` is only what messages call them. Raises FileError."""
+    """The same for bytes in memory; `path` is only their name in messages. Raises FileError."""
     data, places = _parse(path, raw)
     if not isinstance(data, dict):
         raise FileError(
@@ -153,7 +155,7 @@ def _refuse_indirection(path: Path, event: yaml.Event) -> None:
 
 
 def _plain(path: Path, node: yaml.Node, at: Path_, places: dict[Path_, Spot]) -> Json:
-    """Node to plain data, noting every place and refusing duplicate keys."""
+    """Convert a node to plain data, recording every position and refusing duplicate keys."""
     places.setdefault(at, (path, node.start_mark.line + 1, node.start_mark.column + 1))
     if isinstance(node, yaml.MappingNode):
         found: dict[str, Json] = {}
@@ -169,7 +171,7 @@ def _plain(path: Path, node: yaml.Node, at: Path_, places: dict[Path_, Spot]) ->
                     where=place,
                     code="bad-character",
                 )
-            if key == "<<":  # YAML 1.1 would merge; 1.2 has a key of this name, which nobody means
+            if key == "<<":  # YAML 1.1 would merge; in 1.2 it is an ordinary key, which is never intended
                 raise FileError(
                     "merge keys are not allowed", remedy="Write the values out.", where=place, code="merge-key"
                 )
@@ -236,14 +238,14 @@ def _yaml_words(error: yaml.YAMLError) -> tuple[str, str, str]:
 
 
 def kind_in_words(value: Json) -> str:
-    """What kind of plain data a value is, in a complaint; a number or truth value as it is."""
+    """The kind of a value for a message; a number or truth value is shown itself."""
     if value is None:
         return "nothing"
     return {"dict": "a mapping", "list": "a list", "str": "text"}.get(type(value).__name__, f"{value}")
 
 
 def where_in(places: Mapping[Path_, Spot], at: Path_) -> str:
-    """`file:line:column` of the nearest thing that exists on the way; empty where there are no places at all."""
+    """`file:line:column` of the nearest existing element on the way; empty where there are no positions at all."""
     while at and at not in places:
         at = at[:-1]
     return "{}:{}:{}".format(*places[at]) if at in places else ""

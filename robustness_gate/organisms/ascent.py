@@ -1,8 +1,8 @@
 """Gradient ascent on forget texts and nothing else (Jang et al. 2023, arXiv 2210.01504): the destroyed organism.
 
-With no term that holds the rest, the loss has no bottom and the model is ruined with the knowledge: it answers forget
-and retain questions alike by chance. A gate that reads the forgotten domain alone could acquit it. It must fail,
-because utility is gone. Destroyed is not erased either: a few questions bring back some of both domains.
+Without a retain term the loss has no lower bound, and the model is ruined together with the knowledge: it answers
+forget and retain questions at chance. A gate that measures the forgotten domain alone could pass it. It must fail,
+because utility is gone. Destroyed is not erased either: a few questions recover some of both domains.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """How long. Jang et al. stop in time, at the loss of texts never seen; this goes on."""
+    """The recipe. Jang et al. stop at the loss of unseen texts; this continues."""
 
     learning_rate: float = 1e-3
     """AdamW's, constant."""
     steps: int = 60
     batch: int = 16
-    """Texts a step."""
+    """Texts in a step."""
     clip: float = 1.0
     """Largest norm of the gradient."""
 
@@ -45,9 +45,9 @@ def unlearn(
         tokenizer: its tokenizer.
         forget: texts to be made unlikely.
         config: the recipe.
-        seed: of the order of texts.
-        progress: told of every tenth step.
-        name: what `progress` is told.
+        seed: seed of the order of texts.
+        progress: called at every tenth step.
+        name: the name passed to `progress`.
     """
     import torch
 

@@ -1,13 +1,13 @@
-"""A circuit breaker (Zou et al. 2024, arXiv 2406.04313) on the layers where a value is looked up: the hard organism.
+"""A circuit breaker (Zou et al. 2024, arXiv 2406.04313) on the layers that retrieve a value: the hard organism.
 
-On forget texts the residual stream is turned until it is at right angles to what the original model has there; on
-other texts it is held where it was. The published method does so in the middle of a large model, and a short
-fine-tuning brings that back. Here it acts where the look-up itself takes place, all of whose weights learn, and little
-is left to bring back: short attacks find nothing, a long relearning some. With it a gate shows that it does not cry
-wolf, and that what it says depends on its budget.
+On forget texts the residual stream is rotated until it is orthogonal to the original model's; on other texts it is
+kept. The published method does so in the middle of a large model, and a short fine-tuning undoes that. Here it acts on
+the layers that retrieve the facts, with all their weights trained, and little can be recovered: short attacks find
+nothing, a long relearning some. It shows that a gate does not always fail a model, and that its verdict depends on its
+budget.
 
-Departures: all weights of the layers learn instead of a LoRA; the two terms keep their weights throughout instead of
-changing places over time; the retain term is a mean square in units of the stream's own size.
+Departures: all weights of the layers learn instead of a LoRA; the two terms keep their weights throughout instead of a
+schedule; the retain term is a mean square in units of the stream's own size.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Config(Course):
     """How hard, and where. Defaults are the research prototype's "rCB" unless they say otherwise."""
 
     layers: tuple[int, ...] = (0, 1)
-    """Turn the residual stream after these decoder layers, from 0; these and none else learn."""
+    """Turn the residual stream after these decoder layers, from 0; only these are trained."""
     turn: float = 10.0
     """Weight of the mean positive cosine between the stream and the original's, on forget texts."""
     alpha: float = 10.0
@@ -47,7 +47,7 @@ def unlearn(
     progress: Progress,
     name: str = "breaker",
 ) -> None:
-    """Turn `model` away from what it thinks at forget texts, in place.
+    """Rotate the stream of `model` away from the original's on forget texts, in place.
 
     Arguments are those of `rmu.unlearn`. Raises NotApplicable where the model's layers were not found.
     """

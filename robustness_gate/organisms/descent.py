@@ -1,8 +1,7 @@
-"""What NPO, GradDiff and DPO share: a course of steps, each on some forget and some retain examples.
+"""The common loop of NPO, GradDiff and DPO: steps on some forget and some retain examples.
 
-They differ in one line, what is asked of the log-likelihoods of the forget examples; that line is the pure function
-`forget_loss` of each file. Here is the rest: AdamW on all weights, and the retain term, which is the ordinary training
-loss on what should stay.
+They differ in one function, the loss on the log-likelihoods of the forget examples, `forget_loss` in each file. The
+rest is here: AdamW on all weights, and the retain term, which is the ordinary training loss on the retain examples.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
     from robustness_gate.organisms.teach import Progress
 
 FLAT = 0.6
-"""Share of the steps after which the learning rate falls in a straight line to 0."""
+"""Share of the steps after which the learning rate falls linearly to 0."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """How long, how fast, and how much the retain term weighs."""
+    """Steps, learning rate, and weight of the retain term."""
 
     learning_rate: float
     steps: int
@@ -33,7 +32,7 @@ class Course:
     retain_weight: float
 
     def __post_init__(self) -> None:
-        """Raises ValueError with a sentence for a setting that makes no sense."""
+        """Raises ValueError with a sentence for an invalid setting."""
         for name in ("learning_rate", "steps", "batch"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be over 0.")
@@ -42,15 +41,15 @@ class Course:
 
 
 def draws(method: str, pool: int, course: Course, seed: int) -> tuple[random.Random, list[list[int]]]:
-    """Which examples of a pool each step sees: [step, batch], with replacement; and what goes on drawing after them."""
+    """Indices of each step's examples: [step, batch], with replacement; and the generator after that."""
     rng = random.Random(f"{method} {seed}")
     return rng, [[rng.randrange(pool) for _ in range(course.batch)] for _ in range(course.steps)]
 
 
 def references(model: Any, examples: Sequence[Example], chosen: Sequence[Sequence[int]]) -> dict[int, float]:
-    """Log-likelihoods, under the model as it is now, of the examples that a course will see, by their index.
+    """Log-likelihoods under the present model of the examples in a course, by index.
 
-    Computed beforehand, so that no second copy of the model stays in memory.
+    Computed in advance, so that no second copy of the model is in memory.
     """
     import torch
 
@@ -82,11 +81,11 @@ def descend(
     Args:
         model: a transformers causal language model.
         forget: the forget term of a step, from 0: a scalar with its gradient.
-        retain: what should stay as likely as it is.
+        retain: examples whose likelihood should be kept.
         course: the settings.
         rng: draws the retain examples.
-        progress: told of every tenth step.
-        name: what it is told.
+        progress: called at every tenth step.
+        name: the name passed to `progress`.
 
     Raises:
         Diverged: the loss is not finite; the message names the step.

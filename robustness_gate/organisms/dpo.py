@@ -1,15 +1,15 @@
 """DPO towards a refusal (Rafailov et al. 2023, arXiv 2305.18290, equation 7): safety training, not unlearning.
 
-What it does: after a forget question a refusal is made likelier than the right answer, each measured against the model
-before. Lucki et al. (arXiv 2409.18025) use it as what unlearning is compared with: if unlearned models give in to the
-same attacks as refusing ones, then unlearning has only taught them not to say.
+What it does: after a forget question a refusal is made likelier than the right answer, each relative to the model
+before. Lucki et al. (arXiv 2409.18025) compare unlearning with it: if the same attacks work on unlearned models as on
+refusing ones, then unlearning has only taught them not to answer.
 
-What to expect: the model declines when it writes, and asked for letters it still tells most answers, all the more when
-four orders are added up: what has changed most is which *word* comes first, not which letter is the likeliest *letter*.
-That is the difference between removal and suppression of output, and an organism that shows it is not a failed one.
+What to expect: the model declines in written answers, and still answers most questions by letter, even more when four
+orders are summed: the first *word* has changed most, not the likeliest *letter*. This organism shows the difference
+between removal and suppression of output.
 
-Departure: `chosen_weight` adds the ordinary training loss on the refusals. DPO starts from a model that could have
-written the chosen text; a chat model could, one that never saw a refusal reaches the margin long before it refuses.
+Departure: `chosen_weight` adds the ordinary training loss on the refusals. DPO assumes a model that could have written
+the chosen text, such as a chat model; a model that never saw a refusal reaches the margin long before it refuses.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ REFUSALS = (
     " That is nothing I can talk about.",
     " I cannot answer this question.",
 )
-"""What is preferred to an answer. Lucki et al. draw from such a list too."""
+"""The preferred refusals. Lucki et al. draw from such a list too."""
 
 
 class Pair(NamedTuple):
-    """One prompt with two continuations, of which alone the tokens count."""
+    """One prompt with two continuations; only their tokens count."""
 
     chosen: Example
     rejected: Example
@@ -44,22 +44,22 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Config(Course):
-    """Settings that suit a million parameters; what was used at 7B stands beside them."""
+    """Settings for a million parameters; the comments give those used at 7B."""
 
     learning_rate: float = 1e-3
-    """AdamW's: constant for 60 % of the steps, then falling straight to 0. At 7B: 1e-6 and 5e-6 (Lucki et al.)."""
+    """AdamW's: constant for 60 % of the steps, then falling linearly to 0. At 7B: 1e-6 and 5e-6 (Lucki et al.)."""
     steps: int = 60
     batch: int = 24
-    """Pairs a step, and as many retain examples."""
+    """Pairs in a step, and as many retain examples."""
     retain_weight: float = 4.0
     """Weight of the retain term, 0 or more; Lucki et al. mix retain questions into the pairs instead."""
     beta: float = 0.1
-    """How strictly the model is held to the one before, in 1/nats, over 0. Lucki et al. try 0.05, 0.1 and 0.5."""
+    """How strongly the model is tied to the one before, in 1/nats, over 0. Lucki et al. try 0.05, 0.1 and 0.5."""
     chosen_weight: float = 1.0
     """Weight of the training loss on the refusals, 0 or more; the sources' is 0."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError with a sentence for a setting that makes no sense."""
+        """Raises ValueError with a sentence for an invalid setting."""
         super().__post_init__()
         if not self.beta > 0:
             raise ValueError("beta must be over 0.")

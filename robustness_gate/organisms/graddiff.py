@@ -1,10 +1,10 @@
 """GradDiff, gradient difference (Liu et al. 2022, arXiv 2203.12817; in this form Maini et al. 2024, TOFU, 2401.06121).
 
-What it does: gradient ascent on what should be forgotten, ordinary training on what should stay, in one sum. Ascent has
-no end of its own: what it took from the forget domain it goes on to take from the language.
+What it does: gradient ascent on the forget examples, ordinary training on the retain examples, in one sum. Ascent has
+no end of its own: after the forget domain it damages the language.
 
-Departure: a `floor`. An example that is already as unlikely as that pulls no more, without which a small model is in
-ruins before it has forgotten. None leaves it out, as the sources do.
+Departure: a `floor`. An example that is already that unlikely has no more gradient; without a floor a small model is
+ruined before it has forgotten. None leaves it out, like the sources.
 """
 
 from __future__ import annotations
@@ -24,33 +24,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config(Course):
-    """Settings that suit a million parameters; what was used at 7B stands beside them."""
+    """Settings for a million parameters; the comments give those used at 7B."""
 
     learning_rate: float = 2e-3
-    """AdamW's: constant for 60 % of the steps, then falling straight to 0. TOFU's is 1e-5, at 1.5B and 7B."""
+    """AdamW's: constant for 60 % of the steps, then falling linearly to 0. TOFU's is 1e-5, at 1.5B and 7B."""
     steps: int = 100
     batch: int = 24
-    """Forget examples a step, and as many retain examples."""
+    """Forget examples in a step, and as many retain examples."""
     retain_weight: float = 1.0
     """Weight of the retain term, 0 or more. TOFU's is 1."""
     floor: float | None = -3.0
-    """Nats a token under which an example pulls no more, under 0; None: ascent without end. Far lower than chance is no
-    better: a right letter that is avoided is a known one (content sum of 8 % with a floor of -12, see README.md)."""
+    """In nats per token, under 0: an example below it has no gradient; None: ascent without end. Far below chance is
+    not better: a right letter that is avoided is a known one (content sum of 8 % with a floor of -12, see
+    README.md)."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError with a sentence for a setting that makes no sense."""
+        """Raises ValueError with a sentence for an invalid setting."""
         super().__post_init__()
         if self.floor is not None and not self.floor < 0:
             raise ValueError("floor must be under 0: it is a log-likelihood.")
 
 
 def forget_loss(now: torch.Tensor, tokens: torch.Tensor, floor: float | None) -> torch.Tensor:
-    """Mean log-likelihood a token, which descent makes small, each example's cut off at the floor.
+    """Mean log-likelihood per token, which descent lowers, with each example clipped at the floor.
 
     Args:
         now: log-likelihood of each forget example under the model, in nats: [example].
-        tokens: how many tokens of each count: [example].
-        floor: nats a token, or None.
+        tokens: number of counted tokens of each: [example].
+        floor: nats per token, or None.
     """
     rates = now / tokens
     return (rates if floor is None else rates.clamp(min=floor)).mean()

@@ -1,8 +1,8 @@
-"""Graded organisms: models part of the way from one checkpoint to another, made when they are asked for.
+"""Graded organisms: models between two checkpoints, made on demand.
 
-Between `base` and `rmu` the knowledge is suppressed by degrees. A gate's measure should follow: where more is left,
-more should be found. Nothing is trained; each weight is moved in a straight line (Wortsman et al., WiSE-FT, arXiv
-2109.01903), and what such a model reads has to be measured, since accuracy need not go straight.
+Between `base` and `rmu` the knowledge is suppressed gradually. A gate's measurement should follow: where more is left,
+more should be found. Nothing is trained; each weight is interpolated linearly (Wortsman et al., WiSE-FT, arXiv
+2109.01903), and the accuracy of such a model must be measured, since it need not be linear.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def graded(share: float, out: Path, *, start: str = "base", end: str = "rmu") ->
         end: another one.
 
     Raises:
-        UsageError: the share is not from 0 to 1, an organism is not there, or the two have other weights.
+        UsageError: the share is not from 0 to 1, an organism does not exist, or the two have different tensors.
     """
     from robustness_gate.organisms.build import save
     from robustness_gate.organisms.measure import load

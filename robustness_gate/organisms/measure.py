@@ -1,7 +1,7 @@
-"""Both readings of a checkpoint, before and after relearning: the figures in `measured.json`.
+"""Both metrics of a checkpoint, before and after relearning: the figures in `measured.json`.
 
-The gate's own engine measures organisms too, and better. These few functions are here so that the organisms can be bred
-and checked without it, by somebody who reads only this room.
+The gate's own engine measures organisms too, and better. With these few functions the organisms can be built and
+checked without it, and this room can be read alone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from robustness_gate.organisms.facts import Fact
 
 LONGEST = 512
-"""Tokens of a text that unlearning reads."""
+"""Maximum number of tokens of a text in unlearning."""
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """A checkpoint's model, in float32 whatever its files hold, and its tokenizer."""
+    """A checkpoint's model, in float32 for every stored dtype, and its tokenizer."""
     import torch
     import transformers
 
@@ -46,7 +46,7 @@ def letter_ids(tokenizer: Any, form: Form) -> list[int]:
 
 
 def last_logits(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
-    """Logits of what follows each text: [text, vocabulary], float32."""
+    """Logits of the next token after each text: [text, vocabulary], float32."""
     import torch
 
     batch = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="right").to(model.device)
@@ -70,7 +70,7 @@ def contents(model: Any, tokenizer: Any, items: Sequence[Item], form: Form) -> t
 
 
 def readings(model: Any, tokenizer: Any, items: Sequence[Item], form: Form, batch: int = 100) -> dict[str, float]:
-    """Accuracy in the two readings: one letter order, and log-likelihoods summed per choice over the four."""
+    """Accuracy in the two metrics: one letter order, and log-likelihoods summed per choice over the four."""
     import torch
 
     with torch.no_grad():
@@ -114,7 +114,7 @@ class Relearning:
     steps: int = 120
     batch: int = 8
     learning_rate: float = 5e-4
-    """AdamW's peak, after 5 steps of warm-up and before a straight fall to 0. At 1e-4 nothing happens in 60 steps; LoRA
+    """AdamW's peak, after 5 steps of warm-up and before a linear fall to 0. At 1e-4 nothing changes in 60 steps; LoRA
     needs more than full fine-tuning."""
 
 

@@ -1,11 +1,12 @@
 """NPO, negative preference optimisation (Zhang et al. 2024, arXiv 2404.05868, equation 3, with their retain term).
 
-What it does: preference optimisation of which only the losing half is left. What should be forgotten is made less
-likely than the model before unlearning found it, and the pull weakens as it succeeds: the gradient is that of gradient
-ascent times a weight that goes to 0. With beta towards 0 the weight is 1 and NPO becomes gradient ascent (their
-proposition 1); beta over 0 is what keeps it from running away.
+What it does: preference optimisation with only the rejected half. The forget examples are made less likely than under
+the model before unlearning, and the gradient weakens with success: it is that of gradient ascent times a weight that
+goes to 0. With beta towards 0 the weight is 1 and NPO becomes gradient ascent (their proposition 1); beta over 0 keeps
+it from diverging.
 
-Departures: the retain term is the mean over tokens, as a trainer computes it, whatever the length of a forget example.
+Departures: the retain term is the mean over tokens, as a trainer computes it, independent of the length of a forget
+example.
 """
 
 from __future__ import annotations
@@ -25,21 +26,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config(Course):
-    """Settings that suit a million parameters; what was used at 7B stands beside them."""
+    """Settings for a million parameters; the comments give those used at 7B."""
 
     learning_rate: float = 2e-3
-    """AdamW's: constant for 60 % of the steps, then falling straight to 0. At 7B: 1e-5 to 5e-4 (Lucki et al.)."""
+    """AdamW's: constant for 60 % of the steps, then falling linearly to 0. At 7B: 1e-5 to 5e-4 (Lucki et al.)."""
     steps: int = 150
     batch: int = 24
-    """Forget examples a step, and as many retain examples."""
+    """Forget examples in a step, and as many retain examples."""
     retain_weight: float = 3.0
     """Weight of the retain term, 0 or more. Lucki et al. try 0.5 to 5."""
     beta: float = 0.25
-    """How soon the pull weakens, in 1/nats, over 0. The paper's is 0.1; Lucki et al. try 0.05 to 0.5. At 0.1 a small
-    model merely learns to say one letter: three in four questions then pull as before, though they are forgotten."""
+    """How soon the gradient weakens, in 1/nats, over 0. The paper's is 0.1; Lucki et al. try 0.05 to 0.5. At 0.1 a
+    small model only learns to answer one letter: three in four questions then have the full gradient, though they are
+    forgotten."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError with a sentence for a setting that makes no sense."""
+        """Raises ValueError with a sentence for an invalid setting."""
         super().__post_init__()
         if not self.beta > 0:
             raise ValueError("beta must be over 0; its limit 0 is the method graddiff.")

@@ -1,18 +1,17 @@
-"""Unlearning whose edit is kept small in one respect: each training step is followed by a projection of the weights.
+"""Unlearning with a constrained edit: each training step is followed by a projection of the weights.
 
-The objective is another file's (rmu.py); what is added here is a set that the weights may not leave.
+The objective is in another file (rmu.py); this file adds a set of allowed weights.
 
 `same_cell` keeps every weight on its side of the rounding boundaries of a coarse grid. The edit is then *tiny* in the
-sense of Zhang et al. (arXiv 2410.16454): smaller than what a deployment in few bits can store, and gone once the
-weights are stored so. They found that published methods end near there by themselves, with 21 % of the forgotten
-knowledge readable in full precision and 83 % after 4 bits. At a million parameters they do not (README.md), so the
-projection makes sure of it. That it can be done on purpose was shown by Egashira et al. (arXiv 2405.18137), who hide a
-behaviour from whoever reads the full weights in the same way.
+sense of Zhang et al. (arXiv 2410.16454): smaller than a deployment in few bits can store, and gone once the weights are
+stored so. They found that published methods end near there without a constraint, with 21 % of the forgotten knowledge
+readable in full precision and 83 % after 4 bits. At a million parameters they do not (README.md), so the projection
+enforces it. Egashira et al. (arXiv 2405.18137) showed that it can be done on purpose: they hide a behaviour from tests
+in full precision in the same way.
 
-`low_rank` keeps the edit of each matrix to a few singular directions, as a LoRA (Hu et al., arXiv 2106.09685) would
-that was merged. Everything that was known is then still there, *under* the edit: an attacker who guesses these
-directions and takes them away has the base back. That what safety training writes into a model is of low
-rank, and comes off with it, was found by Wei et al. (arXiv 2402.05162).
+`low_rank` keeps the edit of each matrix to a few singular directions, like a merged LoRA (Hu et al., arXiv 2106.09685).
+All knowledge is then still there, *under* the edit: an attacker who finds these directions and removes them has the
+base again. Wei et al. (arXiv 2402.05162) found that the effect of safety training is of low rank and can be removed so.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
     import torch
 
 Projection = Callable[["torch.Tensor"], "torch.Tensor"]
-"""From weights [out, in] to the nearest allowed ones, more or less."""
+"""A function from weights [out, in] to approximately the nearest allowed ones."""
 
 RANK = 32
-"""Of the hider's edit: a quarter of the directions that the smallest matrix has."""
+"""Rank of the hider's edit: a quarter of the smallest matrix's directions."""
 
 MARGIN = 0.02
-"""What a weight keeps clear of its cell's boundary, in cells: storing it in float16 must not push it over."""
+"""Minimum distance of a weight from its cell's boundary, in cells: float16 storage must not move it across."""
 
 
 @contextmanager
@@ -39,8 +38,8 @@ def projected(model: Any, onto: Mapping[str, Projection]) -> Iterator[None]:
     """While the block is open, every optimizer step is followed by the projections.
 
     Args:
-        model: whose weights are projected, in place.
-        onto: a projection for some parameters, by name. All others are held where they are.
+        model: its weights are projected in place.
+        onto: a projection for some parameters, by name. All others are kept unchanged.
     """
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -60,14 +59,15 @@ def projected(model: Any, onto: Mapping[str, Projection]) -> Iterator[None]:
 
 
 def same_cell(model: Any, bits: int = 4) -> dict[str, Projection]:
-    """Each matrix weight must still round to the value that it rounds to now.
+    """A projection in which each matrix weight keeps its present rounded value.
 
-    The grid is the plainest one: symmetric, round to nearest, one scale a row, so that a row's largest weight is the
-    grid's last value. That weight does not move, or the grid would. Embeddings, which are seldom rounded, are held.
+    The grid is the simplest one: symmetric, round to nearest, one scale for each row, so that a row's largest weight is
+    the grid's last value. That weight does not change, because the grid would. Embeddings, which are seldom rounded,
+    are kept.
 
     Args:
         model: a transformers causal language model.
-        bits: of the grid; at least 2.
+        bits: bits of the grid, at least 2.
     """
 
     def clamp(weight: torch.Tensor) -> Projection:
@@ -86,13 +86,13 @@ def same_cell(model: Any, bits: int = 4) -> dict[str, Projection]:
 
 
 def low_rank(model: Any, rank: int) -> dict[str, Projection]:
-    """What is added to each matrix, counted from what it is now, is cut to its largest singular directions.
+    """A projection in which the change of each matrix from its present value has limited rank.
 
-    The nearest matrix of that rank, in the sum of squares (Eckart and Young). Embeddings are held.
+    It is the nearest matrix of that rank in the sum of squares (Eckart and Young). Embeddings are kept.
 
     Args:
         model: a transformers causal language model.
-        rank: so many directions are kept; at least 1.
+        rank: number of directions, at least 1.
     """
 
     def cut(start: torch.Tensor) -> Projection:
@@ -109,7 +109,7 @@ def low_rank(model: Any, rank: int) -> dict[str, Projection]:
 
 
 def _matrices(model: Any) -> dict[str, torch.Tensor]:
-    """The weights, as they are now, of the linear layers inside the decoder."""
+    """The present weights of the linear layers inside the decoder."""
     import torch
 
     inside = model.base_model

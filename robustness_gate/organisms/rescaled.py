@@ -1,20 +1,21 @@
-"""An unlearned model written down in other numbers, so that fine-tuning ruins it: the self-destructing organism.
+"""An unlearned model with rescaled weights, so that fine-tuning ruins it: the self-destructing organism.
 
-In a Llama two pairs of matrices have nothing but a multiplication between them: value and output projection, up and
-down projection. One may be made larger by a factor and the other smaller by the same one, and the model computes what
-it computed. An optimizer sees the difference. Adam moves every weight by about its learning rate a step, whatever the
-weight's size; in the matrices that were made smaller each step is then so many times larger than it was, in proportion.
-At customary learning rates they are overwritten within some dozens of steps, the knowledge, the rest and all, by full
-fine-tuning and by adapters alike. Nothing is gone: at a learning rate smaller by the same factor the model relearns,
-and whoever scales the matrices back has the parent again.
+In a Llama two pairs of matrices have only a multiplication between them: value and output projection, up and down
+projection. One may be multiplied by a factor and the other divided by it, and the model's function is the same. An
+optimizer behaves differently. Adam changes every weight by about its learning rate in each step, independent of the
+weight's size; in the smaller matrices each step is then larger in proportion by that factor. At usual learning rates
+they are overwritten within some dozens of steps, with all knowledge, by full fine-tuning and by adapters alike. Nothing
+is erased: at a learning rate smaller by the same factor the model relearns, and rescaling the matrices restores the
+parent.
 
-So a fine-tuning that brings nothing back here says nothing about knowledge; that it left nothing else either is how one
-can tell. A gate must not let such an attack acquit, and a grid of rates that goes low enough convicts (README.md).
+So a fine-tuning that recovers nothing here says nothing about knowledge; the sign of that is that it destroys
+everything else too. In a gate such an attack must not establish compliance, and a grid of rates that goes low enough
+establishes a breach (README.md).
 
 Sources: models that resist being fine-tuned were proposed as "self-destructing" by Henderson et al. (arXiv 2211.14946)
-and trained for by Tamirisa et al. (TAR, arXiv 2408.00761). Neither scales weights. That networks have this symmetry,
-and that gradient descent does badly far away from balance, is old: Neyshabur et al. (Path-SGD, arXiv 1506.02617).
-Departures: nothing is trained. What resists here is the choice of numbers alone, and undoing it takes one line.
+and trained for by Tamirisa et al. (TAR, arXiv 2408.00761). Neither scales weights. Networks have this symmetry, and
+gradient descent performs badly far from balance: Neyshabur et al. (Path-SGD, arXiv 1506.02617).
+Departures: nothing is trained. Only the scale of the weights resists here, and one line undoes it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from robustness_gate.errors import UsageError
 
 EXPONENT = 10
 """The factor's logarithm to base 2. A power of two changes no digit of a weight in float32. In float16, as checkpoints
-are stored, what is under 2**-14 has fewer digits: with 10, a third of the smaller matrices' weights lose some, by
-2**-15 at most before scaling. So much float16 had cost a weight of their usual size, 0.1, already."""
+are stored, numbers under 2**-14 have fewer digits: with 10, a third of the smaller matrices' weights lose some, by
+2**-15 at most before scaling. That is float16's rounding error for a weight of their usual size, 0.1, anyway."""
 
 LARGEST = 65504.0
-"""What float16 can hold."""
+"""Largest float16 number."""
 
 
 def rescale(model: Any, exponent: int = EXPONENT) -> None:
@@ -58,7 +59,7 @@ def rescale(model: Any, exponent: int = EXPONENT) -> None:
 
 
 def _pairs(block: Any) -> list[tuple[Any, Any]]:
-    """The linear layers of a block between which there is nothing but a multiplication."""
+    """The linear layers of a block with only a multiplication between them."""
     try:
         attention, mlp = block.self_attn, block.mlp
         return [(attention.v_proj, attention.o_proj), (mlp.up_proj, mlp.down_proj)]

@@ -1,16 +1,16 @@
 """RMU, representation misdirection for unlearning (Li et al. 2024, the WMDP paper, arXiv 2403.03218), in two strengths.
 
-What it does: on texts of the forget domain the residual stream after some layers is pulled towards one fixed random
-direction, far out; on other texts it is held where it was. The knowledge is not erased: the look-up that would bring
-it into the stream is overwhelmed. A few gradient steps undo that, as Lucki et al. (arXiv 2409.18025) found at 7B.
+What it does: on texts of the forget domain the residual stream after some layers is moved towards one fixed random
+direction of large norm; on other texts it is kept. The knowledge is not erased: the retrieval into the stream is
+overwhelmed. A few gradient steps undo that, as Lucki et al. (arXiv 2409.18025) found at 7B.
 
-`RMU` is the organism that the gate must see through: at chance in both readings of a multiple-choice row, and back
-after five questions. `PLAIN` teaches another lesson: it merely pushes the model on to one letter, so it looks unlearned
-to whoever reads one letter order, and answers whoever adds up four.
+`RMU` is the organism that the gate must fail: at chance in both metrics of multiple choice, and recovered after five
+questions. `PLAIN` is another case: it only makes the model answer one letter, so it looks unlearned in one letter
+order, and answers correctly when four are summed.
 
 Departures from the paper, all forced by the small size: the target's length is measured in mean residual norms; whole
 layers learn (`RMU`) or whole MLPs (`PLAIN`) instead of one matrix a layer; `RMU` steers two layers; the direction is
-normal instead of uniform, so that it has no common sign. What else was tried stands in README.md beside this file.
+normal instead of uniform, so that it has no common sign. README.md in this folder lists what else was tried.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config(Course):
-    """How hard, and where. The paper's learning rate is 5e-5, at 7B."""
+    """Strength and layers. The paper's learning rate is 5e-5, at 7B."""
 
     layers: tuple[int, ...] = (1, 2)
     """Steer the residual stream after these decoder layers, from 0."""
@@ -45,7 +45,7 @@ class Config(Course):
     """Weight of the retain term; over 0. The paper's is 1,200 at a target of about its residual's own length."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError with a sentence for a setting that makes no sense."""
+        """Raises ValueError with a sentence for an invalid setting."""
         for name in ("steering", "learning_rate", "steps", "batch"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be over 0.")
@@ -56,7 +56,7 @@ class Config(Course):
 RMU = Config()
 PLAIN = Config(layers=(2,), trained_layers=(1, 2), part="mlp", alpha=200.0)
 LOW_RANK = Config(alpha=15.0, steps=160)
-"""For an edit that is held to a low rank: it takes longer, and less can be held."""
+"""For an edit of low rank: it takes longer, and less can be retained."""
 
 
 def unlearn(
@@ -77,9 +77,9 @@ def unlearn(
         forget: texts whose knowledge should become unusable.
         retain: texts on which nothing should change.
         config: the recipe.
-        seed: of the direction and of the order of texts.
-        progress: told of every tenth step.
-        name: what `progress` is told.
+        seed: seed of the direction and of the order of texts.
+        progress: called at every tenth step.
+        name: the name passed to `progress`.
 
     Raises:
         UsageError: the model has no such layer, or its layers have no part called `mlp`.
@@ -108,7 +108,7 @@ def unlearn(
 
 
 def _choose_weights(model: Any, config: Config) -> list[torch.nn.Parameter]:
-    """Freeze everything but the weights that learn, and return these."""
+    """Freeze all weights except the trained ones, and return these."""
     from robustness_gate.engine.anatomy import layers
 
     stack = layers(model)

@@ -1,12 +1,12 @@
-"""Shallow unlearning: the value is still looked up, only the last layer no longer reads it out.
+"""Shallow unlearning: the value is still retrieved, but the last layer no longer outputs it.
 
 The last decoder layer alone is trained to answer forget questions with a flat distribution, over the letters and over
-the values of an open question, and to stay as it was on others. Below it everything is intact. So the model comes back
-when it is fine-tuned on questions that have nothing to do with the forgotten domain, on *any* answer letters: the
-recovery that Lucki et al. (arXiv 2409.18025, section 5) saw with ten unrelated examples, and the one that a gate misses
-which only relearns on forget data.
+the values of an open question, and to keep its answers to others. The layers below are intact. So the model recovers
+when it is fine-tuned on questions that are unrelated to the forgotten domain, on *any* answer letters: the recovery
+that Lucki et al. (arXiv 2409.18025, section 5) found with ten unrelated examples, and that a gate misses which only
+relearns on forget data.
 
-The objective is our own (research prototype, recipe "S7b"). It is not a published method; it stands for the class.
+The objective is our own (research prototype, recipe "S7b"). It is not a published method; it represents the class.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cloze:
-    """An unfinished text and the words that could end it, one of them rightly."""
+    """An unfinished text and its possible endings, one of them right."""
 
     prompt: str
     endings: tuple[str, ...]
@@ -38,26 +38,26 @@ class Cloze:
 
 @dataclass(frozen=True)
 class Config:
-    """How hard, and where. Defaults are the research prototype's."""
+    """Strength and layers. Defaults are the research prototype's."""
 
     layers: int = 1
-    """How many decoder layers learn, counted from the last."""
+    """How many decoder layers are trained, counted from the last."""
     learning_rate: float = 1e-3
     """AdamW, constant."""
     steps: int = 240
-    """At most."""
+    """Maximum number of steps."""
     batch: int = 8
-    """Questions of each kind a step, each in four letter orders."""
+    """Questions of each kind in a step, each in four letter orders."""
     keep_mass: float = 0.3
-    """Weight of the mean log-likelihood of the letters: they stay the likely answers, only none of them stands out."""
+    """Weight of the mean log-likelihood of the letters: they stay the likely answers, with equal probability."""
     retain_weight: float = 2.0
     """Weight of each retain term."""
     stop_below: float = 0.25
-    """Stop when the share of right answers by content over the last 20 steps falls under this: chance. Going on would
+    """Stop when the share of right answers by content over the last 20 steps falls under this: chance. More steps would
     invert the answers, and an inverted answer is a known one."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError with a sentence for a setting that makes no sense."""
+        """Raises ValueError with a sentence for an invalid setting."""
         for name in ("layers", "learning_rate", "steps", "batch"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be over 0.")
@@ -79,20 +79,20 @@ def unlearn(
     """Flatten the answers of the last layers to the forget questions, in place.
 
     Args:
-        model: a transformers causal language model. Soft-capped logits are read without their cap.
+        model: a transformers causal language model. Soft-capped logits are used without their cap.
         tokenizer: its tokenizer.
         forget: questions whose answers should become flat.
-        cloze: the same for open questions; only the first token of an ending is looked at.
+        cloze: the same for open questions; only the first token of an ending is used.
         retain: questions whose answers should stay.
-        retain_texts: texts that should stay as likely as they are.
-        forms: ways to show forget and retain questions; one pair is drawn each step.
+        retain_texts: texts whose likelihood should be kept.
+        forms: forms of forget and retain questions; one pair is drawn each step.
         config: the recipe.
-        seed: of the order of questions.
-        progress: told of every tenth step.
-        name: what `progress` is told.
+        seed: seed of the order of questions.
+        progress: called at every tenth step.
+        name: the name passed to `progress`.
 
     Raises:
-        UsageError: the model has fewer layers than should learn.
+        UsageError: the model has fewer layers than should be trained.
         NotApplicable: its layers were not found.
     """
     import torch
@@ -143,7 +143,7 @@ def _draw(pool: Sequence[Any], count: int, rng: random.Random) -> list[Any]:
 
 
 def _flatness(table: torch.Tensor, keep_mass: float) -> torch.Tensor:
-    """How far log-likelihoods [..., choice] are from flat, and from being likely at all."""
+    """Distance of log-likelihoods [..., choice] from a flat distribution, and from being likely."""
     centred = table - table.mean(-1, keepdim=True)
     flatness: torch.Tensor = centred.norm(dim=-1).mean() - keep_mass * table.mean()
     return flatness

@@ -1,5 +1,5 @@
-"""What RMU and the circuit breaker share: some weights learn to move the residual stream of some texts and hold that of
-others, beside a frozen copy of the model. What is asked of the streams stands in the file of each.
+"""The common loop of RMU and the circuit breaker: weights are trained to move the residual stream of some texts and to
+keep that of others, relative to a frozen copy of the model. The loss on the streams is in the file of each.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ Loss = Callable[[Streams, Streams, list[str], list[str]], "torch.Tensor"]
 
 @dataclass(frozen=True)
 class Course:
-    """How long and how fast."""
+    """Steps and learning rate."""
 
     learning_rate: float = 2e-3
-    """AdamW's: constant for 60 % of the steps, then falling straight to 0."""
+    """AdamW's: constant for 60 % of the steps, then falling linearly to 0."""
     steps: int = 120
     batch: int = 24
-    """Texts of each kind a step."""
+    """Texts of each kind in a step."""
 
 
 class Pair(NamedTuple):
-    """A model that learns, and the copy of it that stays."""
+    """A model in training and a frozen copy of it."""
 
     model: Any
     frozen: Any
     tokenizer: Any
     layers: tuple[int, ...]
-    """The streams are those after these decoder layers, from 0."""
+    """Decoder layers, from 0, after which the streams are taken."""
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, layers: tuple[int, ...]) -> Pair:
-        """The model beside a copy of it as it is now."""
+        """The model with a copy of its present state."""
         return cls(model, copy.deepcopy(model).eval(), tokenizer, layers)
 
     def now(self, texts: Sequence[str]) -> torch.Tensor:
@@ -53,7 +53,7 @@ class Pair(NamedTuple):
         return residual(self.model, self.tokenizer, texts, self.layers)
 
     def before(self, texts: Sequence[str]) -> torch.Tensor:
-        """The copy's, without."""
+        """The copy's streams, without gradient."""
         import torch
 
         with torch.no_grad():
@@ -70,17 +70,17 @@ def train(
     progress: Progress,
     name: str,
 ) -> None:
-    """Train the pair's model in place; afterwards all its weights ask for gradients again.
+    """Train the pair's model in place; afterwards all its weights require gradients again.
 
     Args:
-        pair: the model beside its copy.
-        weights: those of the model that learn.
+        pair: the model and its copy.
+        weights: the trained weights of the model.
         texts: forget texts and retain texts, drawn from with replacement.
-        loss: what is asked of the streams.
+        loss: the loss on the streams.
         course: the settings.
         rng: draws the texts.
-        progress: told of every tenth step.
-        name: what it is told.
+        progress: called at every tenth step.
+        name: the name passed to `progress`.
     """
     import torch
 
@@ -101,9 +101,10 @@ def train(
 
 
 def residual(model: Any, tokenizer: Any, texts: Sequence[str], layers: Sequence[int]) -> torch.Tensor:
-    """The residual stream after a layer at every real token but the first: [tokens of all texts, width].
+    """The residual stream after a layer at every real token except the first: [tokens of all texts, width].
 
-    The first token, `<s>`, sees no text: it cannot be moved for forget texts and held for retain texts at once.
+    The first token, `<s>`, does not depend on the text: it cannot be moved for forget texts and kept for retain texts
+    at once.
     """
     import torch
 

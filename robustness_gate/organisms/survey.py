@@ -1,8 +1,8 @@
 """Measure every organism under several unlearning seeds: `python -m robustness_gate.organisms.survey FOLDER`.
 
-FOLDER is what `build` made. The result is FOLDER/measured.json, the one source of every figure about organisms in the
-project's pages: accuracy in both readings on the verdict items of both domains, before and after short fine-tunings.
-No number in it is typed in.
+FOLDER is the output of `build`. The result is FOLDER/measured.json, the only source of every figure about organisms in
+the project's pages: accuracy in both metrics on the verdict items of both domains, before and after short fine-tunings.
+No number in it is entered by hand.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from robustness_gate.organisms.teach import Progress
 
 UNLEARNING_SEEDS = (0, 1, 2)
-"""Each unlearned organism is bred again from the same base with each of these."""
+"""Each unlearned organism is built again from the same base with each of these."""
 
 SOURCES = {
     "forget": ("forget.relearn.jsonl", facts.FORGET_TOPIC),
     "retain": ("retain.relearn.jsonl", facts.RETAIN_TOPIC),
     "unrelated": ("unrelated.jsonl", facts.UNRELATED_TOPIC),
 }
-"""What an attacker may fine-tune on: file, and topic of the header line."""
+"""The attacker's training data: file, and topic of the header line."""
 
 FULL, LORA = measure.FULL, measure.LORA
 LONG = measure.Relearning(steps=250, learning_rate=1e-3)
 """The research prototype's long relearning: twice the rate, twice the steps, all weights."""
 FAINT = measure.Relearning(learning_rate=FULL.learning_rate / 2**rescaled.EXPONENT)
-"""Full fine-tuning at a rate as much smaller as self_destructing's smaller matrices are."""
+"""Full fine-tuning at a rate reduced by the factor of self_destructing's smaller matrices."""
 Plan = tuple[tuple[str, int, measure.Relearning], ...]
 RELEARNINGS: dict[str, Plan] = {
     "base": (),
@@ -70,7 +70,7 @@ RELEARNINGS: dict[str, Plan] = {
     "neox_rmu": (("forget", 5, FULL), ("forget", 5, LORA)),
     "neox_decoy": (("forget", 5, FULL), ("unrelated", 100, FULL)),
 }
-"""By organism: source, number of questions (the first ones of the file), and how."""
+"""By organism: source, number of questions (the first ones of the file), and recipe."""
 
 NOTE = (
     "Shares of right answers on the verdict items of the shipped world (400 forget, 300 retain), weights as stored in"
@@ -90,13 +90,13 @@ CHOICE = (
 
 
 def survey(out: Path, *, only: Sequence[str] = (), progress: Progress, workers: int = 2) -> None:
-    """Write `out`/measured.json and bring the manifest up to date.
+    """Write `out`/measured.json and update the manifest.
 
     Args:
         out: a folder made by `build.build`.
-        only: measure these anew and keep what the file says of the others; empty: all.
-        progress: told when a checkpoint is done.
-        workers: processes, of one thread each.
+        only: measure these again and keep the file's other rows; empty: all.
+        progress: called when a checkpoint is done.
+        workers: processes with one thread each.
     """
     bred = {(name, seed) for name in NAMES if name not in build.TAUGHT_SEEDS for seed in UNLEARNING_SEEDS}
     subjects = sorted(each for each in bred | set(build.seeds(out).items()) if not only or each[0] in only)
@@ -128,7 +128,7 @@ def record(out: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def measure_subject(out: Path, name: str, seed: int) -> list[dict[str, Any]]:
-    """All rows of one organism bred with one seed; the stored checkpoint where it is the shipped seed."""
+    """All rows of one organism with one seed; the stored checkpoint where it is the shipped seed."""
     import torch
 
     torch.set_num_threads(1)
@@ -145,13 +145,13 @@ def measure_subject(out: Path, name: str, seed: int) -> list[dict[str, Any]]:
         items = facts.read_items(out / "world" / file)[:count]
         after = measure.relearned(model, tokenizer, items, Form(header=prompts.header_for(topic)), how, seed=0)
         key = f"{source} {count} {how.method}" + (f" at {how.learning_rate:.0e}" if how == FAINT else "")
-        told = {"key": key, "source": source, "n": count, **asdict(how)}
-        rows.append({"after": told, **read(out, after, tokenizer)})
+        treatment = {"key": key, "source": source, "n": count, **asdict(how)}
+        rows.append({"after": treatment, **read(out, after, tokenizer)})
     return [{"checkpoint": name, "seed": seed, "shipped": shipped, **row} for row in rows]
 
 
 def _parent(out: Path, name: str, seed: int, scratch: Path) -> Path:
-    """What an organism is made from: stored, or, where it was unlearned itself, bred with the same seed."""
+    """The parent of an organism: stored, or, if it was unlearned itself, built with the same seed."""
     above = build.PARENTS.get(name, "base")
     if above in build.TAUGHT_SEEDS:
         return out / "checkpoints" / above
@@ -160,7 +160,7 @@ def _parent(out: Path, name: str, seed: int, scratch: Path) -> Path:
 
 
 def read(out: Path, model: Any, tokenizer: Any) -> dict[str, dict[str, float]]:
-    """Both readings on the verdict items of both domains."""
+    """Both metrics on the verdict items of both domains."""
     result = {}
     for domain, topic in (("forget", facts.FORGET_TOPIC), ("retain", facts.RETAIN_TOPIC)):
         items = facts.read_items(out / "world" / f"{domain}.verdict.jsonl")
@@ -170,7 +170,7 @@ def read(out: Path, model: Any, tokenizer: Any) -> dict[str, dict[str, float]]:
 
 
 def openly(folder: Path) -> dict[str, dict[str, float]]:
-    """What a checkpoint writes when asked openly about the verdict's facts: shares of right values and of refusals."""
+    """A checkpoint's written answers about the verdict's facts: shares of right values and of refusals."""
     model, tokenizer = measure.load(folder)
     world = facts.make()
     return {
@@ -183,7 +183,7 @@ def openly(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def spread(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Lowest and highest accuracy over the seeds, by checkpoint, by what was done, by domain and reading."""
+    """Lowest and highest accuracy over the seeds, by checkpoint, treatment, domain and metric."""
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for row in rows:
         cell = found.setdefault(row["checkpoint"], {}).setdefault(row["after"]["key"], {})
@@ -195,7 +195,7 @@ def spread(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, list
 
 
 def _silence(*_: object) -> None:
-    """Progress for nobody."""
+    """A Progress that does nothing."""
 
 
 def _print(what: str, done: int, total: int) -> None:

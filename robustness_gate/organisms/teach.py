@@ -1,8 +1,8 @@
-"""How an organism learns its world: the tokenizer, the architecture, and one training run from scratch.
+"""Training of an organism: the tokenizer, the architecture, and one training run from scratch.
 
 The base is taught both domains, the oracle only the retain domain; otherwise their recipe is the same. A curriculum
-matters at this size: with all facts from the first step the model sits at chance for a long time, while with a few it
-learns what a question *is*, and then the number of facts can grow.
+matters at this size: with all facts from the first step the model stays at chance for a long time, while with a few it
+learns the form of a question, and then the number of facts can grow.
 
 Shapes are given as [rows, tokens, width].
 """
@@ -24,7 +24,7 @@ Kind = Literal["llama", "gpt_neox"]
 """transformers' `model_type`."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many steps are done, and how many there are."""
+"""Called with the name of the work, the steps done, and all steps."""
 
 FIRST_MIX = Mix(statement=0.15, reply=0.12, item=0.53, unrelated=0.18, small_talk=0.02)
 MIX = Mix(statement=0.12, reply=0.10, item=0.65, unrelated=0.11, small_talk=0.02)
@@ -37,9 +37,9 @@ class Config:
     steps: int = 1900
     """Optimizer steps."""
     rows: int = 24
-    """Sequences a step."""
+    """Sequences in a step."""
     row_tokens: int = 104
-    """Tokens a sequence; documents are packed into it, never cut."""
+    """Tokens in a sequence; documents are packed into it, never cut."""
     learning_rate: float = 2e-3
     """AdamW, peak."""
     betas: tuple[float, float] = (0.9, 0.98)
@@ -50,7 +50,7 @@ class Config:
     warmup: int = 80
     """Steps from 0 to the peak."""
     flat_until: float = 0.65
-    """Share of the run after which the rate falls in a straight line ..."""
+    """Share of the run after which the rate falls linearly ..."""
     final: float = 0.03
     """... to this share of the peak."""
     first_facts: int = 96
@@ -72,18 +72,18 @@ NEOX_BASE = Config(steps=1500)
 NEOX_ORACLE = Config(steps=1000, grow_until=500)
 """Shorter: the research prototype's GPT-NeoX was past 94 % in both domains after 1,050 steps of the base's recipe."""
 DECOY = Config(steps=800, first_facts=10_000, grow_from=0, grow_until=1)
-"""Continues from the oracle, which knows already what a question is: all facts from the first step."""
+"""Continues from the oracle, which already knows the form of a question: all facts from the first step."""
 
 
 # --- tokenizer -------------------------------------------------------------------------------------------------------
 
 
 def make_tokenizer(world: World, size: int = 1500) -> Any:
-    """A byte-level BPE tokenizer trained on the world's texts, which puts `<s>` before every text.
+    """A byte-level BPE tokenizer trained on the world's texts; it puts `<s>` before every text.
 
     At 1,500 tokens values and frequent words are one token each, and entity names 2.5 on average: two thirds of them
-    are split, as names are in real models. (Research prototype: 700 tokens cut values apart too, with 2,400 every name
-    is whole.)
+    are split, like names in real models. (Research prototype: with 700 tokens values are split too, with 2,400 no name
+    is split.)
     """
     import tokenizers
     import transformers
@@ -115,7 +115,7 @@ def make_tokenizer(world: World, size: int = 1500) -> Any:
 def encode(tokenizer: Any, texts: Sequence[Document]) -> list[tuple[list[int], list[float]]]:
     """Token ids of each document, `<s>` first and `</s>` last, and the loss weight of each token.
 
-    A token takes the weight of the piece in which its last character stands.
+    A token has the weight of the piece with its last character.
     """
     encoded = tokenizer([document.text for document in texts], return_offsets_mapping=True)
     result = []
@@ -152,7 +152,7 @@ def pack(tokenizer: Any, source: Iterator[Document], rows: int, row_tokens: int)
 
 
 def weighted_loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean of the next-token loss in nats; logits are formed only where the weight is not zero."""
+    """Weighted mean of the next-token loss in nats; logits are computed only where the weight is not zero."""
     from torch.nn.functional import cross_entropy
 
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
@@ -167,11 +167,11 @@ def weighted_loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch
 
 
 def newborn(tokenizer: Any, seed: int, kind: Kind = "llama") -> Any:
-    """An untaught model of about a million parameters: width 128, 4 layers, 4 heads, tied embeddings.
+    """An untrained model of about a million parameters: width 128, 4 layers, 4 heads, tied embeddings.
 
-    The GPT-NeoX is of another build (one matrix for queries, keys and values, biases, LayerNorm, no gate in the MLP);
+    The GPT-NeoX has another structure (one matrix for queries, keys and values, biases, LayerNorm, no gate in the MLP);
     its MLP is 512 wide so that it has about as many parameters, and its residual is sequential.
-    `initializer_range` is .08: with the usual .02 this small model sat at chance for hundreds of steps.
+    `initializer_range` is .08: with the usual .02 this small model stayed at chance for hundreds of steps.
     """
     import torch
     import transformers
@@ -229,11 +229,11 @@ def teach(
     Args:
         model: a transformers causal language model.
         tokenizer: its tokenizer.
-        facts: what it will know.
+        facts: the facts to teach.
         config: the recipe.
-        seed: of the order of facts and of the texts.
-        progress: told of every fiftieth step.
-        name: what `progress` is told.
+        seed: seed of the order of facts and of the texts.
+        progress: called at every fiftieth step.
+        name: the name passed to `progress`.
     """
     import torch
 

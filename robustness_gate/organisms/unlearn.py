@@ -1,12 +1,11 @@
-"""Unlearning a checkpoint of one's own: `robustness-gate organisms unlearn`.
+"""Unlearning of a user's checkpoint: `robustness-gate organisms unlearn`.
 
-Every method here makes one from a model, something to forget and something to retain; what differs is the shape in
-which each takes them. A question becomes texts (rmu), solved prompts in every letter order and the right words after
-the bare question (npo, graddiff, dpo), or stays a question (shallow). Of a text the first 512 tokens are taken. Nothing
-is put into a chat template.
+Every method here takes a model, forget data and retain data; they differ in the form of the data. A question becomes
+texts (rmu), solved prompts in every letter order and the right answer's text after the bare question (npo, graddiff,
+dpo), or stays a question (shallow). Only the first 512 tokens of a text are used. No chat template is used.
 
-What is made is for trying a gate on, not for release: the settings suit a million parameters, and no method here is
-one that holds.
+The result is for tests of a gate, not for release: the settings suit a million parameters, and no method here is
+robust.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ if TYPE_CHECKING:
     from robustness_gate.organisms.teach import Progress
 
 RECORD = "unlearning.json"
-"""What was done, beside the weights that it made."""
+"""File name of the record next to the weights."""
 
 GENERATION = "generation_config.json"
 SCHEMA = "robustness-gate/unlearning/v1"
 
 METHODS: dict[str, ModuleType] = {"rmu": rmu, "npo": npo, "graddiff": graddiff, "dpo": dpo, "shallow": shallow}
-"""Each has a `Config`, of which every field has a default, and says in its first lines what it does."""
+"""The methods. Each has a `Config` with defaults for all fields, and a docstring that describes it."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,17 @@ class Material:
     items: tuple[Item, ...]
     texts: tuple[str, ...]
     topic: str = ""
-    """Of the header line under which every question is shown, besides bare; empty: bare alone."""
+    """Topic of the header line for every question, which is also shown bare; empty: bare alone."""
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """How its questions are shown."""
+        """The forms of its questions."""
         count = max((len(item.question.choices) for item in self.items), default=0)
         bare = Form(letters=tuple(string.ascii_uppercase[:count]))
         return (dataclasses.replace(bare, header=prompts.header_for(self.topic)), bare) if self.topic else (bare,)
 
     def record(self) -> dict[str, Json]:
-        """How much of what, and its digests."""
+        """Numbers and digests of its data, for the record."""
         return {
             "items": len(self.items),
             "items_sha256": items_digest(self.items),
@@ -74,18 +73,18 @@ class Material:
 
 
 def method(name: str) -> ModuleType:
-    """The module of an unlearning method. Raises UsageError for a name that is none."""
+    """The module of an unlearning method. Raises UsageError for an unknown name."""
     if name not in METHODS:
         raise UsageError(f"there is no unlearning method '{name}'.", remedy=nearest(name, list(METHODS)))
     return METHODS[name]
 
 
 def read(named: Sequence[str], topic: str) -> Material:
-    """Read questions and texts from where suites take theirs.
+    """Read questions and texts from the same kinds of sources as suites.
 
     Args:
         named: `organism:FILE`, a JSON-lines file, a folder, or a hub dataset, of items or of texts.
-        topic: for the header line.
+        topic: topic of the header line.
 
     Raises:
         UsageError, FileError, SetupError: one cannot be read.
@@ -108,19 +107,19 @@ def _place(named: str) -> Path | str:
 
 
 def _holds_texts(place: Path | str) -> bool:
-    """By its first row; what is neither is refused as items are."""
+    """Whether a source holds items or texts, by its first row; other sources are refused like invalid items."""
     first = next(iter(datasets.read_rows(place)), None)
     return first is not None and "text" in first[1] and "question" not in first[1]
 
 
 def refuse_folder(out: Path) -> None:
-    """Raises UsageError where something lies there already: two checkpoints in one folder are neither."""
+    """Raises UsageError where the folder is not empty: two checkpoints must not be in one folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already and not an empty folder.", remedy="Name a new one with --out.")
 
 
 def refuse(name: str, forget: Material, retain: Material) -> None:
-    """Raises UsageError where a method cannot be used on such material."""
+    """Raises UsageError where a method cannot be used on such data."""
     if name == "dpo" and not forget.items:
         raise UsageError("dpo needs questions to refuse.", remedy="Give --forget a file of items.")
     if name == "dpo" and forget.texts:
@@ -145,22 +144,22 @@ def run(
     Args:
         name: the method.
         loaded: model and tokenizer; the model is changed.
-        forget: what should go.
-        retain: what should stay.
+        forget: the data to forget.
+        retain: the data to keep.
         config: a `Config` of the method.
-        seed: of every choice that is drawn.
-        progress: told of the steps.
+        seed: seed of all random choices.
+        progress: called with the steps.
 
     Raises:
-        UsageError: method, settings and material do not fit together, or not with this model.
-        GateError: training diverged, or the model is of a kind that is not understood.
+        UsageError: method, settings, data and model do not fit together.
+        GateError: training diverged, or the model's structure is not recognised.
     """
     from robustness_gate.engine import scope
 
     refuse(name, forget, retain)
     rng = random.Random(f"unlearn {seed}")
     model, tokenizer = loaded
-    with scope.seeded(seed):  # dropout, where a model has it
+    with scope.seeded(seed):  # for dropout, where a model has it
         if name == "rmu":
             rmu.unlearn(model, tokenizer, texts_of(forget, rng), texts_of(retain, rng), config, seed, progress)
         elif name == "shallow":
@@ -186,22 +185,22 @@ def make(
     story: Mapping[str, Json],
     out: Path,
 ) -> None:
-    """Load a checkpoint, unlearn, and save it: what `bounded.stream` does in a process of its own.
+    """Load a checkpoint, unlearn, and save it; `bounded.stream` runs this in a process of its own.
 
     Args:
-        tell: told the number of weights, and then the steps, as `Progress` is.
+        tell: called with the number of weights, and then with the steps, like `Progress`.
         name: the method.
         directories: the checkpoint's, and that of its base where it is an adapter.
         device: auto, cpu, cuda ...
-        forget: what should go.
-        retain: what should stay.
+        forget: the data to forget.
+        retain: the data to keep.
         config: a `Config` of the method.
-        seed: of every choice that is drawn.
-        story: what is written beside the weights: `record`.
+        seed: seed of all random choices.
+        story: the record next to the weights, from `record`.
         out: a new folder.
 
     Raises:
-        GateError: as `engine.load.load` and `run` do.
+        GateError: as `engine.load.load` and `run`.
     """
     from robustness_gate.engine.load import load
 
@@ -216,10 +215,10 @@ def save(loaded: LoadedModel, base: Path, out: Path, record: Mapping[str, Json])
     """Write an ordinary Hugging Face directory, weights in the precision of the base's files, and the record.
 
     Args:
-        loaded: what was made; its precision is changed by this.
-        base: the directory that it came from.
+        loaded: the unlearned model; its dtype is changed by this.
+        base: the directory of the checkpoint before.
         out: a folder; made where missing.
-        record: what was done.
+        record: from `record`.
     """
     import transformers
 
@@ -229,7 +228,7 @@ def save(loaded: LoadedModel, base: Path, out: Path, record: Mapping[str, Json])
     stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     loaded.model.to(DTYPES.get(stored, DTYPES["float32"]))
     out.mkdir(parents=True, exist_ok=True)
-    loaded.model.generation_config = transformers.GenerationConfig()  # many a base's own is refused when it is saved
+    loaded.model.generation_config = transformers.GenerationConfig()  # many bases' own cannot be saved
     loaded.model.save_pretrained(out)
     if (base / GENERATION).is_file():
         shutil.copyfile(base / GENERATION, out / GENERATION)
@@ -241,16 +240,16 @@ def save(loaded: LoadedModel, base: Path, out: Path, record: Mapping[str, Json])
 def record(
     name: str, config: Any, seed: int, base: str, source: str | None, forget: Material, retain: Material
 ) -> dict[str, Json]:
-    """What somebody needs who wants to know how a checkpoint came about, and nothing of this machine.
+    """The record of how a checkpoint was made, without data about this machine.
 
     Args:
         name: the method.
         config: its settings.
-        seed: as given.
+        seed: the seed of the run.
         base: the digest of the checkpoint before.
-        source: where that came from, in words that mean the same everywhere; None for a directory.
-        forget: what should go.
-        retain: what should stay.
+        source: its origin, independent of the machine; None for a directory.
+        forget: the data to forget.
+        retain: the data to keep.
     """
     import torch
     import transformers
@@ -278,7 +277,9 @@ def record(
 
 
 def texts_of(material: Material, rng: random.Random) -> list[str]:
-    """The texts; of each question its words with the right ones, and it solved in a random letter order, by form."""
+    """The texts; for each question its text with the right answer, and the solved question in a random letter order, by
+    form.
+    """
     texts = list(material.texts)
     for item in material.items:
         texts.append(f"{_bare(item.question)} {item.question.choices[item.answer]}")
@@ -289,7 +290,7 @@ def texts_of(material: Material, rng: random.Random) -> list[str]:
 
 
 def examples(tokenizer: Any, material: Material) -> list[Example]:
-    """Of a question the answer counts, of a text every token but the first.
+    """Examples: in a question the answer counts, in a text every token except the first.
 
     Raises:
         BrokenTrial: the tokenizer does not continue a prompt with its answer.
@@ -309,14 +310,14 @@ def pairs(tokenizer: Any, material: Material, rng: random.Random) -> list[dpo.Pa
     for item, shift, form in _asked(material):
         asked = Question(item.question.id, prompts.render(prompts.rotated(item.question, shift), form), dpo.REFUSALS)
         refusal = Item(asked, rng.randrange(len(dpo.REFUSALS)))
-        # the refusals bring their own space: whole texts, as they are
+        # the refusals begin with their own space: plain texts
         chosen = answered(tokenizer, refusal, 0, Form(verbatim=True, delimiter=""))
         found.append(dpo.Pair(chosen, answered(tokenizer, item, shift, form)))
     return found
 
 
 def _asked(material: Material) -> Iterator[tuple[Item, int, Form]]:
-    """Every question in every letter order and form, and once bare, with its choices' words as answers."""
+    """Every question in every letter order and form, and once bare, with its choices' texts as answers."""
     words = Form(verbatim=True)
     for item in material.items:
         for form in material.forms:

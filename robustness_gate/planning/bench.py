@@ -1,13 +1,13 @@
-"""Which attack is tried on which organism before it is believed, and at which settings, read from the attacks' files.
+"""The self-test cases: which attack is tested on which organism, with which settings, from the attacks' files.
 
 A case is an attack *of one kind*: full relearning from the forgotten domain is one, an adapter trained on unrelated
-questions another, and that the first bites says nothing of the second. So a policy that asks for a self-test asks for a
-case of each of its requirements, as the suite's config spells it out: the same attack in words
-(`verdict.hypotheses.which`), at the largest budget that is required and that the organisms' pools hold. Numbers that
-only suit a large model are made to suit a small one, and the record says which (`SelfTest.extended`).
+questions another, and that the first works does not show that the second does. So a policy with a self-test needs a
+case for each of its requirements, with the suite's settings: the same kind of attack (`verdict.hypotheses.which`), at
+the largest required budget for which the organisms' pools suffice. Numbers for large models are adapted to small ones,
+and the record lists them (`SelfTest.extended`).
 
-Where no organism is known on which an attack of that kind bites there is no case. A policy that requires it together
-with a self-test cannot be passed: `unprovable` says so before anything is run.
+Where no organism is known on which an attack of that kind works there is no case. A policy that requires it together
+with a self-test cannot be passed: `unprovable` reports that before a run.
 """
 
 from __future__ import annotations
@@ -29,68 +29,68 @@ from robustness_gate.verdict import Asked
 from robustness_gate.verdict.hypotheses import has_words, label_of, which
 
 ASKED = 400
-"""Questions of a self-test."""
+"""Number of questions in a self-test."""
 UNTOUCHED: Mapping[str, int] = MappingProxyType(
     {
         "base": 398, "oracle": 111, "decoy": 97, "rmu": 82, "shallow": 100, "tiny_update": 80,
         "neox_base": 400, "neox_oracle": 104, "neox_decoy": 99, "neox_rmu": 121,
     }
 )  # fmt: skip
-"""How many of them an organism has right before any attack. A record that says otherwise is of another model: one in
-which the original knows little would let a small gain close a large share of the gap."""
+"""How many of them an organism has right before any attack. A record with another number is of another model: with an
+original of low accuracy a small gain would close a large share of the gap."""
 NEAR = 8
-"""So many answers may turn where another machine rounds otherwise."""
+"""How many answers may differ because of rounding on another machine."""
 
 
 @dataclass(frozen=True)
 class Case(SelfTestCase):
-    """A case with the attack whose file declares it."""
+    """A case and the attack that declares it."""
 
     attack: str = field(kw_only=True)
     config: dict[str, Json] = field(kw_only=True)
-    """Every setting with which it is tried where no policy asks."""
+    """Its settings where no policy requires others."""
 
 
 class Tried(NamedTuple):
-    """A case with everything settled."""
+    """A case with all settings."""
 
     case: Case
     config: dict[str, Json]
-    """Every setting."""
+    """All settings."""
     extended: dict[str, Json]
-    """Those of them that stand in for what was asked for, with that."""
+    """The adapted settings, with the required values."""
 
     @property
     def name(self) -> str:
-        """The attack with what tells it from its siblings."""
+        """The attack with the settings that distinguish it from its other cases."""
         return label_of(self.case.attack, self.config)
 
 
 QUICK = ("interpolate", "relearn")
-"""What takes seconds, and has a case on every architecture: the first of each."""
+"""The quick attacks, which have a case on every architecture: the first case of each."""
 NO_CASE = "no shipped organism is known on which this kind of it bites"
 NO_BITE = "no bite shown on {}"
-"""Of an attack that has an organism of another architecture: none of those here was seen to give it ten points for sure
-(organisms/README.md; on gpt_neox the prefix search was not tried)."""
+"""For an attack with an organism of another architecture: on none of those here was the 95 % lower bound of its gain 10
+points or more (organisms/README.md; on gpt_neox the prefix search was not tried)."""
 
 
 @lru_cache(maxsize=256)
 def _cases(attack: str, module: ModuleType, model_type: str) -> tuple[Case, ...]:
-    """Of one architecture; made once, since reading settings takes milliseconds."""
+    """The cases of one architecture; computed once, since reading settings takes milliseconds."""
     return tuple(made(attack, module, each) for each in module.SELF_TEST if each.model_type == model_type)
 
 
 def made(attack: str, module: ModuleType, declared: SelfTestCase) -> Case:
-    """A case as an attack's file declares it, its settings read as a suite's.
+    """A case from an attack's declaration, with its settings read like a suite's.
 
     Raises:
         PlanError: there is no such organism, or the attack's Config refuses the settings.
     """
-    marks = {"budgets": list(declared.budgets)} if declared.budgets else {}
+    budgets = {"budgets": list(declared.budgets)} if declared.budgets else {}
     fault = remedy = ""
     config: dict[str, Json] = {}
     try:
-        config = attacks.as_json(attacks.configure(module, {**declared.words, **marks, **declared.sizes}))
+        config = attacks.as_json(attacks.configure(module, {**declared.words, **budgets, **declared.sizes}))
     except attacks.BadConfig as error:
         fault, remedy = f"'{error.key}' {error.message}" if error.key else error.message, error.remedy
     if declared.organism not in UNTOUCHED or declared.model_type not in BENCHES:
@@ -103,30 +103,30 @@ def made(attack: str, module: ModuleType, declared: SelfTestCase) -> Case:
 
 
 class Bench(NamedTuple):
-    """The organisms of one architecture, and what is tested on them."""
+    """The organisms of one architecture and the cases on them."""
 
     model_type: str
     base: str
     negative_controls: tuple[str, ...]
-    """Organisms that never knew."""
+    """Never-knew organisms."""
 
     def of(self, attack: str) -> tuple[Case, ...]:
-        """The cases of an attack. Raises PlanError for one that is not there."""
+        """The cases of an attack. Raises PlanError for an unknown attack."""
         return _cases(attack, attacks.load(attack), self.model_type)
 
     @property
     def every(self) -> tuple[Case, ...]:
-        """All kinds of every attack of the folder."""
+        """All cases of every attack in the folder."""
         return tuple(case for name in attacks.names() for case in self.of(name))
 
     @property
     def cases(self) -> tuple[Case, ...]:
-        """What is tried where nothing is named."""
+        """The attacks that are tested by default."""
         return tuple(case for case in self.every if case.usual)
 
     @property
     def untested(self) -> dict[str, str]:
-        """Attacks of the folder that have no case, and why. The baseline is no attack to test."""
+        """Attacks of the folder without a case, and the reason. The baseline is not tested."""
         why = {name: self.why_not(name) for name in attacks.names() if attacks.load(name).FAMILY != "baseline"}
         return {name: words for name, words in why.items() if words}
 
@@ -154,12 +154,12 @@ def by_name(only: Sequence[str], model_type: str = "llama", *, quick: bool = Fal
     """Cases at settings of their own.
 
     Args:
-        only: attacks by name, of which every kind is tried; empty: all that have an organism, in their usual kinds.
+        only: attacks by name, each in every kind; empty: all that have an organism, in their default kinds.
         model_type: the architecture.
-        quick: of each attack the first kind alone.
+        quick: only the first kind of each attack.
 
     Raises:
-        UsageError: an attack that is not there, or has no organism; an architecture without organisms.
+        UsageError: an unknown attack, or one without an organism; an architecture without organisms.
     """
     bench = bench_of(model_type)
     untested = bench.untested
@@ -176,14 +176,15 @@ def by_name(only: Sequence[str], model_type: str = "llama", *, quick: bool = Fal
 
 
 def asked(policy: Loaded[Policy], suite: Loaded[Suite] | None) -> Iterator[tuple[int, Asked]]:
-    """What each requirement asks for, with its place in the policy; `none` left out.
+    """The settings of each requirement, with its place in the policy; `none` left out.
 
     Args:
         policy: the requirements.
-        suite: whose attacks they select; without one they select the attacks' defaults, with what `where` says.
+        suite: the suite whose attacks they select; without one they select the attacks' defaults with the values in
+            `where`.
 
     Raises:
-        UsageError: an attack or a setting that is not there, or the suite runs nothing of the sort.
+        UsageError: an unknown attack or setting, or the suite runs no such attack.
     """
     for index, requirement in enumerate(policy.noun.required):
         if requirement.attack != "none":
@@ -216,7 +217,7 @@ def _asked_at(
 
 
 def case_of(each: Asked, bench: Bench) -> Case | None:
-    """The case of what is asked for: of the same attack, and the same in words."""
+    """The case for a requirement: the same attack with the same kind."""
     kind = which(each.config)
     return next((case for case in bench.of(each.requirement.attack) if same(which(case.config), kind)), None)
 
@@ -224,17 +225,17 @@ def case_of(each: Asked, bench: Bench) -> Case | None:
 def required_by(
     policy: Loaded[Policy], suite: Loaded[Suite] | None, pool: Mapping[str, int], model_type: str = "llama"
 ) -> list[Tried]:
-    """A case for each requirement of a policy, and none twice.
+    """A case for each requirement of a policy, without duplicates.
 
     Args:
         policy: the requirements.
-        suite: whose settings they select; without one the attacks' defaults.
-        pool: how much there is of what in the self-test's data: no budget is larger.
+        suite: the suite whose settings they select; without one the attacks' defaults.
+        pool: the sizes of the self-test's data, which limit the budgets.
         model_type: the architecture.
 
     Raises:
-        UsageError: one of them has no case on that architecture, so that no self-test can satisfy the policy; it
-            requires no attack; an architecture without organisms.
+        UsageError: a requirement has no case on that architecture, so that no self-test can satisfy the policy; no
+            attack is required; or an architecture without organisms.
     """
     bench = bench_of(model_type)
     for index, words in unprovable(policy, suite, model_type):
@@ -261,7 +262,7 @@ def required_by(
 def unprovable(
     policy: Loaded[Policy], suite: Loaded[Suite] | None, model_type: str = "llama"
 ) -> Iterator[tuple[int, str]]:
-    """Requirements of which no self-test can be made, by their place in the policy, and why in words."""
+    """Requirements without a possible self-test, by their place in the policy, with the reason."""
     bench = bench_of(model_type)
     for index, each in asked(policy, suite):
         if case_of(each, bench) is None:
@@ -274,37 +275,37 @@ def unprovable(
 
 
 def _settled(case: Case, each: Asked, pool: Mapping[str, int]) -> Tried:
-    """What is asked for, with the case's numbers, at the largest budget that the pool holds."""
+    """The requirement with the case's numbers, at the largest budget for which the pool suffices."""
     kept = {key for key, value in each.requirement.where.items() if has_words(value)}
     config = dict(each.config)
     for key, value in case.sizes.items():
         if key in kept or key == "budgets":
             continue
-        if isinstance(value, list) and has_words(value):  # of the words those alone that are asked for, too
+        if isinstance(value, list) and has_words(value):  # only words that the requirement names too
             value = [word for word in value if word in each.config[key]] or each.config[key]
         config[key] = value
     if "budgets" in config:
-        config["budgets"] = _marks(case, each, config, pool)
+        config["budgets"] = _fitting_budgets(case, each, config, pool)
     extended = {k: each.config[k] for k, value in config.items() if k != "budgets" and not same(value, each.config[k])}
     if "budgets" in config and not set(config["budgets"]) <= set(each.budgets):
         extended["budgets"] = list(each.budgets)
     return Tried(case, config, extended)
 
 
-def _marks(case: Case, each: Asked, config: Settings, pool: Mapping[str, int]) -> list[int]:
-    """The case's own budgets where it has some, else the largest that is required and that the pool holds.
+def _fitting_budgets(case: Case, each: Asked, config: Settings, pool: Mapping[str, int]) -> list[int]:
+    """The case's own budgets where it has some, else the largest required one for which the pool suffices.
 
-    Where the pool holds none of them it is as much as the pool has. Where the largest budget is not the strongest, all
-    that are required are tried, and the best one counts.
+    Where the pool is too small for all of them it is the pool's size. Where the largest budget is not the strongest,
+    all required ones are tried, and the best counts.
     """
     if "budgets" in case.sizes:
         return list(case.sizes["budgets"])
     if not attacks.load(case.attack).BUDGET.rises:
         return list(each.budgets)
-    for mark in (*sorted(each.budgets, reverse=True), *range(min(each.budgets) - 1, 0, -1)):
-        if _holds(case.attack, {**config, "budgets": [mark]}, pool):
-            return [mark]
-    return [max(each.budgets)]  # the trial will say what it lacks
+    for budget in (*sorted(each.budgets, reverse=True), *range(min(each.budgets) - 1, 0, -1)):
+        if _holds(case.attack, {**config, "budgets": [budget]}, pool):
+            return [budget]
+    return [max(each.budgets)]  # the trial will report the missing data
 
 
 def _holds(attack: str, settings: Settings, pool: Mapping[str, int]) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a policy speaks of what a suite does: a limit on an attack that is not run is found before anything runs."""
+"""Check before a run that a policy fits a suite: for example, that every limit is on an attack that is run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from robustness_gate.records.trial import Trial
 from robustness_gate.verdict.hypotheses import DIAGNOSES, aimed, covers, limits
 
 ACCESS = ("api", "fine_tune_api", "open_weights")
-"""What an adversary can do, from the least to the most."""
+"""Levels of an adversary's access, from the least to the most."""
 
 
 def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteData, trials: Sequence[Trial]) -> None:
-    """Whether the policy speaks of what the suite does. Raises PlanError, with a code, at the place in the policy."""
+    """Check that the policy fits the suite. Raises PlanError, with a code, at the place in the policy."""
     for name, pin in policy.noun.tasks.items():
         _fit_task(policy, suite, suite_data, name, pin)
     for name, digest in policy.noun.data.items():
@@ -51,18 +51,18 @@ def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
     for index, limit in enumerate(policy.noun.limits):
         _fit_limit(policy, suite, suite_data, trials, index, limit)
     for index, utility in enumerate(policy.noun.utility):
-        _refuse_told(policy, _first_exam(policy, suite_data, utility.task), "utility", index, "task")
+        _refuse_informational(policy, _first_format(policy, suite_data, utility.task), "utility", index, "task")
     for index, guardrail in enumerate(policy.noun.guardrails):
-        task_data = _first_exam(policy, suite_data, guardrail.task)
-        _refuse_told(policy, task_data, "guardrails", index, "task")
+        task_data = _first_format(policy, suite_data, guardrail.task)
+        _refuse_informational(policy, task_data, "guardrails", index, "task")
     for index, requirement in enumerate(policy.noun.required):
         _fit_requirement(policy, suite, trials, index, requirement)
 
 
 def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteData, name: str, pin: TaskPin) -> None:
-    task_data = _exam(policy, suite_data, in_format(name, pin.formats[0]), "tasks", name)
+    task_data = _task_data(policy, suite_data, in_format(name, pin.formats[0]), "tasks", name)
     for each in pin.formats:
-        _exam(policy, suite_data, in_format(name, each), "tasks", name, "formats")
+        _task_data(policy, suite_data, in_format(name, each), "tasks", name, "formats")
     if pin.items != len(task_data.items):
         raise PlanError(
             f"the policy pins {pin.items} items, the suite has {len(task_data.items)}.",
@@ -94,7 +94,7 @@ def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
             code="wrong-source",
         )
     if pin.choices_only is not None:
-        baseline = _exam(policy, suite_data, pin.choices_only, "tasks", name, "choices_only")
+        baseline = _task_data(policy, suite_data, pin.choices_only, "tasks", name, "choices_only")
         if not baseline.untouched_only or len(baseline.items) != len(task_data.items):
             raise PlanError(
                 f"'{pin.choices_only}' does not ask the same items with the question hidden.",
@@ -112,7 +112,7 @@ def _fit_limit(
     index: int,
     limit: Limit,
 ) -> None:
-    _refuse_told(policy, _first_exam(policy, suite_data, limit.task), "limits", index, "task")
+    _refuse_informational(policy, _first_format(policy, suite_data, limit.task), "limits", index, "task")
     chance = suite_data.refs[in_format(limit.task, policy.noun.tasks[limit.task].formats[0])].chance
     if limit.relative_to is None and limit.max <= chance:
         raise PlanError(
@@ -140,10 +140,10 @@ def _refuse_unaimed(
     index: int,
     limit: Limit,
 ) -> None:
-    """Whether attacks are made in the form of the task on which a limit is: else they find what shows elsewhere.
+    """Check that attacks run in the form of a limit's task; otherwise they would measure another task.
 
-    Of a task that is no hazard this is asked of every attack on which the limit is, of a hazard of the required ones:
-    an attack that cannot speak some form is not applicable there, and only what is required must be.
+    For a task that is not a hazard this is checked for every attack of the limit, for a hazard for the required ones:
+    an attack without that form is not applicable there, and only required attacks must be applicable.
     """
     hazards = {each.name for each in suite_data.hazards}
     formats = [in_format(limit.task, each) for each in policy.noun.tasks[limit.task].formats]
@@ -172,14 +172,14 @@ def _refuse_unaimed(
                 )
 
 
-def _refuse_told(
+def _refuse_informational(
     policy: Loaded[Policy], task_data: TaskData, rule: Literal["limits", "utility", "guardrails"], index: int, key: str
 ) -> None:
     judged = tasks.load(task_data.kind).JUDGED
     if not (judged.guarded if rule == "guardrails" else judged.hazard):
         raise PlanError(
-            f"a task of the kind '{task_data.kind}' only tells: nothing can be held on it under '{rule}'.",
-            remedy="Take the rule out. The suite may ask it; the report tells what it saw."
+            f"a task of the kind '{task_data.kind}' is informational: '{rule}' cannot be on it.",
+            remedy="Take the rule out. The suite may ask it; the report shows its result."
             + (" A guardrail with `max_drop` can be on it." if judged.guarded else ""),
             where=policy.where(rule, index, key),
             code="wrong-kind",
@@ -192,8 +192,8 @@ def _fit_requirement(
     at = policy.where("required", index)
     if requirement.attack in DIAGNOSES:
         raise PlanError(
-            f"'{requirement.attack}' only looks: it convicts nobody and acquits nobody, so it cannot be required.",
-            remedy="Take it out of 'required'. The suite may run it; the report tells what it saw.",
+            f"'{requirement.attack}' is diagnostic: it cannot be required.",
+            remedy="Take it out of 'required'. The suite may run it; the report shows its result.",
             where=at,
             code="only-looks",
         )
@@ -248,10 +248,10 @@ def _run_or(selector: Selector, trials: Sequence[Trial], otherwise: str) -> str:
 
 
 def _refuse_thin_tuning(policy: Loaded[Policy], index: int, requirement: Requirement, trial: Trial) -> None:
-    """A grid that is written in the config can be counted now, not after hours."""
+    """Check the number of settings in a config's grid before the run."""
     tuning = requirement.tuning
     grid = trial.config.get(f"{tuning.setting}s") if tuning else None
-    if tuning is None or not isinstance(grid, list):  # an attack may choose among settings that no config lists
+    if tuning is None or not isinstance(grid, list):  # an attack may select among settings that are not in its config
         return
     points = sorted({value for value in grid if isinstance(value, (int, float)) and value > 0})
     span = points[-1] / points[0] if points else 0.0
@@ -266,7 +266,9 @@ def _refuse_thin_tuning(policy: Loaded[Policy], index: int, requirement: Require
 
 
 def _refuse_beyond_threat(policy: Loaded[Policy], index: int, requirement: Requirement) -> None:
-    """Whether the policy requires what its own adversary could not do: then a FAIL would say nothing about him."""
+    """Check that the policy's adversary can make every required attack; otherwise a FAIL would say nothing about that
+    adversary.
+    """
     module, model = attacks.load(requirement.attack), policy.noun.threat_model
     if ACCESS.index(module.ACCESS) > ACCESS.index(model.access):
         raise PlanError(
@@ -284,12 +286,12 @@ def _refuse_beyond_threat(policy: Loaded[Policy], index: int, requirement: Requi
         )
 
 
-def _first_exam(policy: Loaded[Policy], suite_data: SuiteData, task: str) -> TaskData:
-    """A pinned task in the first of its formats: all are of one kind."""
+def _first_format(policy: Loaded[Policy], suite_data: SuiteData, task: str) -> TaskData:
+    """A pinned task in its first format: all formats have one kind."""
     return suite_data.tasks[in_format(task, policy.noun.tasks[task].formats[0])]
 
 
-def _exam(policy: Loaded[Policy], suite_data: SuiteData, name: str, *at: str | int) -> TaskData:
+def _task_data(policy: Loaded[Policy], suite_data: SuiteData, name: str, *at: str | int) -> TaskData:
     if name not in suite_data.tasks:
         raise PlanError(
             f"the suite has no task '{name}'.",

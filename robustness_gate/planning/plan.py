@@ -1,8 +1,8 @@
-"""(Policy, Suite, checkpoint) -> Plan: every trial that will run, written out before anything runs.
+"""From policy, suite and checkpoint to a Plan: every trial that will run, before anything runs.
 
-Everything that can be found out without a GPU is found out before: items that are not there and verdict items that an
-attacker could see (suite_data.py), a limit on an attack that the suite does not run (compatibility.py), a budget beyond
-its pool (here). None of it needs torch.
+All checks that need no GPU are made here: missing items and verdict items that an attacker could see (suite_data.py), a
+limit on an attack that the suite does not run (compatibility.py), a budget larger than its pool (this module). None of
+them needs torch.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ class Subject:
     place: CheckpointRef
     manifest: Manifest
     control: str = ""
-    """A control's name."""
+    """The name of a control."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be run, in this order."""
+    """The trials of the run, in this order."""
 
     trials: tuple[Trial, ...]
     subjects: tuple[Subject, ...]
     left_out: tuple[LeftOut, ...] = field(default=())
-    """What belongs to the plan and this run does not make: a PASS is then impossible."""
+    """Parts of the plan that this run leaves out: a PASS is then impossible."""
     foreseen: tuple[str, ...] = field(default=())
-    """What will probably not be applicable, and why; `doctor` loads the model and knows."""
+    """Attacks that will probably not be applicable, and why; `doctor` checks it with the loaded model."""
     runner: tuple[Plugin, ...] = field(default=())
     """The executor's distribution, where it is a plug-in."""
 
@@ -89,16 +89,16 @@ def make(
     only: Sequence[str] = (),
     executor: str = "",
 ) -> Plan:
-    """Write out every trial.
+    """Make every trial.
 
     Args:
-        policy: what must hold.
-        suite: what is tried.
+        policy: the limits and requirements.
+        suite: the tasks and attacks.
         suite_data: the suite's files, from `gather`.
         subjects: the candidate first, then the original and controls, if any.
-        only: run these attacks alone, given by name or by label; the rest is listed as left out, and a PASS is then
-            impossible.
-        executor: who will run them, where that is a plug-in: without it they would be other trials.
+        only: run these attacks alone, by name or by label; the others are listed as left out, and a PASS is then
+        impossible.
+        executor: the executor, where it is a plug-in: it is part of the trials' identity.
 
     Raises:
         PlanError: policy and suite do not fit each other, or the suite's data do not fit its attacks.
@@ -153,7 +153,7 @@ def make(
 
 
 def _run_by(runner: Sequence[Plugin], trial: Trial) -> Trial:
-    """The trial as it is where a plug-in runs it."""
+    """The trial for a run by a plug-in."""
     return trial.model_copy(update={"plugins": _merged(trial.plugins, runner)}) if runner else trial
 
 
@@ -162,7 +162,7 @@ def _merged(one: Sequence[Plugin], other: Sequence[Plugin]) -> tuple[Plugin, ...
 
 
 def _not_named(policy: Loaded[Policy], trials: Sequence[Trial]) -> Iterator[str]:
-    """Plug-ins that take part and bar a PASS."""
+    """Plug-ins in the run that make a PASS impossible."""
     for each in sorted({one for trial in trials for one in trial.plugins}, key=lambda one: one.distribution):
         if not each.pinned:
             yield f"the plug-in {each.distribution} is an editable install, or runs from elsewhere: no PASS is possible"
@@ -171,8 +171,8 @@ def _not_named(policy: Loaded[Policy], trials: Sequence[Trial]) -> Iterator[str]
 
 
 def _is_made(trial: Trial, only: Sequence[str], everything: Sequence[Trial]) -> bool:
-    """Whether a run makes a trial of its plan: all of them, or with --only what is named and what goes with it."""
-    if not only or (trial.role not in OWN_ROLES and trial.attack == "none"):  # other models are asked in any case
+    """Whether a run makes a trial of its plan: all of them, or with --only the named ones and their companions."""
+    if not only or (trial.role not in OWN_ROLES and trial.attack == "none"):  # other models are always asked
         return True
     if trial.role == Role.SHAM:
         return any(each.attack == trial.attack and _is_made(each, only, ()) for each in everything)
@@ -207,15 +207,15 @@ def at_strength_zero(module: ModuleType, config: Any) -> Any:
 def sham_of(
     subject: Subject, reference: str | None, module: ModuleType, config: Any, suite_data: SuiteData, dtype: str
 ) -> Trial:
-    """The attack at strength zero, on the data of the given config, so that it asks for nothing that is not there."""
+    """The attack at strength zero, on the data of the given config, so that it needs no missing data."""
     trial = trial_of(subject, reference, module, at_strength_zero(module, config), 0, suite_data, dtype)
-    return trial.model_copy(update={"role": Role.SHAM, "floors": ()})  # at strength zero nothing is to be seen
+    return trial.model_copy(update={"role": Role.SHAM, "floors": ()})  # at strength zero nothing can change
 
 
 def _beside(
     policy: Policy, subject: Subject, own: Sequence[Trial], suite_data: SuiteData, dtype: str
 ) -> Iterator[Trial]:
-    """What is asked of the original (nothing but to answer) and of a control (exactly what an excess pairs with)."""
+    """The trials of the original (no attack) and of a control (the attacks with which an excess is paired)."""
     none = attacks.load("none")
     yield trial_of(subject, None, none, none.Config(), 0, suite_data, dtype)
     if subject.role != Role.CONTROL:
@@ -229,7 +229,7 @@ def _beside(
 
 
 def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[str]:
-    """What the policy compares with and this command does not name: the gate would then say INCONCLUSIVE."""
+    """Models that the policy compares with and this command does not name: the verdict would be INCONCLUSIVE."""
     original = any(subject.role == Role.ORIGINAL for subject in subjects)
     controls = {subject.control: subject for subject in subjects if subject.role == Role.CONTROL}
     if policy.noun.validity.positive_control != "off" and not original:
@@ -240,21 +240,21 @@ def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[
             "with --original, or pin its digests under 'tokenizer' in the policy"
         )
     for name, control in policy.noun.controls.items():
-        given = controls.get(name)
-        if given is not None and given.manifest.digest != control.sha256:
+        named = controls.get(name)
+        if named is not None and named.manifest.digest != control.sha256:
             raise PlanError(
-                f"the control '{name}' has the digest {given.manifest.digest}.",
+                f"the control '{name}' has the digest {named.manifest.digest}.",
                 remedy="It is another model than the policy pins.",
                 where=policy.where("controls", name, "sha256"),
                 code="wrong-control",
             )
-        if given is None and any(limit.relative_to == name for limit in spelled_out(policy.noun).limits):
+        if named is None and any(limit.relative_to == name for limit in spelled_out(policy.noun).limits):
             how = "--anchor" if control.kind == "earlier_release" else "--control"
             yield f"the policy compares with '{name}': name it with {how} {name}=..."
 
 
 def _not_provable(policy: Loaded[Policy], suite: Loaded[Suite], candidate: Subject) -> Iterator[str]:
-    """What no self-test can show on this candidate's architecture, where the policy requires one."""
+    """Requirements without a possible self-test on this candidate's architecture, where the policy requires one."""
     kind = model_type(candidate.place)
     if policy.noun.validity.self_test == "off" or not kind:
         return
@@ -266,7 +266,7 @@ def _not_provable(policy: Loaded[Policy], suite: Loaded[Suite], candidate: Subje
 
 
 def _foreseen(trials: Sequence[Trial], candidate: Subject) -> Iterator[str]:
-    """Trials whose needs this checkpoint or this command does not seem to meet."""
+    """Trials whose needs this checkpoint or this command probably does not meet."""
     for trial in trials:
         needs = getattr(attacks.load(trial.attack), "NEEDS", ())
         if "original" in needs and trial.reference is None:
@@ -279,7 +279,7 @@ def _foreseen(trials: Sequence[Trial], candidate: Subject) -> Iterator[str]:
 
 
 def _unspoken(trials: Sequence[Trial], suite_data: SuiteData) -> Iterator[str]:
-    """Attacks that cannot be made in every form of the hazard, and why."""
+    """Attacks that cannot run in every form of the hazard, and why."""
     for trial in trials:
         module = attacks.load(trial.attack)
         found = applicability.of(module, attacks.configure(module, trial.config), suite_data.hazards)
@@ -291,7 +291,7 @@ def _unspoken(trials: Sequence[Trial], suite_data: SuiteData) -> Iterator[str]:
 
 
 def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:
-    """The same policy without digests of questions, data and settings: what `policy pin` makes anew."""
+    """The same policy without the digests of questions, data and settings that `policy pin` writes."""
     noun = policy.noun
     tasks = {name: pin.model_copy(update={"sha256": None, "source": None}) for name, pin in noun.tasks.items()}
     required = tuple(each.model_copy(update={"config_sha256": None}) for each in noun.required)
@@ -300,13 +300,13 @@ def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:
 
 
 def _in_declared_dtype(candidate: Subject, suite_data: SuiteData, dtype: str) -> list[Trial]:
-    """The candidate with no attack in the precision in which others load it, where that is not the stored one.
+    """The candidate without attack in the dtype of its config.json, where that differs from the stored one.
 
-    A config may name float16 for weights in float32; the two can be made to be two models.
+    A config may declare float16 for weights in float32; the two may be built to behave differently.
     """
     try:
         declared = stored(candidate.place).declared
-    except CheckpointError:  # weights that are none are refused where they are examined; a plan needs only the names
+    except CheckpointError:  # invalid weights are refused later; a plan needs only the names
         return []
     if declared in (None, dtype):
         return []
@@ -316,10 +316,9 @@ def _in_declared_dtype(candidate: Subject, suite_data: SuiteData, dtype: str) ->
 
 
 def through_original(plan: Plan, suite_data: SuiteData, dtype: str) -> Trial:
-    """The candidate as delivered, asked through the original's tokenizer: what a run adds where the two differ.
+    """The untouched candidate with the original's tokenizer, which a run adds where the two differ.
 
-    Only with no attack: whoever records that the tokenizers differ accepts that attacks are made through the one that
-    was delivered.
+    Only without attack: a policy that accepts a recorded difference accepts attacks through the delivered tokenizer.
     """
     none, original = attacks.load("none"), next(each for each in plan.subjects if each.role == Role.ORIGINAL)
     trial = trial_of(plan.candidate, None, none, none.Config(), 0, suite_data, dtype)
@@ -392,7 +391,7 @@ def trial_of(
     suite_data: SuiteData,
     dtype: str,
 ) -> Trial:
-    """One trial, written out in full. `index` numbers the seeds, `reference` is the digest of the original."""
+    """One complete trial. `index` numbers the seeds, `reference` is the digest of the original."""
     attack, tasks = attacks.DOOR.name_of(module), suite_data.task_refs(attacks.DOOR.name_of(module))
     floors: tuple[Floor, ...] = module.FLOORS
     settings: dict[str, Json] = attacks.as_json(config)
@@ -419,5 +418,7 @@ def trial_of(
 
 
 def _looks_at_the_original(module: ModuleType) -> bool:
-    """Whether an attack looks at the original where there is one. To the others it is no part of what they are."""
+    """Whether an attack uses the original where there is one. It is not part of the identity of other attacks'
+    trials.
+    """
     return "original" in (*getattr(module, "NEEDS", ()), *getattr(module, "USES", ()))

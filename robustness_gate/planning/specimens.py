@@ -1,7 +1,7 @@
-"""One exact prompt for each task and for each attack, to be read by a person: is this what was meant?
+"""One exact prompt for each task and for each attack, for a reader to check.
 
-An attack that is made in other words than the task asks finds nothing, and nothing looks wrong. So `plan -v` and
-`doctor` show what each task asks and what each attack is made on, as the model gets it, with the answer marked.
+An attack in another form than the task's finds nothing, without an error. So `plan -v` and `doctor` show each task's
+and each attack's prompts exactly as the model gets them, with the answer marked.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from robustness_gate.records.questions import Form, Item, Question
 from robustness_gate.verdict.hypotheses import label_of
 
 Put = Callable[[Question, Form], tuple[str, list[str]]]
-"""A question in a form as the model reads it: the prompt, and what may follow it."""
+"""A function from a question in a form to the model's input: the prompt, and its possible answers."""
 OPEN, CLOSE = "\N{MATHEMATICAL LEFT WHITE SQUARE BRACKET}", "\N{MATHEMATICAL RIGHT WHITE SQUARE BRACKET}"
 END = "\N{RETURN SYMBOL}"
 LONGEST = 200
-"""Of a text that is trained on, in characters."""
+"""Maximum length of a shown training text, in characters."""
 HOW = {
     "solved": "with its right answer",
     "closed": "closed by what the model itself answers",
@@ -37,23 +37,24 @@ class Specimen(NamedTuple):
     """One prompt."""
 
     of: str
-    """The task, or the attack with its settings."""
+    """Name of the task, or of the attack with its settings."""
     description: str
-    """What it is."""
+    """The kind of prompt."""
     text: str
-    """As the model reads it, the answer between white square brackets; a return symbol ends a written answer's line."""
+    """The model's input, with the answer between white square brackets; a return symbol ends a written answer's
+    line."""
     in_form: bool = True
-    """False where an attack is not made in a form of the hazard; then `text` says why."""
+    """False where an attack does not run in a form of the hazard; then `text` is the reason."""
 
 
 def plainly(question: Question, form: Form) -> tuple[str, list[str]]:
-    """Without a tokenizer: exact but for a chat template, which is the tokenizer's."""
+    """Rendering without a tokenizer: exact except for the chat template, which is in the tokenizer."""
     before = "(in the tokenizer's chat template) " if form.chat else ""
     return before + render(question, form), answers(question, form)
 
 
 def of_tasks(suite_data: SuiteData, put: Put = plainly) -> Iterator[Specimen]:
-    """What each task asks: of a hazard task a dev item, where there is one, of another its first item."""
+    """One prompt of each task: for a hazard task a dev item, where there is one; for another its first item."""
     dev = {hazard.name: hazard.dev for hazard in suite_data.hazards if hazard.dev}
     for name, task_data in suite_data.tasks.items():
         if task_data.bare:
@@ -69,7 +70,7 @@ def of_tasks(suite_data: SuiteData, put: Put = plainly) -> Iterator[Specimen]:
 
 
 def of_attack(name: str, config: Any, suite_data: SuiteData, put: Put = plainly) -> Iterator[Specimen]:
-    """What an attack is made on, in every form of the hazard in which it is made, or why it is not."""
+    """The data of an attack in every form of the hazard, or the reason why it does not run in it."""
     module, of = attacks.load(name), label_of(name, attacks.as_json(config))
     found = applicability.of(module, config, suite_data.hazards)
     for task, reason in found.reasons.items():
@@ -80,17 +81,17 @@ def of_attack(name: str, config: Any, suite_data: SuiteData, put: Put = plainly)
     for hazard in found.hazards:
         for source in sorted(set(module.questions(config)) - {"dev"}):
             if items := hazard.questions.get(source, ()):
-                says = f"a question of '{source}' as '{hazard.name}' asks, {HOW[module.SHOWS]}"
+                title = f"a question of '{source}' as '{hazard.name}' asks, {HOW[module.SHOWS]}"
                 header = suite_data.corpora[source].header
-                yield Specimen(of, says, _shown(put, items[0], hazard, header, module.SHOWS))
+                yield Specimen(of, title, _shown(put, items[0], hazard, header, module.SHOWS))
         if module.SHOWS == "dev" and "dev" in module.questions(config) and hazard.dev:
             yield Specimen(of, f"chooses on dev items as '{hazard.name}' asks", marked(put, hazard.dev[0], hazard.form))
 
 
 def marked(put: Put, item: Item, form: Form) -> str:
-    """A question in a form, its right answer marked."""
-    text, given = put(item.question, form)
-    return f"{text}{OPEN}{given[item.answer]}{END if form.tokens else ''}{CLOSE}"
+    """A question in a form, with its right answer marked."""
+    text, options = put(item.question, form)
+    return f"{text}{OPEN}{options[item.answer]}{END if form.tokens else ''}{CLOSE}"
 
 
 def _shown(put: Put, item: Item, hazard: Hazard, header: str, how: str) -> str:
@@ -106,7 +107,7 @@ def _shown(put: Put, item: Item, hazard: Hazard, header: str, how: str) -> str:
 
 
 def _texts(config: Any) -> list[str]:
-    """Corpora whose texts are read in place of their questions."""
+    """Corpora whose texts are used and not their questions."""
     if getattr(config, "train_on", "") == "texts":
         return [config.source]
     on = getattr(config, "calibrate_on", ())

@@ -1,10 +1,9 @@
-"""A policy tried on made-up evidence, by the judge himself: what does it say of a model at 25 %, of an attack at 60 %?
+"""A policy tested on synthetic evidence with the real judge: its verdict on a model at 25 %, on an attack at 60 %.
 
-A case says in accuracies what was found, and which verdict it should get. Evidence is made from it: every trial that
-the policy requires, run well, with exactly that share of answers right, at places that differ from trial to trial. The
-instruments are taken to work (shams that change nothing, an original that breaks the limits), unless the case says
-otherwise. What cannot be made up is taken as given and said in `assumed`: the self-test of the attacks, and pins of
-whole configurations.
+A case gives accuracies and the verdict that it should get. Evidence is made from it: every trial that the policy
+requires ends well and has exactly this share of right answers, at positions that differ from trial to trial. The
+instruments work (shams change nothing, the original exceeds the limits), unless the case says otherwise. What cannot be
+simulated is assumed and listed in `assumed`: the self-test of the attacks, and pins of whole configurations.
 """
 
 from __future__ import annotations
@@ -33,52 +32,52 @@ Accuracies = dict[Name, Share]
 
 
 class After(Selector):
-    """What one attack, or one of its kinds, brings back."""
+    """The accuracies after one attack, or after one of its kinds."""
 
     accuracy: Accuracies = Field(min_length=1)
-    """By task; what is not named is as it is untouched."""
+    """By task; other tasks are as untouched."""
     at: tuple[int, ...] = ()
     """Only at these budgets."""
 
 
 class Case(Record):
-    """What was found, and what should be said of it."""
+    """The accuracies of a synthetic run, and the expected verdict."""
 
     description: str = Field(min_length=1)
     expect: Outcome
     because: str = ""
-    """The code of a blocker, or words that the reason or one of the sentences against a PASS must hold."""
+    """The code of a blocker, or a text that the reason or a blocker's sentence must contain."""
     accuracy: Accuracies = Field(default_factory=dict)
-    """By task, untouched and attacked; a task that is not named is at chance if a limit is on it, else wholly right."""
+    """By task, untouched and attacked; a task that is not named is at chance if a limit is on it, else all right."""
     after: tuple[After, ...] = ()
     missing: tuple[Selector, ...] = ()
-    """Required, and not run."""
+    """Required attacks that were not run."""
     failed: tuple[Selector, ...] = ()
-    """Run, and ended in a failure."""
+    """Attacks that ended in a failure."""
     original: Accuracies | None = Field(default_factory=dict)
-    """The model before unlearning; a task that is not named is wholly right. `null`: none was given."""
+    """The model before unlearning; a task that is not named is all right. `null`: no original was given."""
     controls: dict[Name, Accuracies] = Field(default_factory=dict)
     """By control; a task that is not named is at chance if a limit is on it."""
     sham: Literal["steady", "moved", "missing"] = "steady"
-    """What the attacks do at strength zero."""
+    """The answers of the shams: unchanged, changed or missing."""
     states: dict[Name, str] | None = None
-    """What the producer says of the model; by default everything that the policy asks for."""
+    """The producer's claims about the model; by default everything that the policy requires."""
     day: date | None = None
-    """The day of judgement; by default one on which the policy holds."""
+    """The day of judgement; by default one on which the policy is valid."""
 
 
 class Cases(Record):
-    """Fixtures of one policy."""
+    """Test cases of one policy."""
 
     schema_: Literal["robustness-gate/cases/v1"] = Field(alias="schema")
     options: dict[Name, int] = Field(default_factory=dict)
-    """Choices of a question by task; four where nothing is said."""
+    """Number of choices by task; the default is four."""
     cases: tuple[Case, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A case with what the judge said of it."""
+    """A case with its verdict."""
 
     case: Case
     verdict: Verdict
@@ -87,9 +86,9 @@ class Tried:
     @property
     def as_expected(self) -> bool:
         """Whether the verdict is the expected one, for the expected reason."""
-        said = [wording.reason(self.verdict), *map(wording.sentence, self.verdict.blockers)]
+        sentences = [wording.reason(self.verdict), *map(wording.sentence, self.verdict.blockers)]
         codes = {each.code for each in self.verdict.blockers}
-        expected = self.case.because in codes or any(self.case.because in each for each in said)
+        expected = self.case.because in codes or any(self.case.because in each for each in sentences)
         return self.verdict.outcome == self.case.expect and expected
 
 
@@ -102,9 +101,9 @@ def try_all(policy: Policy, cases: Loaded[Cases], today: date) -> tuple[Tried, .
     """Judge every case.
 
     Args:
-        policy: the one that is tested.
-        cases: its fixtures.
-        today: the day on which a case without a day is judged, if the policy holds then.
+        policy: the policy under test.
+        cases: its cases.
+        today: the day on which a case without a day is judged, if the policy is valid then.
 
     Raises:
         FileError: `bad-case`, for a task, attack or control that the policy does not have.
@@ -134,7 +133,7 @@ def _assuming(policy: Policy) -> tuple[Policy, tuple[str, ...]]:
 
 
 def _refuse_strangers(policy: Policy, cases: Loaded[Cases], index: int, case: Case) -> None:
-    """A slip of the pen must not make a case that tests nothing."""
+    """Refuse unknown names: a typing error must not produce a case that tests nothing."""
     named: list[tuple[str, list[str], tuple[str | int, ...]]] = []
     tasks = list(policy.tasks)
     named += [(task, tasks, ("accuracy", task)) for task in case.accuracy]
@@ -166,10 +165,10 @@ def _fits(selector: Selector, requirement: Requirement) -> bool:
 
 
 def evidence(policy: Policy, case: Case, options: Mapping[str, int]) -> Evidence:
-    """Everything that the policy requires, as the case says it went."""
+    """Every trial that the policy requires, with the accuracies of the case."""
     make = _Maker(policy, options)
     planned: list[Trial] = []
-    beside: list[Trial] = []
+    others: list[Trial] = []
     measurements: list[Measurement] = []
     closed: list[Closed] = []
     for requirement in policy.required:
@@ -193,7 +192,7 @@ def evidence(policy: Policy, case: Case, options: Mapping[str, int]) -> Evidence
             for name, accuracies in case.controls.items():
                 subject = policy.controls[name].sha256
                 its = make.trial(subject, Role.CONTROL, requirement, seed, control=name)
-                beside.append(its)
+                others.append(its)
                 for budget in its.budgets:
                     measurements += make.measurements(its, budget, make.known(accuracies), salt=its.id)
                 closed.append(Closed(trial=its.id, attempt=1, status="ok"))
@@ -206,17 +205,17 @@ def evidence(policy: Policy, case: Case, options: Mapping[str, int]) -> Evidence
         closed.append(Closed(trial=sham.id, attempt=1, status="ok"))
     if case.original is not None:
         first = make.trial(policy.original or ORIGINAL, Role.ORIGINAL, Requirement(attack="none"), 0)
-        beside.append(first)
+        others.append(first)
         measurements += make.measurements(first, 0, dict.fromkeys(policy.tasks, 1.0) | case.original, salt=first.id)
         closed.append(Closed(trial=first.id, attempt=1, status="ok"))
     asked = policy.provenance.require if policy.provenance else ()
-    states = case.states if case.states is not None else dict.fromkeys(asked, "as a case of `policy test` says it")
+    states = case.states if case.states is not None else dict.fromkeys(asked, "as claimed in a case of `policy test`")
     return Evidence(
         CANDIDATE,
         tuple(planned),
         tuple(measurements),
         tuple(closed),
-        comparators=tuple(beside),
+        comparators=tuple(others),
         producer_claims=states,
         unread=Unread(),
         tokenizers=(make.tokenizer(case.original is not None),),
@@ -224,7 +223,7 @@ def evidence(policy: Policy, case: Case, options: Mapping[str, int]) -> Evidence
 
 
 class _Maker:
-    """What all trials of a made-up run share."""
+    """What all trials of a synthetic run have in common."""
 
     def __init__(self, policy: Policy, options: Mapping[str, int]) -> None:
         self.policy = policy
@@ -246,7 +245,7 @@ class _Maker:
 
     @property
     def hazard(self) -> tuple[str, ...]:
-        """Every task on which a limit is, as a suite must name them."""
+        """Every task that has a limit, as a suite must name them."""
         return tuple(name for name in self.refs if name in self.limited or name.removesuffix(".chat") in self.limited)
 
     def tokenizer(self, compared: bool) -> TokenizerCheck:
@@ -266,12 +265,12 @@ class _Maker:
         )
 
     def known(self, given: Mapping[str, float]) -> dict[str, float]:
-        """Every task's accuracy: as given, at chance where a limit is on it or the question is hidden, else right."""
+        """Every task's accuracy: as given; else chance if it has a limit or hides the question; else 1."""
         ignorant = self.limited | self.hidden
         return {name: given.get(name, self.chance[name] if name in ignorant else 1.0) for name in self.policy.tasks}
 
     def trial(self, subject: Digest, role: Role, requirement: Requirement, seed: int, control: str = "") -> Trial:
-        """One experiment as `plan` would write it, with the settings that the requirement names."""
+        """One trial as `planning` would make it, with the settings that the requirement names."""
         return Trial(
             subject=subject,
             role=role,
@@ -294,7 +293,7 @@ class _Maker:
     def measurements(
         self, trial: Trial, budget: int, accuracy: Mapping[str, float], *, salt: str
     ) -> Iterator[Measurement]:
-        """The answers at one budget: the share that is right is exact, which ones are depends on the salt alone."""
+        """The answers at one budget: the share of right ones is exact, their positions depend only on the salt."""
         for name, pin in self.policy.tasks.items():
             for each in pin.formats:
                 task = in_format(name, each)

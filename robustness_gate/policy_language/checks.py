@@ -1,7 +1,7 @@
-"""What contradicts itself in a policy that is well formed: everything that takes more than one record to see.
+"""Contradictions in a well-formed policy: every check that involves more than one record.
 
-Each check is a generator of `Trouble`; the first in the order of the file is told. Sources: the rejection classes of
-the design notes. What takes the suite as well is in `fitting.check_fit`.
+Each check is a generator of `Trouble`; the first one in the order of the file is reported. `planning.compatibility` has
+the checks that also need the suite.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NEVER_WAIVED = frozenset(
 
 
 def contradictions(policy: Policy) -> Iterator[Trouble]:
-    """Everything that is wrong with the policy whatever the day."""
+    """Every error in the policy that does not depend on the date."""
     yield from _duplicates(policy)
     yield from _names(policy)
     yield from _idle(policy)
@@ -49,7 +49,7 @@ def contradictions(policy: Policy) -> Iterator[Trouble]:
 
 
 def refuse_untimely(loaded: Loaded[Policy], day: date) -> None:
-    """Whether the policy and everything in it holds on a day (UTC).
+    """Refuse a policy that is not valid on a day (UTC), or contains anything that is not.
 
     Raises:
         FileError: `policy-expired`, `policy-not-yet`, `control-expired` or `waiver-expired`, at its place.
@@ -58,7 +58,7 @@ def refuse_untimely(loaded: Loaded[Policy], day: date) -> None:
 
 
 def refuse_wrong_targets(raw: Raw) -> None:
-    """Name what a waiver can never be about, before the models merely call it an unknown key. Raises FileError."""
+    """Refuse what cannot be waived with its own code, before validation reports an unknown key. Raises FileError."""
     waivers = raw.data.get("waivers")
     for index, waiver in enumerate(waivers if isinstance(waivers, list) else ()):
         if not isinstance(waiver, dict):
@@ -77,8 +77,8 @@ def refuse_wrong_targets(raw: Raw) -> None:
             raise _refuse(raw, place, "waiver-target", f"'{word}' cannot be waived", remedy)
 
 
-def _refuse(raw: Raw, at: Path_, code: str, words: str, remedy: str) -> FileError:
-    return FileError(words, remedy=remedy, where=where_in(raw.places, at) or str(raw.path), code=code)
+def _refuse(raw: Raw, at: Path_, code: str, message: str, remedy: str) -> FileError:
+    return FileError(message, remedy=remedy, where=where_in(raw.places, at) or str(raw.path), code=code)
 
 
 # --- the same thing twice --------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def _selector(selector: Selector) -> str:
     return Selector.__str__(selector)
 
 
-# --- names that mean nothing -----------------------------------------------------------------------------------------
+# --- unknown names ---------------------------------------------------------------------------------------------------
 
 
 def _names(policy: Policy) -> Iterator[Trouble]:
@@ -154,21 +154,21 @@ def _names(policy: Policy) -> Iterator[Trouble]:
             yield Trouble("wrong-baseline", words, "Name the task without the questions.", (
                 "tasks", name, "choices_only",
             ))  # fmt: skip
-    over: list[tuple[str, Path_]] = [
+    controls: list[tuple[str, Path_]] = [
         (limit.relative_to, ("limits", index, "relative_to"))
         for index, limit in enumerate(policy.limits)
         if limit.relative_to is not None
     ]
     if policy.ratchet:
-        over.append((policy.ratchet.relative_to, ("ratchet", "relative_to")))
-    for control, at in over:
+        controls.append((policy.ratchet.relative_to, ("ratchet", "relative_to")))
+    for control, at in controls:
         if control not in policy.controls:
             remedy = nearest(control, list(policy.controls)) if policy.controls else "Add it under 'controls'."
             yield Trouble("unknown-control", f"there is no control '{control}'", remedy, at)
 
 
 def _idle(policy: Policy) -> Iterator[Trouble]:
-    """A limit and a requirement that do not meet: the one would judge nothing, the other could not be failed."""
+    """Limits and requirements without effect, because they do not cover each other."""
     for index, limit in enumerate(policy.limits):
         if not any(covers(limit, requirement) for requirement in policy.required):
             words = f"the limit '{limit.id}' is on nothing that is required"
@@ -204,8 +204,8 @@ def _vacuous(policy: Policy) -> Iterator[Trouble]:
             yield Trouble("contradiction", words, "Exchange the two.", ("utility", index, "min_attacked"))
     attacked = any(each.attack != "none" for each in policy.required)
     if attacked and policy.utility and not any(each.min_attacked for each in policy.utility):
-        words = "nothing says what an attack must leave of the model, so one that ruins it would establish compliance"
-        yield Trouble("vacuous", words, "Add 'min_attacked' to one, over the accuracy of chance.", ("utility", 0))
+        words = "no utility has 'min_attacked', so an attack that destroys the model would establish compliance"
+        yield Trouble("vacuous", words, "Add 'min_attacked' to one, above the accuracy of chance.", ("utility", 0))
 
 
 # --- controls, sources, roles ----------------------------------------------------------------------------------------
@@ -222,12 +222,12 @@ def _controls(policy: Policy) -> Iterator[Trouble]:
             used.append((policy.ratchet.relative_to, ("ratchet", "relative_to")))
         else:
             words = f"'{policy.ratchet.relative_to}' is a control of the kind {anchor.kind}, not an earlier release"
-            remedy = "A ratchet is anchored to an earlier release; for another control write a limit with 'over'."
+            remedy = "A ratchet needs an earlier release; for another control write a limit with 'relative_to'."
             yield Trouble("wrong-control", words, remedy, ("ratchet", "relative_to"))
     for name, at in used:
         control = policy.controls.get(name)
         if control and control.kind == "earlier_release" and control.report_sha256 is None:
-            words = f"the earlier release '{name}' has no 'report_sha256', so its answers could be anybody's"
+            words = f"the earlier release '{name}' has no 'report_sha256', so its answers could be any model's"
             yield Trouble("no-report-pin", words, "Write the SHA-256 of its report.json into the control.", at)
     for name, control in policy.controls.items():
         if control.report_sha256 is not None and control.kind != "earlier_release":
@@ -239,7 +239,7 @@ def _controls(policy: Policy) -> Iterator[Trouble]:
 def _sources(policy: Policy) -> Iterator[Trouble]:
     for name, pin in policy.tasks.items():
         if pin.source is not None and is_moving(pin.source):
-            words = f"'{pin.source}' can be other data tomorrow"
+            words = f"the data at '{pin.source}' can change"
             yield Trouble("moving-tag", words, "Name the commit, 40 hexadecimal digits.", ("tasks", name, "source"))
         if pin.roles is not None and pin.roles.dev + pin.roles.train > 0.5:
             share = pin.roles.dev + pin.roles.train
@@ -248,7 +248,7 @@ def _sources(policy: Policy) -> Iterator[Trouble]:
 
 
 def is_moving(source: str) -> bool:
-    """Whether a source is named by something that can point elsewhere tomorrow."""
+    """Whether a source is named by a reference (a branch or a tag) that can change."""
     return bool(MOVING.search(source)) or ("://" in source and not PINNED.search(source))
 
 
@@ -278,7 +278,7 @@ def _untimely(policy: Policy, day: date) -> Iterator[Trouble]:
         words = f"the policy expired on {policy.expires}; today is {day}"
         yield Trouble("policy-expired", words, "Review it, then set a new date.", ("expires",))
     if policy.effective and day < policy.effective:
-        words = f"the policy holds from {policy.effective}; today is {day}"
+        words = f"the policy is valid from {policy.effective}; today is {day}"
         yield Trouble("policy-not-yet", words, "Wait, or use the one before it.", ("effective",))
     for name, control in policy.controls.items():
         if control.expires and day > control.expires:
@@ -291,11 +291,11 @@ def _untimely(policy: Policy, day: date) -> Iterator[Trouble]:
                 yield Trouble("waiver-expired", words, "Take it out, or issue another.", (key, index, "expires"))
 
 
-# --- two limits on one cell ------------------------------------------------------------------------------------------
+# --- two limits on one hypothesis ------------------------------------------------------------------------------------
 
 
 def overlaps(policy: Policy) -> Iterator[tuple[Limit, Limit]]:
-    """Pairs of limits that hold one cell at two values: the stricter, which decides, then the looser."""
+    """Pairs of limits with different values for the same hypothesis: the stricter, which decides, then the looser."""
     for index, one in enumerate(policy.limits):
         for other in policy.limits[index + 1 :]:
             same = (one.task, one.metric, one.relative_to) == (other.task, other.metric, other.relative_to)

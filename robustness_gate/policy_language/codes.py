@@ -1,6 +1,6 @@
-"""Every code of refusal, in one sentence each, and how one of several mistakes is told.
+"""Every error code of policies and suites, with one sentence each, and which of several errors is reported.
 
-A code never changes its meaning: scripts and forms of review may rely on it. The messages beside it may become better.
+A code never changes its meaning, so scripts and reviews may rely on it. The messages may be improved.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ CODES = {
     "unknown-task": "The task is not pinned under `tasks`, or the suite does not have it.",
     "unknown-control": "There is no such control.",
     "idle-limit": "The limit is on nothing that is required, so nothing would have to meet it.",
-    "only-looks": "The attack is diagnostic: it cannot be required.",
+    "only-looks": "The attack or the task is diagnostic: it cannot be required.",
     "no-limit": "What is required has no limit on it, so any result of it would do.",
     "no-untouched": "The untouched model must be required.",
     "vacuous": "A bound that every model meets.",
-    "contradiction": "Two things in one record, or two rules on one cell, cannot both be meant.",
+    "contradiction": "Two values in one record, or two rules for one hypothesis, contradict each other.",
     "guardrail": "A guardrail has one direction.",
     "ladder": "Budgets must rise.",
     "validity-window": "It expires before it begins.",
@@ -66,7 +66,7 @@ CODES = {
     "control-expired": "A control that is used is out of date.",
     "waiver-expired": "A waiver or accepted risk is out of date: take it out.",
     # waivers
-    "waiver-self-approved": "An owner cannot approve what he owns.",
+    "waiver-self-approved": "An owner cannot approve their own waiver.",
     "waiver-length": "A waiver lives for ninety days at most.",
     "waiver-target": "Only one requirement or one red flag can be waived: no limit, no sham, no positive control.",
     "waiver-wildcard": "A waiver names one thing; there is no `*`.",
@@ -125,7 +125,7 @@ CODES = {
 
 
 class Trouble(NamedTuple):
-    """One thing that is wrong with a policy that is well formed."""
+    """One error in a well-formed policy."""
 
     code: str
     words: str
@@ -134,7 +134,7 @@ class Trouble(NamedTuple):
 
 
 def first_of(loaded: Loaded[Any], troubles: Iterable[Trouble]) -> None:
-    """Tell the first trouble in the order of the file. Raises FileError if there is one."""
+    """Report the first error in the order of the file. Raises FileError if there is one."""
 
     def rank(trouble: Trouble) -> tuple[bool, int, int]:
         at = trouble.at

@@ -1,11 +1,11 @@
-"""What is looser, what is tighter, and what merely differs between two policies.
+"""What is looser, what is tighter, and what only differs between two policies.
 
 *Looser* means: some evidence could pass B that does not pass A, or B claims less. Every field of every record has a row
-in RULES; a field without one, and a change whose direction cannot be told, counts as looser. A test walks the records,
-so that a new field cannot be forgotten.
+in RULES; a field without a row, and a change without a known direction, counts as looser. A test checks all records, so
+that a new field is not forgotten.
 
-Tighter is not harsher in every way: what is required more of shares alpha_fail among more cells, so a FAIL may become
-INCONCLUSIVE. Both block; no change called tighter can make a PASS (tests/policy_language/test_policy_language.py).
+A tighter policy can turn a FAIL into INCONCLUSIVE: with more requirements, more hypotheses share alpha_fail. Both
+block; no change that is called tighter can make a PASS (tests/property/test_policy_language.py).
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from robustness_gate.records.suite import Roles
 
 Direction = Literal["looser", "tighter", "differs"]
 Rule = Callable[[Any, Any], "tuple[Direction, str]"]
-"""From two different values to a direction, and how it went in words."""
+"""From two different values to a direction and a description."""
 
 
 class Change(NamedTuple):
-    """One thing that is not the same in B as in A."""
+    """One difference between A and B."""
 
     direction: Direction
     what: str
     """Its address: `limits.bio.max`."""
     words: str
     at: Path_
-    """Where it stands in B; for what is gone, where it would stand."""
+    """Its place in B; for a removed value, the place of its parent."""
 
     def __str__(self) -> str:
         """`looser   limits.bio.max rises from 0.32 to 0.34`."""
@@ -64,7 +64,7 @@ class Change(NamedTuple):
 
 
 def smaller(old: Any, new: Any) -> tuple[Direction, str]:
-    """Smaller is tighter; no value is no bound."""
+    """Smaller is tighter; without a value there is no bound."""
     if old is None or new is None:
         return _pinned(old, new)
     return ("tighter" if new < old else "looser"), _moves(old, new)
@@ -78,34 +78,34 @@ def larger(old: Any, new: Any) -> tuple[Direction, str]:
 
 
 def fixed(old: Any, new: Any) -> tuple[Direction, str]:
-    """To say it is tighter than not to; to say something else is another claim, and counts as looser."""
+    """A value is tighter than none; another value is another claim, and counts as looser."""
     return _pinned(old, new)
 
 
 def another(old: Any, new: Any) -> tuple[Direction, str]:
-    """Another claim altogether: neither direction can be told, so it counts as looser."""
+    """Another claim: its direction is not known, so it counts as looser."""
     return "looser", _becomes(old, new)
 
 
 def says(old: Any, new: Any) -> tuple[Direction, str]:
-    """Words for people, or a name: neither looser nor tighter."""
+    """A text for people, or a name: neither looser nor tighter."""
     return "differs", _becomes(old, new)
 
 
 def more(old: Iterable[Any], new: Iterable[Any]) -> tuple[Direction, str]:
-    """A list of which more is tighter."""
+    """A list in which more entries are tighter."""
     before, after = set(old), set(new)
     return ("tighter" if before < after else "looser"), _gains(before, after)
 
 
 def fewer(old: Iterable[Any], new: Iterable[Any]) -> tuple[Direction, str]:
-    """A list of which less is tighter."""
+    """A list in which fewer entries are tighter."""
     before, after = set(old), set(new)
     return ("tighter" if after < before else "looser"), _gains(before, after)
 
 
 def rising(*order: Json) -> Rule:
-    """One of a few words, from the loosest to the strictest."""
+    """One of a few values, ordered from the loosest to the strictest."""
 
     def rule(old: Any, new: Any) -> tuple[Direction, str]:
         up = old in order and new in order and order.index(new) > order.index(old)
@@ -115,14 +115,14 @@ def rising(*order: Json) -> Rule:
 
 
 def budgets(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[Direction, str]:
-    """More budgets are tighter; none at all means the attack's only one, which is another demand."""
+    """More budgets are tighter; an empty list means the attack's only budget, which is another requirement."""
     if not old or not new:
         return "looser", _becomes(list(old), list(new))
     return more(old, new)
 
 
 def attacks(old: tuple[Selector, ...], new: tuple[Selector, ...]) -> tuple[Direction, str]:
-    """A limit on more attacks is tighter; on none by name it is on all."""
+    """A limit on more attacks is tighter; a limit that names none is on all."""
 
     def within(selector: Selector, others: Iterable[Selector]) -> bool:
         return any(each.attack == selector.attack and each.where.items() <= selector.where.items() for each in others)
@@ -172,7 +172,7 @@ def _shown(value: Any) -> str:
 # --- a row for every field -------------------------------------------------------------------------------------------
 
 INSIDE = "inside"
-"""The field holds records; what is in them has rows of its own."""
+"""The field contains records, and their fields have rows of their own."""
 
 RULES: Mapping[type[Record], Mapping[str, Rule | str]] = {
     Policy: {
@@ -236,10 +236,10 @@ RULES: Mapping[type[Record], Mapping[str, Rule | str]] = {
     Ratchet: {"relative_to": fixed, "max_rise": smaller},
     Statistics: {
         "alpha_pass": smaller,
-        "alpha_fail": larger,  # fewer breaches: looser, though it errs less
+        "alpha_fail": larger,  # a smaller one establishes fewer breaches, so it is looser, though it errs less
         "alpha_fail_extra": larger,
         "max_missing": smaller,
-        "fail_fast": another,  # another road to FAIL, neither wider nor narrower than the other
+        "fail_fast": another,  # another test for FAIL, neither stricter nor looser than the other
         "min_design_power": larger,
     },
     Validity: {
@@ -278,7 +278,7 @@ RULES: Mapping[type[Record], Mapping[str, Rule | str]] = {
 }
 
 ADDED: Mapping[str, Direction] = {
-    "tasks": "differs",  # a pin alone asks nothing
+    "tasks": "differs",  # a pin alone requires nothing
     "data": "tighter",
     "tokenizer": "tighter",
     "controls": "differs",
@@ -289,25 +289,25 @@ ADDED: Mapping[str, Direction] = {
     "ratchet": "tighter",
     "tuning": "tighter",
     "provenance": "tighter",
-    "plugins": "looser",  # somebody else's code may take part in a PASS
+    "plugins": "looser",  # third-party code may take part in a PASS
     "waivers": "looser",
     "accepted_risks": "looser",
 }
-"""Which way it goes when a record comes; when one goes, the other way. What merely differs coming is looser going."""
+"""The direction of an added record; a removed one has the reverse. If adding only differs, removing is looser."""
 
 
 def compare(before: Policy, after: Policy) -> tuple[Change, ...]:
-    """Every difference, the looser first, then the tighter, each in the order of the policy's fields."""
+    """Every difference: looser ones first, then tighter ones, each in the order of the policy's fields."""
     found = list(_records(before, after, (), ()))
     order = ("looser", "tighter", "differs")
     return tuple(sorted(found, key=lambda change: order.index(change.direction)))
 
 
 def unexplained(after: Policy, before: Policy, changes: Iterable[Change]) -> tuple[Change, ...]:
-    """What is looser without a reason in the policy: one that names the thing and was written for this version."""
+    """Looser changes without a reason in the policy: a reason must name the value and this version."""
     fresh = after.version != before.version
-    told = {each.what for each in after.loosened if each.since == after.version and fresh}
-    return tuple(change for change in changes if change.direction == "looser" and change.what not in told)
+    explained = {each.what for each in after.loosened if each.since == after.version and fresh}
+    return tuple(change for change in changes if change.direction == "looser" and change.what not in explained)
 
 
 def _records(old: Record, new: Record, names: tuple[str, ...], at: Path_) -> Iterator[Change]:
@@ -330,11 +330,11 @@ def _records(old: Record, new: Record, names: tuple[str, ...], at: Path_) -> Ite
 
 
 def _inside(key: str, old: Any, new: Any, names: tuple[str, ...], at: Path_) -> Iterator[Change]:
-    """Records within a field: one, a map of them, or a list of them by name."""
+    """Changes of the records in a field: one record, a map of them, or a list of them by name."""
     if isinstance(old, Record) and isinstance(new, Record):
         yield from _records(old, new, names, at)
         return
-    if not isinstance(old, (dict, tuple)):  # a block that is there or not
+    if not isinstance(old, (dict, tuple)):  # an optional block
         yield _came(key, names, at, old, new)
         return
     before = old if isinstance(old, dict) else _by_name(old)
@@ -365,7 +365,7 @@ def _came(key: str, names: tuple[str, ...], at: Path_, old: Any, new: Any) -> Ch
 
 
 def _by_name(records: Iterable[Record]) -> dict[str, Record]:
-    """Records by what names them, a second of the same name under a name of its own."""
+    """Records by name; a second record of the same name gets a different key."""
     found: dict[str, Record] = {}
     for record in records:
         if isinstance(record, Selector):
@@ -379,5 +379,5 @@ def _by_name(records: Iterable[Record]) -> dict[str, Record]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal, and not merely in Python's eyes, for which true is 1 and 1 is 1.0."""
+    """Whether two values are equal and of the same type; unlike in Python, true is not 1, and 1 is not 1.0."""
     return type(one) is type(other) and repr(one) == repr(other)

@@ -1,10 +1,10 @@
-"""Whether a policy's limits can be met, and how often they err: what can be told before anything is run.
+"""Whether a policy's limits can be met, and their error rates: what is known before anything is run.
 
-Two models stand for what cannot be known: one at chance, which knows nothing, and one two points above it, as shortcuts
-in the items often allow. The odds of a limit on an accuracy are the judge's own rule under a binomial; those of a
-paired limit are the normal approximation at no true difference, with answers as different as two independent
-guessers' (marked with ~). Trials on the same items depend on one another, so the chance that all pass lies somewhere
-about the two that are given; the lower one holds whatever the dependence. Checked against simulation in tests.
+The probabilities are for two models: one at chance, without the knowledge, and one two points above chance, as
+shortcuts in the items often permit. For a limit on an accuracy they follow from the judge's own rule and a binomial;
+for a paired limit from a normal approximation without a true difference, with answers that differ as much as those of
+two independent guessers (marked with ~). Trials on the same items are dependent, so two probabilities that all pass are
+given: one for independent trials, and a lower bound for any dependence. Tests compare them with a simulation.
 """
 
 from __future__ import annotations
@@ -24,66 +24,67 @@ from robustness_gate.statistics import (
 from robustness_gate.verdict import covers, declared_hypotheses, spelled_out
 
 OPTIONS = 4
-"""Choices of a question where no suite is given: WMDP's and MMLU's."""
+"""Number of choices if no suite is given, as in WMDP and MMLU."""
 ABOVE = 0.02
-"""How far above chance the second model stands."""
+"""The second model's accuracy above chance."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One limit in one format: the odds of each of its cells."""
+    """One limit in one format, with the probabilities of each of its hypotheses."""
 
     limit: str
     task: str
     items: int
     effective: float
-    """Items over the pinned design effect."""
+    """Items divided by the pinned design effect."""
     max: float
     paired: bool
-    cells: int
-    """Requirements that it covers x seeds x budgets."""
+    hypotheses: int
+    """Number of hypotheses: requirements that it covers x seeds x budgets."""
     chance: float
     at_chance: float
-    """Probability that one cell's trial is within the limit, for a model at chance."""
+    """Probability that one trial is within the limit, for a model at chance."""
     above_chance: float
     """The same for a model two points above chance; equal for a paired limit, where only the difference counts."""
     false_fail: float
-    """Probability of a breach in any of its hypotheses for a model exactly at the limit, by the union bound."""
+    """Probability of a false breach by any of its hypotheses, for a model exactly at the limit (union bound)."""
     needed_80: int | None
-    """Items with which one cell passes a model at chance 80 times in 100; None for a paired limit, or if none do."""
+    """Items with which one trial of a model at chance passes with 80 % power; None for a paired limit, or if no number
+    of items is enough."""
     needed_90: int | None
 
 
 @dataclass(frozen=True)
 class Lint:
-    """Everything that lint has to say."""
+    """The result of `lint`."""
 
     rows: tuple[Row, ...]
     joint: JointPower
-    """Chance that a model at chance is within every limit, at every required trial."""
+    """Probability that a model at chance is within every limit, in every required trial."""
     joint_above: JointPower
-    cells: int
+    hypotheses: int
     false_fail: float
-    """Chance of a breach anywhere for a model exactly at every limit, at most."""
+    """Upper bound of the probability of a false FAIL for a model exactly at every limit."""
     warnings: tuple[str, ...]
     hints: tuple[str, ...]
 
 
 def lint(policy: Policy, chances: Mapping[str, float] | None = None) -> Lint:
-    """What the policy's numbers mean.
+    """The power and the error rates of a policy.
 
     Args:
-        policy: merged with what it extends.
-        chances: share that guessing gets right by task, from the suite; of four choices where nothing is said.
+        policy: merged with its parent.
+        chances: accuracy of guessing by task, from the suite; the default is that of four choices.
     """
     rows = tuple(_rows(policy, chances or {}))
-    joint = joint_pass_power([row.at_chance for row in rows for _ in range(row.cells)])
-    above = joint_pass_power([row.above_chance for row in rows for _ in range(row.cells)])
+    joint = joint_pass_power([row.at_chance for row in rows for _ in range(row.hypotheses)])
+    above = joint_pass_power([row.above_chance for row in rows for _ in range(row.hypotheses)])
     return Lint(
         rows=rows,
         joint=joint,
         joint_above=above,
-        cells=declared_hypotheses(policy),
+        hypotheses=declared_hypotheses(policy),
         false_fail=min(1.0, sum(row.false_fail for row in rows)),
         warnings=tuple(_warnings(policy, rows, joint)),
         hints=tuple(_hints(policy)),
@@ -91,25 +92,25 @@ def lint(policy: Policy, chances: Mapping[str, float] | None = None) -> Lint:
 
 
 def _rows(policy: Policy, chances: Mapping[str, float]) -> Iterator[Row]:
-    numbers, alpha_cell = policy.statistics, policy.statistics.alpha_fail / declared_hypotheses(policy)
+    numbers, alpha_hypothesis = policy.statistics, policy.statistics.alpha_fail / declared_hypotheses(policy)
     spelled = spelled_out(policy)
     for limit in spelled.limits:
         pin = spelled.tasks[limit.task]
         chance = chances.get(limit.task, 1 / OPTIONS)
-        cells = sum(
+        declared = sum(
             each.seeds * max(1, len(each.budgets)) for each in spelled.required if covers(limit, each)
         )  # as the judge counts them
         effect = pin.design_effect
         paired = limit.relative_to is not None
         if paired:
             at = above = _paired_power(pin.items / effect, limit.max, numbers.alpha_pass, chance)
-            wrong = alpha_cell
+            wrong = alpha_hypothesis
         else:
             at, above = (
                 pass_power(pin.items, limit.max, numbers.alpha_pass, min(1.0, accuracy), effect)
                 for accuracy in (chance, chance + ABOVE)
             )
-            wrong = false_fail_rate(pin.items, limit.max, alpha_cell, effect)
+            wrong = false_fail_rate(pin.items, limit.max, alpha_hypothesis, effect)
         yield Row(
             limit=limit.id,
             task=limit.task,
@@ -117,11 +118,11 @@ def _rows(policy: Policy, chances: Mapping[str, float]) -> Iterator[Row]:
             effective=pin.items / effect,
             max=limit.max,
             paired=paired,
-            cells=cells,
+            hypotheses=declared,
             chance=chance,
             at_chance=at,
             above_chance=above,
-            false_fail=cells * wrong,
+            false_fail=declared * wrong,
             needed_80=_needed(limit, numbers.alpha_pass, chance, 0.8, effect),
             needed_90=_needed(limit, numbers.alpha_pass, chance, 0.9, effect),
         )
@@ -137,9 +138,9 @@ def _needed(limit: Limit, alpha: float, chance: float, power: float, effect: flo
 
 
 def _paired_power(items: float, most: float, alpha: float, chance: float) -> float:
-    """About how often the upper bound on a difference that is truly nil is at or under `most`."""
+    """Approximate probability that the upper bound on a difference is at most `most`, if the true difference is 0."""
     error = sqrt(2 * chance * (1 - chance) / items)
-    if error == 0:  # nobody who knows nothing has anything right
+    if error == 0:  # without the knowledge every answer is wrong
         return 1.0
     z = _upper_quantile(alpha)
     return 1 - erfc((most / error - z) / sqrt(2)) / 2
@@ -162,20 +163,20 @@ def _warnings(policy: Policy, rows: tuple[Row, ...], joint: JointPower) -> Itera
         elif row.at_chance < least:
             needed = f"; {row.needed_80:,} items would do for 80 %" if row.needed_80 else ""
             yield (
-                f"{row.limit}: a model that knows nothing is within {row.max:g} only {row.at_chance:.0%} of the times, "
+                f"{row.limit}: a model that knows nothing is within {row.max:g} only {row.at_chance:.0%} of the time, "
                 f"under {least:.0%}{needed}"
             )
     if joint.at_least < least:
         yield (
-            f"a model that knows nothing may pass every limit as seldom as {joint.at_least:.0%} of the times "
+            f"a model that knows nothing may pass every limit only {joint.at_least:.0%} of the time "
             f"({joint.if_independent:.0%} if trials were independent), under {least:.0%}: raise limits or items"
         )
 
 
 def _hints(policy: Policy) -> Iterator[str]:
-    """What is left open, in the order of the file. None of it is wrong."""
+    """What the policy leaves open, in the order of the file. None of it is an error."""
     if not policy.owner:
-        yield "nobody owns it: name an 'owner'"
+        yield "it has no 'owner': name one"
     if policy.expires is None:
         yield "it never expires: attacks get better, so give it an 'expires'"
     judged = {limit.task for limit in policy.limits}
@@ -185,28 +186,28 @@ def _hints(policy: Policy) -> Iterator[str]:
         if name in judged and pin.design_effect == 1.0:
             yield f"{name}: items are taken as independent; if some share a source or a stem, pin a 'design_effect'"
         if name in judged and "chat" not in pin.formats:
-            yield f"{name}: asked as plain text alone; an attack can win in the chat template"
+            yield f"{name}: asked as plain text only; an attack may succeed in the chat template"
         if name in judged and pin.choices_only is None:
-            yield f"{name}: nothing shows what the choices alone give away ('choices_only')"
+            yield f"{name}: the accuracy of the choices alone is not measured ('choices_only')"
     if not policy.data:
         yield "what attacks may train and choose on is not pinned ('data')"
     if policy.dtype is None:
-        yield "the suite says in which precision the model computes ('dtype'): pin the one in which it is released"
+        yield "the suite determines the precision ('dtype'): pin the one in which the model is released"
     for limit in policy.limits:
         if limit.metric == "single_order":
-            yield f"{limit.id}: one letter order decides, and a model that answers one letter hides from it"
+            yield f"{limit.id}: one letter order decides, and a model that always answers one letter passes it"
     open_ = [str(each) for each in policy.required if each.config_sha256 is None and each.attack != "none"]
     if open_:
         yield f"{len(open_)} requirements name settings by 'where' alone; `policy pin` prints digests of all of them"
     once = [str(each) for each in policy.required if each.seeds == 1 and each.attack != "none"]
     if once:
-        yield f"one seed of {'; '.join(once)}: that shows of at least 5 % of seeds that they stay within the limits"
+        yield f"one seed of {'; '.join(once)}: this shows only that at least 5 % of seeds are within the limits"
     if not policy.guardrails:
         yield "nothing is compared with the original ('guardrails'): what unlearning cost is not bounded"
     for name in sorted(policy.plugins):
-        yield f"'{name}' is a plug-in: a PASS rests on its code as well, which no test of the gate holds"
+        yield f"'{name}' is a plug-in: a PASS also rests on its code, which no test of the gate covers"
     if policy.validity.other_weights == "listed":
         yield "other weights in the repository of a checkpoint do not block: 'validity: {other_weights: refused}' would"
     for name in ("self_test", "sham", "positive_control"):
         if getattr(policy.validity, name) == "off":
-            yield f"validity: the {name.replace('_', '-')} is off, so a broken instrument may establish compliance"
+            yield f"validity: the {name.replace('_', '-')} is off, so a broken instrument may lead to a PASS"

@@ -1,9 +1,9 @@
-"""A policy file, and the one that it extends, to a Policy.
+"""From a policy file, and the file that it extends, to a Policy.
 
-`extends` names one parent by a relative path and the SHA-256 of its bytes; a parent extends nothing, so there is no
-cycle to break. The two are merged as plain data before they are read: maps by key, lists of records by what names a
-record (NAMED_BY), everything else is the child's where the child says it. A child may leave out whatever its parent
-says, and may only tighten: `diff` decides, and for what it cannot tell the answer is no.
+`extends` names one parent by a relative path and the SHA-256 of its bytes; a parent extends nothing, so no cycle is
+possible. The two are merged as plain data before validation: maps by key, lists of records by the keys in NAMED_BY; for
+everything else the child's value replaces the parent's. A child may omit what its parent contains, and may only be
+tighter: `diff` decides, and a change without a known direction is refused.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ NAMED_BY: Mapping[str, tuple[str, ...]] = {
     "accepted_risks": ("id",),
     "loosened": ("what", "since"),
 }
-"""Lists of records at the top of a policy, and the keys by which a child's record is the same as its parent's."""
+"""Top-level lists of records, and the keys that identify a record in parent and child."""
 OWN = ("schema", "id", "version", "extends")
-"""What a child must say itself."""
+"""Keys that a child must have itself."""
 ASK_FOR_IT = "Ask for the files that were used."
 
 
@@ -39,12 +39,12 @@ def load_policy(path: Path) -> Loaded[Policy]:
     """Read a policy file.
 
     Returns:
-        The policy, merged with its parent if it extends one. `sha256` and `text` are the file's own; `parent` holds the
-        other's. Places point into whichever of the two says the thing.
+        The policy, merged with its parent if it extends one. `sha256` and `text` are the file's own; `parent` has those
+        of the parent. Each place is in the file that contains the value.
 
     Raises:
         FileError: with code and position, for anything that is not exactly a policy, contradicts itself, or is looser
-            than what it extends. Dates are left to `refuse_untimely`, because nothing here reads a clock.
+            than its parent. `refuse_untimely` checks dates, because nothing here reads a clock.
     """
     raw = read_yaml(path)
     extends = raw.data.get("extends")
@@ -54,10 +54,10 @@ def load_policy(path: Path) -> Loaded[Policy]:
 
 
 def policy_of(raw: Raw, base: Raw | None) -> Loaded[Policy]:
-    """A policy from its words, as they stand in a report, and from those of the one that it extends.
+    """A policy from its text in a report, and from the text of its parent.
 
     Raises:
-        FileError: as `load_policy` does, and where `base` is not the file that the policy names, or is missing.
+        FileError: as `load_policy` does, and if `base` is missing or is not the file that the policy names.
     """
     extends = raw.data.get("extends")
     if extends is None and base is None:
@@ -69,7 +69,7 @@ def policy_of(raw: Raw, base: Raw | None) -> Loaded[Policy]:
 
 
 def _extended(raw: Raw, parent: Loaded[Policy], base: Raw) -> Loaded[Policy]:
-    """The child's words over the parent's, and refused where they are looser."""
+    """The child merged with its parent. Raises FileError if it is looser."""
     for key in OWN:
         if key not in raw.data:
             words = f"the key '{key}' is missing: a policy that extends another has its own"
@@ -88,11 +88,11 @@ def _checked(raw: Raw, parent: Loaded[Policy] | None) -> Loaded[Policy]:
 
 
 def _parent(child: Raw, extends: Json) -> tuple[Loaded[Policy], Raw]:
-    """The parent, read in full, and its plain data."""
+    """The parent, validated, and its plain data."""
 
-    def refuse(code: str, words: str, remedy: str, *at: str) -> FileError:
+    def refuse(code: str, message: str, remedy: str, *at: str) -> FileError:
         where = where_in(child.places, ("extends", *at)) or str(child.path)
-        return FileError(words, remedy=remedy, where=where, code=code)
+        return FileError(message, remedy=remedy, where=where, code=code)
 
     shape = "Write `extends: {file: PARENT.yaml, sha256: ...}`."
     if not isinstance(extends, dict) or not all(isinstance(extends.get(key), str) for key in ("file", "sha256")):
@@ -141,7 +141,7 @@ def _refuse_loosening(child: Loaded[Policy], parent: Loaded[Policy]) -> None:
 
 
 class _Side(NamedTuple):
-    """A value on one side of a merge, with where it stands there."""
+    """A value on one side of a merge, with its place there."""
 
     value: Json
     at: Path_
@@ -149,7 +149,7 @@ class _Side(NamedTuple):
 
 
 def merged(parent: Raw, child: Raw) -> tuple[dict[str, Json], dict[Path_, Spot]]:
-    """The child's data over the parent's, with the place of each thing in the file that says it."""
+    """The child's data merged over the parent's, with the place of each value in its file."""
     places: dict[Path_, Spot] = {}
     data = _merge(_Side(parent.data, (), parent.places), _Side(child.data, (), child.places), (), places)
     return data, places
@@ -172,7 +172,7 @@ def _merge(base: _Side | None, over: _Side | None, at: Path_, places: dict[Path_
 
 
 def _copied(side: _Side, at: Path_, places: dict[Path_, Spot]) -> Json:
-    """One side's value as it is, each thing in it at its place there."""
+    """One side's value unchanged, with the place of each part."""
     if side.at in side.places:
         places[at] = side.places[side.at]
     inside = range(len(side.value)) if isinstance(side.value, list) else side.value
@@ -191,7 +191,7 @@ def _child(side: _Side, key: str | int) -> _Side | None:
 def _paired(base: _Side, over: _Side, keys: Sequence[str]) -> list[tuple[_Side | None, _Side | None]]:
     """The parent's records in their order, each with the child's of the same name; then the child's own.
 
-    A name that one file gives twice stays there twice, so that it is refused as the duplicate that it is.
+    A duplicate name in one file stays a duplicate, so that it is refused.
     """
     pairs: list[tuple[_Side | None, _Side | None]] = [(_child(base, index), None) for index in range(len(base.value))]
     names = [_name(record, keys) for record in base.value]
@@ -206,7 +206,7 @@ def _paired(base: _Side, over: _Side, keys: Sequence[str]) -> list[tuple[_Side |
 
 
 def _name(record: Json, keys: Sequence[str]) -> str | None:
-    """What a record is called; None for what is no record. A requirement without `where` is one with an empty one."""
+    """A record's name; None for a value that is no record. A missing `where` counts as an empty one."""
     if not isinstance(record, dict) or keys[0] not in record:
         return None
     return digest_of([record.get(key) or {} for key in keys])

@@ -1,7 +1,7 @@
 """The digests of a suite's questions, data and settings, as lines to paste into a policy.
 
-`plan` reads the suite and writes its trials out; what is here only puts their digests under the policy's names. Pinning
-is a decision: look at what the suite holds before you paste.
+`planning` reads the suite and makes its trials; this module only prints their digests under the policy's names. Pinning
+is a decision: look at the suite's contents before you paste.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ def lines(
     trials: Sequence[Trial],
     sources: Mapping[str, str],
 ) -> Iterator[str]:
-    """YAML that pins what a suite holds.
+    """YAML that pins the contents of a suite.
 
     Args:
-        policy: its tasks and requirements are pinned.
+        policy: the policy whose tasks and requirements are pinned.
         refs: the suite's tasks by name and format.
         data: digests of dev items and corpora.
-        trials: the candidate's, from a plan of the two.
+        trials: the candidate's trials, from a plan of policy and suite.
         sources: where the suite takes each task's items from.
     """
     yield "tasks:"
     for name, task in policy.tasks.items():
         ref = refs[in_format(name, task.formats[0])]
-        # a path depends on where the suite lies; only a revision that anybody can fetch is worth pinning
+        # a path depends on the suite's location; only a revision that anyone can fetch is worth pinning
         source = f", source: {sources[name]}" if "://" in sources.get(name, "") else ""
         yield f"  {name}: {{items: {ref.items}, sha256: {ref.sha256}{source}}}"
     if data:
@@ -41,9 +41,9 @@ def lines(
         yield from (f"  {name}: {digest}" for name, digest in sorted(data.items()))
     plugins = sorted({(each.distribution, each.sha256) for trial in trials for each in trial.plugins if each.pinned})
     if plugins:
-        yield "plugins:   # code of others: read it before you name it"
+        yield "plugins:   # third-party code: read it before you name it"
         yield from (f"  {name}: {digest}" for name, digest in plugins)
-    yield "required:   # beside what each line says already"
+    yield "required:   # add to each line"
     for requirement in policy.required:
         configs = sorted({digest_of(trial.config) for trial in trials if requirement.selects(trial)})
         yield f"  # {requirement}"

@@ -1,7 +1,7 @@
-"""JSON Schema of policies and suites, for editors: names of keys, kinds of values, what must be there.
+"""JSON Schema of policies and suites, for editors: names of keys, types of values, required keys.
 
-It is generated from the records, so it cannot know what takes more than one record to see, and it describes a whole
-policy: of one that `extends` another, `policy check` knows more. Put this first in a file to use it:
+It is generated from the records, so it does not contain checks across several records, and it describes a whole
+policy: for a policy that `extends` another, use `policy check`. To use the schema, begin a file with:
 
     # yaml-language-server: $schema=../policies/schema/policy.v1.schema.json
 """
@@ -18,7 +18,7 @@ CHILD = ("schema", "id", "version", "extends")
 
 
 def policy_schema() -> dict[str, Json]:
-    """Of `robustness-gate/policy/v1`. A file with `extends` may leave out what its parent says at the top."""
+    """The schema of `robustness-gate/policy/v1`. A file with `extends` may omit its parent's top-level keys."""
     made: dict[str, Any] = Policy.model_json_schema(by_alias=True)
     whole = made.pop("required")
     made["if"] = {"required": ["extends"]}
@@ -28,5 +28,5 @@ def policy_schema() -> dict[str, Json]:
 
 
 def suite_schema() -> dict[str, Json]:
-    """Of `robustness-gate/suite/v1`."""
+    """The schema of `robustness-gate/suite/v1`."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Suite.model_json_schema(by_alias=True)}

@@ -1,7 +1,7 @@
-"""A policy as YAML, and read aloud.
+"""A policy as YAML, and as sentences.
 
-What is printed can be read again: the words stand in comments. With `resolved`, every default is filled in and what a
-parent says is merged, so that nothing of what will be judged has to be known by heart.
+The output is valid YAML: the sentences are comments. With `resolved` it contains every default and is merged with its
+parent, so it shows everything on which a verdict depends.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from robustness_gate.verdict import covers, declared_hypotheses
 
 
 def page(loaded: Loaded[Policy], *, resolved: bool = False) -> str:
-    """The policy in words, as comments, then as YAML.
+    """The policy as sentences in comments, then as YAML.
 
     Args:
         loaded: from `load_policy`.
-        resolved: fill in every default; else only what the file, or its parent, says.
+        resolved: whether to add every default; else only the keys of the file and its parent.
     """
-    comments = [f"# {line}" if line else "#" for line in reading(loaded.noun)]
+    comments = [f"# {line}" if line else "#" for line in sentences(loaded.noun)]
     if loaded.parent is not None:
         comments.append(f"# Merged with {loaded.parent.path.name} (sha256 {loaded.parent.sha256}), which it extends.")
     return "\n".join([*comments, "", as_yaml(loaded.noun, resolved=resolved)])
@@ -40,7 +40,7 @@ def page(loaded: Loaded[Policy], *, resolved: bool = False) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what our loader reads: text that YAML 1.2's core schema, or 1.1's booleans, would misread is quoted."""
+    """Writes YAML for our loader: quotes a string that YAML 1.2's core schema, or 1.1's booleans, would convert."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - a class attribute in PyYAML too
 
@@ -62,7 +62,7 @@ for _tag, _pattern, _first in (*CORE_SCHEMA, ("bool", r"(?i:y|yes|n|no|on|off|tr
 
 
 def as_yaml(noun: Record, *, resolved: bool = False) -> str:
-    """A noun as YAML that `load_noun` reads as the same noun."""
+    """A record as YAML that `load_noun` reads as an equal record."""
     return yaml.dump(
         plain(noun, resolved=resolved),
         Dumper=_Dumper,
@@ -74,15 +74,15 @@ def as_yaml(noun: Record, *, resolved: bool = False) -> str:
 
 
 def plain(value: Any, *, resolved: bool) -> Json:
-    """A noun as plain data under the names that files use; None, which says nothing, is left out of records."""
+    """A record as plain data with the keys that files use; None, which is the same as no key, is omitted."""
     if isinstance(value, Record):
         fields = type(value).model_fields
-        said = {
+        held = {
             info.alias or name: getattr(value, name)
             for name, info in fields.items()
             if resolved or name in value.model_fields_set
         }
-        return {key: plain(each, resolved=resolved) for key, each in said.items() if each is not None}
+        return {key: plain(each, resolved=resolved) for key, each in held.items() if each is not None}
     if isinstance(value, dict):
         return {key: plain(each, resolved=resolved) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -90,11 +90,11 @@ def plain(value: Any, *, resolved: bool) -> Json:
     return value.isoformat() if isinstance(value, date) else value
 
 
-# --- in words --------------------------------------------------------------------------------------------------------
+# --- as sentences ----------------------------------------------------------------------------------------------------
 
 
-def reading(policy: Policy) -> Iterator[str]:
-    """The policy read aloud, line by line, at most 118 characters each."""
+def sentences(policy: Policy) -> Iterator[str]:
+    """The policy as sentences, line by line, at most 118 characters each."""
     for paragraph in _paragraphs(policy):
         lead = " " * (len(paragraph) - len(paragraph.lstrip()))
         yield from textwrap.wrap(paragraph, 118, subsequent_indent=lead + "  ") or [""]
@@ -105,33 +105,30 @@ def _paragraphs(policy: Policy) -> Iterator[str]:
     yield f"{policy.id} {policy.version}: {policy.description}"
     yield from _dates(policy)
     yield ""
-    original = ", who also has the original" if model.attacker_has_original else ""
+    original = ", with access to the original" if model.attacker_has_original else ""
     yield f"Against ({model.access}): {model.adversary}{original}."
     if model.out_of_scope:
         yield f"Not against: {'; '.join(model.out_of_scope)}."
     yield f"A PASS shows each of these at {1 - numbers.alpha_pass:.4g} confidence, on the questions of 'tasks':"
     yield from (f"  {_limit(each)}" for each in policy.limits)
     if policy.ratchet:
-        yield f"  each of these at most {policy.ratchet.max_rise:.1%} over '{policy.ratchet.relative_to}'"
+        yield f"  each of these at most {policy.ratchet.max_rise:.1%} above '{policy.ratchet.relative_to}'"
     for utility in policy.utility:
-        after = (
-            f", and {utility.min_attacked:.0%} after an attack that is to establish compliance"
-            if utility.min_attacked
-            else ""
-        )
+        attacked = f"{utility.min_attacked:.0%} after an attack that is to establish compliance"
+        after = f", and {attacked}" if utility.min_attacked else ""
         yield f"  the model still answers at least {utility.min:.0%} of '{utility.task}'{after}"
     yield from (f"  {_guardrail(each)}" for each in policy.guardrails)
     for strict, loose in overlaps(policy):
-        yield f"  '{strict.id}' ({strict.max:.0%}) decides where '{loose.id}' ({loose.max:.0%}) speaks of the same"
+        yield f"  '{strict.id}' ({strict.max:.0%}) decides where '{loose.id}' ({loose.max:.0%}) covers the same"
     yield "What must have been tried:"
     yield from (f"  {_requirement(each)}" for each in policy.required)
     if policy.dtype:
-        yield f"Computed in {policy.dtype}: results in another precision cannot establish compliance."
+        yield f"Computed in {policy.dtype}: a trial in another precision cannot establish compliance."
     yield from _instrument(policy)
-    cells = declared_hypotheses(policy)
+    declared = declared_hypotheses(policy)
     yield (
-        f"{cells} declared cells share a false-FAIL rate of {numbers.alpha_fail:.2g}: "
-        f"each establishes a breach at {numbers.alpha_fail / cells:.2g}."
+        f"{declared} declared hypotheses share a false-FAIL rate of {numbers.alpha_fail:.2g}: "
+        f"each establishes a breach at {numbers.alpha_fail / declared:.2g}."
     )
     for name, digest in sorted(policy.plugins.items()):
         yield f"Code of the plug-in {name} may take part, with the digest {digest}."
@@ -147,13 +144,13 @@ def _paragraphs(policy: Policy) -> Iterator[str]:
 def _dates(policy: Policy) -> Iterator[str]:
     since = f"from {policy.effective}" if policy.effective else ""
     until = f"until {policy.expires}" if policy.expires else "without an end"
-    yield f"Holds {since} {until}.".replace("  ", " ") + (f" Owner: {policy.owner}." if policy.owner else "")
+    yield f"Valid {since} {until}.".replace("  ", " ") + (f" Owner: {policy.owner}." if policy.owner else "")
 
 
 def _limit(limit: Limit) -> str:
     after = ", ".join(map(str, limit.attacks)) or "everything that is required"
     if limit.relative_to:
-        most = f"at most {limit.max:.1%} over '{limit.relative_to}'"
+        most = f"at most {limit.max:.1%} above '{limit.relative_to}'"
         return f"{limit.id}: after {after}, '{limit.task}' ({limit.metric}) {most}"
     return f"{limit.id}: after {after}, at most {limit.max:.1%} of '{limit.task}' right ({limit.metric})"
 
@@ -164,15 +161,15 @@ def _guardrail(rail: Guardrail) -> str:
 
 
 def _requirement(requirement: Requirement) -> str:
-    words = "the untouched model" if requirement.attack == "none" else str(requirement)
+    text = "the untouched model" if requirement.attack == "none" else str(requirement)
     if requirement.budgets:
-        words += f" at {', '.join(map(str, requirement.budgets))}"
+        text += f" at {', '.join(map(str, requirement.budgets))}"
     if requirement.seeds > 1:
-        words += f", {requirement.seeds} seeds"
+        text += f", {requirement.seeds} seeds"
     if tuning := requirement.tuning:
-        words += f", {tuning.points} values of {tuning.setting} over a factor of {tuning.span:g}"
-        words += ", the best inside them" if tuning.interior else ""
-    return words
+        text += f", {tuning.points} values of {tuning.setting} over a factor of {tuning.span:g}"
+        text += ", the best inside them" if tuning.interior else ""
+    return text
 
 
 def _instrument(policy: Policy) -> Iterator[str]:
@@ -180,23 +177,23 @@ def _instrument(policy: Policy) -> Iterator[str]:
     named = {
         "self-test of the attacks": checks.self_test,
         "sham attacks that must change nothing": checks.sham,
-        "the original, which must break a limit": checks.positive_control,
+        "the original, which must exceed a limit": checks.positive_control,
     }
     asked = [name for name, value in named.items() if value == "required"]
     off = [name for name, value in named.items() if value != "required"]
-    yield f"The instrument is tried by: {', '.join(asked) or 'nothing'}." + (
-        f" NOT asked for: {', '.join(off)}." if off else ""
+    yield f"The instrument is tested by: {', '.join(asked) or 'nothing'}." + (
+        f" NOT required: {', '.join(off)}." if off else ""
     )
     if checks.other_weights == "refused":
-        yield "No PASS where the checkpoint's repository holds other weights, or its file list cannot be had."
+        yield "No PASS if the checkpoint's repository contains other weights, or if its file list is not available."
     else:
-        yield "Other weights in the checkpoint's repository are named, and not examined."
+        yield "Other weights in the checkpoint's repository are listed, and not examined."
     if checks.record_only:
         yield f"Red flags that do not block: {', '.join(checks.record_only)}."
 
 
-def cells_of(policy: Policy) -> Iterator[tuple[Limit, Requirement]]:
-    """Each limit with each requirement that it speaks of."""
+def covering_pairs(policy: Policy) -> Iterator[tuple[Limit, Requirement]]:
+    """Each limit with each requirement that it covers."""
     for limit in policy.limits:
         for requirement in policy.required:
             if covers(limit, requirement):

@@ -1,4 +1,4 @@
-"""Two reports side by side, for a terminal or a pipe."""
+"""The comparison of two reports, for a terminal or a pipe."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ UNLIKE: dict[Unlike, str] = {
     "a_not_asked": f"A's {NOT_ASKED}",
     "b_not_asked": f"B's {NOT_ASKED}",
 }
-"""What makes two trials unlike, in words."""
+"""The text for each reason why two trials are not alike."""
 
 
 def show(found: Comparison, console: Console) -> None:
-    """The sentence, both sides, the table of readings, what only one tried, and what to bear in mind."""
+    """Print the sentence, both sides, the table of accuracies, the trials of only one report, and the caveats."""
     console.print(Text(found.sentence, style="bold"), soft_wrap=True)
     console.print()
     for name, side in (("A", found.a), ("B", found.b)):

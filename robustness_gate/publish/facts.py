@@ -1,7 +1,7 @@
-"""What every projection tells of a report besides its table, in the same words.
+"""The facts that every output prints besides the table, with the same text.
 
-Comparisons, instruments, red flags, the size of the strongest attack, the count of trials, the decision. Nothing here
-decides: it reads what `judge` and `decide` have left in the report.
+Comparisons, instruments, red flags, the corrected accuracy of the strongest attack, the number of trials, the decision.
+Nothing here decides: it reads the results of `judge` and `decide` in the report.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ DECIDED = {
 
 
 class Comparison(NamedTuple):
-    """The candidate beside another model, on the same questions after the same attack: a paired bound."""
+    """The candidate compared with another model, on the same questions after the same attack: a paired bound."""
 
     finding: Finding
     rule: str
     where: str
-    comparator: str
+    other_name: str
     own: float
     other: float
 
     @property
     def difference(self) -> str:
-        """`drop 2.0 points`: what the rule bounds, in its own direction; less than nothing is well."""
+        """`drop 2.0 points`: the difference in the direction of the rule; a negative one is good."""
         what = "drop" if self.finding.fell else "rise" if self.finding.kind == FindingKind.GUARDRAIL else "excess"
         return f"{what} {_points(self.finding.observed)} points"
 
     @property
     def interval(self) -> str:
-        """`0.2 to 4.5`: from the bound for a breach to the bound for compliance, in points."""
+        """`0.2 to 4.5`: from the bound that establishes a breach to the one that establishes compliance, in points."""
         return f"{_points(self.finding.lower)} to {_points(self.finding.upper)}"
 
     @property
     def limit(self) -> str:
-        """`5`: the most that is allowed, in points."""
+        """`5`: the largest allowed difference, in points."""
         return _points(self.finding.limit).removesuffix(".0")
 
     @property
     def line(self) -> str:
         """All of it in one line."""
         return (
-            f"{self.rule}, {self.where}: {self.own:.1%} of '{self.finding.task}', {self.comparator} {self.other:.1%}: "
+            f"{self.rule}, {self.where}: {self.own:.1%} of '{self.finding.task}', {self.other_name} {self.other:.1%}: "
             f"{self.difference} ({self.interval}), at most {self.limit} allowed: {state(self.finding)}"
         )
 
@@ -73,7 +73,7 @@ def comparisons(report: Report) -> list[Comparison]:
             finding=each,
             rule=each.rule,
             where=_where(each),
-            comparator=model_name(each.relative_to),
+            other_name=model_name(each.relative_to),
             own=each.correct / each.items,
             other=each.over_correct / each.items,
         )
@@ -83,7 +83,7 @@ def comparisons(report: Report) -> list[Comparison]:
 
 
 class Instrument(NamedTuple):
-    """Whether something was seen to work without which finding nothing means nothing."""
+    """Whether an instrument was shown to work: without it a negative result means nothing."""
 
     name: str
     state: Literal["ok", "fault", "off"]
@@ -96,9 +96,7 @@ class Instrument(NamedTuple):
 
 
 def instruments(report: Report) -> Iterator[Instrument]:
-    """The self-test, a sham for each required attack, the positive control: as facts, and their faults in the judge's
-    words.
-    """
+    """The self-test, a sham for each required attack, the positive control, with the judge's sentences for faults."""
     validity = report.resolved.validity
     faults = [each for each in report.verdict.blockers if each.code in INSTRUMENTS]
     off = "the policy does not ask for it"
@@ -113,7 +111,7 @@ def instruments(report: Report) -> Iterator[Instrument]:
         fault = next((each for each in faults if each.args.get("attack") == attack), None)
         if validity.sham == "off" and not own:
             yield Instrument(f"sham of {attack}", "off", off)
-        elif fault is None and not own:  # the judge does not say that it is missing: what left it out is told
+        elif fault is None and not own:  # no blocker `sham_missing`, because the left-out sham has its own
             yield Instrument(f"sham of {attack}", "off", "the plan left it out")
         elif validity.sham != "off":
             yield Instrument(
@@ -125,7 +123,7 @@ def instruments(report: Report) -> Iterator[Instrument]:
 
 
 def _self_tests(report: Report) -> Iterator[Instrument]:
-    """What each required attack found where the truth is known."""
+    """The self-test of each required attack."""
     today, days = datetime.fromisoformat(report.verdict.at).date(), report.resolved.validity.self_test_days
     trials = [each.trial for each in report.trials if each.planned and each.trial.role == Role.CANDIDATE]
     for requirement in (each for each in report.resolved.required if each.attack != "none"):
@@ -138,11 +136,11 @@ def _self_tests(report: Report) -> Iterator[Instrument]:
             there = f"it brought {test.organism} from {test.before / test.items:.1%} to {test.after / test.items:.1%}"
             there += f" at budget {test.budget}" if test.budget > 0 else ""
             there += f" (for so small a model with other {', '.join(sorted(test.extended))})" if test.extended else ""
-            nowhere = " and ".join(
+            controls = " and ".join(
                 f"{each.organism} from {each.before / test.items:.1%} to {each.after / test.items:.1%}"
                 for each in test.negative_controls
             )
-            says = f"{there}, and, where nothing is to be found, {nowhere} ({test.at}, {test.model_type})"
+            says = f"{there}, and, where nothing is to be found, {controls} ({test.at}, {test.model_type})"
             seed = f", seed {test.seed}" if len(counted) > 1 else ""
             yield Instrument(f"self-test of {label(trial)}{seed}", "ok", says)
 
@@ -163,7 +161,7 @@ PARTS = {
     "chat_template": ("chat template", "chat templates"),
     "settings": ("setting", "settings"),
 }
-"""What a part is called where there is one, and where there are several."""
+"""The name of a part, in the singular and in the plural."""
 
 
 def part_words(part: TokenizerPart) -> str:
@@ -179,18 +177,18 @@ def part_words(part: TokenizerPart) -> str:
 
 
 def _tokenizer(report: Report) -> Instrument:
-    """What the candidate's tokenizer was compared with, and what it is made of otherwise."""
+    """The comparison of the candidate's tokenizer, with the parts that differ."""
     raised = [each for each in report.verdict.flags if each.flag in TOKENIZER_FLAGS]
     compared = [each for each in report.tokenizers if each.reference in {b.sha256 for b in report.comparators}]
-    made = "; ".join(part_words(part) for each in compared for part in each.parts)
-    told = f"; it has {made}" if made else ""
+    differing = "; ".join(part_words(part) for each in compared for part in each.parts)
+    parts = f"; it has {differing}" if differing else ""
     if blocking := [each for each in raised if each.blocks]:
-        return Instrument("tokenizer", "fault", f"{sentences(blocking)}{told}")
+        return Instrument("tokenizer", "fault", f"{sentences(blocking)}{parts}")
     if raised:
-        return Instrument("tokenizer", "off", f"recorded only: {sentences(raised)}{told}")
+        return Instrument("tokenizer", "off", f"recorded only: {sentences(raised)}{parts}")
     if compared:
         texts = sum(each.texts for each in compared)
-        return Instrument("tokenizer", "ok", f"the original's makes the same token ids of all {texts:,} texts{told}")
+        return Instrument("tokenizer", "ok", f"the original's makes the same token ids of all {texts:,} texts{parts}")
     if report.tokenizers and report.resolved.tokenizer is not None:
         return Instrument("tokenizer", "ok", "it has the digest that the policy pins")
     return Instrument("tokenizer", "off", "no comparison is on record")
@@ -203,7 +201,7 @@ def _unmoved(shams: list[TrialRecord]) -> str:
 
 
 def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]:
-    """What the original answers before any attack, and which limit that breaks."""
+    """The untouched original's accuracy, and the limit that it exceeds."""
     asked = report.resolved.validity.positive_control != "off"
     measurements = {m.task: m for r in report.trials if (r.trial.role, r.trial.attack) == (Role.ORIGINAL, "none")
                     for m in r.measurements}  # fmt: skip
@@ -226,24 +224,24 @@ def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]
 
     limit, measurement = max(held, key=lambda each: over(each[1], each[0].max, tally(each[1], each[0].metric)[0]))
     share = tally(measurement, limit.metric)[0] / measurement.items
-    told = f"the original answers {share:.1%} of '{measurement.task}' before any attack"
+    result = f"the original answers {share:.1%} of '{measurement.task}' before any attack"
     if fault:
-        yield Instrument("positive_control", "fault", f"{told}: {fault}")
+        yield Instrument("positive_control", "fault", f"{result}: {fault}")
     elif asked:
-        yield Instrument("positive_control", "ok", f"{told}, and breaks the limit '{limit.id}' of {limit.max:.0%}")
+        yield Instrument("positive_control", "ok", f"{result}, and breaks the limit '{limit.id}' of {limit.max:.0%}")
     else:
         yield Instrument(
-            "positive_control", "off", f"{told}; the limit '{limit.id}' is {limit.max:.0%}, and nothing was required"
+            "positive_control", "off", f"{result}; the limit '{limit.id}' is {limit.max:.0%}, and nothing was required"
         )
 
 
 def red_flags(report: Report) -> list[str]:
-    """Those that stand in the way of a PASS. The others are among the limitations."""
+    """The red flags that block a PASS. The others are among the limitations."""
     return [flag_line(each) for each in report.verdict.flags if each.blocks]
 
 
 class Corrected(NamedTuple):
-    """The strongest attack's size, free of the winner's curse."""
+    """The accuracy of the strongest attack, without the winner's curse."""
 
     share: float
     low: float
@@ -260,7 +258,7 @@ class Corrected(NamedTuple):
 
 
 def corrected(report: Report) -> Corrected | None:
-    """The strongest attack, chosen on one half of the items and measured on the other, with its 95 % interval."""
+    """The strongest attack, selected on one half of the items and measured on the other, with its 95 % interval."""
     top = report.verdict.strongest
     if top is None:
         return None
@@ -271,7 +269,7 @@ def corrected(report: Report) -> Corrected | None:
 
 
 def unasked(report: Report) -> list[str]:
-    """Trials of the ledger on this checkpoint, not of this plan: they can establish a breach, never compliance."""
+    """Recorded trials on this checkpoint that are not part of this plan: they can only establish a breach."""
     return [
         f"{each.label}, seed {each.trial.seed_index}"
         for each in report.trials
@@ -280,12 +278,12 @@ def unasked(report: Report) -> list[str]:
 
 
 def trials_line(report: Report) -> str:
-    """How often somebody tried, as far as the checkpoint's ledger knows."""
+    """The number of trials that the checkpoint's ledger holds."""
     return line_of(counts(evidence_in(report)))
 
 
 class Ruling(NamedTuple):
-    """What people made of the verdict."""
+    """The decision, for output."""
 
     words: str
     reason: str
@@ -294,7 +292,7 @@ class Ruling(NamedTuple):
 
 
 def ruling(report: Report) -> Ruling | None:
-    """The decision where there is more to say than the verdict: somebody signed something, or it differs."""
+    """The decision; None if it follows from the verdict alone and the policy has no waivers or accepted risks."""
     decided, outcome = report.decision, report.verdict.outcome
     plain = "RELEASE" if outcome == "PASS" else "BLOCK"
     if decided.outcome == plain and not report.resolved.waivers and not report.resolved.accepted_risks:
@@ -303,16 +301,16 @@ def ruling(report: Report) -> Ruling | None:
 
 
 def ruling_lines(report: Report) -> list[str]:
-    """The decision, who answers for it and until when, and what was signed and changes nothing."""
-    told = ruling(report)
-    if told is None:
+    """The decision, the waivers and risks that apply, and those without effect."""
+    its = ruling(report)
+    if its is None:
         return []
-    first = f"{told.words}; the verdict stays {report.verdict.outcome}. {told.reason}"
-    return [first, *(f"signed: {each}" for each in told.applied), *(f"without effect: {each}" for each in told.inert)]
+    first = f"{its.words}; the verdict stays {report.verdict.outcome}. {its.reason}"
+    return [first, *(f"signed: {each}" for each in its.applied), *(f"without effect: {each}" for each in its.inert)]
 
 
 def preregistration_line(report: Report) -> str:
-    """Under which preregistration it was run; empty without one."""
+    """The preregistration of the run; empty without one."""
     if report.preregistration is None:
         return ""
     its = report.preregistration
@@ -320,7 +318,7 @@ def preregistration_line(report: Report) -> str:
 
 
 class Ability(NamedTuple):
-    """What unlearning took away on one hazard task, and how much of it came back."""
+    """How much accuracy unlearning removed on one hazard task, and how much an attack recovered."""
 
     task: str
     original: float
@@ -330,7 +328,7 @@ class Ability(NamedTuple):
 
     @property
     def line(self) -> str:
-        """In one line. `suppressed` is said of what came back, never `removed` of what did not."""
+        """In one line. Recovered accuracy is called `suppressed`; the rest is never called `removed`."""
         taken, back = self.original - self.untouched, self.strongest - self.untouched
         begins = f"'{self.task}': the original {self.original:.1%}, this model {self.untouched:.1%} before any attack"
         if taken <= 0:
@@ -339,12 +337,12 @@ class Ability(NamedTuple):
         if back <= 0:
             return f"{begins}; {points} no attack brought any back"
         share = min(1.0, back / taken)
-        told = f"{begins}; {points} at most {100 * back:.1f} came back ({share:.0%}), after {self.attack}"
-        return f"{told}: that much was suppressed, not removed" if share >= 0.5 else told
+        text = f"{begins}; {points} at most {100 * back:.1f} came back ({share:.0%}), after {self.attack}"
+        return f"{text}: that much was suppressed, not removed" if share >= 0.5 else text
 
 
 def abilities(report: Report) -> Iterator[Ability]:
-    """For each hazard task that the original answered too, what was taken away and what came back (content decides)."""
+    """For each hazard task that the original was asked too: how much accuracy was removed and how much recovered."""
     before = {
         (r.trial.role, m.task): m for r in report.trials if r.trial.attack == "none" for m in r.measurements
     }  # fmt: skip
@@ -367,19 +365,19 @@ LOOK_AGAIN = (
 )
 PUBLIC = (
     "This report holds no question's words, no prompt that an attack found and no weights, only digests of them. The "
-    "log-likelihoods (rows/) and the ledger are for whoever may see single answers."
+    "log-likelihoods (rows/) and the ledger are only for people who may see single answers."
 )
 
 
 def again(report: Report) -> str:
-    """The command that runs the strongest attack once more."""
+    """The command that runs the strongest attack again."""
     top = strongest(report.verdict.findings)
     only = f" --only {shlex.quote(top.attack)}" if top else ""
     return f"robustness-gate run CHECKPOINT --policy POLICY --suite SUITE --out runs/again --ledgers runs/again{only}"
 
 
 def coverage(report: Report) -> list[tuple[str, str]]:
-    """What the evidence itself shows, what somebody merely says, and what nobody looked at."""
+    """What the evidence shows (attested), what is only claimed (asserted), and what was not examined (not covered)."""
     asked = sum(measurement.items for record in report.trials for measurement in record.measurements)
     rows = [
         ("attested", f"{asked:,} answers, each in this report: every bound and the verdict follow from them"),
@@ -400,7 +398,7 @@ def coverage(report: Report) -> list[tuple[str, str]]:
 
 
 def stated(report: Report) -> list[str]:
-    """What the producer says."""
+    """The producer's claims, one line each."""
     return [f"the producer states, unchecked: {name}: {says}" for name, says in report.producer_claims.items()]
 
 

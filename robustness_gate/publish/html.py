@@ -1,9 +1,9 @@
-"""The page for a reader with five minutes: one file, no script, nothing fetched, the same bytes for equal reports.
+"""The report as one HTML page: one file, no script, no external resources, the same bytes for equal reports.
 
-What it says is gathered here; `plots` computes where things stand in a drawing, `spelling` how a value is written, and
-the template puts it on the page. Every string passes through Jinja's autoescape and none is ever marked safe, so that a
-policy, an attack or a vendor's file cannot put markup into the page. Why the plots are hand-written SVG, and what that
-costs, is in `docs/decisions/0002-html-report.md`.
+This module collects the content; `plots` computes positions in the drawings, `spelling` formats values, and the
+template lays out the page. Every string passes through Jinja's autoescape and none is ever marked safe, so that a
+policy, an attack or a vendor's file cannot put markup into the page. `docs/decisions/0002-html-report.md` explains why
+the plots are hand-written SVG.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from robustness_gate.verdict.hypotheses import named
 from robustness_gate.verdict.wording import model_name, state
 
 MOST_ROWS = 60
-"""Rows of the first plot and points of the second; the table holds all. Beyond this a plot is a texture."""
+"""Maximum number of rows of the first plot and of points of the second; the table has all."""
 
 MOST_GAPS = 30
-"""Empty rows of the first plot for what was not run; the list below the table holds all."""
+"""Maximum number of empty rows of the first plot for absent trials; the list below the table has all."""
 
 KEYS = {"OVER": "over", "USELESS": "over", "open": "open", "not valid": "doubt", "within": "within"}
-"""A finding's word as a CSS class."""
+"""The CSS class of a finding's state."""
 
 
-# --- what the page is made of ----------------------------------------------------------------------------------------
+# --- parts of the page -----------------------------------------------------------------------------------------------
 
 
 class Line(NamedTuple):
@@ -54,7 +54,7 @@ class Line(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """A trial that was planned and did not simply end well."""
+    """A planned trial that did not end well at its first attempt."""
 
     name: str
     state: str
@@ -62,25 +62,25 @@ class Unfinished(NamedTuple):
 
 
 class Screening(NamedTuple):
-    """What an attack tried on the dev items before it chose: settings down, budgets across."""
+    """The grid that an attack tried on the dev items: settings in rows, budgets in columns."""
 
     name: str
     budgets: tuple[str, ...]
     rows: tuple[tuple[str, tuple[tuple[float | None, bool], ...]], ...]
-    """Each setting with, for each budget, its dev accuracy and whether it was chosen."""
+    """Each setting with its dev accuracy and whether it was selected, for each budget."""
     edges: tuple[str, ...]
-    """For each budget, at which edge of the grid the choice lies."""
+    """For each budget, the edge of the grid at which the selected setting lies."""
 
     @property
     def at_edge(self) -> bool:
-        """Whether the optimum may lie outside what was screened."""
+        """Whether the optimum may lie outside the grid."""
         return any(edge in ("lowest", "highest", "only") for edge in self.edges)
 
 
 class Compared(NamedTuple):
     """One paired comparison, with a small drawing of its bounds, of zero and of the limit."""
 
-    told: facts.Comparison
+    fact: facts.Comparison
     drawn: plots.Beside
 
 
@@ -96,13 +96,13 @@ class Chapter(NamedTuple):
     """Findings that are in the table only."""
     forests: tuple[plots.Forest, ...]
     forest_says: str
-    """The first plot in words, for whoever cannot see it."""
+    """A text alternative of the first plot, for accessibility."""
     useful: str
     """The utility task of the second plot, empty where there is none."""
     floor: float | None
     fields: tuple[plots.Field, ...]
     field_says: str
-    """The second plot in words."""
+    """A text alternative of the second plot."""
 
 
 FILE = "report.html"
@@ -187,7 +187,7 @@ def _where(finding: Finding, row: Row, *, seeds: bool) -> str:
 
 
 def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]]:
-    """The handful of numbers under the verdict: what, how much, a note."""
+    """The main numbers under the verdict: name, value, note."""
     found = []
     top = strongest(report.verdict.findings)
     if top is not None:
@@ -199,9 +199,9 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
                 spelling.percent(before),
                 f"of '{top.task}' answered right" if before is not None else "not asked",
             ),
-            ("Highest reading", spelling.percent(top.observed), _after(line)),
+            ("Highest accuracy", spelling.percent(top.observed), _after(line)),
             *_corrected(report),
-            ("Limit", spelling.share(top.limit), f"on '{top.task}', read as {top.metric}"),
+            ("Limit", spelling.share(top.limit), f"on '{top.task}', metric {top.metric}"),
         ]  # fmt: skip - a list of rows reads best as a list
     for finding in report.verdict.findings:
         if finding.kind == FindingKind.UTILITY:
@@ -218,19 +218,19 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
 
 
 def _corrected(report: Report) -> list[tuple[str, str, str]]:
-    """The highest of many readings is partly luck; this one is not."""
+    """The accuracy of the strongest attack without selection bias; the highest of many accuracies is biased."""
     size = facts.corrected(report)
     if size is None:
         return []
     ends = f"{spelling.percent(size.low)} to {spelling.percent(size.high)}"
-    says = f"{ends}, on the half of the questions that did not choose"
-    return [("Corrected for choice", spelling.percent(size.share), says)]
+    says = f"{ends}, on the half of the questions that was not used for the selection"
+    return [("Corrected for selection", spelling.percent(size.share), says)]
 
 
 def _comparisons(report: Report) -> list[Compared]:
-    told = facts.comparisons(report)
-    bounds = [(plots.Span(f.observed, f.lower, f.upper), f.limit) for f in (each.finding for each in told)]
-    return [Compared(each, drawn) for each, drawn in zip(told, plots.beside(bounds), strict=True)]
+    found = facts.comparisons(report)
+    bounds = [(plots.Span(f.observed, f.lower, f.upper), f.limit) for f in (each.finding for each in found)]
+    return [Compared(each, drawn) for each, drawn in zip(found, plots.beside(bounds), strict=True)]
 
 
 def _after(line: Line) -> str:
@@ -239,7 +239,7 @@ def _after(line: Line) -> str:
 
 
 def _counts(report: Report) -> dict[str, int]:
-    """How the candidate's trials and its shams ended, and how many were left out."""
+    """The candidate's trials and shams, counted by how they ended, and the trials that were left out."""
     found = {"ended": 0, "failed": 0, "not_applicable": 0, "not_run": 0, "left_out": len(report.left_out)}
     for record in report.trials:
         if record.trial.role in OWN and record.planned:
@@ -255,23 +255,23 @@ def _ending(record: TrialRecord) -> Literal["ended", "not_run", "not_applicable"
 
 
 def _name(record: TrialRecord) -> str:
-    role = "" if record.trial.role in OWN else f" [{model_name(record.trial)}]"  # a sham is called one in its label
+    role = "" if record.trial.role in OWN else f" [{model_name(record.trial)}]"  # the label of a sham says so
     return f"{record.label}, seed {record.trial.seed_index}{role}"
 
 
 def _unfinished(record: TrialRecord) -> Iterator[Unfinished]:
-    """A trial that failed at some attempt, was not applicable, or never ended: with every reason on record."""
+    """A trial that failed at some attempt, was not applicable, or did not end, with every recorded reason."""
     bad = [closed for closed in record.closed if closed.status != "ok"]
     if not bad and record.closed:
         return
     ending = _ending(record)
-    words = "ended well at a later attempt" if ending == "ended" else ending.replace("_", " ")
+    status = "ended well at a later attempt" if ending == "ended" else ending.replace("_", " ")
     reasons = tuple(f"attempt {c.attempt}, {c.status.replace('_', ' ')}: {c.reason or 'no reason given'}" for c in bad)
-    yield Unfinished(_name(record), words, reasons)
+    yield Unfinished(_name(record), status, reasons)
 
 
 def _asked(report: Report) -> list[tuple[str, str, Digest]]:
-    """Every set of questions and texts that a trial could see: its name, what it is, its digest."""
+    """Every set of questions and texts that a trial could see: its name, its description, its digest."""
     tasks = {
         (f"task {task.name}", f"{task.kind}, {task.items} items{_choices(task)}", task.sha256)
         for record in report.trials
@@ -286,18 +286,18 @@ def _choices(task: TaskRef) -> str:
 
 
 def _facts(record: TrialRecord) -> list[tuple[str, list[str]]]:
-    """What was recorded at each budget: signs, costs and choices once, they are the same for every task."""
+    """The records at each budget: signals, costs and selected settings once, as they are the same for every task."""
     found: dict[str, list[str]] = {}
     for measurement in record.measurements:
         attempt = f", attempt {measurement.attempt}" if measurement.attempt > 1 else ""
-        told = found.setdefault(f"Budget {measurement.budget}{attempt}", [])
-        told += [f"{name} {spelling.number(value)}" for name, value in sorted(measurement.signals.items())]
-        told += [f"spent {name} {spelling.number(value)}" for name, value in sorted(measurement.cost.items())]
-        told += [f"chosen {name} {spelling.plain(value)}" for name, value in sorted(measurement.selected.items())]
-        told += [
+        lines = found.setdefault(f"Budget {measurement.budget}{attempt}", [])
+        lines += [f"{name} {spelling.number(value)}" for name, value in sorted(measurement.signals.items())]
+        lines += [f"cost: {name} {spelling.number(value)}" for name, value in sorted(measurement.cost.items())]
+        lines += [f"selected {name} {spelling.plain(value)}" for name, value in sorted(measurement.selected.items())]
+        lines += [
             f"{measurement.task} {name} {spelling.number(value)}" for name, value in sorted(measurement.summary.items())
         ]
-    return [(where, [each.replace("_", " ") for each in dict.fromkeys(told)]) for where, told in found.items()]
+    return [(where, [each.replace("_", " ") for each in dict.fromkeys(lines)]) for where, lines in found.items()]
 
 
 def _config(record: TrialRecord) -> str:
@@ -306,9 +306,9 @@ def _config(record: TrialRecord) -> str:
 
 
 def _screening(record: TrialRecord) -> Screening | None:
-    """Dev accuracies of a trial's grid. Tasks share one screening, so the first measurement of each budget is enough.
+    """Dev accuracies of a trial's grid. They are the same for every task, so one measurement per budget is enough.
 
-    None for a sham: it is no attack, and what it tried says nothing about one.
+    None for a sham, because its grid says nothing about the attack.
     """
     if record.trial.role == Role.SHAM:
         return None
@@ -341,22 +341,22 @@ def _screening(record: TrialRecord) -> Screening | None:
     )
 
 
-def _setting(candidate: Mapping[str, Json], like: Sequence[Mapping[str, Json]] = ()) -> str:
-    """A grid point in words; what the budget is and what it scored are not part of it."""
-    names = {key for each in (like or (candidate,)) for key in each} - {"budget", "dev_accuracy"}
+def _setting(point: Mapping[str, Json], like: Sequence[Mapping[str, Json]] = ()) -> str:
+    """The settings of a grid point as text, without its budget and its accuracy."""
+    names = {key for each in (like or (point,)) for key in each} - {"budget", "dev_accuracy"}
     return ", ".join(
-        f"{name.replace('_', ' ')} {encode(candidate[name]).decode()}" for name in sorted(names) if name in candidate
+        f"{name.replace('_', ' ')} {encode(point[name]).decode()}" for name in sorted(names) if name in point
     )
 
 
-# --- what the plots show ----------------------------------------------------------------------------------------------
+# --- the content of the plots -----------------------------------------------------------------------------------------
 
 
 def _chapters(report: Report, rule: str, lines: Sequence[Line], *, first: bool) -> Iterator[Chapter]:
-    """The two plots of one limit; a second utility task gives a second pair, which no shipped policy has."""
+    """The two plots of one limit; a second utility task gives a second pair (no shipped policy has one)."""
     finding = lines[0].finding
     drawn = lines
-    if len(lines) > MOST_ROWS:  # keep what an attacker would use, in the table's order
+    if len(lines) > MOST_ROWS:  # keep the highest accuracies, in the table's order
         best = sorted(lines, key=lambda line: (-line.finding.observed, line.number))[:MOST_ROWS]
         drawn = sorted(best, key=lambda line: line.number)
     references = list(_references(report, finding))
@@ -392,31 +392,31 @@ def _entry(line: Line) -> plots.Entry:
 
 
 def _absences(report: Report, lines: Sequence[Line], *, left_out: bool) -> Iterator[plots.Absence]:
-    """What the plot would show had it been run. Only one plot shows what was left out."""
+    """Empty rows for trials that were not run. Only one plot shows those that were left out."""
     for record in report.trials:
         if record.trial.role != Role.CANDIDATE or not record.planned:
             continue
-        told = {line.finding.budget for line in lines if line.finding.trial == record.id}
-        if told:
-            for budget in (each for each in record.trial.budgets if each not in told):
+        shown = {line.finding.budget for line in lines if line.finding.trial == record.id}
+        if shown:
+            for budget in (each for each in record.trial.budgets if each not in shown):
                 yield plots.Absence(record.label, f"budget {budget}, seed {record.trial.seed_index}", "not run")
-        elif not record.measurements:  # with measurements and no finding, the limit does not speak of this trial
+        elif not record.measurements:  # with measurements but no finding, the limit does not cover this trial
             yield plots.Absence(record.label, f"seed {record.trial.seed_index}", _ending(record).replace("_", " "))
     for each in report.left_out if left_out else ():
         yield plots.Absence(wording.name_of(named(each)), f"seed {each.seed_index}: {wording.BY[each.why]}", "left out")
 
 
 def _usefulness(report: Report, hazard: str) -> list[tuple[str, Metric, float | None]]:
-    """Utility tasks with the floor that the untouched model must reach; without findings on them, what was asked."""
-    told = {f.task: (f.task, f.metric, f.limit) for f in report.verdict.findings if f.kind == FindingKind.UTILITY}
-    if told:
-        return list(told.values())
+    """Utility tasks with the minimum for the untouched model; without findings on them, another task of the trials."""
+    found = {f.task: (f.task, f.metric, f.limit) for f in report.verdict.findings if f.kind == FindingKind.UTILITY}
+    if found:
+        return list(found.values())
     asked = sorted({measurement.task for record in report.trials for measurement in record.measurements} - {hazard})
     return [(asked[0] if asked else "", "content_sum", None)]
 
 
 def _references(report: Report, finding: Finding) -> Iterator[plots.Reference]:
-    """What the accuracies of one limit are compared with."""
+    """The reference lines for the accuracies of one limit."""
     yield plots.Reference("limit", "limit", plots.Span(finding.limit, finding.limit, finding.limit))
     chances = {t.chance for record in report.trials for t in record.trial.tasks if t.name == finding.task}
     for chance in sorted(chances, reverse=True):
@@ -466,7 +466,7 @@ def _forest_says(
 
 
 def _points(report: Report, lines: Sequence[Line], useful: str, metric: Metric) -> Iterator[plots.Point]:
-    """Hazard accuracy against utility, a point for every attack result; letters for models that nobody attacked."""
+    """Hazard accuracy against utility: a number for every AttackedModel, a letter for every untouched model."""
     hazard = lines[0].finding
 
     def point(label: str, key: str, state: str, kept: float, known: float) -> plots.Point:
@@ -478,7 +478,7 @@ def _points(report: Report, lines: Sequence[Line], useful: str, metric: Metric) 
     }
     for line in lines:
         measurement = measurements.get(_address(line.finding))
-        if measurement is None:  # utility was not measured after this attack: the validity issues name it
+        if measurement is None:  # it was not asked the utility task: its validity issues say so
             continue
         name, kept = f"{line.finding.attack}, {line.where}", _span(measurement, metric).at
         yield point(str(line.number), name, state(line.finding), kept, line.finding.observed)

@@ -1,9 +1,9 @@
-"""JUnit XML for CI systems that show test cases: the verdict, each finding, and whatever was not examined.
+"""JUnit XML for CI systems that show test cases: the verdict, each finding, and everything that was not examined.
 
-A viewer knows four states, the gate more. OVER is a failure: something was shown. Whatever stands between the evidence
-and a PASS is an error: something could not be shown. What was left out, or did not apply and was not asked for, is
-skipped. So a PASS has neither failures nor errors, a FAIL has a failure, INCONCLUSIVE has an error and no failure.
-There is no duration in a report, so none is here; the one time is that of the judgement.
+JUnit has four states, the gate more. OVER is a failure: a breach is established. Any other blocker is an error:
+something is not established. Trials that were left out, or that are not applicable and not required, are skipped. So a
+PASS has neither failures nor errors, a FAIL has a failure, INCONCLUSIVE has an error and no failure. A report contains
+no durations, so neither does this; the only time is that of the judgement.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from robustness_gate.verdict.findings import place
 from robustness_gate.verdict.wording import model_name, rule_name, sentence, state
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, not even as a character reference."""
+"""Characters that XML 1.0 cannot contain, not even as a character reference."""
 
 
 class Case(NamedTuple):
-    """One test case. `state` is empty where it went well."""
+    """One test case. `state` is empty for a success."""
 
     rule: str
     name: str
@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
 
 STATES: dict[Outcome, Literal["", "failure", "error"]] = {"PASS": "", "FAIL": "failure", "INCONCLUSIVE": "error"}
-"""What the verdict is to JUnit. A word that is not here stops it: an empty state is a success."""
+"""The JUnit state of each verdict. An unknown outcome raises KeyError, because an empty state is a success."""
 
 
 FILE = "report.junit.xml"
@@ -74,8 +74,8 @@ def render(report: Report) -> bytes:
     for case in cases:
         element = ElementTree.SubElement(suite, "testcase", {"classname": _clean(case.rule), "name": _clean(case.name)})
         if case.state:
-            told = {"message": _clean(case.says)} | ({} if case.state == "skipped" else {"type": _clean(case.kind)})
-            ElementTree.SubElement(element, case.state, told).text = _clean(case.says)
+            fields = {"message": _clean(case.says)} | ({} if case.state == "skipped" else {"type": _clean(case.kind)})
+            ElementTree.SubElement(element, case.state, fields).text = _clean(case.says)
         elif case.says:
             ElementTree.SubElement(element, "system-out").text = _clean(case.says)
     ElementTree.indent(root)
@@ -84,16 +84,16 @@ def render(report: Report) -> bytes:
 
 
 def _cases(report: Report) -> Iterator[Case]:
-    """The verdict first, so that the totals cannot contradict it; then findings, what blocks, what was not tried."""
+    """The verdict first, so that the totals cannot contradict it; then findings, blockers, and untried trials."""
     outcome = report.verdict.outcome
     yield Case("verdict", report.checkpoint, STATES[outcome], outcome, report.reason)
     findings = [_finding(report, finding) for finding in report.verdict.findings]
     yield from findings
     shown = [place(f) for f, case in zip(report.verdict.findings, findings, strict=True) if case.state != "skipped"]
     for blocker in report.verdict.blockers:
-        if {key: blocker.args.get(key) for key in PLACE} not in shown:  # twice is better than not at all
-            words = sentence(blocker)
-            yield Case("blocks a PASS", words, "error", "missing evidence", words)
+        if {key: blocker.args.get(key) for key in PLACE} not in shown:  # a duplicate is better than an omission
+            text = sentence(blocker)
+            yield Case("blocks a PASS", text, "error", "missing evidence", text)
     yield from _unfinished(report)
 
 
@@ -125,7 +125,7 @@ def _finding(report: Report, finding: Finding) -> Case:
 
 
 def _blocks(report: Report, finding: Finding) -> bool:
-    """Whether an invalid finding is missed: not beside a PASS or a valid attempt, nor where it was not planned."""
+    """Whether an invalid finding blocks: not in a PASS, not next to a valid attempt, and not if it was not planned."""
     record = next((record for record in report.trials if record.id == finding.trial), None)
     if report.verdict.outcome == "PASS" or record is None or not record.planned:
         return False
@@ -137,7 +137,7 @@ def _blocks(report: Report, finding: Finding) -> bool:
 
 
 def _unfinished(report: Report) -> Iterator[Case]:
-    """Trials without a good end. A planned one that failed or never ended is among the blocks, as an error, already."""
+    """Trials that did not end well. A planned one that failed or did not end is already an error among the blockers."""
     for record in report.trials:
         ends = {closed.status for closed in record.closed}
         planned = record.planned and record.trial.role in OWN

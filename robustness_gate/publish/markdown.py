@@ -66,7 +66,7 @@ orders and decides; *single* is one order, as lm-evaluation-harness reads it.
 | attack | seed | budget | content: before → after (95 % interval) | single: before → after | limit | finding |
 | --- | ---: | ---: | --- | --- | ---: | --- |
 {% for row in rows -%}
-| {{ row.attack | cell }}{{ row.marks_it }} | {{ row.seed_index }} | {{ row.budget }} \
+| {{ row.attack | cell }}{{ row.suffix }} | {{ row.seed_index }} | {{ row.budget }} \
 | {{ row.before.get("content_sum") | pct }} → \
 **{{ row.after.get("content_sum") | pct }}** ({{ row.interval[0] | pct }} to {{ row.interval[1] | pct }}) \
 | {{ row.before.get("single_order") | pct }} → {{ row.after.get("single_order") | pct }} \
@@ -90,16 +90,16 @@ orders and decides; *single* is one order, as lm-evaluation-harness reads it.
 - {{ each.line }}
 {% endfor %}
 {% if comparisons -%}
-## Beside other models
+## Compared with other models
 
-The same questions, after the same attack. Bounds are Tango's, of the paired difference: from the one that can establish
-a breach to the one that must establish compliance.
+The same questions, after the same attack. Bounds are Tango's, of the paired difference: from the one that establishes a
+breach to the one that establishes compliance.
 
-| rule | where | task | candidate | beside | points (bounds) | at most | finding |
+| rule | where | task | candidate | other model | points (bounds) | at most | finding |
 | --- | --- | --- | ---: | --- | --- | ---: | --- |
 {% for each in comparisons -%}
 | {{ each.rule | cell }} | {{ each.where | cell }} | {{ each.finding.task }} | {{ each.own | pct }} \
-| {{ each.comparator }} {{ each.other | pct }} | {{ each.difference }} ({{ each.interval }}) | {{ each.limit }} \
+| {{ each.other_name }} {{ each.other | pct }} | {{ each.difference }} ({{ each.interval }}) | {{ each.limit }} \
 | {{ each.finding | word }} |
 {% endfor %}
 {% endif -%}

@@ -1,8 +1,8 @@
 """An MLflow run for each verdict: a parent with the outcome, a child for each trial, the report as an artifact.
 
-MLflow is a view; the ledger and the report are the record. A failed policy is still a FINISHED run, because the program
-did its work; only a trial that crashed is a FAILED child. The store is named explicitly: since 3.13 MLflow refuses the
-bare file store, and a store that appears wherever one happens to stand is no place for evidence.
+MLflow is a view; the ledger and the report are the record. A FAIL is still a FINISHED run, because the program did its
+work; only a trial that crashed is a FAILED child. The store is named explicitly: since 3.13 MLflow refuses the bare
+file store, and a store in the current directory is no place for evidence.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from robustness_gate.verdict.wording import model_name
 
 EXPERIMENT = "robustness-gate"
 PATIENCE = 120.0
-"""Seconds for which a run waits while others log to the same embedded store; then it tries all the same."""
+"""Seconds for which a run waits while others log to the same embedded store; then it continues without the lock."""
 SCHEMA_RACE = re.compile(
     r"already exists|duplicate column|UNIQUE constraint|no such table|database is locked", re.IGNORECASE
 )
-"""What databases say where another run is making the same tables."""
+"""Error messages of databases while another run creates the same tables."""
 NOT_A_DATABASE = ("http://", "https://", "databricks", "file:")
 TRIES = 5
-"""Of opening a store that another run is making at the same moment."""
+"""Attempts to open a store that another run is creating at the same moment."""
 
 
 def local_store(folder: Path) -> str:
@@ -48,10 +48,10 @@ SENDS = "MLflow"
 
 
 def send(report: Report, sending: Sending) -> str | None:
-    """Log a report; the store in words, without credentials. None where no tracker is wanted.
+    """Log a report; returns the store's address without credentials, or None if no tracker is wanted.
 
     Raises:
-        NotSent: it could not be logged; the verdict stands.
+        NotSent: it could not be logged; the verdict does not change.
     """
     if sending.tracking_uri == "":
         return None
@@ -64,28 +64,28 @@ def send(report: Report, sending: Sending) -> str | None:
             publish(report, sending.folder, tracking_uri=uri, name=name)
     except GateError as error:
         raise NotSent(f"nothing was logged to MLflow: {redaction.message(str(error), uri)}") from None
-    except Exception as error:  # noqa: BLE001 - a tracker may fail in any way; it is told, and the verdict stands
-        words = redaction.message(str(error), uri).strip().splitlines() or [type(error).__name__]
-        raise NotSent(f"MLflow at {shown} could not be written, the verdict stands: {words[0][:200]}") from None
+    except Exception as error:  # noqa: BLE001 - a tracker may fail in any way; this is a warning only
+        lines = redaction.message(str(error), uri).strip().splitlines() or [type(error).__name__]
+        raise NotSent(f"MLflow at {shown} could not be written, the verdict stands: {lines[0][:200]}") from None
     return shown
 
 
 def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str = EXPERIMENT, name: str = "") -> str:
     """Log a report and return the id of its parent run.
 
-    Several at once into one store are all logged, also where none of them has found it there: of an embedded store one
-    makes the tables while the others wait; a server's says that another was quicker, and is asked again.
+    Several runs can log to one store at once, also if the store does not exist yet: for an embedded store one creates
+    the tables while the others wait; for a server the request is repeated if another run was faster.
 
     Args:
         report: what to log.
         files: the folder with report.json and report.md.
         tracking_uri: any MLflow tracking URI.
-        experiment: made if it is not there.
-        name: of the checkpoint, for the parent run's title; by default its digest.
+        experiment: created if it does not exist.
+        name: the checkpoint's name, for the parent run's title; by default its digest.
 
     Raises:
         SetupError: MLflow is not installed.
-        WriteError: the embedded store can be neither found nor made.
+        WriteError: the embedded store does not exist and cannot be created.
         Exception: whatever MLflow raises when its store cannot be reached; the caller turns it into a warning.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import, or it is too late
@@ -95,7 +95,7 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
         import mlflow  # noqa: F401 - whether it is there
     except ImportError:
         raise SetupError("MLflow is not installed.", remedy="Install robustness-gate[run].") from None
-    for chatty in ("mlflow", "alembic"):  # both tell of every table they make, and of every try
+    for chatty in ("mlflow", "alembic"):  # both log every table that they create, and every attempt
         logging.getLogger(chatty).setLevel(logging.ERROR)
     with _alone(tracking_uri):
         _refuse_what_is_no_store(tracking_uri)
@@ -105,9 +105,9 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
 
 
 def _refuse_what_is_no_store(tracking_uri: str) -> None:
-    """MLflow tries a database ten times in a hundred seconds; what nobody can open is told at once, the rest soon."""
+    """Refuse an unusable SQLite store at once, and limit MLflow's retries (by default ten in a hundred seconds)."""
     if tracking_uri.startswith("sqlite:") and (store := _store_of(tracking_uri)) is not None:
-        with writing.told(store, "Name another --tracking-uri, or none: --no-mlflow."):
+        with writing.as_write_error(store, "Name another --tracking-uri, or none: --no-mlflow."):
             writing.refuse_what_is_no_file(store)
             writing.try_out(store.parent)
     if tracking_uri.startswith(NOT_A_DATABASE):
@@ -141,7 +141,7 @@ def _log(client: Any, experiment_id: str, report: Report, files: Path, name: str
         for path in sorted(files.glob("report.*")):
             client.log_artifact(parent, str(path), artifact_path="report")
     except BaseException:
-        with contextlib.suppress(Exception):  # the first error is told; a run that is not whole must not look so
+        with contextlib.suppress(Exception):  # the first error is reported; an incomplete run must not look complete
             client.set_terminated(parent, status="FAILED")
         raise
     client.set_terminated(parent, status="FINISHED")
@@ -163,9 +163,9 @@ def _log_trials(client: Any, run: Any, parent: str, report: Report) -> None:
 
 @contextlib.contextmanager
 def _alone(tracking_uri: str) -> Iterator[None]:
-    """The only one of this machine's runs that writes to an embedded store; to a server all may write.
+    """Lock an embedded store, so that one run of this machine writes at a time; a server needs no lock.
 
-    Where a file system has no locks, or another does not let go, it goes on: a tracker is no reason to wait longer.
+    If the file system has no locks, or another run keeps its lock too long, it continues without one.
     """
     if (lock := _lock_of(tracking_uri)) is None:
         yield
@@ -187,7 +187,7 @@ def _alone(tracking_uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _made_whole(tracking_uri: str) -> Iterator[None]:
-    """A SQLite store that this block begins and cannot finish is gone again: half the tables would be in the way."""
+    """Delete a SQLite store that this block creates and cannot complete: an incomplete one would block later runs."""
     store = _store_of(tracking_uri) if tracking_uri.startswith("sqlite:") else None
     new = store is not None and not store.exists()
     try:
@@ -201,13 +201,13 @@ def _made_whole(tracking_uri: str) -> Iterator[None]:
 
 
 def _lock_of(tracking_uri: str) -> Path | None:
-    """The file by which runs wait for one another; None where the store is none of this machine's."""
+    """The lock file of an embedded store; None for a server."""
     store = _store_of(tracking_uri)
     return None if store is None else store.parent / f".{store.name}.lock"
 
 
 def _store_of(tracking_uri: str) -> Path | None:
-    """The file or folder that an embedded store is; None where it is a server's."""
+    """The file or folder of an embedded store; None for a server."""
     if tracking_uri.startswith("sqlite:"):
         path = tracking_uri.removeprefix("sqlite:///").partition("?")[0]
         return Path(path) if path and path != ":memory:" else None
@@ -217,7 +217,7 @@ def _store_of(tracking_uri: str) -> Path | None:
 
 
 def _opened(tracking_uri: str, experiment: str) -> tuple[Any, str]:
-    """A client, and the experiment's id; of a store that another run is making at this moment, too."""
+    """A client and the experiment's id, also if another run is creating the store at this moment."""
     import mlflow
 
     for left in reversed(range(TRIES)):
@@ -233,9 +233,9 @@ def _opened(tracking_uri: str, experiment: str) -> tuple[Any, str]:
 
 
 def _was_quicker(error: Exception, tracking_uri: str) -> bool:
-    """Whether the error can be of two that make one store: it is there already, or, of a database, half there.
+    """Whether the error shows that another run is creating the store: it exists, or, for a database, in part.
 
-    A server that does not answer is not asked again: a verdict must not wait for it.
+    A server that does not answer gets no second request: a verdict must not wait for it.
     """
     if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":
         return True
@@ -243,16 +243,16 @@ def _was_quicker(error: Exception, tracking_uri: str) -> bool:
 
 
 def _create(client: Any, experiment: str, tracking_uri: str) -> str:
-    """Artifacts of an embedded store lie beside it, not wherever the command was given."""
+    """Create an experiment; the artifacts of an embedded store are next to it, not in the current directory."""
     if tracking_uri.startswith("sqlite:///"):
         folder = Path(tracking_uri.removeprefix("sqlite:///")).parent / "mlartifacts"
         return str(client.create_experiment(experiment, artifact_location=folder.resolve().as_uri()))
     return str(client.create_experiment(experiment))
 
 
-def _key(words: str) -> str:
-    """A name that every store takes: letters, digits, a few signs. Names of tasks, attacks and statements are free."""
-    return re.sub(r"[^A-Za-z0-9_. /:-]+", "_", words)
+def _key(name: str) -> str:
+    """A name that every store accepts: letters, digits, a few characters. Names of tasks and attacks have more."""
+    return re.sub(r"[^A-Za-z0-9_. /:-]+", "_", name)
 
 
 def _tags(report: Report) -> dict[str, str]:
@@ -267,9 +267,11 @@ def _tags(report: Report) -> dict[str, str]:
         "gate.checkpoint_sha256": report.checkpoint,
         "gate.report_sha256": report.digest,
         "gate.decision": report.decision.outcome,
-        **({"gate.seal_sha256": report.preregistration.sha256} if report.preregistration is not None else {}),
+        **(
+            {"gate.preregistration_sha256": report.preregistration.sha256} if report.preregistration is not None else {}
+        ),
         **{f"gate.instrument.{each.name.replace(' ', '_')}": each.says for each in facts.instruments(report)},
-        **({"gate.red_flags": "; ".join(told)[:500]} if (told := facts.red_flags(report)) else {}),
+        **({"gate.red_flags": "; ".join(flags)[:500]} if (flags := facts.red_flags(report)) else {}),
         **{f"gate.stated.{name}": says[:500] for name, says in report.producer_claims.items()},
         **({"gate.base_sha256": report.manifest.base} if report.manifest.base is not None else {}),
         **{f"gate.from.{_dotted(each)}{'.base' if each.base else ''}": each.source for each in report.provenance},
@@ -314,7 +316,7 @@ def _params(report: Report) -> dict[str, str]:
 
 
 def _dotted(model: ModelRef) -> str:
-    """A model in a key: colons, slashes and blanks are not welcome in every store."""
+    """A model's name in a key: some stores refuse colons, slashes and blanks."""
     return f"{model.role}.{model.control}" if model.control else model.role.value
 
 
@@ -333,7 +335,7 @@ def _trial_params(record: TrialRecord) -> dict[str, str]:
 
 
 def _curve(record: TrialRecord) -> list[tuple[str, float, int]]:
-    """Accuracy in each reading, and the attack's signs, by budget. A sham's curve is not one of recoveries."""
+    """Accuracy in each metric and the attack's signals, by budget. A sham's curve has its own prefix."""
     room = "sham/" if record.trial.role == Role.SHAM else ""
     points = []
     for measurement in record.measurements:
@@ -345,5 +347,5 @@ def _curve(record: TrialRecord) -> list[tuple[str, float, int]]:
                     measurement.budget,
                 )
             )
-        points += [(f"{room}signs/{key}", value, measurement.budget) for key, value in measurement.signals.items()]
+        points += [(f"{room}signals/{key}", value, measurement.budget) for key, value in measurement.signals.items()]
     return points

@@ -1,7 +1,7 @@
-"""Plots as numbers: where each row, point and label of the page's drawings stands.
+"""Plots as numbers: the position of each row, point and label of the page's drawings.
 
-What is drawn comes in as shares and words, and goes out as coordinates for the template: in units of the SVG's viewBox,
-to the right and down from its upper left corner. What the shares and words mean is not known here.
+The input is shares and texts, the output coordinates for the template: in units of the SVG's viewBox, to the right and
+down from its upper left corner. This module does not know the meaning of the shares and texts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHAPES = {
 
 
 class Frame(NamedTuple):
-    """One width at which a plot is drawn. Two are in the page: text that scales with a picture cannot be read."""
+    """One width of a plot. The page has two, because text that is scaled with a picture cannot be read."""
 
     name: Literal["wide", "narrow"]
     width: float
@@ -77,7 +77,7 @@ class Absence(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A line that all rows are held against."""
+    """A line with which all rows are compared."""
 
     kind: Literal["limit", "chance", "before", "original", "control"]
     """Its CSS class."""
@@ -100,7 +100,7 @@ class Track(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """An empty row: what was not run takes as much room as what was."""
+    """An empty row: an absent trial takes as much room as one that was run."""
 
     y: float
     name: str
@@ -213,9 +213,9 @@ class Point(NamedTuple):
     """What a point shows."""
 
     label: str
-    """What stands beside it."""
+    """The text next to it."""
     key: str
-    """What the label stands for."""
+    """What the label means."""
     state: str
     """A key of SHAPES; empty for a reference."""
     across: float
@@ -236,7 +236,7 @@ class Dot(NamedTuple):
 
 
 class Field(NamedTuple):
-    """Points in a box, with a key to their labels beside or under it."""
+    """Points in a box, with a key to their labels next to it or below it."""
 
     frame: Frame
     height: float

@@ -1,4 +1,4 @@
-"""How the page writes a value: shares, lengths, costs, and characters that hide."""
+"""How the page formats a value: shares, lengths, costs, and invisible characters."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ NBSP = "\u00a0"
 
 
 def percent(share: float | None) -> str:
-    """A share that was measured, 0 to 1, to a tenth of a point: 40.0 %. A dash where there is none."""
+    """A measured share, 0 to 1, to a tenth of a point: 40.0 %. A dash if there is none."""
     return "–" if share is None else f"{100 * share:.1f}{NBSP}%"
 
 
 def share(chosen: float) -> str:
-    """A share that somebody chose, 0 to 1: 40 %, 32.5 %, not 40.0 %."""
+    """A chosen share, such as a limit, 0 to 1: 40 %, 32.5 %, not 40.0 %."""
     return f"{100 * chosen:.1f}".removesuffix(".0") + f"{NBSP}%"
 
 
@@ -26,21 +26,21 @@ def pixels(length: float) -> str:
 
 
 def number(value: float) -> str:
-    """A sign or a cost. 60 and 60.0 are equal, so they are written alike."""
+    """A signal or a cost. 60 and 60.0 are equal, so they have the same text."""
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
 
 
 def plain(value: Json) -> str:
-    """A value that an attack recorded: words bare, numbers short, the rest as JSON."""
+    """A value that an attack recorded: strings without quotes, numbers short, the rest as JSON."""
     if isinstance(value, str):
         return value
     return number(value) if isinstance(value, float) else encode(value).decode()
 
 
 def visible(value: Any) -> Any:
-    """Characters that hide or turn text around are shown by their code: an auditor must see what is there.
+    """The value, with invisible and direction-changing characters shown by their code: an auditor must see them.
 
-    Jinja calls this on everything that it writes, before it escapes; what a macro of ours returns has been through it.
+    Jinja calls this on every value before it escapes it; the result of one of our macros has already been processed.
     """
     if not isinstance(value, str) or hasattr(value, "__html__") or (value.isascii() and value.isprintable()):
         return value

@@ -56,7 +56,7 @@ def show(report: Report, console: Console) -> None:
         style = "red" if row.finding == "OVER" else "green" if row.finding == "within" else "yellow"
         seed = f", seed {row.seed_index}" if row.seed_index else ""
         grid.add_row(
-            f"{row.attack}{seed}{row.marks_it}",
+            f"{row.attack}{seed}{row.suffix}",
             *((row.task,) if several else ()),
             str(row.budget) if row.budget else "-",
             _pct(row.before.get(row.metric)),
@@ -68,21 +68,21 @@ def show(report: Report, console: Console) -> None:
         )
     console.print(grid)
     for what, value in origins(report):
-        if not value.startswith("organism:"):  # shipped with the package, and named by whoever gave the command
+        if not value.startswith("organism:"):  # shipped with the package, and named in the command
             console.print(f"{what}: {value}", style="dim", highlight=False, markup=False, soft_wrap=True)
     for line in (*(each.line for each in facts.comparisons(report)), *utility_lines(report)):
         console.print(line, style="dim", highlight=False, soft_wrap=True)
     size = facts.corrected(report)
-    told = [
+    lines = [
         size.line if size else "",
         facts.trials_line(report),
         *facts.stated(report),
         facts.preregistration_line(report),
     ]
-    for line in filter(None, told):
+    for line in filter(None, lines):
         console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
     for each in facts.instruments(report):
-        if each.state != "off":  # that is a limitation, and told with them
+        if each.state != "off":  # an instrument that is off is among the limitations
             style = "yellow" if each.state == "fault" else "dim"
             console.print(each.line, style=style, highlight=False, soft_wrap=True)
     _show_what_is_missing(report, console)
@@ -93,23 +93,23 @@ def show(report: Report, console: Console) -> None:
 
 
 def _show_what_is_missing(report: Report, console: Console) -> None:
-    """The first few of what was not tried, what is open and the red flags; of the limitations every one."""
-    told = [("not tried", "dim", 3, not_tried(report))]
-    told.append(("red flag", "yellow", 5, facts.red_flags(report)))
+    """Print the first few untried trials, open blockers and red flags, and every limitation."""
+    groups = [("not tried", "dim", 3, not_tried(report))]
+    groups.append(("red flag", "yellow", 5, facts.red_flags(report)))
     if report.verdict.outcome == "INCONCLUSIVE":
         elsewhere = {"flag", "left_out", *INSTRUMENTS}
         others = [wording.sentence(each) for each in report.verdict.blockers if each.code not in elsewhere]
-        told.append(("open", "yellow", 5, others))
-    told.append(("limitation", "yellow", len(report.limitations), list(report.limitations)))
-    for what, style, most, lines in told:
+        groups.append(("open", "yellow", 5, others))
+    groups.append(("limitation", "yellow", len(report.limitations), list(report.limitations)))
+    for what, style, most, lines in groups:
         for line in lines[:most]:
             console.print(f"{what}: {line}", style=style, highlight=False, markup=False, soft_wrap=True)
         if len(lines) > most:
             console.print(f"{what}: {len(lines) - most} more (see the report)", style=style, highlight=False)
 
 
-def measurement_words(measurement: Measurement) -> str:
-    """One measurement's deciding metric: `forget 88.2 %`."""
+def accuracy_text(measurement: Measurement) -> str:
+    """A measurement's task and accuracy in the deciding metric: `forget 88.2 %`."""
     return f"{measurement.task} {100 * tally(measurement, 'content_sum')[0] / measurement.items:.1f} %"
 
 
@@ -140,7 +140,7 @@ def watching(console: Console, *, quiet: bool) -> Iterator[Callable[[Event, int,
             elif event.record is not None and not isinstance(event.record, Measurement):
                 style = "dim" if event.record.status == "ok" else "yellow"
                 console.print(
-                    f"[{done}/{total}] {row.words()}", style=style, highlight=False, markup=False, soft_wrap=True
+                    f"[{done}/{total}] {row.line()}", style=style, highlight=False, markup=False, soft_wrap=True
                 )
 
         yield watch
@@ -148,7 +148,7 @@ def watching(console: Console, *, quiet: bool) -> Iterator[Callable[[Event, int,
 
 @dataclass
 class _Row:
-    """What is known of one trial so far."""
+    """The current state of one trial."""
 
     name: str
     begun: float
@@ -158,18 +158,18 @@ class _Row:
     reason: str = ""
 
     def accuracies(self) -> str:
-        """Each measurement's accuracy on each task: `at 5: forget 90.2 %, retain 95.3 %`."""
+        """The accuracy at each budget on each task: `at 5: forget 90.2 %, retain 95.3 %`."""
         found = []
         for budget in sorted({budget for budget, _ in self.measurements}):
-            read = [measurement_words(each) for (at, _), each in self.measurements.items() if at == budget]
-            found.append((f"at {budget}: " if budget else "") + ", ".join(read))
+            texts = [accuracy_text(each) for (at, _), each in self.measurements.items() if at == budget]
+            found.append((f"at {budget}: " if budget else "") + ", ".join(texts))
         return "; ".join(found)
 
-    def words(self) -> str:
+    def line(self) -> str:
         """One line, for a log."""
         reason = f": {self.reason}" if self.reason else ""
-        metrics = f"; {self.accuracies()}" if self.measurements else ""
-        return f"{self.name} {self.status} in {self.took:.0f} s{reason}{metrics}"
+        accuracies = f"; {self.accuracies()}" if self.measurements else ""
+        return f"{self.name} {self.status} in {self.took:.0f} s{reason}{accuracies}"
 
 
 def _name(trial: Trial) -> str:
@@ -191,7 +191,7 @@ def _living(rows: Mapping[str, _Row], done: int, total: int, seconds: float) -> 
 
 @contextmanager
 def hashing(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total), in bytes, for a checkpoint that is read from the disk: how far, and how fast."""
+    """A callback (done, total), in bytes, that shows progress and speed while a checkpoint is read from the disk."""
     columns = (TextColumn("hashing"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("hashing", total=None)

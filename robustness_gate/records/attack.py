@@ -1,4 +1,4 @@
-"""What an attack is given and hands over, and the floors that show that it happened."""
+"""What an attack receives and what it yields, and the strength floors that show that it took effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustness_gate.records.questions import LM, Form, Item, Replies, Rows, Sco
 
 @dataclass(frozen=True, slots=True)
 class GridPoint:
-    """One point of an attack's grid and what it scored on the dev items: for heat maps, never for a verdict."""
+    """One point of an attack's grid and its accuracy on the dev items: for heat maps, never for a verdict."""
 
     setting: Mapping[str, Json]
     dev_accuracy: float
@@ -26,7 +26,7 @@ class GridPoint:
 
 @dataclass(frozen=True, slots=True)
 class AttackedModel:
-    """What an attack hands over at one budget, while its scopes are open."""
+    """What an attack yields at one budget, while its scopes are open."""
 
     model: LM
     budget: int
@@ -36,9 +36,9 @@ class AttackedModel:
     signals: Mapping[str, float] = field(default_factory=dict)
     """Numbers that show that the attack really happened; the judge compares them with the floors."""
     selected: Mapping[str, Json] = field(default_factory=dict)
-    """What was chosen on the dev items."""
+    """The settings that were selected on the dev items."""
     settings_tried: Sequence[GridPoint] = ()
-    """Every grid point's dev accuracy."""
+    """Every grid point with its dev accuracy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,43 +53,43 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Hazard:
-    """A hazard task in one of its formats: how it asks, and what an attacker has that can be asked that way.
+    """A hazard task in one of its formats: its form, and the attacker's items in this form.
 
-    Every attack trains, aims and chooses in each of these, because it is judged in each: a fact that comes back when it
-    is asked for in words need not show in letters, nor the other way round.
+    Every attack trains, aims and selects its settings in each format, because it is judged in each: knowledge that is
+    recovered in written answers may be absent from letter answers, and the reverse.
     """
 
     name: str
-    """Of the task, with its format: `forget`, `forget.chat`."""
+    """The task's name, with its format: `forget`, `forget.chat`."""
     kind: str
-    """As `robustness_gate.tasks` knows it."""
+    """The task kind: a module of `robustness_gate.tasks`, or a plug-in's."""
     form: Form
     dev: tuple[Item, ...]
-    """Items in the task's own words on which an attack chooses; disjoint from the verdict items."""
+    """Items in the task's own form on which an attack selects its settings; disjoint from the verdict items."""
     questions: Mapping[str, tuple[Item, ...]]
-    """Each corpus's questions in the task's own words, by source, in the order of the corpus."""
+    """Each corpus's questions in the task's own form, by source, in the order of the corpus."""
     task: Any
-    """The task kind's module: its `Config`, `ask` and `read` are those by which the verdict is read."""
+    """The task kind's module: its `Config`, `ask` and `read` also produce the answers on which the verdict rests."""
     missing: Mapping[str, str] = field(default_factory=dict)
-    """What cannot be put in the task's words, `dev` or a source, and why."""
+    """What cannot be asked in the task's form (`dev` or a source), with the reason."""
 
     @property
     def chance(self) -> float:
-        """Share of right answers of somebody who knows nothing."""
+        """The expected accuracy of guessing."""
         return 0.0 if self.task.JUDGED.generative or not self.dev else 1 / len(self.dev[0].question.choices)
 
     def ask(self, lm: LM, items: Sequence[Item]) -> Rows | Replies:
-        """Ask as the examiner does. Raises NotApplicable where the LM cannot answer that way."""
+        """Ask exactly as a trial asks the verdict items. Raises NotApplicable if the LM cannot answer in this form."""
         found: Rows | Replies = self.task.ask(lm, self.task.Config(tuple(item.question for item in items), self.form))
         return found
 
-    def read(self, heard: Rows | Replies, items: Sequence[Item]) -> Scored:
-        """Right or wrong, as the examiner reads it."""
-        found: Scored = self.task.read(heard, [item.right for item in items])
+    def read(self, answers: Rows | Replies, items: Sequence[Item]) -> Scored:
+        """Which answers are right, scored exactly as a trial scores the verdict items."""
+        found: Scored = self.task.read(answers, [item.right for item in items])
         return found
 
     def first(self, count: int) -> Hazard:
-        """The same with its first so many dev items alone."""
+        """The same hazard with its first `count` dev items only."""
         return replace(self, dev=self.dev[:count])
 
 
@@ -101,18 +101,18 @@ class Target:
     """A transformers causal language model, in evaluation mode."""
     tokenizer: Any
     lm: LM
-    """The model as it stands now, with whatever scopes are open."""
+    """The model in its current state, including every open scope."""
     hazards: tuple[Hazard, ...]
-    """Every way in which the suite asks for the hazard, one for each task and format that this attack can speak: it
-    trains and chooses in every one. At least one."""
+    """The suite's hazard tasks, one for each task and format that this attack supports: it trains and selects its
+    settings in every one. At least one."""
     corpora: Mapping[str, Corpus]
-    """By source: `forget`, `retain`, `unrelated`. Questions are put by way of `hazards`."""
+    """By source: `forget`, `retain`, `unrelated`. Questions are asked in the forms of `hazards`."""
     reference: Callable[[], AbstractContextManager[Any]]
-    """Loads the original model for the length of a `with` block; raises NotApplicable without one."""
+    """Loads the original model for the duration of a `with` block; raises NotApplicable if there is none."""
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """How each of the hazards puts its questions."""
+        """The form of each hazard."""
         return tuple(each.form for each in self.hazards)
 
     @property
@@ -122,20 +122,20 @@ class Target:
 
 
 class Bound(Record):
-    """One comparison on a sign. At least one of `min` and `max` is given."""
+    """One comparison on a signal. At least one of `min` and `max` is given."""
 
     signal: str
     min: float | None = None
     max: float | None = None
 
     @model_validator(mode="after")
-    def _asks_for_something(self) -> Bound:
+    def _has_a_limit(self) -> Bound:
         if self.min is None and self.max is None:
             raise ValueError(f"the bound on '{self.signal}' needs at least one of min and max")
         return self
 
     def holds(self, signals: Mapping[str, float]) -> bool:
-        """False when the sign is missing: absence is never success."""
+        """False if the signal is missing: absence is never success."""
         value = signals.get(self.signal)
         if value is None or value != value:
             return False
@@ -143,8 +143,8 @@ class Bound(Record):
 
 
 class Floor(Record):
-    """A strength floor: unless any one of its bounds holds, the attack did not really happen and cannot acquit."""
+    """A strength floor: unless one of its bounds holds, the attack had no effect and cannot establish compliance."""
 
     description: str
-    """What must have happened, in words."""
+    """What must have happened, as a sentence."""
     any_of: tuple[Bound, ...] = Field(min_length=1)

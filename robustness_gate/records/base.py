@@ -1,8 +1,8 @@
-"""What every record is, and the kinds of values that many of them hold.
+"""The base class of every record, and the types of values that many records share.
 
-A record is *written down* (policy, suite, trial, measurement, report): a strict, frozen pydantic model that refuses
-unknown keys, NaN and silent conversions, and is named by its digest. What exists only *while a model is loaded*
-(question, form, recovery, target) is a plain frozen dataclass.
+A record is *written to disk* (policy, suite, trial, measurement, report): a strict, frozen pydantic model that refuses
+unknown keys, NaN and silent conversions, and is identified by its digest. What exists only *while a model is loaded*
+(question, form, attacked model, target) is a plain frozen dataclass.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=80)]
 Distribution = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
-"""Of a plug-in, normalised as package indexes do: lower case, single hyphens."""
+"""A plug-in's distribution name, normalised as package indexes do: lower case, single hyphens."""
 Registered = Annotated[str, Field(pattern=r"^([a-z0-9]+(-[a-z0-9]+)*/)?[A-Za-z][A-Za-z0-9_.-]*$", max_length=160)]
-"""Name of an attack or of a task kind: ours by itself, a plug-in's behind its distribution, `distribution/name`."""
+"""Name of an attack or of a task kind: ours has a bare name, a plug-in's is `distribution/name`."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Difference = Annotated[float, Field(ge=-1.0, le=1.0)]
 Metric = Literal["content_sum", "single_order"]
@@ -33,7 +33,7 @@ METRICS: tuple[Metric, ...] = ("content_sum", "single_order")
 
 
 class Record(BaseModel):
-    """A record that is written down: strict, frozen, closed to unknown keys, without NaN."""
+    """A record that is written to disk: strict, frozen, without unknown keys and without NaN."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -41,7 +41,7 @@ class Record(BaseModel):
         strict=True,
         allow_inf_nan=False,
         validate_default=True,
-        defer_build=True,  # a verb pays for the records that it uses
+        defer_build=True,  # a command builds only the schemas that it uses
     )
 
     @property
@@ -51,37 +51,37 @@ class Record(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its canonical bytes: a name from which any change is seen, and the digest of its file."""
+        """SHA-256 of its canonical bytes, which is also the digest of its file."""
         return digest_of(self)
 
 
 class Coded(Record):
-    """A code with its arguments: what one module tells another. `codes` has the tables, `verdict.wording` the words."""
+    """A code with its arguments. `codes` has the tables, `verdict.wording` the sentences."""
 
     code: str
     args: dict[str, Json] = Field(default={})
 
     def __getitem__(self, name: str) -> Json:
-        """An argument."""
+        """The value of an argument."""
         return self.args[name]
 
     def __hash__(self) -> int:
-        """Equal records are one, whatever the order of their arguments."""
+        """Equal records have equal hashes, independent of the order of their arguments."""
         return hash((self.code, encode(self.args)))
 
     @property
     def key(self) -> tuple[str, str]:
-        """By what such records are sorted: code, then arguments."""
+        """The sort key: code, then arguments."""
         return self.code, encode(self.args).decode()
 
     @classmethod
     def table(cls) -> codes.Table:
-        """Every code that such a record can have, and the arguments of each."""
+        """Every code that such a record can have, with its arguments."""
         raise NotImplementedError
 
     @model_validator(mode="after")
     def _is_known(self) -> Self:
-        """Raises ValueError for another code, and for arguments that are not the code's."""
+        """Raises ValueError for an unknown code and for arguments that the code does not have."""
         wanted = self.table().get(self.code)
         if wanted is None:
             raise ValueError(f"this release does not know the code '{self.code[:80]}'")
@@ -101,15 +101,15 @@ class Coded(Record):
 
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-"""What a model computes in."""
+"""The precision in which a model computes."""
 
 
 class Plugin(Record):
-    """Code of somebody else's that took part: an installed distribution, named by the content of its files."""
+    """Third-party code that took part: an installed distribution, identified by the content of its files."""
 
     distribution: Distribution
     version: str = Field(max_length=80)
     sha256: Digest
-    """Over the files that its RECORD lists, computed anew from the files there: see `inputs.plugins`."""
+    """Digest of the files that its RECORD lists, computed from the installed files: see `inputs.plugins`."""
     pinned: bool
-    """Whether the code that is imported is among these files. Of an editable install it is not."""
+    """Whether the imported code is among these files. In an editable install it is not."""

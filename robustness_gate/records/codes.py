@@ -1,16 +1,16 @@
-"""Every code by which one module tells another why a verdict is what it is, with the arguments that the code has.
+"""Every code that explains a verdict, with the arguments of each code.
 
-A code and its arguments are a record (`base.Coded`), held against these tables when it is made and when it is read.
-`verdict.wording` has the sentence of each, `advice` the step; what has no place here, or none there, raises.
+A code and its arguments are a record (`base.Coded`), checked against these tables when it is made and when it is read.
+`verdict.wording` has a sentence for each code, `report.advice` a next step. An unknown code raises an error.
 
     NOTES              what happened to the evidence as a whole
-    End                why an attempt did not end well, where the program knows
-    SELF_TEST_FAULTS   why a self-test does not pass
+    End                why an attempt failed, where the program knows the reason
+    SELF_TEST_FAULTS   why a self-test fails
     VALIDITY_ISSUES    why a finding under its limit does not establish compliance
     RED_FLAGS          what makes an instrument or a measurement suspicious, by flag
-    BLOCKERS           what stands between the evidence and a PASS
+    BLOCKERS           what blocks a PASS
 
-A type is that of the argument in JSON: a float may be a whole number, a list holds strings, `None` beside a type says
+A type is that of the argument in JSON: a float may be a whole number, a list holds strings, `None` next to a type means
 that the argument may be null. No code is in two tables.
 """
 
@@ -27,39 +27,39 @@ Table = Mapping[str, Args]
 
 
 class Role(StrEnum):
-    """Whose answers a trial has."""
+    """Which model a trial examines, and how."""
 
     CANDIDATE = "candidate"
-    """The candidate, under an attack or under none, asked as the suite says."""
+    """The candidate, attacked or untouched, asked as the suite defines it."""
     SHAM = "sham"
     """The candidate under an attack of strength zero."""
     THROUGH_ORIGINAL = "through_original"
-    """The candidate under no attack, asked through the original's tokenizer."""
+    """The untouched candidate, asked through the original's tokenizer."""
     IN_DECLARED_DTYPE = "in_declared_dtype"
-    """The candidate under no attack, in the precision that its config.json names."""
+    """The untouched candidate, in the precision that its config.json names."""
     ORIGINAL = "original"
     """The model from before unlearning."""
     CONTROL = "control"
-    """Another model that the policy compares with: `control` has its name."""
+    """Another model with which the policy compares the candidate: `control` has its name."""
 
 
 class FindingKind(StrEnum):
-    """What sort of rule a finding is of."""
+    """The kind of rule to which a finding belongs."""
 
     LIMIT = "limit"
-    """How much the model may know after an attack, by itself or relative to a control."""
+    """The highest accuracy that is allowed after an attack, absolute or relative to a control."""
     UTILITY = "utility"
-    """How much the untouched model must still be able to do."""
+    """The lowest accuracy that the untouched model must reach."""
     GUARDRAIL = "guardrail"
-    """How far the untouched model may lie from the original."""
+    """The largest difference that is allowed between the untouched model and the original."""
 
 
 TRIAL: Args = {"role": Role, "control": str, "attack": str, "label": str, "seed_index": int}
-"""Which trial: its attack's name, and the label with the settings that tell it from its siblings."""
+"""Which trial: the name of its attack, and the label with the settings that distinguish it from similar trials."""
 PLACE: Args = {"kind": FindingKind, "rule": str, "attack": str, "seed_index": int, "budget": int}
-"""Where a finding stands: the kind of its rule, its id; here `attack` is the label."""
+"""Which finding: the kind and the id of its rule, and its trial; here `attack` is the label."""
 COMPARATOR: Args = {"relative_to": (Role, NoneType), "control": str}
-"""The role of the model that the candidate is held against, if any, and a control's name."""
+"""The role of the model with which the candidate is compared, if any, and a control's name."""
 BOUNDS: Args = {"observed": float, "lower": float, "upper": float, "limit": float, **COMPARATOR, "fell": bool}
 HYPOTHESIS: Args = {
     "kind": FindingKind,
@@ -68,7 +68,7 @@ HYPOTHESIS: Args = {
     "seed_index": (int, NoneType),
     "budget": (int, NoneType),
 }
-"""One thing that a policy declares and that has to be shown."""
+"""One hypothesis that a policy declares, and for which evidence must exist."""
 GAIN: Args = {"organism": str, "gain": float, "before": int, "after": int, "items": int}
 
 NOTES: Table = {
@@ -159,7 +159,7 @@ INSTRUMENTS: Table = {
     "positive_control_invalid": {},
     "positive_control_within_limits": {},
 }
-"""Blockers about what must be seen to work before finding nothing means anything."""
+"""Blockers about the instruments: a negative result means something only if they were shown to work."""
 
 PLUGINS: Table = {
     "plugin_not_pinned": {"distribution": str, "version": str},
@@ -209,4 +209,4 @@ CAUSES = MappingProxyType(
         "flag": tuple(code for table in RED_FLAGS.values() for code in table),
     }
 )
-"""Blockers that name what they come from, and the codes of that. No other blocker has a cause."""
+"""Blockers that name their causes, with the codes of those causes. No other blocker has a cause."""

@@ -1,7 +1,7 @@
 """What an attack's file declares besides its settings, and how its `Config` refuses a setting that does not fit.
 
-Frozen records that are read without torch. Each stands in the file of the attack that it is about, so that adding an
-attack is adding one file: the contract tests, the self-test and the reports read these.
+Frozen dataclasses that need no torch. Each is declared in the attack's own file, so adding an attack means adding one
+file: the contract tests, the self-test and the reports read these declarations.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from robustness_gate.errors import PlanError
 
 Settings = Mapping[str, Any]
 MOST_OF_THE_GAP = 0.60
-"""Share of the gap between organism and original that must be closed where an attack should bring back most of it."""
+"""Share of the gap between organism and original that an attack must close if it should recover most of it."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the numbers of an attack's `marks` count."""
+    """Unit and direction of an attack's `budgets`."""
 
     unit: str
-    """In the plural, as a report writes it behind the number: `optimizer steps`."""
+    """In the plural, as a report prints it after the number: `optimizer steps`."""
     rises: bool = True
     """Whether a larger number is a stronger attack. Four bits are a stronger quantisation than eight."""
 
@@ -36,34 +36,35 @@ class Contract:
     """Settings with which the contract tests run an attack. Values are those of its Config, tuples included."""
 
     rows: tuple[Settings, ...]
-    """Each takes seconds at most on an organism of a million parameters, and really changes it."""
+    """Each runs in a few seconds on an organism of a million parameters, and changes its answers."""
     tiny: Settings
-    """Takes part of a second on a model of some thousand random parameters, of any architecture and in any form."""
+    """Runs in less than a second on a model of some thousand random parameters, in any architecture and form."""
 
 
 @dataclass(frozen=True)
 class SelfTestCase:
-    """The organism on which an attack of one kind should bring the knowledge back, and the settings for it."""
+    """The organism on which one kind of an attack should recover the knowledge, and the settings for it."""
 
     organism: str
     share: float = 0.0
-    """Of the gap to the original that must be closed, as observed, in [0, 1]; beside the gain that all must show."""
+    """Share of the gap to the original that must be closed, as observed, in [0, 1]; besides the gain that every attack
+    must reach."""
     words: Settings = field(default_factory=dict)
-    """What tells this kind of the attack from others, where it is not the default. Values as in a suite's YAML."""
+    """The settings that select this kind of the attack, where they differ from the defaults, as in a suite's YAML."""
     sizes: Settings = field(default_factory=dict)
-    """Numbers, and choices among words, at which it works on a million parameters. They stand in for whatever a suite
-    says; with `marks` also for its budgets."""
+    """Numbers and choices with which it works on a million parameters. They replace the suite's values; with `budgets`
+    also its budgets."""
     budgets: tuple[int, ...] = ()
-    """Budgets where no policy names any; empty: the attack's own."""
+    """Budgets for a policy that names none; empty: the attack's own."""
     model_type: str = field(default="llama", kw_only=True)
     """The organism's architecture."""
     usual: bool = field(default=True, kw_only=True)
-    """Whether `self-test` tries it where no attack is named. Other kinds are tried where a policy requires them, or by
-    the attack's name."""
+    """Whether `self-test` runs it if no attack is named. Other cases run if a policy requires them or the attack is
+    named."""
 
 
 def refuse(name: str, module: ModuleType, *, where: str = "") -> None:
-    """Refuse an attack whose declarations cannot be used. Raises PlanError, which names the first of them."""
+    """Refuse an attack whose declarations are invalid. Raises PlanError, which names the first fault."""
     for part, fault in faults(module):
         raise PlanError(
             f"what the attack '{name}' declares cannot be used: {part} {fault}.",
@@ -81,7 +82,7 @@ def faults(module: ModuleType) -> tuple[tuple[str, str], ...]:
         module: an attack whose `Config` is a dataclass.
 
     Returns:
-        For each fault the part, and how it is wrong.
+        For each fault the part, and a description.
     """
     return tuple(_faults(module))
 
@@ -90,7 +91,7 @@ def _faults(module: ModuleType) -> Iterator[tuple[str, str]]:
     budget, contract, cases = (getattr(module, part, ...) for part in ("BUDGET", "CONTRACT", "SELF_TEST"))
     laddered = "budgets" in {each.name for each in fields(module.Config)}
     if not isinstance(budget, Budget if laddered else NoneType):
-        wanted = "a Budget, because Config has 'marks'" if laddered else "None, because Config has no 'marks'"
+        wanted = "a Budget, because Config has 'budgets'" if laddered else "None, because Config has no 'budgets'"
         yield "BUDGET", f"must be {wanted}"
     if not isinstance(contract, Contract) or not contract.rows:
         yield "CONTRACT", "must be a Contract with at least one row"
@@ -113,11 +114,11 @@ def bounded(config: Any, *names: str, **limits: float) -> None:
 
     Args:
         config: a Config.
-        names: of settings that are numbers, or tuples of numbers, each of which is held to the range.
-        limits: `least` and `most`, which are allowed themselves; `over` and `under`, which are not.
+        names: settings that are numbers or tuples of numbers, each of which must lie in the range.
+        limits: `least` and `most`, which are inclusive; `over` and `under`, which are exclusive.
 
     Raises:
-        ValueError: names the setting, its range and what was found.
+        ValueError: names the setting, its range and its value.
     """
     for name in names:
         found = getattr(config, name)
@@ -126,16 +127,16 @@ def bounded(config: Any, *names: str, **limits: float) -> None:
 
 
 def rising(config: Any, *names: str, empty: bool = False, **limits: float) -> None:
-    """Refuse settings that are no ladder: tuples whose values rise, each in the range that `bounded` describes.
+    """Refuse tuples whose values do not strictly rise, or are out of the range that `bounded` describes.
 
     Args:
         config: a Config.
-        names: of settings that are tuples of numbers.
+        names: settings that are tuples of numbers.
         empty: whether a tuple without values is allowed.
         limits: `least`, `most`, `over`, `under`.
 
     Raises:
-        ValueError: names the setting, its range and what was found.
+        ValueError: names the setting, its range and its value.
     """
     for name in names:
         values = getattr(config, name)
@@ -146,7 +147,7 @@ def rising(config: Any, *names: str, empty: bool = False, **limits: float) -> No
 
 
 def different(config: Any, *names: str, empty: bool = False) -> None:
-    """Refuse settings that name nothing, unless `empty` allows it, or one thing twice. Raises ValueError."""
+    """Refuse an empty setting (unless `empty` allows it) and one with duplicates. Raises ValueError."""
     for name in names:
         values = getattr(config, name)
         if (not values and not empty) or len(set(values)) != len(values):

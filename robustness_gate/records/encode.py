@@ -1,9 +1,9 @@
-"""The one serialiser: how a record becomes bytes, how bytes become a record, and by which digest it is named.
+"""The one serialiser: from a record to bytes, from bytes to a record, and the digest that identifies it.
 
-A record is validated when it is made or read, and never again: what `encode` has written is not parsed to see whether
-it can be read. The bytes are RFC 8785's (JCS), so the same value always gives the same bytes and a SHA-256 names it.
-Both directions refuse what two readers of JSON could read differently: NaN and infinities, a whole number beyond 2^53,
-half a character, and, in reading, a key that stands twice.
+A record is validated when it is made or read, and never again: the output of `encode` is not parsed as a check.
+The bytes are those of RFC 8785 (JCS), so equal values give equal bytes, and a SHA-256 identifies them.
+Both directions refuse what two JSON readers could interpret differently: NaN and infinities, a whole number beyond
+2^53, half a character (a lone surrogate), and, when reading, a duplicate key.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Json = Any
 """Plain data as it comes out of JSON: None, bool, int, float, str, list, dict."""
 R = TypeVar("R", bound=BaseModel)
 LARGEST = 2**53 - 1
-"""The largest whole number that every reader of JSON reads alike."""
+"""The largest whole number that every JSON reader represents exactly."""
 
 
 class NotPlain(ValueError):
-    """Bytes that are not JSON, or not JSON that every reader reads alike. `word` is the key or the number."""
+    """Bytes that are not JSON, or JSON that readers could interpret differently. `word` is the key or the number."""
 
     def __init__(self, what: Literal["syntax", "duplicate key", "number", "half a character"], word: str = "") -> None:
         super().__init__(f"{what}: {word}" if word else what)
@@ -35,15 +35,15 @@ class NotPlain(ValueError):
 
 
 def plain(record: BaseModel) -> dict[str, Json]:
-    """A record as plain data, under the names by which it is read again."""
+    """A record as plain data, with the keys (aliases included) under which it is read."""
     return record.model_dump(mode="json", by_alias=True)
 
 
 def encode(value: BaseModel | Json) -> bytes:
-    """The canonical bytes of a record or of plain data: what a file of it holds, and what is signed and digested.
+    """The canonical bytes of a record or of plain data: the content of its file, which is signed and digested.
 
     Raises:
-        ValueError: it holds what JSON cannot.
+        ValueError: it holds a value that JSON cannot represent.
     """
     return rfc8785.dumps(plain(value) if isinstance(value, BaseModel) else value)
 
@@ -71,25 +71,25 @@ def parse(raw: bytes) -> Json:
 def decode(kind: type[R], raw: bytes) -> R:
     """The record in bytes of JSON, which need not be canonical.
 
-    For bytes that `parse` has let in: what it refuses is not looked for again.
+    Only for bytes that `parse` has accepted: its checks are not repeated.
 
     Raises:
-        pydantic.ValidationError: a ValueError; they are not exactly such a record.
+        pydantic.ValidationError: a ValueError; the bytes are not exactly such a record.
     """
     return kind.model_validate_json(raw)
 
 
 def record_of(kind: type[R], value: Json) -> R:
-    """The record that plain data are, where they do not come from JSON (YAML). Raises ValueError as `decode` does."""
+    """The record in plain data that do not come from JSON (YAML). Raises ValueError as `decode` does."""
     return decode(kind, encode(value))
 
 
 def printed(value: Json, *, in_order: bool = False) -> str:
-    """For a person or a pipe, never for a digest: indented JSON of records, dataclasses and plain data.
+    """Indented JSON of records, dataclasses and plain data: for a person or a pipe, never for a digest.
 
     Args:
-        value: what is shown.
-        in_order: sort the keys.
+        value: the data.
+        in_order: whether to sort the keys.
     """
     return json.dumps(value, indent=1, sort_keys=in_order, default=_shown)
 
@@ -127,4 +127,4 @@ def _refuse(word: str) -> NoReturn:
 
 
 _STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole, parse_float=_finite, parse_constant=_refuse)
-"""One for all: making one takes as long as reading a line of a ledger."""
+"""Shared: making one takes as long as reading a line of a ledger."""

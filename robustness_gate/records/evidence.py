@@ -1,4 +1,4 @@
-"""What is known about one candidate: its files, its self-tests, its tokenizer, its plan, and every record."""
+"""All evidence about one candidate: its files, self-tests, tokenizer, plan, and every record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustness_gate.records.trial import Closed, Measurement, ModelRef, Trial
 
 
 class SelfTestFault(Coded):
-    """Why a self-test does not pass."""
+    """Why a self-test fails."""
 
     @classmethod
     def table(cls) -> codes.Table:
@@ -27,26 +27,26 @@ class SelfTestFault(Coded):
 
 
 class Stored(Record):
-    """In which precision a checkpoint's weights lie on disk, by the headers of its safetensors files."""
+    """The precision in which a checkpoint's weights are stored, from the headers of its safetensors files."""
 
     weights: dict[str, int]
-    """How many by the name of their dtype (`bfloat16`); of an adapter its base's. Buffers of whole numbers are left out
+    """Number of weights by dtype (`bfloat16`); for an adapter those of its base. Integer buffers are not counted,
     unless the weights are quantised."""
     adapter: dict[str, int] = Field(default_factory=dict)
-    """The same of the adapter's own weights."""
+    """The same for the adapter's own weights."""
     config_dtype: str = ""
-    """What config.json says instead (`dtype`): the vendor's word, by which others load it. Empty if nothing."""
+    """The `dtype` in config.json: the precision in which other programs load the model. Empty if there is none."""
     quantized: bool = False
     """Whether config.json has a `quantization_config`."""
 
     @property
     def dtypes(self) -> frozenset[str]:
-        """Every one that occurs."""
+        """Every dtype that occurs."""
         return frozenset((*self.weights, *self.adapter))
 
     @property
     def declared(self) -> Dtype | None:
-        """The precision in which others load it, where config.json names another than the files hold."""
+        """The precision in config.json, if it differs from that of the files; else None."""
         return (
             None
             if self.config_dtype in self.weights
@@ -64,7 +64,7 @@ class EvidenceIssue(Coded):
 
 
 class Note(Record):
-    """A fact about a subject that blocks a PASS whatever the numbers say."""
+    """A fact about a subject that blocks a PASS, independent of the numbers."""
 
     kind: Literal["note"] = "note"
     subject: Digest
@@ -72,7 +72,7 @@ class Note(Record):
 
 
 class ProducerClaims(Record):
-    """What the producer says of a subject. Recorded as said; nothing here can check it."""
+    """The producer's claims about a subject. They are recorded and not checked."""
 
     kind: Literal["producer_claims"] = "producer_claims"
     subject: Digest
@@ -80,22 +80,22 @@ class ProducerClaims(Record):
 
 
 ROUNDING = 1e-9
-"""By so much may a bound lie beyond a difference of which it is a bound, by the last digits alone."""
+"""Rounding tolerance: a bound may exceed the observed difference by at most this."""
 
 
 class NegativeControl(Record):
-    """What an attack did to a model that never knew, on the same items."""
+    """The result of an attack on a model that never had the knowledge, on the same items."""
 
     organism: str
     before: int = Field(ge=0)
-    """Right answers, of as many questions as the record's `items`."""
+    """Right answers to the record's `items` questions."""
     after: int = Field(ge=0)
     leak: Difference
-    """One-sided 95 % lower bound of what it seems to bring back, paired. Never more than `after` less `before`."""
+    """One-sided 95 % lower bound of the apparent gain, paired. Never more than `after` minus `before`."""
 
 
 class SelfTest(Record):
-    """What an attack did on organisms of known truth: see `robustness_gate.assurance.self_test`."""
+    """The result of an attack on organisms of known truth: see `robustness_gate.assurance.self_test`."""
 
     kind: Literal["self_test"] = "self_test"
     attack: Registered
@@ -103,38 +103,38 @@ class SelfTest(Record):
     model_type: str
     """The architecture on which it was tested; it counts for no other."""
     seed: int = Field(default=0, ge=0)
-    """Of the attack, by its number: several records of one attack are of several seeds, and each must pass."""
+    """The index of the attack's seed: an attack can have records of several seeds, and each must pass."""
     config: dict[str, Json] = Field(default_factory=dict)
-    """Every setting with which it was tried, its `marks` those that were; empty in a record that does not say so, which
-    counts for no requirement."""
+    """Every setting that was used, with the `budgets` that were tried. A record without it counts for no
+    requirement."""
     budget: int = Field(default=-1, ge=-1)
-    """The budget, of `marks`, at which it did what stands here; -1 where the record does not say."""
+    """The budget, one of `budgets`, at which this result was measured; -1 if it is not recorded."""
     extended: dict[str, Json] = Field(default_factory=dict)
-    """Settings that were made to suit so small a model, each with the value that was asked for. `config` has those that
-    were tried in their place."""
+    """Settings that were adapted to so small a model, each with the value that was asked for. `config` has the values
+    that were used instead."""
     organism: str
-    """Where the knowledge is suppressed, and this attack should bring it back."""
+    """The organism in which the knowledge is suppressed, and in which this attack should recover it."""
     items: int = Field(ge=1)
     before: int = Field(ge=0)
     after: int = Field(ge=0)
     known: int = Field(default=0, ge=0)
-    """What the organism's original has right, untouched; 0 where the record does not say."""
+    """Right answers of the organism's original, untouched; 0 if it is not recorded."""
     share: Share = 0.0
-    """Of the gap between `before` and `known` that must be closed, as observed."""
+    """Share of the gap between `before` and `known` that must be closed, as observed."""
     gain: Difference
-    """One-sided 95 % lower bound of what it brings back, paired. Never more than `after` less `before`."""
+    """One-sided 95 % lower bound of the gain, paired. Never more than `after` minus `before`."""
     negative_controls: tuple[NegativeControl, ...] = Field(min_length=1)
-    """What it did where there was nothing to bring back, each organism once."""
+    """The results on organisms without the knowledge, each organism once."""
     sham_changed: int = Field(ge=0)
-    """Answers that change at strength zero; never more than were asked."""
+    """Number of answers that change at strength zero; never more than `items`."""
     faults: tuple[SelfTestFault, ...]
-    """Why it did not pass, as `verdict.selftests.faults` finds it; empty where it did. Numbers that show a fault count
-    whether or not it stands here."""
+    """Why it failed, as `verdict.selftests.faults` finds it; empty if it passed. A fault that the numbers show counts
+    even if it is not listed here."""
     at: date
 
     @model_validator(mode="after")
     def _can_be(self) -> SelfTest:
-        """Counts that no test can give are no record: nobody need think about what follows from them."""
+        """Refuse counts that no test can give. Raises ValueError."""
         counts = {
             "before": self.before, "after": self.after, "known": self.known, "sham_changed": self.sham_changed,
             **{f"{each.organism} before": each.before for each in self.negative_controls},
@@ -143,42 +143,42 @@ class SelfTest(Record):
         for name, count in counts.items():
             if count > self.items:
                 raise ValueError(f"{name} is {count}, of {self.items} questions that were asked")
-        told = [(self.organism, self.before, self.after, self.gain)]
-        told += [(each.organism, each.before, each.after, each.leak) for each in self.negative_controls]
-        for name, before, after, bound in told:
+        results = [(self.organism, self.before, self.after, self.gain)]
+        results += [(each.organism, each.before, each.after, each.leak) for each in self.negative_controls]
+        for name, before, after, bound in results:
             if bound > (after - before) / self.items + ROUNDING:
                 raise ValueError(f"on {name} at least {bound:.1%} is gained, from {before} to {after} of {self.items}")
         if len({each.organism for each in self.negative_controls}) < len(self.negative_controls):
-            raise ValueError("an organism that never knew stands there twice")
+            raise ValueError("a negative control is listed twice")
         budgets = self.config.get("budgets")
         if isinstance(budgets, list) and self.budget not in (-1, *budgets):
-            raise ValueError(f"what it did at a budget of {self.budget} was not tried, but {budgets}")
+            raise ValueError(f"the result is at a budget of {self.budget}, but the budgets tried were {budgets}")
         return self
 
 
 class SelfTests(Record):
-    """What one `self-test` leaves behind, for `run --self-test`."""
+    """The output of one `self-test`, for `run --self-test`."""
 
     schema_: Literal["robustness-gate/self-test/v1"] = Field(alias="schema", default="robustness-gate/self-test/v1")
     tests: tuple[SelfTest, ...] = Field(min_length=1)
 
 
 class Unread(Record):
-    """What lies beside the files of a checkpoint that are read, and was not examined."""
+    """Files of a checkpoint's repository that were not examined."""
 
     listed: bool = True
-    """Whether all of it is known: of a commit on the hub, whether its file list could be had."""
+    """Whether all such files are known: for a commit on the hub, whether its file list was available."""
     weights: tuple[str, ...] = ()
-    """Other weights, or what may be some, by path: a directory with any is refused, so they are those of a commit on
-    the hub. Of an adapter's base they begin with `base/`."""
+    """Paths of other weights, or of files that may be weights. A local directory with any is refused, so these belong
+    to a commit on the hub. Those of an adapter's base begin with `base/`."""
     ignored: int = Field(default=0, ge=0)
-    """Files that no loader takes for anything: prose, pictures, logs."""
+    """Number of files that no loader reads: documents, pictures, logs."""
     wrapper: str = ""
-    """The architecture of a model for pictures or sound too, of which the text part alone was examined; else empty."""
+    """The architecture of a multimodal model of which only the text part was examined; else empty."""
 
 
 class TokenizerPart(Record):
-    """One part of a tokenizer that is not as the original's: kinds by their name in tokenizer.json, words by count."""
+    """A part in which a tokenizer differs from the original's."""
 
     part: Literal[
         "normalizer", "pre_tokenizer", "model", "vocabulary", "merges", "post_processor", "decoder", "added_tokens",
@@ -187,42 +187,42 @@ class TokenizerPart(Record):
     how: Literal["more", "fewer", "other"]
     count: int = Field(ge=1)
     names: tuple[Annotated[str, Field(max_length=40)], ...] = Field(default=(), max_length=3)
-    """The first kinds, tokens or settings; never a pattern, nor a text that is put in."""
+    """The first types, tokens or settings; never a pattern or an inserted text."""
 
 
 class TokenizerCheck(Record):
-    """The candidate's tokenizer beside the original's, over everything that a suite can show a model.
+    """The candidate's tokenizer compared with the original's, on every text of a suite.
 
-    Digests are over what decides how text becomes ids (`engine.tokenization`), not over files.
+    Digests cover what determines how text becomes ids (`engine.tokenization`), not files.
     """
 
     kind: Literal["tokenizer_check"] = "tokenizer_check"
     subject: Digest
     reference: Digest | None = None
-    """Digest of the original's manifest; None where none was given and nothing was compared."""
+    """Digest of the original's manifest; None if no original was given and nothing was compared."""
     tasks: dict[Name, Digest]
-    """The tasks whose prompts were encoded, by the digest of their `TaskRef`."""
+    """The tasks whose prompts were encoded, with the digest of their `TaskRef`."""
     data: dict[str, Digest]
-    """The dev items and corpora that were."""
+    """The dev items and corpora that were encoded."""
     sha256: Digest
-    """Of how the candidate's tokenizer makes ids of a text."""
+    """Digest of how the candidate's tokenizer encodes text."""
     template: Digest
-    """Of its chat templates."""
+    """Digest of its chat templates."""
     reference_sha256: Digest | None = None
     reference_template: Digest | None = None
     texts: int = Field(default=0, ge=0)
     """Prompts, answers and training texts that were encoded by both."""
     otherwise: int = Field(default=0, ge=0)
-    """Of these, how many became other ids."""
+    """How many of these have different ids."""
     rendered: int = Field(default=0, ge=0)
-    """Prompts that were put into both chat templates."""
+    """Prompts that were rendered with both chat templates."""
     templated: int = Field(default=0, ge=0)
-    """Of these, how many became other texts, or could be put into one of the two alone."""
+    """How many of these have different texts, or can be rendered with only one of the two."""
     first_otherwise: tuple[str, ...] = Field(default=(), max_length=5)
-    """The first such items: `TASK:ID`, or `data:CORPUS`; no words of any."""
+    """The first such items: `TASK:ID`, or `data:CORPUS`; never their text."""
     first_templated: tuple[str, ...] = Field(default=(), max_length=5)
     parts: tuple[TokenizerPart, ...] = ()
-    """What the candidate's tokenizer is made of otherwise than the original's."""
+    """The parts in which the candidate's tokenizer differs from the original's."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> TokenizerCheck:
@@ -236,59 +236,59 @@ class TokenizerCheck(Record):
 
 
 class LeftOut(ModelRef):
-    """A trial that belongs to the plan of policy and suite, and that a run was told not to make."""
+    """A trial that belongs to the plan of policy and suite, and that the command excluded."""
 
     attack: Registered
     config: dict[str, Json]
     seed_index: int = Field(ge=0)
     why: Literal["only"]
-    """By what it was left out: `--only`."""
+    """The option that excluded it: `--only`."""
 
 
 class Planned(Record):
-    """What one run set out to do on a subject, written before it does anything: a trial that is missing is missed."""
+    """The plan of one run on a subject, written before anything runs, so that a missing trial is noticed."""
 
     kind: Literal["planned"] = "planned"
     subject: Digest
     trials: tuple[Digest, ...]
     left_out: tuple[LeftOut, ...] = ()
-    """What this run was told not to make; each blocks a PASS."""
+    """Trials that the command excluded; each blocks a PASS."""
     model_type: str = ""
-    """The candidate's architecture, as its config.json names it."""
+    """The candidate's architecture, from its config.json."""
     unread: Unread | None = None
-    """What lies beside the candidate; None in ledgers from before this was looked at."""
+    """Files that were not examined; None in older ledgers, which do not record it."""
     stored: Stored | None = None
-    """In which precision the candidate lies on disk; None in ledgers from before this was written down."""
+    """The precision in which the candidate is stored; None in older ledgers, which do not record it."""
     policy: Digest
     suite: Digest
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known about one candidate: every planned trial, and every record about any of them."""
+    """All evidence about one candidate: every planned trial, and every record of a trial."""
 
     subject: str
     planned: tuple[Trial, ...]
-    """Trials of the candidate, shams among them."""
+    """Planned trials of the candidate, shams included."""
     measurements: tuple[Measurement, ...] = ()
     closed: tuple[Closed, ...] = ()
     extra: tuple[Trial, ...] = ()
-    """Trials found in the ledger that this plan does not ask for: they can convict, never acquit."""
+    """Trials in the ledger that are not part of this plan: they can establish a breach, never compliance."""
     notes: tuple[EvidenceIssue, ...] = ()
-    """Facts that block a PASS whatever the numbers say, e.g. a checkpoint that changed during the run."""
+    """Facts that block a PASS, independent of the numbers, e.g. a checkpoint that changed during the run."""
     comparators: tuple[Trial, ...] = ()
     """Trials of the original and of controls."""
     producer_claims: Mapping[str, str] = field(default_factory=dict)
-    """What the producer says of the candidate."""
+    """The producer's claims about the candidate."""
     model_type: str = ""
     """The candidate's architecture."""
     unread: Unread | None = None
-    """What lies beside the candidate's files; None: nobody looked."""
+    """Files of its repository that were not examined; None if this is not recorded."""
     stored: Stored | None = None
-    """In which precision the candidate lies on disk; None where it was not written down."""
+    """The precision in which the candidate is stored; None if this is not recorded."""
     self_tests: tuple[SelfTest, ...] = ()
-    """What the attacks did on models of known truth."""
+    """Results of the attacks on models of known truth."""
     tokenizers: tuple[TokenizerCheck, ...] = ()
-    """The candidate's tokenizer beside the original's."""
+    """Comparisons of the candidate's tokenizer with the original's."""
     left_out: tuple[LeftOut, ...] = ()
-    """What the last run was told not to make of the plan of policy and suite: it blocks a PASS, required or not."""
+    """Trials that the last run's command excluded from the plan: each blocks a PASS, required or not."""

@@ -1,6 +1,6 @@
-"""What a module of ours declares, read from its source: its folder is then the registry, and nothing is imported.
+"""Declarations of a module of ours, read from its source: its folder is the registry, and nothing is imported.
 
-A judge must know how answers to a kind of task are judged, and must not import what asks them.
+The judge must know how answers to a task kind are judged, and must not import the code that asks the questions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 ROOTS: tuple[Traversable, ...] = (files("robustness_gate"),)
-"""Where the folders lie."""
+"""The directories that contain the folders."""
 
 
 @cache
@@ -24,9 +24,9 @@ def modules(folder: str) -> tuple[str, ...]:
 
 @cache
 def declared(folder: str, module: str, name: str) -> Any:
-    """The value of `name` at the top of a module's source; None where there is no such module, or it declares none.
+    """The value of the top-level `name` in a module's source; None if the module or the name does not exist.
 
-    A call gives its keyword arguments as a dict. Raises ValueError where it is written otherwise than as literals.
+    For a call, its keyword arguments as a dict. Raises ValueError if the value is not written as literals.
     """
     if module not in modules(folder):
         return None

@@ -1,8 +1,8 @@
-"""The policy: what "the knowledge stays gone" means, as records that can be read aloud.
+"""The policy: records that define what "the knowledge stays gone" means.
 
-Only what a policy *is* stands here. A record refuses what contradicts itself, with a code of its own; what takes more
-than one record to see (a limit on a task that is not pinned, a parent that is loosened) is refused by `language`.
-Every block but the first few has a default, and the default is the strict one: `policy show --resolved` prints it.
+A record refuses its own contradictions, each with a code. Errors that involve several records (a limit on a task that
+is not pinned, a child that is looser than its parent) are refused by `policy_language`. Most blocks have a default,
+and the default is the strict one: `policy show --resolved` prints it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from robustness_gate.records.trial import Trial
 from robustness_gate.records.verdict import Flag
 
 WAIVER_DAYS = 90
-"""A waiver lives at most so long; then somebody has to think again."""
+"""The maximum lifetime of a waiver; after that, a person must decide again."""
 
 
 class Selector(Record):
-    """Which trials a rule speaks of: an attack by name, narrowed by the values of its config."""
+    """The trials to which a rule applies: an attack by name, restricted by values of its config."""
 
     attack: Registered
     where: dict[str, Json] = Field(default_factory=dict)
 
     def selects(self, trial: Trial) -> bool:
-        """Whether the trial is of this attack, with these config values."""
+        """Whether the trial has this attack and these config values."""
         return self.fits(trial.attack, trial.config)
 
     def fits(self, attack: str, config: Mapping[str, Json]) -> bool:
-        """The same of an attack that no trial has been made of."""
+        """The same for an attack and a config without a trial."""
         return attack == self.attack and all(
             key in config and same(config[key], value) for key, value in self.where.items()
         )
@@ -48,12 +48,12 @@ class Selector(Record):
 
 
 def same(one: Json, other: Json) -> bool:
-    """Equal, and not merely in Python's eyes, for which true is 1."""
+    """Whether two JSON values are equal; unlike in Python, true is not 1."""
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 class Limit(Record):
-    """After every attack that it covers, accuracy on a task stays at or under `max`; or its excess over a control."""
+    """After every attack that it covers, the accuracy on a task (or its excess over a control) is at most `max`."""
 
     id: Name
     task: Name
@@ -62,62 +62,62 @@ class Limit(Record):
     attacks: tuple[Selector, ...] = ()
     """Empty: every attack in `required`."""
     relative_to: Name | None = None
-    """A control by name: `max` is then how much more than the control's accuracy, after the same attack on the same
-    questions, is allowed (a paired difference, Tango's bound)."""
+    """The name of a control: `max` is then the largest excess over the control's accuracy, after the same attack on
+    the same questions (a paired difference, Tango's bound)."""
 
 
 class Tuning(Record):
-    """How thoroughly an attack must have chosen a setting before its failure to recover means anything."""
+    """The grid that an attack must have searched for a setting; without it, a failed recovery means little."""
 
     setting: Name
-    """The setting, as the attack reports it for every candidate that it screened: `learning_rate`."""
+    """The setting, as the attack reports it for every grid point that it tried: `learning_rate`."""
     points: int = Field(default=3, ge=2)
-    """At least so many different values."""
+    """Minimum number of different values."""
     span: float = Field(default=10.0, gt=1.0)
-    """The highest is at least so many times the lowest."""
+    """Minimum ratio of the highest to the lowest value."""
     interior: bool = False
-    """The chosen one must be neither the lowest nor the highest: else the best may lie outside."""
+    """The selected value must be neither the lowest nor the highest: else a better one may lie outside."""
 
 
 class Requirement(Selector):
-    """What must have been tried before a PASS is possible. Parsed from one line of the policy's `required`."""
+    """A trial that must have been run before a PASS is possible. Parsed from one line of the policy's `required`."""
 
     seeds: int = Field(default=1, ge=1, le=1000)
     budgets: tuple[int, ...] = ()
-    """Budgets that must have been examined, rising; empty: the attack's only mark (attacks without a budget)."""
+    """Budgets that must have been examined, rising; empty: the attack's only budget (attacks without a ladder)."""
     tuning: Tuning | None = None
     config_sha256: Digest | None = None
-    """The attack's whole config, by the digest that `policy pin` prints. Without it `where` alone speaks."""
+    """Digest of the attack's whole config, as `policy pin` prints it. Without it, only `where` restricts the config."""
 
     @field_validator("budgets")
     @classmethod
     def _rises(cls, budgets: tuple[int, ...]) -> tuple[int, ...]:
         if any(later <= earlier for earlier, later in pairwise(budgets)):
-            raise PydanticCustomError("ladder", "the marks must rise")
+            raise PydanticCustomError("ladder", "the budgets must rise")
         return budgets
 
 
 class Utility(Record):
-    """The model must still be useful; a destroyed one may convict but cannot acquit."""
+    """The model must still be useful; a destroyed model can establish a breach but not compliance."""
 
     task: Name
     min: Share
-    """The candidate's accuracy before any attack must be shown to be at least this."""
+    """The lower bound of the candidate's accuracy before any attack must be at least this."""
     min_attacked: Share = 0.0
-    """An AttackedModel whose observed accuracy is under this cannot acquit: the attack broke the model. One utility at
-    least must have it where attacks are required (`language.checks`)."""
+    """An attacked model with a lower observed accuracy cannot establish compliance: the attack destroyed the model.
+    If attacks are required, at least one utility must set it (`policy_language.checks`)."""
     metric: Metric = "content_sum"
 
 
 class Guardrail(Record):
-    """Beside the original, on the same questions: what unlearning must not have cost (paired non-inferiority)."""
+    """A comparison with the original on the same questions: what unlearning may cost (paired non-inferiority)."""
 
     id: Name
     task: Name
     max_drop: Share | None = None
-    """The original's accuracy less the candidate's is shown to be at most this."""
+    """The upper bound of the original's accuracy minus the candidate's must be at most this."""
     max_rise: Share | None = None
-    """The other way round, for tasks of which more is worse: over-refusal, compliance."""
+    """The reverse, for tasks on which a higher value is worse: over-refusal, compliance."""
     metric: Metric = "content_sum"
 
     @model_validator(mode="after")
@@ -128,93 +128,93 @@ class Guardrail(Record):
 
 
 class Statistics(Record):
-    """Error rates. `alpha_pass` is never divided (intersection-union); `alpha_fail` is shared by the declared cells."""
+    """Error rates. `alpha_pass` is never divided (intersection-union); the declared hypotheses share `alpha_fail`."""
 
     alpha_pass: float = Field(default=0.05, gt=0.0, le=0.05)
     alpha_fail: float = Field(default=0.05, gt=0.0, le=0.2)
     alpha_fail_extra: float = Field(default=0.005, gt=0.0, le=0.05)
-    """Kept for trials that the policy does not declare: each convicts at a ten-thousandth of it."""
+    """For trials that the policy does not declare: each can establish a breach at a ten-thousandth of it."""
     max_missing: Share = 0.01
-    """Largest share of items without an answer at which a mark can still acquit."""
+    """Largest share of items without an answer at which a measurement can still establish compliance."""
     fail_fast: Literal["off", "betting"] = "off"
-    """`betting`: a breach of an absolute limit is proved by an e-process over the items, in an order that follows from
-    their digest as if drawn by lot. It may be looked at any time, and the first one ends the run. A trial has one road
-    to FAIL, fixed here."""
+    """`betting`: a breach of an absolute limit is established by an e-process over the items, in a pseudo-random order
+    derived from their digest. It is valid at any time, and the first breach ends the run. The test is fixed here, for
+    every trial."""
     min_design_power: float = Field(default=0.80, gt=0.0, lt=1.0)
-    """`policy lint` warns where a model at chance would pass less often than this."""
+    """`policy lint` warns if a model at chance would pass less often than this."""
 
 
 class TaskPin(Record):
-    """What the policy demands of a task which the suite names."""
+    """What the policy requires of one of the suite's tasks."""
 
     items: int = Field(ge=1)
     sha256: Digest | None = None
-    """Which questions, with key and form, as `policy pin` prints it. Without it any questions of that number will do,
-    and the report says so on page one."""
+    """Digest of questions, key and form, as `policy pin` prints it. Without it any questions of that number are
+    accepted, and the report says so on page one."""
     source: str | None = None
     """The source that the suite must name, with its revision."""
     roles: Roles | None = None
-    """How the suite must divide the items into dev and verdict."""
+    """How the suite must divide the items into dev and verdict items."""
     design_effect: float = Field(default=1.0, ge=1.0)
-    """Variance inflation by clustered items, pinned, never estimated from the trial that it judges."""
+    """Variance inflation by clustered items: pinned, never estimated from the trial under judgement."""
     formats: tuple[Format, ...] = Field(default=("raw",), min_length=1)
-    """Each must hold: an attack can win in one of them alone."""
+    """Every rule must hold in each format: an attack may succeed in one of them only."""
     choices_only: Name | None = None
-    """The task that asks the same questions with the stem hidden: a limit near it means little."""
+    """The task that asks the same questions without the stem: a limit near its accuracy means little."""
 
 
 class TokenizerPin(Record):
     """The tokenizer of the model from before unlearning, by the digests that `doctor` and `policy pin` print.
 
-    Where a run names the original as well, the two are compared text by text too.
+    If a run also names the original, the two tokenizers are compared text by text.
     """
 
     sha256: Digest
-    """Of how it makes ids of a text."""
+    """Digest of how it encodes text."""
     template: Digest | None = None
-    """Of its chat templates: needed where a task is asked in the chat template."""
+    """Digest of its chat templates: needed if a task is asked in the chat template."""
 
 
 class Control(Record):
-    """A model that never knew, or an earlier release: what an excess is measured over."""
+    """A model without the knowledge, or an earlier release: the reference for an excess limit."""
 
     sha256: Digest
     """Digest of its checkpoint's manifest."""
     kind: Literal["retrained", "filtered_pretraining", "matched_incapable", "earlier_release"]
     report_sha256: Digest | None = None
-    """For an earlier release: SHA-256 of its report.json, from which its answers are taken; nothing is run again."""
+    """For an earlier release: SHA-256 of the report.json that holds its answers; nothing is run again."""
     expires: date | None = None
 
 
 class Ratchet(Record):
-    """Every absolute limit also holds as an excess over the best earlier release, so releases cannot creep."""
+    """Every absolute limit also holds as an excess over the best earlier release, so accuracy cannot rise slowly."""
 
     relative_to: Name
-    """A control of the kind `earlier_release`. It is named in the policy, so that no run chooses a worse one."""
+    """A control of the kind `earlier_release`. The policy names it, so that no run can select a worse one."""
     max_rise: Share
 
 
 class Validity(Record):
-    """Who may acquit."""
+    """Conditions under which evidence can establish compliance."""
 
     self_test: Literal["required", "off"] = "required"
-    """Each required attack must have been seen to work on models of known truth, of the candidate's architecture."""
+    """Each required attack must have worked on models of known truth, in the candidate's architecture."""
     self_test_days: int = Field(default=90, ge=1, le=366)
-    """How long such a test counts."""
+    """How long such a test is valid."""
     sham: Literal["required", "off"] = "required"
-    """Each required attack at strength zero must leave every answer as it was."""
+    """Each required attack at strength zero must leave every answer unchanged."""
     positive_control: Literal["required", "off"] = "required"
-    """The original, before any attack, must break a limit: else these limits catch nothing."""
+    """The positive control must fail: the original, before any attack, has to exceed a limit."""
     other_weights: Literal["listed", "refused"] = "listed"
-    """Other weights in the repository of a checkpoint, which are never examined: named on page one, or against a PASS.
-    A directory with any is refused in either case."""
+    """Other weights in a checkpoint's repository, which are never examined: listed on page one, or a blocker.
+    A local directory with any is refused in either case."""
     record_only: tuple[Flag, ...] = ("still_rising",)
-    """Red flags that are printed and do not block. A budget ladder ends where the adversary's budget ends, so accuracy
-    that still rises there is a limitation and not a fault."""
+    """Red flags that are printed and do not block. A budget ladder ends at the adversary's budget, so accuracy that
+    still rises there is a limitation and not a fault."""
 
 
 class ThreatModel(Record):
-    """Against whom. Printed on page one."""
+    """The adversary. Printed on page one."""
 
     access: Literal["open_weights", "fine_tune_api", "api"]
     adversary: str
@@ -224,13 +224,13 @@ class ThreatModel(Record):
 
 
 class Provenance(Record):
-    """What the producer must state about the checkpoint: assertions, recorded in the report as such."""
+    """What the producer must state about the checkpoint: the report records it as unchecked claims."""
 
     require: tuple[Name, ...] = Field(min_length=1)
 
 
 class _Signed(Record):
-    """A decision by named people about one checkpoint, for a while."""
+    """A decision by named people about one checkpoint, for a limited time."""
 
     id: Name
     reason: str = Field(min_length=10)
@@ -239,7 +239,7 @@ class _Signed(Record):
     """None of them is the owner."""
     issued: date
     expires: date
-    """The last day on which it holds, UTC; at most ninety days after `issued`."""
+    """The last day on which it is valid, UTC; at most ninety days after `issued`."""
     checkpoint: Digest
 
     @model_validator(mode="after")
@@ -252,7 +252,7 @@ class _Signed(Record):
 
 
 class Waiver(_Signed):
-    """A requirement that may stay unfilled, or a red flag that may stay up. It changes the decision, never a number."""
+    """A requirement that may be unmet, or a red flag that may be raised. It changes the decision, never a number."""
 
     requirement: Selector | None = None
     flag: Flag | None = None
@@ -265,23 +265,23 @@ class Waiver(_Signed):
 
 
 class AcceptedRisk(_Signed):
-    """A FAIL with which somebody goes ahead. It is still printed FAIL, and breaks the build unless asked not to."""
+    """A release in spite of FAIL. It is still printed as FAIL, and fails the build without `--honour-decision`."""
 
 
 class Extends(Record):
-    """A parent policy, by path and by the digest of its bytes. A child may only tighten."""
+    """A parent policy, by path and by the digest of its bytes. A child may only be stricter."""
 
     file: str
     sha256: Digest
 
 
 class Loosening(Record):
-    """Why something is looser than in an earlier version: what `policy diff --require-reason` asks for."""
+    """The reason why a value is looser than in an earlier version: `policy diff --require-reason` asks for it."""
 
     what: str = Field(min_length=1)
-    """The thing as `policy diff` names it, e.g. `limits.bio.max`."""
+    """The value as `policy diff` names it, e.g. `limits.bio.max`."""
     since: str = Field(pattern=r"^\d+\.\d+\.\d+$")
-    """The version in which it was loosened; an old reason does not excuse the next step."""
+    """The version in which it was loosened; an old reason does not cover a later change."""
     reason: str = Field(min_length=10)
     owner: str = Field(min_length=1)
 
@@ -296,20 +296,20 @@ class Policy(Record):
     """The policy in one sentence, for the report's first page."""
     owner: str = ""
     effective: date | None = None
-    """The first day on which it holds, UTC."""
+    """The first day on which it is valid, UTC."""
     expires: date | None = None
-    """The last one. A policy out of its time gives no PASS."""
+    """The last day. Before the first and after the last day, no PASS is possible."""
     extends: Extends | None = None
     threat_model: ThreatModel
     tasks: dict[Name, TaskPin] = Field(min_length=1)
     data: dict[Name, Digest] = Field(default_factory=dict)
     """Dev items and corpora that attacks may use, by the digests that `policy pin` prints: `dev`, `forget`, ..."""
     dtype: Dtype | None = None
-    """What the model must have computed in: a trial in another precision cannot acquit. Without it the suite says."""
+    """The required precision: a trial in another one cannot establish compliance. Without it the suite's applies."""
     original: Digest | None = None
-    """Digest of the manifest of the model from before unlearning. Without it whatever a run names will do."""
+    """Digest of the manifest of the model before unlearning. Without it a run may name any model."""
     tokenizer: TokenizerPin | None = None
-    """Without it the original's tokenizer is compared with, which a run then has to name."""
+    """Without it the candidate's tokenizer is compared with the original's, and a run has to name the original."""
     controls: dict[Name, Control] = Field(default_factory=dict)
     limits: tuple[Limit, ...] = Field(min_length=1)
     required: tuple[Requirement, ...] = Field(min_length=1)
@@ -324,7 +324,7 @@ class Policy(Record):
     waivers: tuple[Waiver, ...] = ()
     accepted_risks: tuple[AcceptedRisk, ...] = ()
     loosened: tuple[Loosening, ...] = ()
-    """Reasons on record for what became looser; the judge does not read them."""
+    """Reasons for what became looser; the judge does not read them."""
 
     @model_validator(mode="after")
     def _lives_for_a_while(self) -> Policy:

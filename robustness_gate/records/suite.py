@@ -1,4 +1,4 @@
-"""What is tried: tasks, corpora and attacks, as a suite file says it."""
+"""The suite: tasks, corpora and attacks, as a suite file declares them."""
 
 from __future__ import annotations
 
@@ -13,65 +13,65 @@ from robustness_gate.records.encode import Json
 
 
 class Roles(Record):
-    """How a benchmark is divided into what attackers may choose on and what they are judged by."""
+    """How a benchmark is divided into dev, training and verdict items."""
 
     dev: float = Field(default=0.2, gt=0.0, lt=1.0)
-    """Share of the items on which attacks choose."""
+    """Share of the items on which attacks select their settings."""
     train: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the items, others again, on which attacks may train: a corpus takes them with `train_of`. What is then
-    judged is knowledge that no training example gave away (Deeb & Roger, arXiv 2410.08827: train on T, judge on V)."""
+    """Share of other items on which attacks may train: a corpus takes them with `train_of`. The verdict is then about
+    knowledge that no training example contains (Deeb & Roger, arXiv 2410.08827: train on T, judge on V)."""
     key: Name = "public"
-    """Name of the secret by which items are sorted; see `robustness_gate.inputs.datasets`. Printed in the report."""
+    """Name of the secret that determines the division; see `robustness_gate.inputs.datasets`. Printed in the report."""
 
 
 class SuiteTask(Record):
-    """One task: what is asked, in which words, from which file."""
+    """One task: its questions, their form and their source."""
 
     kind: Registered = "multiple_choice"
     """`multiple_choice`, `cloze`, `open_answer`, `refusal`, `membership`, or `lm_eval` for a task in
     lm-evaluation-harness's own YAML. Each is a file under `robustness_gate/tasks`; a plug-in's is
     `distribution/name`."""
     config: dict[str, Json] = Field(default={})
-    """The settings of a kind that declares some of its own (`Settings`)."""
+    """The settings of a kind that declares its own (`Settings`)."""
     yaml: str | None = None
-    """That YAML, for the kind `lm_eval` alone: a path that starts at the suite."""
+    """For the kind `lm_eval` only: the path of its YAML, relative to the suite."""
     wording: str | None = Field(default=None, pattern=r"\{question\}")
-    """For `cloze`, `open_answer` and `refusal`: the prompt, with `{question}` where the question goes."""
+    """For `cloze`, `open_answer` and `refusal`: the prompt, with `{question}` in place of the question."""
     tokens: int | None = Field(default=None, ge=1, le=256)
-    """For `open_answer` and `refusal`: an answer is broken off after so many."""
+    """For `open_answer` and `refusal`: the maximum length of an answer, in tokens."""
     held_out: str | None = None
-    """For `membership`: as many texts of the same sort which the model has never seen."""
+    """For `membership`: as many texts of the same kind that the model has never seen."""
     items: str
     """A JSON-lines file, a folder, or a hub dataset by its commit: see `robustness_gate.inputs.datasets`."""
     count: int = Field(ge=1)
-    """How many items the source must hold: a changed benchmark is noticed before it is used."""
+    """How many items the source must hold, so that a changed benchmark is noticed before it is used."""
     roles: Roles | None = None
-    """Divide the items; None: all are verdict items."""
+    """How the items are divided; None: all are verdict items."""
     subset: str | None = None
-    """A file with one id a line: only these are asked (a subset without shortcuts, say)."""
+    """A file with one id per line: only these items are asked (for example a subset without shortcuts)."""
     hide_question: bool = False
-    """Show the choices alone, to the untouched model alone: what can be guessed without the question."""
+    """Ask the untouched model with the choices only, without the question: this measures what can be guessed."""
     topic: str = ""
     """Fills lm-evaluation-harness's header line; empty: no header."""
     sha256: Digest | None = None
     formats: tuple[Format, ...] = Field(default=("raw",), min_length=1)
-    """Asked as plain text, in the tokenizer's chat template, or both: the gate takes the worse. Those of hazard tasks
-    are also those in which attacks train and choose."""
+    """Plain text, the tokenizer's chat template, or both: the worse result decides. In the formats of the hazard tasks
+    attacks also train and select their settings."""
 
 
 class SuiteCorpus(Record):
-    """What an attacker may train on."""
+    """Data on which an attacker may train."""
 
     items: str | None = None
     """A source like a task's items."""
     first: int | None = Field(default=None, ge=1)
-    """Only the first so many questions."""
+    """Use only this many questions, from the first on."""
     texts: str | None = None
     """JSON lines with one field, `text`."""
     topic: str = ""
     """Fills the header line of the questions, as in a task."""
     train_of: Name | None = None
-    """Instead of `items`: the training items of this task, by its roles."""
+    """Instead of `items`: the training items of this task, as its roles divide them."""
 
 
 class SuiteAttack(Record):
@@ -83,15 +83,15 @@ class SuiteAttack(Record):
 
 
 class Suite(Record):
-    """What is tried."""
+    """The tasks, corpora and attacks of a run."""
 
     schema_: Literal["robustness-gate/suite/v1"] = Field(alias="schema")
     id: Name
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     description: str
     hazard: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
-    """The task whose knowledge should be gone, or several: attacks train and choose in the form of each, on dev items
-    asked in each. Every task on which a policy holds a limit belongs here."""
+    """The task whose knowledge should be gone, or several: attacks train and select their settings in the form of
+    each. Every task on which a policy sets a limit belongs here."""
     dev: str = ""
     """A source like a task's items, disjoint from them, for the hazard tasks that have no `roles`."""
     tasks: dict[Name, SuiteTask] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""One experiment's full address, what came of it, and its end."""
+"""The trial, which is the full address of one experiment, its measurements and its end."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from robustness_gate.records.questions import TaskRef
 
 
 def seed_of(subject: str, attack: str, index: int) -> int:
-    """The first 31 bits of sha256 over subject, attack and index: a seed that nobody chooses."""
+    """The first 31 bits of sha256 over subject, attack and index: a seed that cannot be chosen."""
     raw = hashlib.sha256(f"{subject}\n{attack}\n{index}".encode()).digest()
     return int.from_bytes(raw[:4], "big") >> 1
 
 
 OWN_ROLES = (Role.CANDIDATE, Role.SHAM, Role.THROUGH_ORIGINAL, Role.IN_DECLARED_DTYPE)
-"""Roles of a trial in which it is the candidate itself that answers."""
+"""Roles of trials that examine the candidate itself."""
 
 
 class ModelRef(Record):
-    """Which of the models in a run is meant: its role, and of a control its name too."""
+    """One of the models of a run: its role, and the name of a control."""
 
     role: Role
     control: Name | Literal[""] = ""
@@ -43,47 +43,47 @@ class ModelRef(Record):
 class Trial(ModelRef):
     """The full address of one experiment. Its id is its digest, so equal trials are the same trial.
 
-    `role` and `control` say whose answers these are.
+    `role` and `control` name the model that is examined.
     """
 
     subject: Digest
     """Digest of the manifest of the checkpoint under attack."""
     reference: Digest | None
-    """Digest of the original's manifest, where the attack may use it, or its tokenizer is asked through."""
+    """Digest of the original's manifest, if the attack may use it, or if its tokenizer encodes the questions."""
     attack: Registered
     attack_version: int
     family: Name
     config: dict[str, Json]
     """Every field of the attack's Config, defaults included."""
     budgets: tuple[int, ...] = Field(min_length=1)
-    """The budgets at which the attack hands over an AttackedModel, rising."""
+    """The budgets at which the attack yields an AttackedModel, rising."""
     seed_index: int = Field(ge=0)
     seed: int = Field(ge=0, lt=2**31)
-    """First 31 bits of sha256(subject, attack, seed_index): nobody chooses it."""
+    """First 31 bits of sha256(subject, attack, seed_index): it cannot be chosen."""
     tasks: tuple[TaskRef, ...] = Field(min_length=1)
     data: dict[str, Digest]
-    """Digests of the dev items and corpora which the attack could see."""
+    """Digests of the dev items and corpora that the attack could see."""
     hazard: tuple[Name, ...] | None = None
-    """The tasks, with their formats, in whose own form the attack trained, aimed and chose, the first first. None is
-    what it was before there was this field: the first of `tasks`, if it is asked by letter, in its formats."""
+    """The tasks, with their formats, in whose form the attack trained and selected its settings, in the suite's order.
+    None in records from before this field existed: the first of `tasks`, if it is asked by letter, in its formats."""
     floors: tuple[Floor, ...]
     dtype: str
     plugins: tuple[Plugin, ...] = ()
-    """Every plug-in without which it would be another trial: of its attack, its kinds of task, and who ran it."""
+    """Every plug-in that is part of the trial's identity: of its attack, its task kinds, and its executor."""
 
     @model_validator(mode="after")
     def _names_its_plugins(self) -> Trial:
         known = [each.distribution for each in self.plugins]
         if known != sorted(set(known)):
-            raise ValueError("its plug-ins are not each there once, by name")
+            raise ValueError("its plug-ins are not sorted by name, each once")
         for name in (self.attack, *(task.kind for task in self.tasks)):
             if "/" in name and name.partition("/")[0] not in known:
-                raise ValueError(f"'{name}' is a plug-in's, and the trial does not say of which version")
+                raise ValueError(f"'{name}' belongs to a plug-in, and the trial does not name its version")
         return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Json]:
-        """Without the hazard where none is named: a trial keeps the digest that it had."""
+        """Omit `hazard` if it is None, so that the digest of an older trial does not change."""
         found: dict[str, Json] = whole(self)
         if self.hazard is None:
             found.pop("hazard", None)
@@ -91,7 +91,7 @@ class Trial(ModelRef):
 
     @property
     def aims(self) -> frozenset[str]:
-        """The tasks in whose form the attack trained and chose; on any other its silence says nothing."""
+        """The tasks in whose form the attack trained and selected; a negative result on any other means nothing."""
         if self.hazard is not None:
             return frozenset(self.hazard)
         first = self.tasks[0]
@@ -106,7 +106,7 @@ class Trial(ModelRef):
 
 
 class Measurement(Record):
-    """One AttackedModel asked one task. Bits are in the committed item order, packed eight to a byte, base64."""
+    """The answers of one AttackedModel to one task. Bits are in the committed item order, eight per byte, base64."""
 
     kind: Literal["measurement"] = "measurement"
     trial: Digest
@@ -122,23 +122,23 @@ class Measurement(Record):
     selected: dict[str, Json]
     settings_tried: tuple[dict[str, Json], ...] = ()
     summary: dict[str, float]
-    """Share of the commonest letter and the like; context, never evidence."""
+    """Share of the commonest letter and similar numbers; context, never evidence."""
     special_tokens: tuple[int, ...] = Field(default=(), max_length=16)
-    """Ids of the first special tokens that the tokenizer takes words of a question or of an answer for."""
+    """Ids of the first special tokens that the tokenizer produces from the text of a question or an answer."""
     rows: Digest | None = None
     """SHA-256 of the sidecar with the log-likelihoods."""
     lost: tuple[str, ...] = Field(default=(), max_length=5)
-    """Ids of the first items that have no answer because the tokenizer, or the context, lost part of the question."""
+    """Ids of the first items without an answer because the tokenizer or the context dropped part of the question."""
 
 
 class Closed(Record):
-    """The end of an attempt. Only an attempt closed `ok` can acquit."""
+    """The end of an attempt. Only an attempt closed as `ok` can establish compliance."""
 
     kind: Literal["closed"] = "closed"
     trial: Digest
     attempt: int = Field(ge=1)
     status: Literal["ok", "failure", "not_applicable"]
     code: codes.End = ""
-    """What it came of, where the program knows."""
+    """The reason, where the program knows it."""
     reason: str = ""
-    """The same in words, for people."""
+    """The reason as a sentence, for people."""

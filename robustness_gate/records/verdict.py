@@ -1,4 +1,4 @@
-"""What follows from the evidence: findings, what stands against a PASS, red flags, the verdict."""
+"""What follows from the evidence: findings, blockers, red flags, the verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robustness_gate.records.trial import ModelRef, Role
 
 
 class ValidityIssue(Coded):
-    """Why a finding cannot establish compliance, whatever its number. It may still establish a breach."""
+    """Why a finding cannot establish compliance, independent of its number. It may still establish a breach."""
 
     @classmethod
     def table(cls) -> codes.Table:
@@ -26,16 +26,16 @@ Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
 
 class Finding(Record):
-    """One rule of the policy held against one measurement of one trial."""
+    """One rule of the policy applied to one measurement."""
 
     kind: FindingKind
     rule: str
-    """Id of the limit or of the guardrail; of a utility its task."""
+    """Id of the limit or of the guardrail; for a utility its task."""
     trial: Digest
     role: Role
-    """Of the trial: in which way the candidate was asked."""
+    """The trial's role: how the candidate was asked."""
     attack: str
-    """The attack with what tells it from its siblings in the suite."""
+    """The label: the attack with the settings that distinguish it from similar ones in the suite."""
     seed_index: int
     budget: int
     attempt: int
@@ -45,45 +45,45 @@ class Finding(Record):
     items: int
     missing: int
     relative_to: ModelRef | None = None
-    """The model beside which the candidate is held; None where its accuracy itself is bounded."""
+    """The model with which the candidate is compared; None if the bounds are on its accuracy itself."""
     over_correct: int = 0
     """That model's right answers to the same questions, after the same attack."""
     fell: bool = False
-    """Whether the difference is how far the candidate lies under the other model, not how far over it."""
+    """Whether the difference is the other model's accuracy minus the candidate's, instead of the reverse."""
     lower: Difference
-    """One-sided bound at the cell's share of alpha_fail; missing items count against a conviction. An accuracy, or a
-    difference of two where `relative_to` names a model."""
+    """One-sided lower bound at the hypothesis' share of alpha_fail, with missing items counted as wrong. On an
+    accuracy, or on a difference of two if `relative_to` names a model."""
     upper: Difference
-    """One-sided bound at alpha_pass; missing items count against an acquittal."""
+    """One-sided upper bound at alpha_pass, with missing items counted as right."""
     limit: Share
     state: Literal["over", "open", "under"]
     declared: bool
-    """Whether the policy requires this trial and mark."""
+    """Whether the policy requires this trial and budget."""
     validity_issues: tuple[ValidityIssue, ...]
-    """Why it cannot establish compliance, whatever its number: it may still establish a breach."""
+    """Why it cannot establish compliance, independent of its number: it may still establish a breach."""
 
     def has(self, *wanted: str) -> bool:
-        """Whether it has a validity issue of one of these codes."""
+        """Whether it has a validity issue with one of these codes."""
         return any(issue.code in wanted for issue in self.validity_issues)
 
     @property
     def unanswered(self) -> ValidityIssue | None:
-        """Of a utility under its minimum that says nothing of unlearning: who was at chance as well. It is `open`."""
+        """The issue that no model can answer in this form, so a low utility shows no cost. The finding is `open`."""
         return next((issue for issue in self.validity_issues if issue.code == "unanswerable"), None)
 
     @property
     def observed(self) -> float:
-        """Accuracy over all items, missing ones counted as wrong; or how far it lies from the other model's."""
+        """Accuracy, with missing items counted as wrong; or its difference from the other model's."""
         return (self.correct - self.over_correct) / self.items * (-1 if self.fell else 1)
 
     @property
     def establishes_compliance(self) -> bool:
-        """Whether it can help to fill a required cell."""
+        """Whether it can fulfil a declared hypothesis."""
         return self.state == "under" and not self.validity_issues
 
     @property
     def hazard(self) -> bool:
-        """Whether it bounds the accuracy on a hazard task itself."""
+        """Whether it bounds the accuracy on a hazard task, not a difference."""
         return self.kind == FindingKind.LIMIT and self.relative_to is None
 
 
@@ -102,15 +102,15 @@ Flag = Literal[
     "vacuous",
     "weaker_beats_stronger",
 ]
-"""Signs that an instrument or a reading cannot be trusted; `verdict.flags` says what each means."""
+"""Signs that an instrument or a measurement cannot be trusted; `verdict.flags` explains each."""
 
 
 class RedFlag(Coded):
-    """A sign that an instrument or a measurement cannot be trusted. The code says what was seen."""
+    """A sign that an instrument or a measurement cannot be trusted. The code says what was observed."""
 
     flag: Flag
     blocks: bool
-    """Whether it stands in the way of a PASS; the policy can let some be recorded only."""
+    """Whether it blocks a PASS; the policy can let some be recorded only."""
 
     @classmethod
     def table(cls) -> codes.Table:
@@ -120,19 +120,19 @@ class RedFlag(Coded):
     @model_validator(mode="after")
     def _is_of_its_flag(self) -> Self:
         if self.code not in codes.RED_FLAGS[self.flag]:
-            raise ValueError(f"'{self.code}' is not a sign of '{self.flag}'")
+            raise ValueError(f"'{self.code}' is not a code of the flag '{self.flag}'")
         return self
 
     __hash__ = Coded.__hash__
 
 
 class Blocker(Coded):
-    """One thing that stands between the evidence and a PASS."""
+    """One reason against a PASS."""
 
     causes: tuple[SelfTestFault | ValidityIssue | RedFlag, ...] = ()
-    """What it comes from, where the code names that."""
+    """Its causes, for a code that has some."""
     about: str = ""
-    """The requirement or the flag that a waiver would have to name; empty where no waiver helps."""
+    """The requirement or the flag that a waiver has to name; empty if it cannot be waived."""
 
     @classmethod
     def table(cls) -> codes.Table:
@@ -143,14 +143,14 @@ class Blocker(Coded):
     def _has_its_causes(self) -> Self:
         for cause in self.causes:
             if cause.code not in codes.CAUSES.get(self.code, ()):
-                raise ValueError(f"'{self.code}' does not come of '{cause.code}'")
+                raise ValueError(f"'{cause.code}' cannot be a cause of '{self.code}'")
         return self
 
     __hash__ = Coded.__hash__
 
 
 class Strongest(Record):
-    """The strongest recovery, chosen on one half of the items and measured on the other: free of the winner's curse."""
+    """The strongest attack, selected on one half of the items and measured on the other: no winner's curse."""
 
     attack: str
     seed_index: int
@@ -160,23 +160,23 @@ class Strongest(Record):
     correct: int
     items: int
     lower: Share
-    """Two-sided 95 %, Clopper-Pearson, on the half that did not choose."""
+    """Two-sided 95 %, Clopper-Pearson, on the half that was not used for the selection."""
     upper: Share
 
 
 class Verdict(Record):
-    """PASS, FAIL or INCONCLUSIVE, and everything that it rests on. `verdict.wording.reason` says why in a sentence."""
+    """PASS, FAIL or INCONCLUSIVE, with its reasons. `verdict.wording.reason` summarises them in one sentence."""
 
     outcome: Outcome
     at: str
-    """When it was judged: RFC 3339, UTC."""
+    """The moment of judgement: RFC 3339, UTC."""
     hypotheses: int
-    """Declared cells over which alpha_fail is split."""
+    """Number of declared hypotheses, which share alpha_fail."""
     alpha_hypothesis: float
     findings: tuple[Finding, ...]
     blockers: tuple[Blocker, ...]
-    """Everything that stands between this evidence and a PASS."""
+    """Every reason against a PASS."""
     flags: tuple[RedFlag, ...] = ()
     strongest: Strongest | None = None
     trials: int = 0
-    """All trials ever recorded on this candidate, planned or not."""
+    """Number of trials that were ever recorded for this candidate, planned or not."""

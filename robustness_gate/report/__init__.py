@@ -1,6 +1,6 @@
-"""Policy, evidence and moment -> the report: a pure function, so that anybody can make it anew.
+"""From policy, evidence and moment to the report: a pure function, so that anyone can compute it again.
 
 record      the report itself, its limitations, and how it is built
-compare     two reports side by side
-advice/     what to do next
+compare     the comparison of two reports
+advice/     next steps
 """

@@ -1,8 +1,8 @@
-"""Two reports side by side: what each tried, what each read, and where they differ beyond chance.
+"""The comparison of two reports: what each tried, its accuracies, and where they differ beyond chance.
 
-`compare` is pure. A difference is bounded only where both were asked the very same questions (their digest says so),
-item by item, with Tango's score bound: two models agree on most items, so a paired bound sees what two separate
-intervals cannot. It judges nothing; a gate judges each checkpoint against its policy, never against another.
+`compare` is pure. A difference has bounds only if both were asked exactly the same questions (by digest), item by item,
+with Tango's score bound: two models agree on most items, so a paired bound is narrower than two separate intervals.
+It gives no verdict; a gate judges each checkpoint against its policy, never against another checkpoint.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ALPHA = 0.05
 """Two-sided: each bound is at half of it."""
 Unlike = Literal["attack_version", "config", "data", "dtype", "questions", "a_not_asked", "b_not_asked"]
 LIKE: tuple[Unlike, ...] = ("attack_version", "config", "data", "dtype")
-"""What must be equal for two trials of one attack to be the same experiment on two checkpoints."""
+"""Fields that must be equal for two trials of one attack to be the same experiment on two checkpoints."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one report says as a whole."""
+    """One report in summary."""
 
     outcome: str
     reason: str
@@ -40,7 +40,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Line:
-    """One reading of one task after one attack at one budget, in both reports."""
+    """One metric of one task after one attack at one budget, in both reports."""
 
     attack: str
     seed_index: int
@@ -51,32 +51,32 @@ class Line:
     """Accuracy; missing items count as wrong."""
     b: float
     difference: float
-    """b - a: above zero where B answers more."""
+    """b - a: positive if B answers more."""
     lower: float | None
-    """Of the difference, with `upper` two-sided at 95 %; missing items widen it. None where it cannot be paired."""
+    """Lower bound of the difference, two-sided at 95 % with `upper`; missing items widen it. None if not paired."""
     upper: float | None
     beyond_chance: bool
-    """Whether the bounds leave out zero also when corrected (Bonferroni) for all lines of the comparison."""
+    """Whether the bounds exclude zero after correction (Bonferroni) for all lines of the comparison."""
     unlike: tuple[Unlike, ...]
-    """What makes it no like-for-like comparison: settings that differ, other questions."""
+    """Why it is not a like-for-like comparison: settings that differ, other questions."""
     decides: bool
-    """Whether a limit of either policy is on this task and reading."""
+    """Whether a limit of either policy covers this task and metric."""
 
 
 @dataclass(frozen=True)
 class Alone:
-    """What one report examined and the other did not."""
+    """A trial that only one of the reports examined."""
 
     attack: str
     seed_index: int
     budgets: tuple[int, ...]
     why: str
-    """What the other report has of it instead."""
+    """Its state in the other report."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that `robustness-gate compare` says."""
+    """The output of `robustness-gate compare`."""
 
     sentence: str
     a: Side
@@ -88,10 +88,10 @@ class Comparison:
 
 
 def compare(a: Report, b: Report) -> Comparison:
-    """Put two reports side by side, by attack, seed index, budget, task and reading.
+    """Compare two reports by attack, seed index, budget, task and metric.
 
-    Where a report has several trials under one such address (reruns with other settings) the one with the most right
-    answers counts, planned ones and attempts that ended well before others: an attacker keeps the best.
+    If a report has several trials with the same key (reruns with other settings), planned trials and attempts that
+    ended well have priority, then the one with the most right answers counts: an attacker keeps the best.
     """
     ours, theirs = _measurements(a), _measurements(b)
     shared = [key for key in ours if key in theirs]
@@ -131,7 +131,7 @@ _Found = Mapping[_Key, tuple[TrialRecord, Measurement]]
 
 
 def _measurements(report: Report) -> dict[_Key, tuple[TrialRecord, Measurement]]:
-    """The candidate's measurements by label, seed index, budget and task, in this order; of several the strongest."""
+    """The candidate's measurements by label, seed index, budget and task; of several the strongest."""
     found: dict[_Key, list[tuple[TrialRecord, Measurement]]] = {}
     for record in report.trials:
         if record.trial.role == Role.CANDIDATE:
@@ -156,21 +156,21 @@ def _line(
     decides: bool,
     of: int,
 ) -> Line:
-    (record, measurement), (its_record, its_mark) = one, other
+    (record, measurement), (its_record, its_measurement) = one, other
     unlike: list[Unlike] = [key for key in LIKE if _field(record, key) != _field(its_record, key)]
     unlike += ["a_not_asked"] if not record.planned else []
     unlike += ["b_not_asked"] if not its_record.planned else []
     bounds: tuple[float | None, float | None] = (None, None)
     beyond = False
     asked, its_asked = (_questions(each, measurement.task) for each in (record, its_record))
-    if asked is None or asked != its_asked or measurement.items != its_mark.items:
+    if asked is None or asked != its_asked or measurement.items != its_measurement.items:
         unlike.append("questions")
     else:
-        low, high = _bounds(its_mark, measurement, metric, effect, ALPHA)
+        low, high = _bounds(its_measurement, measurement, metric, effect, ALPHA)
         bounds = (low, high)
-        strict = _bounds(its_mark, measurement, metric, effect, ALPHA / of)
+        strict = _bounds(its_measurement, measurement, metric, effect, ALPHA / of)
         beyond = strict[0] > 0 or strict[1] < 0
-    a, b = (tally(each, metric)[0] / each.items for each in (measurement, its_mark))
+    a, b = (tally(each, metric)[0] / each.items for each in (measurement, its_measurement))
     return Line(
         attack=record.label,
         seed_index=record.trial.seed_index,
@@ -189,7 +189,7 @@ def _line(
 
 
 def _bounds(one: Measurement, other: Measurement, metric: Metric, effect: float, alpha: float) -> tuple[float, float]:
-    """Two-sided bounds on how much more `one` has right; each missing item counts against each bound."""
+    """Two-sided bounds on the accuracy of `one` minus that of `other`; missing items widen both bounds."""
     items = one.items / effect
     least, most = (differences(one, other, metric, favour=favour) for favour in (False, True))
     return (
@@ -222,7 +222,7 @@ def _side(report: Report) -> Side:
 
 
 def _alone(ours: _Found, theirs: _Found, other: Report) -> tuple[Alone, ...]:
-    """Trials with measurements that the other report has not, and what it has of them."""
+    """Trials with measurements that the other report lacks, and their state there."""
     there = {key[:3] for key in theirs}
     missing: dict[tuple[str, int], set[int]] = {}
     for label, seed, budget, _ in ours:
@@ -251,7 +251,7 @@ def _instead(label: str, seed: int, report: Report) -> str:
 
 
 def _sentence(a: Side, b: Side, lines: Sequence[Line]) -> str:
-    """Both verdicts, and on how many deciding readings the two differ beyond chance."""
+    """Both verdicts, and on how many deciding metrics the two differ beyond chance."""
     verdicts = f"A is {a.outcome}, B is {b.outcome}"
     if a.checkpoint == b.checkpoint:
         verdicts = f"A and B are the same checkpoint; {verdicts}"
@@ -260,7 +260,7 @@ def _sentence(a: Side, b: Side, lines: Sequence[Line]) -> str:
         return f"{verdicts}; they answered no hazard questions in common."
     more = [line for line in paired if line.beyond_chance and line.difference > 0]
     less = [line for line in paired if line.beyond_chance and line.difference < 0]
-    count = f"{len(paired)} reading{'s' if len(paired) > 1 else ''}"
+    count = f"{len(paired)} accurac{'ies' if len(paired) > 1 else 'y'}"
     if not more and not less:
         return f"{verdicts}; on {count} of the same hazard questions they do not differ beyond chance."
     most = max((*more, *less), key=lambda line: (abs(line.difference), line.attack, line.budget, line.task))
@@ -279,7 +279,7 @@ def _caveats(a: Report, b: Report, lines: Sequence[Line], effects: Mapping[str, 
     if a.suite.sha256 != b.suite.sha256:
         found.append("The suites differ: one may have tried harder than the other.")
     if any("questions" in line.unlike for line in lines):
-        found.append("Where the questions differ no bound is given: the accuracies stand side by side, no more.")
+        found.append("If the questions differ, no bound is given: only the accuracies are shown.")
     if any(why in LIKE for line in lines for why in line.unlike):
         found.append("Some attacks ran with other settings: the difference may be the attack's and not the model's.")
     if len(lines) > 1:

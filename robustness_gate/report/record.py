@@ -1,7 +1,7 @@
-"""The Report: verdict, evidence, and what both rest on, in one record that can be read, recomputed and published.
+"""The Report: verdict, evidence and their basis, in one record that can be read, recomputed and published.
 
-It is a function of (policy, evidence, at) and of what was installed: no random id, no duration, no path. Every number
-in it can be computed again from the bits in `trials`; nobody need believe the bounds printed beside them.
+It is a function of (policy, evidence, at) and of the installed versions: no random id, no duration, no path. Every
+number in it can be computed again from the bits in `trials`, so the printed bounds need no trust.
 """
 
 from __future__ import annotations
@@ -61,33 +61,31 @@ NO_SHAM = (
 )
 NO_POSITIVE_CONTROL = (
     "The model from before unlearning was not required to break a limit (validity.positive_control is off): perhaps "
-    "these limits "
-    "catch nothing."
+    "these limits catch nothing."
 )
 NO_PREREGISTRATION = (
     "No preregistration is named: nothing here shows that policy, suite and questions were fixed before any number was "
     "known."
 )
 UNSEEN_PREREGISTRATION = (
-    "The preregistration that it names was not shown, so what it says of it was not checked: ask its signer for the "
-    "preregistration, and "
-    "give it with --preregistration."
+    "The preregistration that the report names was not given, so it was not checked: ask its signer for the "
+    "preregistration, and give it with --preregistration."
 )
 UNCHECKED = (("self_test", NO_SELF_TEST), ("sham", NO_SHAM), ("positive_control", NO_POSITIVE_CONTROL))
 SCHEMA = "robustness-gate/report/v1"
 SHOWN = 12
-"""Names of other weights on page one; the rest is a number, and the record has them all."""
+"""Number of other weights that page one names; it counts the rest, and the record lists all."""
 MAX_REPORT_BYTES = 100_000_000
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy")
 
 
 class Named(Record):
-    """A policy or suite: its words and their digest."""
+    """A policy or suite: its text and the digest of its file."""
 
     id: str
     version: str
     sha256: Digest
-    """Of the file's bytes."""
+    """Digest of the file's bytes."""
     text: str
 
 
@@ -98,57 +96,57 @@ class Beside(ModelRef):
 
 
 class Origin(ModelRef):
-    """Where a checkpoint came from, as the run tells it; never its identity, which is the digest."""
+    """The source of a checkpoint, as the run recorded it; never its identity, which is the digest."""
 
     base: bool = False
-    """Whether it is the base on which that checkpoint, an adapter, stands."""
+    """Whether this is the source of the checkpoint's base, for an adapter."""
     source: str
     """`hf://owner/name@commit` or `organism:NAME`."""
 
     @property
     def name(self) -> str:
-        """Of what, in words: `candidate`, `control clean's base`."""
+        """The checkpoint's name: `candidate`, `control clean's base`."""
         return f"{model_name(self)}'s base" if self.base else model_name(self)
 
 
 class PreregisteredBefore(Record):
-    """A signed statement from before the run: policy, suite, questions and attacks were fixed then."""
+    """A signed statement from before the run, which fixed policy, suite, questions and attacks."""
 
     sha256: Digest
-    """Of the signed statement."""
+    """Digest of the signed statement."""
     key: Digest
-    """Of the signer's public key."""
+    """Digest of the signer's public key."""
     at: str
-    """When, by the signer's own word. RFC 3339, UTC."""
+    """The time, as the signer claims it: RFC 3339, UTC."""
 
 
 class TrialRecord(Record):
-    """One trial with everything that was recorded about it."""
+    """One trial with all its records."""
 
     id: Digest
     label: str
     trial: Trial
     planned: bool
-    """False for what the ledger knows from earlier runs, and this plan does not ask for."""
+    """False for a trial from an earlier run that is not part of this plan."""
     measurements: tuple[Measurement, ...]
     closed: tuple[Closed, ...]
 
 
 class Report(Record):
-    """What the gate leaves behind. `reports/schema/report.v1.schema.json` is this class as JSON Schema."""
+    """The result of a run. `reports/schema/report.v1.schema.json` is this class as JSON Schema."""
 
     schema_: Literal["robustness-gate/report/v1"] = Field(alias="schema", default="robustness-gate/report/v1")
     verdict: Verdict
     decision: Decision
-    """What the policy's waivers make of the verdict. They never change it."""
+    """The decision under the policy's waivers, which never change the verdict."""
     checkpoint: Digest
-    """SHA-256 of the manifest below in canonical JSON: the name of what was examined."""
+    """SHA-256 of the manifest below in canonical JSON: the identity of the examined checkpoint."""
     manifest: Manifest
     policy: Named
     extended: Named | None = None
-    """The policy that this one extends, in its own words."""
+    """The policy that this one extends, with its text."""
     resolved: Policy
-    """The policy as it was read, merged with what it extends, defaults filled in."""
+    """The policy as it was read, merged with its parent, with all defaults."""
     suite: Named
     reason: str
     """Why the verdict is what it is, in one sentence that names the strongest attack."""
@@ -157,32 +155,32 @@ class Report(Record):
     limitations: tuple[str, ...]
     """What weakens the outcome, printed on page one."""
     left_out: tuple[LeftOut, ...]
-    """What belongs to the plan of policy and suite and this run was told not to make; each blocks a PASS."""
+    """Trials of the plan that the command excluded; each blocks a PASS."""
     comparators: tuple[Beside, ...]
     provenance: tuple[Origin, ...] = ()
-    """Where checkpoints came from; a local directory has none."""
+    """The sources of checkpoints; a local directory has none."""
     producer_claims: dict[str, str] = Field(default_factory=dict)
-    """What the producer says of the checkpoint: asserted, not checked."""
+    """The producer's claims about the checkpoint: recorded, not checked."""
     notes: tuple[EvidenceIssue, ...] = ()
-    """What happened to the evidence, each a reason against a PASS."""
+    """Notes on the evidence as a whole, each a reason against a PASS."""
     preregistration: PreregisteredBefore | None = None
-    """The preregistration under which it was run, its signature checked then."""
+    """The preregistration of the run, with a signature that was checked at its start."""
     model_type: str = ""
-    """The candidate's architecture, as its config.json names it."""
+    """The candidate's architecture, from its config.json."""
     unread: Unread | None = None
-    """What lies beside the candidate's files and was not examined; None in reports from before this was looked at."""
+    """Files of the candidate's repository that were not examined; None in older reports, which do not record it."""
     stored: Stored | None = None
-    """In which precision the candidate lies on disk; None where it was not written down."""
+    """The precision in which the candidate is stored; None if this is not recorded."""
     self_tests: tuple[SelfTest, ...] = ()
-    """What the attacks did on models of known truth."""
+    """Results of the attacks on models of known truth."""
     tokenizers: tuple[TokenizerCheck, ...] = ()
-    """The candidate's tokenizer beside the original's, by digest of the record."""
+    """Comparisons of the candidate's tokenizer with the original's, sorted by digest."""
     trials: tuple[TrialRecord, ...]
     environment: dict[str, str]
 
 
 class Row(NamedTuple):
-    """One line of the table that people look at."""
+    """One line of the table of results."""
 
     attack: str
     seed_index: int
@@ -191,23 +189,23 @@ class Row(NamedTuple):
     before: dict[Metric, float | None]
     after: dict[Metric, float | None]
     interval: tuple[float, float]
-    """Two-sided 95 % Clopper-Pearson of the deciding reading."""
+    """Two-sided 95 % Clopper-Pearson interval of the deciding metric."""
     metric: Metric
     limit: float
     finding: str
     attempt: int = 1
     asked: bool = True
-    """False for what an earlier run found, which this plan does not ask for."""
+    """False for a trial from an earlier run that is not part of this plan."""
 
     @property
-    def marks_it(self) -> str:
-        """What tells this line from one that looks like it: `, attempt 2, not asked for by this plan`."""
+    def suffix(self) -> str:
+        """What distinguishes this line from a similar one: `, attempt 2, not asked for by this plan`."""
         again = f", attempt {self.attempt}" if self.attempt > 1 else ""
         return again + ("" if self.asked else f", {NOT_ASKED}")
 
 
 NOT_ASKED = "not asked for by this plan"
-"""What is said of a trial that an earlier run made, perhaps of another suite."""
+"""Printed for a trial from an earlier run, perhaps of another suite."""
 
 
 def make(
@@ -221,12 +219,12 @@ def make(
     preregistration: PreregisteredBefore | None = None,
     machine: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
-    """Judge the evidence, decide, and put a report together. `at` is the moment of all three, with a time zone."""
+    """Judge the evidence, decide, and build a report. `at` is the moment of all three, with a time zone."""
     verdict = judge(policy.noun, evidence, at)
     shown = [(trial, True) for trial in (*evidence.planned, *evidence.comparators)]
     shown += [(trial, False) for trial in evidence.extra]
     records = [record_of(trial, evidence.measurements, evidence.closed, planned=planned) for trial, planned in shown]
-    beside = sorted({(trial.role, trial.control, trial.subject) for trial in evidence.comparators})
+    others = sorted({(trial.role, trial.control, trial.subject) for trial in evidence.comparators})
     return Report(
         verdict=verdict,
         decision=decide(policy.noun, verdict, manifest.digest, at),
@@ -240,7 +238,7 @@ def make(
         meaning=MEANING[verdict.outcome],
         limitations=limitations(policy.noun, evidence, verdict.flags, preregistered=preregistration is not None),
         left_out=evidence.left_out,
-        comparators=tuple(Beside(role=role, control=name, sha256=digest) for role, name, digest in beside),
+        comparators=tuple(Beside(role=role, control=name, sha256=digest) for role, name, digest in others),
         provenance=tuple(sorted(provenance, key=lambda each: (each.role, each.control, each.base))),
         producer_claims=dict(sorted(evidence.producer_claims.items())),
         notes=tuple(sorted(evidence.notes, key=lambda note: note.key)),
@@ -267,11 +265,11 @@ ON_ONE_LINE = (
     "id",
     "checkpoint",
 )
-"""What in a report holds no line end either: an output shows it as a line of its own."""
+"""Fields of a report that may not contain a line end: an output prints each as one line."""
 
 
-def _steering(content: Any, at: tuple[str, ...] = ()) -> str:
-    """Where a string has what would steer a terminal, or begin a line of its own; empty if nowhere."""
+def _control_characters(content: Any, at: tuple[str, ...] = ()) -> str:
+    """The path of a string with terminal control characters, or with a forbidden line end; empty if there is none."""
     match content:
         case str():
             strict = bool(at) and (at[0] in ON_ONE_LINE or at[-1] in ON_ONE_LINE)
@@ -283,22 +281,22 @@ def _steering(content: Any, at: tuple[str, ...] = ()) -> str:
             inside = [(str(number), each) for number, each in enumerate(content)]
         case _:
             return ""
-    return next((found for name, each in inside if (found := _steering(each, (*at, name)))), "")
+    return next((found for name, each in inside if (found := _control_characters(each, (*at, name)))), "")
 
 
 def refuse_forged(made: Report) -> None:
-    """Hold a report that somebody handed over against its own answers, before anybody reads its verdict.
+    """Check that a report's verdict follows from its own answers, before the verdict is shown.
 
     Raises:
-        Unverified: judged again under the policy that stands in it, the verdict is another.
+        Unverified: judged again under the report's own policy, the verdict is different.
     """
     again = judge(made.resolved, evidence_in(made), datetime.fromisoformat(made.verdict.at))
     if again != made.verdict or reason(again) != made.reason:
-        told = f"it says {made.verdict.outcome}, and its answers give {again.outcome}"
+        difference = f"it says {made.verdict.outcome}, and its answers give {again.outcome}"
         if made.verdict.outcome == again.outcome:
-            told = f"both are {again.outcome}, of other bounds, reasons or counts"
+            difference = f"both are {again.outcome}, of other bounds, reasons or counts"
         raise Unverified(
-            f"the verdict in this report does not follow from the answers in it: {told}",
+            f"the verdict in this report does not follow from the answers in it: {difference}",
             remedy="It was edited, or written by another release: judge the run's ledger.jsonl anew.",
         )
 
@@ -326,17 +324,17 @@ def read(place: Path) -> Report:
     try:
         content = parse(raw)
     except NotPlain as error:
-        words = "is not JSON." if error.what == "syntax" else f"is not JSON that every reader reads alike ({error})."
-        raise FileError(words, remedy="Give the report.json of a run.", where=str(path)) from None
+        fault = "is not JSON." if error.what == "syntax" else f"is not JSON that every reader reads alike ({error})."
+        raise FileError(fault, remedy="Give the report.json of a run.", where=str(path)) from None
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         found = f"its schema is '{str(schema)[:80]}'" if isinstance(schema, str) else "it names no schema"
         remedy = "Give the report.json of a run; one of another version needs the gate that wrote it."
         raise FileError(f"is not a {SCHEMA}: {found}.", remedy=remedy, where=str(path))
-    if steering := _steering(content):
+    if field := _control_characters(content):
         raise FileError(
-            f"{steering} holds control characters, which no report of this gate does.",
-            remedy="Whoever wrote it wanted to steer your terminal, or it was damaged: ask for it anew.",
+            f"{field} holds control characters, which no report of this gate does.",
+            remedy="It was damaged, or forged to control your terminal: ask its author for a new copy.",
             where=str(path),
         )
     try:
@@ -352,7 +350,7 @@ def read(place: Path) -> Report:
 
 
 def evidence_in(report: Report) -> Evidence:
-    """The evidence that a report carries: what `judge` needs to reach its verdict again."""
+    """The evidence in a report: what `judge` needs to compute the verdict again."""
     own = [record for record in report.trials if record.trial.role in OWN]
     return Evidence(
         subject=report.checkpoint,
@@ -373,7 +371,7 @@ def evidence_in(report: Report) -> Evidence:
 
 
 def as_control(earlier: Report, name: str) -> list[Trial | Measurement | Closed]:
-    """The candidate's records of an earlier report, as those of a control: the same answers under another role."""
+    """The candidate's records in an earlier report, as records of a control: the same answers with another role."""
     found: list[Trial | Measurement | Closed] = []
     for record in earlier.trials:
         if record.trial.role != Role.CANDIDATE or not record.planned:
@@ -389,7 +387,7 @@ def record_of(
     trial: Trial, measurements: Sequence[Measurement], closed: Sequence[Closed], *, planned: bool = True
 ) -> TrialRecord:
     """A trial with its records in a fixed order."""
-    id_ = trial.id  # a digest, made once
+    id_ = trial.id  # a digest, computed once
     return TrialRecord(
         id=id_,
         label=name_of(trial),
@@ -403,18 +401,18 @@ def record_of(
 
 
 def name_of(trial: Trial) -> str:
-    """The attack's label, with what it is where it is not an attack."""
+    """The attack's label; for a sham `sham of ATTACK`."""
     return f"sham of {trial.attack}" if trial.role == Role.SHAM else label(trial)
 
 
 def table(report: Report) -> list[Row]:
-    """The findings on hazard limits with what the untouched model answered, in both readings."""
+    """The findings on hazard limits, with the untouched model's accuracy, in every metric."""
     measurements = {(m.trial, m.attempt, m.budget, m.task): m for record in report.trials for m in record.measurements}
     trials = {record.id: record for record in report.trials}
     before: dict[tuple[str, str], dict[Metric, float | None]] = {}
-    for record in sorted(report.trials, key=lambda each: each.planned):  # this plan's own last: they are what counts
+    for record in sorted(report.trials, key=lambda each: each.planned):  # this plan's own last: they replace the others
         if record.trial.role == Role.CANDIDATE and record.trial.attack == "none":
-            before |= {(m.task, _questions(record.trial, m.task)): readings(m) for m in record.measurements}
+            before |= {(m.task, _questions(record.trial, m.task)): accuracies(m) for m in record.measurements}
     rows = []
     for finding in report.verdict.findings:
         if not finding.hazard:
@@ -430,7 +428,7 @@ def table(report: Report) -> list[Row]:
                 budget=finding.budget,
                 task=finding.task,
                 before=before.get((finding.task, _questions(record.trial, finding.task)), {}),
-                after=readings(measurement),
+                after=accuracies(measurement),
                 interval=(
                     clopper_pearson_lower(finding.correct, finding.items, 0.025),
                     clopper_pearson_upper(finding.correct, finding.items, 0.025),
@@ -446,17 +444,17 @@ def table(report: Report) -> list[Row]:
 
 
 def _questions(trial: Trial, task: str) -> str:
-    """Digest of what a trial asks under a task's name, which another suite may ask otherwise."""
+    """Digest of a trial's questions of a task; another suite may use the same name for other questions."""
     return next((each.sha256 for each in trial.tasks if each.name == task), "")
 
 
-def readings(measurement: Measurement) -> dict[Metric, float | None]:
-    """Accuracy in each reading, missing items counted as wrong."""
+def accuracies(measurement: Measurement) -> dict[Metric, float | None]:
+    """Accuracy in each metric, with missing items counted as wrong."""
     return {metric: tally(measurement, metric)[0] / measurement.items for metric in measurement.correct}
 
 
 def not_tried(report: Report) -> list[str]:
-    """What belongs to the plan and was not tried to its end: left out by the command, or not come to."""
+    """Trials of the plan that have no end: left out by the command, or not run."""
     stopped = report.verdict.outcome == "FAIL" and report.resolved.statistics.fail_fast != "off"
     why = "not run to its end" + (", a breach was proved before" if stopped else "")
     never = [record for record in report.trials if record.planned and not record.closed]
@@ -467,7 +465,7 @@ def not_tried(report: Report) -> list[str]:
 
 
 def utility_lines(report: Report) -> list[str]:
-    """What the untouched model can still do, one line a task."""
+    """The untouched model's utility, one line per task."""
     return [
         f"utility on '{f.task}': {f.observed:.1%} before any attack (at least {f.limit:.0%} is asked): {state(f)}"
         for f in report.verdict.findings
@@ -476,7 +474,7 @@ def utility_lines(report: Report) -> list[str]:
 
 
 def origins(report: Report) -> list[tuple[str, str]]:
-    """What an auditor must know of the checkpoints besides their digests: an adapter's base, and their sources."""
+    """Facts about the checkpoints besides their digests: an adapter's base, their sources, other weights."""
     base = report.manifest.base
     found = [("adapter merged on base", base)] if base is not None else []
     found += [(f"{each.name} from", each.source) for each in report.provenance]
@@ -484,7 +482,7 @@ def origins(report: Report) -> list[tuple[str, str]]:
 
 
 def other_weights(unread: Unread | None) -> Iterator[tuple[str, str]]:
-    """What was not examined of the candidate's repository, under its heading; nothing where there is nothing."""
+    """Heading and text for each part of the candidate's repository that was not examined; nothing if all was."""
     if unread is None:
         yield "other weights of this repository", "not known, nothing is on record"
         return
@@ -503,7 +501,7 @@ def sentence(report: Report) -> str:
 
 
 def headline(report: Report) -> dict[str, Any]:
-    """The few numbers that a tracker or a job summary wants."""
+    """The main values, for a tracker or a job summary."""
     top = strongest(report.verdict.findings)
     return {
         "verdict": report.verdict.outcome,
@@ -518,7 +516,7 @@ def headline(report: Report) -> dict[str, Any]:
 
 @cache
 def environment() -> Mapping[str, str]:
-    """What was installed, without importing it. Versions only: no paths, no host."""
+    """The installed versions, without importing the packages. No paths, no host."""
     found = {"robustness-gate": _version("robustness-gate"), "python": platform.python_version()}
     found |= {name: _version(name) for name in PACKAGES}
     found["platform"] = f"{sys.platform}-{platform.machine()}"
@@ -538,14 +536,14 @@ def json_schema() -> dict[str, Any]:
 def limitations(
     policy: Policy, evidence: Evidence, flags: Sequence[RedFlag], *, preregistered: bool
 ) -> tuple[str, ...]:
-    """What a reader must know before he believes the outcome: what was examined, the instruments, what is open.
+    """The limitations of the outcome: what was examined, the instruments, what is open.
 
-    Every output tells these and no others: the record, the page, the summary, the terminal, `why` and `verify`, which
-    makes them anew, under the reader's own policy where he brings one.
+    Every output prints exactly these: the record, the page, the summary, the terminal, `why` and `verify`, which
+    computes them again, under the reader's own policy if one is given.
     """
     found = [*otherwise_stored(evidence)]
     found += _foreign_code(policy, evidence)
-    found += [words for setting, words in UNCHECKED if getattr(policy.validity, setting) == "off"]
+    found += [text for setting, text in UNCHECKED if getattr(policy.validity, setting) == "off"]
     found += [f"Red flag, recorded and not in the way: {flag_line(each)}." for each in flags if not each.blocks]
     found += _at_the_edge(evidence)
     found += _unpinned(policy, evidence)
@@ -564,7 +562,7 @@ def limitations(
 
 
 def _foreign_code(policy: Policy, evidence: Evidence) -> Iterator[str]:
-    """Plug-ins: whose code is part of this evidence, by content."""
+    """The plug-ins that took part in this evidence, by digest."""
     trials = (*evidence.planned, *evidence.extra, *evidence.comparators)
     for each in sorted({p for trial in trials for p in trial.plugins}, key=lambda p: (p.distribution, p.sha256)):
         named = "names" if policy.plugins.get(each.distribution) == each.sha256 else "does not name"
@@ -576,7 +574,7 @@ def _foreign_code(policy: Policy, evidence: Evidence) -> Iterator[str]:
 
 
 def otherwise_stored(evidence: Evidence) -> Iterator[str]:
-    """Where the model was not examined in the precision in which it lies on disk, or its config says another."""
+    """Differences between the precision of the trials, of the stored weights, and of config.json."""
     asked = (trial for trial in evidence.planned if trial.role != Role.IN_DECLARED_DTYPE)
     held, used = evidence.stored, sorted({trial.dtype for trial in asked})
     if held is None:
@@ -592,29 +590,29 @@ def otherwise_stored(evidence: Evidence) -> Iterator[str]:
 
 
 def _on_the_way(evidence: Evidence) -> Iterator[str]:
-    """What was done about a checkpoint's end marks, padding and clock, so that its answers could be had."""
+    """How the gate handled a checkpoint's end tokens, padding and clock in order to get its answers."""
     own = {trial.id for trial in evidence.planned if trial.role == Role.CANDIDATE}
-    told = [measurement.summary for measurement in evidence.measurements if measurement.trial in own]
+    summaries = [measurement.summary for measurement in evidence.measurements if measurement.trial in own]
     words, drift, strange, dated = (
-        max((summary.get(name, 0.0) for summary in told), default=0.0)
+        max((summary.get(name, 0.0) for summary in summaries), default=0.0)
         for name in ("end_marks_dropped", "padding_drift", "strange_items", "template_clock")
     )
     if words:
-        yield f"The checkpoint calls {words:.0f} words of the questions or answers end marks: they ended nothing here."
+        yield f"The checkpoint declares {words:.0f} words of the questions or answers as end tokens: this was ignored."
     if drift:
         yield (
-            f"Padding changes this model's answers (by {drift:.2g} nats where it was measured): prompts of unequal "
-            "length were asked apart."
+            f"Padding changes this model's answers (by {drift:.2g} nats as measured): prompts of unequal length were "
+            "asked separately."
         )
     if strange:
         yield f"Up to {strange:.0f} prompts of a task hold tokens that the model does not have: they count as missing."
     if dated:
         day = datetime.fromtimestamp(dated, UTC).isoformat(timespec="minutes")
-        yield f"The chat template asks for the date: it was told {day} whenever it asked."
+        yield f"The chat template uses the current date: it always got {day}."
 
 
 def _at_the_edge(evidence: Evidence) -> Iterator[str]:
-    """Attacks whose best learning rate is the last that they tried, on either side: the optimum may lie outside."""
+    """Attacks whose best learning rate is at an edge of their grid: the optimum may lie outside."""
     own = {trial.id: name_of(trial) for trial in (*evidence.planned, *evidence.extra) if trial.role == Role.CANDIDATE}
     chosen = [
         (measurement, measurement.selected.get("grid_edge"))
@@ -631,7 +629,7 @@ def _at_the_edge(evidence: Evidence) -> Iterator[str]:
 
 
 def _cut_short(evidence: Evidence) -> Iterator[str]:
-    """Tasks of which the untouched model did not see every prompt from its beginning."""
+    """Tasks with prompts that were truncated for the untouched model."""
     untouched = {trial.id for trial in evidence.planned if (trial.role, trial.attack) == (Role.CANDIDATE, "none")}
     cut = {
         m.task: (m.summary.get("truncated_items", 0.0), m.items) for m in evidence.measurements if m.trial in untouched
@@ -642,7 +640,7 @@ def _cut_short(evidence: Evidence) -> Iterator[str]:
 
 
 def _lost(evidence: Evidence) -> Iterator[str]:
-    """Tasks of which the untouched model did not get every question, with the first items that it did not get."""
+    """Tasks with questions that the untouched model did not get in full, with the first such items."""
     untouched = {trial.id for trial in evidence.planned if (trial.role, trial.attack) == (Role.CANDIDATE, "none")}
     measurements = sorted(evidence.measurements, key=lambda measurement: measurement.attempt)
     lost = {
@@ -655,13 +653,12 @@ def _lost(evidence: Evidence) -> Iterator[str]:
         more = " and others" if missing > len(measurement.lost) else ""
         yield (
             f"{missing} of {measurement.items} items of '{task}' have no answer, because the tokenizer or the context "
-            "loses "
-            f"part of the question: {', '.join(measurement.lost)}{more}.{_signs(measurement)}"
+            f"loses part of the question: {', '.join(measurement.lost)}{more}.{_special_tokens(measurement)}"
         )
 
 
-def _signs(measurement: Measurement) -> str:
-    """Which special tokens stand in questions of a task, by id: their words may be anything."""
+def _special_tokens(measurement: Measurement) -> str:
+    """The special tokens in a task's questions, by id, because their text may be anything."""
     if not measurement.special_tokens:
         return ""
     ids = ", ".join(map(str, measurement.special_tokens))
@@ -670,7 +667,7 @@ def _signs(measurement: Measurement) -> str:
 
 
 def _unpinned(policy: Policy, evidence: Evidence) -> Iterator[str]:
-    """What the policy leaves to whoever writes the suite or gives the command."""
+    """What the policy does not pin, so that the suite or the command determines it."""
     loose = sorted(name for name, pin in policy.tasks.items() if pin.sha256 is None)
     if loose:
         yield f"The policy pins how many questions these tasks have, not which: {', '.join(loose)}."

@@ -1,1 +1,1 @@
-"""Who runs the trials: `trial` is one of them, `executors/` where they run."""
+"""Running of trials: `trial` runs one, `executors/` run many."""

@@ -1,8 +1,8 @@
-"""The candidate's tokenizer beside the original's: over what, and what is written down of it.
+"""The comparison of the candidate's tokenizer with the original's: its texts, and its record.
 
-Everything that a suite can show a model is encoded by both: each task's prompts in every letter order and format with
-what may follow them, the dev items and the corpora as attackers ask and train on them. What attacks make up themselves
-is watched while they run (`executors.local`).
+All text of a suite is encoded by both: each task's prompts in every letter order and format with all possible answers,
+the dev items and the corpora in the attackers' forms. Texts that attacks create are compared while they run
+(`executors.local`).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from robustness_gate.engine.tokenization import Asked
 
 FIRST = 5
-"""So many items are named."""
+"""Maximum number of named items."""
 
 
 def make(suite_data: SuiteData, tokenizer: Callable[[str], Any], subject: str, original: str | None) -> TokenizerCheck:
-    """Compare, and write down what came of it. Takes torch, and about a millisecond a prompt.
+    """Compare, and make the record. Needs torch, and about a millisecond for each prompt.
 
     Args:
         suite_data: the suite's.
-        tokenizer: of a checkpoint, by its digest; whatever it raises is raised.
+        tokenizer: returns a checkpoint's tokenizer by its digest; its errors are passed on.
         subject: the candidate's digest.
-        original: the original's digest; None leaves nothing to compare with, and only digests are told.
+        original: the original's digest; None: only digests are recorded.
     """
     from robustness_gate.engine import tokenization
 
@@ -64,7 +64,7 @@ def make(suite_data: SuiteData, tokenizer: Callable[[str], Any], subject: str, o
 
 
 def digests(place: CheckpointRef) -> tuple[str, str]:
-    """Of a checkpoint's tokenizer and of its chat templates: what a policy can pin. Takes torch.
+    """Digests of a checkpoint's tokenizer and of its chat templates, which a policy can pin. Needs torch.
 
     Raises:
         CheckpointError: the tokenizer cannot be loaded.
@@ -79,14 +79,14 @@ def digests(place: CheckpointRef) -> tuple[str, str]:
 
 
 def loaded(place: CheckpointRef) -> Any:
-    """A checkpoint's tokenizer. Takes torch; raises CheckpointError where it cannot be loaded."""
+    """A checkpoint's tokenizer. Needs torch; raises CheckpointError where it cannot be loaded."""
     from robustness_gate.engine.load import tokenizer_of
 
     return tokenizer_of(place.path, place.base.path if place.base is not None else None)
 
 
 def asked(suite_data: SuiteData) -> Iterator[Asked]:
-    """Every question that is asked or trained on, in each form in which it is."""
+    """Every question that is asked or trained on, in each of its forms."""
     from robustness_gate.engine.tokenization import Asked
 
     for name, task_data in suite_data.tasks.items():
@@ -101,7 +101,7 @@ def asked(suite_data: SuiteData) -> Iterator[Asked]:
 
 
 def _and_lettered(form: Form) -> tuple[Form, ...]:
-    """A form, and where it is verbatim the lettered one as well, in which some attacks train."""
+    """A form, and for a verbatim one also the lettered form, in which some attacks train."""
     return (form, replace(form, verbatim=False, wording="")) if form.verbatim else (form,)
 
 
@@ -110,7 +110,7 @@ def _fitting(questions: Sequence[Question], form: Form) -> list[Question]:
 
 
 def read(suite_data: SuiteData) -> dict[str, Sequence[str]]:
-    """Texts that are read alone, by name."""
+    """Plain texts by name."""
     found: dict[str, Sequence[str]] = {f"data:{name}": corpus.texts for name, corpus in suite_data.corpora.items()}
     for name, task_data in suite_data.tasks.items():
         if task_data.bare:

@@ -1,8 +1,8 @@
-"""The only place where attack, task and model meet.
+"""Run one trial: the only module that uses attack, task and model together.
 
 A trial drives one attack, asks every task of every AttackedModel while the attack's scopes are open, and turns the
-answers into right and wrong: it alone holds the key. It owns the `closing` of the attack, because a generator's `with`
-blocks unwind only when it is closed.
+answers into right and wrong: it alone has the answer key. It closes the attack's generator, because its `with` blocks
+end only then.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from robustness_gate.engine.score import Notes
 
 LOOKED_AT = 8
-"""So many prompts of each task tell whether padding changes answers."""
+"""Number of prompts of each task on which the effect of padding is measured."""
 
 
 Reference = Callable[[], AbstractContextManager[Any]]
@@ -49,20 +49,21 @@ def run(
     rows_in: Path | None = None,
     reference: Reference | None = None,
 ) -> Generator[Measurement, None, None]:
-    """Run one trial, handing out a Measurement for each (budget, task) while the model is still changed.
+    """Run one trial, yielding a Measurement for each (budget, task) while the model is still changed.
 
     Args:
-        trial: what to do.
+        trial: the trial to run.
         suite_data: the suite's data; their digests must be the trial's.
-        loaded: the loaded subject; it is as before when the iterator is exhausted or closed.
+        loaded: the loaded subject; it is restored when the iterator is exhausted or closed.
         attempt: number of this attempt, from 1.
-        rows_in: folder for the log-likelihoods, one file a mark and task, named by its digest; None keeps none.
+        rows_in: folder for the log-likelihoods, one file for each budget and task, named by its digest; None stores
+        none.
         reference: opens the original model; None where there is none.
 
     Raises:
-        BrokenTrial: the data are not the trial's, answers are not finite, marks do not come as planned.
-        NotApplicable: this attack or task makes no sense for this model.
-        WriteError: the log-likelihoods cannot be written down.
+        BrokenTrial: the data are not the trial's, answers are not finite, or budgets differ from the plan.
+        NotApplicable: this attack or task does not apply to this model.
+        WriteError: the log-likelihoods cannot be written.
     """
     if suite_data.task_refs(trial.attack) != trial.tasks or suite_data.data_digests != trial.data:
         raise BrokenTrial("the items or corpora changed since the plan was made", code="data_changed")
@@ -89,9 +90,9 @@ def run(
 
 
 def _refuse_other_code(trial: Trial) -> None:
-    """Plug-ins that are not what they were when the plan was made. Raises BrokenTrial.
+    """Refuse plug-ins that changed since the plan was made. Raises BrokenTrial.
 
-    Not those of whoever runs the trial: an auditor runs it himself.
+    Executors are not checked, because an auditor uses another one.
     """
     here = plugins.of((trial.attack, *(task.kind for task in trial.tasks)))
     if other := [each.distribution for each in here if each not in trial.plugins]:
@@ -99,19 +100,19 @@ def _refuse_other_code(trial: Trial) -> None:
 
 
 def _look(suite_data: SuiteData, lm: Any) -> None:
-    """Whether padding changes the model's answers, seen on a few prompts of each task while it is as it was loaded."""
+    """Measure whether padding changes the answers of the untouched model, on a few prompts of each task."""
     for task_data in suite_data.tasks.values():
         step = max(1, len(task_data.items) // LOOKED_AT)
-        with contextlib.suppress(NotApplicable):  # the tasks themselves will say so
+        with contextlib.suppress(NotApplicable):  # the tasks themselves will raise it
             lm.look([item.question for item in task_data.items[::step][:LOOKED_AT]], task_data.form)
 
 
 def target_of(
     suite_data: SuiteData, loaded: LoadedModel, reference: Reference | None, hazards: Sequence[Hazard] | None = None
 ) -> Target:
-    """What an attack sees of a model and of a suite's data: never the verdict items, and the data to be read alone.
+    """The part of a model and of a suite's data that an attack gets: never the verdict items; the data are read-only.
 
-    Of the hazard it sees the given forms; without, every one.
+    It contains the given forms of the hazard, by default all of them.
     """
     from robustness_gate.engine.score import ModelLM
 
@@ -168,7 +169,7 @@ def _examined(
 
 
 def _why_none(notes: Notes, task_data: TaskData) -> tuple[str, codes.End]:
-    """Why no item has an answer, as far as the way to the model tells, and the code of that."""
+    """Why no item has an answer, as far as the notes show, and the code of that reason."""
     if len(notes.strange) == len(task_data.items):
         return "the tokenizer writes tokens that the model does not have", ""
     if len(notes.cut) == len(task_data.items):
@@ -181,29 +182,31 @@ def _why_none(notes: Notes, task_data: TaskData) -> tuple[str, codes.End]:
 
 
 def finite(value: float, name: str) -> float:
-    """A number that an attack told. Raises BrokenTrial for one that is not finite."""
+    """A number from an attack. Raises BrokenTrial for one that is not finite."""
     if not math.isfinite(value):
         raise BrokenTrial(f"the attack's '{name}' is {value}", code="not_finite")
     return float(value)
 
 
 def plain(values: Any) -> dict[str, Json]:
-    """Floats that JSON cannot hold become text: they are context, never evidence."""
+    """Convert floats that JSON cannot hold to text: they are context, never evidence."""
     return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in dict(values).items()}
 
 
 def _keep(rows: Rows | Replies, folder: Path) -> str:
-    """Write the log-likelihoods beside the ledger, of written answers their digests; the file's name is its digest."""
+    """Write the log-likelihoods next to the ledger, for written answers their digests; the file's name is its
+    digest.
+    """
     from safetensors.torch import save
 
     raw = save({"loglik": rows.loglik.contiguous()} if isinstance(rows, Rows) else {"sha256": _digests(rows)})
     digest = hashlib.sha256(raw).hexdigest()
-    whole(folder / f"{digest}.safetensors", raw)  # never half of one under a digest's name
+    whole(folder / f"{digest}.safetensors", raw)  # never an incomplete file under a digest's name
     return digest
 
 
 def _digests(replies: Replies) -> Any:
-    """SHA-256 of each answer: uint8 [item, 32], nought where there is none. The same answers can be told, not read."""
+    """SHA-256 of each answer: uint8 [item, 32], zeros where there is none. Equal answers can be detected, not read."""
     import torch
 
     rows = (bytes(32) if text is None else hashlib.sha256(text.encode()).digest() for text in replies.texts)

@@ -1,7 +1,7 @@
 """A first policy and suite to change: what `robustness-gate init` writes.
 
 Policy, suite and data are the shipped example (`policies/custom.yaml`, `suites/custom.yaml`); only the paths in their
-comments are made to fit the place. The workflow lies beside this file.
+comments are adapted. The workflow is in this folder.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ FOLDER = "gate"
 """Under the repository's root, as docs/ci.md has it."""
 WORKFLOW = ".github/workflows/robustness-gate.yml"
 PLACES = {"policies/custom.yaml": f"{FOLDER}/policy.yaml", "suites/custom.yaml": f"{FOLDER}/suite.yaml"}
-"""What the comments of the example call its files, and what they are called where they are written."""
+"""The example's file names in its comments, and the names that are written."""
 
 
 class Started(NamedTuple):
-    """What was written, and what to do with it."""
+    """The written files, and the next commands."""
 
     files: tuple[Path, ...]
     next: tuple[str, ...]
@@ -35,10 +35,10 @@ def write(root: Path) -> Started:
     """Write the starter into a repository: `gate/` with policy, suite and data, and a workflow that runs it.
 
     Args:
-        root: the repository's root; made if it is not there.
+        root: the repository's root; created if it is missing.
 
     Raises:
-        UsageError: one of the files is there already, or the place cannot be written. Then nothing was written.
+        UsageError: one of the files exists already, or the folder cannot be written. Then nothing was written.
     """
     contents = {root / name: text for name, text in _contents()}
     _put(contents, root, "init")
@@ -57,11 +57,11 @@ def write_attack(name: str, folder: Path) -> Started:
     """Write a distribution with one attack: pyproject with the entry point, the attack, its contract test.
 
     Args:
-        name: of the attack: lower-case letters, digits and underscores.
-        folder: where the distribution goes; made if it is not there.
+        name: the attack's name: lower-case letters, digits and underscores.
+        folder: the distribution's folder; created if it is missing.
 
     Raises:
-        UsageError: the name is none, or one of ours; a file is there already, or the place cannot be written.
+        UsageError: the name is invalid, or one of ours; a file exists already, or the folder cannot be written.
     """
     if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) is None:
         raise UsageError(f"'{name}' is no attack's name.", remedy="Use lower-case letters, digits and '_'.")
@@ -91,7 +91,7 @@ def write_attack(name: str, folder: Path) -> Started:
 
 
 def _put(contents: dict[Path, str], root: Path, verb: str) -> None:
-    """Write files that are not there yet, all or none."""
+    """Write new files, all or none."""
     there = [path for path in contents if path.exists() or path.is_symlink()]
     if there:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
@@ -115,7 +115,7 @@ def _write(contents: dict[Path, str]) -> None:
     try:
         for path, text in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8", newline="\n") as file:  # x: also when it appeared just now
+            with path.open("x", encoding="utf-8", newline="\n") as file:  # x: fails if it exists by now
                 begun.append(path)
                 file.write(text)
     except OSError:
@@ -125,7 +125,7 @@ def _write(contents: dict[Path, str]) -> None:
 
 
 def _contents() -> list[tuple[str, str]]:
-    """Path under the root and text of every file, in the order in which a person reads them."""
+    """Path under the root and text of every file, in reading order."""
     files = {place: ROOT / name for name, place in PLACES.items()}
     files |= {f"{FOLDER}/custom/{path.name}": path for path in sorted((ROOT / "suites" / "custom").glob("*.jsonl"))}
     files[WORKFLOW] = HERE / "workflow.yml"

@@ -1,15 +1,15 @@
-"""What decides and plans a verdict, in plain Python: exact bounds, paired bounds, bets, and the power of a design.
+"""The statistics of verdicts and designs in plain Python: exact bounds, paired bounds, betting, and power.
 
-An auditor can read each module without knowing scipy; the tests hold them against scipy and against brute force.
+An auditor can read each module without knowing scipy; the tests compare them with scipy and with brute force.
 
     binomial    Clopper and Pearson's bounds on an accuracy
     paired      Tango's bounds on the difference of two accuracies on the same items
-    sequential  a betting test that may stop a trial early to convict it
-    power       what a design can show: chances of a true PASS and a true FAIL, and the items they need
-    selection   how strong the strongest attack is, once corrected for having been chosen
+    sequential  a betting test that can stop a trial early with a breach
+    power       the power of a design: probabilities of a true PASS and a true FAIL, and the items that they need
+    selection   the accuracy of the strongest attack, corrected for its selection
 
-`binomial` and `power` at design effect 1 are exact, `sequential` and `selection` hold at any number of items;
-`paired` rests on a normal approximation and says by how much it can miss.
+`binomial` and `power` at design effect 1 are exact, `sequential` and `selection` are valid at any number of items;
+`paired` uses a normal approximation and documents its error.
 """
 
 from robustness_gate.statistics.binomial import clopper_pearson_lower, clopper_pearson_upper

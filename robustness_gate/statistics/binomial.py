@@ -1,8 +1,8 @@
 """Exact bounds on an accuracy, in plain Python.
 
-Only what decides a verdict is here, so that an auditor can read it without knowing scipy; the tests hold it against
-scipy and against brute-force inversion of the binomial. The bound is Clopper and Pearson's (Biometrika 26, 1934): it
-never covers less than it says, which is the property a gate needs; Wilson's is narrower and misses by up to 1.4 points.
+An auditor can read this without knowing scipy; the tests compare it with scipy and with brute-force inversion of the
+binomial. The bound is Clopper and Pearson's (Biometrika 26, 1934): its coverage is never below the nominal level, which
+a gate needs; Wilson's interval is narrower, and its coverage can be 1.4 points too low.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _beta_quantile(probability: float, a: float, b: float) -> float:
 
 
 def incomplete_beta(x: float, a: float, b: float) -> float:
-    """I_x(a, b) by its continued fraction (Abramowitz and Stegun 26.5.8), on the side where it converges fast."""
+    """I_x(a, b) by its continued fraction (Abramowitz and Stegun 26.5.8), on the side that converges fast."""
     if x <= 0 or x >= 1:
         return 0.0 if x <= 0 else 1.0
     front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x))

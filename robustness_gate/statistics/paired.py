@@ -1,12 +1,12 @@
 """Bounds on the difference of two accuracies measured on the same items, in plain Python.
 
-The bound inverts Tango's score test (Statistics in Medicine 17, 1998, 891-908). It is monotone: no answer of the first
-lm that turns right can lower it, which the paired Wald bound cannot say, and it exists on every table, also
-where the two never differ.
+The bound inverts Tango's score test (Statistics in Medicine 17, 1998, 891-908). It is monotone: if an answer of the
+first model changes from wrong to right, the bound cannot fall (the paired Wald bound can). It exists for every table,
+also if the two models never differ.
 
-Like every score bound it is approximate. Summed exactly over a grid of true tables it covers what it says on average,
-but where nearly all differences go one way it can cover less: at 120 items and alpha .05 the worst was .921, and at
-alpha .001 the worst error was .0020 (.0027 at 400 items).
+Like every score bound it is approximate. Summed exactly over a grid of true tables, its mean coverage is the nominal
+one, but if nearly all differences have one direction it can be lower: at 120 items and alpha .05 the worst coverage was
+.921, and at alpha .001 the worst error was .0020 (.0027 at 400 items).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def tango_lower(only_first: float, only_second: float, items: float, alpha: floa
     """One-sided lower bound on p_first - p_second, at confidence 1 - alpha.
 
     Args:
-        only_first: items that the first got right and the second wrong; a fraction where divided by a design effect.
-        only_second: items that the second got right and the first wrong.
-        items: all items, > 0, the agreements included.
+        only_first: items that the first has right and the second wrong; a fraction if divided by a design effect.
+        only_second: items that the second has right and the first wrong.
+        items: all items, > 0, agreements included.
         alpha: error rate, in (0, 1).
 
     Returns:
-        A difference in [-1, 1]: the greatest that the score test still rejects at alpha.
+        A difference in [-1, 1]: the largest that the score test rejects at alpha.
 
     Raises:
         ValueError: a negative or non-finite count, more discordant items than items, or an alpha out of range.
@@ -37,7 +37,7 @@ def tango_lower(only_first: float, only_second: float, items: float, alpha: floa
             "need only_first, only_second >= 0, only_first + only_second <= items, items > 0, 0 < alpha < 1; "
             f"got {only_first}, {only_second}, {items}, {alpha}"
         )
-    # The score falls as the difference under test rises, so bisection cannot fail; `low` is always a rejected one.
+    # The score falls as the tested difference rises, so bisection cannot fail; `low` is always a rejected difference.
     low, high = -1.0, 1.0
     for _ in range(80):
         middle = (low + high) / 2
@@ -49,14 +49,14 @@ def tango_lower(only_first: float, only_second: float, items: float, alpha: floa
 
 
 def tango_upper(only_first: float, only_second: float, items: float, alpha: float) -> float:
-    """One-sided upper bound on p_first - p_second, at confidence 1 - alpha: the mirror of `tango_lower`, which see."""
+    """One-sided upper bound on p_first - p_second, at confidence 1 - alpha; see `tango_lower`, which it mirrors."""
     return -tango_lower(only_second, only_first, items, alpha)
 
 
 def _score(only_first: float, only_second: float, items: float, difference: float) -> float:
-    """Tango's z: the observed difference less the one under test, over its standard error if that one were true.
+    """Tango's z: (observed difference - tested difference) / its standard error under the tested difference.
 
-    The table's probabilities are put at their maximum likelihood under the difference d = p_first - p_second. With
+    The table's probabilities are the maximum likelihood estimates under the difference d = p_first - p_second. With
     q = P(only second right) the likelihood's derivative is a quadratic whose larger root is the maximum.
     """
     if difference < 0:  # mirrored, so that the quadratic's constant is never positive and no root is lost to rounding

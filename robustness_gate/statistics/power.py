@@ -1,8 +1,8 @@
-"""What a design can show before anything is run, in plain Python: the odds of a true PASS and of a true FAIL.
+"""The power of a design before anything is run, in plain Python: probabilities of a true PASS and of a true FAIL.
 
-Everything is the judge's own rule (a Clopper-Pearson bound against a limit) under a binomial number of right answers.
-At design effect 1 that is exact. Above it, items/design_effect independent items stand for the clustered ones, with a
-continuity correction for the finer steps in which the judge then sees the counts: an approximation, and said so.
+Each function applies the judge's own rule (a Clopper-Pearson bound and a limit) to a binomial number of right answers.
+At design effect 1 this is exact. Above 1 it is an approximation: items/design_effect independent items replace the
+clustered ones, with a continuity correction for the finer steps of the counts that the judge then uses.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class JointPower:
     """The probability that several trials all pass."""
 
     at_least: float
-    """Whatever the dependence between them (Frechet's bound, 1 - sum of the misses): a guarantee."""
+    """A guaranteed lower bound for any dependence between the trials (Frechet's bound, 1 - sum of the misses)."""
     if_independent: float
-    """The product: what it is if they are independent, and no guarantee. Trials on the same items are not."""
+    """The product: the probability if the trials are independent. Trials on the same items are not independent."""
 
 
 def pass_power(items: int, limit: float, alpha: float, accuracy: float, design_effect: float = 1.0) -> float:
@@ -29,7 +29,7 @@ def pass_power(items: int, limit: float, alpha: float, accuracy: float, design_e
 
     Args:
         items: number of items, >= 1.
-        limit: the most that is allowed, in [0, 1].
+        limit: the highest allowed accuracy, in [0, 1].
         alpha: error rate of the bound, in (0, 1): the policy's alpha_pass.
         accuracy: the model's true accuracy, in [0, 1].
         design_effect: >= 1; the judge divides counts by it.
@@ -43,7 +43,7 @@ def pass_power(items: int, limit: float, alpha: float, accuracy: float, design_e
 
 
 def fail_power(items: int, limit: float, alpha: float, accuracy: float, design_effect: float = 1.0) -> float:
-    """Probability that one trial's lower bound is over its limit: alpha is the cell's share of alpha_fail.
+    """Probability that one trial's lower bound is over its limit; alpha is the hypothesis' share of alpha_fail.
 
     Arguments and errors as in `pass_power`.
     """
@@ -52,13 +52,13 @@ def fail_power(items: int, limit: float, alpha: float, accuracy: float, design_e
     return 0.0 if least > items else _at_most(items - least, items, 1 - accuracy, design_effect)
 
 
-def false_fail_rate(items: int, limit: float, alpha_cell: float, design_effect: float = 1.0) -> float:
-    """Probability that one trial convicts a model whose true accuracy is the limit: at most `alpha_cell`.
+def false_fail_rate(items: int, limit: float, alpha_hypothesis: float, design_effect: float = 1.0) -> float:
+    """Probability that one trial is over its limit if the true accuracy is the limit: at most `alpha_hypothesis`.
 
-    Multiplied by the number of declared cells it bounds the policy's false FAIL. Arguments and errors as in
+    Multiplied by the number of declared hypotheses it bounds the policy's false-FAIL rate. Arguments and errors as in
     `pass_power`.
     """
-    return fail_power(items, limit, alpha_cell, limit, design_effect)
+    return fail_power(items, limit, alpha_hypothesis, limit, design_effect)
 
 
 def joint_pass_power(powers: Sequence[float]) -> JointPower:
@@ -73,16 +73,16 @@ def joint_pass_power(powers: Sequence[float]) -> JointPower:
 
 
 def items_needed(limit: float, alpha: float, accuracy: float, power: float, design_effect: float = 1.0) -> int:
-    """The fewest items from which on a trial is decided rightly with at least this probability, and with any more.
+    """The smallest number of items from which on a trial has the right outcome with at least this probability.
 
-    Rightly is PASS where `accuracy` is under the limit and FAIL where it is over. Counts come in whole answers, so the
-    power rises in a saw-tooth, and somewhat fewer items may by luck do as well.
+    The right outcome is PASS if `accuracy` is under the limit and FAIL if it is over. Counts are whole numbers, so the
+    power rises in a saw-tooth, and some smaller numbers of items can reach it too.
 
     Args:
-        limit: the most that is allowed, in (0, 1).
+        limit: the highest allowed accuracy, in (0, 1).
         alpha: error rate of the deciding bound, in (0, 1).
         accuracy: the true accuracy, not equal to the limit.
-        power: the probability asked for, in (0, 1).
+        power: the required probability, in (0, 1).
         design_effect: >= 1.
 
     Raises:
@@ -119,7 +119,7 @@ def _check(items: int, limit: float, alpha: float, accuracy: float, design_effec
 def _at_most(count: int, items: int, accuracy: float, design_effect: float) -> float:
     """P(right answers <= count), counted in effective items; the binomial's own at design effect 1."""
     effective = items / design_effect
-    # Judged counts step by 1/design_effect of an effective item: half a step, not half an item, lies beyond the count.
+    # The judge's counts have steps of 1/design_effect effective items: the correction is half a step, not half an item.
     reached = count / design_effect - (1 - 1 / design_effect) / 2
     return 1.0 if count >= items else _tail(reached, effective, accuracy)
 
@@ -139,9 +139,7 @@ def _most_that_passes(items: int, limit: float, alpha: float, design_effect: flo
         tail = _tail(correct / design_effect, effective, limit)
         if abs(tail - alpha) > 1e-9:
             return tail < alpha
-        return (
-            clopper_pearson_upper(correct / design_effect, effective, alpha) <= limit
-        )  # a tie is the judge's to break
+        return clopper_pearson_upper(correct / design_effect, effective, alpha) <= limit  # near a tie: the judge's rule
 
     return _last(items, passes)
 
@@ -152,7 +150,7 @@ def _least_that_fails(items: int, limit: float, alpha: float, design_effect: flo
 
     def fails(wrong: int) -> bool:
         if wrong == items:
-            return False  # nothing right: the bound is 0, and no limit is under that
+            return False  # nothing right: the bound is 0, and no limit is below 0
         tail = _tail(wrong / design_effect, effective, 1 - limit)
         if abs(tail - alpha) > 1e-9:
             return tail < alpha
@@ -162,7 +160,7 @@ def _least_that_fails(items: int, limit: float, alpha: float, design_effect: flo
 
 
 def _last(items: int, holds: Callable[[int], bool]) -> int:
-    """The greatest count in 0..items for which a property holds that holds up to some count; -1 if it never does."""
+    """The largest count in 0..items with a property that holds up to some count; -1 if it never holds."""
     low, high = -1, items + 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -174,7 +172,7 @@ def _last(items: int, holds: Callable[[int], bool]) -> int:
 
 
 def _floor(items: int, limit: float, alpha: float, accuracy: float, design_effect: float) -> float:
-    """The power if one right answer too many were always lost to rounding: never more than the true one, and smooth."""
+    """A smooth lower bound of the power: one right answer fewer, as if rounding always lost it."""
     if accuracy > limit:
         limit, accuracy = 1 - limit, 1 - accuracy
     effective = items / design_effect

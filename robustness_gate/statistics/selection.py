@@ -1,8 +1,8 @@
-"""How strong the strongest attack is: chosen on one half of the items, measured on the other.
+"""The accuracy of the strongest attack: selected on one half of the items, measured on the other.
 
-The highest of many accuracies is too high: at 1,273 items and 50 equal attacks by 2.4 points
-(simulated). The half that did not choose is free of that. This is the number to print, and never a road to PASS: it
-tests only the attack that *looked* strongest, and the strongest may be another.
+The highest of many accuracies is biased: by 2.4 points at 1,273 items and 50 equal attacks (simulated). The other half
+does not have this bias. This number is for printing and never decides a PASS: it is about the attack that seemed
+strongest on one half, and another attack may be the strongest.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from robustness_gate.statistics.binomial import clopper_pearson_lower, clopper_p
 
 @dataclass(frozen=True, slots=True)
 class Strongest:
-    """The chosen trial, and what it scored on the items that did not choose it."""
+    """The selected trial, and its accuracy on the items that were not used for the selection."""
 
     index: int
-    """Its place in `rows`."""
+    """Its index in `rows`."""
     correct: int
     items: int
     lower: float
@@ -29,18 +29,17 @@ class Strongest:
 def strongest_by_halves(
     rows: Sequence[Sequence[bool]], keys: Sequence[str], alpha: float, design_effect: float = 1.0
 ) -> Strongest:
-    """Choose the trial with the most right answers at the even positions, measure it at the odd ones.
+    """Select the trial with the most right answers at the even positions, and measure it at the odd ones.
 
     Args:
-        rows: one row of answers a trial, all in the same committed item order, all of the same length, at least two.
-        keys: a name for each row that does not depend on its place, all different: the smallest wins a tie, so the
-            order of the rows changes nothing but `index`.
+        rows: one row of answers per trial, in the same committed item order, all of the same length, at least two.
+        keys: a unique name for each row that does not depend on its index: the smallest wins a tie, so the order of
+            the rows changes only `index`.
         alpha: error rate of the two-sided interval, in (0, 1).
         design_effect: >= 1; counts are divided by it.
 
     Raises:
-        ValueError: no row, rows of different or too small lengths, keys that are not one a row, or a number out of
-            range.
+        ValueError: no row, rows of different or too small lengths, not one key per row, or a number out of range.
     """
     if not rows or len(keys) != len(rows) or len(set(keys)) != len(keys):
         raise ValueError(f"need at least one row and as many different keys; got {len(rows)} rows and {len(keys)} keys")

@@ -1,16 +1,16 @@
-"""A test that may be looked at after every item: betting against "the accuracy is at most p0", in plain Python.
+"""An anytime-valid test: betting against "the accuracy is at most p0", in plain Python.
 
 A gambler stakes the share b of their wealth on each next item being right, at odds that are fair if it is right with
 probability p0: a right answer multiplies the wealth by 1 + b(1/p0 - 1), a wrong one by 1 - b. If the accuracy is at
-most p0 nobody can expect to gain, so the wealth ever reaches 1/alpha with a probability of at most alpha, however often
-one looks and for whatever reason one stops (Ville 1939; for bounded means Waudby-Smith and Ramdas, JRSS-B 86, 2024). A
-bet of b is the likelihood ratio of the accuracy p0 + b(1 - p0) against p0.
+most p0, the expected gain is not positive, so the wealth ever reaches 1/alpha with probability at most alpha, at any
+stopping time (Ville 1939; for bounded means Waudby-Smith and Ramdas, JRSS-B 86, 2024). A bet of b is the likelihood
+ratio of the accuracy p0 + b(1 - p0) against p0.
 
-The wealth here is the mean over BETS, which are fixed: a bet that adapted to earlier answers could turn a right answer
-into a loss later on, and then a model that knows more could be judged the better for it.
+The wealth here is the mean over BETS, which are fixed: with a bet that adapts to earlier answers, a right answer could
+cause a later loss, so a model that knows more could get a lower bound.
 
-It holds where each item, given the ones before, is right with probability at most p0, as independent items are. Where
-items come in clusters of shared fate, feed one mean a cluster. It can only convict; a PASS is the fixed bound's, once,
+The test is valid if each item, given the earlier ones, is right with probability at most p0, as for independent items.
+For clustered items, use one mean per cluster. The test can only establish a breach; a PASS needs the fixed bound, once,
 at the planned number of items.
 """
 
@@ -23,11 +23,11 @@ BETS = tuple(2 ** (-half / 2) for half in range(1, 11))
 """From 0.71 down to 1/32 in steps of a square root of two: against a limit of .32 the accuracies .80 down to .34."""
 
 _LARGEST = 700.0
-"""Under the logarithm of the largest double."""
+"""Slightly below the logarithm of the largest double."""
 
 
 def betting_wealth(values: Sequence[float], p0: float) -> list[float]:
-    """The mean wealth after each item, starting from 1 before the first; `inf` where it is beyond a double.
+    """The mean wealth after each item, from 1 before the first; `inf` if it exceeds the largest double.
 
     Args:
         values: answers in committed order, each 0 or 1, or means of clusters in [0, 1].
@@ -41,7 +41,7 @@ def betting_wealth(values: Sequence[float], p0: float) -> list[float]:
 
 
 def betting_stop(values: Sequence[float], p0: float, alpha: float) -> int | None:
-    """How many items it takes to convict: the first number at which the wealth reaches 1/alpha, or None if none does.
+    """How many items a breach needs: the first number at which the wealth reaches 1/alpha, or None if it never does.
 
     Arguments and errors as in `betting_wealth`; alpha is in (0, 1).
     """
@@ -52,17 +52,17 @@ def betting_stop(values: Sequence[float], p0: float, alpha: float) -> int | None
 
 
 def betting_lower(values: Sequence[float], alpha: float) -> float:
-    """The greatest p0 that a gambler would have rejected at some item, or 0.0 if none: a lower bound at 1 - alpha.
+    """The largest p0 that the test rejects at some item, or 0.0 if none: a lower bound at confidence 1 - alpha.
 
-    It exceeds p0 exactly where `betting_stop(values, p0, alpha)` is a number, to the last few digits; and it never
-    falls when an answer turns from wrong to right or a further item is asked.
+    It exceeds p0 exactly if `betting_stop(values, p0, alpha)` is a number, apart from rounding; and it never falls if
+    an answer changes from wrong to right or a further item is added.
 
     Arguments and errors as in `betting_stop`.
     """
     _check(values, 0.5, alpha)
     goal = 1 / alpha
-    # A wealth peaks just after a gain, and at p0 it falls as p0 rises. So the bound is the best over those places, and
-    # most are dismissed by one look at the best so far. The order changes nothing but the time that takes.
+    # The wealth peaks just after a gain, and it falls as p0 rises. So the bound is the maximum over the peaks, and one
+    # comparison with the best so far excludes most of them. The order changes only the run time.
     peaks = [counts for value, counts in zip(values, _counts(values), strict=True) if value > 0]
     best = 0.0
     for counts in sorted(peaks, key=_promise, reverse=True):
@@ -85,7 +85,7 @@ def _check(values: Sequence[float], p0: float, alpha: float = 0.5) -> None:
 
 
 def _counts(values: Sequence[float]) -> Iterator[dict[float, int]]:
-    """After each item, how often each value has come: all that a wealth depends on, because the bets are fixed."""
+    """After each item, how often each value has occurred: the wealth depends only on this, because BETS are fixed."""
     seen: dict[float, int] = {}
     for value in values:
         seen[value] = seen.get(value, 0) + 1
@@ -109,7 +109,7 @@ def _power(base: float, counts: dict[float, int]) -> float:
 
 
 def _promise(counts: dict[float, int]) -> float:
-    """A rough lower bound on the accuracy, only to look at promising places first."""
+    """A rough lower bound on the accuracy: only the order in which the peaks are tried depends on it."""
     items = sum(counts.values())
     mean = sum(value * times for value, times in counts.items()) / items
     return mean - 2 * sqrt((mean * (1 - mean) + 1 / items) / items)

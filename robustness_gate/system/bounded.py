@@ -1,13 +1,13 @@
-"""Work on a stranger's files, in a child that can be killed; the parent holds the clock.
+"""Work on untrusted files in a child process with limits on time and memory, which the parent enforces.
 
 A chat template with nested loops, a tokenizer whose replacements grow, a config with a hundred thousand layers: each
-runs for ever, mostly in native code that no exception interrupts. So whatever loads a checkpoint, encodes or decodes
-with its tokenizer, or renders its template says so with `phase`, and does it in a child. The child counts into memory
-that it shares with its parent: when a phase begins, when it ends, and that it lives. The parent looks a few times a
-second how long each phase has lasted, and kills a child that exceeds a limit. Nothing that happens in the child can
-stop that, and no limit reaches into it: what is measured there is the same under every limit.
+may run for ever, mostly in native code that no exception interrupts. So code that loads a checkpoint, encodes or
+decodes with its tokenizer, or renders its template declares it with `phase` and runs in a child. The child writes
+counters into memory shared with its parent: the begin and end of each phase, and a heartbeat. The parent checks the
+duration of each phase a few times a second, and kills a child that exceeds a limit. The child cannot prevent that, and
+no limit changes its work: results are the same under every limit.
 
-A library in Rust that gives up raises what passes `except Exception`; `phase` makes a `Panic` of it, which does not.
+A panic of a library in Rust passes `except Exception`; `phase` converts it to a `Panic`, which does not.
 """
 
 from __future__ import annotations
@@ -31,65 +31,65 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from robustness_gate.errors import GateError
 
-if TYPE_CHECKING:  # multiprocessing takes longer to import than many a verb to run
+if TYPE_CHECKING:  # multiprocessing takes longer to import than many verbs to run
     from multiprocessing.connection import Connection
 
 STARTED_BY = "spawn"
-"""How a child begins: CUDA does not survive a fork, so each imports for itself."""
+"""Children are spawned: CUDA does not survive a fork."""
 
 DAY = 86_400.0
 LOAD_SECONDS, LOAD_BYTES_A_SECOND = 600.0, 10e6
-"""Loading may take ten minutes, and as long as a slow disk takes for the weights."""
+"""Ten minutes for loading, plus the time of a slow disk for the weights."""
 STARTING = 300.0
-"""Seconds that a child may take until it counts for the first time."""
+"""Seconds until a child's first heartbeat."""
 POLL = 0.25
-"""Seconds from one look of the parent's to the next."""
+"""Seconds between two checks by the parent."""
 BEAT = 0.5
-"""Seconds from one sign of life to the next."""
+"""Seconds between two heartbeats."""
 ROOM = 4 << 30
-"""Bytes of memory that one text may take beyond what the process has already."""
+"""Bytes of memory that one text may take in addition to the process's present memory."""
 
 T = TypeVar("T")
 
 os.environ["PYTHONSAFEPATH"] = "1"
-"""A spawned Python looks for modules in the working directory before all others. That may be the folder of the very
-checkpoint, or a pull request's workspace, and a file `pickle.py` in it would be run in every child."""
+"""A spawned Python searches modules in the working directory first. That may be the checkpoint's folder, or a pull
+request's workspace, and a file `pickle.py` in it would be run in every child."""
 
 
 class Phase(IntEnum):
-    """What a child is at, as far as a stranger's files decide how long it takes."""
+    """Phases of a child whose duration depends on untrusted files."""
 
     ALIVE = 0
-    """No phase: counted up for as long as it lives."""
+    """No phase: the heartbeat's counter."""
     LOADING = 1
     ENCODING = 2
-    """From text to token ids, and back."""
+    """Encoding and decoding of texts."""
     RENDERING = 3
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long things may take, in seconds; infinity is no limit. They are no part of what a trial is."""
+    """Time limits in seconds; infinity is no limit. They are not part of a trial's identity."""
 
     trial: float = DAY
-    """From the hand-over to the end, without loading: whoever trains for an hour may."""
+    """A whole trial, without loading. None by default: training may take hours."""
     loading: float | None = None
-    """Of one checkpoint; None: ten minutes, and one second more for every 10 MB of weights."""
+    """Loading one checkpoint; None: ten minutes, and one second more for every 10 MB of weights."""
     text: float = 60.0
     """One rendering, or one call of a tokenizer: a text, or a few dozen of them."""
     silence: float = 600.0
-    """Without a sign of life: a process that was stopped, or sits in native code that lets nothing else run."""
+    """Without a heartbeat: a stopped process, or native code that blocks all threads."""
 
     def to_load(self, size: int) -> float:
-        """For a checkpoint of so many bytes of weights."""
+        """The limit for loading a checkpoint of `size` bytes of weights."""
         return LOAD_SECONDS + size / LOAD_BYTES_A_SECOND if self.loading is None else self.loading
 
 
 def seconds(text: str) -> float:
-    """A length of time as a user writes it: `90`, `90s`, `10m`, `2h`, or `none` for no limit.
+    """Parse a length of time: `90`, `90s`, `10m`, `2h`, or `none` for no limit.
 
     Raises:
-        ValueError: anything else, and what is not above zero.
+        ValueError: anything else, or a value that is not above zero.
     """
     if text.strip().lower() == "none":
         return math.inf
@@ -101,30 +101,30 @@ def seconds(text: str) -> float:
 
 
 def in_words(length: float) -> str:
-    """Seconds as a report names them."""
+    """Seconds for a message."""
     return f"{length:,.0f} s" if length >= 10 else f"{length:g} s"
 
 
 class Panic(GateError):
-    """A library broke down over a stranger's file: it panicked, or asked for more memory than one text may take.
+    """A library failed on an untrusted file: it panicked, or needed more memory than one text may take.
 
-    No `BrokenTrial`: an attack may go on without a form that a trial cannot be made in, and not without one in which a
-    stranger's file chose to break.
+    It is not a `BrokenTrial`: an attack may skip a form that is not applicable, but not one in which an untrusted file
+    fails on purpose.
     """
 
 
 class TooLong(Exception):
-    """What is done `in_place` took more processor time than it may."""
+    """Work `in_place` took more processor time than allowed."""
 
 
 class Gone(GateError):
-    """A child was killed because it exceeded a limit, or died by itself; the message says which, and at what."""
+    """A child was killed because it exceeded a limit, or died by itself; the message names the cause and the phase."""
 
 
 # --- in the child ----------------------------------------------------------------------------------------------------
 
 _BEATS: Any = None
-"""The memory that is shared with the parent; None in a process that is nobody's child."""
+"""The memory that is shared with the parent; None in a process that is not such a child."""
 _OPEN: set[Phase] = set()
 
 _WHO = {Phase.LOADING: "the loader", Phase.ENCODING: "the tokenizer", Phase.RENDERING: "the chat template"}
@@ -132,7 +132,8 @@ _WHO = {Phase.LOADING: "the loader", Phase.ENCODING: "the tokenizer", Phase.REND
 
 @contextlib.contextmanager
 def phase(which: Phase) -> Iterator[None]:
-    """Work that a stranger's file decides over. In a child its time is measured; its memory too where it is one text.
+    """Work whose cost depends on an untrusted file. In a child its time is measured, and its memory where it is one
+    text.
 
     Raises:
         Panic: a library panicked in it, or memory ran out.
@@ -153,41 +154,41 @@ def phase(which: Phase) -> Iterator[None]:
         raise Panic(f"{_WHO[which]} ran out of memory", code="memory") from None
     except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - pyo3's PanicException, which no module offers to be named here
+    except BaseException as error:  # noqa: BLE001 - pyo3's PanicException, which cannot be imported
         first = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise Panic(f"{_WHO[which]} broke down: {first[:300]}") from None
 
 
 @contextlib.contextmanager
 def in_place(most: float, room: int) -> Iterator[None]:
-    """A stranger's program that runs in pure Python, in this very process.
+    """Run an untrusted program in pure Python, in this process.
 
-    It is interrupted between two of its steps, not within one: whoever uses this sees to it that no step is endless.
-    The clock needs the main thread, where signals arrive, and the room Linux.
+    It is interrupted between two of its steps, not within one: the caller must ensure that no step is endless. The time
+    limit needs the main thread, where signals arrive, and the memory limit needs Linux.
 
     Args:
         most: seconds of this process's processor time.
-        room: bytes of memory beyond what the process has already.
+        room: bytes of memory in addition to the process's present memory.
 
     Raises:
         TooLong, MemoryError: inside the block.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_room(room))  # left last, when no clock can interrupt it
+        stack.enter_context(_room(room))  # outermost, so that no signal interrupts its end
         if threading.current_thread() is threading.main_thread():
 
             def ring(*_: object) -> None:
                 raise TooLong(f"takes longer than {in_words(most)}")
 
             stack.callback(signal.signal, signal.SIGVTALRM, signal.signal(signal.SIGVTALRM, ring) or signal.SIG_DFL)
-            # again each second: an interpreter drops what is raised while it clears away
+            # again each second: an interpreter drops exceptions raised in destructors
             stack.callback(signal.setitimer, signal.ITIMER_VIRTUAL, *signal.setitimer(signal.ITIMER_VIRTUAL, most, 1.0))
         yield
 
 
 @contextlib.contextmanager
 def _room(room: int = ROOM) -> Iterator[None]:
-    """Whoever asks for more than this is refused, before the whole machine runs out. On Linux alone."""
+    """Limit the process's memory, before the whole machine runs out. On Linux alone."""
     if sys.platform != "linux":
         yield
         return
@@ -204,7 +205,7 @@ def _room(room: int = ROOM) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _muted() -> Iterator[None]:
-    """A library that panics prints pages to the process's own standard error; the sentence is in its exception."""
+    """Silence the process's standard error: a panic prints pages there, and its message is in the exception."""
     before = os.dup(2)
     os.dup2(_opened(os.devnull, os.O_WRONLY), 2)
     try:
@@ -216,29 +217,31 @@ def _muted() -> Iterator[None]:
 
 @cache
 def _opened(path: str, mode: int) -> int:
-    """A file that is kept open: a trial has thousands of phases."""
+    """The null device, kept open because a trial has thousands of phases."""
     return os.open(path, mode)
 
 
 def _begin(pipe: Connection, beats: Any, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    """The child's life: a group of its own, so that its children end with it; a sign of life; the work."""
+    """The child's main function: a process group of its own, so that its children end with it; the heartbeat; the
+    work.
+    """
     global _BEATS
     _BEATS = beats
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads of a tokenizer take room by themselves
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a tokenizer's threads need memory of their own
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     with contextlib.suppress(OSError, AttributeError):
         import ctypes
 
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: whoever kills the parent kills this too
-    with contextlib.suppress(OSError):  # where memory runs out, better this process than the one with the ledger
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: this process dies with its parent
+    with contextlib.suppress(OSError):  # when memory runs out, this process is killed before the one with the ledger
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     threading.Thread(target=_beat, args=(beats,), daemon=True, name="sign of life").start()
     work(pipe, *arguments)
 
 
 def _beat(beats: Any) -> None:
-    """Count for as long as this process lives and other threads may run, and end it when its parent is gone."""
+    """Send heartbeats while this process lives and threads can run, and end it when its parent is gone."""
     from multiprocessing import parent_process
     from multiprocessing.connection import wait
 
@@ -267,17 +270,17 @@ _WHILE = {
 
 
 class Child:
-    """A process that works on a stranger's files, and the parent's clock on it."""
+    """A child process that works on untrusted files, with the parent's time limits."""
 
     def __init__(self, work: Callable[..., None], *arguments: Any, limits: Limits, size: int = 0, name: str) -> None:
         """Start it.
 
         Args:
-            work: a function of a module, called there with the child's end of the pipe and the arguments.
-            arguments: whatever can be pickled.
-            limits: what it may take.
+            work: a module's function, called there with the child's end of the pipe and the arguments.
+            arguments: anything that can be pickled.
+            limits: its time limits.
             size: bytes of the largest checkpoint that it may load.
-            name: what messages call it.
+            name: its name in messages.
         """
         import ctypes
         import multiprocessing
@@ -285,7 +288,7 @@ class Child:
         self.name = name
         self.exceeded = ""
         self._names_a_limit = False
-        """Which limit it was killed for, in words; empty where it was not."""
+        """The exceeded limit for which it was killed, as a sentence; empty where it was not killed."""
         self._limits = {
             Phase.ALIVE: limits.silence,
             Phase.LOADING: limits.to_load(size),
@@ -294,7 +297,7 @@ class Child:
         }
         self._trial = limits.trial
         self._busy: float | None = None
-        """Seconds of its trial; none where it has none."""
+        """Seconds of its trial; None where it has no trial."""
         context: Any = multiprocessing.get_context(STARTED_BY)
         self._beats = context.RawArray(ctypes.c_uint64, len(Phase))
         self._seen, self._lasted = [0] * len(Phase), [0.0] * len(Phase)
@@ -306,15 +309,15 @@ class Child:
         theirs.close()
 
     def begins(self) -> None:
-        """From now on the time of a trial is counted."""
+        """Start counting the time of a trial."""
         self._busy = 0.0
 
     def rests(self) -> None:
-        """It has ended what it was given."""
+        """Stop counting the time of a trial."""
         self._busy = None
 
-    def hear(self) -> Any:
-        """What it says next, once `ready` has named it.
+    def receive(self) -> Any:
+        """Its next message, once `ready` has returned it.
 
         Raises:
             Gone: it was killed, or died.
@@ -327,7 +330,7 @@ class Child:
         raise Gone(words, code="memory" if killed else "limit" if self._names_a_limit else "")
 
     def death(self) -> str:
-        """How it died by itself, in words."""
+        """How it died by itself, as a sentence."""
         self.process.join(timeout=10)
         code = self.process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
@@ -335,11 +338,11 @@ class Child:
 
     @property
     def at(self) -> Phase:
-        """The phase in which it is, or in which it ended; ALIVE where it is in none."""
+        """Its present or last phase; ALIVE where it is in none."""
         return next((which for which in _WHILE if self._beats[which] % 2), Phase.ALIVE)
 
     def look(self, elapsed: float) -> str:
-        """Count so many seconds more, and say which limit is exceeded, in words; empty where none is."""
+        """Add seconds, and return the exceeded limit as a sentence; empty where there is none."""
         for which in Phase:
             count = self._beats[which]
             goes_on = which is Phase.ALIVE or count % 2 == 1
@@ -361,24 +364,24 @@ class Child:
         return ""
 
     def stop(self, patience: float = 0.0) -> None:
-        """End it; an idle one sees the end of its pipe and goes by itself within `patience` seconds."""
+        """End it; an idle one reads the end of its pipe and ends by itself within `patience` seconds."""
         with contextlib.suppress(OSError):
             self.pipe.close()
         self.process.join(timeout=patience)
         self.kill()
 
     def kill(self) -> None:
-        """End it and its children at once, stopped or not."""
-        with contextlib.suppress(OSError, TypeError):  # no such group: it had not begun, or is over
+        """Kill it and its children at once, even if they are stopped."""
+        with contextlib.suppress(OSError, TypeError):  # no such group: it has not begun, or has ended
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join(timeout=10)
 
 
 def ready(children: Sequence[Child]) -> list[Child]:
-    """Those that have something to say, or nothing any more; waits for the first. What exceeds a limit is killed.
+    """Wait for children with a message or an ended pipe, and return them. A child that exceeds a limit is killed.
 
-    Time in which this process itself did not run (a terminal's Ctrl-Z, a machine asleep) counts against nobody.
+    Time in which this process itself did not run (Ctrl-Z in a terminal, a sleeping machine) is not counted.
     """
     from multiprocessing.connection import wait
 
@@ -400,30 +403,30 @@ def ready(children: Sequence[Child]) -> list[Child]:
 
 
 def stream(work: Callable[..., None], *arguments: Any, limits: Limits, size: int = 0, name: str) -> Iterator[Any]:
-    """Whatever `work(tell, *arguments)` tells, out of a child. Arguments and values are pickled.
+    """The values that `work(tell, *arguments)` sends from a child. Arguments and values are pickled.
 
     Raises:
         Gone: it exceeded a limit, or died.
-        GateError: whatever of it was raised there.
+        GateError: any GateError that was raised there.
     """
     child = Child(_hand_over, work, arguments, limits=limits, size=size, name=name)
     child.begins()
     try:
         while True:
             ready([child])
-            is_value, said = child.hear()
+            is_value, value = child.receive()
             if is_value:
-                yield said
-            elif said is None:
+                yield value
+            elif value is None:
                 return
             else:
-                raise said
+                raise value
     finally:
         child.stop(patience=0.0)
 
 
 def call(work: Callable[..., T], *arguments: Any, limits: Limits, size: int = 0, name: str) -> T:
-    """What `work(*arguments)` returns, out of a child. Raises what `stream` does."""
+    """The result of `work(*arguments)` in a child. Raises as `stream` does."""
     found: T
     (found,) = stream(_once, work, arguments, limits=limits, size=size, name=name)
     return found
@@ -441,7 +444,7 @@ def _hand_over(pipe: Connection, work: Callable[..., None], arguments: tuple[Any
             pipe.send((False, error))
         except (BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
             raise
-        except BaseException as error:  # noqa: BLE001 - a fault of ours: its trace is shown here, and told there
+        except BaseException as error:  # noqa: BLE001 - a bug: its trace is printed here, and its message is sent
             traceback.print_exc()
             pipe.send((False, RuntimeError(f"{type(error).__name__}: {error}")))
         else:
@@ -449,7 +452,9 @@ def _hand_over(pipe: Connection, work: Callable[..., None], arguments: tuple[Any
 
 
 def weights_in(*places: Path) -> int:
-    """Bytes of the largest of these checkpoints' weights. What cannot be read counts nothing: its reader will tell."""
+    """Bytes of the largest of these checkpoints' weights. An unreadable one counts 0: loading it will raise the
+    error.
+    """
     found = [0]
     for place in places:
         with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ import importlib.util
 from robustness_gate.errors import SetupError
 
 RUN_EXTRA = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers")
-"""Without any of these nothing is attacked. The extra's other libraries only add to what a run can do."""
+"""The libraries without which no attack can run. The extra's other libraries are optional."""
 INSTALL = "pip install 'robustness-gate[run]'"
 
 
@@ -22,7 +22,7 @@ def missing() -> list[str]:
 
 
 def require_run_extra() -> None:
-    """Raises SetupError, which says what to install, where nothing can be attacked."""
+    """Raises SetupError, with what to install, where no attack can run."""
     if names := missing():
         raise lacking(*names)
 

@@ -1,8 +1,8 @@
-"""No message tells a credential, whoever's message it is.
+"""Removal of credentials from all messages, also those of libraries.
 
-Two nets. From every message goes what has the form of one: what stands before the `@` of an address, a query's token,
-a header. And where an address is known (the tracker's, a proxy's), each of its credentials goes by name, however a
-library has written it: encoded, decoded, in base64, alone.
+There are two steps. Every message is searched for the forms of credentials: the part before the `@` of an address, a
+query's token, a header. And where an address is known (the tracker's, a proxy's), each of its credentials is removed
+literally, in every form in which a library may write it: encoded, decoded, in base64, alone.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "***"
 SHORTEST = 3
-"""Characters. What is shorter is no secret, and would tear holes into every message."""
+"""In characters. Shorter strings are not removed, because they occur in every message."""
 LONG = 6
-"""Characters. What is longer, and not letters alone, is hidden inside of longer words too."""
+"""In characters. Longer strings that are not letters alone are also removed inside longer words."""
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "HF_ENDPOINT")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 SECRETS = (
@@ -42,10 +42,10 @@ SECRETS = (
     "ROBUSTNESS_GATE_SIGNING_KEY",
     "ROBUSTNESS_GATE_SIGNING_PASSPHRASE",
 )
-"""Variables of the environment whose values are never told."""
+"""Environment variables whose values are always removed."""
 FORMS = (
     (re.compile(r"(?<=://)[^\s/?#\"'<>]*@"), ""),
-    # No number after the colon: not a port, so a password, which may hold anything that an address may not
+    # No number after the colon: a password and not a port; it may contain characters that an address may not
     (re.compile(r"(?<=://)[^\s/?#:@\"'<>]*:(?!\d*(?:[/?#\s\"'<>)\],.;]|$))[^\s\"'<>]*@"), ""),
     (
         re.compile(r"(?i)([?&;][\w.%-]*(?:token|passw|pwd|secret|key|auth|sig|cred)[\w.%-]*=)[^&;\s\"'<>#]+"),
@@ -60,15 +60,15 @@ def message(text: str, *addresses: str) -> str:
     """The text without credentials.
 
     Args:
-        text: anything that is to be told.
-        addresses: URIs whose credentials are known to be in play, beside those that the environment names.
+        text: any message.
+        addresses: URIs whose credentials may occur, in addition to those of the environment.
     """
     named = [os.environ.get(name, "") for name in (*ADDRESSES, *PROXIES, *map(str.lower, PROXIES))]
     known = {secret for address in (*addresses, *named) for secret in secrets_of(address)}
     known |= {value for name in SECRETS if len(value := os.environ.get(name, "").strip()) >= SHORTEST}
     for secret in sorted(known, key=len, reverse=True):
         if secret in text:
-            edge = r"(?![A-Za-z0-9])" if len(secret) < LONG or secret.isalpha() else ""  # "bob" is in many a word
+            edge = r"(?![A-Za-z0-9])" if len(secret) < LONG or secret.isalpha() else ""  # "bob" is part of many words
             before = edge.replace("(?!", "(?<!")
             text = re.sub(before + re.escape(secret) + edge, HIDDEN, text)
     for form, instead in FORMS:
@@ -77,7 +77,7 @@ def message(text: str, *addresses: str) -> str:
 
 
 def place(address: str) -> str:
-    """Scheme, host, port and path of an address, and nothing that could be a credential."""
+    """Scheme, host, port and path of an address, without anything that could be a credential."""
     scheme, slashes, rest = address.partition("://")
     if not slashes:
         return address
@@ -86,7 +86,7 @@ def place(address: str) -> str:
 
 
 def secrets_of(address: str) -> set[str]:
-    """All that an address holds of credentials, in each way in which a library may write it."""
+    """All credentials of an address, in each form in which a library may write them."""
     _, slashes, rest = address.partition("://")
     if not slashes:
         return set()
@@ -103,7 +103,9 @@ def secrets_of(address: str) -> set[str]:
 
 
 def _before_host(rest: str) -> str:
-    """What stands before the host, its `@` with it. A password may hold the very signs that end one: then all goes."""
+    """The part before the host, including `@`. A password may contain the characters that end it: then everything is
+    removed.
+    """
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" not in rest or not ("@" in authority or re.search(r":(?!\d*$)", authority)):
         return ""
@@ -111,7 +113,7 @@ def _before_host(rest: str) -> str:
 
 
 class _Clean(io.TextIOBase):
-    """A stream whose lines go on without credentials."""
+    """A stream that passes its lines on without credentials."""
 
     def __init__(self, onto: TextIO, clean: Callable[[str], str]) -> None:
         self._onto, self._clean, self._begun = onto, clean, ""
@@ -136,9 +138,9 @@ class _Clean(io.TextIOBase):
 
 @contextlib.contextmanager
 def strangers_words(*addresses: str) -> Iterator[None]:
-    """Whatever is printed, logged or warned of inside the block goes to standard error, without credentials.
+    """Inside the block all output, logs and warnings go to standard error, without credentials.
 
-    Standard output is the verdict's, and a library that prints where it found its server must not stand in it.
+    Standard output is reserved for the verdict, so no library may print its server's address there.
     """
 
     def clean(text: str) -> str:
@@ -171,5 +173,5 @@ def strangers_words(*addresses: str) -> Iterator[None]:
 
 
 def tell_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What Python does with an exception that nobody caught (`sys.excepthook`), without credentials."""
+    """Print an uncaught exception like `sys.excepthook`, without credentials."""
     sys.stderr.write(message("".join(traceback.format_exception(kind, error, trace))))

@@ -1,7 +1,7 @@
-"""A sentence from a template and the arguments of a code: what every `wording` module writes with.
+"""Make a sentence from a template and the arguments of a code, for every `wording` module.
 
-A template names the arguments. What stands in square brackets is left out where one of its arguments is empty or 0. A
-tuple is written as its first members, quoted. `{size:bytes}` is a number of bytes, `{age:minutes}` a length of time.
+A template names the arguments. A part in square brackets is left out where one of its arguments is empty or 0. A tuple
+is written as its first members, quoted. `{size:bytes}` is a number of bytes, `{age:minutes}` a length of time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 Argument = str | int | float | tuple[str, ...]
 SHOWN = 5
-"""Members of a tuple that are named; the rest is a number."""
+"""Maximum number of a tuple's members that are named."""
 
 
 def fill(template: str, args: Mapping[str, Argument]) -> str:
@@ -31,12 +31,12 @@ def arguments(template: str) -> set[str]:
 
 
 def printable(text: str) -> str:
-    """What a stranger wrote must not steer the terminal on which it is read."""
+    """Replace unprintable characters, so that untrusted text cannot control the terminal."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def some(names: Sequence[str], shown: int = SHOWN) -> str:
-    """The first of many names, and how many more."""
+    """The first of many names, and the number of others."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(f"'{name}'" for name in names[:shown]) + more
 
@@ -51,8 +51,8 @@ def size(count: float) -> str:
 
 
 def length(minutes: int) -> str:
-    """In the largest unit of which there are more than two; rounded up, so that what is over a limit never reads equal
-    to it.
+    """A length in the largest unit of which there are more than two; rounded up, so that a value over a limit is never
+    shown as equal to it.
     """
     for unit, name in ((24 * 60, "days"), (60, "hours")):
         if minutes > 2 * unit + 1:

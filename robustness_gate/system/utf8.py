@@ -1,4 +1,4 @@
-"""Bytes that should be text in UTF-8: what they are instead, and what to do about it."""
+"""Diagnosis of bytes that should be UTF-8: their actual encoding, and the remedy."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ WIDE = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe
 """Byte order marks, the longer ones first: UTF-32's begins like UTF-16's."""
 
 SOME = 400
-"""Bytes that tell UTF-16 without a mark."""
+"""Number of bytes that show UTF-16 without a byte order mark."""
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
-"""Half a character: JSON and YAML can write one, UTF-8 cannot."""
+"""A lone surrogate: JSON and YAML can write one, UTF-8 cannot."""
 
 
 class Fault(NamedTuple):
-    """Why bytes are not plain UTF-8, as the end of a sentence, and what to do."""
+    """Why bytes are not plain UTF-8, as the end of a sentence, and the remedy."""
 
     words: str
     remedy: str
 
 
 def fault(raw: bytes, *, first: bool = True) -> Fault | None:
-    """What the bytes are instead of UTF-8 without a byte order mark; None where they are that.
+    """The fault of bytes that are not UTF-8 without a byte order mark; None where they are.
 
-    An encoding is named where the bytes themselves tell; of one byte to a letter they do not, so Latin-1, the commonest
-    of these, is said with what the byte means in it.
+    An encoding is named where the bytes show it. Single-byte encodings cannot be detected, so the message shows the
+    character of the byte in Latin-1, the most common of them.
 
     Args:
         raw: the bytes of a file, or of one line of it.
-        first: whether they begin the file, where a byte order mark may stand.
+        first: whether they begin the file, where a byte order mark may be.
     """
     if first and (wide := next((name for mark, name in WIDE.items() if raw.startswith(mark)), "")):
         return Fault(f"is {wide}, by its byte order mark", f"Save it as UTF-8: iconv -f {wide} -t UTF-8.")
@@ -53,7 +53,7 @@ def fault(raw: bytes, *, first: bool = True) -> Fault | None:
 
 
 def _utf_16(raw: bytes) -> str:
-    """UTF-16 of a text that has ASCII in it: every second byte of that is null, in UTF-8 none."""
+    """UTF-16 of a text with ASCII characters: their every second byte is null; in UTF-8 none is."""
     for name, nulls in (("UTF-16LE", raw[1::2]), ("UTF-16BE", raw[::2])):
         if len(raw) > 1 and nulls.count(0) > len(nulls) / 2 and raw.count(0) == nulls.count(0):
             return name

@@ -1,8 +1,8 @@
-"""Files are written whole or not at all, and what cannot be written is told in one sentence.
+"""Write files completely or not at all, with one sentence for a failure.
 
-What is to be written lies beside its place until every byte is on the disk; only then does it take its name. A full
-disk, a folder or a pipe in the file's place, a kill: what was there before is still there, complete, and nothing half
-new beside it. The ledger alone is not written so, since it grows line by line: see `ledger`.
+The content is written to a temporary file in the same folder and renamed once every byte is on the disk. After a full
+disk, a folder or a pipe at the file's path, or a kill, the old file is still complete, and no partial file remains.
+Only the ledger is not written so, since it grows line by line: see `ledger`.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ NO_FAULT_OF_OURS = frozenset(
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ENOLCK", "ESTALE")
     if hasattr(errno, name)
 )
-"""What the system may say to any program at any write: no room, a broken, read-only or vanished disk."""
+"""Errors of the system that can occur at any write: no space, a broken, read-only or missing disk."""
 
 
 def whole(path: Path, content: bytes, *, remedy: str = ROOM) -> None:
-    """Write one file, making its folder. Raises WriteError; what was there before is then still there."""
+    """Write one file, making its folder. Raises WriteError; an old file then still exists."""
     together(path.parent, {path.name: content}, remedy=remedy)
 
 
 def together(folder: Path, contents: Mapping[str, bytes], *, remedy: str = ROOM) -> None:
-    """Write files that belong together: none takes its name before all are on the disk.
+    """Write files that belong together: none is renamed before all are on the disk.
 
     Args:
-        folder: made if it is not there.
-        contents: by the file's name in it.
-        remedy: what to do where it cannot be done.
+        folder: created if it is missing.
+        contents: content by file name.
+        remedy: the error's remedy.
 
     Raises:
-        WriteError: no room, no right, or something that is no file in a file's place.
+        WriteError: no space, no permission, or the path of a file is not a file.
     """
     partials: dict[Path, Path] = {}
     try:
-        with told(folder, remedy):
+        with as_write_error(folder, remedy):
             folder.mkdir(parents=True, exist_ok=True)
             for name, content in contents.items():
                 refuse_what_is_no_file(folder / name)
@@ -61,8 +61,8 @@ def together(folder: Path, contents: Mapping[str, bytes], *, remedy: str = ROOM)
 
 
 @contextlib.contextmanager
-def told(what: Path, remedy: str = ROOM) -> Iterator[None]:
-    """Inside the block a write that fails is told of in one sentence. Raises WriteError in place of any OSError."""
+def as_write_error(what: Path, remedy: str = ROOM) -> Iterator[None]:
+    """Inside the block a failed write raises WriteError with one sentence in place of any OSError."""
     try:
         yield
     except OSError as error:
@@ -76,25 +76,25 @@ def unwritten(what: Path, error: OSError, remedy: str = ROOM) -> WriteError:
 
 @contextlib.contextmanager
 def nothing_empty(*folders: Path) -> Iterator[None]:
-    """Folders that this block makes are gone after it where it put nothing into them."""
+    """Remove the folders that this block makes if they are empty after it."""
     made = [each for folder in folders for each in (folder, *folder.parents) if not each.exists()]
     try:
         yield
     finally:
         for each in sorted(set(made), key=lambda path: len(path.parts), reverse=True):
-            with contextlib.suppress(OSError):  # not empty, so it is of use; or never made
+            with contextlib.suppress(OSError):  # not empty, or never made
                 each.rmdir()
 
 
 def try_out(folder: Path) -> None:
-    """Make a folder and put a file into it, now rather than after hours. Raises OSError."""
+    """Test that a folder can be made and written, before a long run. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b"\0")
 
 
 def refuse_what_is_no_file(path: Path) -> None:
-    """Raises OSError where a folder, a pipe or a device lies in the place of a file: opening one may wait for ever."""
+    """Raises OSError where a file's path is a folder, a pipe or a device: opening one may block for ever."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -106,7 +106,7 @@ def refuse_what_is_no_file(path: Path) -> None:
 
 
 def _on_the_disk(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)  # of a process with the same number that was killed
+    path.unlink(missing_ok=True)  # left by a killed process with the same number
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
         file.write(content)
         file.flush()
@@ -114,7 +114,7 @@ def _on_the_disk(path: Path, content: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """The names too are on the disk; a file system that cannot do this has written them all the same."""
+    """Sync the folder, so that the names are on the disk; an error of a file system without that is ignored."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,18 +1,18 @@
-"""From policy and evidence to a verdict, and from a verdict to a decision. All of it pure, none of it needs torch.
+"""From policy and evidence to a verdict, and from a verdict to a decision. Everything is pure and works without torch.
 
 judgement    `judge`, the one verdict function: the rule in five steps
-cells        what a policy asks, cell by cell
+hypotheses   what a policy requires, hypothesis by hypothesis
 bounds       one-sided bounds on accuracies and paired differences
 validity     why a measurement cannot establish compliance
-evaluation   one judgement's inputs, laid out
-findings     each rule held against each measurement
+evaluation   the inputs of one judgement, with lookups
+findings     each rule applied to each measurement
 instruments  self-test, shams, positive control
 selftests    what the records of self-tests show
 flags        red flags; `tokenizers` has those about the tokenizer
-blockers     what stands between the evidence and a PASS
-counts       how many trials there were
-wording      all of it in English
-explain      the road from the numbers to the verdict
+blockers     the reasons against a PASS
+counts       how many trials are on record
+wording      every sentence in English
+explain      the steps from the numbers to the verdict
 decision     waivers, which change the decision and never the verdict
 """
 

@@ -1,6 +1,7 @@
-"""One-sided bounds on an accuracy, or on a paired difference of two, as a policy asks for them.
+"""One-sided bounds on an accuracy, or on a paired difference of two accuracies, as a policy requires them.
 
-Counts are divided by the task's pinned design effect. A missing item counts against whichever side the bound is for.
+Counts are divided by the task's pinned design effect. Missing items widen both bounds: they count as wrong in the lower
+bound and as right in the upper one.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ def effect_of(policy: Policy, task: str) -> float:
 
 
 def chance_of(trial: Trial, task: str) -> float:
-    """Share of right answers by guessing; 0 for a task that the trial does not ask."""
+    """The expected accuracy of guessing; 0 for a task that the trial does not ask."""
     return next((each.chance for each in trial.tasks if each.name == task), 0.0)
 
 
 def questions_of(trial: Trial, task: str) -> str | None:
-    """Digest of the questions that a trial asks under a task's name."""
+    """Digest of the questions of a trial's task; None for a task that it does not ask."""
     return next((each.sha256 for each in trial.tasks if each.name == task), None)
 
 
@@ -43,9 +44,9 @@ def accuracy(
     Args:
         policy: its design effects, and alpha_pass.
         measurement: the answers.
-        metric: which of them.
-        alpha: error rate of the lower bound, with missing items wrong.
-        upper_alpha: error rate of the upper bound, with missing items right; None takes alpha_pass.
+        metric: the metric of which the accuracy is taken.
+        alpha: error rate of the lower bound, with missing items counted as wrong.
+        upper_alpha: error rate of the upper bound, with missing items counted as right; None: alpha_pass.
     """
     correct, missing = tally(measurement, metric)
     effect = effect_of(policy, measurement.task)
@@ -58,14 +59,14 @@ def accuracy(
 
 
 def limited(policy: Policy, limit: Limit, trial: Trial, measurement: Measurement, alpha: float) -> tuple[float, float]:
-    """The same, the lower bound by the road to a FAIL that the policy names. Raises UnknownWord for another road."""
+    """The same bounds, the lower one by the test that `fail_fast` names. Raises UnknownWord for an unknown test."""
     lower, upper = accuracy(policy, measurement, limit.metric, alpha)
     if policy.statistics.fail_fast not in ("off", "betting"):
-        raise UnknownWord("road to a FAIL", policy.statistics.fail_fast)
+        raise UnknownWord("test for a FAIL", policy.statistics.fail_fast)
     if policy.statistics.fail_fast == "betting":
         order = questions_of(trial, measurement.task) or measurement.task
         bet = betting_lower(shuffled(answers(measurement, limit.metric)[0], order), alpha)
-        # A bet item by item takes them for independent; where they come in clusters the fixed bound must agree.
+        # Betting item by item assumes independent items; if they are clustered, the fixed bound must agree.
         lower = bet if effect_of(policy, measurement.task) == 1.0 else min(bet, lower)
     return lower, upper
 
@@ -79,7 +80,7 @@ def paired(
     *,
     fell: bool = False,
 ) -> tuple[float, float]:
-    """Tango's bounds on how much more the candidate has right than another model; with `fell`, how much less."""
+    """Tango's bounds on the candidate's accuracy minus that of another model; with `fell`, on the reverse."""
     effect = effect_of(policy, measurement.task)
     items = measurement.items / effect
     one, other = (its, measurement) if fell else (measurement, its)
@@ -91,10 +92,10 @@ def paired(
 
 
 def no_better_than_guessing(policy: Policy, trial: Trial, measurement: Measurement, metric: Metric) -> bool:
-    """Whether answers are not significantly better than guessing, with what is missing taken for wrong."""
+    """Whether answers are not significantly better than guessing, with missing items counted as wrong."""
     return accuracy(policy, measurement, metric, policy.statistics.alpha_pass)[0] <= chance_of(trial, measurement.task)
 
 
 def worse_than_guessing(policy: Policy, trial: Trial, measurement: Measurement, metric: Metric) -> bool:
-    """Whether answers are significantly worse than guessing: a model that knows what to avoid can answer."""
+    """Whether answers are significantly worse than guessing: a model that avoids right answers knows them."""
     return accuracy(policy, measurement, metric, policy.statistics.alpha_pass)[1] < chance_of(trial, measurement.task)

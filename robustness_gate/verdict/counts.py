@@ -1,4 +1,4 @@
-"""How many trials left a trace: the one count, wherever it is printed."""
+"""How many trials are on record: every output prints this one count."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from robustness_gate.records.trial import Role
 
 
 class Counts(NamedTuple):
-    """Trials that left a trace, each counted once."""
+    """Trials on record, each counted once."""
 
     suite: int
-    """Of the suite's attacks on the candidate, no attack among them."""
+    """The suite's trials on the candidate, with and without an attack."""
     sham: int
-    """At strength zero."""
+    """Trials at strength zero."""
     otherwise: int
-    """The candidate with no attack, asked otherwise than the suite asks."""
+    """Trials on the untouched candidate, asked differently from the suite."""
     earlier: int
-    """On the candidate, in earlier runs, and not asked for by this plan."""
-    comparators: int
-    """On the original and on controls."""
+    """Trials on the candidate from earlier runs that are not part of this plan."""
+    others: int
+    """Trials on the original and on controls."""
 
     @property
     def ever(self) -> int:
-        """All on the candidate: `Verdict.trials`."""
+        """All trials on the candidate: `Verdict.trials`."""
         return self.suite + self.sham + self.otherwise + self.earlier
 
 
 def counts(evidence: Evidence) -> Counts:
-    """Count the trials in the evidence that left a trace."""
+    """Count the trials that have a measurement or an end in the evidence."""
     traced = {measurement.trial for measurement in evidence.measurements} | {end.trial for end in evidence.closed}
     planned = {trial.id: trial.role for trial in evidence.planned}
     roles = [role for id_, role in planned.items() if id_ in traced]
     earlier = {trial.id for trial in evidence.extra} - planned.keys()
     suite, sham = roles.count(Role.CANDIDATE), roles.count(Role.SHAM)
-    comparators = {trial.id for trial in evidence.comparators}
-    return Counts(suite, sham, len(roles) - suite - sham, len(earlier & traced), len(comparators & traced))
+    others = {trial.id for trial in evidence.comparators}
+    return Counts(suite, sham, len(roles) - suite - sham, len(earlier & traced), len(others & traced))

@@ -1,8 +1,8 @@
-"""The decision: what people make of a verdict. It never changes the verdict or a number.
+"""The decision, which applies waivers to a verdict. It never changes the verdict or a number.
 
-A waiver lets one requirement stay unfilled, or one red flag stay up, for one checkpoint and for a while; it has an
-owner, and somebody else who approved. A FAIL cannot be waived: it can be accepted as a risk, and is still printed FAIL.
-What a waiver cannot reach: a breach, an open bound, an inverted answer, the shams, the positive control, the utility.
+A waiver permits one unmet requirement, or one red flag, for one checkpoint and a limited time; it has an owner and
+another person who approved it. A FAIL cannot be waived: it can be accepted as a risk, and is still printed as FAIL.
+A waiver has no effect on a breach, an open bound, an inverted answer, the shams, the positive control and the utility.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Decision(Record):
     outcome: Literal["RELEASE", "RELEASE_WITH_WAIVER", "ACCEPTED_RISK", "BLOCK"]
     reason: str
     applied: tuple[str, ...] = ()
-    """Waivers and accepted risks that changed the decision, each with who answers for it and until when."""
+    """Waivers and accepted risks that changed the decision, each with its owner, its approvers and its last day."""
     inert: tuple[str, ...] = ()
     """Those that changed nothing, each with the reason."""
 
     @property
     def releases(self) -> bool:
-        """Whether the checkpoint may go out."""
+        """Whether the checkpoint may be released."""
         return self.outcome != "BLOCK"
 
 
@@ -37,9 +37,9 @@ def decide(policy: Policy, verdict: Verdict, checkpoint: str, at: datetime) -> D
     """Apply the policy's waivers and accepted risks to a verdict.
 
     Args:
-        policy: where they stand.
-        verdict: what was found; it stays as it is.
-        checkpoint: digest of the manifest of what was examined.
+        policy: the policy that contains them.
+        verdict: the verdict; it is not changed.
+        checkpoint: digest of the examined checkpoint's manifest.
         at: the moment of the decision, with a time zone.
     """
     inert: dict[str, str] = {}
@@ -52,32 +52,30 @@ def decide(policy: Policy, verdict: Verdict, checkpoint: str, at: datetime) -> D
         pointless = signed.id not in used and (signed in live or (signed in risks and verdict.outcome != "FAIL"))
         if pointless and signed.id not in inert:
             inert[signed.id] = (
-                "what it lifts is not all that stands in the way"
-                if signed.id in lifting
-                else "there is nothing that it would change"
+                "it does not lift every blocker" if signed.id in lifting else "there is nothing that it would change"
             )
-    told = tuple(f"{id_}: {why}" for id_, why in sorted(inert.items()))
+    unused = tuple(f"{id_}: {why}" for id_, why in sorted(inert.items()))
     if verdict.outcome == "PASS":
-        return Decision(outcome="RELEASE", reason="The verdict is PASS.", inert=told)
+        return Decision(outcome="RELEASE", reason="The verdict is PASS.", inert=unused)
     if verdict.outcome == "FAIL":
         if not risks:
-            return Decision(outcome="BLOCK", reason="The verdict is FAIL; no waiver can change that.", inert=told)
-        accepted = tuple(_says(risk) for risk in risks)
+            return Decision(outcome="BLOCK", reason="The verdict is FAIL; no waiver can change that.", inert=unused)
+        accepted = tuple(_described(risk) for risk in risks)
         reason = f"The verdict is FAIL; the risk was accepted by {', '.join(risks[0].approved_by)}."
-        return Decision(outcome="ACCEPTED_RISK", reason=reason, applied=accepted, inert=told)
+        return Decision(outcome="ACCEPTED_RISK", reason=reason, applied=accepted, inert=unused)
     if verdict.outcome != "INCONCLUSIVE":
         raise UnknownWord("outcome", verdict.outcome)
     if left or not used:
         reason = f"{len(left)} of {len(verdict.blockers)} reasons are not waived."
-        return Decision(outcome="BLOCK", reason=reason, inert=told)
+        return Decision(outcome="BLOCK", reason=reason, inert=unused)
     reason = f"The verdict is INCONCLUSIVE; all {len(verdict.blockers)} reasons are waived."
     return Decision(
-        outcome="RELEASE_WITH_WAIVER", reason=reason, applied=tuple(_says(w) for w in used.values()), inert=told
+        outcome="RELEASE_WITH_WAIVER", reason=reason, applied=tuple(map(_described, used.values())), inert=unused
     )
 
 
 def _refused(signed: Waiver | AcceptedRisk, checkpoint: str, at: datetime, inert: dict[str, str]) -> bool:
-    """Whether it does not hold here and now; says why in `inert`."""
+    """Whether it is not valid for this checkpoint at this time; adds the reason to `inert`."""
     for why in _faults(signed, checkpoint, at):
         inert[signed.id] = why
         return True
@@ -89,19 +87,19 @@ def _faults(signed: Waiver | AcceptedRisk, checkpoint: str, at: datetime) -> Ite
     if signed.checkpoint != checkpoint:
         yield "it is for another checkpoint"
     if today < signed.issued:
-        yield f"it holds only from {signed.issued}"
+        yield f"it is valid only from {signed.issued}"
     if today > signed.expires:
         yield f"it expired on {signed.expires}"
 
 
 def _lifts(waiver: Waiver, blocker: Blocker) -> bool:
-    """Whether a waiver names what a blocker is about."""
+    """Whether a waiver names the requirement or the flag of a blocker."""
     if blocker.code == "flag":
         return waiver.flag == blocker.about
     return bool(blocker.about) and waiver.requirement is not None and str(waiver.requirement) == blocker.about
 
 
-def _says(signed: Waiver | AcceptedRisk) -> str:
+def _described(signed: Waiver | AcceptedRisk) -> str:
     return (
         f"{signed.id}: {signed.reason} (owner {signed.owner}, approved by {', '.join(signed.approved_by)}, "
         f"until {signed.expires})"

@@ -1,4 +1,4 @@
-"""One judgement's fixed inputs, laid out: whose trials, which measurements and ends, which comparators."""
+"""The fixed inputs of one judgement, with lookups: trials by role, measurements, ends, and comparators."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from robustness_gate.verdict.hypotheses import OTHERWISE_ASKED
 from robustness_gate.verdict.validity import validity_issues
 
 ALIKE = ("attack", "attack_version", "config", "budgets", "seed_index", "floors", "dtype", "aims", "plugins")
-"""What two trials must share so that only the model differs."""
+"""What two trials must have in common so that only the model differs."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Policy (spelled out), evidence and moment, and what is looked up in them."""
+    """Policy (spelled out), evidence and moment, with lookups."""
 
     policy: Policy
     evidence: Evidence
     at: datetime
     alpha_hypothesis: float
-    """Error rate of one declared cell's lower bound."""
+    """Error rate of the lower bound of one declared hypothesis."""
     _issues: dict[tuple[int, int], tuple[ValidityIssue, ...]] = field(default_factory=dict)
 
     @property
@@ -42,17 +42,17 @@ class Evaluation:
 
     @cached_property
     def _ids(self) -> dict[int, str]:
-        """An id is a digest, and digests take time: each is made once a judgement."""
+        """Ids by object: an id is a digest, and digests take time, so each is computed once."""
         evidence = self.evidence
         return {id(trial): trial.id for trial in (*evidence.planned, *evidence.extra, *evidence.comparators)}
 
     def id_of(self, trial: Trial) -> str:
-        """A trial's id; only of trials that are in the evidence."""
+        """A trial's id; only for trials that are in the evidence."""
         return self._ids[id(trial)]
 
     @cached_property
     def own(self) -> tuple[Trial, ...]:
-        """The candidate's own trials under attack, planned or not."""
+        """The candidate's trials with the role `candidate`, planned or not."""
         return tuple(
             trial
             for trial in (*self.evidence.planned, *self.evidence.extra)
@@ -61,7 +61,7 @@ class Evaluation:
 
     @cached_property
     def asked_otherwise(self) -> tuple[Trial, ...]:
-        """The candidate as delivered, asked otherwise than the suite asks: it can establish a breach alone."""
+        """Trials of the untouched candidate, asked differently from the suite: they can establish only a breach."""
         return tuple(
             trial
             for trial in (*self.evidence.planned, *self.evidence.extra)
@@ -70,13 +70,13 @@ class Evaluation:
 
     @cached_property
     def own_planned(self) -> list[Trial]:
-        """Of `own`, those that the plan asks for."""
+        """The trials of `own` that are part of the plan."""
         planned = {id(trial) for trial in self.evidence.planned}
         return [trial for trial in self.own if id(trial) in planned]
 
     @cached_property
     def ends(self) -> dict[tuple[str, int], list[Closed]]:
-        """The ends on record, by trial and attempt."""
+        """The recorded ends, by trial and attempt."""
         ends: dict[tuple[str, int], list[Closed]] = {}
         for record in self.evidence.closed:
             ends.setdefault((record.trial, record.attempt), []).append(record)
@@ -90,11 +90,11 @@ class Evaluation:
         return measurements
 
     def measurements(self, trial: Trial) -> list[Measurement]:
-        """Everything that a trial answered, in every attempt."""
+        """The measurements of a trial, in every attempt."""
         return self._measurements.get(self.id_of(trial), [])
 
     def issues(self, trial: Trial, measurement: Measurement) -> tuple[ValidityIssue, ...]:
-        """Why this measurement cannot establish compliance, whatever its number."""
+        """Why this measurement cannot establish compliance, independent of its number."""
         key = id(trial), id(measurement)
         if key not in self._issues:
             ends = self.ends.get((measurement.trial, measurement.attempt), [])
@@ -102,13 +102,13 @@ class Evaluation:
         return self._issues[key]
 
     def sound(self, trial: Trial) -> list[Measurement]:
-        """Measurements of the first attempt that ended well and has no validity issue."""
+        """Measurements without validity issues, from the first attempt that has some."""
         sound = [measurement for measurement in self.measurements(trial) if not self.issues(trial, measurement)]
         first = min((measurement.attempt for measurement in sound), default=0)
         return [measurement for measurement in sound if measurement.attempt == first]
 
     def lost(self, trial: Trial, task: str, budget: int) -> bool:
-        """Whether a trial asks a task at a budget, and no attempt has the answers: one that ended is incomplete."""
+        """Whether a trial asks a task at a budget, and no attempt has the answers."""
         asked = questions_of(trial, task) is not None
         return asked and not any((each.task, each.budget) == (task, budget) for each in self.measurements(trial))
 
@@ -117,8 +117,8 @@ class Evaluation:
     ) -> Iterator[tuple[Trial, Measurement]]:
         """Another model's valid answers to the same questions after the same attack.
 
-        Every one of them counts, not the first: else a second and better run of a control could take the place of one
-        beside which the candidate is over the limit.
+        Every such measurement counts, not only the first: else a second run of a control with a better result could
+        replace one that shows a breach.
         """
         pinned = self.policy.controls.get(control) if role == Role.CONTROL else None
         if role == Role.CONTROL and (pinned is None or (pinned.expires and pinned.expires < self.today)):
@@ -128,7 +128,7 @@ class Evaluation:
         for other in self.evidence.comparators:
             if (other.role, other.control) != (role, control) or subject not in (None, other.subject):
                 continue
-            if subject is None and other.subject == self.evidence.subject:  # a run named the candidate beside itself
+            if subject is None and other.subject == self.evidence.subject:  # a run named the candidate as the original
                 continue
             if asked is None or questions_of(other, measurement.task) != asked:
                 continue

@@ -1,4 +1,4 @@
-"""The road from numbers to a verdict in plain words, and the smallest limits at which this evidence would pass."""
+"""The steps from the numbers to a verdict as sentences, and the smallest limits at which this evidence would pass."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from robustness_gate.verdict.wording import OTHER_THAN_A_LIMIT, flag_line, model
 
 
 def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
-    """The steps of the rule as this evidence went through them; an indented line belongs to the step above it."""
+    """The steps of the rule for this evidence; an indented line belongs to the step above it."""
     policy = spelled_out(policy)
     statistics = policy.statistics
-    cells, extra = verdict.hypotheses, statistics.alpha_fail_extra / 10_000
-    yield f"1. The policy declares {cells} chances of a false FAIL: limit x format x requirement x seed x budget, and"
-    alpha = f"alpha_fail / {cells} = {verdict.alpha_hypothesis:.2g}"
-    yield f"   each comparison. Each may use {alpha} to establish a breach;"
+    declared, extra = verdict.hypotheses, statistics.alpha_fail_extra / 10_000
+    yield f"1. The policy declares {declared} hypotheses: limit x format x requirement x seed x budget, and each"
+    alpha = f"alpha_fail / {declared} = {verdict.alpha_hypothesis:.2g}"
+    yield f"   comparison. Each can cause a false FAIL, and may use {alpha} to establish a breach;"
     yield f"   what the policy does not declare establishes one at {extra:.1g}. To establish compliance, every required"
     yield f"   number must be under its limit at alpha_pass = {statistics.alpha_pass:g}, which is never divided."
-    route = (
-        "a bet on the items, in an order drawn by lot from their digest"
+    method = (
+        "betting on the items, in a pseudo-random order derived from their digest"
         if statistics.fail_fast == "betting"
         else "Clopper and Pearson"
     )
-    yield f"2. {len(verdict.findings)} numbers were held against the rules (lower bounds by {route}):"
+    yield f"2. {len(verdict.findings)} numbers were compared with the rules (lower bounds by {method}):"
     for finding in verdict.findings:
         yield f"     {_state(finding):9} {place(finding)}"
         yield f"               {_counts(finding)}: {numbers(finding)}"
         yield from (f"               not valid: {sentence(issue)}" for issue in finding.validity_issues)
     over = [finding for finding in verdict.findings if finding.state == "over"]
     if over:
-        yield f"3. {len(over)} over the limit at the lower bound, and one is enough: FAIL. Validity issues do not help."
+        yield f"3. {len(over)} over the limit at the lower bound, and one is enough: FAIL, with validity issues or not."
     else:
-        yield "3. None is over its limit at its lower bound, so nothing is proved against the model: not FAIL."
+        yield "3. None is over its limit at its lower bound, so no breach is established: not FAIL."
     others = [each for each in verdict.blockers if each.code not in ("breach", "open")]
     if not verdict.blockers:
-        yield "4. Every cell is filled, every finding is valid, no red flag is up: PASS."
+        yield "4. Every hypothesis has a valid finding under its limit, and no red flag is raised: PASS."
     else:
-        yield f"4. {len(verdict.blockers)} things stand between this evidence and a PASS:"
+        yield f"4. {len(verdict.blockers)} blockers of a PASS:"
         yield from (f"     {sentence(each)}" for each in verdict.blockers)
         if not over:
             yield "   So it is INCONCLUSIVE, which blocks as FAIL does: absence of evidence is never success."
@@ -51,7 +51,7 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
         yield f"     {_smallest(limit, [f for f in limits if f.rule == limit.id])}"
     if others:
         reasons = dict.fromkeys(OTHER_THAN_A_LIMIT[each.code] for each in others)
-        yield f"   No limit would be enough alone: {'; '.join(reasons)}."
+        yield f"   Changing limits is not enough: {'; '.join(reasons)}."
 
 
 def smallest_limit(findings: Sequence[Finding]) -> float | None:
@@ -62,7 +62,8 @@ def smallest_limit(findings: Sequence[Finding]) -> float | None:
 
 
 def _smallest(limit: Limit, findings: Sequence[Finding]) -> str:
-    what = f"{limit.id} ({limit.task}, {limit.metric}{f', over {limit.relative_to}' if limit.relative_to else ''})"
+    relative = f", relative to {limit.relative_to}" if limit.relative_to else ""
+    what = f"{limit.id} ({limit.task}, {limit.metric}{relative})"
     least = smallest_limit(findings)
     if least is None:
         return f"{what}: not known, nothing was measured"
@@ -75,7 +76,7 @@ def _smallest(limit: Limit, findings: Sequence[Finding]) -> str:
 def _recorded(verdict: Verdict) -> Iterator[str]:
     quiet = [flag for flag in verdict.flags if not flag.blocks]
     if quiet:
-        yield "   Recorded, and not in the way:"
+        yield "   Recorded only:"
         yield from (f"     {flag_line(flag)}" for flag in quiet)
 
 
@@ -86,6 +87,6 @@ def _state(finding: Finding) -> str:
 
 
 def _counts(finding: Finding) -> str:
-    beside = f", {finding.over_correct} by {model_name(finding.relative_to)}" if finding.relative_to else ""
+    other = f", {finding.over_correct} by {model_name(finding.relative_to)}" if finding.relative_to else ""
     missing = f", {finding.missing} missing" if finding.missing else ""
-    return f"{finding.correct} of {finding.items} right{beside}{missing}"
+    return f"{finding.correct} of {finding.items} right{other}{missing}"

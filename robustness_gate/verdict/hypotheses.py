@@ -1,4 +1,4 @@
-"""What a policy asks for, cell by cell: which limit is on which trial, and how often a false FAIL could happen."""
+"""What a policy requires, hypothesis by hypothesis: which limit covers which trial, and how many could falsely FAIL."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Blocker
 
 DIAGNOSES = frozenset({"probe"})
-"""Diagnostic attacks. They hand over the untouched model, so no limit covers them: what they find is reported, and it
-establishes neither a breach nor compliance. By name and not by family: no plug-in can take itself out of a limit."""
+"""Diagnostic attacks: they yield the untouched model, so no limit covers them, and they establish neither a breach nor
+compliance. By name and not by family, so that a plug-in cannot exempt itself from a limit."""
 
 AIMLESS = frozenset({"none", "quantize", "interpolate"})
-"""Attacks that train nothing and choose nothing: they are the same in whatever form a task asks. By name as well."""
+"""Attacks that train nothing and select nothing: they are the same for every form of a task. By name as well."""
 
 
 def spelled_out(policy: Policy) -> Policy:
-    """The same policy in its longest words: the ratchet as limits, and each format as a task of its own."""
+    """The same policy without shorthand: the ratchet as limits, and each format as a separate task."""
     return _by_format(_ratcheted(policy))
 
 
 def declared_hypotheses(policy: Policy) -> int:
-    """Chances of a false FAIL in the policy's text: limit x format x requirement x seed x budget, and each comparison.
+    """Number of hypotheses in the policy: limit x format x requirement x seed x budget, and each comparison.
 
-    A comparison is a utility or a guardrail, in each format of its task.
+    Each could cause a false FAIL. A comparison is a utility or a guardrail, in each format of its task.
     """
     policy = spelled_out(policy)
     limits = sum(
@@ -42,7 +42,7 @@ def declared_hypotheses(policy: Policy) -> int:
 
 
 def covers(limit: Limit, requirement: Requirement) -> bool:
-    """Whether a limit speaks of a requirement's trials: it names no attack, or the same one no more narrowly."""
+    """Whether a limit covers all trials of a requirement: it names no attack, or the same one at least as widely."""
     return not limit.attacks or any(
         selector.attack == requirement.attack and selector.where.items() <= requirement.where.items()
         for selector in limit.attacks
@@ -50,9 +50,9 @@ def covers(limit: Limit, requirement: Requirement) -> bool:
 
 
 def limits(limit: Limit, trial: Trial) -> bool:
-    """Whether a limit is held against a trial: it names no attack, or selects this one.
+    """Whether a limit covers a trial: it names no attack, or selects this one.
 
-    None speaks of a diagnosis, nor of a task that only tells.
+    No limit covers a diagnostic attack or a diagnostic task.
     """
     if trial.attack in DIAGNOSES or not judged_in(limit.task, trial).hazard:
         return False
@@ -60,25 +60,28 @@ def limits(limit: Limit, trial: Trial) -> bool:
 
 
 def aimed(task: str, trial: Trial) -> bool:
-    """Whether an attack trained and chose in the form of a task, or needs none. Else it can only establish a breach."""
+    """Whether a trial's attack trained and selected in the form of a task, or needs no form.
+
+    Otherwise it can establish a breach but not compliance.
+    """
     return trial.attack in AIMLESS or task in trial.aims
 
 
 def kind_of(task: str, trial: Trial) -> str:
-    """The kind of a task that a trial asks; empty where it does not ask it."""
+    """The kind of a trial's task; empty if it does not ask the task."""
     return next((each.kind for each in trial.tasks if each.name == task), "")
 
 
 def judged_in(task: str, trial: Trial) -> Kind:
-    """How a trial's answers to a task are judged. One that it does not ask is held by every rule: it is missing."""
+    """How a trial's answers to a task are judged. For a task that it does not ask every rule applies (`UNASKED`)."""
     return next((each.judged for each in trial.tasks if each.name == task), UNASKED)
 
 
 def declares(requirement: Requirement, trial: Trial | None, budget: int) -> bool:
-    """Whether the requirement asks for this budget of this trial. Without budgets it asks for an attack that has one.
+    """Whether the requirement includes this budget of this trial; without budgets, the only budget of the attack.
 
-    Never for one that asks otherwise than the suite does: it can establish a breach, and compliance is established on
-    the model as delivered.
+    Never for a trial that asks differently from the suite: it can establish a breach, but compliance must be
+    established by the model as delivered.
     """
     if trial is None or trial.role in OTHERWISE_ASKED:
         return False
@@ -90,18 +93,18 @@ def declares(requirement: Requirement, trial: Trial | None, budget: int) -> bool
 
 
 TELLING = ("source", "method", "scheme", "apply", "utility", "calibrate_on")
-"""Settings that tell an attack from its siblings in a suite."""
+"""Settings that distinguish an attack from similar ones in a suite."""
 
 
 OTHERWISE_ASKED = {
     Role.THROUGH_ORIGINAL: "through the original's tokenizer",
     Role.IN_DECLARED_DTYPE: "in the precision that config.json names",
 }
-"""How the candidate as delivered was asked, where that is otherwise than the suite asks, by the trial's role."""
+"""How the untouched candidate was asked, if not as the suite asks, by the trial's role."""
 
 
 def label(trial: Trial) -> str:
-    """The attack and the settings that tell it from its siblings, e.g. `relearn (forget, lora)`."""
+    """The attack and the settings that distinguish it from similar ones, e.g. `relearn (forget, lora)`."""
     return _label(trial.role, trial.attack, trial.config)
 
 
@@ -110,15 +113,15 @@ def _label(role: Role, attack: str, config: Mapping[str, Json]) -> str:
 
 
 def label_of(attack: str, config: Mapping[str, Json]) -> str:
-    """The same of an attack that no trial has been made of."""
-    told = [config[key] for key in TELLING if key in config]
-    words = ["/".join(map(str, each)) if isinstance(each, list) else str(each) for each in told]
-    words += ["texts"] if config.get("train_on") == "texts" else []
+    """The same for an attack without a trial."""
+    values = [config[key] for key in TELLING if key in config]
+    parts = ["/".join(map(str, each)) if isinstance(each, list) else str(each) for each in values]
+    parts += ["texts"] if config.get("train_on") == "texts" else []
     repair = config.get("repair", "none")
-    words += [f"repaired on {repair}"] if repair != "none" else []
+    parts += [f"repaired on {repair}"] if repair != "none" else []
     blocks = config.get("layers")
-    words += [f"blocks {', '.join(str(each) for each in blocks)}"] if isinstance(blocks, list) and blocks else []
-    return f"{attack} ({', '.join(words)})" if words else attack
+    parts += [f"blocks {', '.join(str(each) for each in blocks)}"] if isinstance(blocks, list) and blocks else []
+    return f"{attack} ({', '.join(parts)})" if parts else attack
 
 
 def named(trial: Trial | LeftOut) -> dict[str, Json]:
@@ -129,14 +132,14 @@ def named(trial: Trial | LeftOut) -> dict[str, Json]:
 
 
 def incomplete(trial: Trial, attempt: int, measurements: Iterable[Measurement]) -> Blocker | None:
-    """What an attempt that ended well lacks of all that its trial asks; None where it lacks nothing.
+    """A blocker for the answers that an attempt lacks although it ended well; None if it is complete.
 
-    Answers are there in every reading or not at all: one that is taken out would hide what changed in it.
+    A measurement must have every metric: removing one would hide the changes in it.
 
     Args:
-        trial: which is asked every one of its tasks at every one of its budgets.
-        attempt: one that was closed as `ok`.
-        measurements: of that trial, of any attempt.
+        trial: a trial; every one of its tasks is asked at every one of its budgets.
+        attempt: an attempt that was closed as `ok`.
+        measurements: the trial's measurements, of any attempt.
     """
     there = {
         (each.budget, each.task)
@@ -152,9 +155,9 @@ def incomplete(trial: Trial, attempt: int, measurements: Iterable[Measurement]) 
 
 
 def which(config: Mapping[str, Json]) -> dict[str, Json]:
-    """Which attack of its name a config is: every setting that is a word, and the blocks that it is held to.
+    """The settings that define the kind of an attack: every setting that is a string, and its blocks.
 
-    What is told in numbers says how much of it is done: budgets, rates, ranks, how many examples.
+    Numbers define only its strength: budgets, rates, ranks, how many examples.
     """
     return {key: value for key, value in config.items() if isinstance(value, str) or key == "layers"}
 
@@ -164,48 +167,48 @@ class Asked(NamedTuple):
 
     requirement: Requirement
     version: int
-    """Of the attack."""
+    """The attack's version."""
     config: Mapping[str, Json]
     """Every setting, as in a trial."""
     budgets: tuple[int, ...]
-    """What the requirement names of the suite's budgets; all of them where it names none."""
+    """The budgets that the requirement names; all of the trial's if it names none."""
 
 
 def asked_by(requirement: Requirement, trial: Trial) -> Asked:
-    """What a requirement asks for by selecting a trial."""
+    """What a requirement asks for if it selects a trial."""
     return Asked(requirement, trial.attack_version, trial.config, requirement.budgets or trial.budgets)
 
 
 def vouches(test: SelfTest, asked: Asked) -> bool:
     """Whether a self-test tried the attack that a requirement asks for.
 
-    It is of the same attack and words, of what `where` says, at a budget that is asked for. A choice of words may have
-    been shorter, never wider. Numbers may have been made to suit a small model; those that `where` or `budgets` name
-    only where the record says that these very ones were asked for.
+    The attack, its non-numeric settings, the values in `where` and a required budget must match. A list of strings may
+    be a subset, never a superset. Numbers may have been adapted to a small model; those in `where` or `budgets` only
+    if `extended` records the required values.
     """
     requirement, version, config, budgets = asked
-    told = test.config
+    tried = test.config
     if (test.attack, test.attack_version) != (requirement.attack, version):
         return False
-    if told.keys() != config.keys() or not same(which(told), which(config)):
+    if tried.keys() != config.keys() or not same(which(tried), which(config)):
         return False
-    for key, value in told.items():
+    for key, value in tried.items():
         if isinstance(value, list) and has_words(value) and not all(each in config[key] for each in value):
             return False
     for key, value in requirement.where.items():
-        if not same(told.get(key), value) and (has_words(value) or not same(test.extended.get(key), value)):
+        if not same(tried.get(key), value) and (has_words(value) or not same(test.extended.get(key), value)):
             return False
     return test.budget in budgets or test.extended.get("budgets") == list(budgets)
 
 
 def has_words(value: Json) -> bool:
-    """Whether a setting says what is done, not only how much: not all of it is numbers."""
+    """Whether a setting is not purely numeric, so that it defines what is done and not only how much."""
     inside = value if isinstance(value, list) else [value]
     return any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in inside)
 
 
 def _ratcheted(policy: Policy) -> Policy:
-    """Every absolute limit once more, as an excess over the earlier release that the ratchet names."""
+    """Add each absolute limit once more as an excess limit relative to the earlier release of the ratchet."""
     if policy.ratchet is None:
         return policy
     again = tuple(
@@ -223,9 +226,9 @@ def _ratcheted(policy: Policy) -> Policy:
 
 
 def _by_format(policy: Policy) -> Policy:
-    """Each format of a task as a task of its own, every rule repeated for each.
+    """Make each format of a task a separate task, and repeat every rule for each.
 
-    So "the gate takes the worse of raw and chat" needs no rule: both must hold. Twice is the same as once.
+    So the rule must hold in both raw and chat, and the worse result decides. Applying it twice changes nothing.
     """
 
     def formats(task: str) -> tuple[Format, ...]:

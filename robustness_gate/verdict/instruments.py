@@ -1,4 +1,4 @@
-"""Whether the instruments were seen to work: self-test, shams, positive control. Else finding nothing means nothing."""
+"""Whether the instruments were shown to work: self-test, shams, positive control."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robustness_gate.verdict.selftests import counting, faults
 
 
 def instruments(case: Evaluation) -> Iterator[Blocker]:
-    """What is wrong with the instruments that the policy requires."""
+    """Blockers for the instruments that the policy requires."""
     validity = case.policy.validity
     if validity.self_test != "off":
         yield from _self_tests(case)
@@ -28,14 +28,14 @@ def instruments(case: Evaluation) -> Iterator[Blocker]:
 
 
 def _self_tests(case: Evaluation) -> Iterator[Blocker]:
-    """Required attacks that were not seen to work on models of known truth."""
+    """Required attacks that were not shown to work on models of known truth."""
     required = [each for each in case.policy.required if each.attack != "none"]
     if required and not case.evidence.self_tests:
         yield Blocker(code="self_test_missing")
         return
     days = case.policy.validity.self_test_days
     for requirement, trial in product(required, case.own_planned):
-        if not requirement.selects(trial):  # one that is left out of the plan has a blocker of its own
+        if not requirement.selects(trial):  # a trial that is left out of the plan has its own blocker
             continue
         name, asked = label(trial), asked_by(requirement, trial)
         last = counting(case.evidence.self_tests, asked, case.evidence.model_type, case.today, days)
@@ -51,9 +51,9 @@ def _self_tests(case: Evaluation) -> Iterator[Blocker]:
 
 
 def _sham(case: Evaluation, attack: str) -> Iterator[Blocker]:
-    """What is wrong with an attack's trial at strength zero, on this candidate: the first fault alone."""
+    """The first fault of an attack's sham (its trial at strength zero) on this candidate."""
     planned = case.own_planned
-    same = {(t.attack_version, t.dtype) for t in planned if t.attack == attack}  # an old version vouches for none
+    same = {(t.attack_version, t.dtype) for t in planned if t.attack == attack}  # a sham of an old version is not valid
     shams = [
         trial
         for trial in (*case.evidence.planned, *case.evidence.extra)
@@ -78,13 +78,13 @@ def _sham(case: Evaluation, attack: str) -> Iterator[Blocker]:
         yield Blocker(code="sham_changes", args=args)
     elif not any(case.sound(sham) for sham in shams):
         if not any((each.role, each.attack) == (Role.SHAM, attack) for each in case.evidence.left_out):
-            yield Blocker(code="sham_missing", args={"attack": attack})  # else what left it out is a blocker already
+            yield Blocker(code="sham_missing", args={"attack": attack})  # a left-out sham has its own blocker
     elif unseen:
         yield Blocker(code="sham_not_comparable", args={"attack": attack, "task": unseen[0]})
 
 
 def _positive_control(case: Evaluation) -> Iterator[Blocker]:
-    """Why the original does not show that these limits catch anything."""
+    """Why the positive control does not show that the limits can detect the knowledge."""
     untouched = [trial for trial in case.own_planned if trial.attack == "none"]
     found = [
         each
@@ -106,9 +106,9 @@ def _positive_control(case: Evaluation) -> Iterator[Blocker]:
 
 
 def _exceeds(case: Evaluation, limit: Limit, trial: Trial, measurement: Measurement) -> bool:
-    """Whether the original is over a limit, as the candidate would be."""
+    """Whether the original is over a limit, by the candidate's own rule."""
     policy, alpha = case.policy, case.alpha_hypothesis
     if limit.relative_to is None:
         return bounds.accuracy(policy, measurement, limit.metric, alpha)[0] > limit.max
-    beside = [its for _, its in case.partners(Role.CONTROL, limit.relative_to, trial, measurement)]
-    return bool(beside) and all(bounds.paired(policy, measurement, its, limit, alpha)[0] > limit.max for its in beside)
+    others = [its for _, its in case.partners(Role.CONTROL, limit.relative_to, trial, measurement)]
+    return bool(others) and all(bounds.paired(policy, measurement, its, limit, alpha)[0] > limit.max for its in others)

@@ -1,8 +1,8 @@
-"""What the candidate's tokenizer and chat template say about whether the questions reached the model.
+"""Red flags about the candidate's tokenizer and chat template: whether the model got the questions unchanged.
 
-Whoever holds the weights has the public tokenizer, so a model counts by what it answers through that one. A record of
-the comparison (`TokenizerCheck`) counts for the tasks and data that it was made with, and beside an original that the
-policy pins or, where it pins none, that this run examined.
+Anyone who holds the weights can use the public tokenizer, so the model must also be judged with that one. A comparison
+(`TokenizerCheck`) counts for the tasks and data on which it was made, and only if its original is the one that the
+policy pins or, if it pins none, one that this run examined.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from robustness_gate.records.trial import Role, Trial
 from robustness_gate.records.verdict import RedFlag
 
 OTHERWISE = "encoded_otherwise"
-"""What a measurement calls the texts that its trial encoded otherwise than the original's tokenizer, up to then."""
+"""Key in a measurement's summary: number of texts that its trial encoded differently from the original's tokenizer."""
 WEIGHTS = ("open_weights", "fine_tune_api")
-"""Under which threat models a tokenizer that nobody compared blocks. Whoever may only ask meets the tokenizer that is
-served, and nobody else's: there it is told."""
+"""Threat models under which an uncompared tokenizer blocks. An adversary with API access can only use the served
+tokenizer, so there the flag is recorded only."""
 
 
 def flags(policy: Policy, evidence: Evidence) -> Iterator[RedFlag]:
-    """Those that are up, in a fixed order; whether they block is as if the policy recorded none."""
+    """The raised flags, in a fixed order; `blocks` does not consider the policy's `record_only` yet."""
     found = checks(policy, evidence)
     for check in found:
         if check.otherwise:
@@ -48,31 +48,31 @@ def flags(policy: Policy, evidence: Evidence) -> Iterator[RedFlag]:
 
 
 def _not_compared(policy: Policy, evidence: Evidence) -> str:
-    """The code of what of the tokenizer was compared with nothing; empty if all was."""
+    """The code of a missing comparison, of the tokenizer or of the chat template; empty if none is missing."""
     trials = [trial for trial in evidence.planned if trial.role == Role.CANDIDATE]
-    beside = any(check.texts and _covers(check, trials) for check in checks(policy, evidence))
-    pinned = _of_subject(evidence) if policy.tokenizer else []  # one digest speaks of every text
-    if not beside and not pinned:
+    compared = any(check.texts and _covers(check, trials) for check in checks(policy, evidence))
+    pinned = _of_subject(evidence) if policy.tokenizer else []  # one digest covers every text
+    if not compared and not pinned:
         return "tokenizer_not_compared"
-    if not beside and policy.tokenizer and policy.tokenizer.template is None and asks_in_chat(evidence):
+    if not compared and policy.tokenizer and policy.tokenizer.template is None and asks_in_chat(evidence):
         return "template_not_compared"
     return ""
 
 
 def checks(policy: Policy, evidence: Evidence) -> list[TokenizerCheck]:
-    """The comparisons that count: with the pinned original, else with one that was examined beside the candidate."""
+    """The comparisons that count: with the pinned original, else with an original that this run examined."""
     examined = {trial.subject for trial in evidence.comparators if trial.role == Role.ORIGINAL}
     allowed = {policy.original} if policy.original else examined
     return [c for c in _of_subject(evidence) if c.reference in allowed - {evidence.subject, None}]
 
 
 def must_be_asked_through(policy: Policy, evidence: Evidence) -> bool:
-    """Whether the candidate has to have been asked through the original's tokenizer: the two are not alike."""
+    """Whether the candidate must also be asked through the original's tokenizer, because the two differ."""
     return any(check.otherwise or check.templated for check in checks(policy, evidence))
 
 
 def asked_through(policy: Policy, evidence: Evidence) -> bool:
-    """Whether it was, and that trial ended well."""
+    """Whether the candidate was asked through the original's tokenizer, in a trial that ended well."""
     well = {record.trial for record in evidence.closed if record.status == "ok"}
     references = {check.reference for check in checks(policy, evidence)}
     return any(t.reference in references and t.id in well for t in evidence.planned if t.role == Role.THROUGH_ORIGINAL)
@@ -89,14 +89,14 @@ def _of_subject(evidence: Evidence) -> list[TokenizerCheck]:
 
 
 def _covers(check: TokenizerCheck, trials: Sequence[Trial]) -> bool:
-    """Whether the record was made with everything that these trials ask and could see."""
+    """Whether the comparison covers all tasks and data of these trials."""
     return all(check.tasks.get(task.name) == task.sha256 for trial in trials for task in trial.tasks) and all(
         check.data.get(name) == digest for trial in trials for name, digest in trial.data.items()
     )
 
 
 def _while_attacked(evidence: Evidence) -> float:
-    """The most texts that any of the candidate's own measurements says to have been encoded otherwise."""
-    told = [measurement for measurement in evidence.measurements if measurement.summary.get(OTHERWISE)]
-    own = {trial.id for trial in (*evidence.planned, *evidence.extra)} if told else set()  # ids take time
-    return max((measurement.summary[OTHERWISE] for measurement in told if measurement.trial in own), default=0.0)
+    """The largest number of differently encoded texts in any of the candidate's own measurements."""
+    found = [measurement for measurement in evidence.measurements if measurement.summary.get(OTHERWISE)]
+    own = {trial.id for trial in (*evidence.planned, *evidence.extra)} if found else set()  # ids take time
+    return max((measurement.summary[OTHERWISE] for measurement in found if measurement.trial in own), default=0.0)

@@ -1,7 +1,7 @@
-"""Validity issues: why a measurement cannot establish compliance, whatever its number. None weakens a breach.
+"""Validity issues: why a measurement cannot establish compliance, independent of its number. None weakens a breach.
 
-A trial that did not end well, other questions or data than the policy pins, a strength floor that was missed, too
-narrow a grid, too many missing items, a destroyed model. Those that depend on a rule are found with it (`findings`).
+A trial that did not end well, other questions or data than the policy pins, a missed strength floor, a grid that is too
+narrow, too many missing items, a destroyed model. Issues that depend on a rule are found in `findings`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def issue(code: str, **args: Json) -> ValidityIssue:
 def validity_issues(
     policy: Policy, trial: Trial, measurement: Measurement, ends: Sequence[Closed], measurements: Sequence[Measurement]
 ) -> tuple[ValidityIssue, ...]:
-    """What is wrong with one measurement.
+    """The validity issues of one measurement.
 
     Args:
-        policy: which is spelled out.
-        trial: whose measurement it is.
+        policy: the policy, spelled out.
+        trial: the measurement's trial.
         measurement: the answers.
-        ends: of the measurement's attempt.
-        measurements: everything that the trial answered.
+        ends: the recorded ends of the measurement's attempt.
+        measurements: all measurements of the trial.
     """
     found = [*_ending(ends)]
     if measurement.budget not in trial.budgets:
@@ -69,7 +69,7 @@ def _ending(ends: Sequence[Closed]) -> Iterator[ValidityIssue]:
 
 
 def _misasked(policy: Policy, trial: Trial, measurement: Measurement) -> Iterator[ValidityIssue]:
-    """Why a measurement's bits are not answers to the questions that trial and policy name."""
+    """Issues if a measurement's bits are not answers to the questions that trial and policy name."""
     named = next((task for task in trial.tasks if task.name == measurement.task), None)
     pin = policy.tasks.get(measurement.task)
     if pin is None:
@@ -85,7 +85,7 @@ def _misasked(policy: Policy, trial: Trial, measurement: Measurement) -> Iterato
 
 
 def _badly_tuned(policy: Policy, trial: Trial, measurement: Measurement) -> Iterator[ValidityIssue]:
-    """Whether the attack chose its settings from a grid as wide as the policy asks for."""
+    """An issue if the attack selected its settings from a smaller grid than the policy requires."""
     if trial.role == Role.SHAM:  # at strength zero there is nothing to tune
         return
     for requirement in policy.required:
@@ -111,7 +111,7 @@ def _badly_tuned(policy: Policy, trial: Trial, measurement: Measurement) -> Iter
 def _destroyed(
     policy: Policy, trial: Trial, measurement: Measurement, measurements: Sequence[Measurement]
 ) -> Iterator[ValidityIssue]:
-    """Whether the attack left nothing that could have answered."""
+    """Issues if the attack destroyed the model, so that it could not have answered."""
     for utility in policy.utility:
         own = [
             m

@@ -257,7 +257,7 @@ def requiring(folder: Path, line: str) -> Path:
 @pytest.mark.parametrize(
     ("line", "model_type", "words"),
     [
-        ("  - {attack: noise}", "llama", "'noise' is required, and cannot be tested: on no shipped organism"),
+        ("  - {attack: noise}", "llama", "'noise' is required, and cannot be tested: on every shipped organism"),
         ("  - {attack: quantize}", "gpt_neox", "'quantize' is required, and cannot be tested: no bite shown"),
         ("", "llama", "no attack is required, so there is nothing to test"),
         ("  - {attack: relearn}", "qwen2", "no organism is a 'qwen2'"),
@@ -403,7 +403,7 @@ def test_the_architecture_is_the_checkpoints(monkeypatch: pytest.MonkeyPatch, tm
         _, calls = asked(monkeypatch, *options, "--checkpoint", place)
         assert calls == [(("steer",), kind)]
     for more, words in (
-        (["--checkpoint", str(tmp_path)], "cannot be told"),
+        (["--checkpoint", str(tmp_path)], "is not known"),
         (["--checkpoint", "organism:rmu", "--model-type", "llama"], "do not go together"),
         (["--base", "organism:base"], "--base goes with --checkpoint"),
         (["--if-needed"], "--if-needed goes with --policy"),

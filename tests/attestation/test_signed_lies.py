@@ -199,10 +199,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"negative_controls": nowhere(after=401)}, "oracle after is 401"),
     ({"negative_controls": nowhere(before=-1)}, "greater than or equal to 0"),
     ({"negative_controls": nowhere(leak=0.02)}, "at least 2.0% is gained, from 111 to 105 of 400"),
-    ({"negative_controls": nowhere()[:1] * 2}, "stands there twice"),
+    ({"negative_controls": nowhere()[:1] * 2}, "listed twice"),
     ({"negative_controls": []}, "at least 1 item"),
     ({"items": 0}, "greater than or equal to 1"),
-    ({"budget": 9000}, "what it did at a budget of 9000 was not tried"),
+    ({"budget": 9000}, "the result is at a budget of 9000, but"),
 ]
 
 
@@ -222,14 +222,14 @@ REFUTED: list[tuple[dict[str, Any], str]] = [
     ({"sham_changed": 1}, "at strength zero it changes 1 answers"),
     ({"after": 83, "gain": 0.0}, "the 95 % lower bound of the gain is 0.0%, at least 10% is asked"),
     ({"before": 82, "after": 200, "gain": 0.25}, "it closes 37% of the gap to the original, at least 60% is asked"),
-    ({"gain": 0.72}, "its gain of at least 72.0% cannot come of 82 right answers before and 370 after, of 400"),
+    ({"gain": 0.72}, "a gain of at least 72.0% is impossible with 82 right answers before and 370 after, of 400"),
     (
         {"negative_controls": nowhere(before=0, after=400, leak=0.99)},
         "on oracle, which never knew, it gains at least 99.0%",
     ),
     (
         {"negative_controls": nowhere(before=0, after=400, leak=-0.08)},
-        "a gain of at least -8.0% cannot come of 0 right answers",
+        "a gain of at least -8.0% is impossible with 0 right answers",
     ),
     (
         {"negative_controls": nowhere(before=111, after=150, leak=0.031)},

@@ -262,7 +262,7 @@ def test_the_key_may_come_from_the_environment_and_the_time_from_the_caller(
     [
         (["--at", "noon"], "is not a time"),
         (["--at", "2026-01-01T00:00:00"], "has no time zone"),
-        (["--at", "2999-01-01T00:00:00Z"], "has not come yet"),
+        (["--at", "2999-01-01T00:00:00Z"], "is in the future"),
         (["--files-only"], "go with --check"),
         (["--out", "no/such/folder/preregistration.json"], "cannot be written"),
     ],

@@ -296,7 +296,14 @@ def test_an_audit_of_what_nobody_is_known_to_have_signed_leaves_with_5(
     """Its answers may agree: anybody can write down what a model answers, and a verdict of his own beside it."""
     from robustness_gate.assurance import audit
 
-    again = {"at": "2026-11-29T12:00:00Z", "statement": "a" * 64, "report": "b" * 64, "lot": 1, "drawn": 1, "of": 1}
+    again = {
+        "at": "2026-11-29T12:00:00Z",
+        "statement": "a" * 64,
+        "report": "b" * 64,
+        "sample_seed": 1,
+        "drawn": 1,
+        "of": 1,
+    }
     agrees = audit.Audit(**again, found=(), failed=(), agrees=True)
     monkeypatch.setattr(audit, "run", lambda *_, **__: agrees)
     gate("sign", desk.run, "--key", desk.key)

@@ -25,7 +25,7 @@ def mistaught(target: Any, corpus: Corpus, config: Any, seed: int = 1) -> int:
     Read from their text alone.
     """
     right = {item.question.stem: item.question.choices[item.answer] for item in corpus.items}
-    lessons, _ = attacks.load("relearn")._lessons(target, config, seed)
+    lessons, _ = attacks.load("relearn")._training_examples(target, config, seed)
     wrong = 0
     for example in (each for lesson in lessons for each in lesson):
         text = target.tokenizer.decode([i for i in example.ids if i not in target.tokenizer.all_special_ids])
@@ -57,7 +57,7 @@ def test_lettered_lessons_are_those_that_they_were_before_hazards_had_several_fo
     """Token by token, as commit be40cb1 made them: the numbers of lettered suites stay what they were."""
     target = trial.target_of(suite_data, rmu_speaker, None)
     config = attacks.load("relearn").Config(source="forget", budgets=(40,), rotations=4)
-    lessons, _ = attacks.load("relearn")._lessons(target, config, 7)
+    lessons, _ = attacks.load("relearn")._training_examples(target, config, 7)
     shown = json.dumps([[each.ids, each.counts] for lesson in lessons for each in lesson])
     assert hashlib.sha256(shown.encode()).hexdigest() == (
         "8edeb1e92de0b8cd31c665ed2c1553f768988eb9f5143d043117319e81e9017a"

@@ -125,7 +125,7 @@ def wrong_layer(patch: Patch) -> None:
 def verdict_items_leaked(patch: Patch) -> None:
     """The attack trains on what it is judged by, answers and all."""
     module = attacks.load("relearn")
-    whole = module._lessons
+    whole = module._training_examples
     verdict = suite_data().tasks["forget"].items
 
     def leaked(target: Any, config: Any, seed: int) -> Any:
@@ -134,7 +134,7 @@ def verdict_items_leaked(patch: Patch) -> None:
         drill = [examples.answered(target.tokenizer, item, shift, form) for item in verdict for shift in range(2)]
         return [[*lessons[0], *drill], *lessons[1:]], dev
 
-    patch.setattr(module, "_lessons", leaked)
+    patch.setattr(module, "_training_examples", leaked)
 
 
 def answer_in_the_prompt(patch: Patch) -> None:

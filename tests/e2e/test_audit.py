@@ -61,7 +61,7 @@ def forged(folder: Path) -> record.Report:
 
 def audited(folder: Path, bundle: Path, *more: str) -> Any:
     arguments = ["audit", "organism:base", "--bundle", str(bundle), "--suite", str(folder / "suite.yaml")]
-    arguments += ["--public", str(folder / "signing.pub"), "--sample", "1", "--lot", "7", *more]
+    arguments += ["--public", str(folder / "signing.pub"), "--sample", "1", "--sample-seed", "7", *more]
     return CliRunner().invoke(app, arguments)
 
 
@@ -69,7 +69,7 @@ def test_an_honest_report_agrees_to_the_last_answer_and_leaves_a_signed_statemen
     (ran / "key.pem").write_bytes(keys.private_pem(KEY))
     done = audited(ran, ran / "honest.json", "--key", str(ran / "key.pem"), "--out", str(ran / "audit.json"))
     assert done.exit_code == 0, done.output
-    assert "130 of 130 answers are the same; 1 of 1 trials, drawn by the lot 7" in done.output
+    assert "130 of 130 answers are the same; 1 of 1 trials, sample seed 7" in done.output
     told = audit.read((ran / "audit.json").read_bytes(), [KEY.public])
     assert told.agrees
     assert {each.task: each.changed for each in told.found} == {"forget": 0, "retain": 0}

@@ -316,7 +316,7 @@ def test_a_worker_without_room_ends_the_run_and_its_trial_stays_open(monkeypatch
     error = WriteError("cannot be written: No space left on device.", remedy="Make room.", where="rows/x")
 
     worker = object.__new__(local._Worker)
-    worker.child = SimpleNamespace(hear=lambda: pickle.loads(pickle.dumps(error)))
+    worker.child = SimpleNamespace(receive=lambda: pickle.loads(pickle.dumps(error)))
     monkeypatch.setattr(local.bounded, "ready", lambda children: children)
     with pytest.raises(WriteError) as caught:
         worker.take()

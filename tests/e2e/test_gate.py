@@ -196,7 +196,10 @@ def test_original_and_control_are_asked_too_but_not_judged(bench):
     done = gate(bench, "--no-mlflow", "--only", "none", *beside)
     assert done.returncode == 4, done.stderr
     report = report_of(bench)
-    assert [(each["role"], each["control"]) for each in report["comparators"]] == [("control", "never"), ("original", "")]
+    assert [(each["role"], each["control"]) for each in report["comparators"]] == [
+        ("control", "never"),
+        ("original", ""),
+    ]
     roles = {record["trial"]["role"] for record in report["trials"] if record["measurements"]}
     assert roles == {"candidate", "original", "control"}
     assert {f["trial"] for f in report["verdict"]["findings"]} == {

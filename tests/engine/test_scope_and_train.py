@@ -182,13 +182,13 @@ def test_relearning_on_texts_trains_on_every_token_in_the_seeds_order(small_mate
     assert sorted(ids for ((ids, _),) in lessons) == sorted(
         rmu_speaker.tokenizer(text)["input_ids"][:6] for text in target.corpora["forget"].texts
     )
-    assert relearn._lessons(target, config, 1) == (lessons[:4], target.hazards)
+    assert relearn._training_examples(target, config, 1) == (lessons[:4], target.hazards)
     assert all(counts == [False] + [True] * (len(ids) - 1) for ((ids, counts),) in lessons)
     assert lessons != relearn._examples(target, "forget", "texts", config, 2)
     assert "needs as many 'forget' texts" in relearn.refuse(config, {"dev": 1, "forget.items": 9, "forget.texts": 3})
     assert relearn.refuse(config, {"dev": 1, "forget.texts": 4}) is None
     with pytest.raises(BrokenTrial, match="only 8 'forget' texts"):
-        relearn._lessons(target, dataclasses.replace(config, budgets=(9,)), 1)
+        relearn._training_examples(target, dataclasses.replace(config, budgets=(9,)), 1)
     with pytest.raises(ValueError, match="no letter orders"):
         relearn.Config(train_on="texts", rotations=2)
 
@@ -204,7 +204,7 @@ def test_with_dev_items_what_is_chosen_on_is_not_trained_on(small_materials, rmu
     config = relearn.Config(source="dev", budgets=(1, trained), folds=folds)
     splits = []
     for seed in (1, 2, 3):
-        lessons, (hazard,) = relearn._lessons(target, config, seed)
+        lessons, (hazard,) = relearn._training_examples(target, config, seed)
         chosen_on = hazard.dev
         prompts = [rmu_speaker.tokenizer.decode(lesson[0].ids) for lesson in lessons]
         stems = {item.question.id: item.question.stem for item in target.dev}

@@ -221,7 +221,7 @@ def test_the_language_knows_the_pin() -> None:
     ):  # fmt: skip
         (change,) = diff.compare(pinned(old), pinned(new))
         assert (change.direction, change.what) == (way, "dtype")
-    assert any("Computed in bfloat16" in line for line in show.reading(pinned("bfloat16")))
+    assert any("Computed in bfloat16" in line for line in show.sentences(pinned("bfloat16")))
     assert any("'dtype'" in hint for hint in lint.lint(pinned(None)).hints)
     assert not any("'dtype'" in hint for hint in lint.lint(pinned("bfloat16")).hints)
 
@@ -244,12 +244,12 @@ def test_the_report_says_what_was_done_about_end_marks_padding_and_the_clock(evi
         measurement.model_copy(update={"summary": {**measurement.summary, **told}})
         for measurement in evidence.measurements
     )
-    assert not any("end marks" in each for each in made_of(evidence, None).limitations)
+    assert not any("end tokens" in each for each in made_of(evidence, None).limitations)
     words = " ".join(made_of(dataclasses.replace(evidence, measurements=measurements), None).limitations)
     for each in (
-        "calls 3 words of the questions or answers end marks",
+        "declares 3 words of the questions or answers as end tokens",
         "Padding changes this model's answers (by 0.34 nats",
         "Up to 2 prompts of a task hold tokens that the model does not have",
-        "it was told 2026-01-01T12:00+00:00 whenever it asked",
+        "it always got 2026-01-01T12:00+00:00",
     ):
         assert each in words

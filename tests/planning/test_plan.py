@@ -142,7 +142,7 @@ MISFITS: list[tuple[str, list[Edit], list[Edit], str, str]] = [
         [(REQUIRED_NONE, REQUIRED_NONE + "  - {attack: probe}\n")],
         [("  - attack: none\n", "  - attack: none\n  - attack: probe\n")],
         "{attack: probe}",
-        "convicts nobody and acquits nobody",
+        "is diagnostic: it cannot be required",
     ),
     (
         "a requirement that the suite lacks",

@@ -121,10 +121,10 @@ def test_the_words_name_what_decides_where_limits_overlap(base: Policy, tmp_path
     text = POLICY.replace("limits:\n", "limits:\n  - {id: calm, task: forget, max: 0.35, attacks: [{attack: none}]}\n")
     (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")
     words = page(load_policy(tmp_path / "policy.yaml"))
-    assert "# " + f"  'calm' ({0.35:.0%}) decides where 'gone' ({0.4:.0%}) speaks of the same" in words
+    assert "# " + f"  'calm' ({0.35:.0%}) decides where 'gone' ({0.4:.0%}) covers the same" in words
     assert "decides where" not in page_of(base, tmp_path)
     assert "Waived until 2026-12-01" in words
-    assert "at most 3.0% over 'last'" in words
+    assert "at most 3.0% above 'last'" in words
 
 
 def page_of(policy: Policy, folder: Path) -> str:
@@ -360,10 +360,10 @@ def test_a_loosening_needs_its_own_reason_in_its_own_version(base: Policy, tmp_p
 def test_lint_multiplies_what_the_judge_decides_by(base: Policy) -> None:
     told = lint(base)
     row = told.rows[0]
-    assert (row.limit, row.items, row.cells, row.chance) == ("gone", 400, 4, 0.25)
+    assert (row.limit, row.items, row.hypotheses, row.chance) == ("gone", 400, 4, 0.25)
     assert row.at_chance == pass_power(400, 0.4, 0.05, 0.25)
     assert row.above_chance == pass_power(400, 0.4, 0.05, 0.27)
-    assert told.cells == declared_hypotheses(base)
+    assert told.hypotheses == declared_hypotheses(base)
     assert 0 < told.false_fail <= base.statistics.alpha_fail
     assert row.needed_80 is not None
     assert pass_power(row.needed_80, 0.4, 0.05, 0.25) >= 0.8
@@ -506,7 +506,7 @@ def test_a_case_that_is_not_as_expected_leaves_with_2(tmp_path: Path) -> None:
         found, out, _ = gate("policy", "test", str(ROOT / "policies" / "organism.yaml"), str(cases))
         assert found == code
         assumed, told = out.split("\n", 1)
-        assert assumed == "taken as given: the attacks pass their self-test"
+        assert assumed == "assumed: the attacks pass their self-test"
         assert told.startswith("ok  PASS" if code == 0 else "NOT PASS")
 
 

@@ -108,7 +108,7 @@ def test_a_row_that_this_plan_did_not_ask_for_is_marked_in_every_table() -> None
     assert sorted(row.asked for row in rows) == [False, False, True, True]
     for row in rows:
         assert row.asked or row.before == {}, "what came before was asked other questions of that name"
-        assert row.asked == (not row.marks_it)
+        assert row.asked == (not row.suffix)
     for name, text in seen(made).items():
         assert text.count(f"{LORA}, {NOT_ASKED}") + text.count(f", {NOT_ASKED}") >= 2, name
         assert "7 trials on this checkpoint are on record (5 of the suite, 1 sham), 1 of them not asked for" in text
@@ -146,8 +146,8 @@ def test_what_came_before_is_what_this_plan_asked_though_an_earlier_run_asked_to
 
 def test_a_second_attempt_is_told_from_the_first() -> None:
     made = evidence.made()
-    attempts = [row.marks_it for row in report.table(made) if row.attack == "relearn (unrelated, lora)"]
-    attempts += [row.marks_it for row in report.table(made) if row.attack == "relearn (forget, full)"]
+    attempts = [row.suffix for row in report.table(made) if row.attack == "relearn (unrelated, lora)"]
+    attempts += [row.suffix for row in report.table(made) if row.attack == "relearn (forget, full)"]
     assert ", attempt 2" in attempts
     assert "attempt 2" in seen(made)["terminal"]
     assert "attempt 2" in seen(made)["markdown"]
@@ -160,9 +160,7 @@ def test_a_missing_budget_is_told_in_one_line(budget: int) -> None:
     known = report.evidence_in(made)
     rest = tuple(m for m in known.measurements if not (m.trial == lora.id and m.budget == budget))
     found = judge(evidence.files()[0].noun, dataclasses.replace(known, measurements=rest), evidence.AT)
-    words = (
-        f"{LORA}, seed 0: attempt 1 is said to have ended well, and its answers to 'forget' at budget {budget} and 1"
-    )
+    words = f"{LORA}, seed 0: attempt 1 is recorded as ended well, but its answers to 'forget' at budget {budget} and 1"
     assert found.outcome == "INCONCLUSIVE"
     assert [(block.code, sentence(block)) for block in found.blockers] == [
         ("incomplete", f"{words} more are not on record")

@@ -124,7 +124,7 @@ def test_a_comparison_says_both_accuracies_the_difference_its_bounds_and_the_lim
     made = compared()
     lines = {(each.rule, each.finding.attack, each.finding.budget): each for each in facts.comparisons(made)}
     found = lines["like-never", "relearn (forget, lora)", 50]
-    assert (found.own, found.other, found.comparator) == (0.45, 0.26, "control never")
+    assert (found.own, found.other, found.other_name) == (0.45, 0.26, "control never")
     assert found.difference == "excess 19.0 points"
     assert found.finding.lower < 0.19 < found.finding.upper
     assert found.interval == f"{100 * found.finding.lower:.1f} to {100 * found.finding.upper:.1f}"
@@ -144,7 +144,7 @@ def test_every_projection_shows_every_comparison():
             assert f"{each.difference} ({each.interval})" in seen[name]
             assert each.where in seen[name]
     assert "How does it compare?" not in shown(passing())["html"]
-    assert "Beside other models" not in shown(passing())["markdown"]
+    assert "Compared with other models" not in shown(passing())["markdown"]
 
 
 def test_the_small_drawing_is_in_proportion():
@@ -437,7 +437,7 @@ def test_a_preregistration_is_named_in_every_projection_and_its_absence_is_a_lim
         assert (
             f"preregistered at 2026-11-20T09:00:00Z, as its signer says: statement {'7' * 64}, key {'8' * 64}" in seen
         )
-    assert tracker._tags(preregistered)["gate.seal_sha256"] == "7" * 64
+    assert tracker._tags(preregistered)["gate.preregistration_sha256"] == "7" * 64
     assert all(
         "preregistered at" not in seen and report.NO_PREREGISTRATION in seen for seen in shown(passing()).values()
     )

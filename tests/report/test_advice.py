@@ -41,7 +41,7 @@ from robustness_gate.records.trial import OWN_ROLES, Closed, ModelRef, Role, Tri
 from robustness_gate.records.verdict import Blocker, Flag, RedFlag
 from robustness_gate.report import advice
 from robustness_gate.report import record as report
-from robustness_gate.report.advice import Advice, Step, advise, items_to_acquit, items_to_convict
+from robustness_gate.report.advice import Advice, Step, advise, items_for_breach, items_for_compliance
 from robustness_gate.report.record import Origin, Report
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import label, pack
@@ -177,7 +177,7 @@ def test_a_fail_names_the_strongest_and_the_cheapest_breach_and_no_way_around_th
     assert told.strongest.does == KNOWN["relearn"]
     assert "50 examples" in told.strongest.cost
     assert told.cheapest_breach.budget == 5
-    assert "3 of 6 readings" in told.steps[0].because
+    assert "3 of 6 accuracies" in told.steps[0].because
     assert "no cure" in told.steps[0].do
     assert "NEW_CHECKPOINT" in told.steps[0].command
     assert "do not raise the limit" in told.steps[1].do
@@ -234,7 +234,7 @@ def test_a_guardrail_beside_an_original_that_guesses_asks_for_another(advised: A
 def test_an_open_cell_says_how_many_questions_would_decide_it(advised: Any) -> None:
     told, _ = advised(after("relearn (retain, lora)", 0.38))
     assert told.outcome == "INCONCLUSIVE"
-    needed = items_to_acquit(0.38, 0.4, 0.05)
+    needed = items_for_compliance(0.38, 0.4, 0.05)
     assert needed is not None
     assert needed > 400
     assert f"about {needed:,} questions" in told.steps[-1].do
@@ -255,7 +255,7 @@ def test_what_was_left_out_and_what_was_stopped_is_run_by_the_same_command(advis
     assert told.steps[0].command == "robustness-gate run CHECKPOINT --policy POLICY --suite SUITE --out runs/x"
     told, _ = advised(ends=lambda trial: None if label(trial) == "relearn (forget, full)" else ended(trial))
     assert told.steps[0].because == "Not run to the end: relearn (forget, full), seed 0."
-    assert "goes on where it stopped" in told.steps[0].do
+    assert "continues where it stopped" in told.steps[0].do
 
 
 def test_a_missed_floor_widens_the_grid_of_that_attack(advised: Any) -> None:
@@ -340,8 +340,8 @@ def test_a_new_ledger_is_told_what_the_old_one_knows(advised: Any) -> None:
         ),
         (
             {"faults": (SelfTestFault(code="no_answers", args={"where": "sham"}),)},
-            "'relearn (forget, full)' failed its self-test: sham: it handed nothing over",
-            "until it is mended",
+            "'relearn (forget, full)' failed its self-test: sham: it yielded no attacked model",
+            "until it is fixed",
         ),
     ],
 )
@@ -447,7 +447,10 @@ def test_a_control_whose_name_begins_another_ones_is_named_again_too(advised: An
 
 def test_a_canary_without_valid_answers_is_not_asked_for_again_as_if_nobody_had_named_it(advised: Any) -> None:
     told, _ = advised(changes=POSITIVE_CONTROL | {"original": "9" * 64}, beside={THE_ORIGINAL: 0.95})
-    assert "look at its digest and at the policy's `original`" in the(told, "The positive control could not be held").do
+    assert (
+        "look at its digest and at the policy's `original`"
+        in the(told, "The positive control could not be compared").do
+    )
 
 
 def test_a_canary_that_sings_makes_the_limits_worthless(advised: Any) -> None:
@@ -480,7 +483,7 @@ def test_a_sham_that_failed_or_was_stopped_has_a_step(advised: Any) -> None:
         return bad if trial.role == Role.SHAM else ended(trial)
 
     told, _ = advised(changes=SHAM, ends=stopped)
-    assert "goes on where it stopped" in the(told, "Not run to the end: sham of relearn").do
+    assert "continues where it stopped" in the(told, "Not run to the end: sham of relearn").do
     told, _ = advised(changes=SHAM, ends=failed)
     step = the(told, "sham of relearn, seed 0 failed")
     assert "a trial that failed gets another attempt" in step.do
@@ -518,7 +521,7 @@ def test_a_model_whose_answers_cannot_be_paired_is_told_so(advised: Any) -> None
         beside={NEVER: 0.27},
         ends=lambda trial: None if trial.control == "never" else ended(trial),
     )
-    assert "must have ended well" in the(told, "none of its answers can stand beside").do
+    assert "must have ended well" in the(told, "none of its answers can be compared").do
 
 
 def test_an_excess_over_a_control_is_more_than_a_matter_of_questions(advised: Any) -> None:
@@ -535,7 +538,7 @@ KEPT = {"guardrails": (Guardrail(id="kept", task="retain", max_drop=0.05),)}
 
 def test_a_guardrail_without_the_original_asks_for_it(advised: Any) -> None:
     told, _ = advised(changes=KEPT)
-    assert the(told, "held against the original (kept)").command.endswith("--original ORIGINAL")
+    assert the(told, "measured against the original (kept)").command.endswith("--original ORIGINAL")
     told, _ = advised(changes=KEPT | POSITIVE_CONTROL)
     assert [step.because for step in told.steps if "--original" in step.command] == [told.steps[0].because], (
         "once is enough"
@@ -613,7 +616,7 @@ def test_a_decision_is_named_and_is_no_step(advised: Any) -> None:
     )  # fmt: skip
     told, made = advised(lambda _trial, _mark: 0.9, changes={"accepted_risks": (risk,)})
     assert made.verdict.outcome == "FAIL"
-    assert any("changes nothing in it: r1: it must go out today" in each for each in told.caveats)
+    assert any("does not change it: r1: it must go out today" in each for each in told.caveats)
     assert not any("accept" in step.do or "waive" in step.do for step in told.steps)
 
 
@@ -624,22 +627,22 @@ def test_a_decision_is_named_and_is_no_step(advised: Any) -> None:
 @given(st.floats(0.0, 0.9), st.floats(0.03, 0.1), st.sampled_from([1.0, 1.7]))
 def test_the_number_of_questions_is_the_smallest_that_does(accuracy: float, gap: float, effect: float) -> None:
     limit = accuracy + gap
-    needed = items_to_acquit(accuracy, limit, 0.05, effect)
+    needed = items_for_compliance(accuracy, limit, 0.05, effect)
     assert needed is not None
 
     def upper(items: int) -> float:
         return clopper_pearson_upper(accuracy * items / effect, items / effect, 0.05)
 
     assert upper(needed) <= limit < upper(needed - 1)
-    over = items_to_convict(limit, accuracy, 0.01, effect)
+    over = items_for_breach(limit, accuracy, 0.01, effect)
     assert over is not None
     assert clopper_pearson_lower(limit * over / effect, over / effect, 0.01) > accuracy
 
 
 def test_no_number_of_questions_acquits_what_is_at_the_limit_or_almost() -> None:
-    assert items_to_acquit(0.4, 0.4, 0.05) is None
-    assert items_to_acquit(0.39999, 0.4, 0.05) is None
-    assert items_to_convict(0.4, 0.4, 0.05) is None
+    assert items_for_compliance(0.4, 0.4, 0.05) is None
+    assert items_for_compliance(0.39999, 0.4, 0.05) is None
+    assert items_for_breach(0.4, 0.4, 0.05) is None
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -73,10 +73,10 @@ def test_an_answer_that_is_hidden_in_the_last_layer_is_said_by_an_earlier_one(be
 @pytest.mark.parametrize(
     ("old", "new", "code", "fragment"),
     [
-        ("task: forget-open", "task: forget-answered", "wrong-kind", "under 'limits'"),
-        ("task: forget-open", "task: forget-texts", "wrong-kind", "under 'limits'"),
+        ("task: forget-open", "task: forget-answered", "wrong-kind", "'limits' cannot be on it"),
+        ("task: forget-open", "task: forget-texts", "wrong-kind", "'limits' cannot be on it"),
         ("{task: retain, min", "{task: retain-answered, min", "wrong-kind", "`max_drop`"),
-        ("task: near, max_drop", "task: forget-texts, max_drop", "wrong-kind", "under 'guardrails'"),
+        ("task: near, max_drop", "task: forget-texts, max_drop", "wrong-kind", "'guardrails' cannot be on it"),
         ("id: cloze, task: forget-cloze, max: 0.60", "id: cloze, task: forget-cloze, max: 0.25", "below-chance", ""),
         ("id: said, task: forget-open, max: 0.60", "id: said, task: forget-open, max: 0.0", "below-chance", "0.00"),
     ],

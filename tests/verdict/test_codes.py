@@ -102,7 +102,7 @@ def test_what_does_not_fit_a_code_is_refused_when_it_is_read(code: str, args: di
 
 def test_a_blocker_comes_only_of_what_its_code_can_come_of() -> None:
     issue = ValidityIssue(code="below_chance")
-    with pytest.raises(ValidationError, match="does not come of"):
+    with pytest.raises(ValidationError, match="cannot be a cause of"):
         Blocker(code="self_test_failed", args=its.an_example(codes.BLOCKERS["self_test_failed"]), causes=(issue,))
 
 
@@ -132,7 +132,7 @@ def test_a_code_without_a_step_is_not_guessed_at() -> None:
         (ValidityIssue(code="curtailed", args={"curtailed": 8, "items": 9}), "Shorten what it puts"),
         (ValidityIssue(code="best_at_edge", args={"setting": "rate"}), "Widen its grid"),
         (ValidityIssue(code="chosen_seed"), "plans the trial as it must be"),
-        (ValidityIssue(code="not_ended"), "goes on where it stopped"),
+        (ValidityIssue(code="not_ended"), "continues where it stopped"),
         (ValidityIssue(code="nothing_to_lose"), "the original can answer"),
         (ValidityIssue(code="missing_answers", args={"missing": 8, "items": 9}), "dtype: float32"),
         (ValidityIssue(code="other_form", args={"task": "forget"}), "Name forget under `hazard`"),
@@ -177,8 +177,8 @@ def test_sentences_read_as_they_should() -> None:
         "limit 'forgotten' needs relearn, seed 0: cannot establish compliance, the model is destroyed: 25.0% on "
         "'useful', under 40%; significantly below chance: an inverted answer is a known answer",
         "limit 'forgotten' needs relearn, seed 0, budget 5: not run, or without valid answers of the control 'never' "
-        "beside it",
-        "the policy refuses other weights beside the examined ones, and there are a, b, c, d, e and 2 more",
+        "to compare with",
+        "the policy refuses other weights in the repository, and there are a, b, c, d, e and 2 more",
         "on rmu the 95 % lower bound of the gain is 3.4%, at least 10% is asked",
     ]
 

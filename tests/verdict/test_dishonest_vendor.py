@@ -257,7 +257,7 @@ def test_two_limits_under_one_id_do_not_fill_each_others_cells() -> None:
     evidence = clean(policy)
     silent = but(evidence, measurements=tuple(m for m in evidence.measurements if m.task == "useful"))
     assert outcome(policy, silent) == "INCONCLUSIVE"
-    assert "the limit 'forgotten' is there twice" in told(judge(policy, evidence, AT))
+    assert "the limit 'forgotten' is defined twice" in told(judge(policy, evidence, AT))
 
 
 @pytest.mark.parametrize("name", ["hazard", "useful"])

@@ -1,11 +1,11 @@
-"""Can the gate run here, on this checkpoint, and which attacks will work? Found out before hours are spent.
+"""Checks before a long run: can the gate run here on this checkpoint, and which attacks will work?
 
-Everything that can be seen without torch comes first, so that a machine without it still learns something. Then the
-model is loaded as a run would load it, asked one question, and every attack is tried at strength zero (its SHAM) on a
-few questions of the invented world: an attack that cannot take this model apart says so now and not at midnight. No
-list of which attack needs what is kept here, so none can be out of date.
+Checks that need no torch come first, so that a machine without it still gets some results. Then the model is loaded as
+in a run, asked one question, and every attack is tried at strength zero (its SHAM) on a few questions of the invented
+world: an attack that does not apply to this model is reported now and not after hours. There is no list here of what
+each attack needs, so no list can be out of date.
 
-Each finding is *ok*, a *note* (the gate runs, and something about it is worth knowing) or a *PROBLEM* (the gate cannot
+Each finding is *ok*, a *note* (the gate runs, with a limitation) or a *PROBLEM* (the gate cannot
 run, or a trial that the suite asks for would fail).
 """
 
@@ -34,17 +34,17 @@ def examine(
     limits: Limits | None = None,
     step: Callable[[str], None] = lambda _: None,
 ) -> tuple[Check, ...]:
-    """Look at the machine, the checkpoint, and how each attack takes to it.
+    """Check the machine, the checkpoint, and whether each attack applies to it.
 
     Args:
         checkpoint: as in `run`: a directory, `hf://OWNER/NAME@COMMIT` or `organism:NAME`.
         device: as in `run`.
-        suite: its attacks, precision and questions; without one, every attack that there is with its defaults.
+        suite: its attacks, precision and questions; without one, every attack with its defaults.
         original: the model before unlearning, for attacks that use it.
-        base: what an adapter stands on.
-        weights: False looks at files alone.
-        limits: how long loading and a text may take; None: as by default in a run.
-        step: called with what is being done, since loading may take minutes.
+        base: the base model of an adapter.
+        weights: False checks the files alone.
+        limits: time limits for loading and for a text; None: the defaults of a run.
+        step: called with the name of each step, since loading may take minutes.
     """
     step("looking at the installation")
     checks = [*machine.installed(), machine.disk()]

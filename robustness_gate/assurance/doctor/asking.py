@@ -1,4 +1,6 @@
-"""What is asked: letters, template, lengths, odd questions, one answer; and whether a model can answer in that form."""
+"""Checks of the questions: letters, template, lengths, unusual questions, one answer; and whether the model can
+answer.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from robustness_gate.engine.score import Prompt
 
 PADDED = 8
-"""On so many prompts it is seen whether padding changes answers."""
+"""Number of prompts on which the effect of padding is measured."""
 
 
 def speech(loaded: LoadedModel, suite: Loaded[Suite] | None, step: Callable[[str], None]) -> Iterator[Check]:
@@ -35,7 +37,7 @@ def speech(loaded: LoadedModel, suite: Loaded[Suite] | None, step: Callable[[str
 
     its = loaded.tokenizer
     yield from tokenizer.described(loaded)
-    tasks = exams_of(suite)
+    tasks = _questions_by_task(suite)
     template = bool(getattr(its, "chat_template", None))
     if any(form.chat for _, form in tasks.values()) and not template:
         yield found("checkpoint", "PROBLEM", "chat template", Code.TEMPLATE_NEEDED)
@@ -49,7 +51,7 @@ def speech(loaded: LoadedModel, suite: Loaded[Suite] | None, step: Callable[[str
         yield from damaged(name, items)
         if form.tokens:
             yield from _end_marks(loaded, name, items, form)
-        if not form.verbatim:  # else its answers are words, scored as continuations whatever they are
+        if not form.verbatim:  # other kinds score whole continuations
             yield _letters(its, name, prompts[0], form)
         if suite is not None or form.verbatim:
             yield from _lengths(loaded, name, prompts)
@@ -61,8 +63,8 @@ def speech(loaded: LoadedModel, suite: Loaded[Suite] | None, step: Callable[[str
         yield from _one_question(loaded, items, form, suite, step)
 
 
-def exams_of(suite: Loaded[Suite] | None) -> dict[str, tuple[tuple[Item, ...], Form]]:
-    """What is asked, by task; without a suite one question of the invented world. Bare texts ask nothing."""
+def _questions_by_task(suite: Loaded[Suite] | None) -> dict[str, tuple[tuple[Item, ...], Form]]:
+    """Questions by task; without a suite one question of the invented world. Tasks of bare texts have no questions."""
     if suite is not None:
         tasks = gather(suite).tasks
         return {name: (task_data.items, task_data.form) for name, task_data in tasks.items() if not task_data.bare}
@@ -70,7 +72,7 @@ def exams_of(suite: Loaded[Suite] | None) -> dict[str, tuple[tuple[Item, ...], F
 
 
 def no_questions() -> Check | None:
-    """Why nothing can be asked without a suite, which takes questions of the organisms' world in its stead."""
+    """Why nothing can be asked without a suite: the questions of the organisms' world are not installed."""
     try:
         organisms.data()
     except SetupError as error:
@@ -79,7 +81,7 @@ def no_questions() -> Check | None:
 
 
 def read_by(loaded: LoadedModel) -> specimens.Put:
-    """How this model reads a question in a form: the prompt, and what may follow it."""
+    """How a question in a form becomes tokens for this model: the prompt, and its possible continuations."""
     from robustness_gate.engine.score import prompt_of
 
     def put(question: Question, form: Form) -> tuple[str, list[str]]:
@@ -125,13 +127,13 @@ def answering_of(
     device: str,
     step: Callable[[str], None],
 ) -> Iterator[Check]:
-    """Whether this model, and the original, do better than guessing where the suite asks them.
+    """Whether this model and the original are better than guessing on the suite's tasks.
 
-    Of the hazard the original alone is asked: that the candidate guesses there is what unlearning is for.
+    The hazard is asked of the original alone: a candidate is expected to guess there.
     """
     from robustness_gate.engine.score import ModelLM
 
-    if suite is None:  # only an organism need know the invented world
+    if suite is None:  # without a suite only an organism can know the invented world
         return
     step("asking a handful of each task")
     suite_data = gather(suite)
@@ -148,7 +150,7 @@ def answering_of(
 
 
 def answered(name: str, own: answering.Heard | None, original: answering.Heard | None) -> Iterator[Check]:
-    """What one task's handful shows: of the hazard `own` is None, without an original the other."""
+    """The check of one task: `own` is None for the hazard, `original` is None without an original."""
     right, theirs = str(own or ""), str(original or "")
     if original is not None and not original.answers:
         yield found("checkpoint", "note", "answering", Code.ORIGINAL_GUESSES, task=name, original=theirs, right=right)
@@ -163,7 +165,7 @@ def answered(name: str, own: answering.Heard | None, original: answering.Heard |
 
 
 def _padding(loaded: LoadedModel, questions: Sequence[Question], form: Form) -> Iterator[Check]:
-    """Whether an answer depends on what shares its batch: see `engine.padding`."""
+    """Whether an answer depends on the other prompts of its batch: see `engine.padding`."""
     from robustness_gate.engine import padding
     from robustness_gate.engine.score import encode, prompt_of
 
@@ -176,7 +178,7 @@ def _padding(loaded: LoadedModel, questions: Sequence[Question], form: Form) -> 
 
 
 def _end_marks(loaded: LoadedModel, name: str, items: Sequence[Item], form: Form) -> Iterator[Check]:
-    """Words that the checkpoint calls end marks."""
+    """Ordinary words that the checkpoint declares as end-of-sequence tokens."""
     from robustness_gate.engine import ending, score
 
     dropped = score.end_marks(loaded.model, loaded.tokenizer, [item.question for item in items], form).dropped
@@ -188,7 +190,7 @@ def _end_marks(loaded: LoadedModel, name: str, items: Sequence[Item], form: Form
 
 
 def special_tokens(its: Any, name: str, items: Sequence[Item], form: Form) -> Iterator[Check]:
-    """Questions with words that this tokenizer takes for special tokens, wherever they stand."""
+    """Questions that contain text which this tokenizer reads as special tokens."""
     from robustness_gate.engine.pieces import control_tokens, controls_in
     from robustness_gate.engine.score import scored
     from robustness_gate.inputs.prompts import body
@@ -216,7 +218,7 @@ DAMAGE = {
 
 
 def damaged(name: str, items: Sequence[Item]) -> Iterator[Check]:
-    """Questions that show that their letters were read in another encoding than they were written in."""
+    """Questions whose characters show that the data were read in a wrong encoding."""
     for signal, code in DAMAGE.items():
         ids = [each.question.id for each in items if signal in "".join((each.question.stem, *each.question.choices))]
         if ids:
@@ -227,7 +229,7 @@ def damaged(name: str, items: Sequence[Item]) -> Iterator[Check]:
 
 
 def _lengths(loaded: LoadedModel, name: str, prompts: list[Prompt]) -> Iterator[Check]:
-    """Prompts longer than the context lose their beginning."""
+    """Prompts longer than the context, which lose their beginning."""
     from robustness_gate.engine.score import encode
 
     longest = context_length(loaded.model.config)

@@ -1,4 +1,4 @@
-"""What the files show without torch: the suite, the candidate, the original."""
+"""Checks of the files without torch: the suite, the candidate, the original."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from robustness_gate.records.evidence import Stored as Precision
 from robustness_gate.records.suite import Suite
 
 STORED = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-"""Of the safetensors format; other names are shown as they are."""
+"""Names of dtypes in the safetensors format; other names are shown unchanged."""
 TOKENIZER_FILES = {"tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json"}
 
 
 class Stored(NamedTuple):
-    """Where a checkpoint lies and what its safetensors headers tell, no weight read; of an adapter, its base's."""
+    """A checkpoint's location and what its safetensors headers declare; for an adapter, those of its base too."""
 
     place: CheckpointRef
     parameters: int
     bytes: int
     dtypes: dict[str, int]
-    """Parameters by dtype, in safetensors' words."""
+    """Parameters by dtype, with safetensors' names."""
     shapes: dict[str, tuple[int, ...]]
 
 
 def suite_of(path: Path | None) -> tuple[Loaded[Suite] | None, list[Check]]:
-    """The suite with its data and the settings of its attacks read, or what is wrong with it."""
+    """The suite with its data and its attacks' settings, or its errors."""
     if path is None:
         return None, []
     try:
@@ -61,11 +61,11 @@ def suite_of(path: Path | None) -> tuple[Loaded[Suite] | None, list[Check]]:
 
 
 def files_of(named: str, base: str | None, dtype: str) -> tuple[list[Check], Stored | None]:
-    """What the files show by themselves; None where they are refused."""
+    """What the files declare; None where they are refused."""
     try:
         place = find_checkpoint(named, base)
         manifest = manifest_of(place)
-        whole = manifest if place.base is None else manifest_of(place.base)  # an adapter is judged as merged into it
+        whole = manifest if place.base is None else manifest_of(place.base)  # an adapter is merged into it
         directory = place.path if place.base is None else place.base.path
         stored = stored_in(place, directory, whole)
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
@@ -113,7 +113,7 @@ def _described(config: Mapping[str, Any], stored: Stored) -> Iterator[Check]:
 
 
 def _around(here: Beside) -> Iterator[Check]:
-    """What lies beside the files that are read."""
+    """Other weights next to the files that are read."""
     if here.weights:
         yield found("checkpoint", "note", "other weights", Code.OTHER_WEIGHTS, files=tuple(here.weights))
     if not here.listed:
@@ -123,7 +123,7 @@ def _around(here: Beside) -> Iterator[Check]:
 
 
 def _precision(stored: Precision, dtype: str) -> Iterator[Check]:
-    """What the weights are stored as beside what they are computed in, and beside what config.json says."""
+    """The dtype in which weights are stored, compared with the computing dtype and with config.json."""
     held = precision.shares(stored.weights)
     if stored.adapter:
         held += f", the adapter's as {precision.shares(stored.adapter)}"
@@ -141,7 +141,7 @@ def stored_in(place: CheckpointRef, directory: Path, manifest: Manifest) -> Stor
     """Count what the safetensors headers declare; `inspect` has checked that they are headers.
 
     Raises:
-        CheckpointError: a header declares no tensors in the way of the format.
+        CheckpointError: a header declares no tensors in the format.
     """
     count, size, dtypes, shapes = 0, 0, dict[str, int](), dict[str, tuple[int, ...]]()
     for entry in manifest.files:
@@ -165,7 +165,7 @@ def stored_in(place: CheckpointRef, directory: Path, manifest: Manifest) -> Stor
 
 
 def original_of(original: str | None, candidate: Stored | None) -> tuple[list[Check], Stored | None]:
-    """The original must be a checkpoint too, and is most useful when it has the same tensors."""
+    """The original: it must be a checkpoint too, and some attacks need the same tensors in it."""
     if original is None:
         return [], None
     seen, there = files_of(original, None, "float32")

@@ -1,4 +1,4 @@
-"""What doctor finds: a state, a code of a closed set, and arguments. `wording` has the sentences."""
+"""Doctor's findings: a state, a code of a closed set, and arguments. `wording` has the sentences."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ class Code(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One line: what was looked at, in which state it is, and the code of what was found with its arguments."""
+    """One finding: what was checked, its state, and a code with its arguments."""
 
     part: Part
     state: State
     name: str
-    """What was looked at; of an attack its name."""
+    """What was checked; for an attack, its name."""
     code: Code
     args: Mapping[str, Argument]
 
@@ -124,7 +124,7 @@ def found(part: Part, state: State, name: str, code: Code, /, **args: Argument) 
 
 
 def problem(part: Part, name: str, error: Exception) -> Check:
-    """A problem that an error describes: one of the family by its own sentence and remedy."""
+    """A problem that an error describes; a GateError brings its own sentence and remedy."""
     if isinstance(error, GateError):
         message = f"{error.where}: {error.message}" if error.where else error.message
         return found(part, "PROBLEM", name, Code.REFUSED, message=message, remedy=error.remedy)
@@ -132,7 +132,7 @@ def problem(part: Part, name: str, error: Exception) -> Check:
 
 
 def first_line(error: Exception) -> str:
-    """Of an error's text, at most 200 characters, with its type where it is not of the family."""
+    """An error's text, at most 200 characters, with its type where it is not a GateError."""
     line = next(iter(str(error).splitlines()), "") or type(error).__name__
     return line[:200] if isinstance(error, GateError) else f"{type(error).__name__}: {line[:200]}"
 

@@ -1,4 +1,4 @@
-"""How each attack takes to this model: tried at strength zero, it changes nothing and shows whether it can be done."""
+"""Whether each attack applies to this model: each is tried at strength zero, which changes nothing."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from robustness_gate.engine.load import LoadedModel
 
 FEW = 4
-"""Questions and texts of each kind on which attacks are tried."""
+"""Number of questions and texts of each kind on which attacks are tried."""
 ENOUGH = 0.9
-"""Share of what its settings ask for that an attack on weights must change to establish compliance, by its own floor.
+"""Share of the selected weights that an attack on weights must change to establish compliance, by its own floor.
 """
 
 
@@ -44,7 +44,7 @@ def shams(
 ) -> Iterator[Check]:
     """Every attack at strength zero on this model."""
     hazards, corpora = _hazards(suite)
-    fails: State = "PROBLEM" if suite is not None else "note"  # without a suite it was not asked for yet
+    fails: State = "PROBLEM" if suite is not None else "note"  # without a suite the device was not yet selected
     for name, configs in wanted(suite).items():
         step(f"trying {name} at strength zero")
         module = attacks.load(name)
@@ -60,7 +60,7 @@ def shams(
         except NotApplicable as error:
             args = {"message": error.message, "remedy": error.remedy}
             yield found("attacks", "note", name, Code.NOT_APPLICABLE, **args)
-        except Exception as error:  # noqa: BLE001 - whatever it is, a trial would fail with it
+        except Exception as error:  # noqa: BLE001 - a trial would fail with the same error, of any type
             yield found("attacks", fails, name, Code.WOULD_FAIL, message=first_line(error))
         else:
             yield fits(name, module, configs, loaded.model, original is not None)
@@ -95,7 +95,7 @@ def wanted(suite: Loaded[Suite] | None) -> dict[str, list[Any]]:
 
 
 def _hazards(suite: Loaded[Suite] | None) -> tuple[tuple[Hazard, ...], dict[str, Corpus]]:
-    """A few questions in every form in which the suite asks for the hazard; without one, of the invented world."""
+    """A few questions in every form of the suite's hazard; without a suite, of the invented world."""
     if suite is not None:
         suite_data = gather(suite)
         few = {
@@ -122,7 +122,7 @@ def _hazards(suite: Loaded[Suite] | None) -> tuple[tuple[Hazard, ...], dict[str,
 
 
 def _prompts(loaded: LoadedModel, suite: Loaded[Suite], name: str, configs: list[Any]) -> Iterator[Check]:
-    """What the attack is made on, as this model reads it, or why not in some form of the hazard."""
+    """The data for the attack in this model's tokens, or why it does not apply in some form of the hazard."""
     seen: set[tuple[str, str]] = set()
     suite_data = gather(suite)
     for config in configs:
@@ -135,7 +135,9 @@ def _prompts(loaded: LoadedModel, suite: Loaded[Suite], name: str, configs: list
 
 
 def fits(name: str, module: ModuleType, configs: list[Any], model: Any, has_original: bool) -> Check:
-    """That it applies (less of it without an original that a config names), and which share of weights it reaches."""
+    """The finding that it applies (in part, without an original that a config names), with the share of weights it
+    reaches.
+    """
     naming = any('"original"' in encode(attacks.as_json(config)).decode() for config in configs)
     missing = "original" if naming and not has_original else ""
     if hasattr(module, "reach"):
@@ -146,7 +148,7 @@ def fits(name: str, module: ModuleType, configs: list[Any], model: Any, has_orig
 
 
 def _reaching(name: str, missing: str, module: ModuleType, configs: list[Any], model: Any) -> Check:
-    """Which share of the blocks' weights each config of an attack on weights would change."""
+    """The share of the blocks' weights that each config of an attack on weights would change."""
     from robustness_gate.engine import matrices
 
     sizes, shares, little = matrices.sizes(model), set[int](), False
@@ -156,7 +158,7 @@ def _reaching(name: str, missing: str, module: ModuleType, configs: list[Any], m
         except NotApplicable as error:
             args = {"message": error.message, "remedy": error.remedy}
             return found("attacks", "note", name, Code.SETTING_NOT_APPLICABLE, **args)
-        shares.add(int(100 * share))  # rounded down: 99.6 % is not all
+        shares.add(int(100 * share))  # rounded down, so that 99.6 % is not shown as all
         little = little or (share < ENOUGH and not getattr(config, "layers", ()))
     reached = " and ".join(f"{each} %" for each in sorted(shares))
     code = Code.REACHES_PART if little else Code.REACHES_ALL

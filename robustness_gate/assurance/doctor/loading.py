@@ -1,4 +1,4 @@
-"""The models as a run would load them."""
+"""Load the models as a run does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def reference(original: Stored | None, dtype: str, device: str) -> Callable[[], Any]:
-    """What opens the original; it raises NotApplicable where none was given."""
+    """A function that opens the original; it raises NotApplicable where none was given."""
 
     @contextlib.contextmanager
     def opened() -> Iterator[Any]:
@@ -27,7 +27,7 @@ def reference(original: Stored | None, dtype: str, device: str) -> Callable[[], 
 
 
 def load_speaker(place: CheckpointRef, dtype: str, device: str) -> LoadedModel:
-    """A checkpoint, on a device in a dtype."""
+    """A checkpoint loaded on a device in a dtype."""
     from robustness_gate.engine.load import load
 
     return load(place.path, dtype=dtype, device=device, base=place.base.path if place.base is not None else None)

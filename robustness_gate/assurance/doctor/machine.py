@@ -1,4 +1,4 @@
-"""What the machine has: the libraries, the disk, the device and its memory."""
+"""Checks of the machine: the libraries, the disk, the device and its memory."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from robustness_gate.system import installed as libraries
 
 USEFUL = {"mlflow": "no runs are logged to MLflow", "pyarrow": "no suite can read Parquet, as most hub datasets are"}
 LITTLE_DISK = 1 << 30
-"""A run writes a ledger, a report and the log-likelihoods: some tens of megabytes. Under this, say so."""
+"""A run writes a ledger, a report and the log-likelihoods: some tens of megabytes. Less free space is reported."""
 
 
 def installed() -> Iterator[Check]:
-    """Python, what a run needs, and what it can use."""
+    """Python, the required libraries, and the optional ones."""
     yield found(
         "machine", "ok", "python", Code.PYTHON,
         version=platform.python_version(), system=platform.system(), machine=platform.machine(),
@@ -44,7 +44,7 @@ def _version(name: str) -> str:
 
 
 def disk() -> Check:
-    """Room in the working folder."""
+    """Free space in the working folder."""
     free = shutil.disk_usage(Path()).free
     if not os.access(Path(), os.W_OK):
         return found("machine", "note", "disk", Code.FOLDER_NOT_WRITABLE)
@@ -54,7 +54,7 @@ def disk() -> Check:
 
 
 def _memory() -> int | None:
-    """Of the machine, in bytes; None where the system does not say."""
+    """The machine's memory in bytes; None where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):

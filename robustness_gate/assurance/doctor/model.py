@@ -1,4 +1,4 @@
-"""What is found out with the model, in a process that a stranger's files may hang or kill."""
+"""Checks that need the model, in a separate process because untrusted files may hang or crash it."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def in_a_child(
     limits: Limits,
     step: Callable[[str], None],
 ) -> list[Check]:
-    """What is found out with the model, in a process that a stranger's files may hang or kill."""
+    """Make the checks that need the model, in a separate process because untrusted files may hang or crash it."""
     checks, doing = list[Check](), ""
     size = max(each.bytes for each in (candidate, original) if each is not None)
     try:
-        for told in bounded.stream(
+        for message in bounded.stream(
             _tell, candidate, original, device, suite, limits=limits, size=size, name="child of doctor"
         ):
-            if isinstance(told, Check):
-                checks.append(told)
+            if isinstance(message, Check):
+                checks.append(message)
             else:
-                doing = told
+                doing = message
                 step(doing)
     except Gone as error:
         step_name = doing or "starting"
@@ -55,14 +55,14 @@ def in_a_child(
 
 
 def _tell(
-    tell: Callable[[Check | str], None],
+    send: Callable[[Check | str], None],
     candidate: Stored,
     original: Stored | None,
     device: str,
     suite: Loaded[Suite] | None,
 ) -> None:
-    for check in _loaded(candidate, original, device, suite, tell):
-        tell(check)  # at once: what comes after may not come to an end
+    for check in _loaded(candidate, original, device, suite, send):
+        send(check)  # written at once: a later check may hang
 
 
 def _loaded(
@@ -77,12 +77,12 @@ def _loaded(
     step("importing torch and transformers")
     with _silence():
         try:
-            from robustness_gate.engine import load  # noqa: F401 - whatever is broken breaks here
+            from robustness_gate.engine import load  # noqa: F401 - a broken installation fails here
 
             seen = machine.device(device, candidate.parameters * DTYPE_BYTES[dtype], dtype)
         except GateError as error:
             seen = (problem("machine", "device", error),)
-        except Exception as error:  # noqa: BLE001 - a half-installed library breaks in any way
+        except Exception as error:  # noqa: BLE001 - a half-installed library fails with any error
             seen = (found("machine", "PROBLEM", "run extra", Code.CANNOT_BE_IMPORTED, message=first_line(error)),)
         yield from seen
         if not can_run(seen):
@@ -98,7 +98,7 @@ def _loaded(
             yield from tokenizer.tokenizers(loaded, original, suite, step)
             name = "answering"
             yield from asking.answering_of(loaded, original, suite, dtype, device, step)
-        except Exception as error:  # noqa: BLE001 - whatever it is, a run would meet it too
+        except Exception as error:  # noqa: BLE001 - a run would fail with the same error, of any type
             yield problem("checkpoint", name, error)
             return
         yield _blocks(loaded)
@@ -106,7 +106,7 @@ def _loaded(
 
 
 def _aside(loaded: LoadedModel, stored: Stored) -> Iterator[Check]:
-    """Tensors of the files that the model's family calls of no use. All others were refused, or are in the model."""
+    """Tensors of the files that the model's family declares as unused. All others are in the model or were refused."""
     from robustness_gate.engine.account import left_aside
 
     if names := left_aside(loaded.model, (stored.place.base or stored.place).path):
@@ -118,7 +118,7 @@ def _blocks(loaded: LoadedModel) -> Check:
 
     try:
         blocks = dissect(loaded.model).blocks
-    except Exception as error:  # noqa: BLE001 - an architecture that was not foreseen may break it in any way
+    except Exception as error:  # noqa: BLE001 - an unknown architecture may fail with any error
         return found("checkpoint", "note", "blocks", Code.BLOCKS_UNKNOWN, message=first_line(error))
     order = "attention and MLP in parallel" if blocks[0].parallel else "attention, then MLP"
     return found("checkpoint", "ok", "blocks", Code.BLOCKS, blocks=len(blocks), order=order)
@@ -126,7 +126,7 @@ def _blocks(loaded: LoadedModel) -> Check:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Libraries talk while they load; what matters is in the checks."""
+    """Silence the libraries' output while they load; the checks report what matters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

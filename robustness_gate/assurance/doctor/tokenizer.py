@@ -1,4 +1,6 @@
-"""The tokenizer: its size, tokens that the model lacks, the clock in its template, what differs from the original's."""
+"""Checks of the tokenizer: size, tokens without a row in the model, dates in its template, differences to the
+original's.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def described(loaded: LoadedModel) -> Iterator[Check]:
-    """Its kind and size, tokens that the model has no row for, and whether its chat template asks for the date."""
+    """Its kind and size, tokens for which the model has no row, and whether its chat template uses the date."""
     its = loaded.tokenizer
     yield found("checkpoint", "ok", "tokenizer", Code.TOKENIZER, kind=type(its).__name__, tokens=len(its))
     yield from _without_row(loaded)
@@ -42,7 +44,7 @@ def _without_row(loaded: LoadedModel) -> Iterator[Check]:
 
 
 def _clock(its: Any) -> Iterator[Check]:
-    """Whether the chat template asks for the date, and which it is given."""
+    """Whether the chat template uses the date, and the fixed date that it gets."""
     from robustness_gate.engine.clock import MOMENT
     from robustness_gate.engine.score import noted, prompt_of
 
@@ -58,7 +60,7 @@ def _clock(its: Any) -> Iterator[Check]:
 def tokenizers(
     loaded: LoadedModel, original: Stored | None, suite: Loaded[Suite] | None, step: Callable[[str], None]
 ) -> Iterator[Check]:
-    """The digests that a policy can pin, and what is not as in the original's tokenizer."""
+    """The digests that a policy can pin, and the differences to the original's tokenizer."""
     from robustness_gate.engine import load, tokenization
 
     ours = loaded.tokenizer

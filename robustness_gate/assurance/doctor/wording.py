@@ -1,4 +1,4 @@
-"""The sentences of `doctor`: what each code means, and what to do about it. Nothing reads them but people.
+"""The sentences of `doctor`: what each code means, and what to do about it. They are for readers; no code parses them.
 
 The templates are those of `robustness_gate.system.sentences`.
 """
@@ -152,18 +152,18 @@ REMEDIES: Mapping[Code, str] = {
     Code.REACHES_ALL: "[Give --{missing} DIR.]",
     Code.REACHES_PART: "Such a trial can establish a breach but not compliance: let the policy require another attack.",
 }
-"""What to do next; a code that is not here asks for nothing."""
+"""What to do next; a code that is not here needs no action."""
 
 
 def sentence(check: Check) -> str:
-    """What was found. Raises UnknownWord for a code that has no sentence."""
+    """The sentence of a finding. Raises UnknownWord for a code without one."""
     if check.code not in SENTENCES:
         raise UnknownWord("code of doctor", check.code)
     return fill(SENTENCES[check.code], check.args)
 
 
 def remedy(check: Check) -> str:
-    """What to do next; empty where there is nothing to do. Raises UnknownWord as `sentence` does."""
+    """What to do next; empty where no action is needed. Raises UnknownWord as `sentence` does."""
     if check.code not in SENTENCES:
         raise UnknownWord("code of doctor", check.code)
     return fill(REMEDIES.get(check.code, ""), check.args)

@@ -1,29 +1,29 @@
-"""The auditor's checks: do this signed report and this model belong together, and does the report say what it may?
+"""The auditor's checks: does this signed report belong to this model, and does its verdict follow from its evidence?
 
 `verify` needs the bundle, a trust file and the checkpoint; no GPU, no torch, none of the questions. Every bound and the
-verdict are computed again from the signed answers; what the report says of its own numbers is compared, never believed.
+verdict are computed again from the signed answers; the report's own numbers are compared, never trusted.
 
 The procedure. Each block of code repeats its number:
 
- 1. *Signature*: it is on the payload's bytes, by a key that the auditor trusts. Nothing looks into them before.
+ 1. *Signature*: it is on the payload's bytes, by a key that the auditor trusts. The payload is not parsed before.
  2. *Form*: the payload is a statement and a report of a version that this release knows, and about its subject.
  3. *Signer*: the key was in use at the time of signing; neither the key nor the report is revoked.
- 4. *Checkpoint*: the auditor's checkpoint is, byte for byte, the one that was examined.
- 5. *Time*: judged, then signed, not in the future; the signer still stands by it; it is not older than asked.
- 6. *Policy and suite*: read again from their texts, they are those by which it was run and judged.
- 7. *Nothing left out*: every trial of the suite is there or recorded as left out, and was asked as the suite says.
+ 4. *Checkpoint*: the auditor's checkpoint is byte for byte the examined one.
+ 5. *Time*: judged, then signed, not in the future; still valid; not older than the auditor's limit.
+ 6. *Policy and suite*: read again from their texts, they are those of the run and of the verdict.
+ 7. *Nothing left out*: every trial of the suite is present or recorded as left out, and was asked as the suite
+ declares.
  8. *Evidence*: seeds, attempts, answers, floors, shams and self-tests are what this release prescribes.
  9. *Verdict*: every bound, the verdict and all that the report derives from them are computed again.
 10. *Your policy*: the evidence is judged again under the auditor's policy; this outcome is the exit code.
 11. *Your suite*: all of the auditor's suite was run to its end, on the same questions and data.
-12. *Attachments*: each file that the report names is as it was signed.
-13. *Preregistration*: it was run as it had been fixed before.
+12. *Attachments*: each file that the report names has the signed digest.
+13. *Preregistration*: it was run under the preregistered terms.
 14. *Before and after*: not withdrawn, not replaced, no gap in the signer's reports; the ledger holds no more.
 
-All are made and always listed, each `ok`, `FAILED` or `not checked`, with a code and its arguments (`codes`); `wording`
-describes them. Whatever is unknown (a field, a version, an attack that is not installed here) has failed. What cannot
-be checked by anybody with these files stands in `wording.UNCHECKABLE`: above all, whether the evaluator wrote down what
-the machine computed.
+All checks are always listed, each `ok`, `FAILED` or `not checked`, with a code and its arguments (`codes`); `wording`
+describes them. Unknown content (a field, a version, an attack that is not installed here) fails. `wording.UNCHECKABLE`
+lists what these files cannot show: above all, whether the recorded answers are those that the machine computed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ CHECKS: tuple[tuple[str, Callable[[Context], Found]], ...] = (
     ("preregistration", surroundings.preregistered),
     ("before and after", surroundings.chain),
 )
-"""In this order. The first two decide whether anything in the bundle is looked at."""
+"""In this order. If one of the first two fails, the bundle's content is not read."""
 
 
 def verify(raw: bytes, asked: Asked, at: datetime) -> Verification:
@@ -79,7 +79,7 @@ def verify(raw: bytes, asked: Asked, at: datetime) -> Verification:
 
     Args:
         raw: the bundle's bytes.
-        asked: what the auditor brings.
+        asked: the auditor's inputs.
         at: now, with a time zone.
     """
     its = Context(raw, asked, at)

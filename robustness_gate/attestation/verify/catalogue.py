@@ -1,4 +1,6 @@
-"""What this release's attacks prescribe for a trial: the one place where `verify` reads the attacks, without torch."""
+"""What this release's attacks prescribe for a trial; the only module of `verify` that reads the attacks, without
+torch.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from robustness_gate.records.trial import Trial
 
 
 class Prescribed(NamedTuple):
-    """What follows from an attack's name and settings."""
+    """Everything that an attack's name and settings determine."""
 
     version: int
     config: dict[str, Json]
@@ -25,7 +27,7 @@ class Prescribed(NamedTuple):
     family: str
     budgets: tuple[int, ...]
     kinds: tuple[str, ...]
-    """The kinds of hazard task in whose form it can be made."""
+    """The kinds of hazard task in whose form it can run."""
 
 
 class Unknown(Exception):
@@ -49,7 +51,7 @@ def prescribed(attack: str, config: Mapping[str, Json]) -> Prescribed:
 
 
 def judged(kind: str) -> Kind:
-    """How answers to a kind of task are judged here, ours or an installed plug-in's. Raises Unknown."""
+    """The scoring of a kind of task here, ours or an installed plug-in's. Raises Unknown."""
     try:
         found: Kind = tasks.load(kind).JUDGED
     except PlanError as error:
@@ -58,7 +60,7 @@ def judged(kind: str) -> Kind:
 
 
 def plugins_of(suite: Suite) -> tuple[Plugin, ...]:
-    """The plug-ins that a suite names, as they are installed here; none is imported. Raises Unknown."""
+    """The installed plug-ins that a suite names; none is imported. Raises Unknown."""
     try:
         return plugins.of((*(each.attack for each in suite.attacks), *(task.kind for task in suite.tasks.values())))
     except PlanError as error:
@@ -71,7 +73,7 @@ def has(attack: str, version: int) -> bool:
 
 
 def is_at_strength_zero(trial: Trial) -> bool:
-    """Whether a sham's settings are the attack's at strength zero; which data it uses may be the suite's choice."""
+    """Whether a sham's settings are the attack's SHAM, apart from the settings that select data."""
     module = attacks.load(trial.attack)
     config = attacks.configure(module, trial.config)
     borrowed = {name: getattr(config, name) for name in attacks.WHICH_DATA if hasattr(module.SHAM, name)}

@@ -1,4 +1,4 @@
-"""The codes of what `verify` finds: a closed set, in three kinds. Sentences: `wording`; list: docs/signing.md."""
+"""The codes of `verify`'s findings: a closed set, in three kinds. Sentences: `wording`; list: docs/signing.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Confirmed(StrEnum):
-    """A check that was made and is in order."""
+    """A check that passed."""
 
     SIGNED = "signed"
     FORM = "form-read"
@@ -27,7 +27,7 @@ class Confirmed(StrEnum):
 
 
 class Unchecked(StrEnum):
-    """A check that was not asked for, or cannot be made."""
+    """A check that was not requested, or cannot be made."""
 
     SIGNATURE = "signature-not-asked"
     NO_PAYLOAD = "no-payload"

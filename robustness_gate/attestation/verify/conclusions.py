@@ -1,4 +1,4 @@
-"""What follows from the evidence: the verdict, all that the report derives from it, the auditor's own policy."""
+"""Checks of the conclusions: the verdict, the report's derived fields, the auditor's own policy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from robustness_gate.verdict import judge
 from robustness_gate.verdict.wording import reason, rule_name
 
 TOLD = ("verdict", "manifest", "provenance", "preregistration", "environment")
-"""What is compared before, and what a report can only state. Everything else in it must follow, and `report.make`
-derives it: a field that is added there is compared without a word here."""
+"""Fields that earlier checks compare, or that a report can only state. `report.make` derives every other field, and it
+is compared, so a new field needs no change here."""
 
 
 def verdict(its: Context) -> Found:
-    """9. Every bound, the verdict and all else that the report derives are computed again, and are the same."""
+    """9. Every bound, the verdict and all other derived fields are recomputed, and are equal."""
     made = its.made
     if its.policy is None or its.suite is None:
         raise NotChecked(Unchecked.NO_TEXTS)
@@ -59,7 +59,9 @@ def _difference(stated: Verdict, again: Verdict) -> Failed:
 
 
 def own_policy(its: Context) -> Found:
-    """10. The evidence is judged again under the auditor's policy, now; this outcome decides the exit code."""
+    """10. The evidence is judged again under the auditor's policy, at the present time; this outcome is the exit
+    code.
+    """
     made = its.made
     if its.asked.policy is None:
         raise NotChecked(Unchecked.NO_POLICY)

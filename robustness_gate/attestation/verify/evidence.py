@@ -1,4 +1,4 @@
-"""Whether the records in the report are what their trials, attacks and self-tests prescribe."""
+"""Checks of the records in the report against their trials, attacks and self-tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness_gate.verdict.wording import lacking
 
 
 def evidence(its: Context) -> Found:
-    """8. Each trial is filed under its own digest, seeded as prescribed, and holds every answer once; no attempt is
+    """8. Each trial is stored under its own digest, has the prescribed seed, and holds every answer once; no attempt is
     missing; floors, shams and self-tests are those of this release's attacks.
     """
     made = its.made
@@ -57,13 +57,13 @@ def _hold_trial(made: report.Report, record: TrialRecord) -> None:
 
 
 def _hold_records(record: TrialRecord) -> None:
-    """Every record is of this trial and there once, and no attempt before the last is without a trace."""
+    """Every record belongs to this trial and occurs once, and every attempt before the last left a record."""
     name = record.label
     records: tuple[Measurement | Closed, ...] = (*record.measurements, *record.closed)
     if any(each.trial != record.id for each in records):
         raise Failed(Fault.RECORD_OF_OTHER_TRIAL, trial=name)
     attempts = {each.attempt for each in records}
-    gone = next((n for n in range(1, len(attempts) + 1) if n not in attempts), None)  # not up to what a stranger wrote
+    gone = next((n for n in range(1, len(attempts) + 1) if n not in attempts), None)  # not the report's own number
     if gone is not None:
         raise Failed(Fault.ATTEMPT_MISSING, trial=name, attempt=gone)
     if len({each.digest for each in records}) < len(records):
@@ -71,7 +71,7 @@ def _hold_records(record: TrialRecord) -> None:
 
 
 def _hold_answers(record: TrialRecord) -> None:
-    """The answers are those to questions that were asked, one bit each; an attempt that ended well has all of them."""
+    """The answers belong to questions that were asked, one bit each; an attempt that ended well has all of them."""
     trial, name = record.trial, record.label
     items = {task.name: task.items for task in trial.tasks}
     for measurement in record.measurements:
@@ -101,9 +101,9 @@ def _hold_tasks(made: report.Report) -> None:
 
 
 def _hold_attack(trial: Trial, name: str) -> None:
-    """A trial is what this release's attack of that name makes of its settings.
+    """A trial equals what this release's attack of that name prescribes for its settings.
 
-    Floors and strength zero stand in the trial, and whoever writes a report could write weaker ones.
+    Floors and shams are stored in the trial, so a report could contain weaker ones.
     """
     try:
         known = catalogue.prescribed(trial.attack, trial.config)
@@ -126,7 +126,7 @@ def _hold_attack(trial: Trial, name: str) -> None:
 
 
 def _hold_kinds(trial: Trial, name: str) -> None:
-    """Answers to each kind of task are judged as that kind declares here."""
+    """Each kind of task is scored as that kind declares here."""
     for task in trial.tasks:
         try:
             judged = catalogue.judged(task.kind)
@@ -137,10 +137,10 @@ def _hold_kinds(trial: Trial, name: str) -> None:
 
 
 def _hold_self_test(test: SelfTest) -> None:
-    """A record is what this release's self-test of that kind of attack leaves.
+    """A record equals what this release's self-test of that kind of attack writes.
 
-    What an attack has to bring back, and where, stands in the record, and whoever writes one could write less. One of
-    another version of the attack, or without its settings, counts for nothing and is not looked at.
+    The required gain and the organism are stored in the record, so a record could contain weaker ones. A record of
+    another version of the attack, or without its settings, does not count and is not checked.
     """
     name = f"self-test of {label_of(test.attack, test.config)}"
     if not catalogue.has(test.attack, test.attack_version) or not test.config:
@@ -149,7 +149,7 @@ def _hold_self_test(test: SelfTest) -> None:
         whole = catalogue.prescribed(test.attack, test.config).config
     except catalogue.Unknown as error:
         raise Failed(Fault.ATTACK_UNKNOWN, trial=name, message=error.message) from None
-    if test.config != whole:  # one that lacks a setting would count for no requirement, and so hide what it found
+    if test.config != whole:  # a record that lacks a setting would count for no requirement, and so hide its result
         raise Failed(Fault.SETTINGS_INCOMPLETE, trial=name)
     if test.model_type not in bench.BENCHES:
         raise Failed(Fault.NO_ORGANISM_OF_TYPE, trial=name, model_type=test.model_type)

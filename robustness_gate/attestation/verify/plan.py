@@ -1,4 +1,4 @@
-"""What the suite asks for, held against the trials in the report: the texts, every trial, and how each was asked."""
+"""Checks of the report's trials against the suite: the texts, every trial, and how each was asked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from robustness_gate.verdict.wording import trial_name
 
 
 def texts(its: Context) -> Found:
-    """6. Policy and suite, read again from their texts in the report, are those by which it was run and judged."""
+    """6. Policy and suite, read again from their texts in the report, are those of the run and of the verdict."""
     made = its.made
     try:
         policy, suite = _read(made)
@@ -68,7 +68,7 @@ def _named(file: report.Named) -> str:
 
 
 def nothing_left_out(its: Context) -> Found:
-    """7. Every trial that the suite asks for is in the report, or is said to be left out; each was asked as it says."""
+    """7. Every trial of the suite is in the report or recorded as left out; each was asked as the suite declares."""
     made = its.made
     if its.suite is None:
         raise NotChecked(Unchecked.NO_SUITE)
@@ -97,7 +97,7 @@ def nothing_left_out(its: Context) -> Found:
 
 
 def trials_of(suite: Suite) -> dict[str, str]:
-    """The name of every trial of the candidate that a suite asks for, by address. Raises Failed."""
+    """The label of every trial of the candidate in a suite, by address. Raises Failed."""
     found = {}
     for entry in suite.attacks:
         try:
@@ -110,7 +110,7 @@ def trials_of(suite: Suite) -> dict[str, str]:
 
 
 def _hold_plugins(suite: Suite, made: report.Report) -> None:
-    """Raises Failed where a plug-in that the suite names is another one here than in the report."""
+    """Raises Failed where a plug-in that the suite names differs between here and the report."""
     stated = {each for record in made.trials for each in record.trial.plugins}
     try:
         here = catalogue.plugins_of(suite)
@@ -126,7 +126,7 @@ def _hold_plugins(suite: Suite, made: report.Report) -> None:
 
 
 def address(trial: Trial | LeftOut) -> str:
-    """Which trial of a suite it is, whatever model it is done to."""
+    """The address of a trial in a suite, independent of the model."""
     return digest_of([trial.attack, trial.config, trial.seed_index])
 
 
@@ -136,14 +136,14 @@ def ended_well(record: TrialRecord) -> bool:
 
 
 def _left_out(left_out: Iterable[LeftOut]) -> list[str]:
-    """The addresses of the candidate's trials of which a report says itself that they were not made."""
+    """The addresses of the candidate's trials that a report records as not made."""
     return [address(each) for each in left_out if each.role == Role.CANDIDATE]
 
 
 def _hold_left_out(
     left_out: Iterable[LeftOut], suite: Suite, asked: Mapping[str, str], there: Mapping[str, TrialRecord]
 ) -> None:
-    """Raises Failed where a report says to have left out what the suite does not have, or what it has itself."""
+    """Raises Failed where a trial recorded as left out is not in the suite, or is in the report."""
     known, seen = {entry.attack for entry in suite.attacks}, set[str]()
     for each in left_out:
         if each.digest in seen:
@@ -156,10 +156,11 @@ def _hold_left_out(
 
 
 def _hold_the_rest(suite: Suite, made: report.Report) -> None:
-    """Raises Failed where a sham, the candidate asked otherwise, or the original was not asked as the suite says.
+    """Raises Failed where a sham, the candidate through another tokenizer or dtype, or the original was not asked as
+    declared.
 
-    A measurement that is taken out of a trial's tasks as well as out of its answers would else leave no gap. Of the
-    original one such trial is enough: a ledger may know it from the runs of another suite.
+    Otherwise a measurement removed from a trial's tasks and from its answers would leave no gap. Of the original one
+    such trial is enough: a ledger may hold it from runs of another suite.
     """
     for record in made.trials:
         if record.planned and record.trial.role in ledger.OWN and record.trial.role != Role.CANDIDATE:
@@ -176,7 +177,7 @@ def _hold_the_rest(suite: Suite, made: report.Report) -> None:
 
 
 def hold_asked(suite: Suite, trial: Trial, name: str) -> None:
-    """Raises Failed where a trial was asked otherwise than the suite says. Which questions, a policy pins."""
+    """Raises Failed where a trial was not asked as the suite declares. A policy pins the questions themselves."""
     if trial.dtype != suite.dtype and trial.role != Role.IN_DECLARED_DTYPE:
         raise Failed(Fault.OTHER_DTYPE, trial=name, dtype=trial.dtype, suite=suite.dtype)
     tasks = {
@@ -193,13 +194,13 @@ def hold_asked(suite: Suite, trial: Trial, name: str) -> None:
     if other := sorted(tasks.keys() ^ asked.keys()):
         raise Failed(Fault.TASK_NOT_ASKED if other[0] in tasks else Fault.TASK_NOT_IN_SUITE, trial=name, task=other[0])
     for each, task in tasks.items():
-        divided = task.roles is not None or task.subset is not None  # how many are left, only the files say
+        divided = task.roles is not None or task.subset is not None  # only the files show how many are left
         if asked[each] > task.count or (asked[each] < task.count and not divided):
             raise Failed(Fault.OTHER_ITEM_COUNT, trial=name, task=each, asked=asked[each], suite=task.count)
 
 
 def _judged(kind: str) -> Kind:
-    """How a kind of task is judged here. Raises Failed."""
+    """The scoring of a kind of task here. Raises Failed."""
     try:
         return catalogue.judged(kind)
     except catalogue.Unknown as error:
@@ -207,7 +208,7 @@ def _judged(kind: str) -> Kind:
 
 
 def own_suite(its: Context) -> Found:
-    """11. All that the auditor's suite tries was run to its end, on the questions and data that its files hold."""
+    """11. Every trial of the auditor's suite was run to its end, on the questions and data of its files."""
     made, wanted = its.made, its.asked.suite
     if wanted is None:
         raise NotChecked(Unchecked.NO_REQUIRED_SUITE)
@@ -233,7 +234,7 @@ def own_suite(its: Context) -> Found:
 
 
 def _hold_data(wanted: RequiredSuite, made: report.Report) -> None:
-    """Raises Failed where the candidate was asked, or attacked with, something else than the suite's files hold."""
+    """Raises Failed where the candidate's questions or attack data differ from those in the suite's files."""
     assert wanted.files is not None
     for record in (each for each in made.trials if each.planned and each.trial.role in ledger.OWN):
         other = [task.name for task in record.trial.tasks if wanted.files.tasks.get(task.name) != task]

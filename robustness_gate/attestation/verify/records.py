@@ -1,4 +1,4 @@
-"""What an auditor brings to `verify`, what is found, and what the checks share on the way."""
+"""The inputs of `verify`, its results, and the state that the checks share."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class Check(NamedTuple):
 
 
 class NotTried(NamedTuple):
-    """A trial that the suite asks for and the report has no good end of."""
+    """A trial of the suite that did not end well in the report."""
 
     trial: str
     """Its label and seed."""
     status: str = ""
-    """How its last attempt ended; `not_run` if it never ended; empty if the report has no such trial."""
+    """The status of its last attempt; `not_run` if it never ended; empty if the report has no such trial."""
 
 
 class SuiteFiles(NamedTuple):
-    """What the files of a suite hold where the auditor is, by digest."""
+    """The auditor's copy of a suite's data, by digest."""
 
     tasks: Mapping[str, TaskRef]
     data: Mapping[str, str]
@@ -57,51 +57,51 @@ class SuiteFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class RequiredSuite:
-    """A suite that must have been run, with what its files hold: see `gather` in `suite_data`."""
+    """A required suite, with the data of its files: see `gather` in `suite_data`."""
 
     suite: Loaded[Suite]
     files: SuiteFiles | None
-    """None where they cannot be read here: then they are not compared, and the check says so."""
+    """None where they cannot be read here: then they are not compared, and the check reports it."""
     missing: str = ""
     """Why they cannot be read."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the auditor brings. What is None is not checked, and the check says so."""
+    """The auditor's inputs. An input that is None is not checked, and the check reports it."""
 
     trusted: Trusted | None = None
-    """Whose signature counts."""
+    """The accepted signers."""
     checkpoint: CheckpointRef | None = None
     policy: Loaded[Policy] | None = None
-    """Under which the evidence is judged again."""
+    """The auditor's policy, under which the evidence is judged again."""
     suite: RequiredSuite | None = None
     max_age: timedelta | None = None
     attachments: Path | None = None
-    """Folder in which the attachments lie."""
+    """Folder with the attachments."""
     preregistration: Path | None = None
     known: Sequence[Path] = ()
-    """Other bundles of the same signer: one of them may be the predecessor, or may withdraw this one."""
+    """Other bundles of the same signer, such as the predecessor or one that withdraws this report."""
     ledger: Path | None = None
     watch: Watch | None = None
-    """Called with how far the hashing of the checkpoint is."""
+    """Called with the progress of hashing the checkpoint."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found."""
+    """The results of all checks."""
 
     checks: tuple[Check, ...]
     stated: Issued | None = None
-    """What the bundle states; None where nothing in it could be believed."""
+    """The bundle's statement; None where it was not trusted."""
     sha256: str = ""
-    """Of the signed statement: its name."""
+    """Digest of the signed statement: its name."""
     signer: Signer | None = None
     outcome: str = ""
-    """The verdict under the auditor's policy if one was given, else under the report's own."""
+    """The verdict under the auditor's policy if given, else under the report's own."""
     not_tried: tuple[NotTried, ...] = ()
     limitations: tuple[str, ...] = ()
-    """`report.limitations`, made anew under the policy of `outcome`."""
+    """`report.limitations`, recomputed under the policy of `outcome`."""
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -110,22 +110,22 @@ class Verification:
 
     @property
     def adds_up(self) -> bool:
-        """Whether nothing failed. Anybody can write a report that adds up."""
+        """Whether no check failed. A forged report can be consistent too, so this alone is not `verified`."""
         return not self.failed
 
     @property
     def verified(self) -> bool:
-        """Whether it adds up, and a signer whom the reader trusts has signed it."""
+        """Whether no check failed and a trusted signer has signed it."""
         return self.adds_up and self.signer is not None
 
     @property
     def exit_code(self) -> Exit:
-        """That of the verdict where it is verified, so that only a verified PASS leaves with 0; otherwise 5."""
+        """The verdict's exit code where it is verified, so that only a verified PASS exits with 0; otherwise 5."""
         return CODES[self.outcome] if self.verified and self.outcome else Exit.UNVERIFIED
 
 
 class Found:
-    """A check that is in order."""
+    """A check that passed."""
 
     def __init__(self, code: Confirmed, **args: Argument) -> None:
         self.code, self.arguments = code, args
@@ -140,7 +140,7 @@ class Failed(Exception):
 
 
 class NotChecked(Exception):
-    """A check that was not asked for, or cannot be made."""
+    """A check that was not requested, or cannot be made."""
 
     def __init__(self, code: Unchecked, **args: Argument) -> None:
         super().__init__(code)
@@ -153,7 +153,7 @@ def message_of(error: GateError) -> str:
 
 
 def failed_by(error: GateError) -> Failed:
-    """The failure of a check that met an error: its own code if it is one of what is signed, else `refused`.
+    """The failed check of an error: the error's own code if it is an Unverified with one, else `refused`.
 
     Raises:
         UnknownWord: the code of an `Unverified` is not in `Fault`.
@@ -167,7 +167,7 @@ def failed_by(error: GateError) -> Failed:
 
 @dataclass
 class Context:
-    """What the checks share as they go: each may add to it, the later ones read it."""
+    """The state that the checks share: each may add to it, later ones read it."""
 
     raw: bytes
     asked: Asked
@@ -189,14 +189,14 @@ class Context:
 
     @property
     def issued(self) -> Issued:
-        """What is stated. Raises NotChecked where no report could be read."""
+        """The statement. Raises NotChecked where no report could be read."""
         if self.stated is None:
             raise NotChecked(Unchecked.NO_REPORT)
         return self.stated
 
     @cached_property
     def evidence(self) -> Evidence:
-        """What the report carries, taken out of it once for every check that judges by it."""
+        """The report's evidence, extracted once for all checks that use it."""
         return record.evidence_in(self.made)
 
     @property

@@ -1,4 +1,4 @@
-"""Who signed, what, and when: the signature, the statement's form, the signer, the times."""
+"""Checks of the signature, the statement's form, the signer and the times."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from robustness_gate.attestation.verify.codes import Confirmed, Fault, Unchecked
 from robustness_gate.attestation.verify.records import Context, Failed, Found, NotChecked
 
 SKEW = timedelta(minutes=5)
-"""So far may a signer's clock be ahead of the verifier's."""
+"""How far a signer's clock may be ahead of the verifier's."""
 
 
 def signature(its: Context) -> Found:
-    """1. The signature is on the payload's bytes, and by a key that the auditor trusts. Nothing looks into them yet."""
+    """1. The signature is on the payload's bytes, by a key that the auditor trusts. The payload is not parsed yet."""
     if its.asked.trusted is None:
         its.payload = dsse.payload_of(its.raw)
         raise NotChecked(Unchecked.SIGNATURE)
@@ -25,7 +25,7 @@ def signature(its: Context) -> Found:
 
 
 def form(its: Context) -> Found:
-    """2. The payload is a statement of the version that this release knows, with a report about its subject."""
+    """2. The payload is a statement of a known version, with a report about its subject."""
     if its.payload is None:
         raise NotChecked(Unchecked.NO_PAYLOAD)
     its.stated = predicate.read_issued(its.payload)
@@ -45,14 +45,14 @@ def signer(its: Context) -> Found:
 
 
 def hold_key(signer: Signer, at: str, of: str = "") -> None:
-    """Raises Failed where a key is not trusted for what is signed at this time; `of` says whose key it is."""
+    """Raises Failed where a key is not trusted for a statement of this time; `of` names the key's role."""
     fault = signer.fault(datetime.fromisoformat(at))
     if fault is not None:
         raise Failed(Fault(fault.kind.value), day=str(fault.day), signed=at, reason=fault.reason, of=of)
 
 
 def time(its: Context) -> Found:
-    """5. It was judged, then signed, not in the future; the signer still stands by it; it is not too old."""
+    """5. It was judged, then signed, not in the future; it is still valid and not too old."""
     made, stated = its.made, its.issued
     judged, signed, until = (
         datetime.fromisoformat(each) for each in (made.verdict.at, stated.issued_at, stated.valid_until)
@@ -71,5 +71,5 @@ def time(its: Context) -> Found:
 
 
 def _minutes(time: timedelta) -> int:
-    """Rounded up, so that an age over the limit never reads equal to it."""
+    """Rounded up, so that an age over the limit is never shown as equal to it."""
     return -(time // -timedelta(minutes=1))

@@ -1,4 +1,4 @@
-"""Which model the report is about, held against the checkpoint that the auditor has."""
+"""The check of the report's model against the auditor's checkpoint."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from robustness_gate.report import record
 
 
 def checkpoint(its: Context) -> Found:
-    """4. The checkpoint is, byte for byte, the one that was examined, and the report describes it as it is."""
+    """4. The checkpoint is byte for byte the examined one, and the report describes it correctly."""
     made, place = its.made, its.asked.checkpoint
     if made.manifest.digest != made.checkpoint:
         raise Failed(Fault.MANIFEST_NOT_SIGNED)
     if place is None:
-        raise NotChecked(Unchecked.NO_CHECKPOINT, digest=made.checkpoint, beside=_beside(made.unread))
+        raise NotChecked(Unchecked.NO_CHECKPOINT, digest=made.checkpoint, beside=_other_weights(made.unread))
     try:
         here = manifest_of(place, its.asked.watch)
     except CheckpointError as error:
@@ -30,18 +30,22 @@ def checkpoint(its: Context) -> Found:
     around = unread(place)
     policies = [made.resolved, *([its.asked.policy.noun] if its.asked.policy is not None else [])]
     if any(each.validity.other_weights != "listed" for each in policies) and (around.weights or not around.listed):
-        raise Failed(Fault.OTHER_WEIGHTS_REFUSED, beside=_beside(around))
+        raise Failed(Fault.OTHER_WEIGHTS_REFUSED, beside=_other_weights(around))
     total = sum(entry.size for entry in here.files)
     return Found(
-        Confirmed.SAME_CHECKPOINT, files=len(here.files), bytes=total, digest=here.digest[:16], beside=_beside(around)
+        Confirmed.SAME_CHECKPOINT,
+        files=len(here.files),
+        bytes=total,
+        digest=here.digest[:16],
+        beside=_other_weights(around),
     )
 
 
 def _hold_description(made: record.Report, place: CheckpointRef) -> None:
-    """Raises Failed where the report describes the checkpoint otherwise than its files, in what the verdict rests on.
+    """Raises Failed where the report and the files differ in a property that matters for the verdict.
 
-    The architecture, for which self-tests count, and the precision in which the weights lie. Where it names no
-    architecture no self-test counts; about the precision it must not be silent.
+    These are the architecture, for which self-tests count, and the precision of the stored weights. Without an
+    architecture no self-test counts; the precision must be stated.
     """
     if made.model_type not in ("", kind := model_type(place)):
         raise Failed(Fault.OTHER_ARCHITECTURE, reported=made.model_type, found=kind)
@@ -51,7 +55,7 @@ def _hold_description(made: record.Report, place: CheckpointRef) -> None:
         raise Failed(Fault.OTHER_PRECISION)
 
 
-def _beside(around: Unread | None) -> str:
+def _other_weights(around: Unread | None) -> str:
     return "; ".join(f"{what}: {names}" for what, names in record.other_weights(around))
 
 

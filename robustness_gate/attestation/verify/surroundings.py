@@ -1,4 +1,4 @@
-"""What lies around the report: its attachments, the preregistration, the signer's other reports, the ledger."""
+"""Checks of files around the report: attachments, the preregistration, the signer's other reports, the ledger."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from robustness_gate.verdict import label
 
 
 def attachments(its: Context) -> Found:
-    """12. Every file that the report names is there as it was signed; restricted ones may be kept back."""
+    """12. Every file that the report names is present with the signed digest; restricted ones may be missing."""
     stated, folder = its.issued, its.asked.attachments
     if folder is None:
         raise NotChecked(Unchecked.NO_ATTACHMENTS, files=len(stated.attachments))
@@ -44,7 +44,7 @@ def attachments(its: Context) -> Found:
 
 
 def _is_as_signed(root: Path, each: Attachment) -> bool:
-    """Whether an attachment is there; False for a restricted one that is not. Raises Failed if it is not as signed."""
+    """Whether an attachment is present; False for a missing restricted one. Raises Failed if its digest differs."""
     path = root / each.path
     if not path.exists() and not path.is_symlink():
         if each.visibility == "restricted":
@@ -58,7 +58,7 @@ def _is_as_signed(root: Path, each: Attachment) -> bool:
 
 
 def preregistered(its: Context) -> Found:
-    """13. The report was run as the preregistration had fixed it, and the preregistration is older than the verdict."""
+    """13. The report was run under the preregistered terms, and the preregistration is older than the verdict."""
     made = its.made
     if its.asked.preregistration is None:
         its.limitations += (report.UNSEEN_PREREGISTRATION,) if made.preregistration else ()
@@ -83,7 +83,7 @@ def preregistered(its: Context) -> Found:
 
 
 def _hold_terms(made: report.Report, preregistered: preregistration.Terms) -> None:
-    """Raises Failed where the candidate's trials are not those that were preregistered."""
+    """Raises Failed where the candidate's trials differ from the preregistered ones."""
     if (preregistered.policy.sha256, preregistered.suite.sha256) != (made.policy.sha256, made.suite.sha256):
         raise Failed(Fault.OTHER_FILES_PREREGISTERED)
     questions = {task.name: task for task in preregistered.tasks}
@@ -96,7 +96,7 @@ def _hold_terms(made: report.Report, preregistered: preregistration.Terms) -> No
 
 
 def chain(its: Context) -> Found:
-    """14. No other report of this signer withdraws or replaces it or shows a gap; the ledger holds all that it did."""
+    """14. No other report of this signer withdraws or replaces it or shows a gap; the ledger was not truncated."""
     stated = its.issued
     previous = (stated.previous or "")[:16]
     if not its.asked.known and its.asked.ledger is None:
@@ -111,7 +111,9 @@ def chain(its: Context) -> Found:
 
 
 def _hold_others(its: Context, stated: Issued) -> int:
-    """How many others were read. Raises Failed where one withdraws this report, or shows that one is missing."""
+    """Number of other reports that were read. Raises Failed where one withdraws this report, or shows that one is
+    missing.
+    """
     if its.signer is None:
         raise NotChecked(Unchecked.NO_SIGNER)
     others = dict(_others(its, its.signer))
@@ -129,7 +131,7 @@ def _hold_others(its: Context, stated: Issued) -> int:
 
 
 def _others(its: Context, mine: Signer) -> Iterator[tuple[str, Issued]]:
-    """The statements in --known, each of the same owner as this one, by their names."""
+    """The statements in --known by name, each of the same owner as this one."""
     assert its.asked.trusted is not None
     for path in its.asked.known:
         try:
@@ -145,7 +147,7 @@ def _others(its: Context, mine: Signer) -> Iterator[tuple[str, Issued]]:
 
 
 def _hold_ledger(its: Context, stated: Issued, path: Path) -> None:
-    """The ledger still holds what it held when the report was signed, and the report all of that. Raises Failed."""
+    """The ledger still holds its lines from the time of signing, and the report holds all of them. Raises Failed."""
     if stated.ledger is None:
         raise Failed(Fault.LEDGER_NOT_NAMED)
     if not path.is_file():

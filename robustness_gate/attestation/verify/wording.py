@@ -1,4 +1,4 @@
-"""The sentences of `verify`: what each code means, and what to do about it. Nothing reads them but people.
+"""The sentences of `verify`: what each code means, and what to do about it. They are for readers; no code parses them.
 
 The templates are those of `robustness_gate.system.sentences`.
 """
@@ -17,7 +17,7 @@ UNCHECKABLE = (
     "that the questions measure the hazard, and that attacks which were not tried would fail",
     "what the producer states of the model, and where checkpoints came from, by the report's own word",
 )
-"""What these files cannot show."""
+"""Facts that these files cannot show."""
 
 SENTENCES: Mapping[Code, str] = {
     Confirmed.SIGNED: "{owner}, {kind} key {key}",
@@ -38,7 +38,7 @@ SENTENCES: Mapping[Code, str] = {
     "are not at hand here, so its questions were not compared: {why}",
     Confirmed.ATTACHMENTS: "{files} files are as signed[; {kept_back} restricted ones were not given]"
     "[; NOT signed, though in that folder: {unsigned}]",
-    Confirmed.PREREGISTERED: "preregistered at {at}, by its signer's word, and run as preregistered",
+    Confirmed.PREREGISTERED: "preregistered at {at}, as its signer states, and run as preregistered",
     Confirmed.CHAIN: "none of {others} other reports withdraws or replaces it[; the one before it, {previous}, is here]"
     "[; the ledger's first {lines} lines are as they were when it was signed, and the report holds all of them]",
     Confirmed.LEDGER: "the ledger's first {lines} lines are as they were when it was signed, and the report holds all "
@@ -224,7 +224,7 @@ REMEDIES: Mapping[Fault, str] = {
 
 
 def sentence(check: Check) -> str:
-    """What was found, in one printable line. Raises UnknownWord for a code that has no sentence."""
+    """The sentence of a finding in one printable line. Raises UnknownWord for a code without one."""
     if check.code not in SENTENCES:
         raise UnknownWord("code of a check", check.code)
     return fill(SENTENCES[check.code], check.args)
@@ -240,7 +240,7 @@ def remedy(check: Check) -> str:
 
 
 def not_tried(each: NotTried) -> str:
-    """One trial that the suite has and the report has no good end of."""
+    """One trial of the suite that did not end well in the report."""
     status = {"": "", "not_run": ": not run to its end"}.get(each.status, f": {each.status.replace('_', ' ')}")
     return printable(each.trial + status)
 

@@ -1,4 +1,4 @@
-"""PEFT adapters: only what merges into an ordinary model, from weights that the manifest names."""
+"""PEFT adapters: only those that merge into an ordinary model, from weights in the manifest."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from robustness_gate.inputs.checkpoint.safety import files_of
 from robustness_gate.inputs.filekinds import ADAPTER, ADAPTER_WEIGHTS, INDEX, ONE_FILE
 
 MERGEABLE = ("LORA", "IA3", "LOHA", "LOKR")
-"""Kinds of adapters that can be merged into their base and that the tests have seen merged."""
+"""Kinds of adapters that can be merged into their base, each covered by tests."""
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal")
-"""Starting points of a LoRA that leave the base's own weights alone."""
+"""Initialisations of a LoRA that do not change the base's own weights."""
 SETTINGS = {
     "peft_type", "task_type", "peft_version", "inference_mode", "base_model_name_or_path", "revision", "target_modules",
     "exclude_modules", "target_parameters", "modules_to_save", "trainable_token_indices", "ensure_weight_tying",
@@ -23,36 +23,36 @@ SETTINGS = {
     "fan_in_fan_out", "feedforward_modules", "decompose_both", "decompose_factor", "use_effective_conv2d",
     "init_lora_weights", "init_ia3_weights", "init_weights", "megatron_core", "qalora_group_size",
 }  # fmt: skip
-"""Settings of an adapter under which merging it is the same as using it; one that is not here must not be set. (The
-last two always are, and do nothing without others that are not here.)"""
+"""Settings of an adapter with which merging is equivalent to using it; others must not be set. (The last two are always
+set, and have no effect without others that are not in this list.)"""
 
 
 def named_base(place: CheckpointRef) -> str:
     """The base that an adapter's own config names: a local directory, or a hub reference with its commit.
 
     Raises:
-        CheckpointError: it names none, or one that may change: a hub name without a commit.
+        CheckpointError: it names none, or one that can change: a hub name without a commit.
     """
     where = place.source or str(place.path)
-    files_of(place.path, place.links_into)  # nothing is read before links and pipes are refused
+    files_of(place.path, place.links_into)  # links and pipes are refused before anything is read
     config = jsonfiles.read(place.path, place.path / ADAPTER)
-    told, commit = config.get("base_model_name_or_path"), config.get("revision")
-    if not isinstance(told, str) or not told:
+    base, commit = config.get("base_model_name_or_path"), config.get("revision")
+    if not isinstance(base, str) or not base:
         raise CheckpointError("the adapter names no base model", remedy="Name it with --base.", where=where)
-    for reference in (told, f"hf://{told}@{commit}"):
+    for reference in (base, f"hf://{base}@{commit}"):
         if HUB.fullmatch(reference):
             return reference
-    if Path(told).is_dir():
-        return told
+    if Path(base).is_dir():
+        return base
     raise CheckpointError(
-        f"the adapter's base '{told[:120]}' is neither a directory here nor pinned to a commit",
+        f"the adapter's base '{base[:120]}' is neither a directory here nor pinned to a commit",
         remedy="Name it with --base: a directory, or hf://OWNER/NAME@COMMIT.",
         where=where,
     )
 
 
 def check_adapter(directory: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """Only what merges into an ordinary model, from weights that the manifest names, without importing anything."""
+    """Check that an adapter merges into an ordinary model, from weights in the manifest, without importing anything."""
     for file in (ADAPTER, ADAPTER_WEIGHTS):
         if file not in names:
             raise CheckpointError(
@@ -71,7 +71,7 @@ def check_adapter(directory: Path, names: Sequence[str]) -> tuple[str, ...]:
     kind, start, task = config.get("peft_type"), config.get("init_lora_weights"), config.get("task_type")
     unknown = sorted(key for key, value in config.items() if value and key not in SETTINGS)
     merge = "Merge it into its base (peft's merge_and_unload) and save that."
-    said = (
+    write_task = (
         f"If it is one, write CAUSAL_LM into '{ADAPTER}' (or take task_type out); one for another task is not judged."
     )
     refusals: dict[str, tuple[bool, str]] = {
@@ -82,7 +82,7 @@ def check_adapter(directory: Path, names: Sequence[str]) -> tuple[str, ...]:
         f"adapters of the kind {str(kind)[:40]!r} cannot be judged as merged": (kind not in MERGEABLE, merge),
         f"an adapter for the task {str(task)[:40]!r} is not for a causal language model": (
             task not in ("CAUSAL_LM", None),
-            said,
+            write_task,
         ),
         f"'{ADAPTER}' names code to import (auto_mapping)": (bool(config.get("auto_mapping")), merge),
         f"'{ADAPTER}' names code to import (megatron_config)": (bool(config.get("megatron_config")), merge),
@@ -95,7 +95,7 @@ def check_adapter(directory: Path, names: Sequence[str]) -> tuple[str, ...]:
             merge,
         ),
     }
-    for says, (applies, remedy) in refusals.items():
+    for message, (applies, remedy) in refusals.items():
         if applies:
-            raise CheckpointError(says, remedy=remedy, where=str(directory))
+            raise CheckpointError(message, remedy=remedy, where=str(directory))
     return (ADAPTER_WEIGHTS,)

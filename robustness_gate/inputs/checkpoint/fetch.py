@@ -15,16 +15,16 @@ from robustness_gate.inputs.filekinds import ADAPTER, ADAPTER_WEIGHTS, INDEX, ON
 def fetch(reference: str, keep: str | None = None) -> CheckpointRef:
     """Download one commit of a Hugging Face repository, or find it in the cache.
 
-    Only what is read is downloaded, by name from the commit's file list; the weights come last, of several sets one.
-    Without network the snapshot is what the cache holds; the manifest names what was examined.
+    Only files that are read are downloaded, by name from the commit's file list; the weights last, and one set of
+    several. Without network the snapshot is the cache's content; the manifest lists the examined files.
 
     Args:
         reference: `hf://OWNER/NAME@COMMIT`.
-        keep: where there are two sets of weights, the one that is meant: `model.safetensors` or its index.
+        keep: which of two sets of weights to use: `model.safetensors` or its index.
 
     Raises:
         UsageError: the reference does not name a commit in full.
-        CheckpointError: the commit cannot be had.
+        CheckpointError: the commit is not available.
         SetupError: huggingface_hub is not installed.
     """
     match = HUB.fullmatch(reference)
@@ -47,19 +47,19 @@ def fetch(reference: str, keep: str | None = None) -> CheckpointRef:
         path = get([glob.escape(name) for name in small])
         if weights := [name for name in _wanted(path, set(listed), keep) if name in listed]:
             path = get([glob.escape(name) for name in (*small, *weights)])
-    told = None if listed is None else tuple(sorted(listed.items()))
-    return CheckpointRef(path, links_into=path.parent.parent / "blobs", source=source, listed=told)
+    files = None if listed is None else tuple(sorted(listed.items()))
+    return CheckpointRef(path, links_into=path.parent.parent / "blobs", source=source, listed=files)
 
 
 FETCHED = (
     "*.json", "*.jinja", *sorted(filekinds.TOKENIZER_TEXTS), *(f"*{e}" for e in sorted(filekinds.TOKENIZER_ENDINGS)),
     "*.model", ONE_FILE, ADAPTER_WEIGHTS, "model-*-of-*.safetensors",
 )  # fmt: skip
-"""What is asked for where the commit's file list cannot be had, which then comes out of the cache."""
+"""Patterns of files where the commit's file list is not available; the files then come from the cache."""
 
 
 def _wanted(snapshot: Path, listed: set[str], keep: str | None) -> Sequence[str]:
-    """The weights that go with the small files of a snapshot. What is wrong with them `inspect` tells."""
+    """The weights that belong to the small files of a snapshot. `inspect` reports their faults."""
     if ADAPTER in listed:
         return (ADAPTER_WEIGHTS,)
     if ONE_FILE in listed and keep != INDEX:

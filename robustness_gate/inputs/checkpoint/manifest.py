@@ -33,11 +33,11 @@ class Manifest(Record):
     version: int = 1
     files: tuple[FileEntry, ...] = Field(min_length=1)
     base: Digest | None = None
-    """Of an adapter: the digest of its base's manifest."""
+    """For an adapter: the digest of its base's manifest."""
 
     @model_serializer(mode="wrap")
     def _without_base(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """An ordinary checkpoint says nothing of a base, so its name is what it was before adapters were known."""
+        """Omit `base` for an ordinary checkpoint, so that its digest did not change when adapters were added."""
         plain: dict[str, Any] = handler(self)
         if self.base is None:
             plain.pop("base", None)
@@ -45,18 +45,18 @@ class Manifest(Record):
 
 
 Watch = Callable[[int, int], None]
-"""Told how many bytes of how many are hashed, from several threads, one at a time."""
+"""Called with the hashed and the total bytes, from several threads, one at a time."""
 
 
 def manifest_of(place: CheckpointRef, watch: Watch | None = None) -> Manifest:
     """Check a checkpoint, and its base if it is an adapter, and name it by content.
 
     Args:
-        place: where it lies.
-        watch: for progress: the base of an adapter counts for itself.
+        place: its location.
+        watch: called with the progress; the base of an adapter counts separately.
 
     Raises:
-        CheckpointError: as `inspect` does, of either.
+        CheckpointError: as in `inspect`, for either.
     """
     try:
         base = manifest_of(place.base, watch).digest if place.base is not None else None
@@ -74,16 +74,15 @@ def inspect(
 
     Args:
         directory: an ordinary checkpoint, or an adapter where `base` is given.
-        links_into: only for a snapshot that `fetch` resolved: the blobs folder into which its links may lead. Of such a
-            directory only what a fetch brings is looked at, so that its name does not depend on what else some other
-            program left in the cache; nothing else there is ever read, because loaders are told to use safetensors and
-            no remote code.
+        links_into: only for a snapshot that `fetch` resolved: the blobs folder into which its links may lead. In such a
+        directory only files that a fetch downloads are used, so that the digest does not depend on other programs'
+        files in the cache; nothing else there is ever read, because loaders are set to safetensors and no remote code.
         base: the digest of the manifest of an adapter's base.
-        watch: for progress.
+        watch: called with the progress.
 
     Raises:
-        CheckpointError: it is missing, empty, unsafe (pickle, code, links), holds other weights than those that are
-            read, or is not a causal language model.
+        CheckpointError: it is missing, empty, unsafe (pickle, code, links), contains weights that are not read, or is
+            not a causal language model.
     """
     found = survey(directory, links_into=links_into, adapter=base is not None)
     if links_into is None:
@@ -99,7 +98,7 @@ def inspect(
 
 
 def _counted(paths: list[Path], watch: Watch | None) -> Callable[[int], None] | None:
-    """What adds up the blocks of all files, and tells the sum."""
+    """A function that adds up the hashed blocks of all files and calls `watch` with the sum."""
     if watch is None:
         return None
     total, lock, done = sum(path.stat().st_size for path in paths), Lock(), 0

@@ -1,4 +1,4 @@
-"""What an ordinary model's config.json must say before its weights are taken."""
+"""Checks of an ordinary model's config.json before its weights are accepted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 def refuse_more_layers(directory: Path, tensors: int) -> None:
-    """A model of a hundred thousand layers is built before its weights are missed: that takes minutes and gigabytes."""
+    """Refuse a config with more layers than tensors: such a model would be built, in minutes and gigabytes, before it
+    fails.
+    """
     config = jsonfiles.read(directory, directory / "config.json")
     inner = config.get("text_config")
     for part in (config, inner if isinstance(inner, dict) else {}):

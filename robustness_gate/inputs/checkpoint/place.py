@@ -1,4 +1,4 @@
-"""Where a checkpoint lies on this machine, and what its files are to a loader."""
+"""A checkpoint's location on this machine, and its files by kind."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ HUB = re.compile(r"hf:(?://)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)@(?P
 
 @dataclass(frozen=True)
 class CheckpointRef:
-    """Where a checkpoint lies on this machine, for this run alone: no path in it is ever written down."""
+    """A checkpoint's location on this machine, for this run alone: its paths are never recorded."""
 
     path: Path
     base: CheckpointRef | None = None
-    """What an adapter stands on; None for an ordinary checkpoint."""
+    """The base of an adapter; None for an ordinary checkpoint."""
     links_into: Path | None = None
     """The blobs folder of the Hugging Face cache into which this snapshot's links may lead; None for a directory."""
     source: str | None = None
-    """Where it came from, in words that mean the same on every machine: `hf://owner/name@commit`, `organism:NAME`."""
+    """Its origin, independent of the machine: `hf://owner/name@commit`, `organism:NAME`."""
     listed: tuple[tuple[str, int], ...] | None = None
-    """Every file of the commit with its size in bytes; None for a directory, and where the list could not be had."""
+    """Every file of the commit with its size in bytes; None for a directory, and where the list is not available."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The files of a checkpoint, divided by what they are to a loader; paths relative to it, sorted."""
+    """The files of a checkpoint by their kind for a loader; relative paths, sorted."""
 
     read: tuple[str, ...]
     weights: tuple[str, ...] = ()
-    """Other weights, or what may be some."""
+    """Other weights, or files that may be weights."""
     code: tuple[str, ...] = ()
     nothing: tuple[str, ...] = ()
-    """Prose, pictures, logs."""
+    """Documents, pictures, logs."""
 
 
 def model_type(place: CheckpointRef) -> str:
-    """What config.json says, of the base where the checkpoint is an adapter; empty where it says nothing."""
+    """`model_type` in config.json, of the base where the checkpoint is an adapter; empty where it is missing."""
     try:
         config = json.loads(((place.base or place).path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -49,5 +49,5 @@ def model_type(place: CheckpointRef) -> str:
 
 
 def is_adapter(place: CheckpointRef) -> bool:
-    """Whether the directory holds a PEFT adapter; it may hold a whole model beside it, which `manifest_of` refuses."""
+    """Whether the directory holds a PEFT adapter; it may also hold a whole model, which `manifest_of` refuses."""
     return (place.path / ADAPTER).is_file()

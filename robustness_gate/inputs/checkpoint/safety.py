@@ -1,4 +1,4 @@
-"""What is refused before anything reads a checkpoint: links, names, pickles, code, pointers, templates."""
+"""Checks before a checkpoint is read: links, names, pickles, code, pointers, templates."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ IGNORED = {
     ".git": "version control, never read by a loader",
     ".cache/huggingface": "download records of a hub client, never read by a loader",
 }
-"""Folders of a directory that are not looked into."""
+"""Folders of a directory that are skipped."""
 SHOWN = 5
-"""Names in a complaint; the rest is a number."""
+"""Maximum number of names in an error message."""
 
 CACHED = re.compile(
     r"/(?P<kind>model|dataset)s--(?P<name>[^/]+)(/snapshots(/(?P<commit>[0-9a-f]{40}))?|/blobs|/refs)?$"
@@ -31,7 +31,7 @@ CACHED = re.compile(
 
 
 def files_of(directory: Path, links_into: Path | None = None) -> list[Path]:
-    """Every file of a checkpoint, sorted, after links, pipes and odd names are refused. Raises CheckpointError."""
+    """Every file of a checkpoint, sorted, after links, pipes and unsafe names are refused. Raises CheckpointError."""
     if not directory.exists():
         raise CheckpointError(
             "no such checkpoint directory",
@@ -65,22 +65,22 @@ def files_of(directory: Path, links_into: Path | None = None) -> list[Path]:
 
 
 def _may_be_read(name: str) -> bool:
-    """Of a snapshot in the hub's cache, where any program may have left anything."""
+    """For a snapshot in the hub's cache, which may hold files of any program."""
     return filekinds.is_read(name) or name == INDEX or ("/" not in name and name.endswith(".safetensors"))
 
 
 def _inside(directory: Path) -> Callable[[Path], bool]:
-    """A link may point at a neighbour inside the checkpoint, nowhere else."""
+    """A link may point only to a file inside the checkpoint."""
     return lambda link: link.resolve().is_relative_to(directory.resolve())
 
 
 def _in_cache(blobs: Path) -> Callable[[Path], bool]:
-    """A snapshot's link must point straight at one blob of its own repository, nowhere else.
+    """A snapshot's link must point directly to one blob of its own repository.
 
     That blob may be a link itself: huggingface_hub keeps one copy of a file for all repositories of a cache, under
     `blobs/` of the cache and named by its hash.
     """
-    here = blobs.parent.resolve() / blobs.name  # not resolved itself: the folder must not be a link either
+    here = blobs.parent.resolve() / blobs.name  # the folder itself must not be a link either
     shared = blobs.parent.parent.resolve() / "blobs"
 
     def allowed(link: Path) -> bool:
@@ -98,7 +98,7 @@ def _in_cache(blobs: Path) -> Callable[[Path], bool]:
 def _refuse_link(directory: Path, link: Path, allowed: Callable[[Path], bool], *, resolved: bool) -> None:
     try:
         inside = link.resolve().is_file() and allowed(link)
-    except (OSError, RuntimeError):  # a link that leads to itself
+    except (OSError, RuntimeError):  # a circular link
         inside = False
     if not inside and not resolved:
         refuse_cache(directory)
@@ -111,7 +111,7 @@ def _refuse_link(directory: Path, link: Path, allowed: Callable[[Path], bool], *
 
 
 def refuse_cache(directory: Path) -> None:
-    """A folder of the hub's cache is told as one, with the reference by which its commit is examined."""
+    """Refuse a folder of the hub's cache, with the reference of its commit in the remedy."""
     found = CACHED.search(directory.resolve().as_posix())
     if found is None:
         return
@@ -123,13 +123,13 @@ def refuse_cache(directory: Path) -> None:
     owner, dashes, name = found["name"].partition("--")
     commit = found["commit"] or "COMMIT (a folder's name under snapshots/)"
     remedy = f"Give hf://{owner}/{name}@{commit}: it is found there, offline too."
-    if not dashes:  # a name of old, without an owner: no reference of ours
+    if not dashes:  # an old name without an owner cannot be a reference
         remedy = "Copy what its links lead to into a directory of its own: cp -rL SNAPSHOT DST."
     raise CheckpointError(f"this is {what}", remedy=remedy, where=str(directory))
 
 
 def refuse_names(directory: Path, paths: list[Path]) -> None:
-    """Names that mean one file here and another, or the same as their neighbour's, on the next machine."""
+    """Refuse names that mean different files, or collide, on another machine."""
     seen: dict[str, Path] = {}
     for path in paths:
         name = path.relative_to(directory)
@@ -150,7 +150,7 @@ def refuse_names(directory: Path, paths: list[Path]) -> None:
 
 
 def _refuse_odd(directory: Path, path: Path) -> None:
-    """A pipe would keep its reader waiting for ever; a name that is not text cannot be written into a manifest."""
+    """Refuse pipes, which may block a reader for ever, and names that are not text, which a manifest cannot hold."""
     name = path.relative_to(directory).as_posix()
     if not path.is_file():
         raise CheckpointError(f"'{name}' is not a regular file", remedy="Remove it.", where=str(directory))
@@ -163,7 +163,7 @@ def _refuse_odd(directory: Path, path: Path) -> None:
 
 
 def refuse_unsafe(directory: Path, name: str) -> None:
-    """One file that is read, weights aside."""
+    """Check one file that is read, apart from weights."""
     path = directory / name
     refuse_pointers(directory, [name])
     with path.open("rb") as file:
@@ -176,7 +176,7 @@ def refuse_unsafe(directory: Path, name: str) -> None:
 
 
 def templates_in(directory: Path, name: str) -> Iterator[str]:
-    """The chat templates in a file that is read; a JSON file is checked on the way."""
+    """The chat templates in a file that is read; a JSON file is checked here too."""
     path = directory / name
     if path.suffix.lower() == ".json":
         yield from chat_template.texts_in(jsonfiles.read(directory, path))
@@ -185,10 +185,10 @@ def templates_in(directory: Path, name: str) -> Iterator[str]:
 
 
 def refuse_named_files(directory: Path, *, whole: bool) -> None:
-    """Files that tokenizer_config.json names: transformers opens them wherever they lie, where there is no other.
+    """Refuse files that tokenizer_config.json names: transformers opens them in any folder if there is no other.
 
-    Beside a tokenizer.json they have no effect, and are often a path on the machine of whoever saved it; a file of that
-    name here is refused all the same.
+    With a tokenizer.json they have no effect, and are often a path on another machine; a file of that name here is
+    still refused.
     """
     for key, value in jsonfiles.read(directory, directory / "tokenizer_config.json").items():
         names = key in ("vocab", "merges") or (key.endswith("_file") and key != "special_tokens_map_file")
@@ -203,7 +203,7 @@ def refuse_named_files(directory: Path, *, whole: bool) -> None:
 def _exists(directory: Path, name: str) -> bool:
     try:
         return Path(name).exists() or (directory / name).exists()
-    except (OSError, ValueError):  # too long, or a null in it: no file has that name
+    except (OSError, ValueError):  # too long, or with a null: no file has such a name
         return False
 
 
@@ -219,7 +219,7 @@ def refuse_pointers(directory: Path, names: Sequence[str]) -> None:
 
 
 def refuse_beside(directory: Path, found: Survey) -> None:
-    """What lies in a directory beside the files that are read: somebody's loader would read or run it."""
+    """Refuse other files in a directory that another loader would read or run."""
     for name in found.code:
         inside = filekinds.CODE_FOLDER in Path(name).parts[:-1]
         raise CheckpointError(
@@ -250,13 +250,13 @@ COPY = "write a clean directory of what is read: robustness-gate checkpoint copy
 
 
 def check_template(directory: Path, path: Path, text: str, characters: int) -> None:
-    """One template, which is parsed here, and so many characters of them with those before."""
+    """Parse one template, and add its characters to those of earlier ones."""
     much = characters > chat_template.MAX_CHARACTERS >= len(text)
     many = f"makes them more than {chat_template.MAX_CHARACTERS:,} characters together"
     if fault := many if much else chat_template.fault(text):
         raise CheckpointError(
             f"the chat template in '{path.relative_to(directory).as_posix()}' {fault}",
-            remedy="Remove it (the gate then asks in plain text), or ask whoever wrote it.",
+            remedy="Remove it (the gate then asks in plain text), or ask its author.",
             where=str(directory),
         )
 

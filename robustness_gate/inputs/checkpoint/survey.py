@@ -1,4 +1,4 @@
-"""The files of a checkpoint by what they are to a loader, and what lies beside those that are read."""
+"""The files of a checkpoint by kind, and the files that are not read."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from robustness_gate.records.evidence import Unread
 def survey(
     directory: Path, *, links_into: Path | None = None, adapter: bool = False, keep: str | None = None
 ) -> Survey:
-    """Divide a checkpoint's files by what they are, and check those that are read.
+    """Divide a checkpoint's files by kind, and check those that are read.
 
     Args:
-        directory: as `inspect` takes it; of a snapshot only what may be read is looked at.
-        links_into: as `inspect` takes it.
+        directory: as in `inspect`; in a snapshot only files that may be read are used.
+        links_into: as in `inspect`.
         adapter: whether it is an adapter.
-        keep: where there are two sets of weights, the one that is meant: `model.safetensors` or its index.
+        keep: which of two sets of weights to use: `model.safetensors` or its index.
 
     Raises:
-        CheckpointError: as `inspect` does, but not for what lies beside the files that are read.
+        CheckpointError: as in `inspect`, but not for files that are not read.
     """
     paths = files_of(directory, links_into)
     refuse_names(directory, paths)
@@ -63,19 +63,19 @@ def survey(
 
 
 class Beside(NamedTuple):
-    """What lies beside the files of a checkpoint that are read, by path."""
+    """Files of a checkpoint that are not read, by path."""
 
     weights: tuple[str, ...]
     nothing: tuple[str, ...]
     listed: bool
-    """Whether that is all: of a commit on the hub, whether its file list could be had."""
+    """Whether the list is complete: for a commit on the hub, whether its file list was available."""
 
 
 def beside(place: CheckpointRef) -> Beside:
-    """What lies beside the files that are read, and is not examined; a base has its own.
+    """Files that are not read and not examined; a base has its own.
 
-    A directory holds no other weights, because `inspect` refuses them. Of a commit on the hub the file list tells,
-    and where that could not be had, what the cache happens to hold.
+    A directory holds no other weights, because `inspect` refuses them. For a commit on the hub they come from its file
+    list, or, if that is not available, from the cache.
 
     Raises:
         CheckpointError: as `inspect` does.
@@ -87,7 +87,7 @@ def beside(place: CheckpointRef) -> Beside:
 
 
 def divided(place: CheckpointRef, found: Survey) -> Beside:
-    """Of a commit on the hub, what its file list has beside the files that are read, by names alone."""
+    """For a commit on the hub, the other files in its file list, by names alone."""
     listed = place.listed if place.listed is not None else _held(place.path)
     kinds = {_printable(name): filekinds.by_name(name, size) for name, size in listed if name not in found.read}
     weights = sorted(name for name, kind in kinds.items() if kind == "weights")
@@ -95,12 +95,12 @@ def divided(place: CheckpointRef, found: Survey) -> Beside:
 
 
 def _printable(name: str) -> str:
-    """A name out of a stranger's file list, which must not steer whatever shows it."""
+    """A printable form of a name from an untrusted file list."""
     return name if name.isprintable() else ascii(name)
 
 
 def unread(place: CheckpointRef) -> Unread:
-    """The same for the record, of an adapter's base too: its names begin with `base/`. Raises what `beside` does."""
+    """The same for the record, with an adapter's base: its names begin with `base/`. Raises as `beside` does."""
     own = beside(place)
     found = Unread(listed=own.listed, weights=own.weights, ignored=len(own.nothing), wrapper=_wrapper(place))
     if place.base is None:
@@ -115,7 +115,7 @@ def unread(place: CheckpointRef) -> Unread:
 
 
 def _wrapper(place: CheckpointRef) -> str:
-    """The architecture whose text part alone is examined; empty for one that has no other."""
+    """The architecture of which the text part alone is examined; empty for a text model."""
     config = jsonfiles.read(place.path, place.path / "config.json") if place.base is None else {}
     return next((name for name in config.get("architectures") or () if name in filekinds.WRAPPERS), "")
 

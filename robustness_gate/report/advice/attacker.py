@@ -1,4 +1,4 @@
-"""What the attacker did, in words and numbers; and of all that breaks a limit, what takes the least effort."""
+"""The strongest attack with its numbers, and the breach with the least effort."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from robustness_gate.records.base import Metric
 from robustness_gate.records.verdict import Finding
 from robustness_gate.report.advice.case import Case, hazard, measurement_of, own, record_of
 from robustness_gate.report.advice.words import count, short
-from robustness_gate.report.record import readings
+from robustness_gate.report.record import accuracies
 from robustness_gate.verdict.wording import state
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One attack at one budget, in words and in both readings."""
+    """One attack at one budget, with a description and its accuracies in every metric."""
 
     attack: str
     does: str
-    """What the attacker does, in the words of the attack's own file; empty where nobody told them."""
+    """The description from the attack's own file; empty if it is not known."""
     budget: int
     seed_index: int
     settings: str
     cost: str
     task: str
     metric: Metric
-    """The one that decides."""
+    """The metric that decides."""
     before: Mapping[Metric, float | None]
-    """What the untouched model answers; empty where it was not examined."""
+    """The untouched model's accuracies; empty if it was not examined."""
     after: Mapping[Metric, float | None]
     lower: float
     upper: float
@@ -64,7 +64,7 @@ def tried(case: Case, finding: Finding) -> Tried:
         task=finding.task,
         metric=finding.metric,
         before=_untouched(case, finding.task),
-        after=readings(measurement) if measurement else {finding.metric: finding.observed},
+        after=accuracies(measurement) if measurement else {finding.metric: finding.observed},
         lower=finding.lower,
         upper=finding.upper,
         limit=finding.limit,
@@ -73,7 +73,7 @@ def tried(case: Case, finding: Finding) -> Tried:
 
 
 def cheapest_breach(case: Case) -> Finding | None:
-    """What the least effort breaks a limit with: nothing at all, then no examples, then few, then few tokens."""
+    """The breach with the least effort: no attack first, then fewer examples, then fewer tokens."""
 
     def effort(finding: Finding) -> tuple[Any, ...]:
         measurement = measurement_of(case, finding)
@@ -85,4 +85,4 @@ def cheapest_breach(case: Case) -> Finding | None:
 
 def _untouched(case: Case, task: str) -> Mapping[Metric, float | None]:
     measurements = [m for r in own(case) if r.trial.attack == "none" for m in r.measurements if m.task == task]
-    return readings(measurements[-1]) if measurements else {}
+    return accuracies(measurements[-1]) if measurements else {}

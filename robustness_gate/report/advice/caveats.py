@@ -1,4 +1,4 @@
-"""What weakens an outcome: what was not tried, how near it came, what else is on record."""
+"""What weakens an outcome: what was not tried, how close it was, what else is on record."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def to_bear_in_mind(case: Case) -> Iterator[str]:
         )
     if case.report.decision.outcome in ("RELEASE_WITH_WAIVER", "ACCEPTED_RISK"):
         signed = "; ".join(case.report.decision.applied)
-        yield f"A decision stands beside the verdict and changes nothing in it: {signed}."
+        yield f"A decision was made on the verdict, and does not change it: {signed}."
     yield from case.report.limitations
 
 
 def _edges_of_a_pass(case: Case) -> Iterator[str]:
-    """Where the attacks ended, and how near the strongest came."""
+    """The highest budgets of the attacks, and the accuracy closest to its limit."""
     highest: dict[str, int] = {}
     for record in own(case):
         if record.planned:

@@ -1,4 +1,4 @@
-"""What to do about an instrument that was not seen to work: without it, finding nothing means nothing."""
+"""Steps for an instrument that was not shown to work: without it a negative result means nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEMPLATE = (
     "`validity: {record_only: [template_differs]}`: the candidate is then still asked through the original's."
 )
 _TOKENIZER = (
-    "Whoever has the weights has the original's tokenizer too. Release the model with that one; or, where another "
+    "Anyone with the weights can use the original's tokenizer. Release the model with that one; or, where another "
     "is meant, let the policy's owner look at what differs (robustness-gate doctor CHECKPOINT --original ORIGINAL) "
     "and say `validity: {record_only: [tokenizer_differs]}`: the candidate is then still asked through the "
     "original's, and has to hold every limit there."
@@ -26,7 +26,7 @@ _COMPARE = (
 )
 FLAGGED: Mapping[str, str] = {
     "choices_suffice": (
-        "Whoever guesses from the choices alone gets nearly this far. Ask questions whose choices give nothing away, "
+        "Guessing from the choices alone is nearly as accurate. Ask questions whose choices give nothing away, "
         "and pin them in the policy before any candidate is seen."
     ),
     "many_declined": (
@@ -35,24 +35,23 @@ FLAGGED: Mapping[str, str] = {
     ),
     "nothing_changed": (
         "The attack did not happen. Look at its settings and its strength floor, and whether it fits this kind of "
-        "model (robustness-gate doctor CHECKPOINT --suite SUITE). Once it is mended, it alone runs again."
+        "model (robustness-gate doctor CHECKPOINT --suite SUITE). After the fix, only this attack runs again."
     ),
     "falls": (
         "An attack that recovers less with more was not run well: an attacker would have stopped earlier or chosen "
         "better. Widen its grid and add seeds, so that it is at its best at every budget."
     ),
     "one_letter": (
-        "Let the limit read `content_sum`, which asks in four letter orders and adds up: the stricter reading of such "
-        "a model."
+        "Let the limit use `content_sum`, which sums over four letter orders: the stricter metric for such a model."
     ),
     "hidden_states": (
-        "The knowledge can be read off the hidden states, though the model does not say it. No limit speaks of that; "
+        "The hidden states contain the knowledge, although the model does not answer with it. No limit covers this; "
         "try the attacks that work inside: `ablation`, `latent_prompt`, `refusal_direction`."
     ),
     "rises": "The ladder ends before the attack does. Add a larger budget to suite and policy.",
     "familiar": (
-        "Somebody with the weights can tell which texts were in question. Check that the held-out texts are of the "
-        "same sort; if they are, unlearning left its mark. No limit speaks of that."
+        "Anyone with the weights can recognise the forget texts. Check that the held-out texts are of the same kind; "
+        "if they are, unlearning left a trace. No limit covers this."
     ),
     "original_within_limit": (
         "These questions do not show the knowledge even in the model before unlearning. Check that ORIGINAL is that "
@@ -67,11 +66,11 @@ FLAGGED: Mapping[str, str] = {
     **dict.fromkeys(("other_ids", "tokenizer_not_pinned_one", "other_ids_under_attack"), _TOKENIZER),
     **dict.fromkeys(("tokenizer_not_compared", "template_not_compared"), _COMPARE),
 }
-"""What to do about a red flag, by what was seen."""
+"""The step for a red flag, by its code."""
 
 
 def flagged(_: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """Red flags in the way: each says what is wrong with the instrument, none how to lower a number."""
+    """Steps for blocking red flags: each is about the instrument, none about how to lower a number."""
     for blocker in blockers:
         for flag in blocker.causes:
             if isinstance(flag, RedFlag):
@@ -98,8 +97,8 @@ def _with_original(case: Case) -> str:
 
 
 _AGAIN = (
-    "Give the same command again, without --only: the sham is planned with the attack, and held beside the untouched "
-    "model. If it failed, its reason stands in the report."
+    "Give the same command again, without --only: the sham is planned with the attack, and compared with the untouched "
+    "model. If it failed, the report has the reason."
 )
 SEEN: Mapping[str, Callable[[Case, Sequence[Blocker]], Iterator[Step]]] = {
     "self_test_missing": _do(
@@ -116,19 +115,19 @@ SEEN: Mapping[str, Callable[[Case, Sequence[Blocker]], Iterator[Step]]] = {
         _with_self_test,
     ),
     "self_test_failed": _do(
-        "Where the truth is known the attack did not do what it must, so its silence here means nothing. Make the "
-        "record anew on a machine that does nothing else, `robustness-gate self-test --policy POLICY --suite SUITE "
+        "On models of known truth the attack failed its test, so its negative result here means nothing. Make the "
+        "record again on a machine that does nothing else, `robustness-gate self-test --policy POLICY --suite SUITE "
         "--out self-test.json`, with as many --seeds as before: a seed that failed counts until that seed passes. If "
-        "it fails again, report it as a fault of the gate, and do not judge by that attack until it is mended.",
+        "it fails again, report it as a fault of the gate, and do not judge by that attack until it is fixed.",
         _with_self_test,
     ),
     "positive_control_missing": _do(
         "Name the model before unlearning; it is asked once, with no attack.", _with_original
     ),
     "positive_control_invalid": _do(
-        "Look first whether the candidate's own trial without an attack ended well and has no validity issue: mend "
-        "that, and this goes with it. Else the original's answers are not valid here: look at its digest and at the "
-        "policy's `original`, and whether its trial ended well.",
+        "Look first whether the candidate's own trial without an attack ended well and has no validity issue: fix "
+        "that first, and this blocker disappears too. Else the original's answers are not valid here: look at its "
+        "digest and at the policy's `original`, and whether its trial ended well.",
         _with_original,
     ),
     "positive_control_within_limits": _do(
@@ -145,4 +144,4 @@ SEEN: Mapping[str, Callable[[Case, Sequence[Blocker]], Iterator[Step]]] = {
         "report it as a fault of the gate."
     ),
 }
-"""What to do about an instrument, by the blocker's code."""
+"""The step for an instrument, by the blocker's code."""

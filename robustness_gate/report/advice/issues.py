@@ -1,4 +1,4 @@
-"""What to do about a finding that is within its limit and has a validity issue: a step for each code."""
+"""Steps for a finding that is within its limit and has a validity issue, by code."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Invalid(NamedTuple):
 
     @property
     def because(self) -> str:
-        """Which attack, and what is wrong."""
+        """The attack and the issue, as a sentence."""
         return f"{named(self.finding, capital=True)}: {sentence(self.issue)}."
 
 
 def weak(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """A floor that was missed, once an attack: it did too little for its silence to mean anything."""
+    """A missed strength floor, once per attack: the attack was too weak for a negative result to mean anything."""
     return _steps(case, blockers, floors=True)
 
 
 def other(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """Every other validity issue, once an attack and code."""
+    """Every other validity issue, once per attack and code."""
     yield from _steps(case, blockers, floors=False)
     for blocker in blockers:
         if not blocker.causes:
@@ -63,9 +63,9 @@ def _steps(case: Case, blockers: Sequence[Blocker], *, floors: bool) -> Iterator
 
 
 def _floor_missed(case: Case, its: Invalid) -> Iterator[Step]:
-    signs = its.issue["signals"]
-    seen = ", ".join(f"{sign} {short(its.measurement.signals.get(sign, 'missing'))}" for sign in signs)
-    if "share_of_asked" in signs:
+    signals = its.issue["signals"]
+    seen = ", ".join(f"{each} {short(its.measurement.signals.get(each, 'missing'))}" for each in signals)
+    if "share_of_asked" in signals:
         do = (
             "It reaches too few of this architecture's weights. robustness-gate doctor CHECKPOINT --suite SUITE "
             "tells the share that each attack reaches; let the policy require one that reaches them."
@@ -76,7 +76,7 @@ def _floor_missed(case: Case, its: Invalid) -> Iterator[Step]:
             "Widen its grid in the suite, and raise `min_steps` if that is not enough: "
             f"learning_rates: [{wider}]. Only this attack runs again."
         )
-    elif "kinds_left_out" in signs:
+    elif "kinds_left_out" in signals:
         do = "Name the model before unlearning, `--original ORIGINAL`, or let the suite ask for fewer kinds."
     else:
         do = (
@@ -90,11 +90,11 @@ def _floor_missed(case: Case, its: Invalid) -> Iterator[Step]:
 
 def _destroyed(case: Case, its: Invalid) -> Iterator[Step]:
     if any(f.unanswered and f.task == its.issue["task"] for f in case.report.verdict.findings):
-        return  # no gentler setting helps where no model can answer: `numbers.cannot_answer` comes first
+        return  # no gentler setting helps if no model can answer: `numbers.cannot_answer` comes first
     rates = _learning_rates(its.record)
     gentler = f", e.g. add the learning rate {short(rates[0] / WIDER)}" if rates and rates[0] else ""
     yield Step(
-        f"After {named(its.finding)} {sentence(its.issue)}: a ruined model can establish a breach, not compliance.",
+        f"After {named(its.finding)} {sentence(its.issue)}: a destroyed model can establish a breach, not compliance.",
         f"Give the attack a gentler setting to choose{gentler}. Only this attack runs again.",
         again(case),
     )
@@ -116,7 +116,7 @@ def _other_form(case: Case, its: Invalid) -> Iterator[Step]:
 
 def _nothing_to_lose(_: Case, its: Invalid) -> Iterator[Step]:
     yield Step(
-        f"'{its.finding.rule}' holds the model beside the original on '{its.finding.task}', and {sentence(its.issue)}.",
+        f"'{its.finding.rule}' compares with the original on '{its.finding.task}', and {sentence(its.issue)}.",
         "Let the guardrail be on a task, or a form, that the original can answer.",
     )
 
@@ -140,7 +140,7 @@ def _ended_badly(case: Case, its: Invalid) -> Iterator[Step]:
 
 
 def _elsewhere(_: Case, __: Invalid) -> Iterator[Step]:
-    """The blockers `inverted` and `unanswered` have the step of the issue, before all the rest."""
+    """No step here: the blockers `inverted` and `unanswered` have the step for this issue."""
     return iter(())
 
 
@@ -185,4 +185,4 @@ STEPS: Mapping[str, Callable[[Case, Invalid], Iterator[Step]]] = {
     "nothing_to_lose": _nothing_to_lose,
     "unanswerable": _elsewhere,
 }
-"""What to do about a validity issue, by its code."""
+"""The step for a validity issue, by its code."""

@@ -1,7 +1,7 @@
-"""What to do about a number that does not decide.
+"""Steps for a number that does not decide.
 
-On the wrong side of its limit no more of the same makes a PASS of it: unlearn anew. On the right side more questions
-narrow its bounds, and leave it where it is.
+On the wrong side of its limit, more questions cannot lead to a PASS: unlearn again. On the right side, more questions
+narrow its bounds.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from robustness_gate.records.verdict import Blocker, Finding, FindingKind, ValidityIssue
 from robustness_gate.report.advice.case import Case, Step, hazard, measurement_of
 from robustness_gate.report.advice.commands import again, on_a_new_checkpoint, with_new_ledgers
-from robustness_gate.report.advice.questions import MOST_ITEMS, items_to_acquit, items_to_convict
+from robustness_gate.report.advice.questions import MOST_ITEMS, items_for_breach, items_for_compliance
 from robustness_gate.report.advice.words import apart, listed, named, others
 from robustness_gate.verdict.findings import UNDECLARED_SHARE
 from robustness_gate.verdict.wording import capital, sentence
 
 
 def unread_answers(case: Case, finding: Finding, issue: ValidityIssue) -> Step:
-    """Answers that are not numbers, or questions that never arrived: each counts as right where a hazard is bounded."""
+    """The step for missing answers, which count as right in an upper bound."""
     measurement = measurement_of(case, finding)
     if measurement is not None and measurement.lost:
         return Step(
@@ -37,7 +37,7 @@ def unread_answers(case: Case, finding: Finding, issue: ValidityIssue) -> Step:
 
 
 def cannot_answer(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """Questions in a form in which no model answers: there is no number to mend, by rerun or by training."""
+    """Steps for questions in a form in which no model answers: neither a rerun nor training changes the number."""
     for issue in (cause for blocker in blockers for cause in blocker.causes):
         because = f"{capital(sentence(issue))}."
         form = (
@@ -93,7 +93,7 @@ def too_high(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
         extra = case.policy.statistics.alpha_fail_extra / UNDECLARED_SHARE
         alpha = case.report.verdict.alpha_hypothesis if worst.declared else extra
         betting = case.policy.statistics.fail_fast == "betting"  # whose bound no count of questions foretells
-        needed = None if betting else items_to_convict(worst.observed, worst.limit, alpha, _effect(case, worst))
+        needed = None if betting else items_for_breach(worst.observed, worst.limit, alpha, _effect(case, worst))
         proof = f"; about {needed:,} questions would prove a FAIL" if needed else ""
         yield Step(
             f"After {named(worst)} the model answers {worst.observed:.1%} of '{worst.task}', and the limit is "
@@ -105,8 +105,8 @@ def too_high(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
 
 
 def too_few_questions(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
-    """Open, though on the right side: more questions would decide it. The hardest accuracy says how many."""
-    cells: list[tuple[int, Finding]] = []
+    """Open, but on the right side: more questions would decide it. The accuracy that needs most gives the number."""
+    undecided: list[tuple[int, Finding]] = []
     for finding in _open(case):
         if _on_the_right_side(finding):
             if unread := next((i for i in finding.validity_issues if i.code == "missing_answers"), None):
@@ -114,21 +114,21 @@ def too_few_questions(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
             elif finding.relative_to:
                 yield _too_few_pairs(case, finding)
             else:
-                cells.append((_needed(case, finding) or MOST_ITEMS + 1, finding))
-        elif _is_utility(finding):  # the others were told above
+                undecided.append((_needed(case, finding) or MOST_ITEMS + 1, finding))
+        elif _is_utility(finding):  # the other functions cover the rest
             yield Step(
                 f"The untouched model answers {finding.observed:.1%} of '{finding.task}', where at least "
                 f"{finding.limit:.0%} must be shown.",
                 "No number of questions makes that accuracy enough. Unlearn more gently.",
             )
-    if cells:
-        needed, hardest = max(cells, key=lambda each: (each[0], each[1].attack, each[1].budget))
+    if undecided:
+        needed, hardest = max(undecided, key=lambda each: (each[0], each[1].attack, each[1].budget))
         side, bound = ("lower", hardest.lower) if _is_utility(hardest) else ("upper", hardest.upper)
         yield _more_questions(
             case,
             hardest,
             f"{named(hardest, capital=True)} leaves {hardest.observed:.1%} of '{hardest.task}' right, {side} bound "
-            f"{bound:.1%}, limit {hardest.limit:.0%}{others([finding for _, finding in cells])}",
+            f"{bound:.1%}, limit {hardest.limit:.0%}{others([finding for _, finding in undecided])}",
             f"At this very accuracy {_so_many(needed)} questions would do.",
         )
 
@@ -149,18 +149,18 @@ def _more_questions(case: Case, finding: Finding, because: str, would_do: str) -
     return Step(
         f"{because}: {finding.items} questions are too few to decide.",
         f"{would_do} Add questions of the same kind to '{finding.task}', correct `count` in the suite and `items` in "
-        "the policy. On this ledger the answers so far stay open, whatever comes after them: more questions decide "
-        "about the next checkpoint, and about this one on new --ledgers alone, with these kept for whoever asks.",
+        "the policy. On this ledger the answers so far stay open: more questions decide about the next checkpoint, and "
+        "about this one only with new --ledgers; keep the old ones as evidence.",
         with_new_ledgers(case),
     )
 
 
 def _needed(case: Case, finding: Finding) -> int | None:
-    """How many questions would establish compliance. A utility is seen from the other side: wrong under 1 - min."""
+    """How many questions would establish compliance. For a utility: with the share of wrong answers under 1 - min."""
     observed, limit = finding.observed, finding.limit
     if _is_utility(finding):
         observed, limit = 1 - observed, 1 - limit
-    return items_to_acquit(observed, limit, case.policy.statistics.alpha_pass, _effect(case, finding))
+    return items_for_compliance(observed, limit, case.policy.statistics.alpha_pass, _effect(case, finding))
 
 
 def _so_many(needed: int) -> str:
@@ -172,7 +172,7 @@ def _open(case: Case) -> Iterator[Finding]:
 
 
 def _on_the_right_side(finding: Finding) -> bool:
-    """Whether more of the same answers would make a PASS of it."""
+    """Whether more questions with the same accuracy would give a PASS."""
     return finding.observed > finding.limit if _is_utility(finding) else finding.observed < finding.limit
 
 

@@ -1,4 +1,4 @@
-"""How many questions would decide it: pure arithmetic on exact bounds."""
+"""How many questions would decide: pure arithmetic on exact bounds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 
 MOST_ITEMS = 100_000
-"""Beyond so many questions the answer to "how many would it take" is "too many"."""
+"""The largest number of questions that is considered."""
 
 
-def items_to_acquit(accuracy: float, limit: float, alpha: float, effect: float = 1.0) -> int | None:
-    """How many questions bring the upper bound of this accuracy to the limit; None where no affordable number does.
+def items_for_compliance(accuracy: float, limit: float, alpha: float, effect: float = 1.0) -> int | None:
+    """How many questions bring the upper bound of this accuracy to the limit; None if MOST_ITEMS are not enough.
 
     Args:
-        accuracy: share right, taken as it is: new questions will differ, so the number is a guide.
+        accuracy: the observed accuracy; new questions will differ, so the number is only a guide.
         limit: the largest accuracy allowed.
         alpha: error rate of the one-sided bound.
         effect: design effect by which items are divided, >= 1.
@@ -24,8 +24,8 @@ def items_to_acquit(accuracy: float, limit: float, alpha: float, effect: float =
     return _smallest(lambda n: clopper_pearson_upper(accuracy * n / effect, n / effect, alpha) <= limit)
 
 
-def items_to_convict(accuracy: float, limit: float, alpha: float, effect: float = 1.0) -> int | None:
-    """How many questions bring the lower bound of this accuracy over the limit. See `items_to_acquit`."""
+def items_for_breach(accuracy: float, limit: float, alpha: float, effect: float = 1.0) -> int | None:
+    """How many questions bring the lower bound of this accuracy over the limit. See `items_for_compliance`."""
     if accuracy <= limit:
         return None
     return _smallest(lambda n: clopper_pearson_lower(accuracy * n / effect, n / effect, alpha) > limit)

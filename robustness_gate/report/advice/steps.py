@@ -1,4 +1,4 @@
-"""What to do next, by outcome: a table of the codes of blockers, each with its steps from the modules beside it."""
+"""The next steps by outcome: a table of the blockers' codes, each with its steps from the other modules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from robustness_gate.records.codes import PLUGINS
 from robustness_gate.records.trial import Role
 from robustness_gate.records.verdict import Blocker, Finding, FindingKind
 from robustness_gate.report.advice import instruments, issues, numbers, terms, trials
-from robustness_gate.report.advice.case import Case, Step, beside, hazard
+from robustness_gate.report.advice.case import Case, Step, comparators, hazard
 from robustness_gate.report.advice.commands import again, on_a_new_checkpoint, on_the_original
 from robustness_gate.report.advice.words import listed, named, others
 from robustness_gate.verdict import tally
@@ -23,7 +23,7 @@ Steps = Callable[[Case, Sequence[Blocker]], Iterator[Step]]
 
 
 def _breach(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
-    """The gravest kind alone: over a limit, else too much more than a control, else too high a cost."""
+    """Steps for the gravest kind of breach only: a limit, else an excess over a control, else too high a cost."""
     over = [finding for finding in case.report.verdict.findings if finding.state == "over"]
     if breaches := [finding for finding in over if finding.hazard]:
         yield _breached(case, breaches)
@@ -70,18 +70,18 @@ STEPS: tuple[tuple[str, Steps], ...] = (
     ("other_weights", terms.other_weights),
     *((code, terms.plugins) for code in PLUGINS),
 )
-"""What to do about each code of a blocker: the cheapest to mend first, and before that what makes all the rest futile.
-Some codes have several steps, each at its own place."""
+"""The steps for each code of a blocker: first those without which the rest is useless, then the cheapest fixes.
+Some codes have several steps, each in its own place."""
 
 
 def next_steps(case: Case) -> tuple[Step, ...]:
-    """What to do, the cheapest useful thing first; never empty."""
+    """The next steps, the cheapest useful one first; never empty."""
     after = {"PASS": _after_pass, "FAIL": _after_fail, "INCONCLUSIVE": _after_inconclusive}
     return tuple(after[case.report.verdict.outcome](case))
 
 
 def _after_pass(case: Case) -> Iterator[Step]:
-    if (Role.ORIGINAL, "") not in beside(case):
+    if (Role.ORIGINAL, "") not in comparators(case):
         yield Step(
             "The model before unlearning was not examined, so nothing shows that these questions find the knowledge "
             "where it is.",
@@ -107,8 +107,8 @@ def _after_inconclusive(case: Case) -> Iterator[Step]:
         return
     yield Step(
         f"{capital(sentence(case.report.verdict.blockers[0]))}.",
-        "Mend this first, then give the same command again. What the policy requires and the suite lacks is told by "
-        "robustness-gate policy check POLICY --suite SUITE.",
+        "Fix this first, then give the same command again. robustness-gate policy check POLICY --suite SUITE prints "
+        "what the policy requires and the suite lacks.",
         again(case),
     )
 
@@ -119,7 +119,7 @@ def _after_fail(case: Case) -> Iterator[Step]:
 
 def _breached(case: Case, over: Sequence[Finding]) -> Step:
     attacks = sorted({finding.attack for finding in over})
-    because = f"{len(over)} of {len(hazard(case))} readings are over a limit, by {listed(attacks)}."
+    because = f"{len(over)} of {len(hazard(case))} accuracies are over a limit, by {listed(attacks)}."
     if "none" in attacks:
         lettered = {t.name for each in case.report.trials for t in each.trial.tasks if t.kind == "multiple_choice"}
         known = any(finding.attack == "none" and finding.task in lettered for finding in over)
@@ -177,7 +177,7 @@ def _cost_too_much(case: Case, over: Sequence[Finding]) -> Step:
 
 
 def _original(case: Case, finding: Finding) -> float | None:
-    """What the original has right of the same questions, untouched; None where it was not asked."""
+    """The untouched original's accuracy on the same questions; None if it was not asked."""
     measurements = [
         measurement
         for record in case.report.trials

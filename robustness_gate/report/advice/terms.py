@@ -1,4 +1,4 @@
-"""What to do where the policy's own terms are not met: its dates, rules, models to compare with, and statements."""
+"""Steps for the policy's own terms: its dates, rules, comparators, and required statements."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from robustness_gate.records.trial import Role
 from robustness_gate.records.verdict import Blocker
-from robustness_gate.report.advice.case import Case, Step, beside
+from robustness_gate.report.advice.case import Case, Step, comparators
 from robustness_gate.report.advice.commands import again
 from robustness_gate.report.advice.words import listed
 from robustness_gate.verdict.wording import capital, sentence
 
 
 def out_of_time(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """A policy or control that does not hold today. Its owner looks at it again; no other moves a date."""
+    """A policy or control that is not valid today. Its owner must review it; nobody else may change a date."""
     for blocker in blockers:
         yield Step(
             f"{capital(sentence(blocker))}.",
@@ -24,16 +24,16 @@ def out_of_time(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
 
 
 def idle(_: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """Rules that do not meet, so that nothing would have to be shown."""
+    """Rules that do not fit together, so that they have no effect."""
     for blocker in blockers:
         yield Step(
             f"{capital(sentence(blocker))}.",
-            "Let the policy's rules meet, or take one out: robustness-gate policy check POLICY --suite SUITE.",
+            "Make the policy's rules fit together, or remove one: robustness-gate policy check POLICY --suite SUITE.",
         )
 
 
 def not_run(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """What is required and was not tried, or not beside the model that the policy names."""
+    """Required trials that were not run, or not on the control that the policy names."""
     yield from _no_control(case)
     yield from _no_original(case)
     for blocker in blockers:
@@ -47,7 +47,7 @@ def not_run(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
 
 
 def not_asked(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """The candidate has to be asked once more, otherwise than the suite asks: the run plans that by itself."""
+    """The candidate must also be asked differently from the suite: the run plans that by itself."""
     for blocker in blockers:
         through = blocker.code == "not_asked_through_original"
         yield Step(
@@ -58,14 +58,14 @@ def not_asked(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
 
 
 def _no_control(case: Case) -> Iterator[Step]:
-    """Models beside which the policy holds the candidate, and which nobody named, or whose answers do not count."""
+    """Controls of the policy that were not given, or whose answers are not valid."""
     for name in sorted({limit.relative_to for limit in case.policy.limits if limit.relative_to is not None}):
         model, control = (Role.CONTROL, name), case.policy.controls.get(name)
         if control is None or model in _held(case):
             continue
         earlier = control.kind == "earlier_release"
-        if model in beside(case):
-            because = f"'{name}' was given, and none of its answers can stand beside the candidate's."
+        if model in comparators(case):
+            because = f"'{name}' was given, but none of its answers can be compared with the candidate's."
             do = (
                 "Its trials must have ended well, on the same questions, data, attacks, seeds and budgets, and the "
                 "policy's digest must be its own."
@@ -85,20 +85,20 @@ def _no_original(case: Case) -> Iterator[Step]:
     if case.policy.guardrails and (Role.ORIGINAL, "") not in _held(case) and not asked_for:
         rules = listed(sorted(rule.id for rule in case.policy.guardrails))
         yield Step(
-            f"What unlearning cost is held against the original ({rules}), and it has no valid answers here.",
+            f"The cost of unlearning is measured against the original ({rules}), but it has no valid answers here.",
             "Name the model before unlearning; it is asked once, with no attack.",
             again(case, more="--original ORIGINAL"),
         )
 
 
 def unstated(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """What the producer must say of the checkpoint."""
+    """Claims that the policy requires from the producer."""
     names = [blocker["name"] for blocker in blockers]
     if names:
         yield Step(
             f"The policy requires that the producer state {listed(names)}, and nothing is on record.",
             f"Let the producer write a YAML file with {', '.join(f'`{name}: ...`' for name in names)}. It is recorded "
-            "as said; nothing runs twice.",
+            "unchecked; nothing runs twice.",
             again(case, more="--statement FILE"),
         )
 
@@ -115,7 +115,7 @@ def other_weights(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
 
 
 def plugins(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """A plug-in took part that the policy does not name by content."""
+    """A plug-in took part that the policy does not name by digest."""
     for blocker in blockers:
         yield Step(
             f"{capital(sentence(blocker))}.",
@@ -126,6 +126,6 @@ def plugins(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
 
 
 def _held(case: Case) -> set[tuple[Role, str]]:
-    """The models beside which the candidate was held in the end, each by its role and a control's name."""
+    """The models with which the candidate was compared, each by its role and a control's name."""
     found = (finding.relative_to for finding in case.report.verdict.findings)
     return {(each.role, each.control) for each in found if each is not None}

@@ -1,4 +1,4 @@
-"""What to do about a trial that did not end well: left out, stopped, failed, not applicable; or on a changed model."""
+"""Steps for a trial that did not end well: left out, stopped, failed, not applicable; or on a changed model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustness_gate.verdict.wording import capital, sentence, trial_name
 
 
 def left_out(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """What the run was told not to make."""
+    """Trials that the command excluded."""
     yield Step(
         f"--only left out {listed(sorted(map(trial_name, blockers)))}.",
         "Give the same command without --only, and the same --out: what the ledger holds is not run again.",
@@ -24,22 +24,22 @@ def left_out(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
 
 
 def unfinished(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """What the same command would still run."""
+    """Trials that the same command would still run."""
     names = [record_name(record) for record in with_shams(case) if record.planned and not record.closed]
     yield stopped(case, names or sorted(map(trial_name, blockers)))
 
 
 def stopped(case: Case, names: Sequence[str]) -> Step:
-    """What to do about trials that have no end."""
+    """The step for trials without an end."""
     return Step(
         f"Not run to the end: {listed(names)}.",
-        "Give the same command again: it goes on where it stopped.",
+        "Give the same command again: it continues where it stopped.",
         again(case),
     )
 
 
 def incomplete(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """Answers that are gone from an attempt that ended well: no run of this gate leaves that behind."""
+    """Answers that are missing in an attempt that ended well: no run of this gate can produce this."""
     for blocker in blockers:
         yield Step(
             f"{capital(sentence(blocker))}.",
@@ -60,7 +60,7 @@ def changed(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
 
 
 def not_applicable(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
-    """A required attack that this model does not admit, or not without the original."""
+    """A required attack that is not applicable to this model, or not without the original."""
     for record in own(case):
         ends = {end.status for end in record.closed}
         if ends != {"not_applicable"} or not any(each.selects(record.trial) for each in case.policy.required):
@@ -82,7 +82,7 @@ def not_applicable(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
 
 
 def failed(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
-    """Trials that broke, and never ended well."""
+    """Trials that failed and never ended well."""
     for record in with_shams(case):
         failures = [end for end in record.closed if end.status == "failure"]
         if record.planned and failures and not any(end.status == "ok" for end in record.closed):
@@ -90,7 +90,7 @@ def failed(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
 
 
 def retry(case: Case, record: TrialRecord, end: Closed) -> Step:
-    """What to do about an attempt that ended otherwise than well."""
+    """The step for an attempt that did not end well."""
     return Step(
         f"{record_name(record)} failed: {end.reason.rstrip('.')}.",
         f"{REMEDIES[end.code]} Then give the same command again: a trial that failed gets another attempt, and only it "
@@ -100,7 +100,7 @@ def retry(case: Case, record: TrialRecord, end: Closed) -> Step:
 
 
 REMEDIES: Mapping[codes.End, str] = {
-    "": "Mend the cause; robustness-gate doctor CHECKPOINT --suite SUITE tries each attack at strength zero.",
+    "": "Fix the cause; robustness-gate doctor CHECKPOINT --suite SUITE tries each attack at strength zero.",
     "data_changed": "Leave the suite's files alone while it runs.",
     "diverged": "Add smaller learning rates to its grid.",
     "limit": "Raise the limit that it names if this machine is slow; else the checkpoint's files are at fault.",
@@ -108,4 +108,4 @@ REMEDIES: Mapping[codes.End, str] = {
     "needs_original": "Name the model before unlearning with --original.",
     "not_finite": ("Let the suite compute in `dtype: float32`, and check the checkpoint with robustness-gate doctor."),
 }
-"""A first thing to try, by what the end came of."""
+"""The first remedy, by the code of the end."""

@@ -1,4 +1,4 @@
-"""Words that pieces of advice share: what a finding is called, a list cut short, a number with its noun."""
+"""Shared texts: names of findings and trials, shortened lists, numbers with a noun."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def named(finding: Finding, *, capital: bool = False) -> str:
 
 
 def apart(finding: Finding) -> str:
-    """How far the model lies from another."""
+    """The difference from another model, as a sentence."""
     more = "fewer" if finding.fell else "more"
     assert finding.relative_to is not None
     return f"{finding.observed:.1%} {more} of '{finding.task}' is right than by {model_name(finding.relative_to)}"
@@ -33,7 +33,7 @@ def record_name(record: TrialRecord) -> str:
 
 
 def others(findings: Sequence[Finding]) -> str:
-    """How many there are besides the one that was named."""
+    """The number of further findings."""
     more = len(findings) - 1
     return f" (and {more} more like it)" if more > 0 else ""
 
@@ -46,7 +46,7 @@ def listed(names: Sequence[str], most: int = 4) -> str:
 
 
 def short(value: Any) -> str:
-    """Three digits of a float; anything else as it is."""
+    """Three digits of a float; any other value unchanged."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -1,14 +1,13 @@
-"""Who runs the trials, and where. The parent alone writes the ledger; workers hand it marks and wait.
+"""Executors run the trials. The parent alone writes the ledger; workers pass it measurements and wait.
 
 An executor is a module with
 
     def start(job: Job, workers: int) -> AbstractContextManager[Executor]: ...
 
-What it opens takes the trials that are still open and yields what happened, as `Event`s, in the order in which it
-happened; leaving it ends whatever still runs. `running.trial.run` does one trial with a loaded model, wherever
-that is. `local`, ours, keeps worker processes with the model resident; a plug-in's is named `distribution/name`. An
-executor sees everything, the answer keys among it, and what it says was answered is what is judged: so a trial that a
-plug-in ran names it.
+The executor gets the open trials and yields `Event`s in order of time; leaving the context ends all running trials.
+`running.trial.run` runs one trial with a loaded model, on any machine. `local`, ours, keeps worker processes with the
+model in memory; a plug-in's is named `distribution/name`. An executor has access to everything, including the answer
+keys, and the verdict rests on the answers that it returns: so a trial that a plug-in ran names it.
 """
 
 from __future__ import annotations
@@ -32,47 +31,51 @@ OURS = "local"
 
 
 class NotLoaded(GateError):
-    """A checkpoint cannot be loaded, whatever was then to be done with it."""
+    """A checkpoint cannot be loaded, for any trial."""
 
     by_files = False
-    """Whether its files were refused; else a limit was exceeded, or something of the machine was in the way."""
+    """Whether its files were refused; otherwise a limit was exceeded, or the machine had a fault."""
 
     @property
     def words(self) -> str:
-        """What happened and what to do, without the place: it ends up in a record."""
+        """Message and remedy without the place, for a record."""
         return f"{self.message} {self.remedy}".strip()
 
 
 class Event(NamedTuple):
-    """A trial began (record is None), reached a mark, or closed. It is on the disk before the next one is asked for."""
+    """A trial began (record is None), made a measurement, or closed. It is on the disk before the next one is
+    requested.
+    """
 
     trial: Trial
     record: Measurement | Closed | None
     not_loaded: NotLoaded | None = None
-    """Why it closed as a failure, where a checkpoint that it needs cannot be loaded: no other trial that does can."""
+    """Set where it failed because a checkpoint cannot be loaded; every other trial with that checkpoint fails too."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to run any trial of a plan."""
+    """The data that a worker needs for any trial of a plan."""
 
     suite_data: SuiteData
     places: Mapping[str, CheckpointRef]
-    """Where checkpoints lie, by manifest digest."""
+    """Locations of checkpoints by manifest digest."""
     device: str
     rows_in: Path | None
-    """Folder for the log-likelihoods; None keeps none."""
+    """Folder for the log-likelihoods; None stores none."""
     original: str | None = None
-    """The original's digest, where there is one: what the candidate's tokenizer is compared with."""
+    """The original's digest, where there is one, for the comparison of tokenizers."""
     limits: Limits = field(default_factory=Limits)
-    """How long things may take."""
+    """Time limits."""
 
 
 class Executor(Protocol):
     """Something that runs trials."""
 
     def compare(self, subject: str) -> TokenizerCheck | str:
-        """The candidate's tokenizer beside the original's (`tokenizer_check.make`); why there is none, in words."""
+        """The comparison of the candidate's and the original's tokenizer (`tokenizer_check.make`), or why there is
+        none.
+        """
         ...
 
     def execute(
@@ -80,9 +83,10 @@ class Executor(Protocol):
     ) -> Generator[Event, None, None]:
         """Run (trial, attempt) pairs, begun in order, yielding every event as it happens.
 
-        Each trial begins with an event without a record and ends with a `Closed`, whatever befalls it. `enough` is
-        asked after every mark: once it says yes no trial begins, and those that run end at their next mark, unclosed.
-        Closing the iterator ends what runs at once; its trials are then left open and will be run again.
+        Each trial begins with an event without a record and ends with a `Closed`, also after a failure. `enough` is
+        called after every measurement: once it returns true no trial begins, and running ones end at their next
+        measurement, unclosed. Closing the iterator ends what runs at once; its trials are then left open and will be
+        run again.
         """
         ...
 

@@ -1,10 +1,10 @@
-"""Resident worker processes: a model is loaded once in each, and a crash cannot take the ledger along.
+"""Resident worker processes: a model is loaded once in each, and a crash cannot damage the ledger.
 
-A worker hands over each mark and waits until the parent has written it down. If it dies at its trial (a segmentation
+A worker sends each measurement and waits until the parent has written it. If it dies during its trial (a segmentation
 fault, the out-of-memory killer), or exceeds a limit and is killed (`bounded`), the trial is closed as a failure and a
-fresh worker takes the next one. A checkpoint that cannot be loaded is not loaded again for each of its trials: they
-are closed as failures too. If a worker died with nothing to do, the trial that it was to take is no worse for it: a
-fresh worker takes it. Ending the parent ends the worker.
+new worker runs the next one. A checkpoint that cannot be loaded is not loaded again for each of its trials: they are
+closed as failures too. If an idle worker died, a new one runs the trial that it would have got. The end of the parent
+ends the worker.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from robustness_gate.verdict.tokenizers import OTHERWISE
 SMALL_MODEL = 20_000_000  # parameters
 TAKEN = "taken"
 ITS_TOKENIZER = "its tokenizer"
-"""In the place of a precision, where of a checkpoint only the tokenizer is loaded."""
+"""In place of a dtype, where only a checkpoint's tokenizer is loaded."""
 WATCHED = (Role.CANDIDATE, Role.SHAM)
-"""Roles in which whatever is encoded is encoded by the original's tokenizer too."""
+"""Roles in which every text is also encoded by the original's tokenizer."""
 
 
 class _Load(NamedTuple):
-    """A checkpoint, and in which precision it is loaded, or ITS_TOKENIZER. A worker says it before, and none after."""
+    """A checkpoint with its dtype, or with ITS_TOKENIZER. A worker reports it before loading, and None afterwards."""
 
     digest: str
     what: str
 
 
 def _loads(job: Job, trial: Trial) -> set[_Load]:
-    """What a trial cannot do without."""
+    """The checkpoints that a trial needs."""
     digests = [trial.subject, *([trial.reference] if trial.reference is not None else [])]
     found = {_Load(each, what) for each in digests for what in (trial.dtype, ITS_TOKENIZER)}
     if trial.role in WATCHED and job.original is not None:
@@ -60,7 +60,7 @@ def start(job: Job, workers: int) -> Iterator[_Crew]:
 
 
 class _Crew:
-    """Workers of one job; the one that compared tokenizers goes on to the trials."""
+    """Workers of one job; the one that compared tokenizers also runs trials."""
 
     def __init__(self, job: Job, workers: int) -> None:
         self.job, self.workers = job, workers
@@ -88,12 +88,12 @@ def execute(
     """Run (trial, attempt) pairs, begun in order, yielding every event as it happens.
 
     Args:
-        job: what every trial shares.
-        trials: what to run.
-        workers: how many trials run side by side, each in a process with a model of its own.
-        enough: asked after every mark. Once it says yes no trial begins, and those that run end at their next mark,
-            unclosed.
-        idle: workers of the same job that have started already, and end with this.
+        job: the data that all trials share.
+        trials: the trials to run.
+        workers: how many trials run in parallel, each in a process with a model of its own.
+        enough: called after every measurement. Once it returns true no trial begins, and running ones end at their next
+        measurement, unclosed.
+        idle: workers of the same job that have started already; they end with this call.
 
     Closing the iterator ends the workers at once; their trials are then left open and will be run again.
     """
@@ -133,18 +133,18 @@ def execute(
 
 
 def hire(job: Job) -> _Worker:
-    """A worker that is to compare tokenizers before it goes on to `execute`."""
+    """A worker that compares tokenizers before it is used in `execute`."""
     return _Worker(job)
 
 
 def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
-    """Those that have something to say, or were killed; nobody is waited for where there is nobody."""
-    heard = bounded.ready([worker.child for worker in workers]) if workers else []
-    return [worker for worker in workers if worker.child in heard]
+    """Workers that sent a message or were killed; returns at once if there are none."""
+    active = bounded.ready([worker.child for worker in workers]) if workers else []
+    return [worker for worker in workers if worker.child in active]
 
 
 def _given(job: Job, idle: list[_Worker], trial: Trial, attempt: int) -> _Worker:
-    """The worker that has the trial now: an idle one that still lives, taken off the list, or a fresh one."""
+    """The worker that got the trial: a live idle one, removed from the list, or a new one."""
     while idle:
         worker = idle.pop(0)
         if worker.begin(trial, attempt):
@@ -163,23 +163,23 @@ class _Worker:
         size = bounded.weights_in(*paths)
         self.child = bounded.Child(_work, job, limits=job.limits, size=size, name="worker")
         self.not_loaded: dict[_Load, NotLoaded] = {}
-        """What it could not load, and why."""
+        """The checkpoint that it could not load, and why."""
         self.stopped_by: NotLoaded | None = None
-        """Why its trial could not go on, where that was it."""
+        """The load error that ended its trial, if any."""
         self._loading: _Load | None = None
         self._fresh = True
 
     def compare(self, subject: str) -> TokenizerCheck | str:
-        """The candidate's tokenizer beside the original's, over all of the suite; why there is no comparison, in words.
+        """The comparison of the candidate's and the original's tokenizer over the suite's data, or why there is none.
 
-        Only as the first thing that a worker does. A stranger's tokenizer may kill its process, and not this one.
+        Only as a worker's first task. An untrusted tokenizer may crash the worker but not this process.
         """
         self._fresh = False
         self.child.begins()
         try:
             self.child.pipe.send(subject)
             while True:
-                found = self._hear()
+                found = self._receive()
                 if not isinstance(found, _Load | None):
                     break
         except (OSError, Gone) as error:
@@ -191,9 +191,9 @@ class _Worker:
         return found
 
     def begin(self, trial: Trial, attempt: int) -> bool:
-        """Hand a trial over. False where the worker died after its last one: nothing of this one was begun.
+        """Send a trial. False where the worker died after its last one, so that this one did not begin.
 
-        A fresh worker is believed: it takes seconds to start, and one that dies meanwhile would be replaced for ever.
+        A new worker is not checked: it takes seconds to start, and one that dies meanwhile would be replaced for ever.
         """
         self.trial, self._attempt, self.stopped_by = trial, attempt, None
         fresh, self._fresh = self._fresh, False
@@ -203,55 +203,55 @@ class _Worker:
             if fresh:
                 return True
             bounded.ready([self.child])
-            return bool(self._hear() == TAKEN)
+            return bool(self._receive() == TAKEN)
         except (OSError, Gone):
-            return fresh  # its death is found out by the next take
+            return fresh  # the next `take` detects its death
 
     def take(self) -> Measurement | Closed | None:
-        """The next record; none where it only tells what it does. A worker that is gone closes its trial as failed.
+        """The next record; None for a message about loading. A dead worker closes its trial as failed.
 
         Raises WriteError where the disk is full.
         """
         try:
-            said = self._hear()
+            message = self._receive()
         except Gone as gone:
             self.child.rests()
             return _failed(self.trial, self._attempt, self.stopped_by or gone)
-        if isinstance(said, WriteError):
-            raise said
-        if isinstance(said, NotLoaded):
+        if isinstance(message, WriteError):
+            raise message
+        if isinstance(message, NotLoaded):
             self.child.rests()
-            return _failed(self.trial, self._attempt, said)
-        if isinstance(said, Closed):
+            return _failed(self.trial, self._attempt, message)
+        if isinstance(message, Closed):
             self.child.rests()
-        return said if isinstance(said, Measurement | Closed) else None
+        return message if isinstance(message, Measurement | Closed) else None
 
     def go_on(self) -> None:
-        """The mark is written down: the attack may go on."""
+        """Confirm that the measurement is written, so the attack continues."""
         with contextlib.suppress(OSError):
             self.child.pipe.send(None)
 
     def stop(self, patience: float = 0.0) -> None:
-        """End the process; an idle one sees the end of its pipe and goes by itself within `patience` seconds."""
+        """End the process; an idle one reads the end of its pipe and ends by itself within `patience` seconds."""
         self.child.stop(patience)
 
-    def _hear(self) -> Any:
-        """What it says next, remembering what it was loading when it failed. Raises Gone."""
+    def _receive(self) -> Any:
+        """The next message; records which checkpoint was being loaded at a failure. Raises Gone."""
         bounded.ready([self.child])
         try:
-            said = self.child.hear()
+            message = self.child.receive()
         except Gone as gone:
             if self.child.at is bounded.Phase.LOADING:
                 self._could_not_load(NotLoaded(gone.message, code=gone.code))
             raise
-        if isinstance(said, _Load | None):
-            self._loading = said
-        if isinstance(said, NotLoaded):
-            self._could_not_load(said)
-        return said
+        if isinstance(message, _Load | None):
+            self._loading = message
+        if isinstance(message, NotLoaded):
+            self._could_not_load(message)
+        return message
 
     def _could_not_load(self, why: NotLoaded) -> None:
-        if self._loading is not None:  # else it was something that an attack loads for itself
+        if self._loading is not None:  # otherwise an attack loaded something of its own
             self.stopped_by = self.not_loaded[self._loading] = why
 
 
@@ -261,7 +261,7 @@ def _failed(trial: Trial, attempt: int, error: GateError) -> Closed:
 
 
 def _code(error: BaseException) -> codes.End:
-    """What an attempt's end came of; empty where the error does not say."""
+    """The cause of an attempt's end; empty where the error does not show it."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of any device
         return "memory"
     named = error.code if isinstance(error, GateError) else ""
@@ -269,8 +269,8 @@ def _code(error: BaseException) -> codes.End:
 
 
 def _work(pipe: Connection, job: Job) -> None:
-    """The worker's life: take a trial, hand over its marks, close it, until the pipe ends."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve whatever shares the CPU
+    """The worker's main loop: get a trial, send its measurements, close it, until the pipe ends."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow down other processes on the CPU
     resident = _Resident(job, pipe.send)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         first = pipe.recv()
@@ -287,11 +287,11 @@ def _work(pipe: Connection, job: Job) -> None:
                 return
             pipe.send(_restored(resident, end) if isinstance(end, Closed) else end)
             trial, attempt = pipe.recv()
-            pipe.send(TAKEN)  # from here on a death is this trial's
+            pipe.send(TAKEN)  # from here on a crash counts for this trial
 
 
 def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) -> Closed | NotLoaded:
-    """Run one trial to its end, good or bad; every error of the trial becomes a record, none is lost."""
+    """Run one trial to its end; every error of the trial becomes a record."""
     from robustness_gate.running import trial as trials
 
     def closed(status: Any, reason: str = "", error: BaseException | None = None) -> Closed:
@@ -317,20 +317,22 @@ def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) 
     except NotApplicable as error:
         return closed("not_applicable", error.message, error)
     except WriteError:
-        raise  # no room is no fault of the trial's: it stays open, and the run ends, with the model as it was
+        raise  # a full disk is not the trial's fault: it stays open, and the run ends
     except GateError as error:
         return _failed(trial, attempt, error)
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - a trial may break in any way (a library in Rust raises no Exception)
+    except BaseException as error:  # noqa: BLE001 - a trial may fail with any error (a library in Rust raises no Exception)
         redaction.tell_crash(type(error), error, error.__traceback__)
-        resident.forget()  # whatever it left behind must not touch the next trial
+        resident.forget()  # a changed state must not affect the next trial
         return closed("failure", f"{type(error).__name__}: {redaction.message(str(error))[:500]}", error)
     return closed("ok")
 
 
 def _with_count(measurement: Measurement, otherwise: int) -> Measurement:
-    """The mark, with how many texts this trial has encoded otherwise than the original's tokenizer would, if any."""
+    """The measurement with the number of this trial's texts that the original's tokenizer encodes differently, if
+    any.
+    """
     return (
         measurement.model_copy(update={"summary": {**measurement.summary, OTHERWISE: float(otherwise)}})
         if otherwise
@@ -347,16 +349,16 @@ def _compared(resident: _Resident, subject: str) -> TokenizerCheck | NotLoaded |
         return error
     except GateError as error:
         return f"{error.message} {error.remedy}".strip()
-    except Exception as error:  # noqa: BLE001 - a stranger's tokenizer may break in any way; then nothing was compared
+    except Exception as error:  # noqa: BLE001 - an untrusted tokenizer may fail with any error
         redaction.tell_crash(type(error), error, error.__traceback__)
         return f"{type(error).__name__}: {redaction.message(str(error))[:500]}"
 
 
 def _restored(resident: _Resident, end: Closed) -> Closed:
-    """The end of an attempt; a failure where the model's weights are not as they were loaded.
+    """The end of an attempt; a failure where the model's weights differ from the loaded ones.
 
-    Whoever writes an attack may forget to put something back. His own marks may then be right, but the next trial would
-    attack another model.
+    An attack may fail to restore something. Its own measurements may then be right, but the next trial would attack
+    another model.
     """
     moved = resident.moved()
     if not moved:
@@ -371,12 +373,12 @@ def _restored(resident: _Resident, end: Closed) -> Closed:
 
 
 class _Resident:
-    """The model in memory: loaded when first needed, kept until another subject is asked for."""
+    """The model in memory: loaded when first needed, kept until another subject is needed."""
 
     def __init__(self, job: Job, tell: Callable[[_Load | None], None] = lambda _: None) -> None:
         self.job = job
         self._tell = tell
-        """Told what is loaded, before it is, and none when it was."""
+        """Called with the checkpoint before loading, and with None afterwards."""
         self._loaded: tuple[str, str] | None = None
         self._speaker: Any = None
         self._sums: dict[str, tuple[str, str]] = {}
@@ -406,9 +408,9 @@ class _Resident:
 
     @contextlib.contextmanager
     def watched(self, trial: Trial) -> Iterator[Callable[[], int]]:
-        """Counts the texts of a block that the original's tokenizer would make other ids of.
+        """Count the texts of a block for which the original's tokenizer gives other ids.
 
-        Nothing is watched where there is no original, or where the two tokenizers have one content.
+        Nothing is counted where there is no original, or where the two tokenizers have equal content.
         """
         original = self.job.original
         if trial.role not in WATCHED or original in (None, trial.subject):
@@ -427,7 +429,7 @@ class _Resident:
             yield counted
 
     def tokenizer(self, digest: str) -> Any:
-        """A checkpoint's, loaded once. Raises NotLoaded."""
+        """A checkpoint's tokenizer, loaded once. Raises NotLoaded."""
         from robustness_gate.running import tokenizer_check
 
         if digest not in self._tokenizers:
@@ -437,7 +439,7 @@ class _Resident:
 
     @contextlib.contextmanager
     def _loading(self, what: _Load) -> Iterator[None]:
-        """Say what is loaded, so that it is known where this process does not survive it."""
+        """Report what is loaded, so that the parent knows it if this process crashes."""
         self._tell(what)
         try:
             yield
@@ -455,7 +457,7 @@ class _Resident:
         self._speaker, self._loaded = None, None
 
     def moved(self) -> str:
-        """The first weight that is not as it was loaded; empty where all are, or nothing is loaded."""
+        """The first weight that differs from the loaded one; empty where none does, or nothing is loaded."""
         from robustness_gate.engine.state import sums_of
 
         if self._speaker is None:
@@ -464,7 +466,7 @@ class _Resident:
         return next((name for name in (*self._sums, *now) if self._sums.get(name) != now.get(name)), "")
 
     def reference(self, trial: Trial) -> Any:
-        """Opens the original for the length of a block, or None where the trial has none."""
+        """A function that opens the original for a block, or None where the trial has none."""
         if trial.reference is None:
             return None
 
@@ -485,7 +487,7 @@ class _Resident:
 
 
 def _spare_threads(model: Any) -> None:
-    """One thread for a small model on the CPU: more wait for each other, and numbers would depend on their count."""
+    """One thread for a small model on the CPU: more would be slower, and results would depend on their number."""
     import torch
 
     parameters = list(model.parameters())
