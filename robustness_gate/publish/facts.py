@@ -213,7 +213,7 @@ def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]
     ]
     if not held:
         says = fault or "the policy does not ask for it, and no original was examined"
-        yield Instrument("positive_control", "fault" if fault else "off", says)
+        yield Instrument("positive control", "fault" if fault else "off", says)
         return
 
     def over(measurement: Measurement, limit: float, correct: int) -> float:
@@ -226,12 +226,12 @@ def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]
     share = tally(measurement, limit.metric)[0] / measurement.items
     result = f"the original answers {share:.1%} of '{measurement.task}' before any attack"
     if fault:
-        yield Instrument("positive_control", "fault", f"{result}: {fault}")
+        yield Instrument("positive control", "fault", f"{result}: {fault}")
     elif asked:
-        yield Instrument("positive_control", "ok", f"{result}, and breaks the limit '{limit.id}' of {limit.max:.0%}")
+        yield Instrument("positive control", "ok", f"{result}, and breaks the limit '{limit.id}' of {limit.max:.0%}")
     else:
         yield Instrument(
-            "positive_control", "off", f"{result}; the limit '{limit.id}' is {limit.max:.0%}, and nothing was required"
+            "positive control", "off", f"{result}; the limit '{limit.id}' is {limit.max:.0%}, and nothing was required"
         )
 
 

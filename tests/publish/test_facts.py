@@ -229,14 +229,14 @@ def test_instruments_that_were_seen_to_work_are_facts_on_page_one():
     assert made.verdict.outcome == "PASS"
     found = seen_instruments(made)
     assert {name: each.state for name, each in found.items()} == {
-        "self-test": "off", "sham of relearn": "ok", "positive_control": "ok", "tokenizer": "ok",
+        "self-test": "off", "sham of relearn": "ok", "positive control": "ok", "tokenizer": "ok",
     }  # fmt: skip
     assert "all 100 to 'forget', all 50 to 'retain'" in found["sham of relearn"].says
-    assert found["positive_control"].says == (
+    assert found["positive control"].says == (
         "the original answers 99.0% of 'forget' before any attack, and breaks the limit 'forgotten' of 50%"
     )
     first_page = html.render(made).split('id="tried"')[0]
-    for name in ("sham of relearn", "positive_control"):
+    for name in ("sham of relearn", "positive control"):
         assert found[name].says in text_of.unescape(first_page)
         for seen in shown(made).values():
             assert found[name].says in seen
@@ -247,11 +247,11 @@ def test_instruments_that_were_seen_to_work_are_facts_on_page_one():
     [
         ([], 99, "sham of relearn", "there is no sham of 'relearn'"),
         ([(SHAM, 26)], 99, "sham of relearn", "changed 1 of 100 answers to 'forget'"),
-        ([(SHAM, 25)], None, "positive_control", "there is no positive control"),
+        ([(SHAM, 25)], None, "positive control", "there is no positive control"),
         (
             [(SHAM, 25)],
             50,
-            "positive_control",
+            "positive control",
             "the original answers 50.0% of 'forget' before any attack: the positive control",
         ),
     ],
@@ -275,7 +275,7 @@ def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
     found = seen_instruments(made)
     assert {name: each.state for name, each in found.items()} == {
         "self-test of relearn (forget, "
-        "lora)": "ok", "sham of relearn": "off", "positive_control": "off", "tokenizer": "ok",
+        "lora)": "ok", "sham of relearn": "off", "positive control": "off", "tokenizer": "ok",
     }  # fmt: skip
     says = found["self-test of relearn (forget, lora)"].says
     assert says == (
