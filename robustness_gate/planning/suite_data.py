@@ -171,10 +171,37 @@ def _read_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> _Asked:
     module = tasks.load(task.kind)
     given = _given(suite, name, task, module)
     items = module.questions(given)
+    _refuse_prompts_of_its_own(suite, name, given, module, items)
     _refuse_change(suite, name, task, items)
     asked = _divided(suite, name, task, _Asked(given, module, items, _kept(suite, name, task, items)))
     _refuse_repeats(suite, name, asked.judged)
     return asked
+
+
+def _refuse_prompts_of_its_own(
+    suite: Loaded[Suite], name: str, given: tasks.Given, module: ModuleType, items: Sequence[Item]
+) -> None:
+    """A kind that makes other prompts than its rows must make them of the attackers' rows too (`reworded`).
+
+    Otherwise attacks train and select on prompts that the verdict does not ask, and find nothing.
+
+    Raises:
+        PlanError: the first row as it stands is none of the items, and the kind cannot reword rows.
+    """
+    if hasattr(module, "reworded") or getattr(module, "BARE", False) or not module.JUDGED.hazard:
+        return
+    first = next(iter(datasets.read_rows(given.place)), None)
+    try:
+        plain = datasets.of_rows([first], given.place) if first is not None else ()
+    except FileError:
+        plain = ()
+    if not plain or datasets.words_of(plain[0]) not in {datasets.words_of(each) for each in items}:
+        raise PlanError(
+            f"the kind '{given.task.kind}' makes prompts of its own, and not of the attackers' questions.",
+            remedy="Let its file have `reworded`, which makes them of any rows; `tasks/lm_eval.py` is an example.",
+            where=suite.where("tasks", name, "kind"),
+            code="unknown-kind",
+        )
 
 
 def _refuse_misuse(suite: Loaded[Suite], name: str, task: SuiteTask, hazards: Sequence[str]) -> None:
@@ -358,8 +385,16 @@ def _rows_to_train_on(suite: Loaded[Suite], name: str, corpus: SuiteCorpus, read
         )
     place = locate(suite.noun.tasks[corpus.train_of].items, suite, "tasks", corpus.train_of, "items")
     kept = {item.question.id for item in asked.train}
-    rows = zip(asked.items, datasets.read_rows(place), strict=True)  # a task makes one question from each row
-    return _Rows(place, tuple(row for item, row in rows if item.question.id in kept)[: corpus.first])
+    rows = tuple(datasets.read_rows(place))
+    if len(rows) != len(asked.items):
+        raise PlanError(
+            f"'{corpus.train_of}' makes {len(asked.items)} items of {len(rows)} rows, so its rows cannot be kept back.",
+            remedy="Give the corpus 'items' of its own, or let the kind make one item of each row.",
+            where=suite.where("corpora", name, "train_of"),
+            code="no-train-items",
+        )
+    both = zip(asked.items, rows, strict=True)
+    return _Rows(place, tuple(row for item, row in both if item.question.id in kept)[: corpus.first])
 
 
 def _questions_of(

@@ -252,6 +252,27 @@ def test_its_settings_and_its_version_are_part_of_what_is_asked(bench: Path) -> 
         TaskRef(**{**task.plain, "judged": {**task.judged.plain, "metrics": ("content_sum",)}})
 
 
+def test_a_kind_with_prompts_of_its_own_needs_them_for_attackers_too(
+    bench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else attacks would train on prompts that the verdict does not ask, and find nothing."""
+    kind = tasks.load("acme-gate/riddle")
+    asked = kind.questions
+
+    def reworded(given: Any) -> Any:
+        return tuple(
+            dataclasses.replace(
+                each, question=dataclasses.replace(each.question, stem=f"Is it so? {each.question.stem}")
+            )
+            for each in asked(given)
+        )
+
+    planned(bench)
+    monkeypatch.setattr(kind, "questions", reworded)
+    with pytest.raises(PlanError, match="makes prompts of its own, and not of the attackers' questions"):
+        planned(bench)
+
+
 def test_only_outputs_of_plug_ins_are_asked_for(bench: Path) -> None:
     request = gate.Request(
         "organism:oracle", bench / "policy.yaml", bench / "suite.yaml", bench / "out", outputs=("html",)
