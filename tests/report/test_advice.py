@@ -424,7 +424,7 @@ def test_with_every_instrument_in_order_none_is_spoken_of(advised: Any) -> None:
     ]
 
 
-def test_without_a_canary_one_is_sent_to_the_original(advised: Any) -> None:
+def test_without_a_positive_control_one_is_sent_to_the_original(advised: Any) -> None:
     told, made = advised(changes=POSITIVE_CONTROL)
     assert made.verdict.outcome == "INCONCLUSIVE"
     assert told.steps[0].because.startswith("There is no positive control")
@@ -445,7 +445,9 @@ def test_a_control_whose_name_begins_another_ones_is_named_again_too(advised: An
     assert "--control never=DIR" in command.split("--control never-knew=DIR")[0]
 
 
-def test_a_canary_without_valid_answers_is_not_asked_for_again_as_if_nobody_had_named_it(advised: Any) -> None:
+def test_a_positive_control_without_valid_answers_is_not_asked_for_again_as_if_nobody_had_named_it(
+    advised: Any,
+) -> None:
     told, _ = advised(changes=POSITIVE_CONTROL | {"original": "9" * 64}, beside={THE_ORIGINAL: 0.95})
     assert (
         "look at its digest and at the policy's `original`"
@@ -453,7 +455,7 @@ def test_a_canary_without_valid_answers_is_not_asked_for_again_as_if_nobody_had_
     )
 
 
-def test_a_canary_that_sings_makes_the_limits_worthless(advised: Any) -> None:
+def test_a_positive_control_within_the_limits_makes_the_limits_worthless(advised: Any) -> None:
     told, _ = advised(changes=POSITIVE_CONTROL, beside={THE_ORIGINAL: 0.4})
     step = the(told, "The positive control must fail")
     assert "no verdict under these limits means anything" in step.do

@@ -151,7 +151,7 @@ def _sham() -> tuple[Policy, Evidence]:
     return policy, rewritten(scene(policy), shams_of(policy)[0], "hazard", 16)
 
 
-def _no_canary() -> tuple[Policy, Evidence]:
+def _no_positive_control() -> tuple[Policy, Evidence]:
     policy = compared()
     return policy, but(
         scene(policy), comparators=tuple(t for t in scene(policy).comparators if t.role != Role.ORIGINAL)
@@ -163,8 +163,8 @@ BEYOND = {
     "open": lambda: _scene(correct=28),
     "inverted": lambda: _scene(correct=0),
     "sham": _sham,
-    "positive_control": _no_canary,
-    "canary that sings": lambda: _scene(original=30),
+    "positive_control": _no_positive_control,
+    "positive control within the limits": lambda: _scene(original=30),
     "utility": lambda: (compared(), rewritten(scene(compared()), trial_of("none"), "useful", 26)),
     "guardrail": lambda: (compared(guardrails=(with_(compared().guardrails[0], max_drop=0.001),)), scene(compared())),
     "note": lambda: (compared(), but(scene(compared()), notes=(CHANGED,))),
