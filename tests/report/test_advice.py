@@ -445,7 +445,7 @@ def test_a_control_whose_name_begins_another_ones_is_named_again_too(advised: An
     assert "--control never=DIR" in command.split("--control never-knew=DIR")[0]
 
 
-def test_a_positive_control_without_valid_answers_is_not_asked_for_again_as_if_nobody_had_named_it(
+def test_a_positive_control_without_valid_answers_is_not_asked_for_again(
     advised: Any,
 ) -> None:
     told, _ = advised(changes=POSITIVE_CONTROL | {"original": "9" * 64}, beside={THE_ORIGINAL: 0.95})
