@@ -77,7 +77,7 @@ class Coded(Record):
     @classmethod
     def table(cls) -> codes.Table:
         """Every code that such a record can have, with its arguments."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: every subclass names its own table
 
     @model_validator(mode="after")
     def _is_known(self) -> Self:
