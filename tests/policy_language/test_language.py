@@ -22,6 +22,7 @@ from test_refusals import NOBODY
 
 from robustness_gate.cli import app, main
 from robustness_gate.errors import FileError, GateError
+from robustness_gate.inputs import datasets
 from robustness_gate.inputs.validation import load_noun, load_suite
 from robustness_gate.planning import plan, suite_data
 from robustness_gate.policy_language import diff as differences
@@ -455,14 +456,14 @@ def without_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         f"hf-dataset://cais/mmlu@{MMLU}/elementary_mathematics/test": 378,
         f"hf-dataset://cais/mmlu@{MMLU}/high_school_biology/test": 310,
     }
-    items, rows = suite_data.datasets.read_items, suite_data.datasets.read_rows
+    items, rows = datasets.read_items, datasets.read_rows
 
     def read_rows(place: Any) -> Any:
         return as_rows(made_up(place, counts[place])) if place in counts else rows(place)
 
-    monkeypatch.setattr(suite_data.datasets, "read_rows", read_rows)
+    monkeypatch.setattr(datasets, "read_rows", read_rows)
     monkeypatch.setattr(
-        suite_data.datasets,
+        datasets,
         "read_items",
         lambda place: made_up(place, counts[place]) if place in counts else items(place),
     )

@@ -1,0 +1,42 @@
+"""Where a suite's sources are: what is shipped, a hub dataset, or a file next to the suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robustness_gate import organisms
+from robustness_gate.errors import PlanError, UsageError
+from robustness_gate.inputs import datasets
+from robustness_gate.inputs.validation import Loaded
+from robustness_gate.records.suite import Suite
+
+
+def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
+    """The location of a suite's source: `organism:NAME` is shipped, a hub dataset is unchanged, a path is relative to
+    the suite.
+    """
+    if datasets.is_hub(name):
+        if datasets.HUB.match(name) is None:
+            raise PlanError(
+                f"'{name}' does not name a dataset by its commit.",
+                remedy="Write hf-dataset://OWNER/NAME@40-HEX-COMMIT/CONFIG/SPLIT: a branch may change under a verdict.",
+                where=suite.where(*at),
+                code="moving-tag",
+            )
+        return name
+    try:
+        if name.startswith("organism:"):
+            return organisms.world(name.removeprefix("organism:"))
+        path = suite.path.parent / name
+        if path.exists():
+            return path
+    except (UsageError, OSError) as error:  # OSError: the name is too long for a file
+        words = error.message if isinstance(error, UsageError) else f"'{name[:60]}' is no file's name."
+        remedy = error.remedy if isinstance(error, UsageError) else "Paths start at the suite."
+        raise PlanError(words, remedy=remedy, where=suite.where(*at), code="missing-file") from None
+    raise PlanError(
+        f"there is no file '{name}'.",
+        remedy="Paths start at the suite.",
+        where=suite.where(*at),
+        code="missing-file",
+    )
