@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from robustness_gate.errors import FileError
+from robustness_gate.inputs.harness.rows import items_of, read_items
+from robustness_gate.inputs.harness.task_file import load
+from robustness_gate.inputs.harness.templates import LIMITS, Limits
 from robustness_gate.system import bounded
-from robustness_gate.tasks import lm_eval
 
-SOON = lm_eval.Limits(seconds=0.05, a_row=0.0, room=64 << 20)
+SOON = Limits(seconds=0.05, a_row=0.0, room=64 << 20)
 DOUBLED = "{% for i in range(60) %}{% set ns.x = ns.x OP ns.x %}{% endfor %}"
 TEMPLATES = {
     "nested loops": (
@@ -44,13 +46,13 @@ TEMPLATES = {
 }
 
 
-def items(folder: Path, limits: lm_eval.Limits = SOON, **keys: str):
+def items(folder: Path, limits: Limits = SOON, **keys: str):
     told = {"task": "t", "doc_to_text": "{{stem}}", "doc_to_choice": "{{options}}", "doc_to_target": "label", **keys}
     (folder / "task.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in told.items()))
     rows = [{"stem": f"Is {n} even?", "options": ["yes", "no"], "label": n % 2} for n in range(4)]
     (folder / "docs.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    loaded = lm_eval.load(folder / "task.yaml", limits=limits)
-    return lm_eval.read_items(loaded, folder / "docs.jsonl", limits)
+    loaded = load(folder / "task.yaml", limits=limits)
+    return read_items(loaded, folder / "docs.jsonl", limits)
 
 
 @pytest.mark.parametrize("what", TEMPLATES)
@@ -75,20 +77,18 @@ def test_every_template_is_held_to_it_and_names_its_row(tmp_path, key):
 def test_all_rows_together_have_one_limit(tmp_path):
     """A template that takes a while, on each of many rows, would otherwise take hours."""
     slow = "{% for a in range(20000) %}{% endfor %}{{stem}}"
-    assert len(items(tmp_path, lm_eval.LIMITS, doc_to_text=slow)) == 4
-    loaded = lm_eval.load(tmp_path / "task.yaml")
+    assert len(items(tmp_path, LIMITS, doc_to_text=slow)) == 4
+    loaded = load(tmp_path / "task.yaml")
     rows = [(f"row {n}", {"stem": f"q{n}", "options": ["a", "b"], "label": 0}) for n in range(10_000)]
     with pytest.raises(FileError, match=r"row [1-9]\d*: .*takes longer than 0.05 s"):
-        lm_eval.items_of(loaded, rows, "docs", SOON)
+        items_of(loaded, rows, "docs", SOON)
 
 
 def test_what_is_honest_is_read_under_the_usual_limits_in_another_thread_too(tmp_path):
-    found = items(
-        tmp_path, lm_eval.LIMITS, doc_to_text="{{ '-' * 80 }} {{ 2 ** 10 + 1.5 }} {{ 2.345|round(2) }} {{stem}}"
-    )
+    found = items(tmp_path, LIMITS, doc_to_text="{{ '-' * 80 }} {{ 2 ** 10 + 1.5 }} {{ 2.345|round(2) }} {{stem}}")
     assert found[0].question.stem == f"{'-' * 80} 1025.5 2.35 Is 0 even?"
     other: list[object] = []
-    thread = threading.Thread(target=lambda: other.append(items(tmp_path, lm_eval.LIMITS)))
+    thread = threading.Thread(target=lambda: other.append(items(tmp_path, LIMITS)))
     thread.start()
     thread.join()
     assert len(other[0]) == 4

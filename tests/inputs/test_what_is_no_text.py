@@ -10,10 +10,12 @@ import pytest
 from robustness_gate.errors import FileError, UsageError
 from robustness_gate.inputs import datasets
 from robustness_gate.inputs.filekinds import POINTER
+from robustness_gate.inputs.harness.rows import read_items
+from robustness_gate.inputs.harness.task_file import load
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning.suite_data import gather
 from robustness_gate.system import utf8
-from robustness_gate.tasks import lm_eval, membership, refusal
+from robustness_gate.tasks import membership, refusal
 
 ROW = {"question": "Which?", "choices": ["one", "two"], "answer": 1}
 
@@ -202,7 +204,7 @@ TASK = 'doc_to_text: "{text}"\ndoc_to_choice: "{choice}"\ndoc_to_target: 0\n'
 def asked(folder: Path, row: dict, text: str = "{{question}}", choice: str = "{{choices}}"):
     folder.mkdir()
     (folder / "task.yaml").write_text(TASK.format(text=text, choice=choice), encoding="utf-8")
-    return lm_eval.read_items(lm_eval.load(folder / "task.yaml"), lines(folder / "rows", row))
+    return read_items(load(folder / "task.yaml"), lines(folder / "rows", row))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 
 from robustness_gate import tasks
 from robustness_gate.errors import FileError, PlanError
+from robustness_gate.inputs.harness.rows import read_items
+from robustness_gate.inputs.harness.task_file import load
 from robustness_gate.inputs.prompts import answers, render
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning.suite_data import gather
@@ -39,8 +41,8 @@ def docs(folder: Path, rows=ROWS) -> Path:
 
 
 def items(folder: Path, rows=ROWS, **changes):
-    loaded = lm_eval.load(task_file(folder, **changes))
-    return lm_eval.read_items(loaded, docs(folder, rows))
+    loaded = load(task_file(folder, **changes))
+    return read_items(loaded, docs(folder, rows))
 
 
 def test_a_row_becomes_a_question_in_the_tasks_words(tmp_path):
@@ -48,7 +50,7 @@ def test_a_row_becomes_a_question_in_the_tasks_words(tmp_path):
     assert [item.answer for item in found] == [n % 2 for n in range(10)]
     assert found[3].question.stem == "Numbers.\n\nIs 3 even?\nAnswer:"
     assert len({item.question.id for item in found}) == 10
-    form = lm_eval.form(lm_eval.load(task_file(tmp_path, target_delimiter="\n")))
+    form = lm_eval.form(load(task_file(tmp_path, target_delimiter="\n")))
     assert render(found[3].question, form) == found[3].question.stem
     assert answers(found[3].question, form) == ["\nyes", "\nno"]
 
@@ -88,7 +90,7 @@ def test_what_lm_eval_alone_needs_is_ignored(tmp_path):
 def test_a_task_file_that_is_none_is_refused_with_its_place(tmp_path, changes, place, fragment):
     path = task_file(tmp_path, **changes)
     with pytest.raises(FileError) as caught:
-        lm_eval.load(path)
+        load(path)
     assert str(caught.value).startswith(f"{path}:{place}: ")
     assert fragment in str(caught.value)
 
@@ -98,10 +100,10 @@ def test_code_and_words_that_mean_something_else_to_lm_eval_are_refused(tmp_path
     text = path.read_text(encoding="utf-8")
     path.write_text(text + "metadata: !function utils.f\n", encoding="utf-8")
     with pytest.raises(FileError, match=r":5:11: the tag '!function' is not allowed"):
-        lm_eval.load(path)
+        load(path)
     path.write_text(text.replace('["yes", "no"]', "[yes, no]"), encoding="utf-8")
     with pytest.raises(FileError, match=r":3:1: doc_to_choice: .*\[True, False\].* quotes"):
-        lm_eval.load(path)
+        load(path)
 
 
 @pytest.mark.parametrize(

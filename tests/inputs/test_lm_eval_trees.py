@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from robustness_gate.errors import FileError, PlanError
+from robustness_gate.inputs.harness.rows import items_of
+from robustness_gate.inputs.harness.task_file import MAX_FILES, load
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning.suite_data import gather
-from robustness_gate.tasks import lm_eval
 
 TREES = {"wmdp": 3, "mmlu/default": 57, "mmlu/continuation": 57, "mmlu/flan_n_shot/loglikelihood": 57}
 COMPARED = ("doc_to_text", "doc_to_choice", "doc_to_target", "description", "output_type", "target_delimiter")
@@ -38,11 +39,11 @@ def test_every_task_of_the_real_trees_is_read_as_lm_eval_reads_it(name: str) -> 
     assert len(files) == TREES[name]
     named = [(f"row {number}", row) for number, row in enumerate(ROWS)]
     for path in files:
-        loaded, theirs = lm_eval.load(path), load_yaml(path)
+        loaded, theirs = load(path), load_yaml(path)
         ours = json.loads(loaded.noun.model_dump_json())
         assert {key: ours[key] for key in COMPARED if key in theirs} == {k: theirs[k] for k in COMPARED if k in theirs}
         assert (theirs["task"], theirs["dataset_name"]) == (ours["task"], ours["dataset_name"])
-        items = lm_eval.items_of(loaded, named, "rows")
+        items = items_of(loaded, named, "rows")
         for item, row in zip(items, ROWS, strict=True):
             header = apply_template(theirs["description"], row)
             assert item.question.stem == header + apply_template(theirs["doc_to_text"], row)
@@ -52,10 +53,10 @@ def test_every_task_of_the_real_trees_is_read_as_lm_eval_reads_it(name: str) -> 
 
 
 def test_a_row_with_the_same_option_twice_is_kept_and_either_is_right() -> None:
-    letters, words = (lm_eval.load(tree(f"mmlu/{name}")[0]) for name in ("default", "continuation"))
+    letters, words = (load(tree(f"mmlu/{name}")[0]) for name in ("default", "continuation"))
     named = [("row", ROWS[0])]
-    assert lm_eval.items_of(letters, named, "rows")[0].right == {2}, "a letter names one choice"
-    assert lm_eval.items_of(words, named, "rows")[0].right == {0, 2}
+    assert items_of(letters, named, "rows")[0].right == {2}, "a letter names one choice"
+    assert items_of(words, named, "rows")[0].right == {0, 2}
 
 
 def lay(folder: Path, **files: str) -> Path:
@@ -78,7 +79,7 @@ def test_later_files_and_the_file_itself_win_key_by_key_as_in_lm_eval(tmp_path: 
         sub__two='include: three\ndoc_to_text: "two {{question}}"\ntarget_delimiter: ""\n',
         sub__three="doc_to_choice: [c, d, e]\ndoc_to_text: three\n",
     )
-    loaded, theirs = lm_eval.load(path), load_yaml(path)
+    loaded, theirs = load(path), load_yaml(path)
     noun = loaded.noun
     assert (noun.description, noun.doc_to_text, noun.target_delimiter) == ("own", "two {{question}}", "")
     assert (list(noun.doc_to_choice), noun.doc_to_target) == (["c", "d", "e"], 0)
@@ -124,15 +125,15 @@ def test_an_include_that_cannot_be_followed_is_refused_with_its_place(
     folder = tmp_path / "tasks"
     path = lay(folder, **files)
     with pytest.raises(FileError) as caught:
-        lm_eval.load(path)
+        load(path)
     assert (caught.value.where, bool(caught.value.remedy)) == (f"{folder}/{place}", True), str(caught.value)
     assert words in caught.value.message
 
 
 def test_a_chain_without_end_is_broken_off(tmp_path: Path) -> None:
-    files = {f"f{n}": f"include: f{n + 1}\n" for n in range(lm_eval.MAX_FILES + 1)}
-    with pytest.raises(FileError, match=f"more than {lm_eval.MAX_FILES} files"):
-        lm_eval.load(lay(tmp_path, **{"task.yaml": "include: f0\n"}, **files))
+    files = {f"f{n}": f"include: f{n + 1}\n" for n in range(MAX_FILES + 1)}
+    with pytest.raises(FileError, match=f"more than {MAX_FILES} files"):
+        load(lay(tmp_path, **{"task.yaml": "include: f0\n"}, **files))
 
 
 def test_a_link_out_of_the_folder_is_no_way_round(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_a_link_out_of_the_folder_is_no_way_round(tmp_path: Path) -> None:
     path = lay(tmp_path / "tasks", **{"task.yaml": "include: inner\n"})
     (tmp_path / "tasks" / "inner").symlink_to(tmp_path / "secret")
     with pytest.raises(FileError, match="'inner' lies neither beside"):
-        lm_eval.load(path)
+        load(path)
 
 
 SUITE = """schema: robustness-gate/suite/v1
@@ -168,8 +169,8 @@ def test_a_suite_may_keep_what_its_tasks_share_below_itself_and_nowhere_else(tmp
 
 def test_names_for_tables_are_left_and_a_group_is_told_as_one(tmp_path: Path) -> None:
     path = lay(tmp_path, **{"task.yaml": BASE + "task_alias: lamps\ngroup_alias: g\nfewshot_delimiter: x\n"})
-    assert lm_eval.load(path).noun.task_alias == "lamps"
+    assert load(path).noun.task_alias == "lamps"
     for group in (tree("wmdp")[0].parent / "_wmdp.yaml", tree("mmlu/default")[0].parent / "_mmlu.yaml"):
         with pytest.raises(FileError, match="aggregate_metric_list: this key is not supported") as caught:
-            lm_eval.load(group)
+            load(group)
         assert "name the file of one of its tasks" in caught.value.remedy
