@@ -15,39 +15,35 @@ The steps are numbered here and in `run`:
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from robustness_gate import organisms, verdict
-from robustness_gate.errors import CheckpointError, Exit, PlanError, Unverified, UsageError
+from robustness_gate import publish, verdict
+from robustness_gate.errors import CheckpointError, Exit, UsageError
 from robustness_gate.evidence import ledger as ledgers
 from robustness_gate.inputs import precision
-from robustness_gate.inputs.checkpoint.adapter import named_base
-from robustness_gate.inputs.checkpoint.fetch import fetch
-from robustness_gate.inputs.checkpoint.manifest import Manifest, manifest_of
-from robustness_gate.inputs.checkpoint.place import CheckpointRef, is_adapter, model_type
+from robustness_gate.inputs.checkpoint.manifest import manifest_of
+from robustness_gate.inputs.checkpoint.place import model_type
 from robustness_gate.inputs.checkpoint.survey import unread
-from robustness_gate.inputs.digest import sha256_file
-from robustness_gate.inputs.validation import Loaded, load_noun, load_said, load_suite, nearest
+from robustness_gate.inputs.validation import Loaded, load_noun, load_said, load_suite
 from robustness_gate.planning import plan
+from robustness_gate.planning.checkpoints import find_checkpoint
 from robustness_gate.planning.suite_data import SuiteData, gather
 from robustness_gate.policy_language import load_policy
-from robustness_gate.records.encode import encode
-from robustness_gate.records.evidence import EvidenceIssue, Note, Planned, ProducerClaims, SelfTests
+from robustness_gate.publish import delivery
+from robustness_gate.records.evidence import EvidenceIssue, Note, Planned, ProducerClaims, SelfTest, SelfTests
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
-from robustness_gate.records.trial import Role, Trial
+from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.records.verdict import Verdict
 from robustness_gate.report import record as report
+from robustness_gate.report.anchors import anchor
 from robustness_gate.running import executors
 from robustness_gate.running.executors import Event, Executor
-from robustness_gate.system import installed, writing
+from robustness_gate.system import installed, machine, writing
 from robustness_gate.system.bounded import Limits
 
 SMALL_MODEL_BYTES = 50_000_000
@@ -108,6 +104,18 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Brought:
+    """What a command names besides policy, suite and checkpoint."""
+
+    tested: tuple[SelfTest, ...]
+    claims: dict[str, str]
+    """The producer's."""
+    preregistered: report.PreregisteredBefore | None
+    anchored: tuple[Trial | Measurement | Closed, ...]
+    """The records of earlier releases, as those of controls."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of a run."""
 
@@ -146,49 +154,135 @@ def run(request: Request, watch: Watch = lambda *_: None, executor: str = execut
 
 def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
     # 1
-    _check_writable(request.out, "--out")
-    _check_writable(_ledgers(request), "--ledgers")
-    _check_outputs(request)
+    _check_destinations(request)
     # 2
     prepared = prepare(
         request.policy, request.suite, request.checkpoint, request.original, request.controls, request.only,
         request.base, executor,
     )  # fmt: skip
-    tested = load_noun(request.self_test, SelfTests).noun.tests if request.self_test else ()
-    claims = load_said(request.statement) if request.statement else {}
-    preregistered = _preregistered(request, prepared)
-    anchored = [record for name, path in request.anchors for record in _anchor(prepared.policy, name, path)]
-    prepared = replace(prepared, anchored=tuple(record for record in anchored if isinstance(record, Trial)))
-    installed.require_run_extra()
-    if request.device not in ("auto", "cpu"):
-        from robustness_gate.engine.load import pick_device
-
-        pick_device(request.device)
+    brought = _brought(request, prepared)
+    prepared = replace(prepared, anchored=tuple(each for each in brought.anchored if isinstance(each, Trial)))
+    _check_installation(request)
     candidate = prepared.plan.candidate
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
     job, workers = _job(request, prepared, folder), _workers(request, candidate)
     with ledgers.writing(folder / ledgers.NAME) as ledger, executors.start(executor, job, workers) as crew:
         # 3
         prepared, problem = _tokenizers(prepared, ledger, job.original, crew)
-        known = [*ledger.measurements, *ledger.closed]
-        for record in (
-            *(each for each in anchored if each not in known),
-            *prepared.plan.trials,
-            *_opening(prepared, claims),
-            *(each for each in tested if each not in ledger.self_tests),
-        ):
-            ledger.append(record)
+        _open(ledger, prepared, brought)
         ran = _run_trials(prepared, ledger, crew, watch)
         # 4
         if ran and (changed := _changed(candidate)):
             ledger.append(Note(subject=candidate.manifest.digest, what=changed))
         # 5
-        made = _report(prepared, ledger, preregistered)
-        lost = _write(made, candidate.manifest, folder, request.out)
+        made = _report(prepared, ledger, brought.preregistered)
+        lost = delivery.write(made, candidate.manifest, folder, request.out)
     # 6
-    _write_others(request, made)
-    uri, warnings = _track(request, made)
+    delivery.write_outputs(made, request.out, request.outputs)
+    sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
+    uri, warnings = delivery.send(made, sending, request.outputs)
     return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *lost, *warnings))
+
+
+def prepare(
+    policy_path: Path,
+    suite_path: Path,
+    checkpoint: str,
+    original: str | None = None,
+    controls: Sequence[tuple[str, str]] = (),
+    only: Sequence[str] = (),
+    base: str | None = None,
+    executor: str = executors.OURS,
+) -> Prepared:
+    """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every user error."""
+    executors.DOOR.check(executor)
+    policy, suite = load_policy(policy_path), load_suite(suite_path)
+    suite_data = gather(suite)
+    named = [(Role.CANDIDATE, "", checkpoint), *([(Role.ORIGINAL, "", original)] if original else [])]
+    named += [(Role.CONTROL, name, place) for name, place in controls]
+    subjects = []
+    for role, control, place in named:
+        found = find_checkpoint(place, base if role == Role.CANDIDATE else None)
+        subjects.append(plan.Subject(role, found, manifest_of(found), control))
+    made = plan.make(policy, suite, suite_data, subjects, only=only, executor=executor)
+    return Prepared(policy, suite, suite_data, made)
+
+
+# --- 1, 2: before anything runs ---------------------------------------------------------------------------------------
+
+
+def _check_destinations(request: Request) -> None:
+    """Create the folders and write a test file, so that an error shows now and not after hours; nothing is imported.
+
+    Raises:
+        UsageError: a folder cannot be written.
+        PlanError: a requested publisher is not installed.
+    """
+    _check_writable(request.out, "--out")
+    _check_writable(_ledgers(request), "--ledgers")
+    for name in request.outputs:
+        publish.check(name)
+
+
+def _check_installation(request: Request) -> None:
+    """Raises GateError without the libraries of a run, or without the device that the command names."""
+    installed.require_run_extra()
+    if request.device not in ("auto", "cpu"):
+        from robustness_gate.engine.load import pick_device
+
+        pick_device(request.device)
+
+
+def _brought(request: Request, prepared: Prepared) -> Brought:
+    """Read the files that the command names besides policy, suite and checkpoint."""
+    tested = load_noun(request.self_test, SelfTests).noun.tests if request.self_test else ()
+    claims = load_said(request.statement) if request.statement else {}
+    preregistered = _preregistered(request, prepared)
+    anchored = [record for name, path in request.anchors for record in anchor(prepared.policy, name, path)]
+    return Brought(tested, claims, preregistered, tuple(anchored))
+
+
+def _preregistered(request: Request, prepared: Prepared) -> report.PreregisteredBefore | None:
+    """The verified preregistration of this run; None without one.
+
+    Raises:
+        UsageError: a preregistration without its signer's key, or the key without the preregistration.
+        Unverified: another key signed it, it was changed, or policy, suite, questions or attacks do not match it.
+    """
+    if request.preregistration is None or request.preregistration_key is None:
+        if (request.preregistration is None) != (request.preregistration_key is None):
+            raise UsageError(
+                "a preregistration and its key go together.",
+                remedy="Give both --preregistration and --preregistration-key.",
+            )
+        return None
+    from robustness_gate.attestation import keys, preregistration
+
+    key, data = keys.any_public_key(request.preregistration_key), prepared.suite_data
+    return preregistration.compared(
+        request.preregistration, key, prepared.policy, prepared.suite, data.refs, data.data_digests,
+        prepared.plan.trials,
+    )  # fmt: skip
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    """Create the folder and write a test file, so that an error shows now and not after hours. Raises UsageError."""
+    try:
+        writing.try_out(folder)
+    except OSError as error:
+        raise UsageError(
+            f"this folder cannot be written: {error.strerror or error}.",
+            remedy=f"Choose another {option}.",
+            where=str(folder),
+        ) from None
+
+
+def _ledgers(request: Request) -> Path:
+    named = request.ledgers or os.environ.get("ROBUSTNESS_GATE_LEDGERS")
+    return Path(named) if named else request.out.parent / "ledgers"
+
+
+# --- 3: trials run, and the ledger records them ----------------------------------------------------------------------
 
 
 def _job(request: Request, prepared: Prepared, folder: Path) -> executors.Job:
@@ -206,6 +300,16 @@ def _original(prepared: Prepared) -> str | None:
     """The original's digest, if it is another model than the candidate."""
     digests = (each.manifest.digest for each in prepared.plan.subjects if each.role == Role.ORIGINAL)
     return next((each for each in digests if each != prepared.plan.candidate.manifest.digest), None)
+
+
+def _workers(request: Request, candidate: plan.Subject) -> int:
+    """The number of workers: several for a small model on the CPU, which gains little from threads; else one."""
+    if request.workers:
+        return request.workers
+    weights = sum(entry.size for entry in candidate.manifest.files if entry.path.endswith(".safetensors"))
+    alone = candidate.place.base is None  # an adapter is small, its base is not
+    small = alone and weights < SMALL_MODEL_BYTES and request.device in ("auto", "cpu")
+    return min(4, os.cpu_count() or 1) if small else 1
 
 
 def _tokenizers(
@@ -234,6 +338,32 @@ def _tokenizers(
     first = sum(each.attack == "none" and each.role == Role.CANDIDATE for each in prepared.plan.trials)
     trials = (*prepared.plan.trials[:first], more, *prepared.plan.trials[first:])
     return replace(prepared, plan=replace(prepared.plan, trials=trials)), ()
+
+
+def _open(ledger: ledgers.Ledger, prepared: Prepared, brought: Brought) -> None:
+    """Record everything that is known before a trial runs: earlier releases, the plan, claims and self-tests."""
+    subject, known = prepared.plan.candidate.manifest.digest, [*ledger.measurements, *ledger.closed]
+    for record in (
+        *(each for each in brought.anchored if each not in known),
+        *prepared.plan.trials,
+        _planned(prepared),
+        *([ProducerClaims(subject=subject, claims=brought.claims)] if brought.claims else []),
+        *(each for each in brought.tested if each not in ledger.self_tests),
+    ):
+        ledger.append(record)
+
+
+def _planned(prepared: Prepared) -> Planned:
+    return Planned(
+        subject=prepared.plan.candidate.manifest.digest,
+        trials=tuple(trial.id for trial in prepared.trials),
+        left_out=prepared.plan.left_out,
+        model_type=model_type(prepared.plan.candidate.place),
+        unread=unread(prepared.plan.candidate.place),
+        stored=precision.stored(prepared.plan.candidate.place),
+        policy=prepared.policy.sha256,
+        suite=prepared.suite.sha256,
+    )
 
 
 def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watch: Watch) -> bool:
@@ -266,138 +396,18 @@ def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watc
     return bool(todo)
 
 
-def _opening(prepared: Prepared, claims: dict[str, str]) -> Iterator[ledgers.Entry]:
-    """The records that are written before anything runs: the plan, and the producer's claims."""
-    subject = prepared.plan.candidate.manifest.digest
-    yield Planned(
-        subject=subject,
-        trials=tuple(trial.id for trial in prepared.trials),
-        left_out=prepared.plan.left_out,
-        model_type=model_type(prepared.plan.candidate.place),
-        unread=unread(prepared.plan.candidate.place),
-        stored=precision.stored(prepared.plan.candidate.place),
-        policy=prepared.policy.sha256,
-        suite=prepared.suite.sha256,
-    )
-    if claims:
-        yield ProducerClaims(subject=subject, claims=claims)
+# --- 4, 5: the checkpoint again, and the report ----------------------------------------------------------------------
 
 
-def _ledgers(request: Request) -> Path:
-    named = request.ledgers or os.environ.get("ROBUSTNESS_GATE_LEDGERS")
-    return Path(named) if named else request.out.parent / "ledgers"
-
-
-def _preregistered(request: Request, prepared: Prepared) -> report.PreregisteredBefore | None:
-    """The verified preregistration of this run; None without one.
-
-    Raises:
-        UsageError: a preregistration without its signer's key, or the key without the preregistration.
-        Unverified: another key signed it, it was changed, or policy, suite, questions or attacks do not match it.
-    """
-    if request.preregistration is None or request.preregistration_key is None:
-        if (request.preregistration is None) != (request.preregistration_key is None):
-            raise UsageError(
-                "a preregistration and its key go together.",
-                remedy="Give both --preregistration and --preregistration-key.",
-            )
+def _changed(candidate: plan.Subject) -> EvidenceIssue | None:
+    """A note if the checkpoint changed during the run; None if it did not."""
+    try:
+        after = manifest_of(candidate.place).digest
+    except CheckpointError as error:
+        return EvidenceIssue(code="checkpoint_unreadable", args={"reason": error.message})
+    if after == candidate.manifest.digest:
         return None
-    from robustness_gate.attestation import keys
-    from robustness_gate.attestation import preregistration as preregistrations
-
-    found = preregistrations.read_preregistration(
-        request.preregistration, [keys.any_public_key(request.preregistration_key)]
-    )
-    data = prepared.suite_data
-    here = preregistrations.make(
-        prepared.policy, prepared.suite, data.refs, data.data_digests, prepared.plan.trials, datetime.now(UTC)
-    )
-    if other := preregistrations.differences(found.terms, here):
-        raise Unverified(
-            f"{'; '.join(map(preregistrations.described, other))}.",
-            remedy="Preregister what you want to run.",
-            where=str(request.preregistration),
-        )
-    return report.PreregisteredBefore(sha256=found.sha256, key=found.key.id, at=found.terms.preregistered_at)
-
-
-def _anchor(policy: Loaded[Policy], name: str, path: Path) -> list[ledgers.Entry]:
-    """The records of an earlier release, as records of a control.
-
-    Raises:
-        PlanError: the policy has no such control, or pins another report.
-    """
-    control = policy.noun.controls.get(name)
-    if control is None or control.kind != "earlier_release":
-        known = [each for each, c in policy.noun.controls.items() if c.kind == "earlier_release"]
-        raise PlanError(
-            f"the policy has no earlier release '{name}'.",
-            remedy=nearest(name, known) if known else "Add it under 'controls'.",
-            where=policy.where("controls"),
-        )
-    found = report.read(path)
-    if sha256_file(report.file_of(path)) != control.report_sha256:
-        raise PlanError(
-            f"the policy pins another report of '{name}': this one has {sha256_file(report.file_of(path))}.",
-            remedy="Name the report that the policy names.",
-            where=policy.where("controls", name, "report_sha256"),
-        )
-    return [*report.as_control(found, name)]
-
-
-def prepare(
-    policy_path: Path,
-    suite_path: Path,
-    checkpoint: str,
-    original: str | None = None,
-    controls: Sequence[tuple[str, str]] = (),
-    only: Sequence[str] = (),
-    base: str | None = None,
-    executor: str = executors.OURS,
-) -> Prepared:
-    """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every user error."""
-    executors.DOOR.check(executor)
-    policy, suite = load_policy(policy_path), load_suite(suite_path)
-    suite_data = gather(suite)
-    named = [(Role.CANDIDATE, "", checkpoint), *([(Role.ORIGINAL, "", original)] if original else [])]
-    named += [(Role.CONTROL, name, place) for name, place in controls]
-    subjects = []
-    for role, control, place in named:
-        found = find_checkpoint(place, base if role == Role.CANDIDATE else None)
-        subjects.append(plan.Subject(role, found, manifest_of(found), control))
-    made = plan.make(policy, suite, suite_data, subjects, only=only, executor=executor)
-    return Prepared(policy, suite, suite_data, made)
-
-
-def find_checkpoint(named: str, base: str | None = None) -> CheckpointRef:
-    """The location of a checkpoint, and of its base if it is an adapter.
-
-    Args:
-        named: a directory, a commit of a Hugging Face repository as `hf://OWNER/NAME@COMMIT`, or `organism:NAME`.
-        base: the same, for the base of an adapter; None: the one that the adapter's config names, if it is a local
-            directory or pinned to a commit.
-
-    Raises:
-        UsageError: the name does not exist, the commit is not given in full, or a base is given without an adapter.
-        CheckpointError: the commit is not available, or an adapter's base is not known.
-    """
-    found = _find(named)
-    if not is_adapter(found):
-        if base is not None and found.path.is_dir():  # a missing directory is reported when it is read
-            raise UsageError(f"--base was given, and {named} is not an adapter.", remedy="Leave --base out.")
-        return found
-    under = _find(base if base is not None else named_base(found))
-    if is_adapter(under):
-        raise UsageError("the base is an adapter itself.", remedy="Merge it into its own base and name the result.")
-    return replace(found, base=under)
-
-
-def _find(named: str) -> CheckpointRef:
-    if named.startswith("hf:"):
-        return fetch(named)
-    if named.startswith("organism:"):
-        return CheckpointRef(organisms.checkpoint(named.removeprefix("organism:")), source=named)
-    return CheckpointRef(Path(named))
+    return EvidenceIssue(code="checkpoint_changed", args={"sha256": after})
 
 
 def _judge(prepared: Prepared, ledger: ledgers.Ledger) -> Verdict:
@@ -416,24 +426,8 @@ def _report(
         datetime.now(UTC),
         provenance=tuple(_provenance(prepared.plan.subjects)),
         preregistration=preregistered,
-        machine=_machine(),
+        machine=machine.described(),
     )
-
-
-def _machine() -> dict[str, str]:
-    """The GPUs with their driver, and the container's image digest from $ROBUSTNESS_GATE_IMAGE, if it is set."""
-    found = {}
-    if image := os.environ.get("ROBUSTNESS_GATE_IMAGE"):
-        found["image"] = image
-    if shutil.which("nvidia-smi"):
-        asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        try:
-            output = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
-        except (OSError, subprocess.SubprocessError) as error:
-            found["gpu"] = f"nvidia-smi does not answer: {type(error).__name__}"
-        else:
-            found["gpu"] = "; ".join(line.strip() for line in output.splitlines() if line.strip())
-    return found
 
 
 def _provenance(subjects: Sequence[plan.Subject]) -> Iterator[report.Origin]:
@@ -441,129 +435,3 @@ def _provenance(subjects: Sequence[plan.Subject]) -> Iterator[report.Origin]:
         for place, base in ((each.place, False), (each.place.base, True)):
             if place is not None and place.source is not None:
                 yield report.Origin(role=each.role, control=each.control, base=base, source=place.source)
-
-
-def _check_writable(folder: Path, option: str) -> None:
-    """Create the folder and write a test file, so that an error shows now and not after hours. Raises UsageError."""
-    try:
-        writing.try_out(folder)
-    except OSError as error:
-        raise UsageError(
-            f"this folder cannot be written: {error.strerror or error}.",
-            remedy=f"Choose another {option}.",
-            where=str(folder),
-        ) from None
-
-
-def _workers(request: Request, candidate: plan.Subject) -> int:
-    """The number of workers: several for a small model on the CPU, which gains little from threads; else one."""
-    if request.workers:
-        return request.workers
-    weights = sum(entry.size for entry in candidate.manifest.files if entry.path.endswith(".safetensors"))
-    alone = candidate.place.base is None  # an adapter is small, its base is not
-    small = alone and weights < SMALL_MODEL_BYTES and request.device in ("auto", "cpu")
-    return min(4, os.cpu_count() or 1) if small else 1
-
-
-def _check_outputs(request: Request) -> None:
-    """Check that the requested publishers are installed, without importing them. Raises PlanError."""
-    from robustness_gate import publish
-
-    for name in request.outputs:
-        publish.check(name)
-
-
-def _changed(candidate: plan.Subject) -> EvidenceIssue | None:
-    """A note if the checkpoint changed during the run; None if it did not."""
-    try:
-        after = manifest_of(candidate.place).digest
-    except CheckpointError as error:
-        return EvidenceIssue(code="checkpoint_unreadable", args={"reason": error.message})
-    if after == candidate.manifest.digest:
-        return None
-    return EvidenceIssue(code="checkpoint_changed", args={"sha256": after})
-
-
-def _write(made: report.Report, manifest: Manifest, ledger: Path, folder: Path) -> tuple[str, ...]:
-    """Write report and evidence into the run's folder, all or nothing. Returns warnings about missing evidence.
-
-    Raises:
-        WriteError: it cannot be written. The earlier files are unchanged.
-    """
-    from robustness_gate import publish  # `plan` does not need templates
-
-    contents = {
-        "report.json": encode(made),
-        **publish.files(made),
-        "checkpoint.manifest.json": encode(manifest),
-        ledgers.NAME: (ledger / ledgers.NAME).read_bytes(),
-    }
-    remedy = f"Every answer is in {ledger / ledgers.NAME}: make room, and give the same command again."
-    lost = _keep_rows(made, ledger, folder, remedy)
-    writing.together(folder, contents, remedy=remedy)
-    return lost
-
-
-def _keep_rows(made: report.Report, ledger: Path, folder: Path, remedy: str) -> tuple[str, ...]:
-    """Copy the log-likelihoods that the report names into its folder. Returns a warning if the ledger lacks some."""
-    digests = sorted(
-        {measurement.rows for record in made.trials for measurement in record.measurements if measurement.rows}
-    )
-    lost = []
-    for digest in digests:
-        name = f"{digest}.safetensors"
-        if (folder / "rows" / name).is_file():
-            continue
-        kept = ledger / "rows" / name
-        raw = kept.read_bytes() if kept.is_file() else b""
-        if hashlib.sha256(raw).hexdigest() == digest:
-            writing.whole(folder / "rows" / name, raw, remedy=remedy)
-        else:
-            lost.append(digest)
-    if not lost:
-        return ()
-    return (
-        f"{len(lost)} of {len(digests)} files of log-likelihoods are gone from {ledger / 'rows'}, or do not match "
-        f"their name, {lost[0][:12]} among them. The verdict rests on the ledger's answers and stands.",
-    )
-
-
-def _track(request: Request, made: report.Report) -> tuple[str | None, tuple[str, ...]]:
-    """Send the report with our publishers and the requested plug-ins. Returns the first destination, and warnings."""
-    from robustness_gate import publish
-
-    sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
-    places, warnings = [], []
-    asked = [*publish.ours("SENDS"), *(each for each in map(publish.load, request.outputs) if hasattr(each, "send"))]
-    for module in asked:
-        try:
-            places.append(module.send(made, sending))
-        except publish.NotSent as error:
-            warnings.append(error.message)
-    return next((place for place in places if place), None), tuple(warnings)
-
-
-def _write_others(request: Request, made: report.Report) -> None:
-    """Write the files of the requested plug-ins; they are imported here, after the report is written.
-
-    Raises:
-        PlanError: a plug-in cannot be imported, or returned nothing that can be written.
-    """
-    from robustness_gate import publish
-
-    for name in request.outputs:
-        module = publish.load(name)
-        if not hasattr(module, "render"):
-            continue
-        try:
-            made_of_it = publish.as_bytes(module.render(made))
-            file = f"{name.partition('/')[0]}.{module.FILE}"
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - third-party code may fail in any way
-            raise PlanError(
-                f"the publisher '{name}' failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}.",
-                remedy="The report is written and complete. Fix the plug-in, or leave its --output out.",
-                code="broken-plugin",
-            ) from None
-        if publish.PLAIN.fullmatch(file) is None or not isinstance(made_of_it, bytes):
-            raise PlanError(f"the publisher '{name}' made no file, or one of no plain name.", code="broken-plugin")
-        writing.whole(request.out / file, made_of_it)

@@ -28,6 +28,7 @@ from robustness_gate.records.base import Digest, Name, Record
 from robustness_gate.records.encode import digest_of
 from robustness_gate.records.questions import TaskRef
 from robustness_gate.records.trial import Role, Trial
+from robustness_gate.report.record import PreregisteredBefore
 from robustness_gate.verdict import label
 
 PREDICATE_TYPE = "urn:robustness-gate:preregistration:v1"
@@ -172,6 +173,38 @@ def read_preregistration(path: Path, keys: Sequence[PublicKey]) -> Preregistrati
             "it is on other files than it speaks of.", remedy=ASK_SIGNER, where=str(path), code="other-subject"
         )
     return Preregistration(terms, opened.key, opened.sha256)
+
+
+def compared(
+    path: Path,
+    key: PublicKey,
+    policy: Loaded[Any],
+    suite: Loaded[Any],
+    refs: Mapping[str, TaskRef],
+    data: Mapping[str, str],
+    trials: Sequence[Trial],
+) -> PreregisteredBefore:
+    """The preregistration of a run, once it is verified and its terms are those of the run.
+
+    Args:
+        path: the preregistration.
+        key: of its signer.
+        policy: of the run.
+        suite: of the run.
+        refs: the run's questions by digest.
+        data: the run's data for attackers by digest.
+        trials: of the run's plan.
+
+    Raises:
+        Unverified: another key signed it, it was changed, or policy, suite, questions or attacks do not match it.
+    """
+    found = read_preregistration(path, [key])
+    here = make(policy, suite, refs, data, trials, datetime.now(UTC))
+    if other := differences(found.terms, here):
+        raise Unverified(
+            f"{'; '.join(map(described, other))}.", remedy="Preregister what you want to run.", where=str(path)
+        )
+    return PreregisteredBefore(sha256=found.sha256, key=found.key.id, at=found.terms.preregistered_at)
 
 
 class Difference(NamedTuple):

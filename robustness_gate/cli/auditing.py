@@ -69,7 +69,6 @@ def audit(
     Exits with 0 if all of them agree; with 5 if one does not, if the report does not verify, or if the signer was not
     checked (--no-signature).
     """
-    from robustness_gate import gate
     from robustness_gate.assurance import audit as audits
     from robustness_gate.attestation import dsse, keys, predicate, storage
     from robustness_gate.attestation import verify as checks
@@ -78,6 +77,7 @@ def audit(
     from robustness_gate.errors import UsageError
     from robustness_gate.inputs.checkpoint.manifest import manifest_of
     from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.planning.checkpoints import find_checkpoint
     from robustness_gate.planning.suite_data import gather
     from robustness_gate.system import writing
 
@@ -87,7 +87,7 @@ def audit(
         with writing.nothing_empty(out.parent), writing.as_write_error(out):  # now rather than after hours
             writing.try_out(out.parent)
     signer = keys.signing_key(key, ask=ask_passphrase()) if key is not None or out is not None else None
-    place = gate.find_checkpoint(checkpoint, base)
+    place = find_checkpoint(checkpoint, base)
     asked = checks.Asked(trusted=trusted_by(trust, public, no_signature), checkpoint=place)
     raw = dsse.read_bundle(bundle / predicate.BUNDLE if bundle.is_dir() else bundle)
     found = checks.verify(raw, asked, datetime.now(UTC))
@@ -101,7 +101,7 @@ def audit(
     made, read = found.stated.report, load_suite(suite)
     places = {made.checkpoint: place}
     if original is not None:
-        reference = gate.find_checkpoint(original)
+        reference = find_checkpoint(original)
         places[manifest_of(reference).digest] = reference
     number = secrets.randbits(53) if sample_seed is None else sample_seed
     drawn = audits.draw(made, sample, number)

@@ -255,10 +255,10 @@ def _architecture(model_type: str | None, checkpoint: str | None, base: str | No
         return model_type or "llama"
     if model_type is not None:
         raise UsageError("--model-type and --checkpoint do not go together.", remedy="Give one of them, or none.")
-    from robustness_gate import gate
     from robustness_gate.inputs.checkpoint.place import model_type as named_in
+    from robustness_gate.planning.checkpoints import find_checkpoint
 
-    found = named_in(gate.find_checkpoint(checkpoint, base))
+    found = named_in(find_checkpoint(checkpoint, base))
     if not found:
         raise UsageError(
             f"the architecture of '{checkpoint}' is not known.", remedy="Its config.json must name a 'model_type'."

@@ -86,9 +86,9 @@ def organisms_unlearn(
     """
     from rich.console import Console
 
-    from robustness_gate import gate
     from robustness_gate.inputs.checkpoint.manifest import manifest_of
     from robustness_gate.organisms import unlearn
+    from robustness_gate.planning.checkpoints import find_checkpoint
     from robustness_gate.publish import terminal
     from robustness_gate.system import bounded
 
@@ -97,7 +97,7 @@ def organisms_unlearn(
     gone, kept = unlearn.read(forget, forget_topic), unlearn.read(retain, retain_topic)
     unlearn.refuse(method, gone, kept)
     unlearn.refuse_folder(out)
-    place = gate.find_checkpoint(checkpoint, base)
+    place = find_checkpoint(checkpoint, base)
     digest = manifest_of(place).digest
 
     console = Console(stderr=True)

@@ -210,8 +210,8 @@ def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = No
     for line in lines(loaded.noun, refs, made.trials[0].data, plans.of_candidate(made), sources):
         say(line)
     if original is not None:
-        from robustness_gate.gate import find_checkpoint
         from robustness_gate.inputs.checkpoint.manifest import manifest_of
+        from robustness_gate.planning.checkpoints import find_checkpoint
         from robustness_gate.running import tokenizer_check
         from robustness_gate.system import bounded
 

@@ -290,7 +290,9 @@ def required(suite: Loaded[Suite]) -> RequiredSuite:
 
 
 def _place(checkpoint: str, base: str | None) -> CheckpointRef:
-    from robustness_gate.gate import find_checkpoint  # takes a third of a second, and only needed for a checkpoint
+    from robustness_gate.planning.checkpoints import (
+        find_checkpoint,  # takes a third of a second, and only needed for a checkpoint
+    )
 
     return find_checkpoint(checkpoint, base)
 

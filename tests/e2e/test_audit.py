@@ -18,6 +18,7 @@ from robustness_gate.attestation.trust import trusting
 from robustness_gate.cli import app
 from robustness_gate.errors import GateError, UsageError
 from robustness_gate.inputs.validation import load_suite
+from robustness_gate.planning.checkpoints import find_checkpoint
 from robustness_gate.policy_language import load_policy
 from robustness_gate.report import record
 from robustness_gate.verdict import pack
@@ -80,7 +81,7 @@ def test_an_honest_report_agrees_to_the_last_answer_and_leaves_a_signed_statemen
 def test_a_lie_that_verifies_is_found_by_running_it_again(ran: Path) -> None:
     lie = ran / "lie.json"
     lie.write_bytes(predicate.issue(forged(ran), KEY, predicate.Terms(at=datetime.now(UTC))))
-    asked = verify.Asked(trusted=trusting([KEY.public]), checkpoint=gate.find_checkpoint("organism:base"))
+    asked = verify.Asked(trusted=trusting([KEY.public]), checkpoint=find_checkpoint("organism:base"))
     believed = verify.verify(lie.read_bytes(), asked, datetime.now(UTC))
     assert believed.verified, [each for each in believed.checks if each.state == "FAILED"]
     done = audited(ran, lie)

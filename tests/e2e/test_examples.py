@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from robustness_gate import gate
 from robustness_gate.attestation import dsse, keys, verify
 from robustness_gate.attestation.trust import trusting
 from robustness_gate.errors import Exit
+from robustness_gate.planning.checkpoints import find_checkpoint
 from robustness_gate.publish import markdown
 from robustness_gate.report import record
 
@@ -23,7 +23,7 @@ NEXT = {"pass": "fail", "fail": "inconclusive"}
 def verified(name: str, organism: str, *known: str) -> verify.Verification:
     asked = verify.Asked(
         trusted=trusting([keys.public_key(KEY)]),
-        checkpoint=gate.find_checkpoint(f"organism:{organism}"),
+        checkpoint=find_checkpoint(f"organism:{organism}"),
         known=tuple(EXAMPLES / f"{each}.sigstore.json" for each in known),
     )
     return verify.verify((EXAMPLES / f"{name}.sigstore.json").read_bytes(), asked, datetime.now(UTC))

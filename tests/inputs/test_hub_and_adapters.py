@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 import commands
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
 from robustness_gate import gate, organisms

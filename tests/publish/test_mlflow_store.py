@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from test_facts import RELEARN, told
 
-from robustness_gate import gate
 from robustness_gate.errors import SetupError, WriteError
+from robustness_gate.publish import Sending, delivery
 from robustness_gate.publish import mlflow as tracker
 from robustness_gate.system import redaction
 
@@ -66,8 +66,7 @@ def test_first_runs_at_once_are_all_logged(tmp_path, root):
 
 def tracked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, publish: Any, uri: str | None = URI) -> Any:
     monkeypatch.setattr(tracker, "publish", publish)
-    request = SimpleNamespace(tracking_uri=uri, out=tmp_path, checkpoint="x", outputs=())
-    return gate._track(request, told([(RELEARN, 30)]))
+    return delivery.send(told([(RELEARN, 30)]), Sending(tmp_path, "x", uri), ())
 
 
 def failing(words: str) -> Any:

@@ -246,19 +246,3 @@ def test_a_destroyed_models_utility_is_called_by_its_name(files: Any, planned: p
     made = report_of(files, planned, 0.27, Evidence(evidence.subject, evidence.planned, measurements, evidence.closed))
     assert made.verdict.outcome == "FAIL"
     assert report.utility_lines(made)[0].endswith("USELESS")
-
-
-def test_the_machine_is_told_with_its_cards_and_its_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from robustness_gate import gate
-
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 570.86.15'\n", encoding="utf-8")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setenv("ROBUSTNESS_GATE_IMAGE", "sha256:" + "a" * 64)
-    assert gate._machine() == {"gpu": "NVIDIA H100 80GB HBM3, 570.86.15", "image": "sha256:" + "a" * 64}
-    tool.write_text("#!/bin/sh\nexit 9\n", encoding="utf-8")
-    assert gate._machine()["gpu"] == "nvidia-smi does not answer: CalledProcessError"
-    tool.unlink()
-    monkeypatch.delenv("ROBUSTNESS_GATE_IMAGE")
-    assert gate._machine() == {}

@@ -18,7 +18,6 @@ from pydantic import BaseModel
 from rich.console import Console
 from typer.testing import CliRunner
 
-from robustness_gate import gate
 from robustness_gate.attestation import claims, dsse, statement, verify
 from robustness_gate.attestation import preregistration as preregistrations
 from robustness_gate.attestation.trust import RevokedReport, Trusted, trusting
@@ -27,7 +26,7 @@ from robustness_gate.cli.common import app
 from robustness_gate.errors import Exit, FileError, Unverified
 from robustness_gate.evidence import ledger as ledgers
 from robustness_gate.planning import plan
-from robustness_gate.publish import html, junit, markdown, mlflow, terminal
+from robustness_gate.publish import delivery, html, junit, markdown, mlflow, terminal
 from robustness_gate.records.base import Record
 from robustness_gate.records.encode import decode, encode
 from robustness_gate.records.evidence import SelfTests
@@ -46,7 +45,7 @@ def folder(made: report.Report, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """What a run leaves behind."""
     place = tmp_path_factory.mktemp("run")
     (ledger := tmp_path_factory.mktemp("ledger") / ledgers.NAME).write_bytes(b"")
-    gate._write(made, made.manifest, ledger.parent, place)
+    delivery.write(made, made.manifest, ledger.parent, place)
     return place
 
 

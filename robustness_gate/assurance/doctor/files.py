@@ -14,13 +14,13 @@ from robustness_gate import attacks
 from robustness_gate.assurance.doctor.findings import Check, Code, State, found, problem
 from robustness_gate.engine.context import context_length
 from robustness_gate.errors import CheckpointError, GateError, PlanError
-from robustness_gate.gate import find_checkpoint
 from robustness_gate.inputs import precision
 from robustness_gate.inputs.checkpoint.manifest import Manifest, manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.checkpoint.survey import Beside, beside
 from robustness_gate.inputs.filekinds import WRAPPERS
 from robustness_gate.inputs.validation import Loaded, load_suite
+from robustness_gate.planning.checkpoints import find_checkpoint
 from robustness_gate.planning.suite_data import gather
 from robustness_gate.records.evidence import Stored as Precision
 from robustness_gate.records.suite import Suite
