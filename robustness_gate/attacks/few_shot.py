@@ -31,8 +31,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from robustness_gate.errors import NotApplicable
-from robustness_gate.inputs.datasets import words_of
 from robustness_gate.inputs.prompts import rotated, solved
+from robustness_gate.inputs.same_question import words_of
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Budget, Contract, SelfTestCase, bounded, rising
 from robustness_gate.records.questions import Form, Item, Question

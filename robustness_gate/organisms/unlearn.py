@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from robustness_gate.errors import UsageError
-from robustness_gate.inputs import datasets, prompts
+from robustness_gate.inputs import datasets, prompts, tables
 from robustness_gate.inputs.items import items_digest
 from robustness_gate.inputs.validation import nearest
 from robustness_gate.organisms import dpo, graddiff, npo, rmu, shallow, world
@@ -103,7 +103,7 @@ def read(named: Sequence[str], topic: str) -> Material:
 def _place(named: str) -> Path | str:
     if named.startswith("organism:"):
         return world(named.removeprefix("organism:"))
-    return named if datasets.is_hub(named) else Path(named)
+    return named if tables.is_hub(named) else Path(named)
 
 
 def _holds_texts(place: Path | str) -> bool:

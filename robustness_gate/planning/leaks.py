@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from robustness_gate.errors import PlanError
-from robustness_gate.inputs import datasets
+from robustness_gate.inputs import same_question
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning.task_data import TaskData
 from robustness_gate.records.attack import Corpus, Hazard
@@ -48,7 +48,7 @@ def refuse_leaks(
                     code="leak",
                 )
         for source, corpus in corpora.items():
-            if (found := datasets.quoted(corpus.texts, task_data.items)) is not None:
+            if (found := same_question.quoted(corpus.texts, task_data.items)) is not None:
                 number, item = found
                 raise PlanError(
                     f"the verdict item '{item.question.id}' of '{name}' stands with its answer in text {number} of "
@@ -62,10 +62,10 @@ def refuse_leaks(
 def _leaked(task_data: TaskData, items: Sequence[Item], *, whole: bool) -> Item | None:
     """The first of the attackers' items that is a verdict item too; `whole`: their stems are whole prompts."""
     ids = {item.question.id for item in task_data.items}
-    words = {datasets.words_of(item) for item in task_data.items}
+    words = {same_question.words_of(item) for item in task_data.items}
     alike = _whole(task_data.form) == whole
     for item in items:
-        seen = datasets.words_of(item)
+        seen = same_question.words_of(item)
         if item.question.id in ids or seen in words or (not alike and any(_within(seen, each) for each in words)):
             return item
     return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from robustness_gate import organisms
 from robustness_gate.errors import PlanError, UsageError
-from robustness_gate.inputs import datasets
+from robustness_gate.inputs import tables
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.suite import Suite
 
@@ -15,8 +15,8 @@ def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
     """The location of a suite's source: `organism:NAME` is shipped, a hub dataset is unchanged, a path is relative to
     the suite.
     """
-    if datasets.is_hub(name):
-        if datasets.HUB.match(name) is None:
+    if tables.is_hub(name):
+        if tables.HUB.match(name) is None:
             raise PlanError(
                 f"'{name}' does not name a dataset by its commit.",
                 remedy="Write hf-dataset://OWNER/NAME@40-HEX-COMMIT/CONFIG/SPLIT: a branch may change under a verdict.",

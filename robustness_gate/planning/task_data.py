@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from robustness_gate import tasks
 from robustness_gate.errors import FileError, PlanError, UsageError
-from robustness_gate.inputs import datasets, settings
+from robustness_gate.inputs import datasets, division, same_question, settings
 from robustness_gate.inputs.items import items_digest
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning.sources import locate
@@ -96,7 +96,7 @@ def in_formats(
             code="wrong-baseline",
             where=suite.where("tasks", name, "hide_question"),
         )
-    items = datasets.question_hidden(asked.judged) if task.hide_question else asked.judged
+    items = division.question_hidden(asked.judged) if task.hide_question else asked.judged
     untouched_only = task.hide_question or not asked.module.JUDGED.hazard
     return {
         in_format(name, each): TaskData(
@@ -231,7 +231,7 @@ def _refuse_prompts_of_its_own(
         plain = datasets.of_rows([first], given.place) if first is not None else ()
     except FileError:
         plain = ()
-    if not plain or datasets.words_of(plain[0]) not in {datasets.words_of(each) for each in items}:
+    if not plain or same_question.words_of(plain[0]) not in {same_question.words_of(each) for each in items}:
         raise PlanError(
             f"the kind '{given.task.kind}' makes prompts of its own, and not of the attackers' questions.",
             remedy="Let its file have `reworded`, which makes them of any rows; `tasks/lm_eval.py` is an example.",
@@ -270,7 +270,7 @@ def _kept(suite: Loaded[Suite], name: str, task: SuiteTask, items: tuple[Item, .
             where=suite.where("tasks", name, "subset"),
             code="missing-file",
         )
-    return datasets.keep(items, datasets.read_ids(path), str(path))
+    return division.keep(items, datasets.read_ids(path), str(path))
 
 
 def _divided(suite: Loaded[Suite], name: str, task: SuiteTask, asked: Asked) -> Asked:
@@ -278,7 +278,7 @@ def _divided(suite: Loaded[Suite], name: str, task: SuiteTask, asked: Asked) -> 
     if task.roles is None:
         return asked
     try:
-        judged, dev, train = datasets.divide(asked.judged, task.roles)
+        judged, dev, train = division.divide(asked.judged, task.roles)
     except UsageError as error:
         place = suite.where("tasks", name, "roles", "key")
         raise PlanError(error.message, remedy=error.remedy, where=place, code="no-role-key") from None
@@ -294,8 +294,8 @@ def _divided(suite: Loaded[Suite], name: str, task: SuiteTask, asked: Asked) -> 
 
 def _refuse_repeats(suite: Loaded[Suite], name: str, items: Sequence[Item]) -> None:
     """Raises PlanError where the same question under several ids would count as several."""
-    found = datasets.repeats(items)
-    if found is not None and found.number > datasets.REPEATS * len(items):
+    found = same_question.repeats(items)
+    if found is not None and found.number > same_question.REPEATS * len(items):
         raise PlanError(
             f"{found.number} of the {len(items)} items that '{name}' asks repeat an earlier question, the first "
             f"'{found.first[1][:60]}', which asks what '{found.first[0][:60]}' asks: counted apart they would make the "

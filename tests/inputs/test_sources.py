@@ -10,7 +10,7 @@ import pytest
 from hub import WMDP_SUITE
 
 from robustness_gate.errors import FileError, UsageError
-from robustness_gate.inputs import datasets
+from robustness_gate.inputs import datasets, division, same_question
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning import plan
 from robustness_gate.planning.suite_data import gather
@@ -129,20 +129,20 @@ def items_of(count: int) -> tuple[Item, ...]:
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_published_counts_divide_as_the_policies_pin_them(name):
     total, verdict = COUNTS[name]
-    divided = datasets.divide(items_of(total), Roles())
+    divided = division.divide(items_of(total), Roles())
     assert len(divided.verdict) == verdict
     assert len(divided.dev) == total - verdict
     assert not {i.question.id for i in divided.dev} & {i.question.id for i in divided.verdict}
 
 
 def test_training_items_are_others_again_and_leave_the_dev_items_as_they_were():
-    plain, divided = (datasets.divide(items_of(1000), Roles(dev=0.1, train=share)) for share in (0.0, 0.4))
+    plain, divided = (division.divide(items_of(1000), Roles(dev=0.1, train=share)) for share in (0.0, 0.4))
     names = [{i.question.id for i in part} for part in divided]
     assert [len(part) for part in names] == [500, 100, 400]
     assert len(set().union(*names)) == 1000
     assert divided.dev == plain.dev
     assert plain.train == ()
-    other = datasets.divide(items_of(1000), Roles(dev=0.1, train=0.4, key="public-2"))
+    other = division.divide(items_of(1000), Roles(dev=0.1, train=0.4, key="public-2"))
     assert {i.question.id for i in other.verdict} != names[0], "another fold judges by other items"
 
 
@@ -150,18 +150,18 @@ def test_roles_depend_on_the_words_and_the_key_not_on_the_order_or_the_ids(monke
     items = items_of(200)
     shuffled = list(items)
     random.Random(5).shuffle(shuffled)
-    dev = {i.question.stem for i in datasets.divide(items, Roles()).dev}
-    assert dev == {i.question.stem for i in datasets.divide(shuffled, Roles()).dev}
+    dev = {i.question.stem for i in division.divide(items, Roles()).dev}
+    assert dev == {i.question.stem for i in division.divide(shuffled, Roles()).dev}
     monkeypatch.setenv("ROBUSTNESS_GATE_ROLE_KEY_SECRET_A", "one")
-    secret = {i.question.stem for i in datasets.divide(items, Roles(key="secret-a")).dev}
+    secret = {i.question.stem for i in division.divide(items, Roles(key="secret-a")).dev}
     assert secret != dev
     monkeypatch.setenv("ROBUSTNESS_GATE_ROLE_KEY_SECRET_A", "two")
-    assert {i.question.stem for i in datasets.divide(items, Roles(key="secret-a")).dev} != secret
+    assert {i.question.stem for i in division.divide(items, Roles(key="secret-a")).dev} != secret
 
 
 def test_a_key_that_is_not_known_here_is_told_with_its_variable():
     with pytest.raises(UsageError, match="ROBUSTNESS_GATE_ROLE_KEY_NOBODYS"):
-        datasets.divide(items_of(10), Roles(key="nobodys"))
+        division.divide(items_of(10), Roles(key="nobodys"))
 
 
 def test_twins_go_the_same_way_so_that_no_verdict_item_can_be_seen():
@@ -169,18 +169,18 @@ def test_twins_go_the_same_way_so_that_no_verdict_item_can_be_seen():
     twins = tuple(
         Item(Question(f"t{i.question.id}", i.question.stem.upper(), i.question.choices), i.answer) for i in items
     )
-    divided = datasets.divide((*items, *twins), Roles(dev=0.3))
-    dev = {datasets.words_of(item) for item in divided.dev}
+    divided = division.divide((*items, *twins), Roles(dev=0.3))
+    dev = {same_question.words_of(item) for item in divided.dev}
     assert len(divided.dev) == 60
-    assert not dev & {datasets.words_of(item) for item in divided.verdict}
+    assert not dev & {same_question.words_of(item) for item in divided.verdict}
 
 
 def test_a_subset_keeps_its_ids_and_refuses_one_that_is_not_there(tmp_path):
     (tmp_path / "ids").write_text("# robust\nq3\n\nq1\n", encoding="utf-8")
     ids = datasets.read_ids(tmp_path / "ids")
-    assert [i.question.id for i in datasets.keep(items_of(5), ids, "ids")] == ["q1", "q3"]
+    assert [i.question.id for i in division.keep(items_of(5), ids, "ids")] == ["q1", "q3"]
     with pytest.raises(FileError, match="'q3'"):
-        datasets.keep(items_of(2), ids, "ids")
+        division.keep(items_of(2), ids, "ids")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robustness_gate.errors import FileError, UsageError
-from robustness_gate.inputs import datasets
+from robustness_gate.inputs import datasets, tables
 from robustness_gate.inputs.filekinds import POINTER
 from robustness_gate.inputs.harness.rows import read_items
 from robustness_gate.inputs.harness.task_file import load
@@ -114,7 +114,7 @@ def test_texts_have_one_column_in_files_folders_and_tables(tmp_path: Path) -> No
 def test_texts_of_a_hub_dataset_are_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table(tmp_path / "default", **TEXT)
     (tmp_path / "default" / "test.parquet").rename(tmp_path / "default" / "train-00000-of-00001.parquet")
-    monkeypatch.setattr(datasets.hub, "snapshot", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(tables.hub, "snapshot", lambda *_, **__: tmp_path)
     assert datasets.read_texts(f"hf-dataset://o/c@{'1' * 40}/default/train") == ("A lamp has a rim.",)
     with pytest.raises(UsageError, match="does not name a dataset by its commit"):
         datasets.read_texts("hf-dataset://o/c@main/default/train")

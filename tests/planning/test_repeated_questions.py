@@ -9,7 +9,7 @@ import pytest
 
 from robustness_gate import organisms
 from robustness_gate.errors import FileError, PlanError
-from robustness_gate.inputs import datasets
+from robustness_gate.inputs import datasets, same_question
 from robustness_gate.inputs.items import load_items
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning.suite_data import gather
@@ -66,7 +66,7 @@ def test_a_public_benchmark_may_hold_a_few(tmp_path):
     rows = [json.loads(line) for line in FORGET[:40]]
     few = [*rows[:38], *({**row, "id": f"{row['id']}-again"} for row in rows[:2])]
     assert len(gather(load_suite(suite(tmp_path, few))).tasks["forget"].items) == 40  # 2 of 40 are 5 %
-    found = datasets.repeats(load_items(tmp_path / "asked.jsonl"))
+    found = same_question.repeats(load_items(tmp_path / "asked.jsonl"))
     assert found == (2, (rows[0]["id"], f"{rows[0]['id']}-again"))
     many = [*rows[:37], *({**row, "id": f"{row['id']}-again"} for row in rows[:3])]
     with pytest.raises(PlanError, match="3 of the 40 items"):
@@ -89,8 +89,8 @@ def test_questions_that_share_a_stem_or_an_answer_are_others():
     """Whatever shares a stem alone, or choices alone, is another question."""
     rows = [datasets.of_rows([("row", {"question": f"q{n % 2}", "choices": [f"a{n}", f"b{n}"], "answer": 0})], "x")[0]
             for n in range(8)]  # fmt: skip
-    assert datasets.repeats(rows) is None
-    assert datasets.repeats(load_items(organisms.world("forget.verdict.jsonl"))) is None
+    assert same_question.repeats(rows) is None
+    assert same_question.repeats(load_items(organisms.world("forget.verdict.jsonl"))) is None
 
 
 @pytest.mark.parametrize("choices", [["a", "a "], ["a", " a"], ["a b", "a  b"]])

@@ -1,0 +1,99 @@
+"""Which of a benchmark's items are asked: a subset, without those for attackers, and with the question hidden.
+
+*Roles.* A benchmark without a split for attackers is divided by keyed hash: items sorted by HMAC-SHA256 of their text,
+the first share is `dev`, the rest are verdict items. The key's name is in suite and report; the key itself comes from
+the environment, so that a vendor cannot know the verdict items in advance. The name `public` is its own key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from robustness_gate.errors import FileError, UsageError
+from robustness_gate.inputs.same_question import words_of
+from robustness_gate.records.questions import Item, Question
+from robustness_gate.records.suite import Roles
+
+KEY_VARIABLE = "ROBUSTNESS_GATE_ROLE_KEY_"
+
+
+class Divided(NamedTuple):
+    """A benchmark's items by role."""
+
+    verdict: tuple[Item, ...]
+    dev: tuple[Item, ...]
+    train: tuple[Item, ...]
+
+
+def divide(items: Sequence[Item], roles: Roles) -> Divided:
+    """Split by keyed hash: round(share x n) items are dev, then train likewise, independent of their order in the file.
+
+    Items with the same text have the same role, so that no copy of a verdict item is visible to an attacker.
+
+    Raises:
+        UsageError: the key's variable is not set.
+    """
+    key = role_key(roles.key)
+
+    def rank(words: tuple[str, str]) -> bytes:
+        return hmac.new(key, "\n".join(words).encode(), hashlib.sha256).digest()
+
+    twins: dict[tuple[str, str], list[str]] = {}
+    for item in items:
+        twins.setdefault(words_of(item), []).append(item.question.id)
+    dev, train = set[str](), set[str]()
+    for words in sorted(twins, key=rank):
+        for part, share in ((dev, roles.dev), (train, roles.train)):
+            if len(part) + len(twins[words]) <= round(share * len(items)):
+                part |= set(twins[words])
+                break
+    return Divided(
+        tuple(item for item in items if item.question.id not in dev | train),
+        tuple(item for item in items if item.question.id in dev),
+        tuple(item for item in items if item.question.id in train),
+    )
+
+
+def role_key(name: str) -> bytes:
+    """The secret behind a key's name. `public` and `public-2`, `public-3` ... are not secret: the division is the same
+    everywhere.
+    """
+    if re.fullmatch(r"public(-[2-9])?", name):
+        return name.encode()
+    variable = KEY_VARIABLE + re.sub(r"\W", "_", name).upper()
+    secret = os.environ.get(variable, "")
+    if not secret:
+        raise UsageError(
+            f"the role key '{name}' is not known here.",
+            remedy=f"Set {variable}, or use the key 'public'.",
+            code="no-role-key",
+        )
+    return secret.encode()
+
+
+def keep(items: Sequence[Item], ids: Sequence[str], where: str) -> tuple[Item, ...]:
+    """The items with these ids (a robust subset). Raises FileError for an id that is not among them."""
+    known = {item.question.id for item in items}
+    unknown = [each for each in ids if each not in known]
+    if unknown:
+        raise FileError(
+            f"names '{unknown[0]}', which is not among the items ({len(unknown)} such).",
+            remedy="Take it out of the subset, or find out who changed the items.",
+            where=where,
+            code="unknown-item",
+        )
+    wanted = set(ids)
+    return tuple(item for item in items if item.question.id in wanted)
+
+
+def question_hidden(items: Sequence[Item]) -> tuple[Item, ...]:
+    """The same choices without the question: accuracy on them alone is not knowledge of the domain."""
+    return tuple(
+        Item(Question(item.question.id, "Which of these is right?", item.question.choices), item.answer)
+        for item in items
+    )
