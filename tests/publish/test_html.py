@@ -17,7 +17,7 @@ from builders import measurement_of, rows_of, tasks_of
 
 from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
 from robustness_gate.inputs.validation import Loaded
-from robustness_gate.publish import html, plots
+from robustness_gate.publish import drawings, html, plots
 from robustness_gate.records.attack import Bound, Floor
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import Evidence, LeftOut, TokenizerCheck
@@ -397,7 +397,7 @@ def test_a_large_battery_stays_under_a_megabyte_and_says_what_it_does_not_draw()
     page = html.render(found)
     assert len(report.table(found)) == 201
     assert len(page.encode()) < 1_000_000
-    assert f"{201 - html.MOST_ROWS} lower rows are in the table only" in page
+    assert f"{201 - drawings.MOST_ROWS} lower rows are in the table only" in page
     assert "and 71 more" in page
     assert all(left_out(each) in page for each in found.left_out)
 
@@ -409,7 +409,7 @@ def test_a_real_page_is_small(made):
 def test_nothing_is_ever_marked_safe():
     """The reason why escaping can be trusted: there is no way around it in these files."""
     folder = Path(html.__file__).parent
-    for name in ("html.py", "plots.py", "spelling.py", "report.html.jinja"):
+    for name in ("html.py", "drawings.py", "plots.py", "spelling.py", "report.html.jinja"):
         source = (folder / name).read_text(encoding="utf-8")
         assert "Markup" not in source
         assert not re.search(r"\|\s*safe\b|autoescape\s+false|autoescape=False", source)
