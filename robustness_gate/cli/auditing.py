@@ -34,6 +34,8 @@ from robustness_gate.errors import Exit, Unverified
 
 if TYPE_CHECKING:
     from robustness_gate.assurance.audit import Audit
+    from robustness_gate.attestation.verify import Asked, Verification
+    from robustness_gate.report.record import Report
 
 
 @app.command(
@@ -70,9 +72,8 @@ def audit(
     checked (--no-signature).
     """
     from robustness_gate.assurance import audit as audits
-    from robustness_gate.attestation import dsse, keys, predicate, storage
+    from robustness_gate.attestation import keys, storage
     from robustness_gate.attestation import verify as checks
-    from robustness_gate.attestation.verify.wording import sentence
     from robustness_gate.cli.signing import ask_passphrase
     from robustness_gate.errors import UsageError
     from robustness_gate.inputs.checkpoint.manifest import manifest_of
@@ -88,17 +89,8 @@ def audit(
             writing.try_out(out.parent)
     signer = keys.signing_key(key, ask=ask_passphrase()) if key is not None or out is not None else None
     place = find_checkpoint(checkpoint, base)
-    asked = checks.Asked(trusted=trusted_by(trust, public, no_signature), checkpoint=place)
-    raw = dsse.read_bundle(bundle / predicate.BUNDLE if bundle.is_dir() else bundle)
-    found = checks.verify(raw, asked, datetime.now(UTC))
-    if not found.adds_up or found.stated is None:
-        first = found.failed[0]
-        raise Unverified(
-            f"the report does not verify ({first.title}): {sentence(first)}.",
-            remedy="Run `verify` on it.",
-            code=first.code,
-        )
-    made, read = found.stated.report, load_suite(suite)
+    found, made = _verified(bundle, checks.Asked(trusted=trusted_by(trust, public, no_signature), checkpoint=place))
+    read = load_suite(suite)
     places = {made.checkpoint: place}
     if original is not None:
         reference = find_checkpoint(original)
@@ -121,6 +113,24 @@ def audit(
         if not found.verified:
             say("NOT VERIFIED: the signer was not checked, so the report may come from anyone")
     raise typer.Exit(int(Exit.PASS if result.agrees and found.verified else Exit.UNVERIFIED))
+
+
+def _verified(bundle: Path, asked: Asked) -> tuple[Verification, Report]:
+    """The signed report, once everything in it adds up. Raises Unverified."""
+    from robustness_gate.attestation import dsse, predicate
+    from robustness_gate.attestation import verify as checks
+    from robustness_gate.attestation.verify.wording import sentence
+
+    raw = dsse.read_bundle(bundle / predicate.BUNDLE if bundle.is_dir() else bundle)
+    found = checks.verify(raw, asked, datetime.now(UTC))
+    if not found.adds_up or found.stated is None:
+        first = found.failed[0]
+        raise Unverified(
+            f"the report does not verify ({first.title}): {sentence(first)}.",
+            remedy="Run `verify` on it.",
+            code=first.code,
+        )
+    return found, found.stated.report
 
 
 def _show(result: Audit) -> None:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from robustness_gate.assurance.doctor import Check
+    from robustness_gate.gate import Prepared
+    from robustness_gate.report.record import Report
 
 
 @app.command(
@@ -101,11 +103,9 @@ def run(
 
     from robustness_gate import gate
     from robustness_gate.publish import terminal
-    from robustness_gate.report import record
     from robustness_gate.system import redaction
 
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)  # a log has no edge to wrap at
-    out_console = Console(width=None if sys.stdout.isatty() else 160)
     request = gate.Request(
         checkpoint=checkpoint,
         policy=policy,
@@ -131,16 +131,27 @@ def run(
         outcome = gate.run(request, watch, executor)
     for warning in outcome.warnings:
         console.print(f"warning: {redaction.message(warning)}", style="yellow", highlight=False, soft_wrap=True)
-    if as_json:
-        out_console.print_json(data={**record.headline(outcome.report), "report": str(out / "report.json")})
-    elif quiet:
-        out_console.print(record.sentence(outcome.report), highlight=False, soft_wrap=True)
-    else:
-        terminal.show(outcome.report, out_console)
-        out_console.print(f"report: {out / 'report.md'}", style="dim", highlight=False, soft_wrap=True)
+    _show_outcome(outcome.report, out, as_json=as_json, quiet=quiet)
     if honour_decision and outcome.report.decision.releases:
         raise typer.Exit(int(Exit.PASS))
     raise typer.Exit(int(outcome.exit_code))
+
+
+def _show_outcome(report: Report, out: Path, *, as_json: bool, quiet: bool) -> None:
+    """Print the verdict: as JSON, as one sentence, or with the tables."""
+    from rich.console import Console
+
+    from robustness_gate.publish import terminal
+    from robustness_gate.report import record
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if as_json:
+        console.print_json(data={**record.headline(report), "report": str(out / "report.json")})
+    elif quiet:
+        console.print(record.sentence(report), highlight=False, soft_wrap=True)
+    else:
+        terminal.show(report, console)
+        console.print(f"report: {out / 'report.md'}", style="dim", highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: robustness-gate plan models/mine --policy gate/policy.yaml --suite gate/suite.yaml")
@@ -159,11 +170,7 @@ def plan(
     ] = False,
 ) -> None:
     """List every trial that a run would make, without running any."""
-    from robustness_gate import attacks, gate
-    from robustness_gate.planning import specimens
-    from robustness_gate.records.trial import OWN_ROLES, Role
-    from robustness_gate.verdict import declared_hypotheses, label
-    from robustness_gate.verdict.wording import left_out, model_name
+    from robustness_gate import gate
 
     prepared = gate.prepare(
         policy,
@@ -175,10 +182,21 @@ def plan(
         base,
         executor,
     )
-    trials = prepared.plan.trials
     if as_json:
-        say_json([{"id": trial.id, **trial.plain} for trial in trials])
+        say_json([{"id": trial.id, **trial.plain} for trial in prepared.plan.trials])
         return
+    _show_plan(prepared)
+    if verbose:
+        _show_prompts(prepared)
+
+
+def _show_plan(prepared: Prepared) -> None:
+    """Print one line per trial, what is left out or foreseen, the questions, and the totals."""
+    from robustness_gate.records.trial import OWN_ROLES, Role
+    from robustness_gate.verdict import declared_hypotheses, label
+    from robustness_gate.verdict.wording import left_out, model_name
+
+    trials = prepared.plan.trials
     for trial in trials:
         role = "" if trial.role == Role.CANDIDATE else f"  [{model_name(trial)}]"
         at = "" if trial.budgets == (0,) else f"  budgets {', '.join(map(str, trial.budgets))}"
@@ -198,10 +216,17 @@ def plan(
     say(f"{mine} trial{'s' if mine != 1 else ''}{others}, {examined} budgets, {prompts:,} verdict prompts")
     alpha = noun.statistics.alpha_fail / declared
     say(f"{declared} declared hypotheses: each establishes a breach at alpha {alpha:.2g}")
-    if not verbose:
-        return
+
+
+def _show_prompts(prepared: Prepared) -> None:
+    """Print one prompt of each task, and of the data of each attack."""
+    from robustness_gate import attacks
+    from robustness_gate.planning import specimens
+    from robustness_gate.records.trial import Role
+    from robustness_gate.verdict import label
+
     shown = [*specimens.of_tasks(prepared.suite_data)]
-    own = [trial for trial in trials if trial.role == Role.CANDIDATE]
+    own = [trial for trial in prepared.plan.trials if trial.role == Role.CANDIDATE]
     for attack, config in {label(trial): (trial.attack, trial.config) for trial in own}.values():
         made = attacks.configure(attacks.load(attack), config)
         shown += specimens.of_attack(attack, made, prepared.suite_data)

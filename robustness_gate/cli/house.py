@@ -22,14 +22,11 @@ from robustness_gate.cli.common import (
     say_json,
 )
 from robustness_gate.cli.evidence import does
-from robustness_gate.errors import Exit, FileError, UsageError
+from robustness_gate.errors import Exit
 from robustness_gate.inputs.shipped import POLICY, SUITE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from robustness_gate.records.evidence import SelfTest
-    from robustness_gate.records.policy import Policy
+    pass
 
 
 @app.command(epilog="Example: robustness-gate init .")
@@ -198,124 +195,43 @@ def self_test(
     tested again stays in --out.
     """
     from robustness_gate.assurance import self_test
+    from robustness_gate.cli import self_testing
     from robustness_gate.inputs.validation import load_suite
-    from robustness_gate.planning import bench
     from robustness_gate.policy_language import load_policy
     from robustness_gate.records.encode import encode
     from robustness_gate.records.evidence import SelfTests
     from robustness_gate.system import writing
     from robustness_gate.verdict import faults
-    from robustness_gate.verdict.hypotheses import label_of
 
-    if sum((quick, every, bool(only), policy is not None)) > 1:
-        raise UsageError("--quick, --all, --only and --policy do not go together.", remedy="Give one of them, or none.")
-    for name in ("--if-needed",) * if_needed + ("--suite",) * (suite is not None):
-        if policy is None:
-            raise UsageError(f"{name} goes with --policy.", remedy="Name the policy that requires the attacks.")
+    self_testing.refuse_clashes(
+        quick=quick, every=every, only=bool(only), policy=policy is not None, suite=suite is not None,
+        if_needed=if_needed,
+    )  # fmt: skip
     at = datetime.now(UTC)
-    with writing.nothing_empty(out.parent), writing.as_write_error(out):  # now rather than after minutes
-        writing.refuse_what_is_no_file(out)
-        writing.try_out(out.parent)
+    self_testing.try_out(out)
     loaded = load_policy(policy) if policy is not None else None
     named = load_suite(suite) if suite is not None else None
-    if if_needed and loaded is not None and not _asks(loaded.noun):
+    if if_needed and loaded is not None and not self_testing.asks(loaded.noun):
         print("nothing was tested: the policy asks for no self-test", file=sys.stderr)  # noqa: T201 - no output
         return
-    kind = _architecture(model_type, checkpoint, base)
-    if loaded is not None:
-        tried = bench.required_by(loaded, named, self_test.data().pool(), kind)
-    else:
-        tried = bench.by_name(bench.QUICK if quick else tuple(only or ()), kind, quick=quick)
-    if if_needed and loaded is not None and self_test.still_count(_known(out), loaded, named, at, kind):
+    kind = self_testing.architecture(model_type, checkpoint, base)
+    tried = self_testing.cases(loaded, named, only or (), kind, quick=quick)
+    known = self_testing.known
+    if if_needed and loaded is not None and self_test.still_count(known(out), loaded, named, at, kind):
         print(f"nothing was tested: {out} still counts", file=sys.stderr)  # noqa: T201 - no output
         return
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
     limits = limits_of(trial_timeout)
     fresh = self_test.run(tried, at, model_type=kind, seeds=seeds, workers=count, limits=limits, watch=show)
-    failing = self_test.still_failing(_known(out), fresh)
+    failing = self_test.still_failing(known(out), fresh)
     tests = SelfTests(tests=(*fresh, *failing))
     writing.whole(out, encode(tests))
     if as_json:
         say_json(tests)
     else:
-        _show_self_tests(fresh)
-        for test in failing:
-            stays = f"seed {test.seed} failed on {test.at} and was not tested again: it counts until it passes"
-            say(f"{label_of(test.attack, test.config)}, {stays}")
-        say(f"\n{out}: give it to `run` with --self-test")
+        self_testing.show(fresh, failing, out)
     raise typer.Exit(int(Exit.INCONCLUSIVE if any(faults(test, tests.tests) for test in tests.tests) else Exit.PASS))
-
-
-def _architecture(model_type: str | None, checkpoint: str | None, base: str | None) -> str:
-    """The architecture of the test models: the named one, else the checkpoint's, else `llama`."""
-    if checkpoint is None:
-        if base is not None:
-            raise UsageError("--base goes with --checkpoint.", remedy="Name the adapter that stands on it.")
-        return model_type or "llama"
-    if model_type is not None:
-        raise UsageError("--model-type and --checkpoint do not go together.", remedy="Give one of them, or none.")
-    from robustness_gate.inputs.checkpoint.place import model_type as named_in
-    from robustness_gate.planning.checkpoints import find_checkpoint
-
-    found = named_in(find_checkpoint(checkpoint, base))
-    if not found:
-        raise UsageError(
-            f"the architecture of '{checkpoint}' is not known.", remedy="Its config.json must name a 'model_type'."
-        )
-    return found
-
-
-def _asks(policy: Policy) -> bool:
-    return policy.validity.self_test != "off" and any(each.attack != "none" for each in policy.required)
-
-
-def _known(out: Path) -> Sequence[SelfTest]:
-    """The records of an earlier self-test, if there are any."""
-    from robustness_gate.inputs.validation import load_noun
-    from robustness_gate.records.evidence import SelfTests
-
-    try:
-        return load_noun(out, SelfTests).noun.tests
-    except FileError:  # no file, or an older format
-        return ()
-
-
-def _show_self_tests(tests: Sequence[SelfTest]) -> None:
-    """Print one line per test, with its faults below."""
-    from robustness_gate.planning.bench import BENCHES
-    from robustness_gate.verdict import wording
-    from robustness_gate.verdict.hypotheses import label_of
-    from robustness_gate.verdict.selftests import GAIN
-
-    bench = BENCHES[tests[0].model_type]
-    names = [label_of(test.attack, test.config) + (f" at {test.budget}" if test.budget > 0 else "") for test in tests]
-    wide, where = max(map(len, names)), max(len(test.organism) for test in tests)
-    several = any(test.seed for test in tests)
-    controls = "   ".join(f"{each.organism:>15} {'leak':>7}" for each in tests[0].negative_controls)
-    head = f"{'attack':{wide}} {'seed ' if several else ''}{'organism':{where}}"
-    say(f"{head} {'before > after':>15} {'gain':>7}  {'asked':15}   {controls}   sham   finding")
-    for name, test in zip(names, tests, strict=True):
-        there = f"{test.before / test.items:.1%} > {test.after / test.items:.1%}"
-        leaks = "   ".join(
-            f"{f'{each.before / test.items:.1%} > {each.after / test.items:.1%}':>15} {each.leak:>7.1%}"
-            for each in test.negative_controls
-        )
-        sham = "same" if test.sham_changed == 0 else f"{test.sham_changed} changed"
-        found = "FAILED" if test.faults else "works"
-        asked = f"{GAIN:.0%}, {test.share:.0%} of gap" if test.share else f"{GAIN:.0%}"
-        figures = f"{there:>15} {test.gain:>7.1%}  {asked:15}   {leaks}"
-        seed = f"{test.seed:<5}" if several else ""
-        say(f"{name:{wide}} {seed}{test.organism:{where}} {figures}   {sham:6} {found}")
-        if test.extended:
-            changed = (f"{key} {test.config[key]} for {value}" for key, value in sorted(test.extended.items()))
-            say(f"{'':{wide}} to suit so small a model: {'; '.join(changed)}")
-        for fault in test.faults:
-            say(f"{'':{wide}} {wording.sentence(fault)}")
-    say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions (content_sum)")
-    say("asked: at least this gain, and after - before at least this share of the gap between original and candidate")
-    for attack, why in sorted(bench.untested.items()):
-        say(f"not tested: {attack}, {why}")
 
 
 @app.command(epilog="Example: robustness-gate schema > report.v1.schema.json")

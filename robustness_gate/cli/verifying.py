@@ -29,10 +29,12 @@ from robustness_gate.inputs.shipped import POLICY, SUITE
 from robustness_gate.system.sentences import printable
 
 if TYPE_CHECKING:
-    from robustness_gate.attestation.verify import RequiredSuite, Verification
+    from robustness_gate.attestation.keys import PrivateKey
+    from robustness_gate.attestation.verify import Asked, RequiredSuite, Verification
     from robustness_gate.inputs.checkpoint.place import CheckpointRef
     from robustness_gate.inputs.validation import Loaded
     from robustness_gate.records.suite import Suite
+    from robustness_gate.report.record import Report
 
 UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
@@ -73,10 +75,7 @@ def sign(
     but not a complete rewrite: anyone who holds the whole file can compute the chain again. A preregistration that was
     given away before the run, or an earlier copy in other hands, can show a rewrite.
     """
-    from robustness_gate.attestation import dsse, keys, predicate, verify
-    from robustness_gate.attestation.claims import claims as claims_in
-    from robustness_gate.attestation.trust import trusting
-    from robustness_gate.attestation.verify.wording import sentence
+    from robustness_gate.attestation import keys, predicate
     from robustness_gate.evidence import ledger
     from robustness_gate.inputs.validation import load_said
     from robustness_gate.report import record
@@ -103,7 +102,24 @@ def sign(
         ledger=head,
         attachments=predicate.attachments_in(run, leave_out=("report.json",)),
     )
-    asked = verify.Asked(trusted=trusting([signer.public]), ledger=lines if lines.is_file() else None)
+    sha256 = _would_verify(written, signer, lines if lines.is_file() else None, run)
+    _create(place, written)
+    say(f"{place}: {made.verdict.outcome}, signed by {signer.public.id}")
+    say(f"sha256 of the signed statement: {sha256}")
+    say(f"sha256 of report.json in it: {made.digest}")
+    if head is not None:
+        say(f"ledger: {head.lines} lines, head {head.sha256}. {ledger.CHAIN}")
+    if claims is not None:
+        say(f"{claims}: {_write_claims(made, sha256, signer, claims)} claims")
+
+
+def _would_verify(written: bytes, signer: PrivateKey, ledger: Path | None, run: Path) -> str:
+    """The digest of a bundle's statement. Raises Unverified for one that would not verify, before it is written."""
+    from robustness_gate.attestation import verify
+    from robustness_gate.attestation.trust import trusting
+    from robustness_gate.attestation.verify.wording import sentence
+
+    asked = verify.Asked(trusted=trusting([signer.public]), ledger=ledger)
     checked = verify.verify(written, asked, datetime.now(UTC))
     if not checked.verified:
         first = checked.failed[0]
@@ -113,18 +129,19 @@ def sign(
             where=str(run),
             code=first.code,
         )
-    _create(place, written)
-    say(f"{place}: {made.verdict.outcome}, signed by {signer.public.id}")
-    say(f"sha256 of the signed statement: {checked.sha256}")
-    say(f"sha256 of report.json in it: {made.digest}")
-    if head is not None:
-        say(f"ledger: {head.lines} lines, head {head.sha256}. {ledger.CHAIN}")
-    if claims is not None:
-        number = 0
-        for name, payload in claims_in(made, checked.sha256):
-            _create(claims / f"{name}.sigstore.json", dsse.sign(payload, signer))
-            number += 1
-        say(f"{claims}: {number} claims")
+    return checked.sha256
+
+
+def _write_claims(made: Report, sha256: str, signer: PrivateKey, folder: Path) -> int:
+    """Write one small signed statement per limit; returns their number."""
+    from robustness_gate.attestation import dsse
+    from robustness_gate.attestation.claims import claims
+
+    number = 0
+    for name, payload in claims(made, sha256):
+        _create(folder / f"{name}.sigstore.json", dsse.sign(payload, signer))
+        number += 1
+    return number
 
 
 @app.command(
@@ -202,21 +219,26 @@ def verify(
         known=tuple(known or ()),
         ledger=ledger,
     )
-    raw = dsse.read_bundle(place)
-    if asked.checkpoint is not None and sys.stderr.isatty():
-        from rich.console import Console
-
-        from robustness_gate.publish import terminal
-
-        with terminal.hashing(Console(stderr=True)) as watch:
-            found = checks.verify(raw, dataclasses.replace(asked, watch=watch), datetime.now(UTC))
-    else:
-        found = checks.verify(raw, asked, datetime.now(UTC))
+    found = _watched(dsse.read_bundle(place), asked)
     if as_json:
         say_json(_plain(found))
     else:
         _show(found)
     raise typer.Exit(int(found.exit_code))
+
+
+def _watched(raw: bytes, asked: Asked) -> Verification:
+    """Verify a bundle, with the progress of hashing the checkpoint on a terminal."""
+    from robustness_gate.attestation import verify as checks
+
+    if asked.checkpoint is None or not sys.stderr.isatty():
+        return checks.verify(raw, asked, datetime.now(UTC))
+    from rich.console import Console
+
+    from robustness_gate.publish import terminal
+
+    with terminal.hashing(Console(stderr=True)) as watch:
+        return checks.verify(raw, dataclasses.replace(asked, watch=watch), datetime.now(UTC))
 
 
 def _plain(found: Verification) -> dict[str, object]:

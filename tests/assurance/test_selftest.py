@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from robustness_gate import attacks, organisms
 from robustness_gate.assurance import self_test
 from robustness_gate.cli import app
-from robustness_gate.cli.house import _show_self_tests
+from robustness_gate.cli.self_testing import _show_tests
 from robustness_gate.errors import Exit, UsageError
 from robustness_gate.evidence import ledger
 from robustness_gate.inputs.checkpoint import place as _place
@@ -186,7 +186,7 @@ def test_of_several_seeds_each_is_a_record_and_must_pass_by_itself(capsys: pytes
     told = tuple(self_test._tested(llamas, RELEARN, 0, seed, found, "llama", AT) for seed in range(2))
     assert [(each.seed, each.after, bool(each.faults)) for each in told] == [(0, 370, False), (1, 82, True)]
     assert blocks_of(told)[0].startswith("'relearn (forget, full)' failed its self-test under seed 1: ")
-    _show_self_tests(told)
+    _show_tests(told)
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[5] for line in shown if line.startswith("relearn (forget, full) at 5 ")] == ["0", "1"]
 
@@ -233,7 +233,7 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
     assert [each.organism for each in told.negative_controls] == ["neox_oracle", "neox_decoy"]
     assert blocks_of((told,), kind="gpt_neox") == []
     assert "no self-test of 'relearn (forget, full)' counts" in blocks_of((told,))[0]
-    _show_self_tests([told])
+    _show_tests([told])
     shown = capsys.readouterr().out
     assert "not tested: quantize, no bite shown on gpt_neox" in shown
     assert "neox_decoy" in shown
