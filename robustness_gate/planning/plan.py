@@ -19,12 +19,12 @@ from robustness_gate import attacks
 from robustness_gate.errors import CheckpointError, PlanError
 from robustness_gate.inputs import plugins
 from robustness_gate.inputs.checkpoint.manifest import Manifest
-from robustness_gate.inputs.checkpoint.place import CheckpointRef, model_type
+from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.precision import stored
 from robustness_gate.inputs.validation import Loaded, nearest
 from robustness_gate.planning import applicability
-from robustness_gate.planning.bench import BENCHES, unprovable
 from robustness_gate.planning.compatibility import check_fit
+from robustness_gate.planning.foreseen import foreseen
 from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.records.attack import Floor
 from robustness_gate.records.base import Plugin
@@ -35,19 +35,6 @@ from robustness_gate.records.suite import Suite, SuiteAttack
 from robustness_gate.records.trial import OWN_ROLES, ModelRef, Role, Trial, seed_of
 from robustness_gate.verdict import label, spelled_out
 from robustness_gate.verdict.hypotheses import label_of, limits
-
-KNOWN_BLOCKS = (
-    "gemma2",
-    "gemma3_text",
-    "gpt2",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "phi",
-    "phi3",
-    "qwen2",
-    "qwen3",
-)  # fmt: skip - the families on which tests/engine/test_anatomy.py tries engine/anatomy.py
 
 
 @dataclass(frozen=True)
@@ -117,9 +104,7 @@ def make(
     for name in only:
         if name not in known:
             raise PlanError(f"--only '{name}': the suite has no such attack.", remedy=nearest(name, known))
-    ordered = [
-        trial for _, trial in sorted(enumerate(everything), key=lambda each: (each[1].attack != "none", each[0]))
-    ]
+    ordered = sorted(everything, key=lambda trial: trial.attack != "none")
     asked, dtype = spelled_out(policy.noun), suite.noun.dtype
     shams = _shams(asked, configured, candidate, reference, suite_data, dtype)
     beside = [each for subject in subjects[1:] for each in _beside(asked, subject, ordered, suite_data, dtype)]
@@ -129,27 +114,20 @@ def make(
     made = {id(trial) for trial in whole if _is_made(trial, only, everything)}
     runner = plugins.of((executor,))
     trials = tuple(_run_by(runner, trial) for trial in whole if id(trial) in made)
-    left_out = tuple(
-        LeftOut(
-            role=each.role,
-            control=each.control,
-            attack=each.attack,
-            config=each.config,
-            seed_index=each.seed_index,
-            why="only",
-        )
-        for each in whole
-        if id(each) not in made
+    left_out = tuple(_left_out(trial) for trial in whole if id(trial) not in made)
+    return Plan(trials, tuple(subjects), left_out, foreseen(policy, suite, suite_data, subjects, trials), runner)
+
+
+def _left_out(trial: Trial) -> LeftOut:
+    """A trial that --only leaves out."""
+    return LeftOut(
+        role=trial.role,
+        control=trial.control,
+        attack=trial.attack,
+        config=trial.config,
+        seed_index=trial.seed_index,
+        why="only",
     )
-    chosen = [trial for trial in trials if trial.role == Role.CANDIDATE]
-    foreseen = [
-        *_foreseen(chosen, candidate),
-        *_unspoken(chosen, suite_data),
-        *_not_given(policy, subjects),
-        *_not_provable(policy, suite, candidate),
-        *_not_named(policy, trials),
-    ]
-    return Plan(trials, tuple(subjects), left_out, tuple(foreseen), runner)
 
 
 def _run_by(runner: Sequence[Plugin], trial: Trial) -> Trial:
@@ -159,15 +137,6 @@ def _run_by(runner: Sequence[Plugin], trial: Trial) -> Trial:
 
 def _merged(one: Sequence[Plugin], other: Sequence[Plugin]) -> tuple[Plugin, ...]:
     return tuple(sorted({*one, *other}, key=lambda each: each.distribution))
-
-
-def _not_named(policy: Loaded[Policy], trials: Sequence[Trial]) -> Iterator[str]:
-    """Plug-ins in the run that make a PASS impossible."""
-    for each in sorted({one for trial in trials for one in trial.plugins}, key=lambda one: one.distribution):
-        if not each.pinned:
-            yield f"the plug-in {each.distribution} is an editable install, or runs from elsewhere: no PASS is possible"
-        elif policy.noun.plugins.get(each.distribution) != each.sha256:
-            yield f"the policy does not name the plug-in {each.distribution}: {each.sha256}: no PASS is possible"
 
 
 def _is_made(trial: Trial, only: Sequence[str], everything: Sequence[Trial]) -> bool:
@@ -226,68 +195,6 @@ def _beside(
         if paired and trial.attack != "none":
             seed = seed_of(subject.manifest.digest, trial.attack, trial.seed_index)
             yield trial.model_copy(update={**whose, "seed": seed})
-
-
-def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[str]:
-    """Models that the policy compares with and this command does not name: the verdict would be INCONCLUSIVE."""
-    original = any(subject.role == Role.ORIGINAL for subject in subjects)
-    controls = {subject.control: subject for subject in subjects if subject.role == Role.CONTROL}
-    if policy.noun.validity.positive_control != "off" and not original:
-        yield "the policy requires a positive control: name the model from before unlearning with --original"
-    elif policy.noun.tokenizer is None and not original:
-        yield (
-            "the tokenizer will be compared with nothing (tokenizer_unverified): name the model from before unlearning "
-            "with --original, or pin its digests under 'tokenizer' in the policy"
-        )
-    for name, control in policy.noun.controls.items():
-        named = controls.get(name)
-        if named is not None and named.manifest.digest != control.sha256:
-            raise PlanError(
-                f"the control '{name}' has the digest {named.manifest.digest}.",
-                remedy="It is another model than the policy pins.",
-                where=policy.where("controls", name, "sha256"),
-                code="wrong-control",
-            )
-        if named is None and any(limit.relative_to == name for limit in spelled_out(policy.noun).limits):
-            how = "--anchor" if control.kind == "earlier_release" else "--control"
-            yield f"the policy compares with '{name}': name it with {how} {name}=..."
-
-
-def _not_provable(policy: Loaded[Policy], suite: Loaded[Suite], candidate: Subject) -> Iterator[str]:
-    """Requirements without a possible self-test on this candidate's architecture, where the policy requires one."""
-    kind = model_type(candidate.place)
-    if policy.noun.validity.self_test == "off" or not kind:
-        return
-    if kind not in BENCHES and any(each.attack != "none" for each in policy.noun.required):
-        yield f"no organism is a '{kind}', so no self-test counts for this checkpoint: no PASS is possible"
-        return
-    for index, words in unprovable(policy, suite, kind) if kind in BENCHES else ():
-        yield f"{policy.where('required', index)}: {words}: no PASS is possible"
-
-
-def _foreseen(trials: Sequence[Trial], candidate: Subject) -> Iterator[str]:
-    """Trials whose needs this checkpoint or this command probably does not meet."""
-    for trial in trials:
-        needs = getattr(attacks.load(trial.attack), "NEEDS", ())
-        if "original" in needs and trial.reference is None:
-            yield f"{label(trial)}, seed {trial.seed_index}: not applicable without --original"
-        if "blocks" in needs and (kind := model_type(candidate.place)) not in KNOWN_BLOCKS:
-            yield (
-                f"{label(trial)}, seed {trial.seed_index}: perhaps not applicable, blocks of model_type '{kind}' "
-                "were never tried; `robustness-gate doctor` finds out"
-            )
-
-
-def _unspoken(trials: Sequence[Trial], suite_data: SuiteData) -> Iterator[str]:
-    """Attacks that cannot run in every form of the hazard, and why."""
-    for trial in trials:
-        module = attacks.load(trial.attack)
-        found = applicability.of(module, attacks.configure(module, trial.config), suite_data.hazards)
-        where = f"{label(trial)}, seed {trial.seed_index}"
-        if not found.hazards:
-            yield f"{where}: not applicable, {found.why_not}"
-        elif found.reasons:
-            yield f"{where}: only in the form of {', '.join(found.names)}, so no limit elsewhere; {found.why_not}"
 
 
 def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:

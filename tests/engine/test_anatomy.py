@@ -8,7 +8,7 @@ import transformers
 
 from robustness_gate.engine.anatomy import dissect, edited, recorded
 from robustness_gate.errors import NotApplicable
-from robustness_gate.planning.plan import KNOWN_BLOCKS
+from robustness_gate.planning.foreseen import KNOWN_BLOCKS
 
 SMALL = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
 GROUPED = {**SMALL, "num_key_value_heads": 1, "max_position_embeddings": 64}

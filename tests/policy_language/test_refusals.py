@@ -128,6 +128,7 @@ ROOMS = (
     "inputs/division.py",
     "inputs/same_question.py",
     "planning/plan.py",
+    "planning/foreseen.py",
     "planning/compatibility.py",
     "planning/suite_data.py",
     "planning/sources.py",
