@@ -50,7 +50,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustness_gate.errors import BrokenTrial, NotApplicable, UnknownWord
-from robustness_gate.records.attack import AttackedModel, Bound, Corpus, Floor, GridPoint, Hazard, Target
+from robustness_gate.records.attack import AttackedModel, Bound, Corpus, Floor, Hazard, Target
 from robustness_gate.records.declarations import (
     MOST_OF_THE_GAP,
     Budget,
@@ -277,10 +277,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                 budget=budget,
                 cost={
                     "examples": float(budget),
-                    "steps": float(sum(run.steps for run in done.runs)),
                     "repair_steps": float(config.repair_steps if config.repair != "none" else 0),
-                    "tokens": float(sum(run.tokens for run in done.runs)),
-                    "runs": float(len(done.runs)),
+                    **done.cost,
                 },
                 signals={
                     **done.signals,
@@ -290,12 +288,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                     "weight_change": scope.distance(parameters, start),
                     "parameters": float(sum(each.numel() for each in parameters.values())),
                 },
-                selected={
-                    "learning_rate": done.best.rate,
-                    "grid_edge": train.edge(done.best.rate, config.learning_rates),
-                    "loss": done.best.loss,
-                },
-                settings_tried=[GridPoint({"budget": budget, "learning_rate": run.rate}, run.dev) for run in done.runs],
+                selected=done.selected,
+                settings_tried=done.tried(budget),
             )
 
 

@@ -17,7 +17,7 @@ import torch
 from robustness_gate.engine import scope, score, train
 from robustness_gate.engine.score import ModelLM
 from robustness_gate.engine.train import Example, Recipe
-from robustness_gate.records.attack import AttackedModel, GridPoint, Target
+from robustness_gate.records.attack import AttackedModel, Target
 from robustness_gate.records.questions import LM
 
 
@@ -101,24 +101,15 @@ def trained(
             yield AttackedModel(
                 lm,
                 budget=budget,
-                cost={
-                    "examples": float(questions),
-                    "steps": float(sum(run.steps for run in done.runs)),
-                    "tokens": float(sum(run.tokens for run in done.runs)),
-                    "runs": float(len(done.runs)),
-                },
+                cost={"examples": float(questions), **done.cost},
                 signals={
                     **done.signals,
                     distance: scope.distance(parameters, start),
                     "answers_moved": float(moved),
                     **signals,
                 },
-                selected={
-                    "learning_rate": done.best.rate,
-                    "grid_edge": train.edge(done.best.rate, [each.learning_rate for each in tried]),
-                    "loss": done.best.loss,
-                },
-                settings_tried=[GridPoint({"budget": budget, "learning_rate": run.rate}, run.dev) for run in done.runs],
+                selected=done.selected,
+                settings_tried=done.tried(budget),
             )
 
 

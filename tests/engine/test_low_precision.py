@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from robustness_gate import attacks, organisms
-from robustness_gate.engine import examples, scope, train
+from robustness_gate.engine import examples, optimizer, scope, train
 from robustness_gate.engine.load import LoadedModel, load
 from robustness_gate.engine.state import changes, state_of
 from robustness_gate.inputs.items import load_items
@@ -52,16 +52,16 @@ class Trained:
 
 def trained(loaded: LoadedModel, method: str, rate: float) -> Trained:
     model, data, made = loaded.model, drill(loaded), []
-    whole = train._stepper
+    whole = optimizer.stepper
     if method == "full":
         opened = scope.trainable(model)
     else:
         opened = scope.adapter(model, rank=16, alpha=32, targets=scope.linear_names(model))
-    kept = mock.patch.object(train, "_stepper", lambda *given: made.append(whole(*given)) or made[-1])
+    kept = mock.patch.object(optimizer, "stepper", lambda *given: made.append(whole(*given)) or made[-1])
     with kept, scope.seeded(1), opened as parameters:
         start, before = scope.snapshot(parameters), train.mean_loss(model, data)
         losses = train.train(model, parameters, data, train.Recipe(rate, steps=STEPS, batch=4), 1).losses
-        stepped = made[-1].held if isinstance(made[-1], train._Stepper) else parameters
+        stepped = made[-1].held if isinstance(made[-1], optimizer.Stepper) else parameters
         share = scope.share_moved(stepped, {name: each.float() for name, each in start.items()})
         return Trained(before - train.mean_loss(model, data), losses, share, scope.snapshot(parameters))
 
@@ -92,7 +92,7 @@ def test_the_loss_falls_and_the_weights_move_as_in_float32(speakers, in_float32,
 @pytest.mark.parametrize("rate", RATES)
 def test_where_copies_have_no_room_the_loss_falls_as_far(speakers, in_float32, kind, rate, monkeypatch):
     full = in_float32("full", rate)
-    monkeypatch.setattr(train, "_is_room", lambda *_: False)
+    monkeypatch.setattr(optimizer, "_is_room", lambda *_: False)
     low = trained(speakers[kind], "full", rate)
     assert close(low.fell, full.fell)
     if rate == RATES[-1]:
@@ -113,16 +113,16 @@ def test_the_same_seed_rounds_in_the_same_way_and_another_in_another(speakers):
 
 def test_room_is_asked_for_where_the_weights_are_and_float32_needs_none(monkeypatch):
     asked = []
-    monkeypatch.setattr(train, "_is_room", lambda device, wanted: asked.append((device.type, wanted)) or True)
+    monkeypatch.setattr(optimizer, "_is_room", lambda device, wanted: asked.append((device.type, wanted)) or True)
     recipe = train.Recipe(1e-3, steps=1, batch=1)
     kinds = {dtype: {"w": torch.nn.Parameter(torch.ones(10, 10, dtype=dtype))} for dtype in (torch.float32, torch.half)}
-    assert isinstance(train._stepper(kinds[torch.float32], recipe, 1), train._Stepper)
+    assert isinstance(optimizer.stepper(kinds[torch.float32], recipe, 1), optimizer.Stepper)
     assert asked == []
-    assert isinstance(train._stepper(kinds[torch.half], recipe, 1), train._Stepper)
+    assert isinstance(optimizer.stepper(kinds[torch.half], recipe, 1), optimizer.Stepper)
     assert asked == [("cpu", 1600)]
     monkeypatch.undo()
-    assert train._is_room(torch.device("cpu"), 1600)
-    assert not train._is_room(torch.device("cpu"), 1 << 60)
+    assert optimizer._is_room(torch.device("cpu"), 1600)
+    assert not optimizer._is_room(torch.device("cpu"), 1 << 60)
 
 
 def test_stepping_in_place_is_adamw():
@@ -130,7 +130,7 @@ def test_stepping_in_place_is_adamw():
     recipe = train.Recipe(1e-2, steps=4, batch=1, clip=0.5, weight_decay=0.1)
     first = {"w": torch.nn.Parameter(torch.arange(6.0).reshape(2, 3)), "b": torch.nn.Parameter(torch.ones(3))}
     second = {name: torch.nn.Parameter(each.detach().clone()) for name, each in first.items()}
-    steppers = (train._Stepper(first, recipe, 1), train._InPlace(second, recipe, 1))
+    steppers = (optimizer.Stepper(first, recipe, 1), optimizer.InPlace(second, recipe, 1))
     for step in range(4):
         for parameters, stepper in zip((first, second), steppers, strict=True):
             (parameters["w"].square().sum() * (step + 1) + parameters["b"].sum()).backward()

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from robustness_gate.attacks import relearn
-from robustness_gate.engine import scope, train
+from robustness_gate.engine import optimizer, scope, train
 from robustness_gate.engine.load import load, pick_device
 from robustness_gate.errors import BrokenTrial, CheckpointError, NotApplicable, UsageError
 from robustness_gate.running import trial
@@ -146,7 +146,7 @@ def test_a_sweep_survives_a_rate_that_diverges_but_not_when_all_do(model):
 
 def test_a_recipe_s_rate_falls_in_a_line_or_by_the_same_factor():
     line = train.Recipe(1.0, steps=4, batch=1)
-    assert [train._share(step, 1, line) for step in range(5)] == [
+    assert [optimizer._share(step, 1, line) for step in range(5)] == [
         1.0,
         1.0,
         pytest.approx(2 / 3),
@@ -154,7 +154,7 @@ def test_a_recipe_s_rate_falls_in_a_line_or_by_the_same_factor():
         0.0,
     ]
     curve = train.Recipe(1.0, steps=4, batch=1, decay=0.5)
-    assert [train._share(step, 1, curve) for step in range(4)] == [1.0, 0.5, 0.25, 0.125]
+    assert [optimizer._share(step, 1, curve) for step in range(4)] == [1.0, 0.5, 0.25, 0.125]
 
 
 def test_each_budget_of_relearning_measures_its_loss_from_the_delivered_weights(small_materials, rmu_speaker):
