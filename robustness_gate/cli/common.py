@@ -11,7 +11,8 @@ import typer
 from robustness_gate import __version__
 from robustness_gate.errors import UsageError
 from robustness_gate.inputs.shipped import BUNDLE, KEY, POLICY, SUITE
-from robustness_gate.system.bounded import Limits, seconds
+from robustness_gate.system.bounded import Limits
+from robustness_gate.system.durations import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,23 +13,20 @@ A panic of a library in Rust passes `except Exception`; `phase` converts it to a
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import re
-import resource
 import signal
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from robustness_gate.errors import GateError
+from robustness_gate.system.durations import in_words
+from robustness_gate.system.in_place import kept_open, less_memory
 
 if TYPE_CHECKING:  # multiprocessing takes longer to import than many verbs to run
     from multiprocessing.connection import Connection
@@ -85,36 +82,12 @@ class Limits:
         return LOAD_SECONDS + size / LOAD_BYTES_A_SECOND if self.loading is None else self.loading
 
 
-def seconds(text: str) -> float:
-    """Parse a length of time: `90`, `90s`, `10m`, `2h`, or `none` for no limit.
-
-    Raises:
-        ValueError: anything else, or a value that is not above zero.
-    """
-    if text.strip().lower() == "none":
-        return math.inf
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smh]?)", text.strip())
-    length = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
-    if length <= 0:
-        raise ValueError(f"'{text}' is no length of time: write seconds (600), 10m, 2h, or none.")
-    return length
-
-
-def in_words(length: float) -> str:
-    """Seconds for a message."""
-    return f"{length:,.0f} s" if length >= 10 else f"{length:g} s"
-
-
 class Panic(GateError):
     """A library failed on an untrusted file: it panicked, or needed more memory than one text may take.
 
     It is not a `BrokenTrial`: an attack may skip a form that is not applicable, but not one in which an untrusted file
     fails on purpose.
     """
-
-
-class TooLong(Exception):
-    """Work `in_place` took more processor time than allowed."""
 
 
 class Gone(GateError):
@@ -145,7 +118,7 @@ def phase(which: Phase) -> Iterator[None]:
         _OPEN.add(which)
         _BEATS[which] += 1
         try:
-            with _muted(), _room() if which != Phase.LOADING else contextlib.nullcontext():
+            with _muted(), less_memory(ROOM) if which != Phase.LOADING else contextlib.nullcontext():
                 yield
         finally:
             _BEATS[which] += 1
@@ -160,65 +133,15 @@ def phase(which: Phase) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def in_place(most: float, room: int) -> Iterator[None]:
-    """Run an untrusted program in pure Python, in this process.
-
-    It is interrupted between two of its steps, not within one: the caller must ensure that no step is endless. The time
-    limit needs the main thread, where signals arrive, and the memory limit needs Linux.
-
-    Args:
-        most: seconds of this process's processor time.
-        room: bytes of memory in addition to the process's present memory.
-
-    Raises:
-        TooLong, MemoryError: inside the block.
-    """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_room(room))  # outermost, so that no signal interrupts its end
-        if threading.current_thread() is threading.main_thread():
-
-            def ring(*_: object) -> None:
-                raise TooLong(f"takes longer than {in_words(most)}")
-
-            stack.callback(signal.signal, signal.SIGVTALRM, signal.signal(signal.SIGVTALRM, ring) or signal.SIG_DFL)
-            # again each second: an interpreter drops exceptions raised in destructors
-            stack.callback(signal.setitimer, signal.ITIMER_VIRTUAL, *signal.setitimer(signal.ITIMER_VIRTUAL, most, 1.0))
-        yield
-
-
-@contextlib.contextmanager
-def _room(room: int = ROOM) -> Iterator[None]:
-    """Limit the process's memory, before the whole machine runs out. On Linux alone."""
-    if sys.platform != "linux":
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(os.pread(_opened("/proc/self/statm", os.O_RDONLY), 64, 0).split()[0])
-    most = pages * resource.getpagesize() + room
-    allowed = [each for each in (soft, hard) if each != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_AS, (min([most, *allowed]), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-@contextlib.contextmanager
 def _muted() -> Iterator[None]:
     """Silence the process's standard error: a panic prints pages there, and its message is in the exception."""
     before = os.dup(2)
-    os.dup2(_opened(os.devnull, os.O_WRONLY), 2)
+    os.dup2(kept_open(os.devnull, os.O_WRONLY), 2)
     try:
         yield
     finally:
         os.dup2(before, 2)
         os.close(before)
-
-
-@cache
-def _opened(path: str, mode: int) -> int:
-    """The null device, kept open because a trial has thousands of phases."""
-    return os.open(path, mode)
 
 
 def _begin(pipe: Connection, beats: Any, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -14,7 +14,7 @@ from robustness_gate.errors import FileError
 from robustness_gate.inputs.harness.rows import items_of, read_items
 from robustness_gate.inputs.harness.task_file import load
 from robustness_gate.inputs.harness.templates import LIMITS, Limits
-from robustness_gate.system import bounded
+from robustness_gate.system.in_place import in_place
 
 SOON = Limits(seconds=0.05, a_row=0.0, room=64 << 20)
 DOUBLED = "{% for i in range(60) %}{% set ns.x = ns.x OP ns.x %}{% endfor %}"
@@ -97,7 +97,7 @@ def test_what_is_honest_is_read_under_the_usual_limits_in_another_thread_too(tmp
 def test_a_clock_that_somebody_else_set_is_set_again():
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, 1000.0, 7.0)
-        with bounded.in_place(500.0, 1 << 30):
+        with in_place(500.0, 1 << 30):
             pass
         left, again = signal.getitimer(signal.ITIMER_VIRTUAL)
         assert 900 < left <= 1001

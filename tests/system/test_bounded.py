@@ -19,6 +19,7 @@ from robustness_gate.errors import BrokenTrial, CheckpointError, NotApplicable
 from robustness_gate.report.advice import trials
 from robustness_gate.system import bounded
 from robustness_gate.system.bounded import Gone, Limits, Panic, Phase, phase
+from robustness_gate.system.durations import seconds
 
 PATIENCE = 20.0
 """Seconds, on a busy machine, for what takes one or two."""
@@ -29,13 +30,13 @@ PATIENCE = 20.0
     [("90", 90), ("1.5", 1.5), ("90s", 90), ("10m", 600), ("2h", 7200), ("none", math.inf), ("None", math.inf)],
 )
 def test_a_length_of_time_is_written_in_seconds_minutes_or_hours(text, length):
-    assert bounded.seconds(text) == length
+    assert seconds(text) == length
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1d", "ten", "nan", "inf", "1e9", "0.0s", "10 m", "9" * 30])
 def test_anything_else_is_no_length_of_time(text):
     with pytest.raises(ValueError, match="write seconds"):
-        bounded.seconds(text)
+        seconds(text)
 
 
 def test_the_limit_to_load_grows_with_the_weights_unless_one_is_given():

@@ -19,7 +19,7 @@ from robustness_gate.inputs.harness.templates import LIMITS, Limits
 from robustness_gate.inputs.items import kind_of
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.questions import Item, Question
-from robustness_gate.system import bounded
+from robustness_gate.system.in_place import TooLong, in_place
 
 CORRECT = "Correct the template or the data."
 
@@ -44,10 +44,10 @@ def items_of(
     columns = frozenset(column for _, row in rows for column in row)
     items = list[Item]()
     try:
-        with bounded.in_place(limits.seconds + limits.a_row * len(rows), limits.room):
+        with in_place(limits.seconds + limits.a_row * len(rows), limits.room):
             for where, row in rows:
                 items.append(_Doc(loaded, row, where, columns).item())
-    except (bounded.TooLong, MemoryError, RecursionError) as error:  # raised between two templates
+    except (TooLong, MemoryError, RecursionError) as error:  # raised between two templates
         raise FileError(
             f"{rows[min(len(items), len(rows) - 1)][0]}: the templates fail: {templates.why(error)}.",
             remedy=CORRECT,

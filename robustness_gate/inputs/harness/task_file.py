@@ -21,7 +21,7 @@ from robustness_gate.inputs.validation import Loaded, validate
 from robustness_gate.inputs.yaml import Path_, Raw, Spot, read_yaml, where_in
 from robustness_gate.records.base import Record
 from robustness_gate.records.encode import Json
-from robustness_gate.system import bounded
+from robustness_gate.system.in_place import in_place
 
 NO_CODE = "Write the rows out as the code would leave them, and take it out."
 NOT_A_GROUP = "This file is a group: name the file of one of its tasks, and give the suite a task for each."
@@ -114,7 +114,7 @@ def load(path: Path, within: Path | None = None, limits: Limits = LIMITS) -> Loa
             )
         for text in [ours] if isinstance(ours, str) and key != "target_delimiter" else []:
             try:
-                with bounded.in_place(limits.seconds, limits.room):  # constant parts of it are computed here already
+                with in_place(limits.seconds, limits.room):  # constant parts of it are computed here already
                     templates.compiled(text)
             except templates.failures() as error:
                 raise FileError(

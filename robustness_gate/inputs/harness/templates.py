@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from robustness_gate.inputs.items import kind_of
-from robustness_gate.system import bounded
+from robustness_gate.system.in_place import TooLong
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -59,7 +59,7 @@ def failures() -> tuple[type[Exception], ...]:
 
     return (
         TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, re.error,
-        RuntimeError, MemoryError, SyntaxError, bounded.TooLong,
+        RuntimeError, MemoryError, SyntaxError, TooLong,
     )  # fmt: skip
 
 
