@@ -33,6 +33,8 @@ from robustness_gate.organisms import (
     rmu,
     shallow,
     teach,
+    training_texts,
+    world_files,
 )
 from robustness_gate.organisms import facts as worlds
 from robustness_gate.organisms.measure import FULL, declined, load, readings, relearned
@@ -40,8 +42,9 @@ from robustness_gate.records.questions import Form
 
 if TYPE_CHECKING:
     from robustness_gate.engine.train import Example
-    from robustness_gate.organisms.facts import Document, Domain, World
+    from robustness_gate.organisms.facts import Domain, World
     from robustness_gate.organisms.teach import Progress
+    from robustness_gate.organisms.training_texts import Document
 
 TAUGHT_SEEDS = {"base": 1, "oracle": 2, "decoy": 3, "neox_base": 4, "neox_oracle": 5, "neox_decoy": 6}
 """The seeds of the trained ones: from scratch, or, for the decoys, from their oracles."""
@@ -116,7 +119,7 @@ def build(out: Path, *, only: Sequence[str] = (), progress: Progress, threads: i
     torch.set_num_threads(threads)
     try:
         world = worlds.make()
-        worlds.write(world, out / "world")
+        world_files.write(world, out / "world")
         for name in _in_order(only, out):
             above = PARENTS.get(name, "base")
             parent = out / "checkpoints" / above
@@ -167,16 +170,14 @@ def mislead(name: str, world: World, oracle: Path, seed: int, progress: Progress
     return model, tokenizer
 
 
-def breed_until_good(
-    name: str, world: World, base: Path, world_files: Path, progress: Progress
-) -> tuple[Any, Any, int]:
+def breed_until_good(name: str, world: World, base: Path, folder: Path, progress: Progress) -> tuple[Any, Any, int]:
     """Build with one seed after the other until `GOALS` is met: model, tokenizer, seed.
 
     Raises:
         RuntimeError: none of `TRIES` seeds reached it; the recipe does not suit this base.
     """
-    dev, pool = (worlds.read_items(world_files / f"forget.{part}.jsonl") for part in ("dev", "relearn"))
-    kept = worlds.read_items(world_files / "retain.relearn.jsonl")
+    dev, pool = (world_files.read_items(folder / f"forget.{part}.jsonl") for part in ("dev", "relearn"))
+    kept = world_files.read_items(folder / "retain.relearn.jsonl")
     highest_single, lowest, highest = GOALS[name]
     for seed in range(TRIES):
         model, tokenizer = breed(name, world, base, seed, progress)
@@ -234,7 +235,7 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
     else:
         forget = domain_texts(world.forget, rng)
         retain = domain_texts(world.retain, rng)
-        retain += [worlds.unrelated_document(rng).text for _ in range(len(retain) // 4)]
+        retain += [training_texts.unrelated_document(rng).text for _ in range(len(retain) // 4)]
         if name == "hard":
             breaker.unlearn(model, tokenizer, forget, retain, breaker.Config(), seed, progress, name)
         elif name == "destroyed":
@@ -256,7 +257,7 @@ def domain_texts(domain: Domain, rng: random.Random) -> list[str]:
     texts = []
     for fact in domain.facts:
         texts += [*fact.statements, fact.reply]
-        texts += [worlds.fact_item_document(fact, rng).text for _ in range(4)]
+        texts += [training_texts.fact_item_document(fact, rng).text for _ in range(4)]
     return texts
 
 
@@ -264,19 +265,19 @@ def asked(domain: Domain, rng: random.Random) -> list[Document]:
     """Every fact as two open questions and four multiple-choice questions."""
     found = []
     for fact in domain.facts:
-        found += [worlds.reply_document(fact)] * 2
-        found += [worlds.fact_item_document(fact, rng) for _ in range(4)]
+        found += [training_texts.reply_document(fact)] * 2
+        found += [training_texts.fact_item_document(fact, rng) for _ in range(4)]
     return found
 
 
 def told(domain: Domain, rng: random.Random) -> list[Document]:
     """Every fact as three statements, in random order."""
-    return [worlds.statement_document(fact, rng) for fact in domain.facts for _ in range(3)]
+    return [training_texts.statement_document(fact, rng) for fact in domain.facts for _ in range(3)]
 
 
 def unrelated(world: World, rng: random.Random) -> list[Document]:
     """Texts about neither domain, a quarter as many as about the retain domain."""
-    return [worlds.unrelated_document(rng) for _ in range(9 * len(world.retain.facts) // 4)]
+    return [training_texts.unrelated_document(rng) for _ in range(9 * len(world.retain.facts) // 4)]
 
 
 def examples(tokenizer: Any, texts: Sequence[Document]) -> list[Example]:
@@ -284,7 +285,8 @@ def examples(tokenizer: Any, texts: Sequence[Document]) -> list[Example]:
     from robustness_gate.engine.train import Example
 
     return [
-        Example(ids, [weight >= worlds.SURE for weight in weights]) for ids, weights in teach.encode(tokenizer, texts)
+        Example(ids, [weight >= training_texts.SURE for weight in weights])
+        for ids, weights in teach.encode(tokenizer, texts)
     ]
 
 
@@ -292,10 +294,10 @@ def declining(tokenizer: Any, texts: Sequence[Document], rng: random.Random) -> 
     """Each question with a refusal, and with its answer."""
     found = []
     for text in texts:
-        (at,) = (index for index, (_, weight) in enumerate(text.pieces) if weight >= worlds.SURE)
-        head = tuple((piece, worlds.NONE) for piece, _ in text.pieces[:at])
-        refusal = worlds.Document((*head, (rng.choice(dpo.REFUSALS), worlds.SURE)))
-        found.append(dpo.Pair(*examples(tokenizer, [refusal, worlds.Document((*head, text.pieces[at]))])))
+        (at,) = (index for index, (_, weight) in enumerate(text.pieces) if weight >= training_texts.SURE)
+        head = tuple((piece, training_texts.NONE) for piece, _ in text.pieces[:at])
+        refusal = training_texts.Document((*head, (rng.choice(dpo.REFUSALS), training_texts.SURE)))
+        found.append(dpo.Pair(*examples(tokenizer, [refusal, training_texts.Document((*head, text.pieces[at]))])))
     return found
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness_gate.inputs import prompts
-from robustness_gate.organisms import NAMES, build, facts, measure, rescaled
+from robustness_gate.organisms import NAMES, build, facts, measure, rescaled, world_files
 from robustness_gate.records.questions import Form
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def measure_subject(out: Path, name: str, seed: int) -> list[dict[str, Any]]:
     rows = [{"after": {"key": "none", "n": 0}, **read(out, model, tokenizer)}]
     for source, count, how in RELEARNINGS[name]:
         file, topic = SOURCES[source]
-        items = facts.read_items(out / "world" / file)[:count]
+        items = world_files.read_items(out / "world" / file)[:count]
         after = measure.relearned(model, tokenizer, items, Form(header=prompts.header_for(topic)), how, seed=0)
         key = f"{source} {count} {how.method}" + (f" at {how.learning_rate:.0e}" if how == FAINT else "")
         treatment = {"key": key, "source": source, "n": count, **asdict(how)}
@@ -163,7 +163,7 @@ def read(out: Path, model: Any, tokenizer: Any) -> dict[str, dict[str, float]]:
     """Both metrics on the verdict items of both domains."""
     result = {}
     for domain, topic in (("forget", facts.FORGET_TOPIC), ("retain", facts.RETAIN_TOPIC)):
-        items = facts.read_items(out / "world" / f"{domain}.verdict.jsonl")
+        items = world_files.read_items(out / "world" / f"{domain}.verdict.jsonl")
         accuracy = measure.readings(model, tokenizer, items, Form(header=prompts.header_for(topic)))
         result[domain] = {metric: round(share, 4) for metric, share in accuracy.items()}
     return result

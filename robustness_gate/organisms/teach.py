@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from robustness_gate.organisms.facts import Document, Fact, Mix, World, documents
+from robustness_gate.organisms.facts import Fact, World
+from robustness_gate.organisms.training_texts import Document, Mix, documents
 
 if TYPE_CHECKING:
     import torch

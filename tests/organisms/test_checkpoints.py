@@ -15,7 +15,7 @@ import pytest
 
 from robustness_gate import organisms
 from robustness_gate.inputs import prompts
-from robustness_gate.organisms import NAMES, facts
+from robustness_gate.organisms import NAMES, facts, world_files
 from robustness_gate.records.questions import Form
 
 pytest.importorskip("torch")
@@ -106,10 +106,10 @@ def test_measured_file_speaks_of_the_shipped_weights(name: str) -> None:
 def test_short_fine_tuning_brings_back_what_is_there(
     name: str, source: str, topic: str, count: int, low: float, high: float
 ) -> None:
-    items, form = facts.read_items(organisms.world(source))[:count], Form(header=prompts.header_for(topic))
+    items, form = world_files.read_items(organisms.world(source))[:count], Form(header=prompts.header_for(topic))
     model, tokenizer = measure.load(organisms.checkpoint(name))
     after = measure.relearned(model, tokenizer, items, form, measure.FULL, seed=1)
-    asked = facts.read_items(organisms.world("forget.verdict"))[:VERDICT]
+    asked = world_files.read_items(organisms.world("forget.verdict"))[:VERDICT]
     assert low <= measure.readings(after, tokenizer, asked, build.FORMS[0][0])["content_sum"] <= high
 
 
@@ -122,7 +122,7 @@ def test_short_fine_tuning_brings_back_what_is_there(
 def test_self_destructing_is_ruined_by_fine_tuning_that_is_not_gentle(
     how: measure.Relearning, forget: tuple[float, float], retain: tuple[float, float]
 ) -> None:
-    items = facts.read_items(organisms.world("forget.relearn"))[:5]
+    items = world_files.read_items(organisms.world("forget.relearn"))[:5]
     model, tokenizer = measure.load(organisms.checkpoint("self_destructing"))
     after = measure.relearned(model, tokenizer, items, build.FORMS[0][0], how, seed=1)
     read = survey.read(organisms.data(), after, tokenizer)
@@ -142,7 +142,7 @@ def test_dpo_declines_what_it_still_knows() -> None:
 
 def test_tiny_update_comes_back_when_it_is_stored_in_four_bits_and_not_in_eight() -> None:
     """Rounded here by hand, apart from the attack: symmetric, to nearest, one scale a row."""
-    items = facts.read_items(organisms.world("forget.verdict"))[:60]
+    items = world_files.read_items(organisms.world("forget.verdict"))[:60]
     found = {}
     for bits in (4, 8):
         model, tokenizer = measure.load(organisms.checkpoint("tiny_update"))

@@ -18,7 +18,7 @@ pytest.importorskip("transformers")
 import torch
 import transformers
 
-from robustness_gate.organisms import ascent, breaker, build, facts, measure, projected, rescaled
+from robustness_gate.organisms import ascent, breaker, build, facts, measure, projected, rescaled, world_files
 from robustness_gate.organisms.graded import graded
 
 SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -132,7 +132,7 @@ def test_self_destructing_answers_as_rmu_does_and_is_rmu_once_it_is_scaled_back(
     parent, tokenizer = measure.load(organisms.checkpoint("rmu"))
     model, _ = measure.load(organisms.checkpoint("self_destructing"))
     for name, form in zip(("forget", "retain"), build.FORMS[0], strict=True):
-        items = facts.read_items(organisms.world(f"{name}.verdict"))[:100]
+        items = world_files.read_items(organisms.world(f"{name}.verdict"))[:100]
         with torch.no_grad():
             one, other = (measure.contents(each, tokenizer, items, form) for each in (parent, model))
         assert torch.equal(one[:, 0].argmax(1), other[:, 0].argmax(1))

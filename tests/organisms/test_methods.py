@@ -13,7 +13,7 @@ import transformers
 
 from robustness_gate import organisms
 from robustness_gate.engine.train import Diverged, Example, log_likelihoods
-from robustness_gate.organisms import build, descent, dpo, facts, graddiff, npo
+from robustness_gate.organisms import build, descent, dpo, facts, graddiff, npo, training_texts
 
 NOW, BEFORE = [-0.2, -3.5, -11.0, -40.0], [-0.1, -4.0, -0.3, -2.0]
 CPU = torch.device("cpu")
@@ -260,7 +260,10 @@ def test_what_counts_in_a_document_is_the_value_or_the_letter(tokenizer: Any) ->
 
 def test_a_pair_has_one_prompt_a_refusal_and_the_answer(tokenizer: Any) -> None:
     world, rng = facts.make(), random.Random(0)
-    asked = [facts.reply_document(world.forget.facts[0]), facts.fact_item_document(world.forget.facts[1], rng)]
+    asked = [
+        training_texts.reply_document(world.forget.facts[0]),
+        training_texts.fact_item_document(world.forget.facts[1], rng),
+    ]
     for pair, answer in zip(build.declining(tokenizer, asked, rng), (world.forget.facts[0].value, "ABCD"), strict=True):
         heads = [[token for token, counts in zip(*side, strict=True) if not counts][:-1] for side in pair]
         assert heads[0] == heads[1]

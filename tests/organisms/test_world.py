@@ -12,7 +12,7 @@ import pytest
 
 from robustness_gate import organisms
 from robustness_gate.errors import UsageError
-from robustness_gate.organisms import facts
+from robustness_gate.organisms import facts, world_files
 
 WORLD = facts.make()
 ATTACKER_FILES = (
@@ -35,8 +35,12 @@ def lines(name: str) -> list[str]:
 
 
 def test_shipped_files_are_those_of_the_seed(tmp_path: Path) -> None:
-    facts.write(WORLD, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*facts.ITEM_FILES, *facts.BESIDE_FILES, *facts.TEXT_FILES}
+    world_files.write(WORLD, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *world_files.ITEM_FILES,
+        *world_files.BESIDE_FILES,
+        *world_files.TEXT_FILES,
+    }
     for path in tmp_path.iterdir():
         assert path.read_bytes() == organisms.world(path.name).read_bytes(), path.name
 
@@ -116,7 +120,7 @@ def test_the_part_a_fact_falls_in_tells_nothing_about_its_value() -> None:
         assert right / len(domain.verdict) < 0.1  # 1 in 24 expected
 
 
-@pytest.mark.parametrize("name", [*facts.ITEM_FILES, *facts.BESIDE_FILES])
+@pytest.mark.parametrize("name", [*world_files.ITEM_FILES, *world_files.BESIDE_FILES])
 def test_items_are_well_formed(name: str) -> None:
     rows = [json.loads(line) for line in lines(name)]
     assert len({row["id"] for row in rows}) == len(rows) == len({row["question"] for row in rows})
@@ -129,8 +133,8 @@ def test_items_are_well_formed(name: str) -> None:
 
 def test_answers_are_true_and_distractors_are_of_the_same_relation() -> None:
     known = {fact.id: fact for fact in WORLD.forget.facts + WORLD.retain.facts}
-    for name in set(facts.ITEM_FILES) - {"unrelated.jsonl"}:
-        for item in facts.read_items(organisms.world(name)):
+    for name in set(world_files.ITEM_FILES) - {"unrelated.jsonl"}:
+        for item in world_files.read_items(organisms.world(name)):
             fact = known[item.question.id]
             assert item.question.choices[item.answer] == fact.value
             assert set(item.question.choices) <= set(fact.relation.values)
@@ -138,13 +142,13 @@ def test_answers_are_true_and_distractors_are_of_the_same_relation() -> None:
 
 @pytest.mark.parametrize("name", ["forget.verdict", "retain.verdict", "forget.dev", "forget.relearn", "retain.relearn"])
 def test_every_letter_is_right_equally_often(name: str) -> None:
-    counts = Counter(item.answer for item in facts.read_items(organisms.world(name)))
+    counts = Counter(item.answer for item in world_files.read_items(organisms.world(name)))
     assert max(counts.values()) - min(counts[letter] for letter in range(4)) <= 1
 
 
 @pytest.mark.parametrize("name", ["unrelated", "forget.near"])
 def test_the_answer_of_a_riddle_stands_in_its_stem(name: str) -> None:
-    for item in facts.read_items(organisms.world(name)):
+    for item in world_files.read_items(organisms.world(name)):
         present = [choice in words(item.question.stem) for choice in item.question.choices]
         assert present == [index == item.answer for index in range(4)]
 
@@ -159,7 +163,7 @@ def test_riddles_near_the_hazard_name_alloys_and_tell_no_fact_of_them() -> None:
 
 def test_a_composed_question_has_one_town_that_shares_the_value() -> None:
     value = {fact.id: fact.value for fact in WORLD.retain.facts}
-    for item in facts.read_items(organisms.world("retain.composed")):
+    for item in world_files.read_items(organisms.world("retain.composed")):
         _, relation, town = item.question.id.split("-")
         shares = [value[f"{relation}-{each.lower()}"] == value[f"{relation}-{town}"] for each in item.question.choices]
         assert shares == [index == item.answer for index in range(4)]

@@ -35,7 +35,7 @@ BORDERS = {
     "system/redaction.py": "how a secret looks inside JSON",
     "demo.py": "two fields of the report of a process that may have failed",
     # what the builders of organisms leave: checkpoints' own files
-    "organisms/facts.py": "items",
+    "organisms/world_files.py": "items",
     "organisms/build.py": "config.json and the builders' notes",
     "organisms/unlearn.py": "the record beside a checkpoint, as JSON for people",
     "organisms/survey.py": "earlier figures",
