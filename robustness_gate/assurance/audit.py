@@ -149,20 +149,11 @@ def run(
             raise PlanError(
                 f"{trial.attack} looked at the original, {trial.reference}.", remedy="Name it with --original."
             )
-    records: dict[str, list[Measurement | Closed]] = {trial.id: [] for trial in trials}
     with TemporaryDirectory() as rows:
         job = executors.Job(
             suite_data=suite_data, places=places, device=device, rows_in=Path(rows), limits=limits or Limits()
         )
-        with (
-            executors.start(executor, job, workers) as crew,
-            contextlib.closing(crew.execute([(trial, 1) for trial in trials])) as events,
-        ):
-            for event in events:
-                if event.record is not None:
-                    records[event.trial.id].append(event.record)
-                if isinstance(event.record, Closed):
-                    watch(f"{event.trial.attack}, seed {event.trial.seed_index}: {event.record.status}")
+        records = _run_again(trials, job, workers, executor, watch)
     cells = sum(len(_last(record)) for record in sample)
     found, failed = [], []
     for record in sample:
@@ -183,6 +174,23 @@ def run(
         failed=tuple(failed),
         agrees=not failed and len(found) == cells and all(each.agrees for each in found),
     )
+
+
+def _run_again(
+    trials: Sequence[Trial], job: executors.Job, workers: int, executor: str, watch: Watch
+) -> dict[str, list[Measurement | Closed]]:
+    """The records of each trial, by its id, from a first attempt of each."""
+    records: dict[str, list[Measurement | Closed]] = {trial.id: [] for trial in trials}
+    with (
+        executors.start(executor, job, workers) as crew,
+        contextlib.closing(crew.execute([(trial, 1) for trial in trials])) as events,
+    ):
+        for event in events:
+            if event.record is not None:
+                records[event.trial.id].append(event.record)
+            if isinstance(event.record, Closed):
+                watch(f"{event.trial.attack}, seed {event.trial.seed_index}: {event.record.status}")
+    return records
 
 
 def signed(audit: Audit, checkpoint: str, key: PrivateKey) -> bytes:

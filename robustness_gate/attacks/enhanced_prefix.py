@@ -222,12 +222,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                     "tokens": float(hunt.tokens),
                 },
                 signals={
-                    "objective_start": objective,
-                    "objective_end": hunt.lowest,
-                    "objective_ratio": hunt.lowest / objective,
-                    "kept": float(hunt.kept),
+                    **hunt.signals(objective),
                     "length": float(len(best.ids)),
-                    "matched": float(original is not None),
                     **hunt.term_signals("start", begun),
                     **hunt.term_signals("end", prefix.rows([best], measured)),
                 },
@@ -294,6 +290,16 @@ class _Hunt:
             self.buffer = self.buffer[1:]
             self.add(children)
         self.steps += 1
+
+    def signals(self, start: float) -> dict[str, float]:
+        """Signals of the search, from its lowest loss at the start."""
+        return {
+            "objective_start": start,
+            "objective_end": self.lowest,
+            "objective_ratio": self.lowest / start,
+            "kept": float(self.kept),
+            "matched": float(self.original is not None),
+        }
 
     def term_signals(self, when: str, rows: Sequence[Row]) -> dict[str, float]:
         """Signals: the distance of the streams from the original's, and the fluency of the text."""

@@ -96,19 +96,10 @@ def unlearn(
         NotApplicable: its layers were not found.
     """
     import torch
-    from torch.nn.functional import kl_div
-
-    from robustness_gate.engine.anatomy import layers
 
     rng = random.Random(f"shallow {seed}")
     frozen = copy.deepcopy(model).eval()
-    stack = layers(model)
-    if not 1 <= config.layers <= len(stack):
-        raise UsageError(f"the model has {len(stack)} layers.", remedy=f"Set layers to 1 to {len(stack)}.")
-    model.requires_grad_(False)
-    weights = [weight for layer in stack[-config.layers :] for weight in layer.parameters()]
-    for weight in weights:
-        weight.requires_grad_(True)
+    weights = _last_layers(model, config.layers)
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
     right: deque[float] = deque(maxlen=20)
     model.train()
@@ -117,16 +108,11 @@ def unlearn(
         table = contents(model, tokenizer, asked, form[0])
         loss = _flatness(table, config.keep_mass)
         loss = loss + _cloze_flatness(model, tokenizer, _draw(cloze, config.batch, rng), config.keep_mass)
-        now = contents(model, tokenizer, kept, form[1])
-        with torch.no_grad():
-            before = contents(frozen, tokenizer, kept, form[1])
-        drift = kl_div(now.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="sum") / (
-            now.numel() / 4
-        )
+        drift = _drift(model, frozen, tokenizer, kept, form[1])
         texts = _draw(retain_texts, config.batch, rng)
         loss = loss + config.retain_weight * (drift + _text_loss(model, tokenizer, texts))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         key = torch.tensor([item.answer for item in asked], device=table.device)
         right.append((table.detach().sum(1).argmax(1) == key).float().mean().item())
@@ -136,6 +122,31 @@ def unlearn(
             progress(name, config.steps, config.steps)
             break
     model.requires_grad_(True).eval()
+
+
+def _last_layers(model: Any, count: int) -> list[Any]:
+    """The weights of the last layers, which alone can then be trained. Raises UsageError where there are fewer."""
+    from robustness_gate.engine.anatomy import layers
+
+    stack = layers(model)
+    if not 1 <= count <= len(stack):
+        raise UsageError(f"the model has {len(stack)} layers.", remedy=f"Set layers to 1 to {len(stack)}.")
+    model.requires_grad_(False)
+    weights = [weight for layer in stack[-count:] for weight in layer.parameters()]
+    for weight in weights:
+        weight.requires_grad_(True)
+    return weights
+
+
+def _drift(model: Any, frozen: Any, tokenizer: Any, kept: Sequence[Item], form: Form) -> Any:
+    """How far the answers to questions that should stay have moved: the mean divergence, in nats."""
+    import torch
+    from torch.nn.functional import kl_div
+
+    now = contents(model, tokenizer, kept, form)
+    with torch.no_grad():
+        before = contents(frozen, tokenizer, kept, form)
+    return kl_div(now.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="sum") / (now.numel() / 4)
 
 
 def _draw(pool: Sequence[Any], count: int, rng: random.Random) -> list[Any]:
