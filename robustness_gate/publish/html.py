@@ -18,6 +18,7 @@ import jinja2
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.publish import facts, plots, spelling
 from robustness_gate.publish.drawings import Line, after, chapters, ending, lines_of
+from robustness_gate.publish.instruments import instruments
 from robustness_gate.records.base import Digest
 from robustness_gate.records.encode import Json, encode
 from robustness_gate.records.questions import TaskRef
@@ -82,7 +83,7 @@ def render(report: Report) -> str:
         comparisons=_comparisons(report),
         ruling=facts.ruling(report),
         red_flags=facts.red_flags(report),
-        instruments=list(facts.instruments(report)),
+        instruments=list(instruments(report)),
         size=facts.corrected(report),
         preregistration=facts.preregistration_line(report),
         trials=facts.trials_line(report),

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from robustness_gate.errors import UnknownWord
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.publish import facts
+from robustness_gate.publish.instruments import instruments
 from robustness_gate.records.codes import PLACE
 from robustness_gate.records.verdict import Finding, FindingKind, Outcome
 from robustness_gate.report.record import NOT_ASKED, Report, TrialRecord, origins
@@ -64,7 +65,7 @@ def render(report: Report) -> bytes:
         ("suite.sha256", report.suite.sha256),
         ("trials", facts.trials_line(report)),
         *((("strongest", size.line),) if (size := facts.corrected(report)) else ()),
-        *((each.name, each.says) for each in facts.instruments(report)),
+        *((each.name, each.says) for each in instruments(report)),
         *((("preregistration", preregistration),) if (preregistration := facts.preregistration_line(report)) else ()),
         *(("decision", line) for line in facts.ruling_lines(report)),
         *((f"producer states, unchecked: {name}", says) for name, says in report.producer_claims.items()),

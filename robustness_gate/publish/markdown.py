@@ -5,6 +5,7 @@ from __future__ import annotations
 import jinja2
 
 from robustness_gate.publish import facts
+from robustness_gate.publish.instruments import instruments
 from robustness_gate.report.record import Report, not_tried, origins, table, utility_lines
 from robustness_gate.verdict.wording import model_name, sentence, state
 
@@ -154,7 +155,7 @@ def render(report: Report) -> str:
         utility=utility_lines(report),
         ruling=facts.ruling_lines(report),
         red_flags=facts.red_flags(report),
-        instruments=list(facts.instruments(report)),
+        instruments=list(instruments(report)),
         size=facts.corrected(report),
         preregistration=facts.preregistration_line(report),
         trials=facts.trials_line(report),

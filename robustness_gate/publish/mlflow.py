@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from robustness_gate.errors import GateError, SetupError
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.publish import NotSent, Sending, facts, markdown
+from robustness_gate.publish.instruments import instruments
 from robustness_gate.records.trial import ModelRef, Role
 from robustness_gate.report.record import NOT_ASKED, Report, TrialRecord, headline
 from robustness_gate.system import redaction, writing
@@ -270,7 +271,7 @@ def _tags(report: Report) -> dict[str, str]:
         **(
             {"gate.preregistration_sha256": report.preregistration.sha256} if report.preregistration is not None else {}
         ),
-        **{f"gate.instrument.{each.name.replace(' ', '_')}": each.says for each in facts.instruments(report)},
+        **{f"gate.instrument.{each.name.replace(' ', '_')}": each.says for each in instruments(report)},
         **({"gate.red_flags": "; ".join(flags)[:500]} if (flags := facts.red_flags(report)) else {}),
         **{f"gate.stated.{name}": says[:500] for name, says in report.producer_claims.items()},
         **({"gate.base_sha256": report.manifest.base} if report.manifest.base is not None else {}),

@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustness_gate.publish import facts
+from robustness_gate.publish.instruments import instruments
 from robustness_gate.records.codes import INSTRUMENTS
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.report.record import Report, not_tried, origins, sentence, table, utility_lines
@@ -81,7 +82,7 @@ def show(report: Report, console: Console) -> None:
     ]
     for line in filter(None, lines):
         console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
-    for each in facts.instruments(report):
+    for each in instruments(report):
         if each.state != "off":  # an instrument that is off is among the limitations
             style = "yellow" if each.state == "fault" else "dim"
             console.print(each.line, style=style, highlight=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from test_html import AT, MANIFEST, SUBJECT, Reader, measurements_of, passing, p
 
 from robustness_gate.publish import facts, html, junit, markdown, plots, terminal
 from robustness_gate.publish import mlflow as tracker
+from robustness_gate.publish.instruments import Instrument, instruments
 from robustness_gate.records.evidence import Evidence, SelfTest, Stored, TokenizerCheck, TokenizerPart, Unread
 from robustness_gate.records.trial import Closed, Role, Trial
 from robustness_gate.report import record as report
@@ -220,8 +221,8 @@ def test_each_pin_takes_its_limitation_away():
 STRICT = {"self_test": "off", "sham": "required", "positive_control": "required"}
 
 
-def seen_instruments(made: Report) -> dict[str, facts.Instrument]:
-    return {each.name: each for each in facts.instruments(made)}
+def seen_instruments(made: Report) -> dict[str, Instrument]:
+    return {each.name: each for each in instruments(made)}
 
 
 def test_instruments_that_were_seen_to_work_are_facts_on_page_one():
@@ -290,7 +291,7 @@ def test_of_a_self_test_with_several_seeds_every_seed_is_told():
     first = WORKS.model_copy(update=OF_RELEARN)
     second = first.model_copy(update={"seed": 1, "after": 300, "gain": 0.48})
     made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(second, first))
-    found = [each for each in facts.instruments(made) if each.name.startswith("self-test")]
+    found = [each for each in instruments(made) if each.name.startswith("self-test")]
     assert [each.name for each in found] == [
         "self-test of relearn (forget, lora), seed 0", "self-test of relearn (forget, lora), seed 1",
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.precision import Stored
 from robustness_gate.inputs.validation import load_noun
 from robustness_gate.planning import plan
-from robustness_gate.publish import facts
+from robustness_gate.publish.instruments import instruments
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import LeftOut, SelfTests
 from robustness_gate.records.policy import Control, Limit, Policy, Selector, Waiver
@@ -129,7 +129,7 @@ def test_a_waiver_lifts_what_is_required_and_was_left_out_and_nothing_else() -> 
 def test_a_sham_that_was_left_out_is_neither_sound_nor_missing() -> None:
     """Nothing was seen of it, and what left it out stands in the way of a PASS in words of its own."""
     told = evidence.made("PASS", only=("none",))
-    (sham,) = [each for each in facts.instruments(told) if each.name.startswith("sham of")]
+    (sham,) = [each for each in instruments(told) if each.name.startswith("sham of")]
     assert (sham.state, sham.says) == ("off", "the plan left it out")
     assert "sham_missing" not in {blocker.code for blocker in told.verdict.blockers}
     assert ("sham", "relearn") in {(b["role"], b["attack"]) for b in told.verdict.blockers if b.code == "left_out"}

@@ -13,7 +13,7 @@ from robustness_gate.assurance.doctor.findings import Check, Code, found
 from robustness_gate.errors import NotApplicable
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning.suite_data import gather
-from robustness_gate.publish.facts import part_words
+from robustness_gate.publish.instruments import part_words
 from robustness_gate.records.questions import Form, Question
 from robustness_gate.records.suite import Suite
 from robustness_gate.running import tokenizer_check
