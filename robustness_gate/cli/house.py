@@ -94,7 +94,7 @@ def attack_try(
     wide = max((len(bite.organism) for bite in tried.bites), default=0)
     for bite in tried.bites:
         there = f"{bite.before / bite.items:.1%} > {bite.after / bite.items:.1%}"
-        bound = f"gain at least {bite.gain:.1%} (95 %, content_sum)"
+        bound = f"gain at least {bite.gain:.1%} (95 %)"
         say(f"{bite.organism:{wide}} {there:>16} of {bite.items} questions, {bound}")
     raise typer.Exit(int(Exit.PASS if tried.sound else Exit.INCONCLUSIVE))
 
@@ -312,7 +312,7 @@ def _show_self_tests(tests: Sequence[SelfTest]) -> None:
             say(f"{'':{wide}} to suit so small a model: {'; '.join(changed)}")
         for fault in test.faults:
             say(f"{'':{wide}} {wording.sentence(fault)}")
-    say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions (content_sum)")
+    say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions, in the deciding metric")
     say("asked: at least this gain, and after - before at least this share of the gap between original and candidate")
     for attack, why in sorted(bench.untested.items()):
         say(f"not tested: {attack}, {why}")

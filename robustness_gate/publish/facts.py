@@ -20,6 +20,7 @@ from robustness_gate.report.record import Report, TrialRecord, evidence_in, not_
 from robustness_gate.statistics import clopper_pearson_lower
 from robustness_gate.verdict import asked_by, counting, label, spelled_out, strongest, tally
 from robustness_gate.verdict.counts import counts
+from robustness_gate.verdict.hypotheses import metric_of
 from robustness_gate.verdict.wording import flag_line, model_name, sentence, sentences, state
 from robustness_gate.verdict.wording import trials_line as line_of
 
@@ -203,11 +204,11 @@ def _unmoved(shams: list[TrialRecord]) -> str:
 def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]:
     """The untouched original's accuracy, and the limit that it exceeds."""
     asked = report.resolved.validity.positive_control != "off"
-    measurements = {m.task: m for r in report.trials if (r.trial.role, r.trial.attack) == (Role.ORIGINAL, "none")
-                    for m in r.measurements}  # fmt: skip
+    measurements = {m.task: (r.trial, m) for r in report.trials
+                    if (r.trial.role, r.trial.attack) == (Role.ORIGINAL, "none") for m in r.measurements}  # fmt: skip
     policy = spelled_out(report.resolved)
     held = [
-        (limit, measurements[limit.task])
+        (limit, metric_of(limit, measurements[limit.task][0]), measurements[limit.task][1])
         for limit in policy.limits
         if limit.relative_to is None and limit.task in measurements
     ]
@@ -222,8 +223,8 @@ def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]
             clopper_pearson_lower(correct / effect, measurement.items / effect, report.verdict.alpha_hypothesis) - limit
         )
 
-    limit, measurement = max(held, key=lambda each: over(each[1], each[0].max, tally(each[1], each[0].metric)[0]))
-    share = tally(measurement, limit.metric)[0] / measurement.items
+    limit, metric, measurement = max(held, key=lambda each: over(each[2], each[0].max, tally(each[2], each[1])[0]))
+    share = tally(measurement, metric)[0] / measurement.items
     result = f"the original answers {share:.1%} of '{measurement.task}' before any attack"
     if fault:
         yield Instrument("positive control", "fault", f"{result}: {fault}")

@@ -6,7 +6,7 @@ summed log-likelihood of the choice's tokens, not divided by length, which is it
 report `acc_norm` is scored with `acc` here.
 
 Each doc is asked in one order alone. The template, not the gate, has written the choices into the text, so they cannot
-be rotated; both metrics are therefore equal, and a preference for a letter is not cancelled as in `multiple_choice`.
+be rotated: a preference for a letter is not cancelled as in `multiple_choice`.
 
 A row may have the same choice twice. lm-evaluation-harness then takes the first of the two as the model's answer, and
 counts it as wrong where the key is the second; here either counts as the other (`Item.right`). A template that writes a
@@ -39,10 +39,10 @@ from robustness_gate.inputs.validation import Loaded, validate
 from robustness_gate.inputs.yaml import Path_, Raw, Spot, read_yaml, where_in
 from robustness_gate.records.base import Record
 from robustness_gate.records.encode import Json
-from robustness_gate.records.questions import Form, Item, Kind, Question, Rows
+from robustness_gate.records.questions import Form, Item, Kind, Question, Rows, Scored
 from robustness_gate.system import bounded
 from robustness_gate.tasks import Given
-from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, choice_entropy, read
+from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, choice_entropy, likeliest
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -55,7 +55,7 @@ KEYS = frozenset({"yaml", "roles", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
 NEEDS = {"yaml": "lm-evaluation-harness's task file"}
 """The required ones of these keys, with a description of the value."""
-JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="lm_eval", metrics=("content_sum", "single_order"))
+JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="lm_eval", metrics=("acc",))
 """How its answers are scored; as literals, because it is read without an import."""
 
 CORRECT = "Correct the template or the data."
@@ -364,6 +364,11 @@ def _read_by(task: HarnessTask) -> frozenset[str]:
 def ask(lm: Any, config: Config) -> Rows:
     """Ask every question once: log-likelihoods [item, 1, choice]."""
     return Rows(lm.loglikelihoods(config.questions, config.form).unsqueeze(1))
+
+
+def read(rows: Rows, key: Sequence[Collection[int]]) -> Scored:
+    """Right where the likeliest choice is right; a missing item is wrong."""
+    return likeliest(rows, key, "acc")
 
 
 def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:

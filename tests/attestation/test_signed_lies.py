@@ -472,7 +472,7 @@ def test_nor_one_reading_of_it() -> None:
         for record in predicate["report"]["trials"]:
             if record["label"] in ("none", "sham of relearn"):
                 for each in record["measurements"]:
-                    del each["correct"]["single_order"]
+                    del each["correct"]["acc"]
 
     assert refused(look(resigned(bundle(), taken_out)), "evidence") == Fault.ANSWERS_MISSING
 

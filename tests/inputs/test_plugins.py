@@ -248,8 +248,9 @@ def test_its_settings_and_its_version_are_part_of_what_is_asked(bench: Path) -> 
     assert not before & {each.id for each in other}
     task = other[0].tasks[0]
     assert task.judged.version == 1
-    with pytest.raises(ValidationError, match="its metrics are not"):
-        TaskRef(**{**task.plain, "judged": {**task.judged.plain, "metrics": ("content_sum",)}})
+    for metrics, why in ((("solved", "solved"), "twice"), ((), "at least 1 item"), (("Solved!",), "match pattern")):
+        with pytest.raises(ValidationError, match=why):
+            TaskRef(**{**task.plain, "judged": {**task.judged.plain, "metrics": metrics}})
 
 
 def test_a_kind_with_prompts_of_its_own_needs_them_for_attackers_too(
