@@ -65,7 +65,7 @@ from robustness_gate.errors import SetupError, UsageError
 PACKAGE = "robustness_gate_organisms"
 """The data are a distribution of their own (`organisms/` at the repository's root), because they have 38 MB."""
 
-MANIFEST = "e1dab4a21fa789a9cc113ca531d46830b4d1ae24912d2376fbb1ddbf00637076"
+MANIFEST = "c1426c870d61d5fb5f36b749fc0cdc1fb17ef948b81ecc348ad2c4cbd1b2cf47"
 """SHA-256 of the data's `manifest.json`: another release's data are other models under the same names."""
 
 # By path or file alone: the distribution is not on an index, and a package of that name there would not be ours.
