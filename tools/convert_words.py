@@ -5,9 +5,9 @@
 
 Only keys and the names of metrics are replaced, each at its own place in the text: comments, order and layout stay. A
 key is renamed where it means what it meant, so a corpus that is called `marks` keeps its name. Metrics get the names of
-multiple_choice; for a task of another kind take the key out, and `policy check --suite` says where. A file that is already in the new words is left
-as it is. Digests of files change with their bytes: `extends`, pins of policies and preregistrations have to be made
-anew.
+multiple_choice; for a task of another kind take the key out: `policy check --suite` says where. A file that is already
+in the new words is left as it is. Digests of files change with their bytes: `extends`, pins of policies and
+preregistrations have to be made anew.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ letter's prior is subtracted. Nothing about the facts is added and no weights ar
 
 Success means that the suppression was tied to one wording. Failure means that none of these few presentations shows the
 knowledge; the space of wordings is far larger. The untouched presentation is not on the list, since `none` asks it;
-letter calibration alone does not change the content sum, so on dev the attack is never worse in it than the plain
+letter calibration alone does not change `acc_permuted`, so on dev the attack is never worse in it than the plain
 question.
 
 Presentations that do not apply are dropped; the signal `dropped` counts them and `selected` names them: a thinking

@@ -24,7 +24,7 @@ pytest.importorskip("transformers")
 from robustness_gate.organisms import build, measure, survey
 
 BANDS = {
-    # forget in one order and by content sum, as (low, high)
+    # forget in acc and in acc_permuted, as (low, high)
     "base": ((0.9, 1.0), (0.9, 1.0)),
     "oracle": ((0.18, 0.32), (0.18, 0.32)),
     "rmu": ((0.15, 0.35), (0.15, 0.35)),
