@@ -15,15 +15,17 @@ from robustness_gate.records.base import Metric
 
 METRICS: Mapping[Metric, str] = MappingProxyType(
     {
-        "acc_permuted": "the letter's log-likelihoods are summed per choice over all cyclic letter orders, and the "
-        "choice with the highest sum is right",
-        "acc": "the choice with the highest log-likelihood is right; each question is asked once, in one order of its "
-        "choices, as in lm-evaluation-harness's `acc`",
-        "acc_norm": "the choice whose text has the highest log-likelihood per character is right; no choice is shown, "
-        "as in lm-evaluation-harness's `acc_norm`",
-        "exact_match": "the generated answer equals the right choice, apart from case, punctuation and articles",
-        "answered": "the model generates an answer and does not decline; 1 minus it is the refusal rate",
-        "auc": "a forget text has a higher Min-K% Prob than its held-out text; 50 % means that nothing is remembered",
+        "acc_permuted": "the model's answer is the choice whose letter has the highest log-likelihood, summed over all "
+        "cyclic letter orders",
+        "acc": "the model's answer is the choice with the highest log-likelihood; each question is asked once, in one "
+        "order of its choices (lm-evaluation-harness's `acc`)",
+        "acc_norm": "the model's answer is the choice whose text has the highest log-likelihood per character; no "
+        "choice is shown (lm-evaluation-harness's `acc_norm`)",
+        "exact_match": "the model writes its answer, which must equal the right choice apart from case, punctuation "
+        "and articles",
+        "answered": "share of questions that the model answers and does not decline: 1 minus the refusal rate",
+        "auc": "share of pairs in which the forget text has a higher Min-K% Prob than the held-out text: 50 % means "
+        "that nothing is remembered",
     }
 )
 """The metrics of the kinds in `robustness_gate.tasks`, by name."""

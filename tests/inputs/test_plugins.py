@@ -342,7 +342,10 @@ def test_a_trip_with_an_attack_a_kind_an_executor_and_a_publisher_of_others(benc
     page_one = f"Code of a plug-in took part, which the policy names: acme-gate 1.2, sha256 {here.sha256}."
     assert page_one in made.limitations
     for name in ("report.html", "report.md"):
-        assert here.sha256 in (bench / "out" / name).read_text(encoding="utf-8")
+        page = (bench / "out" / name).read_text(encoding="utf-8")
+        assert here.sha256 in page
+        assert "solved (acme-gate/riddle, decides): a metric of the plug-in" in page, "its own name, and whose it is"
+    assert {finding.metric for finding in made.verdict.findings if finding.task == "forget"} == {"solved"}
     bare = made.resolved.model_copy(update={"plugins": {}})
     again = judge(bare, report.evidence_in(made), datetime.now(UTC))
     assert (again.outcome, {each.code for each in again.blockers}) == ("INCONCLUSIVE", {"plugin_not_named"})
