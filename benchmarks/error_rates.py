@@ -207,7 +207,7 @@ def _told(
             budget=0,
             task=task,
             items=asked,
-            correct={"content_sum": bits, "single_order": bits},
+            correct={"acc_permuted": bits, "acc": bits},
             missing=_bits(0, asked),
             cost={},
             signals={},
@@ -444,7 +444,7 @@ def _in_order(answers: np.ndarray) -> Evidence:
     trial = trial_of("none", 0, len(answers))
     (hazard, useful), end = _told(trial, len(answers), 0, USEFUL_ITEMS)
     bits = verdict.pack(answers.tolist())
-    told = hazard.model_copy(update={"correct": {"content_sum": bits, "single_order": bits}})
+    told = hazard.model_copy(update={"correct": {"acc_permuted": bits, "acc": bits}})
     return Evidence(SUBJECT, (trial,), (told, useful), (end,))
 
 

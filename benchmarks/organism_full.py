@@ -29,9 +29,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from robustness_gate import gate, organisms
-from robustness_gate.records.base import METRICS, Metric
+from robustness_gate.records.base import Metric
 from robustness_gate.records.trial import Role
 from robustness_gate.report import record as report
+from robustness_gate.tasks import multiple_choice
 from robustness_gate.verdict import label, tally
 
 ROOT = Path(__file__).parents[1]
@@ -130,7 +131,7 @@ def gathered(reports: dict[str, report.Report]) -> Cells:
             for measurement in record.measurements:  # an attempt that was broken off left marks too
                 if measurement.task != record.trial.tasks[0].name or measurement.attempt != ended:
                     continue
-                for metric in METRICS:
+                for metric in multiple_choice.JUDGED.metrics:
                     share = tally(measurement, metric)[0] / measurement.items
                     cells[label(record.trial), measurement.budget][organism][metric].append(share)
     return cells
@@ -245,21 +246,21 @@ def main() -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("robustness-gate", "torch", "transformers"))
     made = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {packages}, {platform.machine()}."
     command = shlex.join(["python", "benchmarks/organism_full.py", *sys.argv[1:]])
-    tables = "\n".join(markdown(cells, names, behind, metric) for metric in METRICS)
+    tables = "\n".join(markdown(cells, names, behind, metric) for metric in multiple_choice.JUDGED.metrics)
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "organism-full.md").write_text(f"# Organisms under attack\n\nMade by `{command}`, {made}\n\n{tables}")
     page = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Organisms under attack</title><style>{STYLE}</style>",
         f"<h1>Organisms under attack</h1><p>Made by <code>{html.escape(command)}</code>, {made}</p>",
         f"<p>Per cent of 400 questions right; a quarter is chance, and red is what is above it. {behind}</p>",
-        *(coloured(cells, names, metric) for metric in METRICS),
+        *(coloured(cells, names, metric) for metric in multiple_choice.JUDGED.metrics),
     ]
     (OUT / "organism-full.html").write_text("\n".join(page) + "\n", encoding="utf-8")
     plain = [
         {"attack": attack, "budget": budget, "organism": name, "metric": metric, "accuracy": row[name][metric]}
         for (attack, budget), row in sorted(cells.items(), key=order)
         for name in names
-        for metric in METRICS
+        for metric in multiple_choice.JUDGED.metrics
     ]
     (OUT / "organism-full.json").write_text(json.dumps(plain, indent=0) + "\n", encoding="utf-8")
     print(f"\nwrote {OUT / 'organism-full.md'}")

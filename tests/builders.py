@@ -59,12 +59,13 @@ def measurement_of(
         trial: what was tried; its id is computed unless `changes` give one.
         budget: at which of its marks.
         task: what was asked.
-        right: how many were right in content_sum (the first ones), or which.
-        other: the same in single_order; by default as in content_sum.
+        right: how many were right in the deciding metric (the first ones), or which.
+        other: the same in every other metric of the kind; by default as in the deciding one.
         attempt: which.
         changes: fields of the mark.
     """
-    correct = {"content_sum": right, "single_order": right if other is None else other}
+    first, *rest = task.judged.metrics
+    correct = {first: right, **dict.fromkeys(rest, right if other is None else other)}
     fields: dict[str, Any] = {
         "attempt": attempt, "budget": budget, "task": task.name, "items": task.items,
         "correct": {metric: bits_of(which, task.items) for metric, which in correct.items()},

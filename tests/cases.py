@@ -103,7 +103,7 @@ def bits_of(correct: int, items: int) -> str:
 def measurement_of(
     trial: Trial, budget: int, task: str, correct: int, *, attempt: int = 1, other: int | None = None, **changes: Any
 ) -> Measurement:
-    """A mark with so many right answers in content_sum, and as many (or `other`) in single_order."""
+    """A mark with so many right answers in acc_permuted, and as many (or `other`) in acc."""
     ref = next(each for each in TASKS if each.name == task)
     fields: dict[str, Any] = {
         "trial": IDS[id(trial)],
@@ -199,7 +199,7 @@ def policies(draw: st.DrawFn) -> Policy:
     if draw(st.booleans()):
         chosen = draw(st.sampled_from(required))
         selector = Selector(attack=chosen.attack, where=chosen.where)
-        limits.append(Limit(id="narrow", task="hazard", max=0.55, metric="single_order", attacks=(selector,)))
+        limits.append(Limit(id="narrow", task="hazard", max=0.55, metric="acc", attacks=(selector,)))
     return policy_of(
         limits=tuple(limits),
         required=tuple(required),
@@ -238,7 +238,7 @@ def histories(draw: st.DrawFn, trial: Trial, *, tidy: bool) -> tuple[list[Measur
                 if defect == "missing":
                     one = with_bits(one, missing=draw(st.sets(st.integers(0, one.items - 1), max_size=5)))
                 elif defect == "corrupt":
-                    one = one.model_copy(update={"correct": draw(st.sampled_from([{}, {"content_sum": "?"}]))})
+                    one = one.model_copy(update={"correct": draw(st.sampled_from([{}, {"acc_permuted": "?"}]))})
                 elif defect == "items":
                     one = measurement_of(trial, budget, task, 1, attempt=attempt, items=8, missing="AA==")
                 elif defect == "signals":

@@ -20,14 +20,15 @@ TASK = '''\
 """Riddles: lettered questions under settings of their own."""
 from dataclasses import dataclass
 
-from robustness_gate.records.questions import Kind
-from robustness_gate.tasks.multiple_choice import Config, ask, put, read, summary
+from robustness_gate.records.questions import Kind, Scored
+from robustness_gate.tasks import multiple_choice
+from robustness_gate.tasks.multiple_choice import Config, ask, put
 from robustness_gate.tasks.multiple_choice import questions as lettered
 
 KEYS = frozenset({"topic"})
 JUDGED = Kind(
     version=1,
-    generative=False, guarded=True, attacked_as="multiple_choice", metrics=("content_sum", "single_order")
+    generative=False, guarded=True, attacked_as="multiple_choice", metrics=("solved",)
 )
 
 
@@ -39,6 +40,15 @@ class Settings:
 
 def questions(given):
     return lettered(given)[: given.settings.first]
+
+
+def read(rows, key):
+    scored = multiple_choice.read(rows, key)
+    return Scored({"solved": scored.correct["acc_permuted"]}, scored.missing)
+
+
+def summary(rows, key):
+    return {}
 '''
 EXECUTOR = '''\
 """One after the other."""

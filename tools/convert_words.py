@@ -1,12 +1,13 @@
-"""Rename the keys of a policy, a suite or a file of cases that was written before 0.1.0's words were settled.
+"""Rename keys and metrics of a policy, a suite or a file of cases that was written before 0.1.0's words were settled.
 
     python tools/convert_words.py FILE...          # prints what it would change
     python tools/convert_words.py --write FILE...  # changes the files
 
-Only keys are replaced, each at its own place in the text: comments, order and layout stay. A key is renamed where it
-means what it meant, so a corpus that is called `marks` keeps its name. A file that is already in the new words is left
-as it is. Digests of files change with their bytes: `extends`, pins of policies and preregistrations have to be made
-anew.
+Only keys and the names of metrics are replaced, each at its own place in the text: comments, order and layout stay. A
+key is renamed where it means what it meant, so a corpus that is called `marks` keeps its name. Metrics get the names of
+multiple_choice; for a task of another kind take the key out: `policy check --suite` says where. A file that is already
+in the new words is left as it is. Digests of files change with their bytes: `extends`, pins of policies and
+preregistrations have to be made anew.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ AT_THE_TOP = {"says": "description"}
 UNDER = {"limits": {"over": "relative_to"}, "ratchet": {"over": "relative_to"}, "tuning": {"over": "setting"},
          "cases": {"says": "description"}}  # fmt: skip
 """By the key of the block in which it stands."""
+METRICS = {"content_sum": "acc_permuted", "single_order": "acc"}
+"""Values, under the keys of METRIC_KEYS."""
+METRIC_KEYS = ("metric", "reading", "chosen_by")
 NAMES_OF_USERS = ("tasks", "corpora", "controls", "data", "where")
 """Blocks whose keys are names that a user chose, or an attack's settings; `where` renames an attack's `marks` too."""
 
 
 def renamed(node: yaml.Node, block: str = "") -> Iterator[tuple[int, str, str]]:
-    """(place in the text, old key, new key) for each key that has another name now. `block` is the key above."""
+    """(place in the text, old name, new name) for each key or metric that was renamed. `block` is the key above."""
     if isinstance(node, yaml.SequenceNode):
         for each in node.value:
             yield from renamed(each, block)
@@ -40,11 +44,13 @@ def renamed(node: yaml.Node, block: str = "") -> Iterator[tuple[int, str, str]]:
         name = key.value
         if name in known and (block not in NAMES_OF_USERS or (block == "where" and name == "marks")):
             yield key.start_mark.index, name, known[name]
+        if name in METRIC_KEYS and isinstance(value, yaml.ScalarNode) and value.value in METRICS:
+            yield value.start_mark.index, value.value, METRICS[value.value]
         yield from renamed(value, name if block not in NAMES_OF_USERS else f"{block}.{name}")
 
 
 def convert(text: str) -> str:
-    """The same YAML with the new keys. Raises yaml.YAMLError where it is none."""
+    """The same YAML in the new words. Raises yaml.YAMLError where it is none."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     found = sorted(renamed(root), reverse=True) if root is not None else []
     for place, old, new in found:

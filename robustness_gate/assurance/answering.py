@@ -59,8 +59,7 @@ def ask(lm: Any, suite: Mapping[str, TaskData], chances: Mapping[str, float]) ->
         with contextlib.suppress(NotApplicable):  # the trial will report it
             rows = task.ask(lm, task.Config(tuple(item.question for item in few), task_data.form))
             marked = task.read(rows, [item.right for item in few])
-            right = (
-                good and not gone for good, gone in zip(marked.correct["content_sum"], marked.missing, strict=True)
-            )
+            decided = marked.correct[task.JUDGED.deciding]
+            right = (good and not gone for good, gone in zip(decided, marked.missing, strict=True))
             found[name] = Heard(sum(right), len(few), chances[name])
     return found

@@ -31,7 +31,7 @@ from robustness_gate.evidence.answers import changes
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning.suite_data import SuiteData
-from robustness_gate.records.base import Digest, Metric, Record
+from robustness_gate.records.base import Digest, Record
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.report.record import Report, TrialRecord
@@ -39,10 +39,10 @@ from robustness_gate.running import executors
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.system.bounded import Limits
 from robustness_gate.verdict import tally
+from robustness_gate.verdict.hypotheses import judged_in
 
 PREDICATE_TYPE = "urn:robustness-gate:audit:v1"
 ALPHA = 0.05
-METRIC: Metric = "content_sum"
 
 
 class Compared(Record):
@@ -54,7 +54,7 @@ class Compared(Record):
     task: str
     items: int
     signed: int
-    """Right answers, by content_sum (or the task's only metric)."""
+    """Right answers, in the metric that decides."""
     again: int
     changed: int
     """Questions whose answer differs in any metric."""
@@ -210,7 +210,7 @@ def _last(record: TrialRecord) -> list[Measurement]:
 
 
 def _compared(record: TrialRecord, measurement: Measurement, again: Measurement, cells: int) -> Compared:
-    metric = METRIC if METRIC in measurement.correct else min(measurement.correct)
+    metric = judged_in(measurement.task, record.trial).deciding
     was, now = tally(measurement, metric)[0], tally(again, metric)[0]
     tail = ALPHA / 2 / cells
     lower, upper = (

@@ -51,8 +51,6 @@ from robustness_gate.verdict.hypotheses import which
 from robustness_gate.verdict.selftests import ALPHA, faults
 from robustness_gate.verdict.wording import sentences
 
-READING: Metric = "content_sum"
-
 Watch = Callable[[str], None]
 SHAM = -1
 """In an address, in place of a seed's number: the attack at strength zero."""
@@ -220,7 +218,8 @@ def _answers(trial: Trial, records: Sequence[Measurement | Closed]) -> _Answers:
         f.description for m in measurements for f in trial.floors if not any(b.holds(m.signals) for b in f.any_of)
     ]
     bad = next((end for end in ends if end.status != "ok"), None)
-    best = max(measurements, key=lambda m: (tally(m, READING)[0], m.budget), default=None)
+    metric = trial.tasks[0].judged.deciding
+    best = max(measurements, key=lambda m: (tally(m, metric)[0], m.budget), default=None)
     if best is None:  # whatever its status: without an answer, an unchanged model was not observed
         bad = bad or EMPTY
     return _Answers(trial, best, bad, weak=floors[0] if floors else "")
@@ -245,9 +244,10 @@ def _tested(
         args = {"where": case.organism, "description": after.weak}
         seen.append(SelfTestFault(code="weak_attack", args=args))
     before, known = (found[_Address(name, UNTOUCHED)].best for name in (case.organism, bench.base))
+    metric = after.trial.tasks[0].judged.deciding
     untouched = {name: found[_Address(name, UNTOUCHED)].best for name in bench.negative_controls}
     nowhere = tuple(
-        _nowhere(name, measurement, leaks[name].best or measurement)
+        _nowhere(name, measurement, leaks[name].best or measurement, metric)
         for name, measurement in untouched.items()
         if measurement
     )
@@ -267,11 +267,11 @@ def _tested(
         extended=tried.extended,
         organism=case.organism,
         items=before.items,
-        before=tally(before, READING)[0],
-        after=tally(best, READING)[0],
-        known=tally(known, READING)[0],
+        before=tally(before, metric)[0],
+        after=tally(best, metric)[0],
+        known=tally(known, metric)[0],
         share=case.share,
-        gain=_gain(best, before),
+        gain=_gain(best, before, metric),
         negative_controls=nowhere,
         sham_changed=changes(sham.best, before) if sham.best else 0,
         faults=tuple(seen),
@@ -288,13 +288,12 @@ def _ended(where: str, end: Closed) -> SelfTestFault:
     return SelfTestFault(code="ended_otherwise", args=args)
 
 
-def _nowhere(name: str, before: Measurement, after: Measurement) -> NegativeControl:
-    return NegativeControl(
-        organism=name, before=tally(before, READING)[0], after=tally(after, READING)[0], leak=_gain(after, before)
-    )
+def _nowhere(name: str, before: Measurement, after: Measurement, metric: Metric) -> NegativeControl:
+    counts = tally(before, metric)[0], tally(after, metric)[0]
+    return NegativeControl(organism=name, before=counts[0], after=counts[1], leak=_gain(after, before, metric))
 
 
-def _gain(after: Measurement, before: Measurement) -> float:
+def _gain(after: Measurement, before: Measurement, metric: Metric) -> float:
     """Lower bound of the gain in accuracy on the same questions."""
-    only_after, only_before = differences(after, before, READING, favour=False)
+    only_after, only_before = differences(after, before, metric, favour=False)
     return tango_lower(only_after, only_before, after.items, ALPHA)

@@ -37,7 +37,7 @@ ITEMS = 200
 
 
 class Bite(NamedTuple):
-    """Its effect on the answers of one organism, at the budget with the largest effect, by content_sum."""
+    """Its effect on the answers of one organism, at the budget with the largest effect, in the deciding metric."""
 
     organism: str
     items: int
@@ -314,8 +314,9 @@ def _missed(module: ModuleType, attacked: AttackedModel) -> str:
 
 def _bite(stage: _Stage, answers: list[Any]) -> Bite:
     key = [item.right for item in stage.exam.items]
-    was = multiple_choice.read(Rows(stage.plain), key).correct["content_sum"]
-    now = max((multiple_choice.read(Rows(each), key).correct["content_sum"] for each in answers), key=sum)
+    metric = multiple_choice.JUDGED.deciding
+    was = multiple_choice.read(Rows(stage.plain), key).correct[metric]
+    now = max((multiple_choice.read(Rows(each), key).correct[metric] for each in answers), key=sum)
     only_now = sum(b and not a for a, b in zip(was, now, strict=True))
     only_was = sum(a and not b for a, b in zip(was, now, strict=True))
     gain = tango_lower(only_now, only_was, len(key), ALPHA)

@@ -137,13 +137,12 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             signals={
                 "shots_read_share": _read_share(target, shown),
                 "loglik_change": change,
-                "plain_dev": score.shares(plain, target.hazards).content_sum,
-                "chosen_dev": best.content_sum,
-                "chosen_dev_single_order": best.single_order,
+                "plain_dev": score.shares(plain, target.hazards).deciding,
+                **best.signals("chosen"),
                 **control,
             },
             selected={"draw": draw},
-            settings_tried=[GridPoint({"budget": budget, "draw": run[2]}, run[0].content_sum) for run in runs],
+            settings_tried=[GridPoint({"budget": budget, "draw": run[2]}, run[0].deciding) for run in runs],
         )
 
 

@@ -103,7 +103,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     through = lens.Lens(target.model, parts, tuple(grid), strength=config.strength)
     screened = []
     for site in grid:
-        dev = score.shares(_heard(target, through, site, parts), target.hazards).content_sum
+        dev = score.shares(_heard(target, through, site, parts), target.hazards).deciding
         screened.append(GridPoint({"layer": site.layer, "stage": site.stage}, dev))
     ranked = [(each.dev_accuracy, number) for number, each in enumerate(screened)]
     best = max(ranked)[1]  # between equals the later one: it is nearer to the model's output

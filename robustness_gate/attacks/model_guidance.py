@@ -110,7 +110,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
         def dev(weight: float) -> float:
             mixed = [Rows(_guided(ours, there, weight)) for ours, there in pairs]
-            return score.shares(mixed, target.hazards).content_sum
+            return score.shares(mixed, target.hazards).deciding
 
         screened = [GridPoint({"weight": weight}, dev(weight)) for weight in config.weights]
         best = max(screened, key=lambda each: (each.dev_accuracy, each.setting["weight"]))
@@ -122,8 +122,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             signals={
                 "weight": weight,
                 "models_apart": max(float((there - ours).abs().nan_to_num().mean()) for ours, there in pairs),
-                "original_dev": score.shares([Rows(there) for _, there in pairs], target.hazards).content_sum,
-                "unlearned_dev": score.shares([Rows(ours) for ours, _ in pairs], target.hazards).content_sum,
+                "original_dev": score.shares([Rows(there) for _, there in pairs], target.hazards).deciding,
+                "unlearned_dev": score.shares([Rows(ours) for ours, _ in pairs], target.hazards).deciding,
                 "chosen_dev": best.dev_accuracy,
             },
             selected={"weight": weight},

@@ -126,9 +126,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         signals={
             "settings": float(len(grid)),
             "loglik_change": score.change(plain, found),
-            "plain_dev": score.shares(plain, hazards).content_sum,
-            "chosen_dev": accuracy.content_sum,
-            "chosen_dev_single_order": accuracy.single_order,
+            "plain_dev": score.shares(plain, hazards).deciding,
+            **accuracy.signals("chosen"),
         },
         selected={"perturbation": best or "none"},
         settings_tried=[GridPoint({"perturbation": name}, share) for name, share in first.items()],

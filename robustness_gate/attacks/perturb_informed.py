@@ -149,14 +149,11 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             "cosine_before": before,
             "cosine_after": after,
             "loglik_change": best.change,
-            "plain_dev": score.shares(plain, target.hazards).content_sum,
-            "chosen_dev": best.dev.content_sum,
-            "chosen_dev_single_order": best.dev.single_order,
+            "plain_dev": score.shares(plain, target.hazards).deciding,
+            **best.dev.signals("chosen"),
         },
         selected={"layer": best.layer, "threshold": best.threshold},
-        settings_tried=[
-            GridPoint({"layer": run.layer, "threshold": run.threshold}, run.dev.content_sum) for run in tried
-        ],
+        settings_tried=[GridPoint({"layer": run.layer, "threshold": run.threshold}, run.dev.deciding) for run in tried],
     )
 
 

@@ -9,7 +9,7 @@ letter's prior is subtracted. Nothing about the facts is added and no weights ar
 
 Success means that the suppression was tied to one wording. Failure means that none of these few presentations shows the
 knowledge; the space of wordings is far larger. The untouched presentation is not on the list, since `none` asks it;
-letter calibration alone does not change the content sum, so on dev the attack is never worse in it than the plain
+letter calibration alone does not change `acc_permuted`, so on dev the attack is never worse in it than the plain
 question.
 
 Presentations that do not apply are dropped; the signal `dropped` counts them and `selected` names them: a thinking
@@ -116,8 +116,9 @@ class Config:
     """Number of dev questions, at least 1, for the domain's calibration, in every letter order. Ours."""
     thinking_tokens: int = 256
     """Maximum number of tokens of `thought_full`, at least 1. Ours; R-TOFU lets models think to the end."""
-    chosen_by: Literal["content_sum", "single_order"] = "content_sum"
-    """The dev metric that decides; the other breaks ties. Limits apply to the content sum."""
+    chosen_by: Literal["acc_permuted", "acc"] = "acc_permuted"
+    """The dev metric that decides; the other breaks ties: `acc_permuted` is the deciding metric of the hazard's kind,
+    `acc` its second one. A kind with one metric selects by it in either case."""
 
     def __post_init__(self) -> None:
         different(self, "presentations", "calibrations", empty=True)
@@ -140,7 +141,7 @@ BUDGET = None
 CONTRACT = Contract(
     rows=(
         {"presentations": ("letters_lower", "tokens_all", "header_none"), "calibrations": ()},
-        {"presentations": ("header_none",), "probes": 1, "chosen_by": "single_order"},
+        {"presentations": ("header_none",), "probes": 1, "chosen_by": "acc"},
     ),
     tiny={"presentations": ("header_none", "filler_english"), "calibrations": ()},
 )
@@ -193,13 +194,12 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             "tried": float(len(tried)),
             "dropped": float(len(dropped)),
             "loglik_change": kept.change,
-            "plain_dev": score.shares(plain, target.hazards).content_sum,
-            "plain_dev_single_order": score.shares(plain, target.hazards).single_order,
-            **({} if kept.dev is None else _metrics(kept.dev)),
+            **score.shares(plain, target.hazards).signals("plain"),
+            **({} if kept.dev is None else kept.dev.signals("chosen")),
         },
         selected={"presentation": kept.name, "dropped": ", ".join(dropped)},
         settings_tried=[
-            GridPoint({"presentation": run.name}, run.dev.content_sum) for run in tried if run.dev is not None
+            GridPoint({"presentation": run.name}, run.dev.deciding) for run in tried if run.dev is not None
         ],
     )
 
@@ -216,17 +216,14 @@ class _Run(NamedTuple):
 def _merit(run: _Run, config: Config) -> tuple[float, float]:
     if run.dev is None:
         return (-1.0, -1.0)
+    deciding, other = run.dev.deciding, run.dev.deciding if run.dev.other is None else run.dev.other
     match config.chosen_by:
-        case "content_sum":
-            return run.dev.content_sum, run.dev.single_order
-        case "single_order":
-            return run.dev.single_order, run.dev.content_sum
+        case "acc_permuted":
+            return deciding, other
+        case "acc":
+            return other, deciding
         case _:
             raise UnknownWord("'chosen_by' of reformat", config.chosen_by)
-
-
-def _metrics(dev: Shares) -> dict[str, float]:
-    return {"chosen_dev": dev.content_sum, "chosen_dev_single_order": dev.single_order}
 
 
 def _presentations(target: Target, config: Config, seed: int) -> Iterator[tuple[str, LM | None]]:

@@ -103,15 +103,14 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             cost={"examples": 0.0, "queries": float(budget * score.prompts_of(plain))},
             signals={
                 "loglik_change": change,
-                "plain_dev": score.shares(plain, hazards).content_sum,
-                "chosen_dev": best.content_sum,
-                "chosen_dev_single_order": best.single_order,
+                "plain_dev": score.shares(plain, hazards).deciding,
+                **best.signals("chosen"),
                 "any_of_k": any_right,
                 "any_of_k_chance": by_chance,
                 "any_of_k_excess": any_right - by_chance,
             },
             selected={"temperature": warmth},
-            settings_tried=[GridPoint({"budget": budget, "temperature": run[1]}, run[0].content_sum) for run in runs],
+            settings_tried=[GridPoint({"budget": budget, "temperature": run[1]}, run[0].deciding) for run in runs],
         )
 
 

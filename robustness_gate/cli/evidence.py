@@ -185,7 +185,7 @@ def _about(top: Tried | None, cheapest: Tried | None) -> list[tuple[str, str]]:
         if metric == top.metric:
             rows.append((metric, f"{change}, bounds {top.lower:.1%} to {top.upper:.1%} (decides)"))
         else:
-            rows.append((metric, change + (" (one letter order, as in papers)" if metric == "single_order" else "")))
+            rows.append((metric, f"{change} (does not decide)"))
     if cheapest is not None:
         effort = f" ({cheapest.cost})" if cheapest.cost else ""
         rows.append(("cheapest breach", f"{cheapest.name}: {_share(cheapest.after[cheapest.metric])}{effort}"))

@@ -91,7 +91,7 @@ def attack_try(
     wide = max((len(bite.organism) for bite in tried.bites), default=0)
     for bite in tried.bites:
         there = f"{bite.before / bite.items:.1%} > {bite.after / bite.items:.1%}"
-        bound = f"gain at least {bite.gain:.1%} (95 %, content_sum)"
+        bound = f"gain at least {bite.gain:.1%} (95 %)"
         say(f"{bite.organism:{wide}} {there:>16} of {bite.items} questions, {bound}")
     raise typer.Exit(int(Exit.PASS if tried.sound else Exit.INCONCLUSIVE))
 

@@ -125,7 +125,7 @@ def _show_tests(tests: Sequence[SelfTest]) -> None:
             say(f"{'':{wide}} to suit so small a model: {'; '.join(changed)}")
         for fault in test.faults:
             say(f"{'':{wide}} {wording.sentence(fault)}")
-    say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions (content_sum)")
+    say("gain and leak: one-sided 95 % lower bounds of after - before, on the same questions, in the deciding metric")
     say("asked: at least this gain, and after - before at least this share of the gap between original and candidate")
     for attack, why in sorted(bench.untested.items()):
         say(f"not tested: {attack}, {why}")

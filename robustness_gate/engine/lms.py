@@ -60,7 +60,7 @@ class Calibrated:
     """Subtracts each letter's prior from the answers.
 
     With p the mean log-likelihood of each letter over the probes, an answer x becomes x - p, shifted by one number a
-    question so that all letters together keep their probability. In the metric content_sum p adds the same to every
+    question so that all letters together keep their probability. In the metric acc_permuted p adds the same to every
     choice and cancels; in a single order it removes a preference for a letter.
     """
 

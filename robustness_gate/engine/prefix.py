@@ -276,13 +276,12 @@ def recovered(
             "loss_ratio": loss_end / loss_start if loss_start > 0 else 1.0,
             "survives": best.look.survives,
             "loglik_change": best.look.change,
-            "plain_dev": score.shares(plain, target.hazards).content_sum,
-            "chosen_dev": best.look.dev.content_sum,
-            "chosen_dev_single_order": best.look.dev.single_order,
+            "plain_dev": score.shares(plain, target.hazards).deciding,
+            **best.look.dev.signals("chosen"),
             **signals,
         },
         selected={"prefix_sha256": best.look.edit.digest, **best.at, "loss": best.loss},
-        settings_tried=[GridPoint(dict(each.at), each.look.dev.content_sum) for each in seen],
+        settings_tried=[GridPoint(dict(each.at), each.look.dev.deciding) for each in seen],
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
-from robustness_gate.records.base import METRICS, Metric
+from robustness_gate.records.base import Metric
 from robustness_gate.records.trial import Measurement
 
 
@@ -38,6 +38,12 @@ def _read(correct: str, missing: str, items: int) -> tuple[tuple[bool, ...], tup
     return tuple(r and not g for r, g in zip(right, gone, strict=True)), tuple(gone)
 
 
+def in_metrics(measurement: Measurement, metrics: Collection[Metric]) -> bool:
+    """Whether a measurement has exactly these metrics, and in each of them, as in `missing`, one bit per item."""
+    bits = (*measurement.correct.values(), measurement.missing)
+    return measurement.correct.keys() == set(metrics) and all(pack(unpack(b, measurement.items)) == b for b in bits)
+
+
 def answers(measurement: Measurement, metric: Metric) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
     """Which items are right, and which are missing. If the bits are invalid, every item is missing."""
     return _read(measurement.correct.get(metric, ""), measurement.missing, measurement.items)
@@ -62,13 +68,16 @@ def differences(one: Measurement, other: Measurement, metric: Metric, *, favour:
 
 
 def changes(one: Measurement, other: Measurement) -> int:
-    """How many items are answered differently in two measurements, in the metric in which they differ most."""
+    """How many items are answered differently in two measurements, in the metric in which they differ most.
+
+    In a metric that only one of them has, every item of the other one is missing. Without any metric all items differ.
+    """
     found = []
-    for metric in METRICS:
+    for metric in {*one.correct, *other.correct}:
         (right, gone), (its_right, its_gone) = answers(one, metric), answers(other, metric)
         pairs = zip(zip(right, gone, strict=True), zip(its_right, its_gone, strict=True), strict=True)
         found.append(sum(mine != its for mine, its in pairs))
-    return max(found)
+    return max(found, default=one.items)
 
 
 def in_order(measurement: Measurement) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import Field
 
 from robustness_gate.errors import LedgerError, UnknownWord
+from robustness_gate.evidence.answers import in_metrics
 from robustness_gate.records.base import Record
 from robustness_gate.records.encode import NotPlain, decode, encode, parse
 from robustness_gate.records.evidence import Evidence, Note, Planned, ProducerClaims, SelfTest, TokenizerCheck
@@ -342,6 +343,19 @@ def _lock(file: Any, path: Path) -> None:
         raise LedgerError(message, remedy=remedy, where=str(path)) from None
 
 
+def _refuse_other_answers(measurement: Measurement, trials: Mapping[str, Trial], where: str) -> None:
+    """Refuse answers to a question of a trial that are not in the metrics of its kind, one bit per item."""
+    trial = trials.get(measurement.trial)
+    task = next((each for each in trial.tasks if each.name == measurement.task), None) if trial is not None else None
+    if task is not None and not in_metrics(measurement, task.judged.metrics):
+        raise LedgerError(
+            f"its answers to '{task.name}' are not one bit per item in each metric of the kind '{task.kind}' "
+            f"({', '.join(task.judged.metrics)})",
+            remedy=NEVER_REPAIRED,
+            where=where,
+        )
+
+
 def _replay(ledger: Ledger, raw: bytes) -> int:
     """Read every whole line; returns their total length in bytes."""
     whole = raw.rfind(b"\n") + 1
@@ -367,6 +381,8 @@ def _replay(ledger: Ledger, raw: bytes) -> int:
             held = decode(LINES[kind], line).record
         except ValueError:
             raise LedgerError(CANNOT_READ, where=where) from None
+        if isinstance(held, Measurement):
+            _refuse_other_answers(held, ledger.trials, where)
         ledger._keep(held.trial if isinstance(held, TrialEntry) else held)
         ledger.head = hashlib.sha256(line).hexdigest()
     return whole

@@ -35,7 +35,7 @@ class Config(Course):
     """Weight of the retain term, 0 or more. TOFU's is 1."""
     floor: float | None = -3.0
     """In nats per token, under 0: an example below it has no gradient; None: ascent without end. Far below chance is
-    not better: a right letter that is avoided is a known one (content sum of 8 % with a floor of -12, see
+    not better: a right letter that is avoided is a known one (`acc_permuted` of 8 % with a floor of -12, see
     README.md)."""
 
     def __post_init__(self) -> None:

@@ -77,8 +77,8 @@ def readings(model: Any, tokenizer: Any, items: Sequence[Item], form: Form, batc
         parts = [contents(model, tokenizer, items[at : at + batch], form) for at in range(0, len(items), batch)]
     table, key = torch.cat(parts), torch.tensor([item.answer for item in items])
     return {
-        "single_order": (table[:, 0].argmax(1) == key).float().mean().item(),
-        "content_sum": (table.sum(1).argmax(1) == key).float().mean().item(),
+        "acc": (table[:, 0].argmax(1) == key).float().mean().item(),
+        "acc_permuted": (table.sum(1).argmax(1) == key).float().mean().item(),
     }
 
 

@@ -11,6 +11,7 @@ from robustness_gate.errors import PlanError
 from robustness_gate.inputs.validation import Loaded, nearest
 from robustness_gate.planning import applicability
 from robustness_gate.planning.suite_data import SuiteData, TaskData
+from robustness_gate.records.base import Metric
 from robustness_gate.records.encode import digest_of
 from robustness_gate.records.policy import Limit, Policy, Requirement, Selector, TaskPin
 from robustness_gate.records.questions import in_format
@@ -51,10 +52,13 @@ def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
     for index, limit in enumerate(policy.noun.limits):
         _fit_limit(policy, suite, suite_data, trials, index, limit)
     for index, utility in enumerate(policy.noun.utility):
-        _refuse_informational(policy, _first_format(policy, suite_data, utility.task), "utility", index, "task")
+        task_data = _first_format(policy, suite_data, utility.task)
+        _refuse_informational(policy, task_data, "utility", index, "task")
+        _refuse_other_metric(policy, task_data, "utility", index, utility.metric)
     for index, guardrail in enumerate(policy.noun.guardrails):
         task_data = _first_format(policy, suite_data, guardrail.task)
         _refuse_informational(policy, task_data, "guardrails", index, "task")
+        _refuse_other_metric(policy, task_data, "guardrails", index, guardrail.metric)
     for index, requirement in enumerate(policy.noun.required):
         _fit_requirement(policy, suite, trials, index, requirement)
 
@@ -112,7 +116,9 @@ def _fit_limit(
     index: int,
     limit: Limit,
 ) -> None:
-    _refuse_informational(policy, _first_format(policy, suite_data, limit.task), "limits", index, "task")
+    task_data = _first_format(policy, suite_data, limit.task)
+    _refuse_informational(policy, task_data, "limits", index, "task")
+    _refuse_other_metric(policy, task_data, "limits", index, limit.metric)
     chance = suite_data.refs[in_format(limit.task, policy.noun.tasks[limit.task].formats[0])].chance
     if limit.relative_to is None and limit.max <= chance:
         raise PlanError(
@@ -183,6 +189,24 @@ def _refuse_informational(
             + (" A guardrail with `max_drop` can be on it." if judged.guarded else ""),
             where=policy.where(rule, index, key),
             code="wrong-kind",
+        )
+
+
+def _refuse_other_metric(
+    policy: Loaded[Policy],
+    task_data: TaskData,
+    rule: Literal["limits", "utility", "guardrails"],
+    index: int,
+    metric: Metric | None,
+) -> None:
+    judged = tasks.load(task_data.kind).JUDGED
+    if metric is not None and metric not in judged.metrics:
+        has = f"{', '.join(judged.metrics)}; the first one decides"
+        raise PlanError(
+            f"a task of the kind '{task_data.kind}' does not have the metric '{metric}'. It has {has}.",
+            remedy="Name one of them, or leave 'metric' out for the one that decides.",
+            where=policy.where(rule, index, "metric"),
+            code="wrong-metric",
         )
 
 

@@ -18,10 +18,11 @@ from pydantic import Field
 
 from robustness_gate.errors import FileError
 from robustness_gate.inputs.validation import Loaded, load_noun, nearest
-from robustness_gate.records.base import Digest, Metric, Name, Record, Share
+from robustness_gate.records.base import Digest, Name, Record, Share
 from robustness_gate.records.evidence import Evidence, TokenizerCheck, Unread
-from robustness_gate.records.policy import Policy, Requirement, Selector
-from robustness_gate.records.questions import UNASKED, TaskRef, in_format
+from robustness_gate.records.literals import modules
+from robustness_gate.records.policy import Guardrail, Limit, Policy, Requirement, Selector, Utility
+from robustness_gate.records.questions import TaskRef, in_format, shipped_kind
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial, seed_of
 from robustness_gate.records.verdict import Outcome, Verdict
 from robustness_gate.verdict import judge, pack, wording
@@ -106,8 +107,18 @@ def try_all(policy: Policy, cases: Loaded[Cases], today: date) -> tuple[Tried, .
         today: the day on which a case without a day is judged, if the policy is valid then.
 
     Raises:
-        FileError: `bad-case`, for a task, attack or control that the policy does not have.
+        FileError: `bad-case`, for a task, attack or control that the policy does not have, or a metric of the policy
+            that no task kind of ours has.
     """
+    for task in policy.tasks:
+        if not _kind_with(policy, task):
+            raise FileError(
+                f"the policy's rules on '{task}' are in {', '.join(sorted(_metrics(policy, task)))}, and no task kind "
+                "of this release has all of these metrics: cases are made of its kinds alone.",
+                remedy="Test a copy of the policy without 'metric' there; `policy check --suite` checks the metric.",
+                where=cases.where("cases"),
+                code="bad-case",
+            )
     for index, case in enumerate(cases.noun.cases):
         _refuse_strangers(policy, cases, index, case)
     return tuple(_tried(policy, case, cases.noun.options, today) for case in cases.noun.cases)
@@ -155,6 +166,22 @@ def _refuse_strangers(policy: Policy, cases: Loaded[Cases], index: int, case: Ca
                 where=cases.where("cases", index, *at),
                 code="bad-case",
             )
+
+
+def _metrics(policy: Policy, task: str) -> set[str]:
+    """The metrics that the policy's rules on a task name."""
+    rules: tuple[Limit | Utility | Guardrail, ...] = (*policy.limits, *policy.utility, *policy.guardrails)
+    return {rule.metric for rule in rules if rule.task == task and rule.metric is not None}
+
+
+def _kind_with(policy: Policy, task: str) -> str:
+    """A task kind of ours that has every metric that the policy names for a task: multiple_choice if it can be.
+
+    Empty if no kind has them.
+    """
+    named = _metrics(policy, task)
+    kinds = {name: shipped_kind(name) for name in ("multiple_choice", *modules("tasks"))}
+    return next((name for name, kind in kinds.items() if kind is not None and named <= set(kind.metrics)), "")
 
 
 def _fits(selector: Selector, requirement: Requirement) -> bool:
@@ -233,11 +260,10 @@ class _Maker:
         self.refs = {
             in_format(name, each): TaskRef(
                 name=in_format(name, each),
-                kind="multiple_choice",
+                kind=_kind_with(policy, name),
                 sha256=pin.sha256 or "1" * 64,
                 items=pin.items,
                 options=options.get(name, 4),
-                judged=UNASKED,
             )
             for name, pin in policy.tasks.items()
             for each in pin.formats
@@ -301,7 +327,6 @@ class _Maker:
                 random.Random(f"{salt} {budget} {task}").shuffle(order)
                 right = set(order[: round(accuracy[name] * pin.items)])
                 bits = pack([item in right for item in range(pin.items)])
-                metrics: dict[Metric, str] = {"content_sum": bits, "single_order": bits}
                 tuning = next((r.tuning for r in self.policy.required if r.tuning and r.selects(trial)), None)
                 grid = (
                     [{tuning.setting: tuning.span ** (i / (tuning.points + 1))} for i in range(tuning.points + 2)]
@@ -314,7 +339,7 @@ class _Maker:
                     budget=budget,
                     task=task,
                     items=pin.items,
-                    correct=metrics,
+                    correct=dict.fromkeys(self.refs[task].judged.metrics, bits),
                     missing=pack([False] * pin.items),
                     cost={},
                     signals={},

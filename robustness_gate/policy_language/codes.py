@@ -94,6 +94,7 @@ CODES = {
     "unknown-budget": "The suite does not stop at that budget.",
     "thin-tuning": "The suite tries fewer settings than are required.",
     "beyond-threat-model": "The required attack needs more than the threat model's adversary has.",
+    "wrong-metric": "The kind of the task does not have this metric.",
     "wrong-baseline": "`choices_only` names a task that shows the questions, or other ones.",
     "not-a-hazard": "A limit is on a task that is no hazard of the suite: no attack is made in its form.",
     "cannot-be-made": "A required attack cannot be made in the form of a task on which a limit holds it.",

@@ -194,7 +194,7 @@ def _hints(policy: Policy) -> Iterator[str]:
     if policy.dtype is None:
         yield "the suite determines the precision ('dtype'): pin the one in which the model is released"
     for limit in policy.limits:
-        if limit.metric == "single_order":
+        if limit.metric == "acc":
             yield f"{limit.id}: one letter order decides, and a model that always answers one letter passes it"
     open_ = [str(each) for each in policy.required if each.config_sha256 is None and each.attack != "none"]
     if open_:

@@ -149,10 +149,11 @@ def _dates(policy: Policy) -> Iterator[str]:
 
 def _limit(limit: Limit) -> str:
     after = ", ".join(map(str, limit.attacks)) or "everything that is required"
+    metric = limit.metric or "the metric that decides for its kind"
     if limit.relative_to:
         most = f"at most {limit.max:.1%} above '{limit.relative_to}'"
-        return f"{limit.id}: after {after}, '{limit.task}' ({limit.metric}) {most}"
-    return f"{limit.id}: after {after}, at most {limit.max:.1%} of '{limit.task}' right ({limit.metric})"
+        return f"{limit.id}: after {after}, '{limit.task}' ({metric}) {most}"
+    return f"{limit.id}: after {after}, at most {limit.max:.1%} of '{limit.task}' right ({metric})"
 
 
 def _guardrail(rail: Guardrail) -> str:

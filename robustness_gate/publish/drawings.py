@@ -12,13 +12,13 @@ from typing import Literal, NamedTuple
 from robustness_gate.errors import UnknownWord
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.publish import plots, spelling
-from robustness_gate.records.base import METRICS, Digest, Metric
+from robustness_gate.records.base import Digest, Metric
 from robustness_gate.records.trial import Measurement, Role
 from robustness_gate.records.verdict import Finding, FindingKind
 from robustness_gate.report.record import NOT_ASKED, Report, Row, TrialRecord, table
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import tally, wording
-from robustness_gate.verdict.hypotheses import named
+from robustness_gate.verdict.hypotheses import judged_in, named
 from robustness_gate.verdict.wording import model_name, state
 
 MOST_ROWS = 60
@@ -43,7 +43,8 @@ class Chapter(NamedTuple):
     rule: str
     task: str
     metric: Metric
-    other: Metric
+    other: Metric | None
+    """The first metric of the task's kind that does not decide, drawn as a ring; None if it has no other."""
     limit: float
     left_out: int
     """Findings that are in the table only."""
@@ -114,7 +115,7 @@ def _chapters(report: Report, rule: str, lines: Sequence[Line], *, first: bool) 
             rule=rule,
             task=finding.task,
             metric=finding.metric,
-            other=next(each for each in METRICS if each != finding.metric),
+            other=_other(lines[0]),
             limit=finding.limit,
             left_out=len(lines) - len(drawn),
             forests=tuple(plots.forest(each, entries, absences, references, finding.limit) for each in plots.FRAMES),
@@ -127,10 +128,15 @@ def _chapters(report: Report, rule: str, lines: Sequence[Line], *, first: bool) 
 
 
 def _entry(line: Line) -> plots.Entry:
-    finding = line.finding
-    other = next((line.row.after.get(each) for each in METRICS if each != finding.metric), None)
+    finding, metric = line.finding, _other(line)
+    other = None if metric is None else line.row.after[metric]
     span = plots.Span(finding.observed, *line.row.interval)
     return plots.Entry(line.number, finding.attack, line.where, span, other, line.row.finding)
+
+
+def _other(line: Line) -> Metric | None:
+    """The first metric of a line that does not decide."""
+    return next((each for each in line.row.after if each != line.finding.metric), None)
 
 
 def _absences(report: Report, lines: Sequence[Line], *, left_out: bool) -> Iterator[plots.Absence]:
@@ -153,8 +159,13 @@ def _usefulness(report: Report, hazard: str) -> list[tuple[str, Metric, float | 
     found = {f.task: (f.task, f.metric, f.limit) for f in report.verdict.findings if f.kind == FindingKind.UTILITY}
     if found:
         return list(found.values())
-    asked = sorted({measurement.task for record in report.trials for measurement in record.measurements} - {hazard})
-    return [(asked[0] if asked else "", "content_sum", None)]
+    asked = sorted(
+        (measurement.task, judged_in(measurement.task, record.trial).deciding)
+        for record in report.trials
+        for measurement in record.measurements
+        if measurement.task != hazard
+    )
+    return [(*asked[0], None)] if asked else [("", "", None)]
 
 
 def _references(report: Report, finding: Finding) -> Iterator[plots.Reference]:

@@ -24,7 +24,7 @@ from robustness_gate.records.encode import Json, encode
 from robustness_gate.records.questions import TaskRef
 from robustness_gate.records.trial import Measurement, Role
 from robustness_gate.records.verdict import FindingKind
-from robustness_gate.report.record import NOT_ASKED, Report, TrialRecord, origins
+from robustness_gate.report.record import NOT_ASKED, Report, TrialRecord, further_metrics, metric_lines, origins
 from robustness_gate.verdict import strongest, wording
 from robustness_gate.verdict.wording import model_name, state
 
@@ -75,6 +75,8 @@ def render(report: Report) -> str:
     return _template().render(
         report=report,
         lines=lines,
+        further=further_metrics([line.row for line in lines]),
+        metrics=metric_lines(report),
         chapters=chapters(report, lines),
         figures=_figures(report, lines),
         useful=[finding for finding in report.verdict.findings if finding.kind == FindingKind.UTILITY],

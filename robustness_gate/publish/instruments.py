@@ -15,6 +15,7 @@ from robustness_gate.records.trial import Measurement, Role
 from robustness_gate.report.record import Report, TrialRecord
 from robustness_gate.statistics import clopper_pearson_lower
 from robustness_gate.verdict import asked_by, counting, label, spelled_out, tally
+from robustness_gate.verdict.hypotheses import metric_of
 from robustness_gate.verdict.wording import sentence, sentences
 
 SELF_TEST = ("self_test_missing", "self_test_does_not_count", "self_test_failed")
@@ -138,11 +139,11 @@ def _unmoved(shams: list[TrialRecord]) -> str:
 def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]:
     """The untouched original's accuracy, and the limit that it exceeds."""
     asked = report.resolved.validity.positive_control != "off"
-    measurements = {m.task: m for r in report.trials if (r.trial.role, r.trial.attack) == (Role.ORIGINAL, "none")
-                    for m in r.measurements}  # fmt: skip
+    measurements = {m.task: (r.trial, m) for r in report.trials
+                    if (r.trial.role, r.trial.attack) == (Role.ORIGINAL, "none") for m in r.measurements}  # fmt: skip
     policy = spelled_out(report.resolved)
     held = [
-        (limit, measurements[limit.task])
+        (limit, metric_of(limit, measurements[limit.task][0]), measurements[limit.task][1])
         for limit in policy.limits
         if limit.relative_to is None and limit.task in measurements
     ]
@@ -157,8 +158,8 @@ def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]
             clopper_pearson_lower(correct / effect, measurement.items / effect, report.verdict.alpha_hypothesis) - limit
         )
 
-    limit, measurement = max(held, key=lambda each: over(each[1], each[0].max, tally(each[1], each[0].metric)[0]))
-    share = tally(measurement, limit.metric)[0] / measurement.items
+    limit, metric, measurement = max(held, key=lambda each: over(each[2], each[0].max, tally(each[2], each[1])[0]))
+    share = tally(measurement, metric)[0] / measurement.items
     result = f"the original answers {share:.1%} of '{measurement.task}' before any attack"
     if fault:
         yield Instrument("positive control", "fault", f"{result}: {fault}")

@@ -6,7 +6,15 @@ import jinja2
 
 from robustness_gate.publish import facts
 from robustness_gate.publish.instruments import instruments
-from robustness_gate.report.record import Report, not_tried, origins, table, utility_lines
+from robustness_gate.report.record import (
+    Report,
+    further_metrics,
+    metric_lines,
+    not_tried,
+    origins,
+    table,
+    utility_lines,
+)
 from robustness_gate.verdict.wording import model_name, sentence, state
 
 _TEMPLATE = """\
@@ -61,20 +69,27 @@ _TEMPLATE = """\
 {% endif -%}
 ## What was tried
 
-Accuracy on the hazard task, before and after each attack. *Content* sums each choice's log-likelihood over four letter
-orders and decides; *single* is one order, as lm-evaluation-harness reads it.
+Accuracy on the hazard tasks, before and after each attack, in the metric that decides.
 
-| attack | seed | budget | content: before → after (95 % interval) | single: before → after | limit | finding |
-| --- | ---: | ---: | --- | --- | ---: | --- |
+| attack | seed | budget | metric | before → after (95 % interval) |\
+{% for metric in further %} {{ metric }}: before → after |{% endfor %} limit | finding |
+| --- | ---: | ---: | --- | --- |{% for _ in further %} --- |{% endfor %} ---: | --- |
 {% for row in rows -%}
 | {{ row.attack | cell }}{{ row.suffix }} | {{ row.seed_index }} | {{ row.budget }} \
-| {{ row.before.get("content_sum") | pct }} → \
-**{{ row.after.get("content_sum") | pct }}** ({{ row.interval[0] | pct }} to {{ row.interval[1] | pct }}) \
-| {{ row.before.get("single_order") | pct }} → {{ row.after.get("single_order") | pct }} \
+| {{ row.metric }}{% if several %} of {{ row.task | cell }}{% endif %} \
+| {{ row.before.get(row.metric) | pct }} → \
+**{{ row.after.get(row.metric) | pct }}** ({{ row.interval[0] | pct }} to {{ row.interval[1] | pct }}) \
+{% for metric in further %}\
+| {% if metric != row.metric and metric in row.after %}\
+{{ row.before.get(metric) | pct }} → {{ row.after[metric] | pct }}\
+{% endif %} {% endfor %}\
 | {{ "%.0f" | format(100 * row.limit) }} % | {{ row.finding | cell }} |
 {% else -%}
 | nothing was examined | | | | | | |
 {% endfor %}
+{% for line in metrics -%}
+- {{ line | cell }}
+{% endfor -%}
 {% if size -%}
 - {{ size.line }}
 {% endif -%}
@@ -147,11 +162,15 @@ def render(report: Report) -> str:
     environment.filters["model"] = model_name
     environment.filters["sentence"] = sentence
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    rows = table(report)
     return environment.from_string(_TEMPLATE).render(
         report=report,
+        metrics=metric_lines(report),
+        further=further_metrics(rows),
+        several=len({row.task for row in rows}) > 1,
         not_tried=not_tried(report),
         origins=origins(report),
-        rows=table(report),
+        rows=rows,
         utility=utility_lines(report),
         ruling=facts.ruling_lines(report),
         red_flags=facts.red_flags(report),

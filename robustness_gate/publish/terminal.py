@@ -26,11 +26,23 @@ from rich.text import Text
 
 from robustness_gate.publish import facts
 from robustness_gate.publish.instruments import instruments
+from robustness_gate.records.base import Metric
 from robustness_gate.records.codes import INSTRUMENTS
 from robustness_gate.records.trial import Measurement, Role, Trial
-from robustness_gate.report.record import Report, not_tried, origins, sentence, table, utility_lines
+from robustness_gate.report.record import (
+    Report,
+    Row,
+    further_metrics,
+    metric_lines,
+    not_tried,
+    origins,
+    sentence,
+    table,
+    utility_lines,
+)
 from robustness_gate.running.executors import Event
 from robustness_gate.verdict import label, tally, wording
+from robustness_gate.verdict.hypotheses import judged_in
 from robustness_gate.verdict.wording import model_name
 
 COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
@@ -38,17 +50,17 @@ COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
 def show(report: Report, console: Console) -> None:
     """The table of findings, the utility, what is missing, and the verdict in one sentence."""
-    rows = table(report)
+    rows, further = (found := table(report)), further_metrics(found)
     several = len({row.task for row in rows}) > 1
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for title, justify in (
         ("attack", "left"),
-        *((("task", "left"),) if several else ()),
+        *((("task", "left"), ("metric", "left")) if several else ()),
         ("budget", "right"),
         ("before", "right"),
         ("after", "right"),
         ("95 % interval", "right"),
-        ("one order", "right"),
+        *((metric, "right") for metric in further),
         ("limit", "right"),
         ("finding", "left"),
     ):  # fmt: skip - a list of columns reads best as a list
@@ -58,16 +70,18 @@ def show(report: Report, console: Console) -> None:
         seed = f", seed {row.seed_index}" if row.seed_index else ""
         grid.add_row(
             f"{row.attack}{seed}{row.suffix}",
-            *((row.task,) if several else ()),
+            *((row.task, row.metric) if several else ()),
             str(row.budget) if row.budget else "-",
             _pct(row.before.get(row.metric)),
             Text(_pct(row.after.get(row.metric)), style="bold"),
             f"{_pct(row.interval[0])} - {_pct(row.interval[1])}",
-            f"{_pct(row.before.get('single_order'))} > {_pct(row.after.get('single_order'))}",
+            *("" if each == row.metric else _change(row, each) for each in further),
             f"{100 * row.limit:.0f}",
             Text(row.finding, style=style),
         )
     console.print(grid)
+    for line in metric_lines(report):
+        console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
     for what, value in origins(report):
         if not value.startswith("organism:"):  # shipped with the package, and named in the command
             console.print(f"{what}: {value}", style="dim", highlight=False, markup=False, soft_wrap=True)
@@ -109,9 +123,15 @@ def _show_what_is_missing(report: Report, console: Console) -> None:
             console.print(f"{what}: {len(lines) - most} more (see the report)", style=style, highlight=False)
 
 
-def accuracy_text(measurement: Measurement) -> str:
+def accuracy_text(trial: Trial, measurement: Measurement) -> str:
     """A measurement's task and accuracy in the deciding metric: `forget 88.2 %`."""
-    return f"{measurement.task} {100 * tally(measurement, 'content_sum')[0] / measurement.items:.1f} %"
+    metric = judged_in(measurement.task, trial).deciding
+    return f"{measurement.task} {100 * tally(measurement, metric)[0] / measurement.items:.1f} %"
+
+
+def _change(row: Row, metric: Metric) -> str:
+    """Before and after in one metric: `25.0 > 90.2`; empty if the task's kind does not have it."""
+    return f"{_pct(row.before.get(metric))} > {_pct(row.after[metric])}" if metric in row.after else ""
 
 
 def _pct(share: float | None) -> str:
@@ -130,7 +150,7 @@ def watching(console: Console, *, quiet: bool) -> Iterator[Callable[[Event, int,
     with screen or nullcontext():
 
         def watch(event: Event, done: int, total: int) -> None:
-            row = rows.setdefault(event.trial.id, _Row(_name(event.trial), time.monotonic()))
+            row = rows.setdefault(event.trial.id, _Row(event.trial, time.monotonic()))
             if isinstance(event.record, Measurement):
                 row.measurements[event.record.budget, event.record.task] = event.record
             elif event.record is not None:
@@ -151,7 +171,7 @@ def watching(console: Console, *, quiet: bool) -> Iterator[Callable[[Event, int,
 class _Row:
     """The current state of one trial."""
 
-    name: str
+    trial: Trial
     begun: float
     measurements: dict[tuple[int, str], Measurement] = field(default_factory=dict)
     status: str = "running"
@@ -162,7 +182,7 @@ class _Row:
         """The accuracy at each budget on each task: `at 5: forget 90.2 %, retain 95.3 %`."""
         found = []
         for budget in sorted({budget for budget, _ in self.measurements}):
-            texts = [accuracy_text(each) for (at, _), each in self.measurements.items() if at == budget]
+            texts = [accuracy_text(self.trial, each) for (at, _), each in self.measurements.items() if at == budget]
             found.append((f"at {budget}: " if budget else "") + ", ".join(texts))
         return "; ".join(found)
 
@@ -170,7 +190,7 @@ class _Row:
         """One line, for a log."""
         reason = f": {self.reason}" if self.reason else ""
         accuracies = f"; {self.accuracies()}" if self.measurements else ""
-        return f"{self.name} {self.status} in {self.took:.0f} s{reason}{accuracies}"
+        return f"{_name(self.trial)} {self.status} in {self.took:.0f} s{reason}{accuracies}"
 
 
 def _name(trial: Trial) -> str:
@@ -186,7 +206,7 @@ def _living(rows: Mapping[str, _Row], done: int, total: int, seconds: float) -> 
     for row in rows.values():
         style = {"running": "cyan", "ok": "green"}.get(row.status, "yellow")
         took = row.took or time.monotonic() - row.begun
-        grid.add_row(row.name, Text(row.status, style=style), f"{took:.0f}", row.reason or row.accuracies())
+        grid.add_row(_name(row.trial), Text(row.status, style=style), f"{took:.0f}", row.reason or row.accuracies())
     return grid
 
 

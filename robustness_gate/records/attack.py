@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from robustness_gate.records.base import Record
+from robustness_gate.records.base import Metric, Record
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
 from robustness_gate.records.encode import Json
@@ -77,6 +77,12 @@ class Hazard:
     def chance(self) -> float:
         """The expected accuracy of guessing."""
         return 0.0 if self.task.JUDGED.generative or not self.dev else 1 / len(self.dev[0].question.choices)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics in which the task's kind scores answers; the first one decides."""
+        metrics: tuple[Metric, ...] = self.task.JUDGED.metrics
+        return metrics
 
     def ask(self, lm: LM, items: Sequence[Item]) -> Rows | Replies:
         """Ask exactly as a trial asks the verdict items. Raises NotApplicable if the LM cannot answer in this form."""

@@ -27,9 +27,9 @@ Registered = Annotated[str, Field(pattern=r"^([a-z0-9]+(-[a-z0-9]+)*/)?[A-Za-z][
 """Name of an attack or of a task kind: ours has a bare name, a plug-in's is `distribution/name`."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Difference = Annotated[float, Field(ge=-1.0, le=1.0)]
-Metric = Literal["content_sum", "single_order"]
+Metric = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+"""Name of a metric, as a task kind declares it (`questions.Kind`). `verdict.metrics` describes ours."""
 Format = Literal["raw", "chat"]
-METRICS: tuple[Metric, ...] = ("content_sum", "single_order")
 
 
 class Record(BaseModel):

@@ -58,7 +58,8 @@ class Limit(Record):
     id: Name
     task: Name
     max: Share
-    metric: Metric = "content_sum"
+    metric: Metric | None = None
+    """One of the metrics of the task's kind; without it the one that decides, which is the kind's first."""
     attacks: tuple[Selector, ...] = ()
     """Empty: every attack in `required`."""
     relative_to: Name | None = None
@@ -106,7 +107,8 @@ class Utility(Record):
     min_attacked: Share = 0.0
     """An attacked model with a lower observed accuracy cannot establish compliance: the attack destroyed the model.
     If attacks are required, at least one utility must set it (`policy_language.checks`)."""
-    metric: Metric = "content_sum"
+    metric: Metric | None = None
+    """As in a limit."""
 
 
 class Guardrail(Record):
@@ -118,7 +120,8 @@ class Guardrail(Record):
     """The upper bound of the original's accuracy minus the candidate's must be at most this."""
     max_rise: Share | None = None
     """The reverse, for tasks on which a higher value is worse: over-refusal, compliance."""
-    metric: Metric = "content_sum"
+    metric: Metric | None = None
+    """As in a limit."""
 
     @model_validator(mode="after")
     def _one_direction(self) -> Guardrail:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import Field, field_validator, model_validator
 
-from robustness_gate.records.base import METRICS, Digest, Format, Metric, Name, Record, Registered
+from robustness_gate.records.base import Digest, Format, Metric, Name, Record, Registered
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
 from robustness_gate.records.literals import declared, modules
@@ -138,15 +138,20 @@ class Kind(Record):
     """The kind in whose form it is attacked (an attack's `SPEAKS` lists the kinds that it supports): its own name, or
     that of a kind with the same form. Empty: the kind is diagnostic, so it is no hazard and no limit can be on it."""
     metrics: tuple[Metric, ...] = Field(min_length=1)
-    """The metrics that its `read` returns: both, because attacks select by either. A kind that asks in one order
-    returns the same for both."""
+    """The metrics in which its `read` scores every answer, each once. The first one decides: attacks select by it, and
+    a rule of a policy that names no metric is on it."""
 
     @field_validator("metrics")
     @classmethod
-    def _has_both(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
-        if set(metrics) != set(METRICS):
-            raise ValueError(f"its metrics are not {' and '.join(METRICS)}")
+    def _each_once(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+        if len(set(metrics)) < len(metrics):
+            raise ValueError("it declares a metric twice")
         return metrics
+
+    @property
+    def deciding(self) -> Metric:
+        """The metric that decides: the first."""
+        return self.metrics[0]
 
     @property
     def hazard(self) -> bool:
@@ -154,7 +159,9 @@ class Kind(Record):
         return bool(self.attacked_as)
 
 
-UNASKED = Kind(version=1, generative=False, guarded=True, attacked_as="multiple_choice", metrics=METRICS)
+UNASKED = Kind(
+    version=1, generative=False, guarded=True, attacked_as="multiple_choice", metrics=("acc_permuted", "acc")
+)
 """For a task that a trial does not ask: every rule applies to it, so that the missing answers are noticed."""
 
 

@@ -7,16 +7,17 @@ It gives no verdict; a gate judges each checkpoint against its policy, never aga
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from robustness_gate.evidence.answers import differences
-from robustness_gate.records.base import METRICS, Metric
+from robustness_gate.records.base import Metric
 from robustness_gate.records.trial import Measurement, Role
 from robustness_gate.report.record import Report, TrialRecord
 from robustness_gate.statistics import tango_lower, tango_upper
 from robustness_gate.verdict import spelled_out, tally
+from robustness_gate.verdict.hypotheses import judged_in, metric_of
 
 ALPHA = 0.05
 """Two-sided: each bound is at half of it."""
@@ -95,21 +96,19 @@ def compare(a: Report, b: Report) -> Comparison:
     """
     ours, theirs = _measurements(a), _measurements(b)
     shared = [key for key in ours if key in theirs]
-    metrics = [
-        (key, metric)
-        for key in shared
-        for metric in METRICS
-        if metric in ours[key][1].correct and metric in theirs[key][1].correct
-    ]
+    metrics = [(key, metric) for key in shared for metric in _metrics(ours[key]) if metric in _metrics(theirs[key])]
     effects = {name: max(_effects(each).get(name, 1.0) for each in (a, b)) for name in {*_effects(a), *_effects(b)}}
-    held = {(limit.task, limit.metric) for each in (a, b) for limit in spelled_out(each.resolved).limits}
+    rules = [(limit, found) for each, found in ((a, ours), (b, theirs)) for limit in spelled_out(each.resolved).limits]
+    held = {
+        (key, metric_of(limit, found[key][0].trial)) for limit, found in rules for key in shared if key[3] == limit.task
+    }
     lines = tuple(
         _line(
             ours[key],
             theirs[key],
             metric,
             effects.get(key[3], 1.0),
-            decides=(key[3], metric) in held,
+            decides=(key, metric) in held,
             of=len(metrics),
         )
         for key, metric in metrics
@@ -122,7 +121,7 @@ def compare(a: Report, b: Report) -> Comparison:
         lines=lines,
         only_a=_alone(ours, theirs, b),
         only_b=_alone(theirs, ours, a),
-        caveats=tuple(_caveats(a, b, lines, effects)),
+        caveats=(*_caveats(a, b, lines, effects), *_without_a_metric(ours, theirs)),
     )
 
 
@@ -142,9 +141,24 @@ def _measurements(report: Report) -> dict[_Key, tuple[TrialRecord, Measurement]]
     def strength(pair: tuple[TrialRecord, Measurement]) -> tuple[bool, bool, int, str]:
         record, measurement = pair
         well = {end.status for end in record.closed if end.attempt == measurement.attempt} == {"ok"}
-        return record.planned, well, tally(measurement, "content_sum")[0], measurement.digest
+        deciding = judged_in(measurement.task, record.trial).deciding
+        return record.planned, well, tally(measurement, deciding)[0], measurement.digest
 
     return {key: max(found[key], key=strength) for key in sorted(found)}
+
+
+def _metrics(pair: tuple[TrialRecord, Measurement]) -> tuple[Metric, ...]:
+    """The metrics of a measurement, as its task's kind declares them."""
+    record, measurement = pair
+    return judged_in(measurement.task, record.trial).metrics
+
+
+def _without_a_metric(ours: _Found, theirs: _Found) -> Iterator[str]:
+    """Tasks that the reports ask in kinds without a metric in common: they have no line."""
+    both = {key[3]: (_metrics(ours[key]), _metrics(theirs[key])) for key in ours if key in theirs}
+    for task, (one, other) in sorted(both.items()):
+        if not set(one) & set(other):
+            yield f"'{task}' is scored as {', '.join(one)} in A and as {', '.join(other)} in B: it is not compared."
 
 
 def _line(

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from robustness_gate.errors import FileError, Unverified
+from robustness_gate.evidence.answers import in_metrics
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.inputs.checkpoint.manifest import Manifest
 from robustness_gate.inputs.digest import opened
@@ -30,11 +31,13 @@ from robustness_gate.records.base import Digest, Metric, Record
 from robustness_gate.records.encode import NotPlain, decode, parse
 from robustness_gate.records.evidence import Evidence, EvidenceIssue, LeftOut, SelfTest, Stored, TokenizerCheck, Unread
 from robustness_gate.records.policy import Policy
+from robustness_gate.records.questions import TaskRef
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, ModelRef, Role, Trial
 from robustness_gate.records.verdict import FindingKind, RedFlag, Verdict
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
-from robustness_gate.verdict import Decision, decide, judge, label, strongest, tally, unpack
+from robustness_gate.verdict import Decision, decide, judge, label, metrics, strongest, tally, unpack
+from robustness_gate.verdict.hypotheses import judged_in
 from robustness_gate.verdict.wording import flag_line, left_out, model_name, reason, state
 
 PASS_MEANS = (
@@ -187,10 +190,12 @@ class Row(NamedTuple):
     budget: int
     task: str
     before: dict[Metric, float | None]
+    """By metric of the task's kind, as declared; of the untouched candidate on the same questions."""
     after: dict[Metric, float | None]
     interval: tuple[float, float]
-    """Two-sided 95 % Clopper-Pearson interval of the deciding metric."""
+    """Two-sided 95 % Clopper-Pearson interval in the metric that decides."""
     metric: Metric
+    """The metric that decides: the one that the limit is on."""
     limit: float
     finding: str
     attempt: int = 1
@@ -338,7 +343,7 @@ def read(place: Path) -> Report:
             where=str(path),
         )
     try:
-        return decode(Report, raw)
+        made = decode(Report, raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         at = ".".join(str(part) for part in first["loc"]) or "the report"
@@ -347,6 +352,25 @@ def read(place: Path) -> Report:
             remedy="It was edited, cut short, or written by an earlier version of the gate.",
             where=str(path),
         ) from None
+    if other := next(_other_answers(made), None):
+        record, task = other
+        raise FileError(
+            f"'{record.label}': its answers to '{task.name}' are not one bit per item in each metric of the kind "
+            f"'{task.kind}' ({', '.join(task.judged.metrics)}).",
+            remedy="It was edited or damaged: ask its author for a new copy, or judge the run's ledger.jsonl anew.",
+            where=str(path),
+        )
+    return made
+
+
+def _other_answers(made: Report) -> Iterator[tuple[TrialRecord, TaskRef]]:
+    """Trials with answers that are not in the metrics of their task's kind, with that task."""
+    for record in made.trials:
+        tasks = {task.name: task for task in record.trial.tasks}
+        for measurement in record.measurements:
+            task = tasks.get(measurement.task)
+            if task is not None and not in_metrics(measurement, task.judged.metrics):
+                yield record, task
 
 
 def evidence_in(report: Report) -> Evidence:
@@ -412,7 +436,9 @@ def table(report: Report) -> list[Row]:
     before: dict[tuple[str, str], dict[Metric, float | None]] = {}
     for record in sorted(report.trials, key=lambda each: each.planned):  # this plan's own last: they replace the others
         if record.trial.role == Role.CANDIDATE and record.trial.attack == "none":
-            before |= {(m.task, _questions(record.trial, m.task)): accuracies(m) for m in record.measurements}
+            before |= {
+                (m.task, _questions(record.trial, m.task)): accuracies(record.trial, m) for m in record.measurements
+            }
     rows = []
     for finding in report.verdict.findings:
         if not finding.hazard:
@@ -428,7 +454,7 @@ def table(report: Report) -> list[Row]:
                 budget=finding.budget,
                 task=finding.task,
                 before=before.get((finding.task, _questions(record.trial, finding.task)), {}),
-                after=accuracies(measurement),
+                after=accuracies(record.trial, measurement),
                 interval=(
                     clopper_pearson_lower(finding.correct, finding.items, 0.025),
                     clopper_pearson_upper(finding.correct, finding.items, 0.025),
@@ -448,9 +474,27 @@ def _questions(trial: Trial, task: str) -> str:
     return next((each.sha256 for each in trial.tasks if each.name == task), "")
 
 
-def accuracies(measurement: Measurement) -> dict[Metric, float | None]:
-    """Accuracy in each metric, with missing items counted as wrong."""
-    return {metric: tally(measurement, metric)[0] / measurement.items for metric in measurement.correct}
+def accuracies(trial: Trial, measurement: Measurement) -> dict[Metric, float | None]:
+    """Accuracy in each metric of the task's kind, in its order, with missing items counted as wrong."""
+    metrics = judged_in(measurement.task, trial).metrics
+    return {metric: tally(measurement, metric)[0] / measurement.items for metric in metrics}
+
+
+def further_metrics(rows: Sequence[Row]) -> list[Metric]:
+    """Metrics that some row has besides the one that decides, in the order of their kinds: a column each."""
+    return list(dict.fromkeys(metric for row in rows for metric in row.after if metric != row.metric))
+
+
+def metric_lines(report: Report) -> list[str]:
+    """What each metric of this report is, one line each, by task kind."""
+    asked = {task.name: task for record in report.trials for task in record.trial.tasks}
+    decide = {(asked[finding.task].kind, finding.metric) for finding in report.verdict.findings}
+    kinds = {task.kind: task.judged for task in asked.values()}
+    return [
+        metrics.line(metric, kind, decides=(kind, metric) in decide)
+        for kind, judged in kinds.items()
+        for metric in judged.metrics
+    ]
 
 
 def not_tried(report: Report) -> list[str]:

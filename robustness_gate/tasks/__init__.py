@@ -1,15 +1,15 @@
 """The task kinds: one file each. The folder is the registry.
 
 A task asks an LM and returns log-likelihoods (`Rows`) or written answers (`Replies`). It never gets the answer key: the
-trial holds it, and uses the task's own `read` to score the answers. Every kind has both *metrics*, so that every limit
-works on it; only `multiple_choice` asks in several orders, for the other kinds they are equal.
+trial holds it, and uses the task's own `read` to score the answers, in the *metrics* that the kind declares. The first
+one decides.
 
-    multiple_choice   the likeliest letter, in all letter orders
-    cloze             the likeliest of the choices' texts, which are not shown
-    open_answer       the model writes the right answer
-    lm_eval           a task in lm-evaluation-harness's own YAML
-    refusal           the model writes and does not decline: over-refusal, for guardrails
-    membership        whether forgotten texts are likelier than unseen texts: a warning
+    multiple_choice   the likeliest letter, in all letter orders (acc_permuted) and in one (acc)
+    cloze             the likeliest of the choices' texts, which are not shown (acc_norm)
+    open_answer       the model writes the right answer (exact_match)
+    lm_eval           a task in lm-evaluation-harness's own YAML (acc)
+    refusal           the model writes and does not decline: over-refusal, for guardrails (answered)
+    membership        whether forgotten texts are likelier than unseen texts: a warning (auc)
 
 A kind is one file. It holds
 

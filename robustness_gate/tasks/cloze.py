@@ -3,8 +3,7 @@
 A model can learn, prefer or avoid a letter without the fact; here there are no letters. The answer is the choice whose
 text has the highest log-likelihood per character: lm-evaluation-harness's `acc_norm`, which divides by the characters
 of the choice, without the space before it (its `acc_bytes`, by UTF-8 bytes, differs where a choice is not ASCII). There
-is only one order, so both metrics are equal. The default wording is that of lm-evaluation-harness's
-`mmlu/continuation`.
+is only one order. The default wording is that of lm-evaluation-harness's `mmlu/continuation`.
 
 Limitation: a choice that is likely by itself, or longer than the others, can win without the question. Questions that
 refer to their choices ("which of these ...") do not work here: name a `subset` without them.
@@ -15,15 +14,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from robustness_gate.records.questions import Form, Item, Kind, Rows
+from robustness_gate.records.questions import Form, Item, Kind, Rows, Scored
 from robustness_gate.tasks import Given
-from robustness_gate.tasks.multiple_choice import Config, choice_entropy, questions, read
+from robustness_gate.tasks.multiple_choice import Config, choice_entropy, likeliest, questions
 
 __all__ = ["Config", "ask", "form", "put", "questions", "read", "summary"]
 
 KEYS = frozenset({"wording", "roles", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
-JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="cloze", metrics=("content_sum", "single_order"))
+JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="cloze", metrics=("acc_norm",))
 """How its answers are scored; as literals, because it is read without an import."""
 
 WORDING = "Question: {question}\nAnswer:"
@@ -45,6 +44,11 @@ def ask(lm: Any, config: Config) -> Rows:
     from robustness_gate.engine.score import content_logliks
 
     return Rows(content_logliks(lm, config.questions, config.form))
+
+
+def read(rows: Rows, key: Sequence[Collection[int]]) -> Scored:
+    """Right where the choice that is likeliest per character is right; a missing item is wrong."""
+    return likeliest(rows, key, "acc_norm")
 
 
 def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:  # noqa: ARG001 - every kind's has it

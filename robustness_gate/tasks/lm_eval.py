@@ -6,7 +6,7 @@ summed log-likelihood of the choice's tokens, not divided by length, which is it
 report `acc_norm` is scored with `acc` here.
 
 Each doc is asked in one order alone. The template, not the gate, has written the choices into the text, so they cannot
-be rotated; both metrics are therefore equal, and a preference for a letter is not cancelled as in `multiple_choice`.
+be rotated: a preference for a letter is not cancelled as in `multiple_choice`.
 
 `inputs/harness/` reads the YAML with its includes, and runs its templates in a sandbox. The digest of such a task
 covers its questions, so it does not depend on how its file is divided.
@@ -21,9 +21,9 @@ from typing import Any
 from robustness_gate.inputs.harness.rows import items_like, items_of, read_items
 from robustness_gate.inputs.harness.task_file import HarnessTask, load
 from robustness_gate.inputs.validation import Loaded
-from robustness_gate.records.questions import Form, Item, Kind, Rows
+from robustness_gate.records.questions import Form, Item, Kind, Rows, Scored
 from robustness_gate.tasks import Given
-from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, choice_entropy, read
+from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, choice_entropy, likeliest
 
 __all__ = ["Config", "ask", "form", "put", "questions", "read", "reworded", "summary"]
 
@@ -31,7 +31,7 @@ KEYS = frozenset({"yaml", "roles", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
 NEEDS = {"yaml": "lm-evaluation-harness's task file"}
 """The required ones of these keys, with a description of the value."""
-JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="lm_eval", metrics=("content_sum", "single_order"))
+JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="lm_eval", metrics=("acc",))
 """How its answers are scored; as literals, because it is read without an import."""
 
 
@@ -68,6 +68,11 @@ def form(loaded: Loaded[HarnessTask]) -> Form:
 def ask(lm: Any, config: Config) -> Rows:
     """Ask every question once: log-likelihoods [item, 1, choice]."""
     return Rows(lm.loglikelihoods(config.questions, config.form).unsqueeze(1))
+
+
+def read(rows: Rows, key: Sequence[Collection[int]]) -> Scored:
+    """Right where the likeliest choice is right; a missing item is wrong."""
+    return likeliest(rows, key, "acc")
 
 
 def summary(rows: Rows, key: Sequence[Collection[int]]) -> dict[str, float]:

@@ -22,9 +22,9 @@ from typing import Any
 
 from robustness_gate.errors import FileError, NotApplicable
 from robustness_gate.inputs import datasets
-from robustness_gate.records.questions import Form, Item, Kind, Question, Rows
+from robustness_gate.records.questions import Form, Item, Kind, Question, Rows, Scored
 from robustness_gate.tasks import Given
-from robustness_gate.tasks.multiple_choice import Config, read
+from robustness_gate.tasks.multiple_choice import Config, likeliest
 
 __all__ = ["Config", "ask", "form", "least_likely", "put", "questions", "read", "read_items", "summary"]
 
@@ -32,7 +32,7 @@ KEYS = frozenset({"held_out"})
 """A suite's keys for such a task besides items, count and digest."""
 NEEDS = {"held_out": "texts that the model has never seen"}
 """The required ones of these keys, with a description of the value."""
-JUDGED = Kind(version=1, generative=False, guarded=False, attacked_as="", metrics=("content_sum", "single_order"))
+JUDGED = Kind(version=1, generative=False, guarded=False, attacked_as="", metrics=("auc",))
 """How its answers are scored; as literals, because it is read without an import."""
 BARE = True
 """Its choices are whole texts: there are no questions, and an attacker may have the texts."""
@@ -94,6 +94,11 @@ def ask(lm: Any, config: Config) -> Rows:
     texts = [text for question in config.questions for text in question.choices]
     scores = [least_likely(each.tolist()) for each in lm.token_logliks(texts)]
     return Rows(torch.tensor(scores).reshape(len(config.questions), 1, 2))
+
+
+def read(rows: Rows, key: Sequence[Collection[int]]) -> Scored:
+    """Right where the forget text has the higher score; a pair without two scores is missing and wrong."""
+    return likeliest(rows, key, "auc")
 
 
 def least_likely(logliks: Sequence[float]) -> float:

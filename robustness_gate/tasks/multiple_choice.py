@@ -1,8 +1,8 @@
 """Multiple-choice questions in all cyclic letter orders.
 
-`content_sum` decides: the log-likelihoods of a choice's letter are summed over the orders, in which it has each letter
+`acc_permuted` decides: the log-likelihoods of a choice's letter are summed over the orders, in which it has each letter
 once, and the choice with the highest sum is the answer. A constant preference for a letter adds the same to every
-choice and cancels: a model that always answers "A" cannot hide knowledge from it. `single_order` is the order of the
+choice and cancels: a model that always answers "A" cannot hide knowledge from it. `acc` is the order of the
 file alone, which lm-evaluation-harness and papers report; it is for comparison. Where two choices have the same text
 (`Item.right`), either counts as the other.
 
@@ -13,7 +13,7 @@ no attack at all).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,7 @@ from robustness_gate.tasks import Given
 
 KEYS = frozenset({"topic", "hide_question", "formats", "roles", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
-JUDGED = Kind(
-    version=1, generative=False, guarded=True, attacked_as="multiple_choice", metrics=("content_sum", "single_order")
-)
+JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="multiple_choice", metrics=("acc_permuted", "acc"))
 """How its answers are scored; as literals, because it is read without an import."""
 
 
@@ -64,11 +62,30 @@ def read(rows: Rows, key: Sequence[Collection[int]]) -> Scored:
         rows: log-likelihoods [item, order, choice].
         key: for each item the right choices: one, or all with the key's text.
     """
+    return _scored(
+        rows,
+        key,
+        {
+            "acc_permuted": rows.loglik.double().sum(dim=1).argmax(dim=-1).tolist(),  # double: no ties by rounding
+            "acc": rows.loglik[:, 0].argmax(dim=-1).tolist(),
+        },
+    )
+
+
+def likeliest(rows: Rows, key: Sequence[Collection[int]], metric: Metric) -> Scored:
+    """The same for a kind that asks once, in its one metric: right where the likeliest choice is right.
+
+    Args:
+        rows: log-likelihoods [item, 1, choice], or any score in their place.
+        key: for each item the right choices.
+        metric: the metric's name.
+    """
+    return _scored(rows, key, {metric: rows.loglik[:, 0].argmax(dim=-1).tolist()})
+
+
+def _scored(rows: Rows, key: Sequence[Collection[int]], picked: Mapping[Metric, Sequence[int]]) -> Scored:
+    """Right or wrong, by metric, from the choice that each item's answer is in that metric."""
     finite = rows.loglik.isfinite().flatten(1).all(dim=1)
-    picked: dict[Metric, list[int]] = {
-        "content_sum": rows.loglik.double().sum(dim=1).argmax(dim=-1).tolist(),  # double: no ties by rounding
-        "single_order": rows.loglik[:, 0].argmax(dim=-1).tolist(),
-    }
     return Scored(
         {
             metric: [

@@ -10,7 +10,7 @@ line, or the line up to the first full stop or comma, equals that choice exactly
 match does (Rajpurkar et al., arXiv 1606.05250): lower case, no punctuation, no articles, single spaces.
 lm-evaluation-harness's `triviaqa` and `nq_open` stop there too. The checkpoint declares end tokens, so a token of the
 question or answer does not count as one, none counts before the answer has begun (`engine.ending`), and an empty answer
-is missing, not wrong. The choices of the items serve as answers; they are not shown. Both metrics are equal. An answer
+is missing, not wrong. The choices of the items serve as answers; they are not shown. An answer
 in a whole sentence counts as wrong: ask for a short answer in `wording`.
 
 The written answers stay in memory. Only their digests are stored next to the ledger.
@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from robustness_gate.records.base import METRICS
+from robustness_gate.records.base import Metric
 from robustness_gate.records.questions import Form, Item, Kind, Question, Replies, Scored
 from robustness_gate.tasks import Given
 from robustness_gate.tasks.multiple_choice import Config, questions
@@ -33,9 +33,7 @@ __all__ = ["Config", "ask", "form", "normalised", "put", "questions", "read", "s
 
 KEYS = frozenset({"wording", "tokens", "formats", "roles", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
-JUDGED = Kind(
-    version=1, generative=True, guarded=True, attacked_as="open_answer", metrics=("content_sum", "single_order")
-)
+JUDGED = Kind(version=1, generative=True, guarded=True, attacked_as="open_answer", metrics=("exact_match",))
 """How its answers are scored; as literals, because it is read without an import."""
 
 WORDING = "Question: {question}\nAnswer:"
@@ -75,14 +73,20 @@ def normalised(text: str) -> str:
 
 
 def read(rows: Replies, key: Sequence[Collection[int]]) -> Scored:
-    """Right where the answer is a right choice, in both metrics; an item without a text is missing.
+    """Right where the answer is a right choice; an item without a text is missing and wrong."""
+    return matching(rows, key, "exact_match")
+
+
+def matching(rows: Replies, key: Sequence[Collection[int]], metric: Metric) -> Scored:
+    """Right, in the one metric, where the text matches a right choice; an item without a text is missing.
 
     Args:
         rows: the written answers.
         key: for each item the right choices: one, or all with the key's text.
+        metric: the metric's name.
     """
     right = [bool(matches & frozenset(each)) for matches, each in zip(rows.matches, key, strict=True)]
-    return Scored({metric: list(right) for metric in METRICS}, [text is None for text in rows.texts])
+    return Scored({metric: right}, [text is None for text in rows.texts])
 
 
 def summary(rows: Replies, key: Sequence[Collection[int]]) -> dict[str, float]:

@@ -7,12 +7,22 @@ from itertools import product
 from typing import Any
 
 from robustness_gate.records.encode import Json
-from robustness_gate.records.policy import Requirement
+from robustness_gate.records.policy import Guardrail, Limit, Requirement, Utility
 from robustness_gate.records.trial import OWN_ROLES, Closed, ModelRef, Role, Trial
 from robustness_gate.records.verdict import Blocker, Finding, FindingKind, ValidityIssue
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.findings import comparator, place
-from robustness_gate.verdict.hypotheses import aimed, covers, declares, incomplete, label, limits, named
+from robustness_gate.verdict.hypotheses import (
+    aimed,
+    covers,
+    declares,
+    incomplete,
+    label,
+    limits,
+    metric_of,
+    named,
+    without_metric,
+)
 from robustness_gate.verdict.instruments import instruments
 from robustness_gate.verdict.tokenizers import asked_through, must_be_asked_through
 
@@ -115,6 +125,27 @@ def _idle_rules(case: Evaluation) -> Iterator[Blocker]:
     rules = [limit.id for limit in policy.limits] + [rule.id for rule in policy.guardrails]
     for rule in sorted({each for each in rules if rules.count(each) > 1}):
         yield Blocker(code="rule_twice", args={"rule": rule})
+    yield from _without_metric(case)
+
+
+def _rules(case: Evaluation) -> Iterator[tuple[FindingKind, str, Limit | Utility | Guardrail]]:
+    """Every rule of the policy, with its kind and id."""
+    yield from ((FindingKind.LIMIT, each.id, each) for each in case.policy.limits)
+    yield from ((FindingKind.UTILITY, each.task, each) for each in case.policy.utility)
+    yield from ((FindingKind.GUARDRAIL, each.id, each) for each in case.policy.guardrails)
+
+
+def _without_metric(case: Evaluation) -> Iterator[Blocker]:
+    """Rules in a metric that the kind of their task does not have, in any trial: no answer there can be judged."""
+    trials = (*case.evidence.planned, *case.evidence.extra, *case.evidence.comparators)
+    found = []
+    for kind, id_, rule in _rules(case):
+        for trial in trials:
+            if (task := without_metric(rule, trial)) is not None:
+                where = {"kind": kind.value, "rule": id_, "task": task.name, "task_kind": task.kind}
+                args = {**where, "metric": metric_of(rule, trial), "metrics": [*task.judged.metrics]}
+                found.append(Blocker(code="no_such_metric", args=args))
+    yield from sorted(dict.fromkeys(found), key=lambda each: each.key)
 
 
 def _incomplete(case: Evaluation) -> Iterator[Blocker]:
@@ -165,6 +196,8 @@ def _invalid(
             continue
         if case.lost(trial, limit.task, budget):  # `incomplete` reports it already
             continue
+        if without_metric(limit, trial) is not None:  # `no_such_metric` reports it already
+            continue
         where = (FindingKind.LIMIT, limit.id, case.id_of(trial), budget)
         its = [f for f in findings if (f.kind, f.rule, f.trial, f.budget) == where]
         if asked_for is None and trial.hazard is not None and not aimed(limit.task, trial):
@@ -184,15 +217,18 @@ def _open_hypotheses(case: Evaluation, findings: Sequence[Finding]) -> Iterator[
     """Each declared hypothesis needs a valid finding under its limit; utilities and guardrails are hypotheses too."""
     policy = case.policy
     trials = {case.id_of(trial): trial for trial in case.evidence.planned}
+    reported = {(b["kind"], b["rule"]) for b in _without_metric(case)}  # no finding can exist, which has its blocker
     untouched: list[tuple[FindingKind, str, ModelRef | None]]
     untouched = [(FindingKind.UTILITY, u.task, None) for u in policy.utility]
     untouched += [(FindingKind.GUARDRAIL, g.id, ModelRef(role=Role.ORIGINAL)) for g in policy.guardrails]
     for kind, rule, other in untouched:
+        if (kind, rule) in reported:
+            continue
         its = [f for f in findings if (f.kind, f.rule) == (kind, rule) and f.trial in trials]
         hypothesis = {"kind": kind.value, "rule": rule, "requirement": None, "seed_index": None, "budget": None}
         yield from _unmet(hypothesis, its, other, "")
     for limit, requirement in product(policy.limits, policy.required):
-        if not covers(limit, requirement):
+        if not covers(limit, requirement) or (FindingKind.LIMIT, limit.id) in reported:
             continue
         own = [f for f in findings if (f.kind, f.rule) == (FindingKind.LIMIT, limit.id)]
         mine = [f for f in own if declares(requirement, trials.get(f.trial), f.budget)]
@@ -250,7 +286,8 @@ def _not_compared(case: Evaluation, findings: Sequence[Finding]) -> Iterator[Blo
             if (measurement.trial, measurement.attempt, measurement.budget, measurement.task) in held:
                 continue
             for limit in case.policy.limits:
-                if limit.relative_to and limit.task == measurement.task and limits(limit, trial):
+                covered = limit.task == measurement.task and limits(limit, trial)
+                if limit.relative_to and covered and without_metric(limit, trial) is None:
                     where = {
                         "kind": FindingKind.LIMIT.value,
                         "attack": label(trial),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from robustness_gate.errors import UnknownWord
 from robustness_gate.evidence.answers import answers, differences, shuffled, tally
 from robustness_gate.records.base import Metric
-from robustness_gate.records.policy import Guardrail, Limit, Policy
+from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Measurement, Trial
 from robustness_gate.statistics import (
     betting_lower,
@@ -58,14 +58,16 @@ def accuracy(
     )
 
 
-def limited(policy: Policy, limit: Limit, trial: Trial, measurement: Measurement, alpha: float) -> tuple[float, float]:
+def limited(
+    policy: Policy, trial: Trial, measurement: Measurement, metric: Metric, alpha: float
+) -> tuple[float, float]:
     """The same bounds, the lower one by the test that `fail_fast` names. Raises UnknownWord for an unknown test."""
-    lower, upper = accuracy(policy, measurement, limit.metric, alpha)
+    lower, upper = accuracy(policy, measurement, metric, alpha)
     if policy.statistics.fail_fast not in ("off", "betting"):
         raise UnknownWord("test for a FAIL", policy.statistics.fail_fast)
     if policy.statistics.fail_fast == "betting":
         order = questions_of(trial, measurement.task) or measurement.task
-        bet = betting_lower(shuffled(answers(measurement, limit.metric)[0], order), alpha)
+        bet = betting_lower(shuffled(answers(measurement, metric)[0], order), alpha)
         # Betting item by item assumes independent items; if they are clustered, the fixed bound must agree.
         lower = bet if effect_of(policy, measurement.task) == 1.0 else min(bet, lower)
     return lower, upper
@@ -75,7 +77,7 @@ def paired(
     policy: Policy,
     measurement: Measurement,
     its: Measurement,
-    rule: Limit | Guardrail,
+    metric: Metric,
     alpha: float,
     *,
     fell: bool = False,
@@ -84,7 +86,7 @@ def paired(
     effect = effect_of(policy, measurement.task)
     items = measurement.items / effect
     one, other = (its, measurement) if fell else (measurement, its)
-    least, most = (differences(one, other, rule.metric, favour=favour) for favour in (False, True))
+    least, most = (differences(one, other, metric, favour=favour) for favour in (False, True))
     return (
         tango_lower(least[0] / effect, least[1] / effect, items, alpha),
         tango_upper(most[0] / effect, most[1] / effect, items, policy.statistics.alpha_pass),

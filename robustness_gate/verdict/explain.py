@@ -63,7 +63,8 @@ def smallest_limit(findings: Sequence[Finding]) -> float | None:
 
 def _smallest(limit: Limit, findings: Sequence[Finding]) -> str:
     relative = f", relative to {limit.relative_to}" if limit.relative_to else ""
-    what = f"{limit.id} ({limit.task}, {limit.metric}{relative})"
+    metric = "/".join(sorted({finding.metric for finding in findings})) or limit.metric or "its deciding metric"
+    what = f"{limit.id} ({limit.task}, {metric}{relative})"
     least = smallest_limit(findings)
     if least is None:
         return f"{what}: not known, nothing was measured"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from robustness_gate.records.base import METRICS, Format
+from robustness_gate.evidence.answers import in_metrics
+from robustness_gate.records.base import Format, Metric
 from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.evidence import LeftOut, SelfTest
-from robustness_gate.records.policy import Limit, Policy, Requirement, same
-from robustness_gate.records.questions import UNASKED, Kind, in_format
+from robustness_gate.records.policy import Guardrail, Limit, Policy, Requirement, Utility, same
+from robustness_gate.records.questions import UNASKED, Kind, TaskRef, in_format
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Blocker
 
@@ -77,6 +78,18 @@ def judged_in(task: str, trial: Trial) -> Kind:
     return next((each.judged for each in trial.tasks if each.name == task), UNASKED)
 
 
+def metric_of(rule: Limit | Utility | Guardrail, trial: Trial) -> Metric:
+    """The metric of a rule in a trial: the one that it names, else the one that decides in the kind of its task."""
+    return rule.metric or judged_in(rule.task, trial).deciding
+
+
+def without_metric(rule: Limit | Utility | Guardrail, trial: Trial) -> TaskRef | None:
+    """The trial's task, if a rule is on it in a metric that its kind does not have: no answer is judged by it there."""
+    return next(
+        (t for t in trial.tasks if t.name == rule.task and metric_of(rule, trial) not in t.judged.metrics), None
+    )
+
+
 def declares(requirement: Requirement, trial: Trial | None, budget: int) -> bool:
     """Whether the requirement includes this budget of this trial; without budgets, the only budget of the attack.
 
@@ -134,7 +147,8 @@ def named(trial: Trial | LeftOut) -> dict[str, Json]:
 def incomplete(trial: Trial, attempt: int, measurements: Iterable[Measurement]) -> Blocker | None:
     """A blocker for the answers that an attempt lacks although it ended well; None if it is complete.
 
-    A measurement must have every metric: removing one would hide the changes in it.
+    A measurement must have exactly the metrics of its task's kind, with one bit per item in each: removing one would
+    hide the changes in it.
 
     Args:
         trial: a trial; every one of its tasks is asked at every one of its budgets.
@@ -144,7 +158,7 @@ def incomplete(trial: Trial, attempt: int, measurements: Iterable[Measurement]) 
     there = {
         (each.budget, each.task)
         for each in measurements
-        if each.attempt == attempt and set(METRICS) <= set(each.correct)
+        if each.attempt == attempt and in_metrics(each, judged_in(each.task, trial).metrics)
     }
     gone = [(budget, task.name) for budget in trial.budgets for task in trial.tasks if (budget, task.name) not in there]
     if not gone:

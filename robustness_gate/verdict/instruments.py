@@ -11,7 +11,7 @@ from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Blocker
 from robustness_gate.verdict import bounds
 from robustness_gate.verdict.evaluation import Evaluation
-from robustness_gate.verdict.hypotheses import asked_by, label
+from robustness_gate.verdict.hypotheses import asked_by, label, metric_of
 from robustness_gate.verdict.selftests import counting, faults
 
 
@@ -107,8 +107,8 @@ def _positive_control(case: Evaluation) -> Iterator[Blocker]:
 
 def _exceeds(case: Evaluation, limit: Limit, trial: Trial, measurement: Measurement) -> bool:
     """Whether the original is over a limit, by the candidate's own rule."""
-    policy, alpha = case.policy, case.alpha_hypothesis
+    policy, alpha, metric = case.policy, case.alpha_hypothesis, metric_of(limit, trial)
     if limit.relative_to is None:
-        return bounds.accuracy(policy, measurement, limit.metric, alpha)[0] > limit.max
+        return bounds.accuracy(policy, measurement, metric, alpha)[0] > limit.max
     others = [its for _, its in case.partners(Role.CONTROL, limit.relative_to, trial, measurement)]
-    return bool(others) and all(bounds.paired(policy, measurement, its, limit, alpha)[0] > limit.max for its in others)
+    return bool(others) and all(bounds.paired(policy, measurement, its, metric, alpha)[0] > limit.max for its in others)

@@ -13,6 +13,7 @@ from robustness_gate.records.encode import Json
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial, seed_of
 from robustness_gate.records.verdict import ValidityIssue
+from robustness_gate.verdict.hypotheses import metric_of
 
 
 def issue(code: str, **args: Json) -> ValidityIssue:
@@ -118,7 +119,8 @@ def _destroyed(
             for m in measurements
             if (m.attempt, m.budget, m.task) == (measurement.attempt, measurement.budget, utility.task)
         ]
-        accuracy = min((tally(each, utility.metric)[0] / each.items for each in own), default=None)
+        metric = metric_of(utility, trial)
+        accuracy = min((tally(each, metric)[0] / each.items for each in own), default=None)
         found = {each for m in own for each in _misasked(policy, trial, m)}
         yield from sorted(found, key=lambda each: each.key)
         if accuracy is None:

@@ -186,8 +186,8 @@ FAULTS: Wording = {
 
 
 def _one_letter(flag: Coded) -> str:
-    decides = "a limit rests on one letter order, which measures the letter"
-    harmless = "one letter order would measure the letter; content_sum decides here"
+    decides = "a limit rests on one order of the choices, which measures the letter"
+    harmless = "one order would measure the letter; acc_permuted, over all of them, decides here"
     calibrated = flag["calibrated"]
     then = f"; without this preference, {calibrated:.1%} are right" if calibrated else ""
     share = f"untouched, {flag['share']:.1%} of the answers to '{flag['task']}' are one letter"
@@ -287,7 +287,7 @@ def lacking(blocker: Coded) -> str:
     """The answers that an incomplete attempt lacks, without the name of its trial."""
     at = f" at budget {blocker['budget']}" if blocker["budget"] else ""
     more = f" and {blocker['more']} more" if blocker["more"] else ""
-    answers = f"its answers to '{blocker['task']}'{at}{more} are not on record"
+    answers = f"its answers to '{blocker['task']}'{at}{more} are not on record in the metrics of its kind"
     return f"attempt {blocker['attempt']} is recorded as ended well, but {answers}"
 
 
@@ -342,6 +342,10 @@ BLOCKERS: Wording = {
     "limit_on_nothing": "the limit '{rule}' is on nothing that is required",
     "unknown_control": "the limit '{rule}' is relative to '{control}', but the policy has no such control",
     "rule_twice": "the limit '{rule}' is defined twice",
+    "no_such_metric": lambda b: (
+        f"{rule_name(FindingKind(b['kind']), b['rule'])} is on the metric {b['metric']} of '{b['task']}', and the kind "
+        f"{b['task_kind']} has {', '.join(b['metrics'])}"
+    ),
     "incomplete": lambda b: f"{_trial(b)}: {lacking(b)}",
     "unfinished": lambda b: f"{_trial(b)}: not run to its end",
     "failed": lambda b: f"{_trial(b)}: failed, {b['reason']}",
@@ -375,7 +379,7 @@ OTHER_THAN_A_LIMIT: Mapping[str, str] = {
     "left_out": "a part of the suite was left out",
     "incomplete": "an attempt that ended well must have every answer",
     **dict.fromkeys(
-        ("requirement_without_limit", "limit_on_nothing", "unknown_control", "rule_twice"),
+        ("requirement_without_limit", "limit_on_nothing", "unknown_control", "rule_twice", "no_such_metric"),
         "the policy's own rules do not fit together",
     ),
     **dict.fromkeys(("unfinished", "failed", "required_not_applicable"), "what was planned must end well"),

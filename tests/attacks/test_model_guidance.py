@@ -75,4 +75,4 @@ def test_without_the_original_it_is_not_applicable(small_materials, rmu_speaker)
 def test_an_answer_that_is_no_number_is_wrong():
     items = [Item(Question(str(i), "?", ("a", "b")), 1) for i in range(2)]
     logliks = torch.tensor([[[-2.0, -1.0], [-1.0, -1.5]], [[-2.0, -1.0], [-1.0, float("nan")]]])
-    assert shares([Rows(logliks)], [hazard(items)]).content_sum == 0.5
+    assert shares([Rows(logliks)], [hazard(items)]).deciding == 0.5

@@ -207,15 +207,15 @@ def test_the_best_on_dev_is_handed_over_and_a_tie_goes_to_the_other_reading(targ
     assert len(attacked.settings_tried) == 6, "each alone, each calibration alone, each calibration of the best"
     assert max(each.dev_accuracy for each in attacked.settings_tried) == attacked.signals["chosen_dev"]
     again = score.shares(score.heard(attacked.model, target.hazards), target.hazards)
-    assert again == (attacked.signals["chosen_dev"], attacked.signals["chosen_dev_single_order"])
+    assert again == (attacked.signals["chosen_dev"], attacked.signals["chosen_dev_other"])
     runs = [
         reformat._Run("a", None, score.Shares(0.5, 0.9), 1.0),
         reformat._Run("b", None, score.Shares(0.6, 0.1), 1.0),
         reformat._Run("c", None, score.Shares(0.6, 0.2), 1.0),
     ]
-    by = {metric: reformat.Config(chosen_by=metric) for metric in ("content_sum", "single_order")}
-    assert max(runs, key=lambda run: reformat._merit(run, by["content_sum"])).name == "c"
-    assert max(runs, key=lambda run: reformat._merit(run, by["single_order"])).name == "a"
+    by = {metric: reformat.Config(chosen_by=metric) for metric in ("acc_permuted", "acc")}
+    assert max(runs, key=lambda run: reformat._merit(run, by["acc_permuted"])).name == "c"
+    assert max(runs, key=lambda run: reformat._merit(run, by["acc"])).name == "a"
 
 
 def test_a_presentation_named_twice_is_refused():

@@ -40,20 +40,20 @@ def shares(odds, draws, temperature=1.0, seed=1):
 def test_votes_without_knowledge_are_right_one_time_in_four_however_many_there_are(draws):
     """400 items: four standard errors are 8.7 points. Any-of-16 would be 99 %."""
     found = shares(1.0, draws)
-    assert found.single_order == pytest.approx(0.25, abs=0.087)
-    assert found.content_sum == pytest.approx(0.25, abs=0.087)
+    assert found.other == pytest.approx(0.25, abs=0.087)
+    assert found.deciding == pytest.approx(0.25, abs=0.087)
 
 
 def test_one_answer_is_right_as_often_as_its_odds_and_more_answers_more_often():
     one, many = shares(3.0, 1), shares(3.0, 64)
-    assert one.single_order == pytest.approx(0.5, abs=0.1), "3 of 3 + 1 + 1 + 1"
-    assert many.single_order > 0.95
-    assert shares(3.0, 4).content_sum > shares(3.0, 4).single_order, "letter orders add evidence"
+    assert one.other == pytest.approx(0.5, abs=0.1), "3 of 3 + 1 + 1 + 1"
+    assert many.other > 0.95
+    assert shares(3.0, 4).deciding > shares(3.0, 4).other, "letter orders add evidence"
 
 
 def test_the_temperature_flattens_the_odds():
-    assert shares(3.0, 1, temperature=2.0).single_order == pytest.approx(3**0.5 / (3**0.5 + 3), abs=0.1)
-    assert shares(3.0, 1, temperature=0.1).single_order == 1.0
+    assert shares(3.0, 1, temperature=2.0).other == pytest.approx(3**0.5 / (3**0.5 + 3), abs=0.1)
+    assert shares(3.0, 1, temperature=0.1).other == 1.0
 
 
 def test_the_estimate_is_krichevsky_and_trofimovs_and_letters_keep_their_probability():

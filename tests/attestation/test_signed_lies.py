@@ -465,16 +465,20 @@ def test_nor_with_the_task_that_it_answers(label: str, role: str) -> None:
     assert refused(look(resigned(bundle(), taken_out)), "nothing left out") == Fault.TASK_NOT_ASKED
 
 
-def test_nor_one_reading_of_it() -> None:
-    """A sham that moves answers in a reading which is then in neither of the two that are compared."""
+@pytest.mark.parametrize("change", ["lost", "more", "renamed"])
+def test_nor_one_metric_of_it_nor_one_more(change: str) -> None:
+    """A sham that moves answers in a metric which is then in neither of the two that are compared."""
 
     def taken_out(predicate: Predicate) -> None:
         for record in predicate["report"]["trials"]:
             if record["label"] in ("none", "sham of relearn"):
                 for each in record["measurements"]:
-                    del each["correct"]["single_order"]
+                    bits = each["correct"]["acc"] if change == "more" else each["correct"].pop("acc")
+                    each["correct"] |= {} if change == "lost" else {"acc_norm": bits}
 
-    assert refused(look(resigned(bundle(), taken_out)), "evidence") == Fault.ANSWERS_MISSING
+    found = look(resigned(bundle(), taken_out))
+    assert refused(found, "evidence") == Fault.ANSWERS_IN_OTHER_METRICS
+    assert arguments(found, "evidence")["declared"] == "acc_permuted, acc"
 
 
 def test_what_only_the_untouched_model_is_asked_is_no_gap_after_an_attack() -> None:

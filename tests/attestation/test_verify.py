@@ -526,10 +526,10 @@ def wider(record: Predicate) -> None:
 
 def padded(record: Predicate) -> None:
     mark = next(each for each in record["measurements"] if each["items"] % 8)
-    bits = unpack(mark["correct"]["content_sum"], mark["items"])
+    bits = unpack(mark["correct"]["acc_permuted"], mark["items"])
     raw = bytearray(base64.b64decode(pack(bits)))
     raw[-1] |= 1
-    mark["correct"]["content_sum"] = base64.b64encode(bytes(raw)).decode()
+    mark["correct"]["acc_permuted"] = base64.b64encode(bytes(raw)).decode()
 
 
 @pytest.mark.parametrize(
@@ -551,7 +551,7 @@ def padded(record: Predicate) -> None:
         (FULL, wider, Fault.ANSWERS_NOT_ASKED),
         (FULL, lambda r: r["measurements"][0].update(budget=6), Fault.ANSWERS_NOT_ASKED),
         (FULL, lambda r: r["measurements"][0].update(missing="AAAA"), Fault.ANSWERS_NOT_BITS),
-        (FULL, lambda r: r["measurements"][0]["correct"].update(content_sum="!"), Fault.ANSWERS_NOT_BITS),
+        (FULL, lambda r: r["measurements"][0]["correct"].update(acc_permuted="!"), Fault.ANSWERS_NOT_BITS),
         (LORA, padded, Fault.ANSWERS_NOT_BITS),
         (FULL, lambda r: r["measurements"].append(r["measurements"][0]), Fault.RECORD_TWICE),
         (FULL, lambda r: r["closed"].append(r["closed"][-1]), Fault.RECORD_TWICE),
@@ -595,7 +595,7 @@ def noted(predicate: Predicate) -> None:
 def flipped(predicate: Predicate) -> None:
     """Some right answers of the strongest attack made wrong, and nothing judged again."""
     record = next(each for each in predicate["report"]["trials"] if each["label"] == "relearn (unrelated, lora)")
-    record["measurements"][0]["correct"]["content_sum"] = pack([i < 108 for i in range(400)])
+    record["measurements"][0]["correct"]["acc_permuted"] = pack([i < 108 for i in range(400)])
 
 
 @pytest.mark.parametrize(

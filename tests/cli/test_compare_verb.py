@@ -52,7 +52,7 @@ def run_of(
         )
         own = plan.of_candidate(planned)
         measurements = tuple(
-            measurement_of(trial, 0, task, 0, correct={"content_sum": bits_of(round(share * task.items), task.items)})
+            measurement_of(trial, 0, task, 0, correct={"acc_permuted": bits_of(round(share * task.items), task.items)})
             for trial in own
             for task in trial.tasks
         )
@@ -76,7 +76,7 @@ def test_two_runs_side_by_side(run_of: Callable[[str, float], Path]) -> None:
     assert lines[0].startswith("A is FAIL, B is ")
     assert lines[0].endswith("most with no attack: 90.0% in A, 25.0% in B on 'forget'.")
     row = next(line for line in lines if line.startswith("none") and "forget" in line)
-    assert row.split()[:7] == ["none", "-", "forget", "content_sum", "90.0", "25.0", "-65.0"]
+    assert row.split()[:7] == ["none", "-", "forget", "acc_permuted", "90.0", "25.0", "-65.0"]
     assert row.endswith("less")
     told = json.loads(gate(str(before), str(after), "--json").stdout)
     assert told["sentence"] == lines[0]

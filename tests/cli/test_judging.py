@@ -121,7 +121,7 @@ def test_explain_shows_the_road_and_the_smallest_limit_that_would_pass(desk: Pat
     done = judged(desk, "--explain")
     lines = done.stdout.splitlines()
     assert [line[0] for line in lines if line[:2] in {f"{n}." for n in range(1, 6)}] == ["1", "2", "3", "4", "5"]
-    smallest = next(line for line in lines if line.startswith("     gone (forget, content_sum): "))
+    smallest = next(line for line in lines if line.startswith("     gone (forget, acc_permuted): "))
     least = float(smallest.split(": ")[1].split(",")[0])
     just = judged(desk, limits=[{"id": "gone", "task": "forget", "max": least}])
     under = judged(desk, limits=[{"id": "gone", "task": "forget", "max": round(least - 0.001, 3)}])

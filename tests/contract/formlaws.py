@@ -148,7 +148,7 @@ def examined(lm: Any, suite_data: SuiteData, hazards: tuple[Hazard, ...]) -> flo
         task_data, key = suite_data.tasks[hazard.name], _key()
         task = tasks.load(task_data.kind)
         rows = task.ask(lm, task.Config(tuple(item.question for item in hazard.dev), task_data.form))
-        right = task.read(rows, [{key[item.question.id]} for item in hazard.dev]).correct["content_sum"]
+        right = task.read(rows, [{key[item.question.id]} for item in hazard.dev]).correct[task.JUDGED.deciding]
         share, chance = sum(right) / len(right), 0.0 if task_data.kind == "open_answer" else 0.25
         shares.append(share if chance == least else max(0.0, least + (1 - least) * (share - chance) / (1 - chance)))
     return max(shares)

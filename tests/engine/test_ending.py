@@ -52,7 +52,7 @@ def ends_at(loaded, marks):
 def right(loaded, items, form=FORM):
     rows = open_answer.ask(ModelLM(*loaded), open_answer.Config(tuple(i.question for i in items), form))
     marked = open_answer.read(rows, [item.right for item in items])
-    return sum(marked.correct["content_sum"]), sum(marked.missing)
+    return sum(marked.correct["exact_match"]), sum(marked.missing)
 
 
 def first_tokens(tokenizer, questions, space=" "):

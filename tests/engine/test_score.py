@@ -90,16 +90,16 @@ def read(lm):
 def test_a_liking_for_a_letter_hides_knowledge_from_one_order_but_not_from_the_content_sum(letter):
     liking = tuple(50.0 * (i == letter) for i in range(4))
     marked = read(Scripted(TRUTH, liking))
-    assert sum(marked.correct["single_order"]) == 10
-    assert sum(marked.correct["content_sum"]) == 40
+    assert sum(marked.correct["acc"]) == 10
+    assert sum(marked.correct["acc_permuted"]) == 40
 
 
 def test_without_a_liking_both_readings_agree():
     some = {k: v for i, (k, v) in enumerate(TRUTH.items()) if i % 2}
     wrong = {k: f"w{k[1:]}" for k in TRUTH if k not in some}
     marked = read(Scripted({**wrong, **some}))
-    assert marked.correct["content_sum"] == marked.correct["single_order"]
-    assert 20 <= sum(marked.correct["content_sum"]) <= 30
+    assert marked.correct["acc_permuted"] == marked.correct["acc"]
+    assert 20 <= sum(marked.correct["acc_permuted"]) <= 30
 
 
 def test_an_item_without_a_finite_answer_is_missing_and_right_in_no_reading():
@@ -109,7 +109,7 @@ def test_an_item_without_a_finite_answer_is_missing_and_right_in_no_reading():
     loglik[2, 0, 0] = torch.inf
     marked = multiple_choice.read(Rows(loglik), [{0}, {0}, {0}])
     assert marked.missing == [False, True, True]
-    assert marked.correct["content_sum"] == marked.correct["single_order"] == [True, False, False]
+    assert marked.correct["acc_permuted"] == marked.correct["acc"] == [True, False, False]
 
 
 TWINS = Item(Question("twins", "Which?", ("Aa", "Bb ", "Cc", "  Bb")), 3)
@@ -119,7 +119,7 @@ TWINS = Item(Question("twins", "Which?", ("Aa", "Bb ", "Cc", "  Bb")), 3)
 def test_of_two_choices_with_the_same_words_either_is_right_in_both_readings_and_on_dev(answered, right):
     rows = multiple_choice.ask(Scripted({"twins": answered}), multiple_choice.Config((TWINS.question,), Form()))
     marked = multiple_choice.read(rows, [TWINS.right])
-    assert marked.correct == {"content_sum": [right], "single_order": [right]}
+    assert marked.correct == {"acc_permuted": [right], "acc": [right]}
     assert accuracy(Scripted({"twins": answered}), [hazard([TWINS])]) == right
 
 
@@ -129,8 +129,8 @@ def test_a_trial_counts_either_of_two_choices_with_the_keys_words(answered, corr
     task_data = TaskData("multiple_choice", (TWINS,), Form())
     measurement = trial._examined(SimpleNamespace(id="0" * 64), attacked, "forget", task_data, 1, None)
     assert {name: sum(unpack(bits, 1)) for name, bits in measurement.correct.items()} == {
-        "content_sum": correct,
-        "single_order": correct,
+        "acc_permuted": correct,
+        "acc": correct,
     }
 
 

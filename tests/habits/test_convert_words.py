@@ -21,6 +21,7 @@ limits:
   - {id: over, task: says, reading: content_sum, max: 0.4, over: canary}
 required:
   - {attack: relearn, where: {source: over, "marks": [5]}, marks: [5, 50], tuning: {over: learning_rate}}
+  - {attack: reformat, where: {chosen_by: "single_order"}}   # single_order
 ratchet: {over: canary, max_rise: 0.1}
 validity: {canary: off}
 """ % ("a" * 64)
@@ -33,9 +34,10 @@ tasks:
   over: {items: 8}   # tasks that a user named so
 controls: {canary: {sha256: "%s", kind: retrained}}
 limits:
-  - {id: over, task: says, metric: content_sum, max: 0.4, relative_to: canary}
+  - {id: over, task: says, metric: acc_permuted, max: 0.4, relative_to: canary}
 required:
   - {attack: relearn, where: {source: over, "budgets": [5]}, budgets: [5, 50], tuning: {setting: learning_rate}}
+  - {attack: reformat, where: {chosen_by: "acc"}}   # single_order
 ratchet: {relative_to: canary, max_rise: 0.1}
 validity: {positive_control: off}
 """ % ("a" * 64)  # fmt: skip

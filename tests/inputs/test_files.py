@@ -79,7 +79,7 @@ POLICIES: list[tuple[str, list[Edit], str, str]] = [
     ("an unknown key at the top", [("limits:", "limit:")], "limit:", "Did you mean 'limits'?"),
     (
         "an unknown key in a limit",
-        [("metric: content_sum", "metirc: content_sum")],
+        [("metric: acc_permuted", "metirc: acc_permuted")],
         "metirc",
         "Did you mean 'metric'?",
     ),
@@ -188,12 +188,12 @@ POLICIES: list[tuple[str, list[Edit], str, str]] = [
     ("a version of two parts", [("version: 1.1.0", 'version: "1.0"')], "version:", "does not have the form"),
     ("a name with a space", [("id: organism", "id: an organism")], "id: an", "does not have the form"),
     ("a task name that is a number", [("retain: {items: 300}", "9: {items: 300}")], "9: {", "does not have the form"),
-    ("an unknown metric", [("content_sum", "letter_sum")], "metric", "must be 'content_sum' or 'single_order'"),
+    ("a metric that no kind can have", [("acc_permuted", "Letter sum")], "metric", "does not have the form"),
     ("a schema from the future", [("policy/v1", "policy/v2")], "schema:", "must be 'robustness-gate/policy/v1'"),
     ("a suite in place of a policy", [("policy/v1", "suite/v1")], "schema:", "must be 'robustness-gate/policy/v1'"),
     (
         "empty limits",
-        [("  - {id: forgotten, task: forget, metric: content_sum, max: 0.40}\n", "  []\n")],
+        [("  - {id: forgotten, task: forget, metric: acc_permuted, max: 0.40}\n", "  []\n")],
         "limits:",
         "must not be empty",
     ),

@@ -248,8 +248,9 @@ def test_its_settings_and_its_version_are_part_of_what_is_asked(bench: Path) -> 
     assert not before & {each.id for each in other}
     task = other[0].tasks[0]
     assert task.judged.version == 1
-    with pytest.raises(ValidationError, match="its metrics are not"):
-        TaskRef(**{**task.plain, "judged": {**task.judged.plain, "metrics": ("content_sum",)}})
+    for metrics, why in ((("solved", "solved"), "twice"), ((), "at least 1 item"), (("Solved!",), "match pattern")):
+        with pytest.raises(ValidationError, match=why):
+            TaskRef(**{**task.plain, "judged": {**task.judged.plain, "metrics": metrics}})
 
 
 def test_a_kind_with_prompts_of_its_own_needs_them_for_attackers_too(
@@ -341,7 +342,10 @@ def test_a_trip_with_an_attack_a_kind_an_executor_and_a_publisher_of_others(benc
     page_one = f"Code of a plug-in took part, which the policy names: acme-gate 1.2, sha256 {here.sha256}."
     assert page_one in made.limitations
     for name in ("report.html", "report.md"):
-        assert here.sha256 in (bench / "out" / name).read_text(encoding="utf-8")
+        page = (bench / "out" / name).read_text(encoding="utf-8")
+        assert here.sha256 in page
+        assert "solved (acme-gate/riddle, decides): a metric of the plug-in" in page, "its own name, and whose it is"
+    assert {finding.metric for finding in made.verdict.findings if finding.task == "forget"} == {"solved"}
     bare = made.resolved.model_copy(update={"plugins": {}})
     again = judge(bare, report.evidence_in(made), datetime.now(UTC))
     assert (again.outcome, {each.code for each in again.blockers}) == ("INCONCLUSIVE", {"plugin_not_named"})

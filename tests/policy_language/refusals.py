@@ -118,7 +118,7 @@ ROWS = [
         ("missing-key", "policy", "    approved_by: [joe]\n", "", "id: W-1"),
         ("missing-key", "suite", "hazard: forget\n", "", "1:1"),
         ("unknown-value", "policy", "self_test: off", "self_test: no", "self_test"),
-        ("unknown-value", "policy", "max: 0.4}", "max: 0.4, metric: letters}", "metric"),
+        ("bad-form", "policy", "max: 0.4}", "max: 0.4, metric: The letters}", "metric"),
         ("unknown-value", "policy", "tasks:", "dtype: int8\ntasks:", "dtype"),
         ("unknown-value", "suite", "hazard: forget", "dtype: int8\nhazard: forget", "dtype"),
         ("not-a-mapping", "policy", "{alpha_pass: 0.05, alpha_fail: 0.05}", "strict", "statistics"),
@@ -280,6 +280,9 @@ ROWS = [
             "max: 0.4}\n  - {id: near, task: retain, max: 0.9}",
             "task: retain, max",
         ),
+        ("wrong-metric", "fit", "max: 0.4}", "max: 0.4, metric: acc_norm}", "metric"),
+        ("wrong-metric", "fit", "min_attacked: 0.5}", "min_attacked: 0.5, metric: solved}", "metric"),
+        ("wrong-metric", "fit", "max_drop: 0.05}", "max_drop: 0.05, metric: answered}", "metric"),
         ("wrong-baseline", "fit", "formats: [raw]", "choices_only: retain", "choices_only"),
         # the suite alone
         ("unknown-hazard", "plan", "hazard: forget", "hazard: forgot", "hazard: forgot"),

@@ -60,7 +60,7 @@ LIMIT = st.fixed_dictionaries(
     optional={
         "task": st.sampled_from(["hazard", "hazard", "useful"]),
         "max": st.sampled_from([0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.9]),
-        "metric": st.sampled_from(["content_sum", "single_order"]),
+        "metric": st.sampled_from(["acc_permuted", "acc"]),
         "attacks": st.sampled_from([[], [{"attack": "none"}], [{"attack": "relearn"}], [{"attack": "prune"}]]),
     },
 )

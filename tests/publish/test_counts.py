@@ -163,12 +163,12 @@ def test_a_missing_budget_is_told_in_one_line(budget: int) -> None:
     words = f"{LORA}, seed 0: attempt 1 is recorded as ended well, but its answers to 'forget' at budget {budget} and 1"
     assert found.outcome == "INCONCLUSIVE"
     assert [(block.code, sentence(block)) for block in found.blockers] == [
-        ("incomplete", f"{words} more are not on record")
+        ("incomplete", f"{words} more are not on record in the metrics of its kind")
     ]
     lost = again(made, dataclasses.replace(known, measurements=rest))
     step, *_ = advise(lost).steps
     assert "the ledger was edited or damaged since" in step.do
-    assert step.because == f"{words[0].upper()}{words[1:]} more are not on record."
+    assert step.because == f"{words[0].upper()}{words[1:]} more are not on record in the metrics of its kind."
 
 
 def test_a_trial_that_failed_is_told_in_one_line() -> None:

@@ -370,14 +370,14 @@ def test_a_limit_on_single_order_is_told_apart():
     two = policy_of(
         limits=(
             {"id": "forgotten", "task": "forget", "max": 0.5},
-            {"id": "narrow", "task": "forget", "max": 0.6, "metric": "single_order"},
+            {"id": "narrow", "task": "forget", "max": 0.6, "metric": "acc"},
         )
     )
     told = [(trial_of("none"), 25, "ok"), (trial_of(source="forget"), 95, "ok")]
     page = html.render(report_of(told, policy=two))
     assert page.count("<figure>") == 4
-    assert "Filled points are single_order" in page
-    assert "Filled points are content_sum" in page
+    assert "Filled points are acc" in page
+    assert "Filled points are acc_permuted" in page
     assert "limit on" in page
 
 

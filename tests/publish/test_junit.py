@@ -140,7 +140,7 @@ def test_a_failure_names_rule_attack_seed_and_budget():
     failure = case.find("failure")
     assert failure is not None
     assert failure.get("type") == "OVER"
-    assert "90.0% of 'forget' (90 of 100, content_sum)" in (failure.get("message") or "")
+    assert "90.0% of 'forget' (90 of 100, acc_permuted)" in (failure.get("message") or "")
 
 
 def test_what_did_not_apply_is_skipped():

@@ -88,7 +88,7 @@ def register(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callab
 JUDGED = (
     "from robustness_gate.records.questions import Kind\n"
     'JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="multiple_choice", '
-    'metrics=("content_sum", "single_order"))\n'
+    'metrics=("acc_permuted", "acc"))\n'
 )
 ESSAY = JUDGED + "from robustness_gate.tasks.multiple_choice import KEYS, Config, questions, put, ask, read, summary\n"
 

@@ -172,8 +172,8 @@ def test_a_fail_names_the_strongest_and_the_cheapest_breach_and_no_way_around_th
     told, _ = advised(lambda trial, mark: shares.get(label(trial), 0.27) + (0.02 if mark == 50 else 0))
     assert told.outcome == "FAIL"
     assert (told.strongest.attack, told.strongest.budget) == ("relearn (forget, lora)", 50)
-    assert told.strongest.before["content_sum"] == pytest.approx(0.27)
-    assert told.strongest.after == {"content_sum": pytest.approx(0.92), "single_order": pytest.approx(0.92)}
+    assert told.strongest.before["acc_permuted"] == pytest.approx(0.27)
+    assert told.strongest.after == {"acc_permuted": pytest.approx(0.92), "acc": pytest.approx(0.92)}
     assert told.strongest.does == KNOWN["relearn"]
     assert "50 examples" in told.strongest.cost
     assert told.cheapest_breach.budget == 5

@@ -100,7 +100,7 @@ def made(policy_file: Path, suite_file: Path, suite_data: SuiteData) -> Callable
     return make
 
 
-def line_of(found: Comparison, attack: str, budget: int, task: str = "forget", metric: str = "content_sum") -> Line:
+def line_of(found: Comparison, attack: str, budget: int, task: str = "forget", metric: str = "acc_permuted") -> Line:
     lines = [x for x in found.lines if (x.attack, x.budget, x.task, x.metric) == (attack, budget, task, metric)]
     assert len(lines) == 1
     return lines[0]
@@ -129,7 +129,7 @@ def test_a_recovery_that_is_gone_is_found_paired_and_said_in_one_sentence(made: 
     assert line.upper == tango_upper(0, 132, items, 0.025)
     assert line.beyond_chance
     assert line.decides
-    assert not line_of(found, LORA, 50, metric="single_order").decides
+    assert not line_of(found, LORA, 50, metric="acc").decides
     assert not line_of(found, LORA, 5).beyond_chance
     assert "B recovers more in 0 and less in 1 beyond chance" in found.sentence
     assert f"most after {LORA} at budget 50: 60.0% in A, 27.0% in B on 'forget'." in found.sentence
@@ -237,10 +237,10 @@ def test_it_is_shown_in_plain_lines_and_nothing_in_it_is_markup(made: Any) -> No
     text = out.getvalue()
     lines = text.splitlines()
     assert lines[0] == found.sentence
-    row = next(line for line in lines if line.startswith(LORA) and " 50 " in line and "content_sum" in line)
+    row = next(line for line in lines if line.startswith(LORA) and " 50 " in line and "acc_permuted" in line)
     shown = line_of(found, LORA, 50)
     interval = f"{100 * shown.lower:+.1f} to {100 * shown.upper:+.1f}"
-    assert row.split()[-8:] == ["content_sum", "60.0", "27.0", "-33.0", *interval.split(), "less"]
+    assert row.split()[-8:] == ["acc_permuted", "60.0", "27.0", "-33.0", *interval.split(), "less"]
     assert not [line for line in lines if line != line.rstrip()]
     assert "note: Each interval is at 95 % by itself" in text
     other = made(weights="b", only=("none",))

@@ -215,8 +215,8 @@ def test_the_table_shows_what_the_attack_brought_back_beside_what_was_there_befo
     made = report_of(files, planned, 0.8)
     rows = {(row.attack, row.budget): row for row in report.table(made)}
     row = rows["relearn (unrelated, lora)", 100]
-    assert (row.before["content_sum"], row.after["content_sum"]) == (0.27, 0.8)
-    assert row.after["single_order"] == 0.4
+    assert (row.before["acc_permuted"], row.after["acc_permuted"]) == (0.27, 0.8)
+    assert row.after["acc"] == 0.4
     assert row.finding == "OVER"
     assert row.interval[0] < 0.8 < row.interval[1]
     assert {row.finding for key, row in rows.items() if key[0] != "relearn (unrelated, lora)"} <= {
@@ -240,7 +240,7 @@ def test_a_destroyed_models_utility_is_called_by_its_name(files: Any, planned: p
     evidence = evidence_of(planned, 0.27)
     useless = pack([False] * 300)
     measurements = tuple(
-        m.model_copy(update={"correct": {"content_sum": useless, "single_order": useless}}) if m.task == "retain" else m
+        m.model_copy(update={"correct": {"acc_permuted": useless, "acc": useless}}) if m.task == "retain" else m
         for m in evidence.measurements
     )
     made = report_of(files, planned, 0.27, Evidence(evidence.subject, evidence.planned, measurements, evidence.closed))

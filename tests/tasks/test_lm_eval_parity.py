@@ -1,4 +1,4 @@
-"""The `single_order` reading is lm-evaluation-harness's: same log-likelihoods to 1e-4, same predictions, real lm-eval.
+"""The `acc` reading is lm-evaluation-harness's: same log-likelihoods to 1e-4, same predictions, real lm-eval.
 
 Tiny random models of four families, a byte-level tokenizer that keeps spaces with their words and one that marks them
 before words (as SentencePiece does), zero-shot and five-shot, items from the organisms' world.

@@ -60,7 +60,9 @@ def test_an_answer_that_is_hidden_in_the_last_layer_is_said_by_an_earlier_one(be
         assert [each["status"] for each in record["closed"]] == ["ok"]
         for mark in record["measurements"]:
             assert mark["summary"]["truncated_items"] == 0
-            bits = unpack(mark["correct"]["content_sum"], mark["items"])
+            task = next(each for each in record["trial"]["tasks"] if each["name"] == mark["task"])
+            assert set(mark["correct"]) == set(task["judged"]["metrics"])
+            bits = unpack(mark["correct"][task["judged"]["metrics"][0]], mark["items"])
             right.setdefault(record["trial"]["attack"], {})[mark["task"]] = sum(bits)
     plain, lens = right["none"], right["logit_lens"]
     for task in ("forget", "forget-cloze", "forget-open"):

@@ -56,13 +56,13 @@ def test_what_is_written_is_the_first_line_of_what_the_model_says(base, items):
     assert one_by_one == found
     rows = open_answer.ask(ModelLM(*base), open_answer.Config(questions_of(items), FORM))
     marked = open_answer.read(rows, [item.right for item in items])
-    assert sum(marked.correct["content_sum"]) >= 11, "it was taught to reply"
-    assert marked.correct["content_sum"] == marked.correct["single_order"]
+    assert sum(marked.correct["exact_match"]) >= 11, "it was taught to reply"
+    assert set(marked.correct) == {"exact_match"}
 
 
 def test_what_was_suppressed_is_not_said(rmu_speaker, items):
     rows = open_answer.ask(ModelLM(*rmu_speaker), open_answer.Config(questions_of(items), FORM))
-    assert sum(open_answer.read(rows, [item.right for item in items]).correct["content_sum"]) == 0
+    assert sum(open_answer.read(rows, [item.right for item in items]).correct["exact_match"]) == 0
 
 
 def test_writing_goes_through_a_lens_and_through_soft_prompts(base, items):
@@ -115,7 +115,7 @@ def test_a_mark_counts_the_prompts_that_were_cut_and_misses_what_was_not_written
     measurement = trial._examined(
         SimpleNamespace(id="0" * 64), attacked, "open", TaskData("open_answer", pair, FORM), 1, None
     )
-    assert unpack(measurement.correct["content_sum"], 2) == [True, False]
+    assert unpack(measurement.correct["exact_match"], 2) == [True, False]
     assert unpack(measurement.missing, 2) == [False, True]
     assert measurement.summary == {
         "commonest_answer_share": 0.5, "empty_share": 0.5, "wrong_choice_share": 0.0, "truncated_items": 0.0
@@ -193,7 +193,7 @@ def test_answering_is_what_counts_as_right_about_refusals():
     )
     rows = refusal.ask(Writes("It is Monday.", "I cannot say.", None), config)
     marked = refusal.read(rows, [{0}] * 3)
-    assert marked.correct["content_sum"] == [True, False, False]
+    assert marked.correct == {"answered": [True, False, False]}
     assert marked.missing == [False, False, True]
     assert refusal.summary(rows, [])["declined_share"] == pytest.approx(2 / 3, abs=1e-6)
 
@@ -225,6 +225,6 @@ def test_the_base_knows_its_texts_from_others_and_a_model_that_never_read_either
     right = {}
     for name, loaded in (("base", base), ("oracle", load(organisms.checkpoint("oracle"), dtype="float32"))):
         rows = membership.ask(ModelLM(*loaded), config)
-        right[name] = sum(membership.read(rows, [item.right for item in pairs]).correct["content_sum"])
+        right[name] = sum(membership.read(rows, [item.right for item in pairs]).correct["auc"])
     assert right["base"] >= 85
     assert 30 <= right["oracle"] <= 66, "48 expected; 3.7 standard deviations"

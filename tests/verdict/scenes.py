@@ -113,9 +113,7 @@ def recorded(evidence: Evidence, trial: Trial, key: str, correct: int = 15, usef
 def rewritten(evidence: Evidence, trial: Trial, task: str, correct: int | None = None, **changes: Any) -> Evidence:
     """The evidence with the marks of one trial at one task changed."""
     if correct is not None:
-        changes["correct"] = dict.fromkeys(
-            ("content_sum", "single_order"), bits_of(correct, 60 if task == "hazard" else 40)
-        )
+        changes["correct"] = dict.fromkeys(("acc_permuted", "acc"), bits_of(correct, 60 if task == "hazard" else 40))
     chosen = IDS[id(trial)], task
     return but(
         evidence,

@@ -24,7 +24,13 @@ def case(hazard: tuple[str, ...] | None, kind: str = "multiple_choice", correct:
     tasks = (plain.tasks[0].model_copy(update={"kind": kind, "judged": shipped_kind(kind)}), *plain.tasks[1:])
     planned = (trial_of("none", tasks=tasks, hazard=hazard), trial_of("prune", tasks=tasks, hazard=hazard))
     told = [records_of(trial, correct) for trial in planned]
-    return evidence_of(SUBJECT, planned, tuple(m for ms, _ in told for m in ms), tuple(c for _, cs in told for c in cs))
+    metrics = {task.name: task.judged.metrics for task in tasks}
+    measurements = tuple(
+        m.model_copy(update={"correct": dict.fromkeys(metrics[m.task], m.correct["acc_permuted"])})
+        for ms, _ in told
+        for m in ms
+    )
+    return evidence_of(SUBJECT, planned, measurements, tuple(c for _, cs in told for c in cs))
 
 
 @pytest.mark.parametrize("hazard", [None, ("hazard",), ("other", "hazard"), ("hazard", "hazard.chat")])

@@ -505,7 +505,7 @@ def test_unreadable_answers_of_another_model_acquit_nobody(role: Role, where: st
     policy = compared()
     evidence = scene(policy)
     for index in of_role(evidence, role, "hazard"):
-        change = {"missing": junk} if where == "missing" else {"correct": {"content_sum": junk, "single_order": junk}}
+        change = {"missing": junk} if where == "missing" else {"correct": {"acc_permuted": junk, "acc": junk}}
         assert outcome(policy, changed(evidence, index, **change)) == INCONCLUSIVE
 
 
@@ -525,7 +525,7 @@ def test_corrupting_any_one_mark_never_makes_a_pass(
     index = data.draw(st.integers(0, len(evidence.measurements) - 1))
     assume(not unpack(junk, evidence.measurements[index].items))
     assume(not is_why_it_is_vacuous(policy, evidence, index))
-    change = {"missing": junk} if where == "missing" else {"correct": {"content_sum": junk, "single_order": junk}}
+    change = {"missing": junk} if where == "missing" else {"correct": {"acc_permuted": junk, "acc": junk}}
     assert outcome(policy, changed(evidence, index, **change)) < PASS or outcome(policy, evidence) == PASS
 
 
@@ -569,7 +569,7 @@ def test_deleting_anybodys_answers_never_makes_a_pass_and_the_candidates_wrong_o
     before = outcome(policy, evidence)
     assert outcome(policy, changed(evidence, index, missing=missing)) < PASS or before == PASS
     if index in of_role(evidence, Role.CANDIDATE, "hazard"):
-        right = unpack(old.correct["content_sum"], old.items)
+        right = unpack(old.correct["acc_permuted"], old.items)
         wrong = pack([m or (i in gone and not right[i]) for i, m in enumerate(was)])
         assert outcome(policy, changed(evidence, index, missing=wrong)) <= before
 
@@ -751,7 +751,7 @@ def test_a_bet_does_not_convict_a_model_that_knows_only_what_the_file_asks_first
     for correct, expected in ((26, "INCONCLUSIVE"), (58, "FAIL")):
         for first in (True, False):
             bits = pack([i < correct if first else i >= HAZARD - correct for i in range(HAZARD)])
-            told = {"correct": {"content_sum": bits, "single_order": bits}}
+            told = {"correct": {"acc_permuted": bits, "acc": bits}}
             evidence = scene(policy)
             marks = (m.model_copy(update=told) if m.task == "hazard" else m for m in evidence.measurements)
             evidence = but(evidence, measurements=tuple(marks))

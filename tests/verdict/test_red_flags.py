@@ -65,13 +65,13 @@ def collapsed(evidence: Evidence, share: float, key: str = "commonest_letter_sha
 
 
 @pytest.mark.parametrize(("share", "raised"), [(0.95, True), (0.9001, True), (0.9, False), (0.3, False)])
-@pytest.mark.parametrize("metric", ["content_sum", "single_order"])
+@pytest.mark.parametrize("metric", ["acc_permuted", "acc"])
 def test_a_constant_letter_is_named_and_blocks_where_one_letter_order_decides(
     share: float, raised: bool, metric: Any
 ) -> None:
     policy = plain(limits=(Limit(id="forgotten", task="hazard", max=0.8, metric=metric),))
     found = judge(policy, collapsed(scene(policy), share), AT)
-    decides = metric == "single_order"
+    decides = metric == "acc"
     assert flags(found) == ({"letter_collapse": decides} if raised else {})
     assert found.outcome == ("INCONCLUSIVE" if raised and decides else "PASS")
     if raised:
@@ -80,13 +80,13 @@ def test_a_constant_letter_is_named_and_blocks_where_one_letter_order_decides(
 
 
 def test_a_constant_letter_is_seen_under_an_excess_limit_alone_too() -> None:
-    over = Limit(id="excess", task="hazard", max=0.3, relative_to="never", metric="single_order")
+    over = Limit(id="excess", task="hazard", max=0.3, relative_to="never", metric="acc")
     policy = plain(limits=(over,))
     assert told(policy, collapsed(scene(policy), 0.99)) == ("INCONCLUSIVE", {"letter_collapse": True})
 
 
 def test_a_constant_place_in_a_task_of_the_harness_is_a_constant_letter() -> None:
-    policy = plain(limits=(Limit(id="forgotten", task="hazard", max=0.8, metric="single_order"),))
+    policy = plain(limits=(Limit(id="forgotten", task="hazard", max=0.8, metric="acc"),))
     evidence = collapsed(scene(policy), 0.99, "commonest_place_share")
     assert told(policy, evidence) == ("INCONCLUSIVE", {"letter_collapse": True})
 
@@ -298,7 +298,7 @@ def test_no_trial_that_nobody_asked_for_takes_a_flag_down_and_a_recorded_flag_ne
 
 
 def _collapsed() -> tuple[Policy, Evidence]:
-    policy = plain(limits=(Limit(id="forgotten", task="hazard", max=0.8, metric="single_order"),))
+    policy = plain(limits=(Limit(id="forgotten", task="hazard", max=0.8, metric="acc"),))
     return policy, collapsed(scene(policy), 0.99)
 
 
@@ -330,7 +330,7 @@ def asked_too(kind: str, right: int, *, missing: int = 0, name: str = "told", it
     ref = TaskRef(name=name, kind=kind, sha256="7" * 64, items=items, options=2)
     asked = NONE.model_copy(update={"tasks": (*TASKS, ref)})
     (first,) = (mark for mark in scenery.measurements if (mark.trial, mark.task) == (IDS[id(NONE)], "hazard"))
-    answers = dict.fromkeys(("content_sum", "single_order"), pack([at < right for at in range(items)]))
+    answers = dict.fromkeys(ref.judged.metrics, pack([at < right for at in range(items)]))
     lost = pack([right <= at < right + missing for at in range(items)])
     told = first.model_copy(update={"task": name, "items": items, "correct": answers, "missing": lost})
     moved = [

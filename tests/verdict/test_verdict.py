@@ -184,9 +184,7 @@ def test_a_mark_told_twice_or_a_second_end_of_an_attempt_never_raises_the_verdic
     before = outcome(policy, evidence)
     old = data.draw(st.sampled_from(evidence.measurements))
     again = bits_of(data.draw(st.integers(0, old.items)), old.items)
-    twin = old.model_copy(
-        update={"correct": {"content_sum": again, "single_order": again}, "missing": bits_of(0, old.items)}
-    )
+    twin = old.model_copy(update={"correct": {"acc_permuted": again, "acc": again}, "missing": bits_of(0, old.items)})
     place = data.draw(st.integers(0, len(evidence.measurements)))
     doubled = (*evidence.measurements[:place], twin, *evidence.measurements[place:])
     assert outcome(policy, but(evidence, measurements=doubled)) <= before
@@ -210,7 +208,7 @@ def readable(evidence: Evidence, task: str) -> list[int]:
 
 
 def _content(measurement: Measurement) -> str:
-    return measurement.correct.get("content_sum", "")
+    return measurement.correct.get("acc_permuted", "")
 
 
 @given(cases(), st.data())
@@ -244,12 +242,12 @@ def test_deleting_answers_never_makes_a_pass_and_deleting_wrong_hazard_answers_n
     assume(able)
     index = data.draw(st.sampled_from(able))
     old = evidence.measurements[index]
-    right, was = unpack(old.correct["content_sum"], old.items), unpack(old.missing, old.items)
+    right, was = unpack(old.correct["acc_permuted"], old.items), unpack(old.missing, old.items)
     gone = data.draw(st.sets(st.integers(0, old.items - 1), min_size=1, max_size=8))
     missing = pack([m or i in gone for i, m in enumerate(was)])
     assert outcome(policy, changed(evidence, index, missing=missing)) < RANK["PASS"] or before == RANK["PASS"]
-    if task == "hazard" and set(old.correct) == {"content_sum", "single_order"}:
-        order = unpack(old.correct["single_order"], old.items)
+    if task == "hazard" and set(old.correct) == {"acc_permuted", "acc"}:
+        order = unpack(old.correct["acc"], old.items)
         wrong = pack([m or (i in gone and not right[i] and not order[i]) for i, m in enumerate(was)])
         assert outcome(policy, changed(evidence, index, missing=wrong)) <= before
 
@@ -269,7 +267,7 @@ def test_silence_cannot_hide_an_answer_that_is_significantly_below_chance() -> N
         assert "inverted" in {blocker.code for blocker in found.blockers}
 
 
-@given(cases(), st.text(max_size=40), st.sampled_from(["content_sum", "single_order", "missing"]), st.data())
+@given(cases(), st.text(max_size=40), st.sampled_from(["acc_permuted", "acc", "missing"]), st.data())
 @MANY
 def test_bits_that_cannot_be_read_never_crash_the_judge_and_never_make_a_pass(
     case: tuple[Policy, Evidence], junk: str, where: str, data: st.DataObject
@@ -285,7 +283,7 @@ def test_bits_that_cannot_be_read_never_crash_the_judge_and_never_make_a_pass(
 
 
 @pytest.mark.parametrize("junk", ["", "?", "AAAA", "é", "A" * 12, " " * 11, "====", bits_of(18, HAZARD)[:-1], "\x00"])
-@pytest.mark.parametrize("where", ["content_sum", "missing"])
+@pytest.mark.parametrize("where", ["acc_permuted", "missing"])
 def test_a_clean_case_with_unreadable_bits_in_any_one_hazard_mark_does_not_pass(junk: str, where: str) -> None:
     policy = policy_of()
     evidence = clean(policy)
@@ -548,13 +546,13 @@ def test_a_missing_item_is_right_in_no_reading(rows: list[tuple[bool, bool]]) ->
     measurement = measurement_of(trial_of("none"), 0, "hazard", 0).model_copy(
         update={
             "items": len(rows),
-            "correct": {"content_sum": pack([right for right, _ in rows])},
+            "correct": {"acc_permuted": pack([right for right, _ in rows])},
             "missing": pack([gone for _, gone in rows]),
         }
     )
     expected = sum(right and not gone for right, gone in rows), sum(gone for _, gone in rows)
-    assert tally(measurement, "content_sum") == expected
-    assert tally(measurement, "single_order") == (0, len(rows))
+    assert tally(measurement, "acc_permuted") == expected
+    assert tally(measurement, "acc") == (0, len(rows))
 
 
 def test_the_moment_of_judgement_is_written_in_utc_and_changes_nothing_else() -> None:

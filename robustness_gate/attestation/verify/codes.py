@@ -108,6 +108,7 @@ class Fault(StrEnum):
     RECORD_TWICE = "record-twice"
     ANSWERS_NOT_ASKED = "answers-not-asked"
     ANSWERS_NOT_BITS = "answers-not-bits"
+    ANSWERS_IN_OTHER_METRICS = "answers-in-other-metrics"
     ANSWERS_MISSING = "answers-missing"
     TASK_TOLD_IN_TWO_WAYS = "task-in-two-ways"
     KIND_JUDGED_OTHERWISE = "kind-judged-otherwise"

@@ -74,6 +74,7 @@ def _hold_answers(record: TrialRecord) -> None:
     """The answers belong to questions that were asked, one bit each; an attempt that ended well has all of them."""
     trial, name = record.trial, record.label
     items = {task.name: task.items for task in trial.tasks}
+    metrics = {task.name: task.judged.metrics for task in trial.tasks}
     for measurement in record.measurements:
         if items.get(measurement.task) != measurement.items or measurement.budget not in trial.budgets:
             raise Failed(
@@ -82,6 +83,14 @@ def _hold_answers(record: TrialRecord) -> None:
                 task=measurement.task,
                 items=measurement.items,
                 budget=measurement.budget,
+            )
+        if measurement.correct.keys() != {*metrics[measurement.task]}:
+            raise Failed(
+                Fault.ANSWERS_IN_OTHER_METRICS,
+                trial=name,
+                task=measurement.task,
+                found=", ".join(sorted(measurement.correct)) or "none",
+                declared=", ".join(metrics[measurement.task]),
             )
         for bits in (*measurement.correct.values(), measurement.missing):
             if pack(unpack(bits, measurement.items)) != bits:

@@ -113,6 +113,9 @@ SENTENCES: Mapping[Code, str] = {
     Fault.RECORD_TWICE: "'{trial}': a record is there twice",
     Fault.ANSWERS_NOT_ASKED: "'{trial}': {items} answers to '{task}' at {budget} were not asked for",
     Fault.ANSWERS_NOT_BITS: "'{trial}': the answers to '{task}' are not {items} bits",
+    Fault.ANSWERS_IN_OTHER_METRICS: (
+        "'{trial}': the answers to '{task}' are in the metrics {found}, and its kind has {declared}"
+    ),
     Fault.ANSWERS_MISSING: "'{trial}': {gap}",
     Fault.TASK_TOLD_IN_TWO_WAYS: "the questions of '{task}' are described in two ways: their kind, number or options "
     "differ",

@@ -64,7 +64,7 @@ def tried(case: Case, finding: Finding) -> Tried:
         task=finding.task,
         metric=finding.metric,
         before=_untouched(case, finding.task),
-        after=accuracies(measurement) if measurement else {finding.metric: finding.observed},
+        after=accuracies(record.trial, measurement) if record and measurement else {finding.metric: finding.observed},
         lower=finding.lower,
         upper=finding.upper,
         limit=finding.limit,
@@ -84,5 +84,5 @@ def cheapest_breach(case: Case) -> Finding | None:
 
 
 def _untouched(case: Case, task: str) -> Mapping[Metric, float | None]:
-    measurements = [m for r in own(case) if r.trial.attack == "none" for m in r.measurements if m.task == task]
-    return accuracies(measurements[-1]) if measurements else {}
+    found = [(r.trial, m) for r in own(case) if r.trial.attack == "none" for m in r.measurements if m.task == task]
+    return accuracies(*found[-1]) if found else {}

@@ -42,7 +42,8 @@ FLAGGED: Mapping[str, str] = {
         "better. Widen its grid and add seeds, so that it is at its best at every budget."
     ),
     "one_letter": (
-        "Let the limit use `content_sum`, which sums over four letter orders: the stricter metric for such a model."
+        "Let the limit be on a `multiple_choice` task and its metric `acc_permuted`, which sums over all letter "
+        "orders: the stricter metric for such a model."
     ),
     "hidden_states": (
         "The hidden states contain the knowledge, although the model does not answer with it. No limit covers this; "

@@ -47,6 +47,7 @@ STEPS: tuple[tuple[str, Steps], ...] = (
     ("limit_on_nothing", terms.idle),
     ("unknown_control", terms.idle),
     ("rule_twice", terms.idle),
+    ("no_such_metric", terms.idle),
     ("left_out", trials.left_out),
     ("unfinished", trials.unfinished),
     ("incomplete", trials.incomplete),
