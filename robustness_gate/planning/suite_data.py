@@ -6,7 +6,7 @@ The attacker's data and the verdict items are separated here: an item in both is
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from robustness_gate.inputs import datasets, settings
 from robustness_gate.inputs.items import items_digest
 from robustness_gate.inputs.prompts import header_for
 from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.planning import leaks
 from robustness_gate.records.attack import Corpus, Hazard
 from robustness_gate.records.base import Format
 from robustness_gate.records.encode import Json, digest_of
@@ -162,7 +163,7 @@ def gather(suite: Loaded[Suite]) -> SuiteData:
         hazards[1:],
         {name: each for name, each in worded.items() if each != Worded(first.dev, plain)},
     )
-    _refuse_leaks(suite, suite_data)
+    _refuse_leaks(suite, suite_data, read, rows)
     return suite_data
 
 
@@ -186,16 +187,12 @@ def _refuse_prompts_of_its_own(
     Otherwise attacks train and select on prompts that the verdict does not ask, and find nothing.
 
     Raises:
-        PlanError: the first row as it stands is none of the items, and the kind cannot reword rows.
+        PlanError: an item is none of the rows as they stand, and the kind cannot reword rows.
     """
     if hasattr(module, "reworded") or getattr(module, "BARE", False) or not module.JUDGED.hazard:
         return
-    first = next(iter(datasets.read_rows(given.place)), None)
-    try:
-        plain = datasets.of_rows([first], given.place) if first is not None else ()
-    except FileError:
-        plain = ()
-    if not plain or datasets.words_of(plain[0]) not in {datasets.words_of(each) for each in items}:
+    plain = {datasets.words_of(each) for each in leaks.readable(datasets.read_rows(given.place), given.place)}
+    if any(datasets.words_of(each) not in plain for each in items):
         raise PlanError(
             f"the kind '{given.task.kind}' makes prompts of its own, and not of the attackers' questions.",
             remedy="Let its file have `reworded`, which makes them of any rows; `tasks/lm_eval.py` is an example.",
@@ -324,6 +321,10 @@ class _Asked(NamedTuple):
     def rewords(self) -> bool:
         """Whether the kind has its own prompts for rows."""
         return hasattr(self.module, "reworded")
+
+    def whole(self, form: Form) -> bool:
+        """Whether a stem is a whole prompt that this kind made."""
+        return self.rewords or (form.verbatim and not form.wording)
 
     def reworded(
         self, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, own: frozenset[str] | None = None
@@ -580,45 +581,61 @@ def _refuse_confusion(name: str, formats: Sequence[Format], file: Loaded[Any]) -
         raise PlanError("a format is named twice.", remedy="Name each once.", where=place, code="duplicate-format")
 
 
-def _refuse_leaks(suite: Loaded[Suite], suite_data: SuiteData) -> None:
-    """Refuse a verdict item, by id or by its text, in the attackers' data, or inside a text with its answer."""
-    seen_by_attacker: list[tuple[tuple[str, ...], tuple[Item, ...], bool]] = [
-        (("corpora", name), corpus.items, False) for name, corpus in suite_data.corpora.items()
-    ]
+def _refuse_leaks(
+    suite: Loaded[Suite], suite_data: SuiteData, read: Mapping[str, _Asked], rows: Mapping[str, _Rows]
+) -> None:
+    """Refuse a verdict question in the attackers' data, as it is asked, as it stands, and as any kind rewords it."""
+    noun, seen = suite.noun, list[tuple[leaks.Place, leaks.Side]]()
+    for name, corpus in suite_data.corpora.items():
+        plain = leaks.readable(rows[name].rows, rows[name].place) if rows[name].odd else ()
+        seen.append((("corpora", name), leaks.Side(corpus.items, plain=plain)))
+        seen += _as_reworded(("corpora", name), rows[name].rows, rows[name].place, read)
     for each in suite_data.hazards:
         task = each.name.removesuffix(".chat")
-        theirs = ("tasks", task, "roles") if suite.noun.tasks[task].roles else ("dev",)
-        seen_by_attacker.append((theirs, each.dev, _whole(each.form)))
+        asked = read[task]
+        theirs = ("tasks", task, "roles") if noun.tasks[task].roles else ("dev",)
+        plain = _plain(suite, task, asked, asked.dev) if noun.tasks[task].roles else ()
+        seen.append((theirs, leaks.Side(each.dev, asked.whole(each.form), plain)))
+    if noun.dev:
+        place = locate(noun.dev, suite, "dev")
+        found = tuple(datasets.read_rows(place))
+        seen.append((("dev",), leaks.Side(leaks.readable(found, place))))
+        seen += _as_reworded(("dev",), found, place, read)
+    judged = {}
     for name, task_data in suite_data.tasks.items():
-        if task_data.bare:  # an attacker may have the texts that were to be forgotten
-            continue
-        ids = {item.question.id for item in task_data.items}
-        words = {datasets.words_of(item) for item in task_data.items}
-        for at, items, whole in seen_by_attacker:
-            alike = _whole(task_data.form) == whole
-            for item in items:
-                seen = datasets.words_of(item)
-                if (
-                    item.question.id in ids
-                    or seen in words
-                    or (not alike and any(_within(seen, each) for each in words))
-                ):
-                    raise PlanError(
-                        f"the verdict item '{item.question.id}' of '{name}' is also in '{'.'.join(at)}'.",
-                        remedy="The attacker's data and the verdict items must be disjoint.",
-                        where=suite.where(*at),
-                        code="leak",
-                    )
-        for source, corpus in suite_data.corpora.items():
-            if (found := datasets.quoted(corpus.texts, task_data.items)) is not None:
-                number, item = found
-                raise PlanError(
-                    f"the verdict item '{item.question.id}' of '{name}' stands with its answer in text {number} of "
-                    f"'corpora.{source}'.",
-                    remedy="The attacker's data and the verdict items must be disjoint.",
-                    where=suite.where("corpora", source, "texts"),
-                    code="leak",
-                )
+        asked = read[name.removesuffix(".chat")]
+        if not task_data.bare:  # an attacker may have the texts that were to be forgotten
+            plain = _plain(suite, name.removesuffix(".chat"), asked, asked.judged)
+            judged[name] = leaks.Side(task_data.items, asked.whole(task_data.form), plain)
+    leaks.refuse(suite, judged, seen, {name: corpus.texts for name, corpus in suite_data.corpora.items()})
+
+
+def _as_reworded(
+    at: leaks.Place, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, read: Mapping[str, _Asked]
+) -> Iterator[tuple[leaks.Place, leaks.Side]]:
+    """The attackers' rows as each kind of the suite rewords them."""
+    for asked in read.values() if rows else ():
+        if asked.rewords:
+            with contextlib.suppress(FileError):  # rows of another shape than this kind reads
+                yield at, leaks.Side(asked.reworded(rows, place, _columns(asked.given.place)), whole=True)
+
+
+def _plain(suite: Loaded[Suite], name: str, asked: _Asked, items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Some of a task's questions as their rows state them. Raises PlanError where their rows are not known."""
+    if not asked.rewords:
+        return items
+    rows = tuple(datasets.read_rows(asked.given.place))
+    if len(rows) == len(asked.items):
+        ids = {item.question.id for item in items}
+        rows = tuple(row for item, row in zip(asked.items, rows, strict=True) if item.question.id in ids)
+    elif asked.given.task.roles is not None:
+        raise PlanError(
+            f"'{name}' makes {len(asked.items)} items of {len(rows)} rows, so its rows cannot be divided.",
+            remedy="Take 'roles' out, or let the kind make one item of each row.",
+            where=suite.where("tasks", name, "roles"),
+            code="roles",
+        )
+    return leaks.readable(rows, asked.given.place)
 
 
 def _refuse_repeats(suite: Loaded[Suite], name: str, items: Sequence[Item]) -> None:
@@ -633,13 +650,3 @@ def _refuse_repeats(suite: Loaded[Suite], name: str, items: Sequence[Item]) -> N
             where=suite.where("tasks", name, "items"),
             code="repeated-questions",
         )
-
-
-def _whole(form: Form) -> bool:
-    """Whether a stem is the whole prompt."""
-    return form.verbatim and not form.wording
-
-
-def _within(one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether a verbatim stem, which is a whole prompt, contains a question and its answer."""
-    return any(a[0] in b[0] and a[1] in f"{b[0]} {b[1]}" for a, b in ((one, other), (other, one)))
