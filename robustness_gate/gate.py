@@ -23,11 +23,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from robustness_gate import organisms, verdict
 from robustness_gate.errors import CheckpointError, Exit, PlanError, Unverified, UsageError
 from robustness_gate.evidence import ledger as ledgers
-from robustness_gate.inputs import precision
+from robustness_gate.inputs import plugins, precision
 from robustness_gate.inputs.checkpoint.adapter import named_base
 from robustness_gate.inputs.checkpoint.fetch import fetch
 from robustness_gate.inputs.checkpoint.manifest import Manifest, manifest_of
@@ -45,13 +46,13 @@ from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Role, Trial
 from robustness_gate.records.verdict import Verdict
 from robustness_gate.report import record as report
-from robustness_gate.running import executors
-from robustness_gate.running.executors import Event, Executor
+from robustness_gate.running import checked, executors
+from robustness_gate.running.executors import Event
 from robustness_gate.system import installed, writing
 from robustness_gate.system.bounded import Limits
 
 SMALL_MODEL_BYTES = 50_000_000
-EXIT = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
+EXIT = MappingProxyType({"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE})
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
     candidate = prepared.plan.candidate
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
     job, workers = _job(request, prepared, folder), _workers(request, candidate)
-    with ledgers.writing(folder / ledgers.NAME) as ledger, executors.start(executor, job, workers) as crew:
+    with ledgers.writing(folder / ledgers.NAME) as ledger, checked.start(executor, job, workers) as crew:
         # 3
         prepared, problem = _tokenizers(prepared, ledger, job.original, crew)
         known = [*ledger.measurements, *ledger.closed]
@@ -178,7 +179,8 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
             *(each for each in tested if each not in ledger.self_tests),
         ):
             ledger.append(record)
-        ran = _run_trials(prepared, ledger, crew, watch)
+        with plugins.as_errors():
+            ran = _run_trials(prepared, ledger, crew, watch)
         # 4
         if ran and (changed := _changed(candidate)):
             ledger.append(Note(subject=candidate.manifest.digest, what=changed))
@@ -186,8 +188,7 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
         made = _report(prepared, ledger, preregistered)
         lost = _write(made, candidate.manifest, folder, request.out)
     # 6
-    _write_others(request, made)
-    uri, warnings = _track(request, made)
+    uri, warnings = _publish(request, made)
     return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *lost, *warnings))
 
 
@@ -209,7 +210,7 @@ def _original(prepared: Prepared) -> str | None:
 
 
 def _tokenizers(
-    prepared: Prepared, ledger: ledgers.Ledger, original: str | None, crew: Executor
+    prepared: Prepared, ledger: ledgers.Ledger, original: str | None, crew: checked.Checked
 ) -> tuple[Prepared, tuple[str, ...]]:
     """Compare the candidate's tokenizer with the original's, unless the ledger has the comparison, and record it.
 
@@ -236,7 +237,7 @@ def _tokenizers(
     return replace(prepared, plan=replace(prepared.plan, trials=trials)), ()
 
 
-def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watch: Watch) -> bool:
+def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: checked.Checked, watch: Watch) -> bool:
     """Run the trials that are not settled yet. Returns whether anything was run.
 
     A breach can end the run early, and a candidate that cannot be loaded always does, so that it is not tried again for
@@ -253,7 +254,7 @@ def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watc
         return fail_fast and _judge(prepared, ledger).outcome == "FAIL"
 
     todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in planned if not ledger.is_settled(t.id)]
-    with contextlib.closing(crew.execute(todo, breached)) as events:
+    with _noted(prepared, ledger, crew), contextlib.closing(crew.execute(todo, breached)) as events:
         for event in events:
             lost = event.not_loaded
             if lost is not None and lost.by_files and not ledger.measurements:
@@ -264,6 +265,18 @@ def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watc
             if lost is not None and event.trial.subject == prepared.plan.candidate.manifest.digest:
                 break
     return bool(todo)
+
+
+@contextlib.contextmanager
+def _noted(prepared: Prepared, ledger: ledgers.Ledger, crew: checked.Checked) -> Iterator[None]:
+    """Note in the ledger that its executor returned what cannot be true: else the next run would judge the rest."""
+    try:
+        yield
+    except checked.BrokenExecutor as error:
+        args = {"executor": crew.name, "what": error.message}
+        subject = prepared.plan.candidate.manifest.digest
+        ledger.append(Note(subject=subject, what=EvidenceIssue(code="executor_broken", args=args)))
+        raise
 
 
 def _opening(prepared: Prepared, claims: dict[str, str]) -> Iterator[ledgers.Entry]:
@@ -356,6 +369,20 @@ def prepare(
     executor: str = executors.OURS,
 ) -> Prepared:
     """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every user error."""
+    with plugins.as_errors():
+        return _prepare(policy_path, suite_path, checkpoint, original, controls, only, base, executor)
+
+
+def _prepare(
+    policy_path: Path,
+    suite_path: Path,
+    checkpoint: str,
+    original: str | None,
+    controls: Sequence[tuple[str, str]],
+    only: Sequence[str],
+    base: str | None,
+    executor: str,
+) -> Prepared:
     executors.DOOR.check(executor)
     policy, suite = load_policy(policy_path), load_suite(suite_path)
     suite_data = gather(suite)
@@ -528,42 +555,12 @@ def _keep_rows(made: report.Report, ledger: Path, folder: Path, remedy: str) -> 
     )
 
 
-def _track(request: Request, made: report.Report) -> tuple[str | None, tuple[str, ...]]:
-    """Send the report with our publishers and the requested plug-ins. Returns the first destination, and warnings."""
+def _publish(request: Request, made: report.Report) -> tuple[str | None, tuple[str, ...]]:
+    """Send the report, and write the files of plug-ins. Returns the first destination, and warnings."""
     from robustness_gate import publish
+    from robustness_gate.publish import outputs
 
     sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
-    places, warnings = [], []
-    asked = [*publish.ours("SENDS"), *(each for each in map(publish.load, request.outputs) if hasattr(each, "send"))]
-    for module in asked:
-        try:
-            places.append(module.send(made, sending))
-        except publish.NotSent as error:
-            warnings.append(error.message)
-    return next((place for place in places if place), None), tuple(warnings)
-
-
-def _write_others(request: Request, made: report.Report) -> None:
-    """Write the files of the requested plug-ins; they are imported here, after the report is written.
-
-    Raises:
-        PlanError: a plug-in cannot be imported, or returned nothing that can be written.
-    """
-    from robustness_gate import publish
-
-    for name in request.outputs:
-        module = publish.load(name)
-        if not hasattr(module, "render"):
-            continue
-        try:
-            made_of_it = publish.as_bytes(module.render(made))
-            file = f"{name.partition('/')[0]}.{module.FILE}"
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - third-party code may fail in any way
-            raise PlanError(
-                f"the publisher '{name}' failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}.",
-                remedy="The report is written and complete. Fix the plug-in, or leave its --output out.",
-                code="broken-plugin",
-            ) from None
-        if publish.PLAIN.fullmatch(file) is None or not isinstance(made_of_it, bytes):
-            raise PlanError(f"the publisher '{name}' made no file, or one of no plain name.", code="broken-plugin")
-        writing.whole(request.out / file, made_of_it)
+    with outputs.kept(request.out), plugins.as_errors():
+        outputs.write(request.outputs, made, request.out)
+        return outputs.send(request.outputs, made, sending)

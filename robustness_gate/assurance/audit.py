@@ -35,7 +35,7 @@ from robustness_gate.records.base import Digest, Metric, Record
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.report.record import Report, TrialRecord
-from robustness_gate.running import executors
+from robustness_gate.running import checked, executors
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.system.bounded import Limits
 from robustness_gate.verdict import tally
@@ -155,7 +155,7 @@ def run(
             suite_data=suite_data, places=places, device=device, rows_in=Path(rows), limits=limits or Limits()
         )
         with (
-            executors.start(executor, job, workers) as crew,
+            checked.start(executor, job, workers) as crew,
             contextlib.closing(crew.execute([(trial, 1) for trial in trials])) as events,
         ):
             for event in events:

@@ -42,7 +42,7 @@ from robustness_gate.records.evidence import NegativeControl, SelfTest, SelfTest
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
-from robustness_gate.running import executors
+from robustness_gate.running import checked, executors
 from robustness_gate.statistics import tango_lower
 from robustness_gate.system import installed
 from robustness_gate.system.bounded import Limits
@@ -200,7 +200,7 @@ def _examined(
     with tempfile.TemporaryDirectory() as rows:
         job = executors.Job(suite_data=suite_data, places=places, device="cpu", rows_in=Path(rows), limits=limits)
         with (
-            executors.start(executors.OURS, job, workers) as crew,
+            checked.start(executors.OURS, job, workers) as crew,
             contextlib.closing(crew.execute([(trial, 1) for trial in trials])) as events,
         ):
             for event in events:

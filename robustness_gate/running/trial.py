@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustness_gate import attacks, tasks
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.inputs import plugins
+from robustness_gate.inputs import own_code, plugins
 from robustness_gate.planning import applicability
 from robustness_gate.planning.suite_data import SuiteData, TaskData
 from robustness_gate.records import codes
@@ -78,13 +78,19 @@ def run(
     target = target_of(suite_data, loaded, reference, applicable.hazards)
     _look(suite_data, target.lm)
     expected = iter(trial.budgets)
-    with contextlib.closing(module.attack(target, config, trial.seed)) as attacked_models:
+    with (
+        own_code.watched(bool(trial.plugins)) as replaced,
+        contextlib.closing(module.attack(target, config, trial.seed)) as attacked_models,
+    ):
         for attacked in attacked_models:
             planned = next(expected, None)
             if attacked.budget != planned:
                 raise BrokenTrial(f"the attack handed over budget {attacked.budget} where {planned} was planned")
             for name in (ref.name for ref in trial.tasks):
-                yield _examined(trial, attacked, name, suite_data.tasks[name], attempt, rows_in)
+                measurement = _examined(trial, attacked, name, suite_data.tasks[name], attempt, rows_in)
+                if other := replaced():
+                    raise BrokenTrial(f"code of a plug-in replaced '{other}' of this program")
+                yield measurement
     if (left := next(expected, None)) is not None:
         raise BrokenTrial(f"the attack ended before budget {left}")
 
