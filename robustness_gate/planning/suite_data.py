@@ -19,7 +19,7 @@ from robustness_gate.inputs import datasets, settings
 from robustness_gate.inputs.items import items_digest
 from robustness_gate.inputs.prompts import header_for
 from robustness_gate.inputs.validation import Loaded, nearest
-from robustness_gate.planning import leaks
+from robustness_gate.planning import leaks, made
 from robustness_gate.records.attack import Corpus, Hazard
 from robustness_gate.records.base import Format
 from robustness_gate.records.encode import Json, digest_of
@@ -171,7 +171,8 @@ def _read_task(suite: Loaded[Suite], name: str, task: SuiteTask) -> _Asked:
     """A task's items: read, counted, narrowed to its subset, and divided by its roles."""
     module = tasks.load(task.kind)
     given = _given(suite, name, task, module)
-    items = module.questions(given)
+    place = suite.where("tasks", name, "kind" if "kind" in task.model_fields_set else "items")
+    items = made.check_items(task.kind, module.questions(given), place)
     _refuse_prompts_of_its_own(suite, name, given, module, items)
     _refuse_change(suite, name, task, items)
     asked = _divided(suite, name, task, _Asked(given, module, items, _kept(suite, name, task, items)))
@@ -285,11 +286,17 @@ def _exams(
         )
     items = datasets.question_hidden(asked.judged) if task.hide_question else asked.judged
     untouched_only = task.hide_question or not asked.module.JUDGED.hazard
+    place = suite.where("tasks", name, "kind" if "kind" in task.model_fields_set else "items")
+
+    def form(each: Format) -> Form:
+        found = asked.module.put(asked.given, items, chat=each == "chat")
+        return made.check_form(task.kind, asked.module, items, found, place)
+
     return {
         in_format(name, each): TaskData(
             task.kind,
             items,
-            asked.module.put(asked.given, items, chat=each == "chat"),
+            form(each),
             untouched_only,
             bare=getattr(asked.module, "BARE", False),
             config=task.config,
@@ -332,8 +339,7 @@ class _Asked(NamedTuple):
         """Items from rows in the kind's own form; with `own`, exactly like the task's own rows, which have these
         columns.
         """
-        found: tuple[Item, ...] = self.module.reworded(self.given, rows, place, own)
-        return found
+        return made.check_items(self.given.task.kind, self.module.reworded(self.given, rows, place, own), str(place))
 
 
 class _Rows(NamedTuple):

@@ -24,6 +24,7 @@ from robustness_gate.records.evidence import TokenizerCheck
 from robustness_gate.records.questions import Rows, TaskRef
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.running.executors import DOOR, OURS, Event, Job, local
+from robustness_gate.running.trial import summary
 from robustness_gate.verdict.hypotheses import incomplete, label
 
 
@@ -149,9 +150,12 @@ def _follows(raw: bytes, its: Measurement, task_data: TaskData) -> bool:
         return False
     if loglik.ndim != 3 or len(loglik) != len(task_data.items):
         return False
-    scored = tasks.load(task_data.kind).read(Rows(loglik), [item.right for item in task_data.items])
+    key = [item.right for item in task_data.items]
+    scored = tasks.load(task_data.kind).read(Rows(loglik), key)
     correct = {metric: pack(bits) for metric, bits in scored.correct.items()}
-    return (correct, pack(scored.missing)) == (its.correct, its.missing)
+    numbers = summary(task_data.kind, Rows(loglik), key)
+    same = all(its.summary.get(name) == value for name, value in numbers.items())  # flags are raised by them
+    return same and (correct, pack(scored.missing)) == (its.correct, its.missing)
 
 
 def _refuse_shared(name: str, checks: Sequence[_Check]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
@@ -150,6 +150,8 @@ def _examined(
     marked = task.read(rows, key)
     if set(marked.correct) != set(task.JUDGED.metrics):
         raise BrokenTrial(f"'{name}' was read as {', '.join(marked.correct)}, otherwise than its kind declares")
+    if any(len(bits) != len(questions) for bits in (*marked.correct.values(), marked.missing)):
+        raise BrokenTrial(f"'{name}' was not read as one answer for each of its {len(questions)} questions")
     if all(marked.missing):
         why, code = _why_none(notes, task_data)
         raise BrokenTrial(f"no item of '{name}' has an answer: {why}", code=code)
@@ -167,11 +169,33 @@ def _examined(
         settings_tried=tuple(
             {**plain(each.setting), "dev_accuracy": each.dev_accuracy} for each in attacked.settings_tried
         ),
-        summary={**task.summary(rows, key), **notes.counts()},
+        summary={**summary(task_data.kind, rows, key), **notes.counts()},
         special_tokens=notes.special_tokens,
         rows=_keep(rows, rows_in) if rows_in is not None else None,
         lost=tuple(q.id for q, gone in zip(questions, marked.missing, strict=True) if gone and q.id in notes.lost)[:5],
     )
+
+
+def summary(kind: str, rows: Rows | Replies, key: Sequence[Collection[int]]) -> dict[str, float]:
+    """A kind's numbers about its answers. Those that red flags read are never a plug-in's own.
+
+    They are those of the kind in whose form it is attacked: a kind of others that leaves one out, or has another number
+    under its name, would lose a flag.
+
+    Raises:
+        BrokenTrial: the kind's own are not finite numbers by name.
+    """
+    task = tasks.load(kind)
+    found = task.summary(rows, key)
+    good = isinstance(found, dict) and all(
+        isinstance(name, str) and isinstance(value, int | float) and math.isfinite(value)
+        for name, value in found.items()
+    )
+    if not good:
+        raise BrokenTrial(f"the summary of the kind '{kind}' is no mapping of names to finite numbers")
+    if "/" in kind and task.JUDGED.hazard:
+        found = {**found, **tasks.load(task.JUDGED.attacked_as).summary(rows, key)}
+    return {name: float(value) for name, value in found.items()}
 
 
 def _why_none(notes: Notes, task_data: TaskData) -> tuple[str, codes.End]:
