@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from robustness_gate import publish, verdict
 from robustness_gate.errors import CheckpointError, Exit, UsageError
 from robustness_gate.evidence import ledger as ledgers
-from robustness_gate.inputs import precision
+from robustness_gate.inputs import plugins, precision
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import model_type
 from robustness_gate.inputs.checkpoint.survey import unread
@@ -33,7 +34,7 @@ from robustness_gate.planning import plan
 from robustness_gate.planning.checkpoints import find_checkpoint
 from robustness_gate.planning.suite_data import SuiteData, gather
 from robustness_gate.policy_language import load_policy
-from robustness_gate.publish import delivery
+from robustness_gate.publish import delivery, outputs
 from robustness_gate.records.evidence import EvidenceIssue, Note, Planned, ProducerClaims, SelfTest, SelfTests
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
@@ -41,13 +42,13 @@ from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.records.verdict import Verdict
 from robustness_gate.report import record as report
 from robustness_gate.report.anchors import anchor
-from robustness_gate.running import executors
-from robustness_gate.running.executors import Event, Executor
+from robustness_gate.running import checked, executors
+from robustness_gate.running.executors import Event
 from robustness_gate.system import installed, machine, writing
 from robustness_gate.system.bounded import Limits
 
 SMALL_MODEL_BYTES = 50_000_000
-EXIT = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
+EXIT = MappingProxyType({"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE})
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,12 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
     candidate = prepared.plan.candidate
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
     job, workers = _job(request, prepared, folder), _workers(request, candidate)
-    with ledgers.writing(folder / ledgers.NAME) as ledger, executors.start(executor, job, workers) as crew:
+    with ledgers.writing(folder / ledgers.NAME) as ledger, checked.start(executor, job, workers) as crew:
         # 3
         prepared, problem = _tokenizers(prepared, ledger, job.original, crew)
         _open(ledger, prepared, brought)
-        ran = _run_trials(prepared, ledger, crew, watch)
+        with plugins.as_errors():
+            ran = _run_trials(prepared, ledger, crew, watch)
         # 4
         if ran and (changed := _changed(candidate)):
             ledger.append(Note(subject=candidate.manifest.digest, what=changed))
@@ -178,9 +180,10 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
         made = _report(prepared, ledger, brought.preregistered)
         lost = delivery.write(made, candidate.manifest, folder, request.out)
     # 6
-    delivery.write_outputs(made, request.out, request.outputs)
     sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
-    uri, warnings = delivery.send(made, sending, request.outputs)
+    with outputs.kept(request.out), plugins.as_errors():
+        outputs.write(request.outputs, made, request.out)
+        uri, warnings = outputs.send(request.outputs, made, sending)
     return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *lost, *warnings))
 
 
@@ -195,17 +198,18 @@ def prepare(
     executor: str = executors.OURS,
 ) -> Prepared:
     """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every user error."""
-    executors.DOOR.check(executor)
-    policy, suite = load_policy(policy_path), load_suite(suite_path)
-    suite_data = gather(suite)
-    named = [(Role.CANDIDATE, "", checkpoint), *([(Role.ORIGINAL, "", original)] if original else [])]
-    named += [(Role.CONTROL, name, place) for name, place in controls]
-    subjects = []
-    for role, control, place in named:
-        found = find_checkpoint(place, base if role == Role.CANDIDATE else None)
-        subjects.append(plan.Subject(role, found, manifest_of(found), control))
-    made = plan.make(policy, suite, suite_data, subjects, only=only, executor=executor)
-    return Prepared(policy, suite, suite_data, made)
+    with plugins.as_errors():
+        executors.DOOR.check(executor)
+        policy, suite = load_policy(policy_path), load_suite(suite_path)
+        suite_data = gather(suite)
+        named = [(Role.CANDIDATE, "", checkpoint), *([(Role.ORIGINAL, "", original)] if original else [])]
+        named += [(Role.CONTROL, name, place) for name, place in controls]
+        subjects = []
+        for role, control, place in named:
+            found = find_checkpoint(place, base if role == Role.CANDIDATE else None)
+            subjects.append(plan.Subject(role, found, manifest_of(found), control))
+        made = plan.make(policy, suite, suite_data, subjects, only=only, executor=executor)
+        return Prepared(policy, suite, suite_data, made)
 
 
 # --- 1, 2: before anything runs ---------------------------------------------------------------------------------------
@@ -313,7 +317,7 @@ def _workers(request: Request, candidate: plan.Subject) -> int:
 
 
 def _tokenizers(
-    prepared: Prepared, ledger: ledgers.Ledger, original: str | None, crew: Executor
+    prepared: Prepared, ledger: ledgers.Ledger, original: str | None, crew: checked.Checked
 ) -> tuple[Prepared, tuple[str, ...]]:
     """Compare the candidate's tokenizer with the original's, unless the ledger has the comparison, and record it.
 
@@ -366,7 +370,7 @@ def _planned(prepared: Prepared) -> Planned:
     )
 
 
-def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watch: Watch) -> bool:
+def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: checked.Checked, watch: Watch) -> bool:
     """Run the trials that are not settled yet. Returns whether anything was run.
 
     A breach can end the run early, and a candidate that cannot be loaded always does, so that it is not tried again for
@@ -383,7 +387,7 @@ def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watc
         return fail_fast and _judge(prepared, ledger).outcome == "FAIL"
 
     todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in planned if not ledger.is_settled(t.id)]
-    with contextlib.closing(crew.execute(todo, breached)) as events:
+    with _noted(prepared, ledger, crew), contextlib.closing(crew.execute(todo, breached)) as events:
         for event in events:
             lost = event.not_loaded
             if lost is not None and lost.by_files and not ledger.measurements:
@@ -394,6 +398,18 @@ def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: Executor, watc
             if lost is not None and event.trial.subject == prepared.plan.candidate.manifest.digest:
                 break
     return bool(todo)
+
+
+@contextlib.contextmanager
+def _noted(prepared: Prepared, ledger: ledgers.Ledger, crew: checked.Checked) -> Iterator[None]:
+    """Note in the ledger that its executor returned what cannot be true: else the next run would judge the rest."""
+    try:
+        yield
+    except checked.BrokenExecutor as error:
+        args = {"executor": crew.name, "what": error.message}
+        subject = prepared.plan.candidate.manifest.digest
+        ledger.append(Note(subject=subject, what=EvidenceIssue(code="executor_broken", args=args)))
+        raise
 
 
 # --- 4, 5: the checkpoint again, and the report ----------------------------------------------------------------------

@@ -35,7 +35,7 @@ from robustness_gate.records.base import Digest, Record
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.report.record import Report, TrialRecord
-from robustness_gate.running import executors
+from robustness_gate.running import checked, executors
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.system.bounded import Limits
 from robustness_gate.verdict import tally
@@ -182,7 +182,7 @@ def _run_again(
     """The records of each trial, by its id, from a first attempt of each."""
     records: dict[str, list[Measurement | Closed]] = {trial.id: [] for trial in trials}
     with (
-        executors.start(executor, job, workers) as crew,
+        checked.start(executor, job, workers) as crew,
         contextlib.closing(crew.execute([(trial, 1) for trial in trials])) as events,
     ):
         for event in events:

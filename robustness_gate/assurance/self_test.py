@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustness_gate import attacks, organisms
-from robustness_gate.errors import SetupError
+from robustness_gate.errors import PlanError, SetupError
 from robustness_gate.evidence.answers import changes, differences
+from robustness_gate.inputs import plugins
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.checkpoint.place import model_type as architecture_of
@@ -42,7 +43,7 @@ from robustness_gate.records.evidence import NegativeControl, SelfTest, SelfTest
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
-from robustness_gate.running import executors
+from robustness_gate.running import checked, executors
 from robustness_gate.statistics import tango_lower
 from robustness_gate.system import installed
 from robustness_gate.system.bounded import Limits
@@ -153,8 +154,18 @@ def still_failing(before: Sequence[SelfTest], fresh: Sequence[SelfTest]) -> list
         return [test.attack, test.attack_version, test.model_type, test.seed, which(test.config)]
 
     known = [of(test) for test in fresh]
-    stays = [test for test in before if test.attack in attacks.names() and of(test) not in known]
-    return [test for test in stays if test.attack_version == attacks.load(test.attack).VERSION and faults(test, before)]
+    return [test for test in before if of(test) not in known and faults(test, before) and _is_here(test)]
+
+
+def _is_here(test: SelfTest) -> bool:
+    """Whether the attack that was tested is this one, by version, and a plug-in's by content; unknown counts as yes."""
+    if "/" not in test.attack and test.attack not in attacks.names():
+        return False
+    try:
+        here = attacks.load(test.attack).VERSION, plugins.of((test.attack,))
+    except PlanError:  # it is not installed at the moment, or broken
+        return True
+    return here == (test.attack_version, test.plugins)
 
 
 def _trials(
@@ -198,7 +209,7 @@ def _examined(
     with tempfile.TemporaryDirectory() as rows:
         job = executors.Job(suite_data=suite_data, places=places, device="cpu", rows_in=Path(rows), limits=limits)
         with (
-            executors.start(executors.OURS, job, workers) as crew,
+            checked.start(executors.OURS, job, workers) as crew,
             contextlib.closing(crew.execute([(trial, 1) for trial in trials])) as events,
         ):
             for event in events:
@@ -260,6 +271,7 @@ def _tested(
     record = SelfTest(
         attack=case.attack,
         attack_version=after.trial.attack_version,
+        plugins=after.trial.plugins,
         model_type=kind,
         seed=seed,
         config=tried.config,

@@ -44,7 +44,7 @@ def main() -> NoReturn:
             sys.stdout.flush()
     except GateError as error:
         kind = f"error[{error.code}]" if error.code else "error"
-        _leave(f"{kind}: {redaction.message(str(error))}", error.exit_code)
+        _leave(f"{kind}: {redaction.message(str(error))}", error.exit_code or Exit.USAGE)  # no error leaves with 0
     except ModuleNotFoundError as error:
         if error.name not in installed.RUN_EXTRA:
             raise

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from robustness_gate import __version__
 from robustness_gate.errors import UsageError
+from robustness_gate.inputs import plugins
 from robustness_gate.inputs.shipped import BUNDLE, KEY, POLICY, SUITE
 from robustness_gate.system.bounded import Limits
 from robustness_gate.system.durations import seconds
@@ -23,7 +25,16 @@ if TYPE_CHECKING:
     from robustness_gate.attestation.trust import Trusted
 
 
+class _Verbs(TyperGroup):
+    """The commands. No plug-in that a command uses decides its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with plugins.as_errors():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

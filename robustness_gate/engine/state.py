@@ -46,7 +46,14 @@ def state_of(model: Any, tokenizer: Any = None) -> dict[str, Any]:
         },
         "config": model.config.to_json_string(),
         "generation config": generation.to_json_string() if generation is not None else "",
-        "tokenizer": _of_tokenizer(tokenizer) if tokenizer is not None else {},
+        "tokenizer": of_tokenizer(tokenizer) if tokenizer is not None else {},
+        **of_process(),
+    }
+
+
+def of_process() -> dict[str, Any]:
+    """Random states and torch's settings, by name."""
+    return {
         "Python's random state": random.getstate(),
         "torch's random state": torch.get_rng_state().tolist(),
         "default dtype": torch.get_default_dtype(),
@@ -55,6 +62,17 @@ def state_of(model: Any, tokenizer: Any = None) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision of products": torch.get_float32_matmul_precision(),
     }
+
+
+def put_back(process: Mapping[str, Any]) -> None:
+    """Set random states and torch's settings to those of `of_process`; other entries are ignored."""
+    random.setstate(process["Python's random state"])
+    torch.set_rng_state(torch.tensor(process["torch's random state"], dtype=torch.uint8))
+    torch.set_default_dtype(process["default dtype"])
+    torch.set_grad_enabled(process["gradient mode"])
+    torch.use_deterministic_algorithms(process["deterministic mode"])
+    torch.set_num_threads(process["threads"])
+    torch.set_float32_matmul_precision(process["precision of products"])
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -98,6 +116,7 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _of_tokenizer(tokenizer: Any) -> dict[str, Any]:
+def of_tokenizer(tokenizer: Any) -> dict[str, Any]:
+    """What determines a tokenizer's encoding of a question, by name."""
     attributes = {name: getattr(tokenizer, name, None) for name in OF_A_TOKENIZER}
     return attributes | {"words": len(tokenizer), "added words": tokenizer.get_added_vocab()}

@@ -23,13 +23,15 @@ import json
 import os
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
-from robustness_gate.errors import PlanError
+from robustness_gate.errors import GateError, PlanError
+from robustness_gate.inputs import own_code
 from robustness_gate.inputs.digest import sha256_file
 from robustness_gate.inputs.validation import nearest
 from robustness_gate.records.base import Plugin
@@ -205,16 +207,25 @@ def _imported(door: Door, name: str, where: str) -> ModuleType:
     found = _distribution(name, where)
     point = _entry_point(door, found, name, where)
     try:
-        with _without_bytecode():
+        with _without_bytecode(), contextlib.redirect_stdout(sys.stderr), own_code.watched() as replaced:
             module = importlib.import_module(point.value)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may fail with any error, which is reported
-        words = " ".join(str(error).split())[:200]
+            other = replaced()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a plug-in may fail with any error, which is reported
         raise PlanError(
-            f"the plug-in '{name}' cannot be imported: {type(error).__name__}: {words}.",
+            f"the plug-in '{name}' cannot be imported: {_as_words(error)}.",
             remedy="Mend it or install it again, or take it out.",
             where=where,
             code="broken-plugin",
         ) from None
+    if other:
+        raise PlanError(
+            f"the plug-in '{name}' replaces '{other}' of this program when it is imported.",
+            remedy="Take it out: with code that changes the gate no verdict means anything.",
+            where=where,
+            code="broken-plugin",
+        )
     if _NAMES.setdefault(module.__name__, name) != name:
         raise PlanError(
             f"the plug-ins '{name}' and '{_NAMES[module.__name__]}' are one module.",
@@ -223,6 +234,56 @@ def _imported(door: Door, name: str, where: str) -> ModuleType:
             code="broken-plugin",
         )
     return module
+
+
+@contextlib.contextmanager
+def as_errors() -> Iterator[None]:
+    """A block that runs code of plug-ins: whatever they raise, `sys.exit(0)` too, becomes one sentence.
+
+    Raises:
+        PlanError: a plug-in raised another error than ours, or replaced code of this program.
+    """
+    before, replaced = own_code.snapshot(), ""
+    try:
+        try:
+            yield
+        finally:
+            if _NAMES and (replaced := own_code.changed(before)):
+                own_code.put_back(before)
+    except (GateError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        at = _place(error)
+        if at is None:
+            raise
+        raise PlanError(
+            f"the plug-in '{at[0]}' failed: {_as_words(error)} ({at[1]}).",
+            remedy="Mend it, or take it out.",
+            code="broken-plugin",
+        ) from error
+    if replaced:
+        raise PlanError(
+            f"code of a plug-in ({', '.join(sorted(_NAMES.values()))}) replaced '{replaced}' of this program: nothing "
+            "that it did since can be believed.",
+            remedy="Take it out, and run again with new --ledgers.",
+            code="broken-plugin",
+        )
+
+
+def _place(error: BaseException) -> tuple[str, str] | None:
+    """The plug-in in whose code an error was raised, and the last line of it; None for an error of our own."""
+    names = {module.partition(".")[0]: name for module, name in _NAMES.items()}
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = names.get(str(frame.f_globals.get("__name__")).partition(".")[0])
+        if name is not None:
+            found = name, f"{frame.f_code.co_filename}:{line}"
+    return found
+
+
+def _as_words(error: BaseException) -> str:
+    words = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _entry_point(door: Door, found: Distribution, name: str, where: str) -> EntryPoint:

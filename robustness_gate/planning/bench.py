@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from robustness_gate import attacks
 from robustness_gate.errors import PlanError, UsageError
+from robustness_gate.inputs import plugins
 from robustness_gate.inputs.validation import Loaded, nearest
 from robustness_gate.records.declarations import SelfTestCase, Settings
 from robustness_gate.records.encode import Json
@@ -154,7 +155,8 @@ def by_name(only: Sequence[str], model_type: str = "llama", *, quick: bool = Fal
     """Cases at settings of their own.
 
     Args:
-        only: attacks by name, each in every kind; empty: all that have an organism, in their default kinds.
+        only: attacks by name, a plug-in's as `distribution/name`, each in every kind; empty: all of ours that have an
+            organism, in their default kinds.
         model_type: the architecture.
         quick: only the first kind of each attack.
 
@@ -164,12 +166,14 @@ def by_name(only: Sequence[str], model_type: str = "llama", *, quick: bool = Fal
     bench = bench_of(model_type)
     untested = bench.untested
     for name in only:
-        if name in untested:
-            raise UsageError(f"'{name}' cannot be tested: {untested[name]}.", remedy="Test the others.")
-        known = [case.attack for case in bench.cases]
+        why = bench.why_not(name) if "/" in name else untested.get(name)
+        if why:
+            raise UsageError(f"'{name}' cannot be tested: {why}.", remedy="Test the others.")
+        known = [case.attack for case in bench.cases] + [each for each in only if "/" in each]
         if name not in known:
             raise UsageError(f"there is no self-test of '{name}'.", remedy=nearest(name, known))
-    chosen = [case for case in bench.every if case.attack in only] if only else list(bench.cases)
+    theirs = [case for name in dict.fromkeys(only) if "/" in name for case in bench.of(name)]
+    chosen = [*(case for case in bench.every if case.attack in only), *theirs] if only else list(bench.cases)
     if quick:
         chosen = [case for index, case in enumerate(chosen) if case.attack not in {c.attack for c in chosen[:index]}]
     return [Tried(case, case.config, {}) for case in chosen]
@@ -213,7 +217,8 @@ def _asked_at(
             where=policy.where("required", index),
         )
     for config in fitting:
-        yield Asked(requirement, module.VERSION, config, requirement.budgets or tuple(config.get("budgets", (0,))))
+        tried = requirement.budgets or tuple(config.get("budgets", (0,)))
+        yield Asked(requirement, module.VERSION, config, tried, plugins.of((requirement.attack,)))
 
 
 def case_of(each: Asked, bench: Bench) -> Case | None:

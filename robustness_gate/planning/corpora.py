@@ -61,7 +61,7 @@ def in_words_of(
     """The attackers' data in the form of one hazard task: its own dev items or the suite's, and every corpus."""
     asked = read[name]
     noun, missing, dev = suite.noun, dict[str, str](), asked.dev
-    own = _columns(asked.given.place) if asked.rewords else frozenset()
+    own = columns(asked.given.place) if asked.rewords else frozenset()
     if not noun.tasks[name].roles and noun.dev:
         place = locate(noun.dev, suite, "dev")
         mixed = not asked.rewords and any(read[each].rewords for each in noun.hazards)
@@ -146,6 +146,6 @@ def _questions_of(
         raise
 
 
-def _columns(place: str | Path) -> frozenset[str]:
+def columns(place: str | Path) -> frozenset[str]:
     """The columns of a source's rows."""
     return frozenset(column for _, row in datasets.read_rows(place) for column in row)

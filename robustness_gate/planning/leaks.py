@@ -1,81 +1,176 @@
-"""No attacker sees a verdict item: a suite whose data for attackers hold one is refused."""
+"""Refuse verdict questions in the attackers' data: by id, and by their text, however a kind rewords its rows.
+
+A task kind may put its rows in other words and under other ids. So each question is compared as it is asked and as its
+row states it, and each row of the attackers as it stands and as every kind of the suite rewords it. Texts are compared
+without case, white space and punctuation marks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from robustness_gate.errors import PlanError
-from robustness_gate.inputs import same_question
+from robustness_gate.errors import FileError, PlanError
+from robustness_gate.inputs import datasets, same_question
 from robustness_gate.inputs.validation import Loaded
-from robustness_gate.planning.task_data import TaskData
+from robustness_gate.planning.corpora import Rows, columns
+from robustness_gate.planning.sources import locate, readable
+from robustness_gate.planning.task_data import Asked, TaskData
 from robustness_gate.records.attack import Corpus, Hazard
-from robustness_gate.records.questions import Form, Item
+from robustness_gate.records.questions import Item
 from robustness_gate.records.suite import Suite
 
-DISJOINT = "The attacker's data and the verdict items must be disjoint."
+MARKS = re.compile(r"""[\s.,;:!?'"`…()\[\]{}«»“”‘’„‚¿¡]+""")
+"""White space and punctuation marks. Signs of arithmetic are not among them: they change what is asked."""
+
+
+class Side(NamedTuple):
+    """Questions in one form."""
+
+    items: tuple[Item, ...]
+    whole: bool = False
+    """Whether a stem is a prompt that a kind made, which contains the question."""
+    plain: tuple[Item, ...] = ()
+    """The same questions as their rows state them, where that differs."""
+
+
+Place = tuple[str, ...]
+Words = tuple[str, str]
+"""A question's stem and its right answer."""
 
 
 def refuse_leaks(
-    suite: Loaded[Suite], asked: Mapping[str, TaskData], hazards: Sequence[Hazard], corpora: Mapping[str, Corpus]
+    suite: Loaded[Suite],
+    asked_of: Mapping[str, TaskData],
+    hazards: Sequence[Hazard],
+    corpora: Mapping[str, Corpus],
+    read: Mapping[str, Asked],
+    rows: Mapping[str, Rows],
 ) -> None:
-    """Refuse a verdict item, by id or by its text, in the attackers' data, or inside a text with its answer.
+    """Refuse a verdict question in the attackers' data, as it is asked, as it stands, and as any kind rewords it.
 
     Args:
-        suite: for the places in messages.
-        asked: all tasks, with their verdict items.
+        suite: the suite, for the place of an error.
+        asked_of: all tasks, with their verdict items.
         hazards: with the dev items that attackers select on.
         corpora: what attackers train on.
+        read: each task as its kind reads it.
+        rows: the rows of each corpus's questions.
 
     Raises:
         PlanError: an item is on both sides.
     """
-    seen_by_attacker: list[tuple[tuple[str, ...], tuple[Item, ...], bool]] = [
-        (("corpora", name), corpus.items, False) for name, corpus in corpora.items()
-    ]
+    noun, seen = suite.noun, list[tuple[Place, Side]]()
+    for name, corpus in corpora.items():
+        plain = readable(rows[name].rows, rows[name].place) if rows[name].odd else ()
+        seen.append((("corpora", name), Side(corpus.items, plain=plain)))
+        seen += _as_reworded(("corpora", name), rows[name].rows, rows[name].place, read)
     for each in hazards:
         task = each.name.removesuffix(".chat")
-        theirs = ("tasks", task, "roles") if suite.noun.tasks[task].roles else ("dev",)
-        seen_by_attacker.append((theirs, each.dev, _whole(each.form)))
-    for name, task_data in asked.items():
-        if task_data.bare:  # an attacker may have the texts that were to be forgotten
-            continue
-        for at, items, whole in seen_by_attacker:
-            if (leaked := _leaked(task_data, items, whole=whole)) is not None:
-                raise PlanError(
-                    f"the verdict item '{leaked.question.id}' of '{name}' is also in '{'.'.join(at)}'.",
-                    remedy=DISJOINT,
-                    where=suite.where(*at),
-                    code="leak",
+        asked = read[task]
+        theirs = ("tasks", task, "roles") if noun.tasks[task].roles else ("dev",)
+        plain = _plain(suite, task, asked, asked.dev) if noun.tasks[task].roles else ()
+        seen.append((theirs, Side(each.dev, asked.whole(each.form), plain)))
+    if noun.dev:
+        place = locate(noun.dev, suite, "dev")
+        found = tuple(datasets.read_rows(place))
+        seen.append((("dev",), Side(readable(found, place))))
+        seen += _as_reworded(("dev",), found, place, read)
+    judged = {}
+    for name, task_data in asked_of.items():
+        asked = read[name.removesuffix(".chat")]
+        if not task_data.bare:  # an attacker may have the texts that were to be forgotten
+            plain = _plain(suite, name.removesuffix(".chat"), asked, asked.judged)
+            judged[name] = Side(task_data.items, asked.whole(task_data.form), plain)
+    _refuse(suite, judged, seen, {name: corpus.texts for name, corpus in corpora.items()})
+
+
+def _as_reworded(
+    at: Place, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, read: Mapping[str, Asked]
+) -> Iterator[tuple[Place, Side]]:
+    """The attackers' rows as each kind of the suite rewords them."""
+    for asked in read.values() if rows else ():
+        if asked.rewords:
+            with contextlib.suppress(FileError):  # rows of another shape than this kind reads
+                yield at, Side(asked.reworded(rows, place, columns(asked.given.place)), whole=True)
+
+
+def _plain(suite: Loaded[Suite], name: str, asked: Asked, items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Some of a task's questions as their rows state them. Raises PlanError where their rows are not known."""
+    if not asked.rewords:
+        return items
+    rows = tuple(datasets.read_rows(asked.given.place))
+    if len(rows) == len(asked.items):
+        ids = {item.question.id for item in items}
+        rows = tuple(row for item, row in zip(asked.items, rows, strict=True) if item.question.id in ids)
+    elif asked.given.task.roles is not None:
+        raise PlanError(
+            f"'{name}' makes {len(asked.items)} items of {len(rows)} rows, so its rows cannot be divided.",
+            remedy="Take 'roles' out, or let the kind make one item of each row.",
+            where=suite.where("tasks", name, "roles"),
+            code="roles",
+        )
+    return readable(rows, asked.given.place)
+
+
+def _refuse(
+    suite: Loaded[Suite],
+    judged: Mapping[str, Side],
+    seen: Sequence[tuple[Place, Side]],
+    texts: Mapping[str, Sequence[str]],
+) -> None:
+    """Check that no attacker sees a verdict question.
+
+    Args:
+        suite: the suite, for the place of an error.
+        judged: the verdict questions by task.
+        seen: the attackers' questions with their place in the suite.
+        texts: the attackers' texts by corpus.
+
+    Raises:
+        PlanError: a verdict question, by id or by its text, is in the attackers' data, or is in a text with its answer.
+    """
+    for name, side in judged.items():
+        questions = tuple(dict.fromkeys((*side.items, *side.plain)))
+        ids, asked = {item.question.id for item in side.items}, {_words(item) for item in questions}
+        for at, other in seen:
+            for item in (*other.items, *other.plain):
+                mine = _words(item)
+                inside = side.whole != other.whole and any(_within(mine, each) for each in asked)
+                if item.question.id in ids or mine in asked or inside:
+                    raise _found(suite, at, f"'{item.question.id}' of '{name}' is also in '{'.'.join(at)}'")
+        for source, its in texts.items():
+            if (quoted := same_question.quoted(its, questions)) is not None:
+                number, item = quoted
+                words = (
+                    f"'{item.question.id}' of '{name}' stands with its answer in text {number} of 'corpora.{source}'"
                 )
-        for source, corpus in corpora.items():
-            if (found := same_question.quoted(corpus.texts, task_data.items)) is not None:
-                number, item = found
-                raise PlanError(
-                    f"the verdict item '{item.question.id}' of '{name}' stands with its answer in text {number} of "
-                    f"'corpora.{source}'.",
-                    remedy=DISJOINT,
-                    where=suite.where("corpora", source, "texts"),
-                    code="leak",
-                )
+                raise _found(suite, ("corpora", source, "texts"), words)
 
 
-def _leaked(task_data: TaskData, items: Sequence[Item], *, whole: bool) -> Item | None:
-    """The first of the attackers' items that is a verdict item too; `whole`: their stems are whole prompts."""
-    ids = {item.question.id for item in task_data.items}
-    words = {same_question.words_of(item) for item in task_data.items}
-    alike = _whole(task_data.form) == whole
-    for item in items:
-        seen = same_question.words_of(item)
-        if item.question.id in ids or seen in words or (not alike and any(_within(seen, each) for each in words)):
-            return item
-    return None
+def _found(suite: Loaded[Suite], at: Place, words: str) -> PlanError:
+    return PlanError(
+        f"the verdict item {words}.",
+        remedy="The attacker's data and the verdict items must be disjoint.",
+        where=suite.where(*at),
+        code="leak",
+    )
 
 
-def _whole(form: Form) -> bool:
-    """Whether a stem is the whole prompt."""
-    return form.verbatim and not form.wording
+def _words(item: Item) -> Words:
+    return _bare(item.question.stem), _bare(item.question.choices[item.answer])
 
 
-def _within(one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether a verbatim stem, which is a whole prompt, contains a question and its answer."""
+def _bare(text: str) -> str:
+    """In one spelling, case and spacing, without punctuation marks; with them where it consists of nothing else."""
+    whole = unicodedata.normalize("NFKC", text).casefold()
+    return MARKS.sub(" ", whole).strip() or " ".join(whole.split())
+
+
+def _within(one: Words, other: Words) -> bool:
+    """Whether a prompt that a kind made contains a question and its answer."""
     return any(a[0] in b[0] and a[1] in f"{b[0]} {b[1]}" for a, b in ((one, other), (other, one)))

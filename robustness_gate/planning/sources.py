@@ -1,13 +1,17 @@
-"""Where a suite's sources are: what is shipped, a hub dataset, or a file next to the suite."""
+"""Where a suite's sources are: what is shipped, a hub dataset, or a file beside it; and the questions in their rows."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from robustness_gate import organisms
-from robustness_gate.errors import PlanError, UsageError
-from robustness_gate.inputs import tables
+from robustness_gate.errors import FileError, PlanError, UsageError
+from robustness_gate.inputs import datasets, tables
 from robustness_gate.inputs.validation import Loaded
+from robustness_gate.records.questions import Item
 from robustness_gate.records.suite import Suite
 
 
@@ -40,3 +44,12 @@ def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
         where=suite.where(*at),
         code="missing-file",
     )
+
+
+def readable(rows: Iterable[tuple[str, Mapping[str, Any]]], place: Any) -> tuple[Item, ...]:
+    """The rows that state a question with its choices and its answer, as they state it."""
+    found: list[Item] = []
+    for each in rows:
+        with contextlib.suppress(FileError):  # a row for a kind's template alone: it is compared as that makes it
+            found += datasets.of_rows([each], place)
+    return tuple(found)

@@ -126,7 +126,7 @@ def gather(suite: Loaded[Suite]) -> SuiteData:
         hazards[1:],
         {name: each for name, each in own.items() if each != Worded(first.dev, plain)},
     )
-    refuse_leaks(suite, suite_data.tasks, suite_data.hazards, suite_data.corpora)
+    refuse_leaks(suite, suite_data.tasks, suite_data.hazards, corpora, read, rows)
     return suite_data
 
 

@@ -13,11 +13,12 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from robustness_gate import tasks
-from robustness_gate.errors import FileError, PlanError, UsageError
+from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.inputs import datasets, division, same_question, settings
 from robustness_gate.inputs.items import items_digest
 from robustness_gate.inputs.validation import Loaded
-from robustness_gate.planning.sources import locate
+from robustness_gate.planning import made
+from robustness_gate.planning.sources import locate, readable
 from robustness_gate.records.base import Format
 from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.questions import Form, Item, TaskRef, hazard_kinds, in_format
@@ -57,14 +58,17 @@ class Asked(NamedTuple):
         """Whether the kind has its own prompts for rows."""
         return hasattr(self.module, "reworded")
 
+    def whole(self, form: Form) -> bool:
+        """Whether a stem is a whole prompt that this kind made."""
+        return self.rewords or (form.verbatim and not form.wording)
+
     def reworded(
         self, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, own: frozenset[str] | None = None
     ) -> tuple[Item, ...]:
         """Items from rows in the kind's own form; with `own`, exactly like the task's own rows, which have these
         columns.
         """
-        found: tuple[Item, ...] = self.module.reworded(self.given, rows, place, own)
-        return found
+        return made.check_items(self.given.task.kind, self.module.reworded(self.given, rows, place, own), str(place))
 
 
 def read_task(suite: Loaded[Suite], name: str, task: SuiteTask, hazards: Sequence[str]) -> Asked:
@@ -77,7 +81,7 @@ def read_task(suite: Loaded[Suite], name: str, task: SuiteTask, hazards: Sequenc
     _refuse_misuse(suite, name, task, hazards)
     module = tasks.load(task.kind)
     given = _given(suite, name, task, module)
-    items = module.questions(given)
+    items = made.check_items(task.kind, module.questions(given), _place_of_kind(suite, name, task))
     _refuse_prompts_of_its_own(suite, name, given, module, items)
     _refuse_change(suite, name, task, items)
     asked = _divided(suite, name, task, Asked(given, module, items, _kept(suite, name, task, items)))
@@ -98,11 +102,16 @@ def in_formats(
         )
     items = division.question_hidden(asked.judged) if task.hide_question else asked.judged
     untouched_only = task.hide_question or not asked.module.JUDGED.hazard
+
+    def form(each: Format) -> Form:
+        found = asked.module.put(asked.given, items, chat=each == "chat")
+        return made.check_form(task.kind, asked.module, items, found, _place_of_kind(suite, name, task))
+
     return {
         in_format(name, each): TaskData(
             task.kind,
             items,
-            asked.module.put(asked.given, items, chat=each == "chat"),
+            form(each),
             untouched_only,
             bare=getattr(asked.module, "BARE", False),
             config=task.config,
@@ -161,6 +170,11 @@ def _given(suite: Loaded[Suite], name: str, task: SuiteTask, module: ModuleType)
 
     given = tasks.Given(task, find("items"), suite.path.parent, find, _settings(suite, name, task, module))
     return replace(given, own=module.prepared(given)) if hasattr(module, "prepared") else given
+
+
+def _place_of_kind(suite: Loaded[Suite], name: str, task: SuiteTask) -> str:
+    """The place where the suite names a task's kind; where it leaves the default, that of the items."""
+    return suite.where("tasks", name, "kind" if "kind" in task.model_fields_set else "items")
 
 
 def _settings(suite: Loaded[Suite], name: str, task: SuiteTask, module: ModuleType) -> Any:
@@ -222,16 +236,12 @@ def _refuse_prompts_of_its_own(
     Otherwise attacks train and select on prompts that the verdict does not ask, and find nothing.
 
     Raises:
-        PlanError: the first row as it stands is none of the items, and the kind cannot reword rows.
+        PlanError: an item is none of the rows as they stand, and the kind cannot reword rows.
     """
     if hasattr(module, "reworded") or getattr(module, "BARE", False) or not module.JUDGED.hazard:
         return
-    first = next(iter(datasets.read_rows(given.place)), None)
-    try:
-        plain = datasets.of_rows([first], given.place) if first is not None else ()
-    except FileError:
-        plain = ()
-    if not plain or same_question.words_of(plain[0]) not in {same_question.words_of(each) for each in items}:
+    plain = {same_question.words_of(each) for each in readable(datasets.read_rows(given.place), given.place)}
+    if any(same_question.words_of(each) not in plain for each in items):
         raise PlanError(
             f"the kind '{given.task.kind}' makes prompts of its own, and not of the attackers' questions.",
             remedy="Let its file have `reworded`, which makes them of any rows; `tasks/lm_eval.py` is an example.",

@@ -74,6 +74,7 @@ GAIN: Args = {"organism": str, "gain": float, "before": int, "after": int, "item
 NOTES: Table = {
     "checkpoint_changed": {"sha256": str},
     "checkpoint_unreadable": {"reason": str},
+    "executor_broken": {"executor": str, "what": str},
 }
 
 End = Literal["", "data_changed", "diverged", "limit", "memory", "needs_original", "not_finite"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from robustness_gate.records import codes
-from robustness_gate.records.base import Coded, Difference, Digest, Dtype, Name, Record, Registered, Share
+from robustness_gate.records.base import Coded, Difference, Digest, Dtype, Name, Plugin, Record, Registered, Share
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
 from robustness_gate.records.encode import Json
@@ -100,6 +100,8 @@ class SelfTest(Record):
     kind: Literal["self_test"] = "self_test"
     attack: Registered
     attack_version: int
+    plugins: tuple[Plugin, ...] = ()
+    """The plug-in of the attack, if it is one's: the record counts for this content of it alone."""
     model_type: str
     """The architecture on which it was tested; it counts for no other."""
     seed: int = Field(default=0, ge=0)
@@ -131,6 +133,22 @@ class SelfTest(Record):
     """Why it failed, as `verdict.selftests.faults` finds it; empty if it passed. A fault that the numbers show counts
     even if it is not listed here."""
     at: date
+
+    @model_validator(mode="after")
+    def _names_its_plugin(self) -> SelfTest:
+        """Refuse a record that does not say whose attack was tested. Raises ValueError."""
+        wanted = [self.attack.partition("/")[0]] if "/" in self.attack else []
+        if [each.distribution for each in self.plugins] != wanted:
+            raise ValueError(f"'{self.attack}' is not the attack of the plug-in that it names")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Omit `plugins` if there is none, so that the digest of an older record does not change."""
+        found: dict[str, Json] = whole(self)
+        if not self.plugins:
+            found.pop("plugins", None)
+        return found
 
     @model_validator(mode="after")
     def _can_be(self) -> SelfTest:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustness_gate import attacks, tasks
 from robustness_gate.errors import BrokenTrial, NotApplicable
-from robustness_gate.inputs import plugins
+from robustness_gate.inputs import own_code, plugins
 from robustness_gate.planning import applicability
 from robustness_gate.planning.suite_data import SuiteData, TaskData
 from robustness_gate.records import codes
@@ -78,13 +78,19 @@ def run(
     target = target_of(suite_data, loaded, reference, applicable.hazards)
     _look(suite_data, target.lm)
     expected = iter(trial.budgets)
-    with contextlib.closing(module.attack(target, config, trial.seed)) as attacked_models:
+    with (
+        own_code.watched(bool(trial.plugins)) as replaced,
+        contextlib.closing(module.attack(target, config, trial.seed)) as attacked_models,
+    ):
         for attacked in attacked_models:
             planned = next(expected, None)
             if attacked.budget != planned:
                 raise BrokenTrial(f"the attack handed over budget {attacked.budget} where {planned} was planned")
             for name in (ref.name for ref in trial.tasks):
-                yield _examined(trial, attacked, name, suite_data.tasks[name], attempt, rows_in)
+                measurement = _examined(trial, attacked, name, suite_data.tasks[name], attempt, rows_in)
+                if other := replaced():
+                    raise BrokenTrial(f"code of a plug-in replaced '{other}' of this program")
+                yield measurement
     if (left := next(expected, None)) is not None:
         raise BrokenTrial(f"the attack ended before budget {left}")
 
@@ -144,6 +150,8 @@ def _examined(
     marked = task.read(rows, key)
     if set(marked.correct) != set(task.JUDGED.metrics):
         raise BrokenTrial(f"'{name}' was read as {', '.join(marked.correct)}, otherwise than its kind declares")
+    if any(len(bits) != len(questions) for bits in (*marked.correct.values(), marked.missing)):
+        raise BrokenTrial(f"'{name}' was not read as one answer for each of its {len(questions)} questions")
     if all(marked.missing):
         why, code = _why_none(notes, task_data)
         raise BrokenTrial(f"no item of '{name}' has an answer: {why}", code=code)
@@ -161,11 +169,33 @@ def _examined(
         settings_tried=tuple(
             {**plain(each.setting), "dev_accuracy": each.dev_accuracy} for each in attacked.settings_tried
         ),
-        summary={**task.summary(rows, key), **notes.counts()},
+        summary={**summary(task_data.kind, rows, key), **notes.counts()},
         special_tokens=notes.special_tokens,
         rows=_keep(rows, rows_in) if rows_in is not None else None,
         lost=tuple(q.id for q, gone in zip(questions, marked.missing, strict=True) if gone and q.id in notes.lost)[:5],
     )
+
+
+def summary(kind: str, rows: Rows | Replies, key: Sequence[Collection[int]]) -> dict[str, float]:
+    """A kind's numbers about its answers. Those that red flags read are never a plug-in's own.
+
+    They are those of the kind in whose form it is attacked: a kind of others that leaves one out, or has another number
+    under its name, would lose a flag.
+
+    Raises:
+        BrokenTrial: the kind's own are not finite numbers by name.
+    """
+    task = tasks.load(kind)
+    found = task.summary(rows, key)
+    good = isinstance(found, dict) and all(
+        isinstance(name, str) and isinstance(value, int | float) and math.isfinite(value)
+        for name, value in found.items()
+    )
+    if not good:
+        raise BrokenTrial(f"the summary of the kind '{kind}' is no mapping of names to finite numbers")
+    if "/" in kind and task.JUDGED.hazard:
+        found = {**found, **tasks.load(task.JUDGED.attacked_as).summary(rows, key)}
+    return {name: float(value) for name, value in found.items()}
 
 
 def _why_none(notes: Notes, task_data: TaskData) -> tuple[str, codes.End]:

@@ -79,7 +79,8 @@ def write_attack(name: str, folder: Path) -> Started:
         text = (HERE / "package" / f"{template}.txt").read_text(encoding="utf-8")
         contents[folder / place] = re.sub("|".join(words), lambda found: words[found[0]], text)
     _put(contents, folder, "attack new")
-    where = shlex.quote(str(folder))
+    # `pip wheel hint` would fetch a distribution of that name from the index
+    where = shlex.quote(str(folder) if folder.is_absolute() else f"./{folder.as_posix()}")
     return Started(
         tuple(contents),
         (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from robustness_gate.evidence.answers import in_metrics
-from robustness_gate.records.base import Format, Metric
+from robustness_gate.records.base import Format, Metric, Plugin
 from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.evidence import LeftOut, SelfTest
 from robustness_gate.records.policy import Guardrail, Limit, Policy, Requirement, Utility, same
@@ -186,23 +186,26 @@ class Asked(NamedTuple):
     """Every setting, as in a trial."""
     budgets: tuple[int, ...]
     """The budgets that the requirement names; all of the trial's if it names none."""
+    plugins: tuple[Plugin, ...] = ()
+    """The plug-in of the attack, if it is one's."""
 
 
 def asked_by(requirement: Requirement, trial: Trial) -> Asked:
     """What a requirement asks for if it selects a trial."""
-    return Asked(requirement, trial.attack_version, trial.config, requirement.budgets or trial.budgets)
+    theirs = tuple(each for each in trial.plugins if trial.attack.startswith(f"{each.distribution}/"))
+    return Asked(requirement, trial.attack_version, trial.config, requirement.budgets or trial.budgets, theirs)
 
 
 def vouches(test: SelfTest, asked: Asked) -> bool:
     """Whether a self-test tried the attack that a requirement asks for.
 
-    The attack, its non-numeric settings, the values in `where` and a required budget must match. A list of strings may
-    be a subset, never a superset. Numbers may have been adapted to a small model; those in `where` or `budgets` only
-    if `extended` records the required values.
+    The attack, a plug-in's content, its non-numeric settings, the values in `where` and a required budget must match. A
+    list of strings may be a subset, never a superset. Numbers may have been adapted to a small model; those in `where`
+    or `budgets` only if `extended` records the required values.
     """
-    requirement, version, config, budgets = asked
+    requirement, version, config, budgets, plugins = asked
     tried = test.config
-    if (test.attack, test.attack_version) != (requirement.attack, version):
+    if (test.attack, test.attack_version, test.plugins) != (requirement.attack, version, plugins):
         return False
     if tried.keys() != config.keys() or not same(which(tried), which(config)):
         return False

@@ -133,6 +133,7 @@ def _unanswerable(issue: Coded) -> str:
 NOTES: Wording = {
     "checkpoint_changed": "the checkpoint changed during the run: it is now {sha256}",
     "checkpoint_unreadable": "after the run the checkpoint cannot be read: {reason}",
+    "executor_broken": "no result of the executor '{executor}' can be believed: {what}",
 }
 
 VALIDITY: Wording = {

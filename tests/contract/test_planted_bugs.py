@@ -25,14 +25,13 @@ from robustness_gate import attacks, organisms
 from robustness_gate.assurance import self_test
 from robustness_gate.engine import direction, examples, latent, lens, scope, train
 from robustness_gate.engine.state import changes, state_of
-from robustness_gate.errors import GateError, NotApplicable, PlanError
+from robustness_gate.errors import PlanError
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning import bench
 from robustness_gate.planning.suite_data import gather
 from robustness_gate.records.attack import Hazard
 from robustness_gate.records.questions import Item
-from robustness_gate.records.trial import Closed
-from robustness_gate.running import trial
+from robustness_gate.running import attempt, trial
 from robustness_gate.running.executors import Event, Job, local
 from robustness_gate.verdict.wording import sentence
 
@@ -329,21 +328,11 @@ CHANGED: list[str] = []
 
 def in_this_process(job: Job, trials: Any, *_: Any) -> Iterator[Event]:
     """The executor without its processes, in which a planted bug would not be."""
-    resident = local._Resident(job)
-    for made, attempt in trials:
-        loaded = resident.loaded(made)
+    resident = attempt.Resident(job)
+    for made, number in trials:
+        loaded = resident.loaded_model(made)
         before = state_of(loaded.model, loaded.tokenizer)
-        try:
-            for measurement in trial.run(
-                made, job.suite_data, loaded, attempt=attempt, reference=resident.reference(made)
-            ):
-                yield Event(made, measurement)
-            yield Event(made, Closed(trial=made.id, attempt=attempt, status="ok"))
-        except NotApplicable as error:
-            yield Event(made, Closed(trial=made.id, attempt=attempt, status="not_applicable", reason=error.message))
-        except Exception as error:  # noqa: BLE001 - as the executor does
-            reason = error.message if isinstance(error, GateError) else f"{type(error).__name__}: {error}"
-            yield Event(made, Closed(trial=made.id, attempt=attempt, status="failure", reason=reason[:300]))
+        yield from resident.attempt(made, number)
         if left := list(changes(before, state_of(loaded.model, loaded.tokenizer))):
             CHANGED.append(f"the model is not as it was: {'; '.join(left)}")
             resident.forget()

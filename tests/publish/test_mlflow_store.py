@@ -16,7 +16,7 @@ import pytest
 from test_facts import RELEARN, told
 
 from robustness_gate.errors import SetupError, WriteError
-from robustness_gate.publish import Sending, delivery
+from robustness_gate.publish import Sending, outputs
 from robustness_gate.publish import mlflow as tracker
 from robustness_gate.system import redaction
 
@@ -66,7 +66,7 @@ def test_first_runs_at_once_are_all_logged(tmp_path, root):
 
 def tracked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, publish: Any, uri: str | None = URI) -> Any:
     monkeypatch.setattr(tracker, "publish", publish)
-    return delivery.send(told([(RELEARN, 30)]), Sending(tmp_path, "x", uri), ())
+    return outputs.send((), told([(RELEARN, 30)]), Sending(tmp_path, "x", uri))
 
 
 def failing(words: str) -> Any:

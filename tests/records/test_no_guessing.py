@@ -431,7 +431,7 @@ def test_the_branches_themselves_refuse() -> None:
     import torch
 
     from robustness_gate.attacks import noise, perturb, pruning, quantize, reformat, refusal_direction, relearn
-    from robustness_gate.running.executors import local
+    from robustness_gate.running import attempt
 
     def other(module: Any, **word: Any) -> Any:
         config = module.Config()
@@ -458,7 +458,7 @@ def test_the_branches_themselves_refuse() -> None:
             each()
     trial = its.planned(its.MANIFEST).trials[0].model_copy(update={"role": "guess"})
     with pytest.raises(GateError, match="'guess'"):
-        local._Resident.loaded_model(_Loaded(), trial)  # type: ignore[arg-type]
+        attempt.Resident.loaded_model(_Loaded(), trial)  # type: ignore[arg-type]
     assert pruning.HOLDS.keys() == set(get_args(pruning.Kind))
 
 

@@ -13,7 +13,7 @@ from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.planning import plan
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
-from robustness_gate.running import trial
+from robustness_gate.running import attempt, trial
 from robustness_gate.running.executors import local
 
 
@@ -81,7 +81,7 @@ def test_a_trial_that_leaves_other_weights_is_a_failure_and_the_next_one_gets_th
 
 
 def test_weights_that_are_not_numbers_are_as_they_were(job, planned):
-    resident = local._Resident(job)
+    resident = attempt.Resident(job)
     with torch.no_grad():
         next(resident.loaded_model(planned).model.parameters())[0, 0] = torch.nan
     assert resident.moved() == "model.embed_tokens.weight"

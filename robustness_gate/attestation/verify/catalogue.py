@@ -13,6 +13,7 @@ from robustness_gate.errors import PlanError
 from robustness_gate.inputs import plugins
 from robustness_gate.records.base import Plugin
 from robustness_gate.records.encode import Json
+from robustness_gate.records.evidence import SelfTest
 from robustness_gate.records.questions import Kind
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Trial
@@ -67,9 +68,12 @@ def plugins_of(suite: Suite) -> tuple[Plugin, ...]:
         raise Unknown(error.message) from None
 
 
-def has(attack: str, version: int) -> bool:
-    """Whether this release has the attack, in this version."""
-    return ("/" in attack or attack in attacks.names()) and bool(version == attacks.load(attack).VERSION)
+def has(test: SelfTest) -> bool:
+    """Whether this release has the attack that was tested, in this version, and a plug-in's in this content."""
+    if "/" in test.attack and plugins.of((test.attack,)) != test.plugins:
+        return False
+    known = "/" in test.attack or test.attack in attacks.names()
+    return known and bool(test.attack_version == attacks.load(test.attack).VERSION)
 
 
 def is_at_strength_zero(trial: Trial) -> bool:

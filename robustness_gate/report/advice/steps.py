@@ -53,6 +53,7 @@ STEPS: tuple[tuple[str, Steps], ...] = (
     ("incomplete", trials.incomplete),
     ("checkpoint_changed", trials.changed),
     ("checkpoint_unreadable", trials.changed),
+    ("executor_broken", trials.made_up),
     *instruments.SEEN.items(),
     ("not_asked_through_original", terms.not_asked),
     ("not_asked_in_declared_dtype", terms.not_asked),

@@ -59,6 +59,16 @@ def changed(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
         )
 
 
+def made_up(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+    """An executor returned a result that cannot be true."""
+    for blocker in blockers:
+        yield Step(
+            f"{capital(sentence(blocker))}.",
+            "Run without --executor, or mend the executor, with new --ledgers.",
+            with_new_ledgers(case),
+        )
+
+
 def not_applicable(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
     """A required attack that is not applicable to this model, or not without the original."""
     for record in own(case):

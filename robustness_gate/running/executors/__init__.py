@@ -4,16 +4,19 @@ An executor is a module with
 
     def start(job: Job, workers: int) -> AbstractContextManager[Executor]: ...
 
-The executor gets the open trials and yields `Event`s in order of time; leaving the context ends all running trials.
-`running.trial.run` runs one trial with a loaded model, on any machine. `local`, ours, keeps worker processes with the
-model in memory; a plug-in's is named `distribution/name`. An executor has access to everything, including the answer
-keys, and the verdict rests on the answers that it returns: so a trial that a plug-in ran names it.
+The executor gets the open trials and yields `Event`s in order of time; leaving the context ends all running trials. It
+decides where trials run and in which order, and nothing else: `running.attempt.Resident(job).attempt(trial, number)`
+runs one attempt on any machine and yields its events, its end included. `local`, ours, keeps worker processes with the
+model in memory; a plug-in's is named `distribution/name`.
+
+`running.checked.start` opens an executor and checks every event that it yields. An executor of others still has access
+to everything, including the answer keys, and the verdict rests on the answers that it returns: so a trial that a
+plug-in ran names it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -22,7 +25,6 @@ from robustness_gate.errors import GateError
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.plugins import Door
 from robustness_gate.planning.suite_data import SuiteData
-from robustness_gate.records.evidence import TokenizerCheck
 from robustness_gate.records.trial import Closed, Measurement, Trial
 from robustness_gate.system.bounded import Limits
 
@@ -72,12 +74,6 @@ class Job:
 class Executor(Protocol):
     """Something that runs trials."""
 
-    def compare(self, subject: str) -> TokenizerCheck | str:
-        """The comparison of the candidate's and the original's tokenizer (`tokenizer_check.make`), or why there is
-        none.
-        """
-        ...
-
     def execute(
         self, trials: Sequence[tuple[Trial, int]], enough: Callable[[], bool] = lambda: False
     ) -> Generator[Event, None, None]:
@@ -89,9 +85,3 @@ class Executor(Protocol):
         run again.
         """
         ...
-
-
-def start(name: str, job: Job, workers: int = 1) -> AbstractContextManager[Executor]:
-    """Open an executor by name, ours or a plug-in's. Raises PlanError where there is none, or it lacks its part."""
-    opened: AbstractContextManager[Executor] = DOOR.load(name).start(job, workers)
-    return opened

@@ -3,8 +3,9 @@
 A worker sends each measurement and waits until the parent has written it. If it dies during its trial (a segmentation
 fault, the out-of-memory killer), or exceeds a limit and is killed (`bounded`), the trial is closed as a failure and a
 new worker runs the next one. A checkpoint that cannot be loaded is not loaded again for each of its trials: they are
-closed as failures too. If an idle worker died, a new one runs the trial that it would have got. The end of the parent
-ends the worker.
+closed as failures too. If an idle worker died, a new one runs the trial that it would have got. A worker that ran code
+of others ends with that trial. The end of the parent ends the worker. What happens in an attempt is in
+`running.attempt`.
 """
 
 from __future__ import annotations
@@ -13,39 +14,18 @@ import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
-from robustness_gate.errors import CheckpointError, GateError, NotApplicable, UnknownWord, WriteError
-from robustness_gate.records import codes
+from robustness_gate.errors import WriteError
 from robustness_gate.records.evidence import TokenizerCheck
-from robustness_gate.records.trial import Closed, Measurement, Role, Trial
+from robustness_gate.records.trial import Closed, Measurement, Trial
+from robustness_gate.running import attempt
+from robustness_gate.running.attempt import Load, failed, loads
 from robustness_gate.running.executors import Event, Job, NotLoaded
-from robustness_gate.system import bounded, redaction
+from robustness_gate.system import bounded
 from robustness_gate.system.bounded import Gone
-from robustness_gate.verdict.tokenizers import OTHERWISE
 
-SMALL_MODEL = 20_000_000  # parameters
 TAKEN = "taken"
-ITS_TOKENIZER = "its tokenizer"
-"""In place of a dtype, where only a checkpoint's tokenizer is loaded."""
-WATCHED = (Role.CANDIDATE, Role.SHAM)
-"""Roles in which every text is also encoded by the original's tokenizer."""
-
-
-class _Load(NamedTuple):
-    """A checkpoint with its dtype, or with ITS_TOKENIZER. A worker reports it before loading, and None afterwards."""
-
-    digest: str
-    what: str
-
-
-def _loads(job: Job, trial: Trial) -> set[_Load]:
-    """The checkpoints that a trial needs."""
-    digests = [trial.subject, *([trial.reference] if trial.reference is not None else [])]
-    found = {_Load(each, what) for each in digests for what in (trial.dtype, ITS_TOKENIZER)}
-    if trial.role in WATCHED and job.original is not None:
-        found.add(_Load(job.original, ITS_TOKENIZER))
-    return found
 
 
 @contextlib.contextmanager
@@ -104,13 +84,13 @@ def execute(
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                trial, attempt = waiting.pop()
+                trial, number = waiting.pop()
                 yield Event(trial, None)
-                why = next((hopeless[each] for each in _loads(job, trial) if each in hopeless), None)
+                why = next((hopeless[each] for each in loads(job, trial) if each in hopeless), None)
                 if why is not None:
-                    yield Event(trial, _failed(trial, attempt, why), why)
+                    yield Event(trial, failed(trial, number, why), why)
                     continue
-                busy.append(_given(job, idle, trial, attempt))
+                busy.append(_given(job, idle, trial, number))
             for worker in _ready(busy):
                 record = worker.take()
                 if record is None:
@@ -119,7 +99,10 @@ def execute(
                 yield Event(worker.trial, record, worker.stopped_by)
                 if isinstance(record, Closed):
                     busy.remove(worker)
-                    idle.append(worker)
+                    if worker.trial.plugins:  # code of others may have changed anything in that process
+                        worker.stop()
+                    else:
+                        idle.append(worker)
                     continue
                 if not enough():
                     worker.go_on()
@@ -143,15 +126,15 @@ def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
     return [worker for worker in workers if worker.child in active]
 
 
-def _given(job: Job, idle: list[_Worker], trial: Trial, attempt: int) -> _Worker:
+def _given(job: Job, idle: list[_Worker], trial: Trial, number: int) -> _Worker:
     """The worker that got the trial: a live idle one, removed from the list, or a new one."""
     while idle:
         worker = idle.pop(0)
-        if worker.begin(trial, attempt):
+        if worker.begin(trial, number):
             return worker
         worker.stop()
     worker = _Worker(job)
-    worker.begin(trial, attempt)
+    worker.begin(trial, number)
     return worker
 
 
@@ -162,11 +145,11 @@ class _Worker:
         paths = [each.path for place in job.places.values() for each in (place, place.base) if each is not None]
         size = bounded.weights_in(*paths)
         self.child = bounded.Child(_work, job, limits=job.limits, size=size, name="worker")
-        self.not_loaded: dict[_Load, NotLoaded] = {}
+        self.not_loaded: dict[Load, NotLoaded] = {}
         """The checkpoint that it could not load, and why."""
         self.stopped_by: NotLoaded | None = None
         """The load error that ended its trial, if any."""
-        self._loading: _Load | None = None
+        self._loading: Load | None = None
         self._fresh = True
 
     def compare(self, subject: str) -> TokenizerCheck | str:
@@ -180,7 +163,7 @@ class _Worker:
             self.child.pipe.send(subject)
             while True:
                 found = self._receive()
-                if not isinstance(found, _Load | None):
+                if not isinstance(found, Load | None):
                     break
         except (OSError, Gone) as error:
             return error.message if isinstance(error, Gone) else "the worker died"
@@ -190,16 +173,16 @@ class _Worker:
         assert isinstance(found, TokenizerCheck | str)
         return found
 
-    def begin(self, trial: Trial, attempt: int) -> bool:
+    def begin(self, trial: Trial, number: int) -> bool:
         """Send a trial. False where the worker died after its last one, so that this one did not begin.
 
         A new worker is not checked: it takes seconds to start, and one that dies meanwhile would be replaced for ever.
         """
-        self.trial, self._attempt, self.stopped_by = trial, attempt, None
+        self.trial, self._attempt, self.stopped_by = trial, number, None
         fresh, self._fresh = self._fresh, False
         self.child.begins()
         try:
-            self.child.pipe.send((trial, attempt))
+            self.child.pipe.send((trial, number))
             if fresh:
                 return True
             bounded.ready([self.child])
@@ -216,12 +199,12 @@ class _Worker:
             message = self._receive()
         except Gone as gone:
             self.child.rests()
-            return _failed(self.trial, self._attempt, self.stopped_by or gone)
+            return failed(self.trial, self._attempt, self.stopped_by or gone)
         if isinstance(message, WriteError):
             raise message
         if isinstance(message, NotLoaded):
             self.child.rests()
-            return _failed(self.trial, self._attempt, message)
+            return failed(self.trial, self._attempt, message)
         if isinstance(message, Closed):
             self.child.rests()
         return message if isinstance(message, Measurement | Closed) else None
@@ -244,7 +227,7 @@ class _Worker:
             if self.child.at is bounded.Phase.LOADING:
                 self._could_not_load(NotLoaded(gone.message, code=gone.code))
             raise
-        if isinstance(message, _Load | None):
+        if isinstance(message, Load | None):
             self._loading = message
         if isinstance(message, NotLoaded):
             self._could_not_load(message)
@@ -255,241 +238,26 @@ class _Worker:
             self.stopped_by = self.not_loaded[self._loading] = why
 
 
-def _failed(trial: Trial, attempt: int, error: GateError) -> Closed:
-    reason = redaction.message(f"{error.message} {error.remedy}".strip())
-    return Closed(trial=trial.id, attempt=attempt, status="failure", code=_code(error), reason=" ".join(reason.split()))
-
-
-def _code(error: BaseException) -> codes.End:
-    """The cause of an attempt's end; empty where the error does not show it."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of any device
-        return "memory"
-    named = error.code if isinstance(error, GateError) else ""
-    return next((code for code in codes.ENDS if code == named), "")
-
-
 def _work(pipe: Connection, job: Job) -> None:
     """The worker's main loop: get a trial, send its measurements, close it, until the pipe ends."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow down other processes on the CPU
-    resident = _Resident(job, pipe.send)
+    resident = attempt.Resident(job, pipe.send)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         first = pipe.recv()
         if isinstance(first, str):
-            pipe.send(_compared(resident, first))
+            pipe.send(attempt.compared(resident, first))
             first = pipe.recv()
             pipe.send(TAKEN)
-        trial, attempt = first
+        trial, number = first
         while True:
             try:
-                end = _attempt(resident, trial, attempt, pipe)
+                with contextlib.closing(resident.attempt(trial, number)) as events:
+                    for event in events:
+                        pipe.send(event.not_loaded or event.record)
+                        if isinstance(event.record, Measurement):
+                            pipe.recv()
             except WriteError as error:
                 pipe.send(error)
                 return
-            pipe.send(_restored(resident, end) if isinstance(end, Closed) else end)
-            trial, attempt = pipe.recv()
+            trial, number = pipe.recv()
             pipe.send(TAKEN)  # from here on a crash counts for this trial
-
-
-def _attempt(resident: _Resident, trial: Trial, attempt: int, pipe: Connection) -> Closed | NotLoaded:
-    """Run one trial to its end; every error of the trial becomes a record."""
-    from robustness_gate.running import trial as trials
-
-    def closed(status: Any, reason: str = "", error: BaseException | None = None) -> Closed:
-        code = _code(error) if error is not None else ""
-        return Closed(trial=trial.id, attempt=attempt, status=status, code=code, reason=" ".join(reason.split()))
-
-    try:
-        measurements = trials.run(
-            trial,
-            resident.job.suite_data,
-            resident.loaded_model(trial),
-            attempt=attempt,
-            rows_in=resident.job.rows_in,
-            reference=resident.reference(trial),
-        )
-        with resident.watched(trial) as otherwise, contextlib.closing(measurements):
-            for measurement in measurements:
-                pipe.send(_with_count(measurement, otherwise()))
-                pipe.recv()
-    except NotLoaded as error:
-        resident.forget()
-        return error
-    except NotApplicable as error:
-        return closed("not_applicable", error.message, error)
-    except WriteError:
-        raise  # a full disk is not the trial's fault: it stays open, and the run ends
-    except GateError as error:
-        return _failed(trial, attempt, error)
-    except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - a trial may fail with any error (a library in Rust raises no Exception)
-        redaction.tell_crash(type(error), error, error.__traceback__)
-        resident.forget()  # a changed state must not affect the next trial
-        return closed("failure", f"{type(error).__name__}: {redaction.message(str(error))[:500]}", error)
-    return closed("ok")
-
-
-def _with_count(measurement: Measurement, otherwise: int) -> Measurement:
-    """The measurement with the number of this trial's texts that the original's tokenizer encodes differently, if
-    any.
-    """
-    return (
-        measurement.model_copy(update={"summary": {**measurement.summary, OTHERWISE: float(otherwise)}})
-        if otherwise
-        else measurement
-    )
-
-
-def _compared(resident: _Resident, subject: str) -> TokenizerCheck | NotLoaded | str:
-    from robustness_gate.running import tokenizer_check
-
-    try:
-        return tokenizer_check.make(resident.job.suite_data, resident.tokenizer, subject, resident.job.original)
-    except NotLoaded as error:
-        return error
-    except GateError as error:
-        return f"{error.message} {error.remedy}".strip()
-    except Exception as error:  # noqa: BLE001 - an untrusted tokenizer may fail with any error
-        redaction.tell_crash(type(error), error, error.__traceback__)
-        return f"{type(error).__name__}: {redaction.message(str(error))[:500]}"
-
-
-def _restored(resident: _Resident, end: Closed) -> Closed:
-    """The end of an attempt; a failure where the model's weights differ from the loaded ones.
-
-    An attack may fail to restore something. Its own measurements may then be right, but the next trial would attack
-    another model.
-    """
-    moved = resident.moved()
-    if not moved:
-        return end
-    resident.forget()
-    if end.status not in ("ok", "not_applicable"):
-        return end
-    reason = (
-        f"the attack left other weights behind ({moved}), so it is not known what it attacked. Let it restore them."
-    )
-    return end.model_copy(update={"status": "failure", "reason": reason})
-
-
-class _Resident:
-    """The model in memory: loaded when first needed, kept until another subject is needed."""
-
-    def __init__(self, job: Job, tell: Callable[[_Load | None], None] = lambda _: None) -> None:
-        self.job = job
-        self._tell = tell
-        """Called with the checkpoint before loading, and with None afterwards."""
-        self._loaded: tuple[str, str] | None = None
-        self._speaker: Any = None
-        self._sums: dict[str, tuple[str, str]] = {}
-        self._tokenizers: dict[str, Any] = {}
-        self._alike: bool | None = None
-
-    def loaded_model(self, trial: Trial) -> Any:
-        from robustness_gate.engine.state import sums_of
-
-        wanted = (trial.subject, trial.dtype)
-        if self._loaded != wanted:
-            self.forget()
-            self._speaker = self._load(trial.subject, trial.dtype)
-            self._loaded = wanted
-            _spare_threads(self._speaker.model)
-            self._sums = sums_of(self._speaker.model)
-        match trial.role:
-            case Role.THROUGH_ORIGINAL:
-                from robustness_gate.engine.load import asked_through
-
-                assert trial.reference is not None
-                return asked_through(self._speaker, self.tokenizer(trial.reference))
-            case Role.CANDIDATE | Role.SHAM | Role.IN_DECLARED_DTYPE | Role.ORIGINAL | Role.CONTROL:
-                return self._speaker
-            case unknown:
-                raise UnknownWord("role of a trial", unknown)
-
-    @contextlib.contextmanager
-    def watched(self, trial: Trial) -> Iterator[Callable[[], int]]:
-        """Count the texts of a block for which the original's tokenizer gives other ids.
-
-        Nothing is counted where there is no original, or where the two tokenizers have equal content.
-        """
-        original = self.job.original
-        if trial.role not in WATCHED or original in (None, trial.subject):
-            yield lambda: 0
-            return
-        from robustness_gate.engine import tokenization
-
-        assert original is not None
-        ours, theirs = self._speaker.tokenizer, self.tokenizer(original)
-        if self._alike is None:
-            self._alike = tokenization.digest(ours) == tokenization.digest(theirs)
-        if self._alike:
-            yield lambda: 0
-            return
-        with tokenization.watched(ours, theirs) as counted:
-            yield counted
-
-    def tokenizer(self, digest: str) -> Any:
-        """A checkpoint's tokenizer, loaded once. Raises NotLoaded."""
-        from robustness_gate.running import tokenizer_check
-
-        if digest not in self._tokenizers:
-            with self._loading(_Load(digest, ITS_TOKENIZER)):
-                self._tokenizers[digest] = tokenizer_check.loaded(self.job.places[digest])
-        return self._tokenizers[digest]
-
-    @contextlib.contextmanager
-    def _loading(self, what: _Load) -> Iterator[None]:
-        """Report what is loaded, so that the parent knows it if this process crashes."""
-        self._tell(what)
-        try:
-            yield
-        except Exception as error:
-            if isinstance(error, GateError):
-                failed = NotLoaded(error.message, remedy=error.remedy, where=error.where, code=error.code)
-            else:
-                redaction.tell_crash(type(error), error, error.__traceback__)
-                failed = NotLoaded(f"{type(error).__name__}: {redaction.message(str(error))[:500]}")
-            failed.by_files = isinstance(error, CheckpointError)
-            raise failed from error
-        self._tell(None)
-
-    def forget(self) -> None:
-        self._speaker, self._loaded = None, None
-
-    def moved(self) -> str:
-        """The first weight that differs from the loaded one; empty where none does, or nothing is loaded."""
-        from robustness_gate.engine.state import sums_of
-
-        if self._speaker is None:
-            return ""
-        now = sums_of(self._speaker.model)
-        return next((name for name in (*self._sums, *now) if self._sums.get(name) != now.get(name)), "")
-
-    def reference(self, trial: Trial) -> Any:
-        """A function that opens the original for a block, or None where the trial has none."""
-        if trial.reference is None:
-            return None
-
-        @contextlib.contextmanager
-        def opened() -> Iterator[Any]:
-            assert trial.reference is not None
-            yield self._load(trial.reference, trial.dtype)
-
-        return opened
-
-    def _load(self, digest: str, dtype: str) -> Any:
-        from robustness_gate.engine.load import load
-
-        place = self.job.places[digest]
-        base = place.base.path if place.base is not None else None
-        with self._loading(_Load(digest, dtype)):
-            return load(place.path, dtype=dtype, device=self.job.device, base=base)
-
-
-def _spare_threads(model: Any) -> None:
-    """One thread for a small model on the CPU: more would be slower, and results would depend on their number."""
-    import torch
-
-    parameters = list(model.parameters())
-    if parameters[0].device.type == "cpu" and sum(each.numel() for each in parameters) < SMALL_MODEL:
-        torch.set_num_threads(1)
