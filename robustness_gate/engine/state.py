@@ -20,13 +20,24 @@ def state_of(model: Any, tokenizer: Any = None) -> dict[str, Any]:
         few kilobytes.
         tokenizer: its tokenizer; None leaves it out.
     """
-    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     weights = model.state_dict()
     generation = getattr(model, "generation_config", None)
     return {
         "weights": {name: each.clone() for name, each in weights.items()},
         "buffers": {name: each.clone() for name, each in model.named_buffers() if name not in weights},
         "dtypes": {name: each.dtype for name, each in weights.items()},
+        **of_structure(model),
+        "config": model.config.to_json_string(),
+        "generation config": generation.to_json_string() if generation is not None else "",
+        "tokenizer": of_tokenizer(tokenizer) if tokenizer is not None else {},
+        **of_process(),
+    }
+
+
+def of_structure(model: Any) -> dict[str, Any]:
+    """Flags, modes, classes, attributes and hooks of a model by name: what changes its answers besides its weights."""
+    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    return {
         "requires_grad": {name: each.requires_grad for name, each in parameters.items()},
         "gradients": {name: each.grad is None for name, each in parameters.items()},
         "training mode": {name: module.training for name, module in modules.items()},
@@ -44,10 +55,6 @@ def state_of(model: Any, tokenizer: Any = None) -> dict[str, Any]:
             ]
             for name, module in modules.items()
         },
-        "config": model.config.to_json_string(),
-        "generation config": generation.to_json_string() if generation is not None else "",
-        "tokenizer": of_tokenizer(tokenizer) if tokenizer is not None else {},
-        **of_process(),
     }
 
 

@@ -58,8 +58,8 @@ class Plan:
     """Parts of the plan that this run leaves out: a PASS is then impossible."""
     foreseen: tuple[str, ...] = field(default=())
     """Attacks that will probably not be applicable, and why; `doctor` checks it with the loaded model."""
-    runner: tuple[Plugin, ...] = field(default=())
-    """The executor's distribution, where it is a plug-in."""
+    others: tuple[Plugin, ...] = field(default=())
+    """Third-party code of this run: plug-ins among its executor, attacks and kinds of task."""
 
     @property
     def candidate(self) -> Subject:
@@ -112,10 +112,10 @@ def make(
     otherwise = _in_declared_dtype(candidate, suite_data, dtype)
     whole = (*ordered[:untouched], *otherwise, *shams, *ordered[untouched:], *beside)
     made = {id(trial) for trial in whole if _is_made(trial, only, everything)}
-    runner = plugins.of((executor,))
-    trials = tuple(_run_by(runner, trial) for trial in whole if id(trial) in made)
+    others = plugins.of((executor, *_named(suite.noun)))
+    trials = tuple(_beside_code(others, trial) for trial in whole if id(trial) in made)
     left_out = tuple(_left_out(trial) for trial in whole if id(trial) not in made)
-    return Plan(trials, tuple(subjects), left_out, foreseen(policy, suite, suite_data, subjects, trials), runner)
+    return Plan(trials, tuple(subjects), left_out, foreseen(policy, suite, suite_data, subjects, trials), others)
 
 
 def _left_out(trial: Trial) -> LeftOut:
@@ -130,9 +130,19 @@ def _left_out(trial: Trial) -> LeftOut:
     )
 
 
-def _run_by(runner: Sequence[Plugin], trial: Trial) -> Trial:
-    """The trial for a run by a plug-in."""
-    return trial.model_copy(update={"plugins": _merged(trial.plugins, runner)}) if runner else trial
+def _named(suite: Suite) -> Iterator[str]:
+    """The attacks and kinds of task that a suite names."""
+    yield from (entry.attack for entry in suite.attacks)
+    yield from (task.kind for task in suite.tasks.values())
+
+
+def _beside_code(others: Sequence[Plugin], trial: Trial) -> Trial:
+    """The trial with all third-party code of its run, also where its own attack is ours.
+
+    Such code was imported by the program that planned and recorded the trial, and it can do anything there. So its
+    result must not be taken for that of a run without it.
+    """
+    return trial.model_copy(update={"plugins": _merged(trial.plugins, others)}) if others else trial
 
 
 def _merged(one: Sequence[Plugin], other: Sequence[Plugin]) -> tuple[Plugin, ...]:
@@ -230,7 +240,7 @@ def through_original(plan: Plan, suite_data: SuiteData, dtype: str) -> Trial:
     none, original = attacks.load("none"), next(each for each in plan.subjects if each.role == Role.ORIGINAL)
     trial = trial_of(plan.candidate, None, none, none.Config(), 0, suite_data, dtype)
     asked = trial.model_copy(update={"role": Role.THROUGH_ORIGINAL, "reference": original.manifest.digest})
-    return _run_by(plan.runner, asked)
+    return _beside_code(plan.others, asked)
 
 
 def of_candidate(plan: Plan) -> tuple[Trial, ...]:

@@ -101,7 +101,7 @@ class Resident:
         self._tokenizers: dict[str, Any] = {}
         self._alike: bool | None = None
         self._before: dict[str, Any] = {}
-        """Tokenizer and torch's settings at the attempt's start; empty before the model is loaded."""
+        """Hooks and modes of the model, tokenizer and torch's settings at the start; empty before it is loaded."""
 
     def attempt(self, trial: Trial, number: int) -> Generator[Event, None, None]:
         """Run one attempt: an `Event` for each measurement, and one with the attempt's end, whatever happens in it.
@@ -162,9 +162,9 @@ class Resident:
             yield (_with_count(each, otherwise()) for each in measurements)
 
     def _surroundings(self) -> dict[str, Any]:
-        from robustness_gate.engine.state import of_process, of_tokenizer
+        from robustness_gate.engine.state import of_process, of_structure, of_tokenizer
 
-        return {**of_process(), "tokenizer": of_tokenizer(self._speaker.tokenizer)}
+        return {**of_process(), **of_structure(self._speaker.model), "tokenizer": of_tokenizer(self._speaker.tokenizer)}
 
     def _restored(self, end: Closed) -> Closed:
         """The end of an attempt; a failure where weights, tokenizer or torch's settings differ from those before it.

@@ -110,16 +110,16 @@ def trials_of(suite: Suite) -> dict[str, str]:
 
 
 def _hold_plugins(suite: Suite, made: report.Report) -> None:
-    """Raises Failed where a plug-in that the suite names differs between here and the report."""
-    stated = {each for record in made.trials for each in record.trial.plugins}
+    """Raises Failed where a plug-in that the suite names differs between here and a trial of the run."""
+    planned = [record.trial.plugins for record in made.trials if record.planned and record.trial.role in ledger.OWN]
     try:
         here = catalogue.plugins_of(suite)
     except catalogue.Unknown as error:
         raise Failed(Fault.PLUGIN_UNKNOWN, message=error.message) from None
     for each in here:
-        others = {(one.version, one.sha256) for one in stated if one.distribution == each.distribution}
-        if others != {(each.version, each.sha256)}:
-            versions = tuple(f"{version} {sha256[:12]}" for version, sha256 in sorted(others))
+        if any(each not in known for known in planned):
+            others = {one for known in planned for one in known if one.distribution == each.distribution}
+            versions = tuple(sorted(f"{one.version} {one.sha256[:12]}" for one in others))
             raise Failed(
                 Fault.OTHER_PLUGIN, plugin=each.distribution, here=f"{each.version} {each.sha256[:12]}", stated=versions
             )

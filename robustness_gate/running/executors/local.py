@@ -99,7 +99,7 @@ def execute(
                 yield Event(worker.trial, record, worker.stopped_by)
                 if isinstance(record, Closed):
                     busy.remove(worker)
-                    if worker.trial.plugins:  # code of others may have changed anything in that process
+                    if _ran_code_of_others(worker.trial):  # it may have changed anything in that process
                         worker.stop()
                     else:
                         idle.append(worker)
@@ -113,6 +113,10 @@ def execute(
     finally:
         for worker in (*idle, *busy):
             worker.stop(patience=2.0 if worker in idle else 0.0)
+
+
+def _ran_code_of_others(trial: Trial) -> bool:
+    return any("/" in name for name in (trial.attack, *(task.kind for task in trial.tasks)))
 
 
 def hire(job: Job) -> _Worker:
