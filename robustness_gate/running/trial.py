@@ -87,9 +87,9 @@ def run(
             if attacked.budget != planned:
                 raise BrokenTrial(f"the attack handed over budget {attacked.budget} where {planned} was planned")
             for name in (ref.name for ref in trial.tasks):
+                _refuse_replaced(replaced())  # by the attack, before it is scored
                 measurement = _examined(trial, attacked, name, suite_data.tasks[name], attempt, rows_in)
-                if other := replaced():
-                    raise BrokenTrial(f"code of a plug-in replaced '{other}' of this program")
+                _refuse_replaced(replaced())  # by a task kind
                 yield measurement
     if (left := next(expected, None)) is not None:
         raise BrokenTrial(f"the attack ended before budget {left}")
@@ -103,6 +103,11 @@ def _refuse_other_code(trial: Trial) -> None:
     here = plugins.of((trial.attack, *(task.kind for task in trial.tasks)))
     if other := [each.distribution for each in here if each not in trial.plugins]:
         raise BrokenTrial(f"the plug-in '{other[0]}' changed since the plan was made")
+
+
+def _refuse_replaced(name: str) -> None:
+    if name:
+        raise BrokenTrial(f"code of a plug-in replaced '{name}' of this program")
 
 
 def _look(suite_data: SuiteData, lm: Any) -> None:
