@@ -92,11 +92,11 @@ POINTS = {
 }
 
 
-def wheel(folder: Path, files: Mapping[str, str] = FILES) -> Path:
+def wheel(folder: Path, files: Mapping[str, str] = FILES, named: Mapping[str, Mapping[str, str]] = POINTS) -> Path:
     """Write the wheel by hand, as a build backend would: the files, METADATA, WHEEL, entry points, RECORD."""
     points = "\n".join(
         f"[robustness_gate.{group}]\n" + "".join(f"{name} = {value}\n" for name, value in found.items())
-        for group, found in POINTS.items()
+        for group, found in named.items()
     )
     about = "acme_gate-1.2.dist-info"
     whole = {

@@ -87,22 +87,29 @@ def run(
             if attacked.budget != planned:
                 raise BrokenTrial(f"the attack handed over budget {attacked.budget} where {planned} was planned")
             for name in (ref.name for ref in trial.tasks):
+                _refuse_replaced(replaced())  # by the attack, before it is scored
                 measurement = _examined(trial, attacked, name, suite_data.tasks[name], attempt, rows_in)
-                if other := replaced():
-                    raise BrokenTrial(f"code of a plug-in replaced '{other}' of this program")
+                _refuse_replaced(replaced())  # by a task kind
                 yield measurement
     if (left := next(expected, None)) is not None:
         raise BrokenTrial(f"the attack ended before budget {left}")
 
 
 def _refuse_other_code(trial: Trial) -> None:
-    """Refuse plug-ins that changed since the plan was made. Raises BrokenTrial.
+    """Refuse plug-ins that changed since the plan was made, or imported other files than their own. Raises BrokenTrial.
 
     Executors are not checked, because an auditor uses another one.
     """
     here = plugins.of((trial.attack, *(task.kind for task in trial.tasks)))
     if other := [each.distribution for each in here if each not in trial.plugins]:
-        raise BrokenTrial(f"the plug-in '{other[0]}' changed since the plan was made")
+        raise BrokenTrial(
+            f"the plug-in '{other[0]}' changed since the plan was made, or imports files that are not its own"
+        )
+
+
+def _refuse_replaced(name: str) -> None:
+    if name:
+        raise BrokenTrial(f"code of a plug-in replaced '{name}' of this program")
 
 
 def _look(suite_data: SuiteData, lm: Any) -> None:

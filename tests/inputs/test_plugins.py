@@ -26,6 +26,7 @@ from robustness_gate.assurance import attack_contract, try_attack
 from robustness_gate.attestation.verify import Check
 from robustness_gate.attestation.verify.codes import Fault
 from robustness_gate.attestation.verify.evidence import _hold_attack as hold_attack
+from robustness_gate.attestation.verify.plan import hold_plugins
 from robustness_gate.attestation.verify.records import Failed
 from robustness_gate.cli import main
 from robustness_gate.errors import BrokenTrial, Exit, PlanError, UsageError
@@ -373,6 +374,48 @@ def test_a_plug_in_that_changed_since_the_plan_runs_no_trial(bench: Path, site: 
     (site / "acme_gate" / "flip.py").write_text(foreign.ATTACK + "# one more line\n", encoding="utf-8")
     with pytest.raises(BrokenTrial, match="the plug-in 'acme-gate' changed since the plan was made"):
         next(trial.run(flip, prepared.suite_data, loaded=None))  # type: ignore[arg-type]
+
+
+def test_code_of_others_stands_in_every_trial_of_its_run(bench: Path) -> None:
+    """An attack of ours that ran beside it is not taken for one that ran alone: the program had imported that code."""
+    plain = (
+        (bench / "suite.yaml").read_text(encoding="utf-8").replace("kind: acme-gate/riddle, config: {first: 40}, ", "")
+    )
+    (bench / "suite.yaml").write_text(plain, encoding="utf-8")
+    beside = {trial.attack: trial for trial in planned(bench).plan.trials}
+    here = (plugins.origin("acme-gate"),)
+    assert {name: trial.plugins for name, trial in beside.items()} == {"none": here, "acme-gate/flip": here}
+    (bench / "suite.yaml").write_text(plain.replace("acme-gate/flip", "logit_lens"), encoding="utf-8")
+    alone = {trial.attack: trial for trial in planned(bench).plan.trials}
+    assert alone["none"].plugins == ()
+    assert alone["none"].id != beside["none"].id
+
+
+def test_a_file_that_a_plug_in_imports_late_must_be_its_own(bench: Path, site: Path) -> None:
+    """Its digest does not cover a file that is not in its RECORD, whenever that is imported."""
+    (_, flip) = planned(bench).plan.trials
+    trial._refuse_other_code(flip)
+    (site / "acme_gate" / "late.py").write_text("", encoding="utf-8")
+    importlib.import_module("acme_gate.late")
+    with pytest.raises(BrokenTrial, match="or imports a file not its own"):
+        trial._refuse_other_code(flip)
+
+
+def test_verify_imports_no_plug_in_of_other_content(bench: Path, site: Path) -> None:
+    (_, flip) = planned(bench).plan.trials
+    hold_plugins([flip.attack], [flip.plugins])
+    forget()
+    (site / "acme_gate" / "flip.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    with pytest.raises(Failed) as caught:
+        hold_plugins([flip.attack], [flip.plugins])
+    assert caught.value.code == Fault.OTHER_PLUGIN
+    with pytest.raises(Failed) as caught:
+        hold_plugins(["other-gate/flip"], [flip.plugins])
+    assert caught.value.code == Fault.PLUGIN_UNKNOWN
+    with pytest.raises(Failed) as caught:
+        hold_plugins([flip.attack], [()])
+    assert (caught.value.code, caught.value.arguments["stated"]) == (Fault.OTHER_PLUGIN, ())
+    assert "acme_gate.flip" not in sys.modules
 
 
 def test_a_kind_of_others_is_judged_as_it_says_where_it_is_installed(bench: Path) -> None:

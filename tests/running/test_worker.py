@@ -53,17 +53,37 @@ def planned(job):
     return plan.trial_of(subject, None, none, none.Config(), 0, job.suite_data, "float32")
 
 
+def moved_weight(model):
+    with torch.no_grad():
+        next(model.parameters())[0, 0] += 1e-3
+
+
+def hook(model):
+    model.model.layers[0].register_forward_hook(lambda _module, _inputs, output: output * 0)
+
+
+def other_method(model):
+    model.model.layers[0].forward = lambda *given, **_: given[0]
+
+
 @pytest.mark.parametrize("leaves", [None, NotApplicable("it has no blocks", remedy="-")], ids=["ends well", "refuses"])
-def test_a_trial_that_leaves_other_weights_is_a_failure_and_the_next_one_gets_the_model_anew(
-    job, planned, monkeypatch, leaves
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (moved_weight, "other weights behind (model.embed_tokens.weight)"),
+        (hook, "other settings behind (hooks: model.layers.0)"),
+        (other_method, "other settings behind (attributes: model.layers.0.forward)"),
+    ],
+)
+def test_a_trial_that_leaves_another_model_is_a_failure_and_the_next_one_gets_the_model_anew(
+    job, planned, monkeypatch, leaves, what, told
 ):
     clean = Pipe(planned)
     local._work(clean, job)
     assert [end.status for end in clean.ends()] == ["ok"]
 
     def careless(_planned, _materials, loaded, **_):
-        with torch.no_grad():
-            next(loaded.model.parameters())[0, 0] += 1e-3
+        what(loaded.model)
         if leaves:
             raise leaves
         yield from ()
@@ -74,7 +94,7 @@ def test_a_trial_that_leaves_other_weights_is_a_failure_and_the_next_one_gets_th
     local._work(pipe, job)
     failed, after = pipe.ends()
     assert failed.status == "failure"
-    assert "left other weights behind (model.embed_tokens.weight)" in failed.reason
+    assert f"left {told}" in failed.reason
     assert after.status == "ok"
     marks = [[each.correct for each in one.heard if isinstance(each, Measurement)] for one in (clean, pipe)]
     assert marks[0] == marks[1] != []

@@ -11,11 +11,9 @@ from typing import NamedTuple
 from robustness_gate import attacks, tasks
 from robustness_gate.errors import PlanError
 from robustness_gate.inputs import plugins
-from robustness_gate.records.base import Plugin
 from robustness_gate.records.encode import Json
 from robustness_gate.records.evidence import SelfTest
 from robustness_gate.records.questions import Kind
-from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Trial
 
 
@@ -58,14 +56,6 @@ def judged(kind: str) -> Kind:
     except PlanError as error:
         raise Unknown(error.message) from None
     return found
-
-
-def plugins_of(suite: Suite) -> tuple[Plugin, ...]:
-    """The installed plug-ins that a suite names; none is imported. Raises Unknown."""
-    try:
-        return plugins.of((*(each.attack for each in suite.attacks), *(task.kind for task in suite.tasks.values())))
-    except PlanError as error:
-        raise Unknown(error.message) from None
 
 
 def has(test: SelfTest) -> bool:

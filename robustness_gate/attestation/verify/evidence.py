@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from robustness_gate.attestation.verify import catalogue
 from robustness_gate.attestation.verify.codes import Confirmed, Fault
+from robustness_gate.attestation.verify.plan import hold_plugins
 from robustness_gate.attestation.verify.records import Context, Failed, Found
 from robustness_gate.evidence import ledger
 from robustness_gate.planning import bench
@@ -23,6 +24,8 @@ def evidence(its: Context) -> Found:
     missing; floors, shams and self-tests are those of this release's attacks.
     """
     made = its.made
+    for trial in (record.trial for record in made.trials):
+        hold_plugins((trial.attack, *(task.kind for task in trial.tasks)), [trial.plugins])
     seen: set[str] = set()
     for record in made.trials:
         if record.id != record.trial.id or record.label != report.name_of(record.trial):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from robustness_gate.attestation.verify import catalogue
@@ -17,11 +17,13 @@ from robustness_gate.attestation.verify.records import (
     RequiredSuite,
     message_of,
 )
-from robustness_gate.errors import GateError
+from robustness_gate.errors import GateError, PlanError
 from robustness_gate.evidence import ledger
+from robustness_gate.inputs import plugins
 from robustness_gate.inputs.validation import Loaded, validate
 from robustness_gate.inputs.yaml import parse_yaml
 from robustness_gate.policy_language.load import policy_of
+from robustness_gate.records.base import Plugin
 from robustness_gate.records.encode import digest_of
 from robustness_gate.records.evidence import LeftOut
 from robustness_gate.records.policy import Policy
@@ -112,17 +114,29 @@ def trials_of(suite: Suite) -> dict[str, str]:
 def _hold_plugins(suite: Suite, made: report.Report) -> None:
     """Raises Failed where a plug-in that the suite names differs between here and a trial of the run."""
     planned = [record.trial.plugins for record in made.trials if record.planned and record.trial.role in ledger.OWN]
+    hold_plugins((*(each.attack for each in suite.attacks), *(task.kind for task in suite.tasks.values())), planned)
+
+
+def hold_plugins(names: Iterable[str], stated: Iterable[Sequence[Plugin]]) -> None:
+    """Nothing is imported before this: the installed plug-ins are those of every trial, by content.
+
+    Args:
+        names: attacks and kinds of task.
+        stated: for each trial, the plug-ins that it names.
+
+    Raises:
+        Failed: one is not installed, or has other content here than in a trial.
+    """
     try:
-        here = catalogue.plugins_of(suite)
-    except catalogue.Unknown as error:
+        here = plugins.of(names)
+    except PlanError as error:
         raise Failed(Fault.PLUGIN_UNKNOWN, message=error.message) from None
+    known = [{each.distribution: (each.version, each.sha256) for each in one} for one in stated]
     for each in here:
-        if any(each not in known for known in planned):
-            others = {one for known in planned for one in known if one.distribution == each.distribution}
-            versions = tuple(sorted(f"{one.version} {one.sha256[:12]}" for one in others))
-            raise Failed(
-                Fault.OTHER_PLUGIN, plugin=each.distribution, here=f"{each.version} {each.sha256[:12]}", stated=versions
-            )
+        own = each.version, each.sha256
+        if others := {one.get(each.distribution) for one in known} - {own}:
+            words = tuple(sorted(f"{one[0]} {one[1][:12]}" for one in others if one is not None))
+            raise Failed(Fault.OTHER_PLUGIN, plugin=each.distribution, here=f"{own[0]} {own[1][:12]}", stated=words)
 
 
 def address(trial: Trial | LeftOut) -> str:
