@@ -134,12 +134,12 @@ def main() -> None:
             target.lm.loglikelihoods([item.question for item in task_data.items[:8]], task_data.form)
         length, once = told["read"] / (8 * len(exams)), sum(len(task_data.items) for task_data in exams)
         words = f"{version('robustness-gate')}, torch {version('torch')}, {datetime.now(UTC):%Y-%m-%d}"
-        print(f"{suite.noun.id} {suite.noun.version}, robustness-gate {words}; {given.layers} layers")
+        print(f"{suite.record.id} {suite.record.version}, robustness-gate {words}; {given.layers} layers")
         print(f"an examination: {once:,} questions of {length:.0f} tokens (all letter orders), a mark\n")
         print("| attack | marks | tokens read | tokens learnt | share of the hours | seconds here |")
         print("|---|---:|---:|---:|---:|---:|")
         rows = []
-        for entry in suite.noun.attacks:
+        for entry in suite.record.attacks:
             if given.only and entry.attack not in given.only:
                 continue
             module = attacks.load(entry.attack)

@@ -28,7 +28,7 @@ class Act(NamedTuple):
     """One run of the gate and its expected exit code."""
 
     organism: str
-    says: str
+    description: str
     expected: Exit
     options: tuple[str, ...] = ()
 
@@ -74,14 +74,14 @@ def run(out: Path) -> Exit:
     tested = out / "self-test.json"
     wrong += _tested(tested, console)
     for act in MAIN:
-        console.print(f"\n[bold]{act.organism}[/bold]: {act.says}")
+        console.print(f"\n[bold]{act.organism}[/bold]: {act.description}")
         code = _gate(act, out, tested, console)
         if code != act.expected:
             wrong.append(f"{act.organism} left with {code}, expected {int(act.expected)}")
     console.print()
     for act in LINES:
         code = _gate(act, out, tested, console, quiet=True)
-        console.print(f"[bold]{act.organism}[/bold]: {act.says}", highlight=False)
+        console.print(f"[bold]{act.organism}[/bold]: {act.description}", highlight=False)
         console.print(f"  {_sentence(out / act.organism)}", highlight=False, soft_wrap=True)
         if code != act.expected:
             wrong.append(f"{act.organism} left with {code}, expected {int(act.expected)}")
@@ -126,8 +126,8 @@ def _gate(act: Act, out: Path, tested: Path, console: Console, *, quiet: bool = 
 
 def _signed(out: Path, console: Console) -> list[str]:
     """Sign the oracle's report and verify it with its own model and another. Returns what was not as expected."""
-    says = "the oracle's report, checked against the oracle and against another model."
-    console.print(f"\n[bold]signed[/bold]: {says}", soft_wrap=True)
+    description = "the oracle's report, checked against the oracle and against another model."
+    console.print(f"\n[bold]signed[/bold]: {description}", soft_wrap=True)
     report, keys = out / "oracle", out / "keys"
     trusted = ("--public", str(keys / "signing.pub"))
     wrong = []

@@ -29,7 +29,7 @@ from robustness_gate.inputs import plugins, precision
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import model_type
 from robustness_gate.inputs.checkpoint.survey import unread
-from robustness_gate.inputs.validation import Loaded, load_noun, load_said, load_suite
+from robustness_gate.inputs.validation import Loaded, load_record, load_suite, load_texts
 from robustness_gate.planning import plan
 from robustness_gate.planning.checkpoints import find_checkpoint
 from robustness_gate.planning.suite_data import SuiteData, gather
@@ -239,8 +239,8 @@ def _check_installation(request: Request) -> None:
 
 def _brought(request: Request, prepared: Prepared) -> Brought:
     """Read the files that the command names besides policy, suite and checkpoint."""
-    tested = load_noun(request.self_test, SelfTests).noun.tests if request.self_test else ()
-    claims = load_said(request.statement) if request.statement else {}
+    tested = load_record(request.self_test, SelfTests).record.tests if request.self_test else ()
+    claims = load_texts(request.statement) if request.statement else {}
     preregistered = _preregistered(request, prepared)
     anchored = [record for name, path in request.anchors for record in anchor(prepared.policy, name, path)]
     return Brought(tested, claims, preregistered, tuple(anchored))
@@ -325,7 +325,7 @@ def _tokenizers(
     record, and that is no success.
     """
     subject, suite_data = prepared.plan.candidate.manifest.digest, prepared.suite_data
-    if original is None and prepared.policy.noun.tokenizer is None:  # nothing to compare with
+    if original is None and prepared.policy.record.tokenizer is None:  # nothing to compare with
         return prepared, ()
     tasks = {name: ref.sha256 for name, ref in suite_data.refs.items()}
     wanted = (subject, original, tasks, suite_data.data_digests)
@@ -338,7 +338,7 @@ def _tokenizers(
         known = [found]
     if original is None or not any(check.otherwise or check.templated for check in known):
         return prepared, ()
-    more = plan.through_original(prepared.plan, suite_data, prepared.suite.noun.dtype)
+    more = plan.through_original(prepared.plan, suite_data, prepared.suite.record.dtype)
     first = sum(each.attack == "none" and each.role == Role.CANDIDATE for each in prepared.plan.trials)
     trials = (*prepared.plan.trials[:first], more, *prepared.plan.trials[first:])
     return replace(prepared, plan=replace(prepared.plan, trials=trials)), ()
@@ -381,7 +381,7 @@ def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: checked.Checke
     """
     planned = prepared.plan.trials
     ids = {trial.id for trial in planned}
-    fail_fast = prepared.policy.noun.statistics.fail_fast != "off"
+    fail_fast = prepared.policy.record.statistics.fail_fast != "off"
 
     def breached() -> bool:
         return fail_fast and _judge(prepared, ledger).outcome == "FAIL"
@@ -428,7 +428,7 @@ def _changed(candidate: plan.Subject) -> EvidenceIssue | None:
 
 def _judge(prepared: Prepared, ledger: ledgers.Ledger) -> Verdict:
     evidence = ledger.evidence(prepared.plan.candidate.manifest.digest, prepared.trials)
-    return verdict.judge(prepared.policy.noun, evidence, datetime.now(UTC))
+    return verdict.judge(prepared.policy.record, evidence, datetime.now(UTC))
 
 
 def _report(

@@ -24,7 +24,7 @@ ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class Heard:
+class Answered:
     """How many of a few questions of one task a model answers correctly; no answer counts as wrong."""
 
     right: int
@@ -41,7 +41,7 @@ class Heard:
         return f"{self.right} of {self.items} right, guessing gives {self.chance:.0%}"
 
 
-def ask(lm: Any, suite: Mapping[str, TaskData], chances: Mapping[str, float]) -> dict[str, Heard]:
+def ask(lm: Any, suite: Mapping[str, TaskData], chances: Mapping[str, float]) -> dict[str, Answered]:
     """Ask a few questions of each task, by name. Tasks for the untouched model and tasks that do not apply are left
     out.
 
@@ -61,5 +61,5 @@ def ask(lm: Any, suite: Mapping[str, TaskData], chances: Mapping[str, float]) ->
             marked = task.read(rows, [item.right for item in few])
             decided = marked.correct[task.JUDGED.deciding]
             right = (good and not gone for good, gone in zip(decided, marked.missing, strict=True))
-            found[name] = Heard(sum(right), len(few), chances[name])
+            found[name] = Answered(sum(right), len(few), chances[name])
     return found

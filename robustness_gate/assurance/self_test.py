@@ -136,7 +136,7 @@ def still_count(
     tests: Sequence[SelfTest], policy: Loaded[Policy], suite: Loaded[Suite] | None, at: datetime, model_type: str
 ) -> bool:
     """Whether these records alone show, by the judge's own rule, that every required attack works."""
-    today, days = at.astimezone(UTC).date(), policy.noun.validity.self_test_days
+    today, days = at.astimezone(UTC).date(), policy.record.validity.self_test_days
     for _, each in asked(policy, suite):
         last = counting(tests, each, model_type, today, days)
         if not last or any(faults(test, tests) for test in last):

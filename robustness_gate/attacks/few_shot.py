@@ -110,7 +110,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     from robustness_gate.engine import examples, lms, score
 
     dev = [item for hazard in target.hazards for item in hazard.dev]
-    plain = score.heard(target.lm, target.hazards)
+    plain = score.ask(target.lm, target.hazards)
     control = {}
     if config.open_book:
         opened = lms.Edited(target.lm, OpenBook({_asked(item.question): item for item in dev}))
@@ -126,7 +126,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         runs = []
         for draw in range(config.draws):
             shown = _shown(target, config.source, ways, pool, budget, f"{seed} {draw}")
-            found = score.heard(lms.Edited(target.lm, shown), target.hazards)
+            found = score.ask(lms.Edited(target.lm, shown), target.hazards)
             runs.append((score.shares(found, target.hazards), score.change(plain, found), draw, shown))
             asked += score.prompts_of(found)
         best, change, draw, shown = max(runs, key=lambda run: (run[0], -run[2]))

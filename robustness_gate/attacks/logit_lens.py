@@ -103,7 +103,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     through = lens.Lens(target.model, parts, tuple(grid), strength=config.strength)
     screened = []
     for site in grid:
-        dev = score.shares(_heard(target, through, site, parts), target.hazards).deciding
+        dev = score.shares(_ask(target, through, site, parts), target.hazards).deciding
         screened.append(GridPoint({"layer": site.layer, "stage": site.stage}, dev))
     ranked = [(each.dev_accuracy, number) for number, each in enumerate(screened)]
     best = max(ranked)[1]  # between equals the later one: it is nearer to the model's output
@@ -127,7 +127,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         )
 
 
-def _heard(target: Target, through: Any, site: Any, parts: Any) -> list[Any]:
+def _ask(target: Target, through: Any, site: Any, parts: Any) -> list[Any]:
     """The answers to each hazard's dev items at a site.
 
     Likelihoods come from the states that one pass kept for all sites. Written answers differ between sites after the
@@ -139,10 +139,10 @@ def _heard(target: Target, through: Any, site: Any, parts: Any) -> list[Any]:
     found = []
     for hazard in target.hazards:
         if not hazard.form.tokens:
-            found += score.heard(quick, [hazard])
+            found += score.ask(quick, [hazard])
             continue
         with lens.read_at(parts, site, through.strength):
-            found += score.heard(target.lm, [hazard])
+            found += score.ask(target.lm, [hazard])
     return found
 
 

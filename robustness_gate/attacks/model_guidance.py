@@ -105,7 +105,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
     with target.reference() as original:
         theirs = score.ModelLM(original.model, original.tokenizer)
-        both = zip(score.heard(target.lm, target.hazards), score.heard(theirs, target.hazards), strict=True)
+        both = zip(score.ask(target.lm, target.hazards), score.ask(theirs, target.hazards), strict=True)
         pairs = [(a.loglik, b.loglik) for a, b in both if isinstance(a, Rows) and isinstance(b, Rows)]
 
         def dev(weight: float) -> float:

@@ -106,12 +106,12 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
     hazards = target.hazards
     some = [each.first(config.screened) for each in hazards]
-    plain = score.heard(target.lm, hazards)
+    plain = score.ask(target.lm, hazards)
     grid = [Perturbed(name, seed) for name in settings(config)]
     asked = {each.name: lms.Edited(target.lm, each) for each in grid}
     first = {name: score.accuracy(each, some) for name, each in asked.items()}
     finalists = sorted(first, key=lambda name: -first[name])[: config.finalists]
-    last = {name: score.heard(asked[name], hazards) for name in finalists}
+    last = {name: score.ask(asked[name], hazards) for name in finalists}
     shares = {name: score.shares(last[name], hazards) for name in finalists}
     best = max(finalists, key=lambda name: shares[name], default=None)
     kept = target.lm if best is None else asked[best]

@@ -124,13 +124,13 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     blocks = [block.module for block in anatomy.dissect(target.model).blocks]
     layers = sorted({round(depth * (len(blocks) - 1)) for depth in config.depths})
     found = _directions(target, layers, config)
-    plain = score.heard(target.lm, target.hazards)
+    plain = score.ask(target.lm, target.hazards)
     tried = []
     for layer in layers:
         for threshold in config.thresholds:
             words = Splitter(target, blocks[layer], found[layer], threshold, config.rounds, seed)
             asked = Splitting(target.lm, words)
-            answers = score.heard(asked, target.hazards)
+            answers = score.ask(asked, target.hazards)
             dev = score.shares(answers, target.hazards)
             tried.append(_Run(layer, threshold, asked, dev, score.change(plain, answers)))
     moved = [run for run in tried if run.change > 0] or tried  # a setting that splits nothing asks the plain question

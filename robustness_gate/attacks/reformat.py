@@ -161,14 +161,14 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     """
     from robustness_gate.engine import score
 
-    plain = score.heard(target.lm, target.hazards)
+    plain = score.ask(target.lm, target.hazards)
     tried: list[_Run] = []
     dropped: list[str] = []
 
     def put(name: str, asked: LM | None) -> None:
         """Ask dev in this presentation; one that changes no answer had no effect and is dropped."""
         try:
-            found = score.heard(asked, target.hazards) if asked is not None else plain
+            found = score.ask(asked, target.hazards) if asked is not None else plain
         except (NotApplicable, BrokenTrial):  # with this tokenizer no letter can continue such a prompt
             found = plain
         if asked is None or (change := score.change(plain, found)) < UNMOVED:

@@ -83,14 +83,14 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
     hazards = target.hazards
     asked = lms.Remembered(target.lm)
-    plain = score.heard(asked, hazards)
+    plain = score.ask(asked, hazards)
     logliks = [(each.dev, rows.loglik) for each, rows in zip(hazards, plain, strict=True) if isinstance(rows, Rows)]
     everyone = [item for each in hazards for item in each.dev]
     for budget in config.budgets:
         runs = []
         for temperature in config.temperatures:
             sampled = lms.Sampled(asked, budget, temperature, seed)
-            found = score.heard(sampled, hazards)
+            found = score.ask(sampled, hazards)
             runs.append((score.shares(found, hazards), temperature, score.change(plain, found), sampled))
         best, warmth, change, sampled = max(runs, key=lambda run: (run[0], -run[1]))  # between equals the lower one
         any_right = max(any_of(budget, each[:, 0], dev, warmth) for dev, each in logliks)

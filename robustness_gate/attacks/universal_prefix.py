@@ -145,7 +145,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     if not config.tokens:  # an empty text is strength zero
         yield from (AttackedModel(target.lm, budget, {"examples": 0.0, "steps": 0.0}) for budget in config.budgets)
         return
-    plain = score.heard(target.lm, target.hazards)
+    plain = score.ask(target.lm, target.hazards)
     with scope.seeded(seed) as generator, scope.trainable(target.model, ()):
         ground = prefix.ground(
             target,

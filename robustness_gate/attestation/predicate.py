@@ -80,7 +80,7 @@ class Issued(Record):
     """Statements that this one replaces."""
     revokes: tuple[Digest, ...] = ()
     """Statements that the signer withdraws."""
-    says: dict[Name, Annotated[str, Field(max_length=2000)]] = Field(default_factory=dict)
+    declarations: dict[Name, Annotated[str, Field(max_length=2000)]] = Field(default_factory=dict)
     """The signer's own statements about the run: funding, independence, deviations from the protocol. Recorded without
     a check."""
     ledger: Head | None = None
@@ -120,7 +120,7 @@ class Terms:
     previous: str | None = None
     supersedes: Sequence[str] = ()
     revokes: Sequence[str] = ()
-    says: Mapping[str, str] = field(default_factory=dict)
+    declarations: Mapping[str, str] = field(default_factory=dict)
 
 
 def issue(
@@ -147,7 +147,7 @@ def issue(
             previous=terms.previous,
             supersedes=tuple(terms.supersedes),
             revokes=tuple(terms.revokes),
-            says=dict(terms.says),
+            declarations=dict(terms.declarations),
             ledger=ledger,
             attachments=tuple(sorted(attachments, key=lambda each: each.path)),
             report=made,

@@ -286,4 +286,4 @@ def _by_label(attacks: Sequence[PreregisteredAttack]) -> dict[str, list[Preregis
 
 
 def _file(loaded: Loaded[Any]) -> PreregisteredFile:
-    return PreregisteredFile(id=loaded.noun.id, version=loaded.noun.version, sha256=loaded.sha256)
+    return PreregisteredFile(id=loaded.record.id, version=loaded.record.version, sha256=loaded.sha256)

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from robustness_gate.attestation.keys import PublicKey, public_key, read_public
 from robustness_gate.errors import FileError, SigningError
-from robustness_gate.inputs.validation import Loaded, load_noun
+from robustness_gate.inputs.validation import Loaded, load_record
 from robustness_gate.records.base import Digest, Record
 
 
@@ -85,17 +85,17 @@ class Signer:
     """A key with the trust file's entry about it."""
 
     key: PublicKey
-    said: TrustedKey
+    entry: TrustedKey
 
     def fault(self, signed: datetime) -> KeyFault | None:
         """Why a statement dated at this time is not trusted; None where it is."""
-        if self.said.revoked is not None:
-            return KeyFault(KeyFaultKind.REVOKED, self.said.revoked.on, self.said.revoked.reason)
+        if self.entry.revoked is not None:
+            return KeyFault(KeyFaultKind.REVOKED, self.entry.revoked.on, self.entry.revoked.reason)
         day = signed.astimezone(UTC).date()
-        if self.said.valid_from is not None and day < self.said.valid_from:
-            return KeyFault(KeyFaultKind.NOT_YET_VALID, self.said.valid_from)
-        if self.said.valid_until is not None and day > self.said.valid_until:
-            return KeyFault(KeyFaultKind.NO_LONGER_VALID, self.said.valid_until)
+        if self.entry.valid_from is not None and day < self.entry.valid_from:
+            return KeyFault(KeyFaultKind.NOT_YET_VALID, self.entry.valid_from)
+        if self.entry.valid_until is not None and day > self.entry.valid_until:
+            return KeyFault(KeyFaultKind.NO_LONGER_VALID, self.entry.valid_until)
         return None
 
 
@@ -122,15 +122,15 @@ def read_trust(path: Path) -> Trusted:
     Raises:
         FileError: with file:line:column; also for a key that cannot be read, or whose id differs from the stated one.
     """
-    loaded = load_noun(path, Trust)
+    loaded = load_record(path, Trust)
     signers: list[Signer] = []
-    for index, said in enumerate(loaded.noun.keys):
-        if said.valid_from and said.valid_until and said.valid_from > said.valid_until:
+    for index, entry in enumerate(loaded.record.keys):
+        if entry.valid_from and entry.valid_until and entry.valid_from > entry.valid_until:
             raise _wrong(loaded, index, "a key that is trusted until before it is trusted", "Exchange the two dates.")
-        signers.append(_signer(loaded, index, said))
+        signers.append(_signer(loaded, index, entry))
         if signers[-1].key.id in [each.key.id for each in signers[:-1]]:
             raise _wrong(loaded, index, "this key stands there twice", "Say once what holds for it.")
-    return Trusted(tuple(signers), loaded.noun.revoked_reports)
+    return Trusted(tuple(signers), loaded.record.revoked_reports)
 
 
 def trusting(keys: Sequence[PublicKey]) -> Trusted:
@@ -138,19 +138,19 @@ def trusting(keys: Sequence[PublicKey]) -> Trusted:
     return Trusted(tuple(Signer(key, TrustedKey(owner="a key given with --public")) for key in keys))
 
 
-def _signer(loaded: Loaded[Trust], index: int, said: TrustedKey) -> Signer:
-    if (said.file is None) == (said.pem is None):
+def _signer(loaded: Loaded[Trust], index: int, entry: TrustedKey) -> Signer:
+    if (entry.file is None) == (entry.pem is None):
         raise _wrong(loaded, index, "a key is given by 'file' or by 'pem'", "Give one of the two.")
     try:
-        if said.file is not None:
-            key = public_key(loaded.path.parent / said.file)
+        if entry.file is not None:
+            key = public_key(loaded.path.parent / entry.file)
         else:
-            key = read_public((said.pem or "").encode(), loaded.where("keys", index, "pem"))
+            key = read_public((entry.pem or "").encode(), loaded.where("keys", index, "pem"))
     except SigningError as error:
         raise _wrong(loaded, index, error.message, error.remedy) from None
-    if said.id not in (None, key.id):
+    if entry.id not in (None, key.id):
         raise _wrong(loaded, index, f"this is another key than the one named: {key.id}", "Ask its owner.")
-    return Signer(key, said)
+    return Signer(key, entry)
 
 
 def _wrong(loaded: Loaded[Trust], index: int, words: str, remedy: str) -> FileError:

@@ -207,14 +207,14 @@ def _show_plan(prepared: Prepared) -> None:
         say(f"note: {line}")
     for task in trials[0].tasks:
         say(f"{task.name}: {task.items} items, sha256 {task.sha256}")
-    noun = prepared.policy.noun
-    declared = declared_hypotheses(noun)
+    record = prepared.policy.record
+    declared = declared_hypotheses(record)
     prompts = sum(task.items * task.options * len(trial.budgets) for trial in trials for task in trial.tasks)
     examined = sum(len(trial.budgets) for trial in trials)
     mine = sum(trial.role in OWN_ROLES for trial in trials)
     others = f" and {len(trials) - mine} on other models" if len(trials) > mine else ""
     say(f"{mine} trial{'s' if mine != 1 else ''}{others}, {examined} budgets, {prompts:,} verdict prompts")
-    alpha = noun.statistics.alpha_fail / declared
+    alpha = record.statistics.alpha_fail / declared
     say(f"{declared} declared hypotheses: each establishes a breach at alpha {alpha:.2g}")
 
 

@@ -61,19 +61,19 @@ def judge(
     planned = found.planned(plan)
     evidence = found.evidence(plan.subject, planned)
     moment = (at or datetime.now(UTC)).replace(tzinfo=UTC)
-    verdict = judge_(loaded.noun, evidence, moment)
-    decision = decide(loaded.noun, verdict, plan.subject, moment)
-    weak = report.limitations(loaded.noun, evidence, verdict.flags, preregistered=False)  # no ledger names one
+    verdict = judge_(loaded.record, evidence, moment)
+    decision = decide(loaded.record, verdict, plan.subject, moment)
+    weak = report.limitations(loaded.record, evidence, verdict.flags, preregistered=False)  # no ledger names one
     if as_json:
         say_json({"checkpoint": plan.subject, "verdict": verdict.plain, "reason": wording.reason(verdict),
                   "decision": decision.plain, "limitations": list(weak)})  # fmt: skip
     else:
-        for line in explained(loaded.noun, verdict) if explain else ():
+        for line in explained(loaded.record, verdict) if explain else ():
             say(line)
         for limitation in weak:
             say(f"limitation: {limitation}")
         say(f"{verdict.outcome}: {wording.reason(verdict)}")
-        if loaded.noun.waivers or loaded.noun.accepted_risks:
+        if loaded.record.waivers or loaded.record.accepted_risks:
             say(f"decision {decision.outcome}: {decision.reason}")
             for line in (*decision.applied, *(f"inert: {each}" for each in decision.inert)):
                 say(f"  {line}")

@@ -211,7 +211,7 @@ def self_test(
     self_testing.try_out(out)
     loaded = load_policy(policy) if policy is not None else None
     named = load_suite(suite) if suite is not None else None
-    if if_needed and loaded is not None and not self_testing.asks(loaded.noun):
+    if if_needed and loaded is not None and not self_testing.asks(loaded.record):
         print("nothing was tested: the policy asks for no self-test", file=sys.stderr)  # noqa: T201 - no output
         return
     kind = self_testing.architecture(model_type, checkpoint, base)

@@ -55,7 +55,8 @@ def policy_check(
             say(f"{suite}: read, but its questions and its fit to the policy were NOT checked: {error}")
     for line in _unprovable(loaded, suite):
         say(line)
-    limits, required, declared = len(loaded.noun.limits), len(loaded.noun.required), declared_hypotheses(loaded.noun)
+    record = loaded.record
+    limits, required, declared = len(record.limits), len(record.required), declared_hypotheses(record)
     say(f"{policy}: ok, {limits} limits, {required} requirements, {declared} hypotheses")
 
 
@@ -90,7 +91,7 @@ def policy_diff(
     from robustness_gate.policy_language.diff import compare, unexplained
 
     one, other = load_policy(before), load_policy(after)
-    changes = compare(one.noun, other.noun)
+    changes = compare(one.record, other.record)
     if as_json:
         say_json([{"direction": c.direction, "what": c.what, "words": c.words} for c in changes])
     else:
@@ -98,10 +99,10 @@ def policy_diff(
             say(str(change))
         if not changes:
             say("no difference")
-    if require_reason and (bare := unexplained(other.noun, one.noun, changes)):
+    if require_reason and (bare := unexplained(other.record, one.record, changes)):
         raise UsageError(
             f"{len(bare)} of the looser things have no written reason: {', '.join(each.what for each in bare)}.",
-            remedy=f"Add each to 'loosened' with `since: {other.noun.version}` (a new version), a reason and an owner.",
+            remedy=f"Add each to 'loosened' with `since: {other.record.version}` (a new version), a reason and owner.",
             where=other.where(*bare[0].at),
             code="no-reason",
         )
@@ -133,7 +134,7 @@ def policy_lint(
     if suite is not None:
         made = _planned(loaded, suite)
         chances = {task.name: task.chance for task in made.trials[0].tasks}
-    found = lint(loaded.noun, chances)
+    found = lint(loaded.record, chances)
     found = dataclasses.replace(found, warnings=(*found.warnings, *_unprovable(loaded, suite)))
     if as_json:
         say_json(found)
@@ -148,7 +149,7 @@ def _unprovable(policy: Loaded[Policy], suite: Path | None) -> list[str]:
     from robustness_gate.inputs.validation import load_suite
     from robustness_gate.planning.bench import BENCHES, unprovable
 
-    if policy.noun.validity.self_test == "off":
+    if policy.record.validity.self_test == "off":
         return []
     named = load_suite(suite) if suite is not None else None
     try:
@@ -177,7 +178,7 @@ def policy_test(
     from robustness_gate.policy_language.cases import load_cases, try_all
     from robustness_gate.verdict import wording
 
-    tried = try_all(load_policy(policy).noun, load_cases(cases), _day(at))
+    tried = try_all(load_policy(policy).record, load_cases(cases), _day(at))
     for assumed in tried[0].assumed:
         say(f"assumed: {assumed}")
     for each in tried:
@@ -206,8 +207,8 @@ def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = No
     unpinned = plans.without_pins(loaded)  # the current pins may be the ones to replace
     made, read = _planned(unpinned, suite), load_suite(suite)
     refs = {task.name: task for task in made.trials[0].tasks}
-    sources = {name: task.items for name, task in read.noun.tasks.items()}
-    for line in lines(loaded.noun, refs, made.trials[0].data, plans.of_candidate(made), sources):
+    sources = {name: task.items for name, task in read.record.tasks.items()}
+    for line in lines(loaded.record, refs, made.trials[0].data, plans.of_candidate(made), sources):
         say(line)
     if original is not None:
         from robustness_gate.inputs.checkpoint.manifest import manifest_of

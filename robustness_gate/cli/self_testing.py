@@ -74,11 +74,11 @@ def asks(policy: Policy) -> bool:
 
 def known(out: Path) -> Sequence[SelfTest]:
     """The records of an earlier self-test, if there are any."""
-    from robustness_gate.inputs.validation import load_noun
+    from robustness_gate.inputs.validation import load_record
     from robustness_gate.records.evidence import SelfTests
 
     try:
-        return load_noun(out, SelfTests).noun.tests
+        return load_record(out, SelfTests).record.tests
     except FileError:  # no file, or an older format
         return ()
 

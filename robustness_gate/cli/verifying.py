@@ -58,9 +58,11 @@ def sign(
     revokes: Annotated[
         list[Path] | None, typer.Option("--revokes", help="A bundle that you withdraw; repeatable.")
     ] = None,
-    says: Annotated[
+    declarations: Annotated[
         Path | None,
-        typer.Option("--says", help="Who ran it, who paid, what deviated (YAML, names and texts); recorded unchecked."),
+        typer.Option(
+            "--declarations", help="Who ran it, who paid, what deviated (YAML: names, texts); not checked."
+        ),
     ] = None,
     claims: Annotated[
         Path | None, typer.Option("--claims", help="Also write one small signed statement per limit, into this folder.")
@@ -77,7 +79,7 @@ def sign(
     """
     from robustness_gate.attestation import keys, predicate
     from robustness_gate.evidence import ledger
-    from robustness_gate.inputs.validation import load_said
+    from robustness_gate.inputs.validation import load_texts
     from robustness_gate.report import record
 
     made = record.read(run)
@@ -92,7 +94,7 @@ def sign(
         previous=_name(previous) if previous else None,
         supersedes=[_name(each) for each in supersedes or ()],
         revokes=[_name(each) for each in revokes or ()],
-        says=load_said(says) if says else {},
+        declarations=load_texts(declarations) if declarations else {},
     )
     head = predicate.head_of(ledger.read(lines)) if lines.is_file() else None
     written = predicate.issue(
@@ -250,7 +252,7 @@ def _plain(found: Verification) -> dict[str, object]:
         "verdict": (found.outcome or None) if found.adds_up else None,
         "statement": found.sha256 or None,
         "report": found.stated.report.digest if found.stated else None,
-        "signer": found.signer.said.owner if found.signer else None,
+        "signer": found.signer.entry.owner if found.signer else None,
         "key": found.signer.key.id if found.signer else None,
         "checkpoint": found.stated.report.checkpoint if found.stated else None,
         "checks": [
@@ -259,7 +261,7 @@ def _plain(found: Verification) -> dict[str, object]:
         ],
         "not_tried": [each._asdict() for each in found.not_tried],
         "limitations": [printable(each) for each in found.limitations],
-        "signer_says": found.stated.says if found.stated else {},
+        "declarations": found.stated.declarations if found.stated else {},
         "uncheckable": list(wording.UNCHECKABLE),
     }
 
@@ -280,7 +282,7 @@ def _show(found: Verification) -> None:
         say(f"not tried: {wording.not_tried(each)}")
     for words in found.limitations:
         say(f"limitation: {printable(words)}")
-    for name, words in found.stated.says.items() if found.stated else ():
+    for name, words in found.stated.declarations.items() if found.stated else ():
         say(f"the signer says, unchecked: {name}: {printable(words)}")
     if found.stated is not None:
         say(f"sha256 of the signed statement: {found.sha256}")
@@ -295,7 +297,7 @@ def _show(found: Verification) -> None:
         if found.signer is None:
             say(f"NOT VERIFIED: {under} adds up; the signer was not checked, and anybody can have written it")
         else:
-            say(f"VERIFIED: {under}, signed by {found.signer.said.owner}")
+            say(f"VERIFIED: {under}, signed by {found.signer.entry.owner}")
         say(found.stated.report.meaning)
 
 

@@ -219,7 +219,7 @@ class Look(NamedTuple):
 def look(target: Target, plain: Sequence[Rows | Replies], prefix: Spelt, *, ground: Ground, header: bool) -> Look:
     """Ask the dev questions after a text; `plain` are the answers without it."""
     edit = Prefixed(text_of(target.tokenizer, prefix.ids), header)
-    answers = score.heard(lms.Edited(target.lm, edit), target.hazards)
+    answers = score.ask(lms.Edited(target.lm, edit), target.hazards)
     found = []
     for hazard, number in zip(target.hazards, ground.numbers, strict=True):
         asked = [score.prompt_of(target.tokenizer, *edit(item.question, hazard.form)) for item in hazard.dev]

@@ -29,7 +29,7 @@ N = TypeVar("N", bound=Record)
 class Loaded(Generic[N]):
     """A record read from a file, with the file's digest and its positions."""
 
-    noun: N
+    record: N
     path: Path
     sha256: str
     """Digest of the raw bytes, for a reviewer."""
@@ -38,7 +38,7 @@ class Loaded(Generic[N]):
     places: Mapping[Path_, Spot] = field(repr=False)
     """The position of every key and element: in this file, or in the one that it extends."""
     parent: Loaded[N] | None = None
-    """The file that this one extends, with its own bytes: `noun` is then the two merged, `sha256` and `text` are the
+    """The file that this one extends, with its own bytes: `record` is then the two merged, `sha256` and `text` are the
     child's."""
 
     def where(self, *path: str | int) -> str:
@@ -48,7 +48,7 @@ class Loaded(Generic[N]):
 
 def load_suite(path: Path) -> Loaded[Suite]:
     """Read a suite file. Raises FileError with a position for anything that is not exactly a suite."""
-    return load_noun(path, Suite)
+    return load_record(path, Suite)
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -57,7 +57,7 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(sorted(known))}."
 
 
-def load_noun(path: Path, kind: type[N]) -> Loaded[N]:
+def load_record(path: Path, kind: type[N]) -> Loaded[N]:
     """Read any record from YAML. Raises FileError with a position for anything that is not exactly such a record."""
     return validate(read_yaml(path), kind)
 
@@ -65,22 +65,22 @@ def load_noun(path: Path, kind: type[N]) -> Loaded[N]:
 def validate(raw: Raw, kind: type[N], parent: Loaded[N] | None = None) -> Loaded[N]:
     """The record from plain data. Raises FileError with a position for anything that is not exactly such a record."""
     try:
-        noun = record_of(kind, raw.data)
+        record = record_of(kind, raw.data)
     except ValidationError as error:
         raise _complaint(raw, kind, error) from None
-    return Loaded(noun, raw.path, raw.sha256, raw.text, raw.places, parent)
+    return Loaded(record, raw.path, raw.sha256, raw.text, raw.places, parent)
 
 
-class _Said(Record):
+class _Texts(Record):
     """A mapping of any names to texts."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, str]
 
 
-def load_said(path: Path) -> dict[str, str]:
+def load_texts(path: Path) -> dict[str, str]:
     """A producer's claims: a YAML mapping of names to texts. Raises FileError for anything else."""
-    return dict(load_noun(path, _Said).noun.__pydantic_extra__)
+    return dict(load_record(path, _Texts).record.__pydantic_extra__)
 
 
 def _complaint(raw: Raw, kind: type[Record], error: ValidationError) -> FileError:

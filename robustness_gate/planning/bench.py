@@ -190,7 +190,7 @@ def asked(policy: Loaded[Policy], suite: Loaded[Suite] | None) -> Iterator[tuple
     Raises:
         UsageError: an unknown attack or setting, or the suite runs no such attack.
     """
-    for index, requirement in enumerate(policy.noun.required):
+    for index, requirement in enumerate(policy.record.required):
         if requirement.attack != "none":
             yield from ((index, each) for each in _asked_at(policy, index, requirement, suite))
 
@@ -202,7 +202,7 @@ def _asked_at(
     budgets = {"budgets": list(requirement.budgets)} if requirement.budgets else {}
     given = [{**requirement.where, **budgets}]
     if suite is not None:
-        given = [each.config for each in suite.noun.attacks if each.attack == requirement.attack]
+        given = [each.config for each in suite.record.attacks if each.attack == requirement.attack]
     try:
         configs = [attacks.as_json(attacks.configure(module, each)) for each in given]
     except attacks.BadConfig as error:

@@ -25,9 +25,9 @@ ACCESS = ("api", "fine_tune_api", "open_weights")
 
 def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteData, trials: Sequence[Trial]) -> None:
     """Check that the policy fits the suite. Raises PlanError, with a code, at the place in the policy."""
-    for name, pin in policy.noun.tasks.items():
+    for name, pin in policy.record.tasks.items():
         _fit_task(policy, suite, suite_data, name, pin)
-    for name, digest in policy.noun.data.items():
+    for name, digest in policy.record.data.items():
         if name not in suite_data.data_digests:
             raise PlanError(
                 f"the suite has no data '{name}'.",
@@ -42,24 +42,24 @@ def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
                 where=policy.where("data", name),
                 code="wrong-data",
             )
-    if policy.noun.dtype not in (None, suite.noun.dtype):
+    if policy.record.dtype not in (None, suite.record.dtype):
         raise PlanError(
-            f"the policy pins {policy.noun.dtype}, and the suite '{suite.noun.id}' computes in {suite.noun.dtype}.",
-            remedy=f"Write `dtype: {policy.noun.dtype}` in the suite.",
+            f"the policy pins {policy.record.dtype}, the suite '{suite.record.id}' computes in {suite.record.dtype}.",
+            remedy=f"Write `dtype: {policy.record.dtype}` in the suite.",
             where=policy.where("dtype"),
             code="wrong-dtype",
         )
-    for index, limit in enumerate(policy.noun.limits):
+    for index, limit in enumerate(policy.record.limits):
         _fit_limit(policy, suite, suite_data, trials, index, limit)
-    for index, utility in enumerate(policy.noun.utility):
+    for index, utility in enumerate(policy.record.utility):
         task_data = _first_format(policy, suite_data, utility.task)
         _refuse_informational(policy, task_data, "utility", index, "task")
         _refuse_other_metric(policy, task_data, "utility", index, utility.metric)
-    for index, guardrail in enumerate(policy.noun.guardrails):
+    for index, guardrail in enumerate(policy.record.guardrails):
         task_data = _first_format(policy, suite_data, guardrail.task)
         _refuse_informational(policy, task_data, "guardrails", index, "task")
         _refuse_other_metric(policy, task_data, "guardrails", index, guardrail.metric)
-    for index, requirement in enumerate(policy.noun.required):
+    for index, requirement in enumerate(policy.record.required):
         _fit_requirement(policy, suite, trials, index, requirement)
 
 
@@ -74,7 +74,7 @@ def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
             where=policy.where("tasks", name, "items"),
             code="wrong-count",
         )
-    named, asked = suite_data.refs[in_format(name, pin.formats[0])], suite.noun.tasks[name]
+    named, asked = suite_data.refs[in_format(name, pin.formats[0])], suite.record.tasks[name]
     if pin.sha256 not in (None, named.sha256):
         raise PlanError(
             f"the policy pins other questions: the suite's have {named.sha256}.",
@@ -119,7 +119,7 @@ def _fit_limit(
     task_data = _first_format(policy, suite_data, limit.task)
     _refuse_informational(policy, task_data, "limits", index, "task")
     _refuse_other_metric(policy, task_data, "limits", index, limit.metric)
-    chance = suite_data.refs[in_format(limit.task, policy.noun.tasks[limit.task].formats[0])].chance
+    chance = suite_data.refs[in_format(limit.task, policy.record.tasks[limit.task].formats[0])].chance
     if limit.relative_to is None and limit.max <= chance:
         raise PlanError(
             f"{limit.max} is not above chance ({chance:.2f}), so no model can be shown to be under it.",
@@ -131,7 +131,7 @@ def _fit_limit(
     for position, selector in enumerate(limit.attacks):
         if not any(selector.selects(trial) for trial in trials):
             raise PlanError(
-                f"the limit '{limit.id}' is on {selector}, which the suite '{suite.noun.id}' does not run.",
+                f"the limit '{limit.id}' is on {selector}, which the suite '{suite.record.id}' does not run.",
                 remedy=_run_or(selector, trials, "take it out of the limit"),
                 where=policy.where("limits", index, "attacks", position),
                 code="not-in-suite",
@@ -152,20 +152,20 @@ def _refuse_unaimed(
     an attack without that form is not applicable there, and only required attacks must be applicable.
     """
     hazards = {each.name for each in suite_data.hazards}
-    formats = [in_format(limit.task, each) for each in policy.noun.tasks[limit.task].formats]
+    formats = [in_format(limit.task, each) for each in policy.record.tasks[limit.task].formats]
     for task, trial in product(formats, trials):
         if aimed(task, trial) or not limits(limit, trial) or suite_data.tasks[task].untouched_only:
             continue
         if task not in hazards:
-            named = ", ".join([*suite.noun.hazards, limit.task])
+            named = ", ".join([*suite.record.hazards, limit.task])
             raise PlanError(
                 f"the limit '{limit.id}' is on '{limit.task}', and no attack of the suite is made in its form: they "
-                f"train and choose on {' and '.join(suite.noun.hazards)} alone.",
+                f"train and choose on {' and '.join(suite.record.hazards)} alone.",
                 remedy=f"Write `hazard: [{named}]` in the suite, or take the limit out.",
                 where=policy.where("limits", index, "task"),
                 code="not-a-hazard",
             )
-        for requirement in policy.noun.required:
+        for requirement in policy.record.required:
             if requirement.selects(trial) and covers(limit, requirement):
                 module = attacks.load(trial.attack)
                 found = applicability.of(module, attacks.configure(module, trial.config), suite_data.hazards)
@@ -224,7 +224,7 @@ def _fit_requirement(
     matching = [trial for trial in trials if requirement.selects(trial)]
     if not matching:
         raise PlanError(
-            f"{requirement} is required, which the suite '{suite.noun.id}' does not run.",
+            f"{requirement} is required, which the suite '{suite.record.id}' does not run.",
             remedy=_run_or(requirement, trials, "take it out"),
             where=at,
             code="not-in-suite",
@@ -293,7 +293,7 @@ def _refuse_beyond_threat(policy: Loaded[Policy], index: int, requirement: Requi
     """Check that the policy's adversary can make every required attack; otherwise a FAIL would say nothing about that
     adversary.
     """
-    module, model = attacks.load(requirement.attack), policy.noun.threat_model
+    module, model = attacks.load(requirement.attack), policy.record.threat_model
     if ACCESS.index(module.ACCESS) > ACCESS.index(model.access):
         raise PlanError(
             f"{requirement.attack} needs {module.ACCESS}, and the threat model's adversary has {model.access}.",
@@ -312,7 +312,7 @@ def _refuse_beyond_threat(policy: Loaded[Policy], index: int, requirement: Requi
 
 def _first_format(policy: Loaded[Policy], suite_data: SuiteData, task: str) -> TaskData:
     """A pinned task in its first format: all formats have one kind."""
-    return suite_data.tasks[in_format(task, policy.noun.tasks[task].formats[0])]
+    return suite_data.tasks[in_format(task, policy.record.tasks[task].formats[0])]
 
 
 def _task_data(policy: Loaded[Policy], suite_data: SuiteData, name: str, *at: str | int) -> TaskData:

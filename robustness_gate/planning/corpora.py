@@ -60,21 +60,21 @@ def in_words_of(
 ) -> Worded:
     """The attackers' data in the form of one hazard task: its own dev items or the suite's, and every corpus."""
     asked = read[name]
-    noun, missing, dev = suite.noun, dict[str, str](), asked.dev
+    record, missing, dev = suite.record, dict[str, str](), asked.dev
     own = columns(asked.given.place) if asked.rewords else frozenset()
-    if not noun.tasks[name].roles and noun.dev:
-        place = locate(noun.dev, suite, "dev")
-        mixed = not asked.rewords and any(read[each].rewords for each in noun.hazards)
+    if not record.tasks[name].roles and record.dev:
+        place = locate(record.dev, suite, "dev")
+        mixed = not asked.rewords and any(read[each].rewords for each in record.hazards)
         try:
             if asked.rewords:
                 dev = asked.reworded(list(datasets.read_rows(place)), place, own)
             else:
                 dev = datasets.of_rows(datasets.read_rows(place), place) if mixed else datasets.read_items(place)
         except FileError as error:
-            if len(noun.hazards) == 1:
+            if len(record.hazards) == 1:
                 raise
             missing["dev"] = f"the suite's dev items cannot be put in its words ({error.message})"
-    elif not noun.tasks[name].roles and len(noun.hazards) > 1:
+    elif not record.tasks[name].roles and len(record.hazards) > 1:
         missing["dev"] = "the suite has no dev items for it (give it `roles`, or the suite `dev`)"
     found = {}
     for source, corpus in corpora.items():
@@ -107,7 +107,7 @@ def _rows_to_train_on(suite: Loaded[Suite], name: str, corpus: SuiteCorpus, read
             where=suite.where("corpora", name, "train_of"),
             code="no-train-items",
         )
-    place = locate(suite.noun.tasks[corpus.train_of].items, suite, "tasks", corpus.train_of, "items")
+    place = locate(suite.record.tasks[corpus.train_of].items, suite, "tasks", corpus.train_of, "items")
     kept = {item.question.id for item in asked.train}
     rows = tuple(datasets.read_rows(place))
     if len(rows) != len(asked.items):

@@ -96,14 +96,14 @@ def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[
     """Models that the policy compares with and this command does not name: the verdict would be INCONCLUSIVE."""
     original = any(subject.role == Role.ORIGINAL for subject in subjects)
     controls = {subject.control: subject for subject in subjects if subject.role == Role.CONTROL}
-    if policy.noun.validity.positive_control != "off" and not original:
+    if policy.record.validity.positive_control != "off" and not original:
         yield "the policy requires a positive control: name the model from before unlearning with --original"
-    elif policy.noun.tokenizer is None and not original:
+    elif policy.record.tokenizer is None and not original:
         yield (
             "the tokenizer will be compared with nothing (tokenizer_unverified): name the model from before unlearning "
             "with --original, or pin its digests under 'tokenizer' in the policy"
         )
-    for name, control in policy.noun.controls.items():
+    for name, control in policy.record.controls.items():
         named = controls.get(name)
         if named is not None and named.manifest.digest != control.sha256:
             raise PlanError(
@@ -112,7 +112,7 @@ def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[
                 where=policy.where("controls", name, "sha256"),
                 code="wrong-control",
             )
-        if named is None and any(limit.relative_to == name for limit in spelled_out(policy.noun).limits):
+        if named is None and any(limit.relative_to == name for limit in spelled_out(policy.record).limits):
             how = "--anchor" if control.kind == "earlier_release" else "--control"
             yield f"the policy compares with '{name}': name it with {how} {name}=..."
 
@@ -120,9 +120,9 @@ def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[
 def _not_provable(policy: Loaded[Policy], suite: Loaded[Suite], candidate: Subject) -> Iterator[str]:
     """Requirements without a possible self-test on this candidate's architecture, where the policy requires one."""
     kind = model_type(candidate.place)
-    if policy.noun.validity.self_test == "off" or not kind:
+    if policy.record.validity.self_test == "off" or not kind:
         return
-    if kind not in BENCHES and any(each.attack != "none" for each in policy.noun.required):
+    if kind not in BENCHES and any(each.attack != "none" for each in policy.record.required):
         yield f"no organism is a '{kind}', so no self-test counts for this checkpoint: no PASS is possible"
         return
     for index, words in unprovable(policy, suite, kind) if kind in BENCHES else ():
@@ -134,5 +134,5 @@ def _not_named(policy: Loaded[Policy], trials: Sequence[Trial]) -> Iterator[str]
     for each in sorted({one for trial in trials for one in trial.plugins}, key=lambda one: one.distribution):
         if not each.pinned:
             yield f"the plug-in {each.distribution} is an editable install, or runs from elsewhere: no PASS is possible"
-        elif policy.noun.plugins.get(each.distribution) != each.sha256:
+        elif policy.record.plugins.get(each.distribution) != each.sha256:
             yield f"the policy does not name the plug-in {each.distribution}: {each.sha256}: no PASS is possible"

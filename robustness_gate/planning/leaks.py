@@ -64,7 +64,7 @@ def refuse_leaks(
     Raises:
         PlanError: an item is on both sides.
     """
-    noun, seen = suite.noun, list[tuple[Place, Side]]()
+    record, seen = suite.record, list[tuple[Place, Side]]()
     for name, corpus in corpora.items():
         plain = readable(rows[name].rows, rows[name].place) if rows[name].odd else ()
         seen.append((("corpora", name), Side(corpus.items, plain=plain)))
@@ -72,11 +72,11 @@ def refuse_leaks(
     for each in hazards:
         task = each.name.removesuffix(".chat")
         asked = read[task]
-        theirs = ("tasks", task, "roles") if noun.tasks[task].roles else ("dev",)
-        plain = _plain(suite, task, asked, asked.dev) if noun.tasks[task].roles else ()
+        theirs = ("tasks", task, "roles") if record.tasks[task].roles else ("dev",)
+        plain = _plain(suite, task, asked, asked.dev) if record.tasks[task].roles else ()
         seen.append((theirs, Side(each.dev, asked.whole(each.form), plain)))
-    if noun.dev:
-        place = locate(noun.dev, suite, "dev")
+    if record.dev:
+        place = locate(record.dev, suite, "dev")
         found = tuple(datasets.read_rows(place))
         seen.append((("dev",), Side(readable(found, place))))
         seen += _as_reworded(("dev",), found, place, read)

@@ -95,7 +95,7 @@ def make(
     candidate = subjects[0]
     reference = next((subject.manifest.digest for subject in subjects if subject.role == Role.ORIGINAL), None)
     everything = [
-        trial_of(candidate, reference, module, config, index, suite_data, suite.noun.dtype)
+        trial_of(candidate, reference, module, config, index, suite_data, suite.record.dtype)
         for entry, module, config in configured
         for index in range(entry.seeds)
     ]
@@ -105,14 +105,14 @@ def make(
         if name not in known:
             raise PlanError(f"--only '{name}': the suite has no such attack.", remedy=nearest(name, known))
     ordered = sorted(everything, key=lambda trial: trial.attack != "none")
-    asked, dtype = spelled_out(policy.noun), suite.noun.dtype
+    asked, dtype = spelled_out(policy.record), suite.record.dtype
     shams = _shams(asked, configured, candidate, reference, suite_data, dtype)
     beside = [each for subject in subjects[1:] for each in _beside(asked, subject, ordered, suite_data, dtype)]
     untouched = sum(trial.attack == "none" for trial in ordered)
     otherwise = _in_declared_dtype(candidate, suite_data, dtype)
     whole = (*ordered[:untouched], *otherwise, *shams, *ordered[untouched:], *beside)
     made = {id(trial) for trial in whole if _is_made(trial, only, everything)}
-    others = plugins.of((executor, *_named(suite.noun)))
+    others = plugins.of((executor, *_named(suite.record)))
     trials = tuple(_beside_code(others, trial) for trial in whole if id(trial) in made)
     left_out = tuple(_left_out(trial) for trial in whole if id(trial) not in made)
     return Plan(trials, tuple(subjects), left_out, foreseen(policy, suite, suite_data, subjects, trials), others)
@@ -209,11 +209,11 @@ def _beside(
 
 def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:
     """The same policy without the digests of questions, data and settings that `policy pin` writes."""
-    noun = policy.noun
-    tasks = {name: pin.model_copy(update={"sha256": None, "source": None}) for name, pin in noun.tasks.items()}
-    required = tuple(each.model_copy(update={"config_sha256": None}) for each in noun.required)
-    bare = noun.model_copy(update={"tasks": tasks, "data": {}, "required": required})
-    return dataclasses.replace(policy, noun=bare)
+    record = policy.record
+    tasks = {name: pin.model_copy(update={"sha256": None, "source": None}) for name, pin in record.tasks.items()}
+    required = tuple(each.model_copy(update={"config_sha256": None}) for each in record.required)
+    bare = record.model_copy(update={"tasks": tasks, "data": {}, "required": required})
+    return dataclasses.replace(policy, record=bare)
 
 
 def _in_declared_dtype(candidate: Subject, suite_data: SuiteData, dtype: str) -> list[Trial]:
@@ -262,7 +262,7 @@ def _refuse_controls(names: Sequence[str]) -> None:
 
 def _configured(suite: Loaded[Suite], suite_data: SuiteData) -> Iterator[tuple[SuiteAttack, ModuleType, Any]]:
     seen: dict[str, int] = {}
-    for index, entry in enumerate(suite.noun.attacks):
+    for index, entry in enumerate(suite.record.attacks):
         module = attacks.load(entry.attack, where=suite.where("attacks", index, "attack"))
         try:
             config = attacks.configure(module, entry.config)

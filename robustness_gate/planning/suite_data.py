@@ -104,23 +104,23 @@ def gather(suite: Loaded[Suite]) -> SuiteData:
     Raises:
         FileError, PlanError: with file:line:column in the suite or file:line in the data.
     """
-    noun = suite.noun
+    record = suite.record
     hazards = _hazard_names(suite)
     asked: dict[str, TaskData] = {}
     read: dict[str, Asked] = {}
-    for name, task in noun.tasks.items():
+    for name, task in record.tasks.items():
         read[name] = read_task(suite, name, task, hazards)
         asked |= in_formats(suite, name, task, read[name], hazards)
     _refuse_two_dev_sets(suite, hazards)
     corpora, rows = {}, {}
-    for name, corpus in noun.corpora.items():
+    for name, corpus in record.corpora.items():
         corpora[name], rows[name] = read_corpus(suite, name, corpus, read, hazards)
     own = {name: in_words_of(suite, name, read, corpora, rows) for name in hazards}
     first = own[hazards[0]]
     plain = {name: corpus.items for name, corpus in corpora.items()}
     suite_data = SuiteData(
         asked,
-        in_format(hazards[0], noun.tasks[hazards[0]].formats[0]),
+        in_format(hazards[0], record.tasks[hazards[0]].formats[0]),
         first.dev,
         corpora,
         hazards[1:],
@@ -132,7 +132,7 @@ def gather(suite: Loaded[Suite]) -> SuiteData:
 
 def _refuse_two_dev_sets(suite: Loaded[Suite], hazards: Sequence[str]) -> None:
     """Raises PlanError for dev items of the suite, where every hazard task keeps some of its own."""
-    if suite.noun.dev and all(suite.noun.tasks[name].roles for name in hazards):
+    if suite.record.dev and all(suite.record.tasks[name].roles for name in hazards):
         raise PlanError(
             f"'{hazards[0]}' has roles, so its dev items are already there.",
             remedy="Take out one of the two.",
@@ -143,13 +143,13 @@ def _refuse_two_dev_sets(suite: Loaded[Suite], hazards: Sequence[str]) -> None:
 
 def _hazard_names(suite: Loaded[Suite]) -> tuple[str, ...]:
     """The hazard tasks. Raises PlanError for one that is not a task, or is named twice."""
-    names = suite.noun.hazards
+    names = suite.record.hazards
     for index, name in enumerate(names):
-        at = () if isinstance(suite.noun.hazard, str) else (index,)
-        if name not in suite.noun.tasks:
+        at = () if isinstance(suite.record.hazard, str) else (index,)
+        if name not in suite.record.tasks:
             raise PlanError(
                 f"the hazard task '{name}' is not among the tasks.",
-                remedy=nearest(name, list(suite.noun.tasks)),
+                remedy=nearest(name, list(suite.record.tasks)),
                 where=suite.where("hazard", *at),
                 code="unknown-hazard",
             )

@@ -46,7 +46,7 @@ class TaskData:
 class Asked(NamedTuple):
     """All items of a task as its kind reads them, and the rows reserved for attackers."""
 
-    given: tasks.Given
+    given: tasks.Declared
     module: ModuleType
     items: tuple[Item, ...]
     judged: tuple[Item, ...]
@@ -145,7 +145,7 @@ def task_ref(name: str, task_data: TaskData) -> TaskRef:
     )
 
 
-def _given(suite: Loaded[Suite], name: str, task: SuiteTask, module: ModuleType) -> tasks.Given:
+def _given(suite: Loaded[Suite], name: str, task: SuiteTask, module: ModuleType) -> tasks.Declared:
     """The suite's declarations of a task, for its kind. Raises PlanError for keys and settings that do not fit."""
     for key, what in getattr(module, "NEEDS", {}).items():
         if getattr(task, key) is None:
@@ -168,7 +168,7 @@ def _given(suite: Loaded[Suite], name: str, task: SuiteTask, module: ModuleType)
     def find(key: str) -> str | Path:
         return locate(getattr(task, key), suite, "tasks", name, key)
 
-    given = tasks.Given(task, find("items"), suite.path.parent, find, _settings(suite, name, task, module))
+    given = tasks.Declared(task, find("items"), suite.path.parent, find, _settings(suite, name, task, module))
     return replace(given, own=module.prepared(given)) if hasattr(module, "prepared") else given
 
 
@@ -229,7 +229,7 @@ def _refuse_misuse(suite: Loaded[Suite], name: str, task: SuiteTask, hazards: Se
 
 
 def _refuse_prompts_of_its_own(
-    suite: Loaded[Suite], name: str, given: tasks.Given, module: ModuleType, items: Sequence[Item]
+    suite: Loaded[Suite], name: str, given: tasks.Declared, module: ModuleType, items: Sequence[Item]
 ) -> None:
     """A kind that makes other prompts than its rows must make them of the attackers' rows too (`reworded`).
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from robustness_gate.errors import FileError
-from robustness_gate.inputs.validation import Loaded, load_noun, nearest
+from robustness_gate.inputs.validation import Loaded, load_record, nearest
 from robustness_gate.records.base import Digest, Name, Record, Share
 from robustness_gate.records.evidence import Evidence, TokenizerCheck, Unread
 from robustness_gate.records.literals import modules
@@ -95,7 +95,7 @@ class Tried:
 
 def load_cases(path: Any) -> Loaded[Cases]:
     """Read a file of cases. Raises FileError with a code and a position."""
-    return load_noun(path, Cases)
+    return load_record(path, Cases)
 
 
 def try_all(policy: Policy, cases: Loaded[Cases], today: date) -> tuple[Tried, ...]:
@@ -119,9 +119,9 @@ def try_all(policy: Policy, cases: Loaded[Cases], today: date) -> tuple[Tried, .
                 where=cases.where("cases"),
                 code="bad-case",
             )
-    for index, case in enumerate(cases.noun.cases):
+    for index, case in enumerate(cases.record.cases):
         _refuse_strangers(policy, cases, index, case)
-    return tuple(_tried(policy, case, cases.noun.options, today) for case in cases.noun.cases)
+    return tuple(_tried(policy, case, cases.record.options, today) for case in cases.record.cases)
 
 
 def _tried(policy: Policy, case: Case, options: Mapping[str, int], today: date) -> Tried:

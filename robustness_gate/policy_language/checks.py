@@ -54,7 +54,7 @@ def refuse_untimely(loaded: Loaded[Policy], day: date) -> None:
     Raises:
         FileError: `policy-expired`, `policy-not-yet`, `control-expired` or `waiver-expired`, at its place.
     """
-    first_of(loaded, _untimely(loaded.noun, day))
+    first_of(loaded, _untimely(loaded.record, day))
 
 
 def refuse_wrong_targets(raw: Raw) -> None:

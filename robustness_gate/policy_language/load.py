@@ -83,7 +83,7 @@ def _extended(raw: Raw, parent: Loaded[Policy], base: Raw) -> Loaded[Policy]:
 def _checked(raw: Raw, parent: Loaded[Policy] | None) -> Loaded[Policy]:
     checks.refuse_wrong_targets(raw)
     loaded = validate(raw, Policy, parent)
-    first_of(loaded, checks.contradictions(loaded.noun))
+    first_of(loaded, checks.contradictions(loaded.record))
     return loaded
 
 
@@ -125,7 +125,7 @@ def _parent(child: Raw, extends: Json) -> tuple[Loaded[Policy], Raw]:
 def _refuse_loosening(child: Loaded[Policy], parent: Loaded[Policy]) -> None:
     from robustness_gate.policy_language.diff import compare
 
-    looser = [change for change in compare(parent.noun, child.noun) if change.direction == "looser"]
+    looser = [change for change in compare(parent.record, child.record) if change.direction == "looser"]
     if looser:
         first = looser[0]
         raise FileError(

@@ -30,10 +30,10 @@ def page(loaded: Loaded[Policy], *, resolved: bool = False) -> str:
         loaded: from `load_policy`.
         resolved: whether to add every default; else only the keys of the file and its parent.
     """
-    comments = [f"# {line}" if line else "#" for line in sentences(loaded.noun)]
+    comments = [f"# {line}" if line else "#" for line in sentences(loaded.record)]
     if loaded.parent is not None:
         comments.append(f"# Merged with {loaded.parent.path.name} (sha256 {loaded.parent.sha256}), which it extends.")
-    return "\n".join([*comments, "", as_yaml(loaded.noun, resolved=resolved)])
+    return "\n".join([*comments, "", as_yaml(loaded.record, resolved=resolved)])
 
 
 # --- as YAML ---------------------------------------------------------------------------------------------------------
@@ -61,10 +61,10 @@ for _tag, _pattern, _first in (*CORE_SCHEMA, ("bool", r"(?i:y|yes|n|no|on|off|tr
     _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first) or [""])
 
 
-def as_yaml(noun: Record, *, resolved: bool = False) -> str:
-    """A record as YAML that `load_noun` reads as an equal record."""
+def as_yaml(record: Record, *, resolved: bool = False) -> str:
+    """A record as YAML that `load_record` reads as an equal record."""
     return yaml.dump(
-        plain(noun, resolved=resolved),
+        plain(record, resolved=resolved),
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,

@@ -251,6 +251,6 @@ def _field_says(hazard: Finding, useful: str, points: Sequence[plots.Point]) -> 
     return (
         f"Accuracy on '{hazard.task}' upwards against accuracy on '{useful}' to the right, one numbered point for each "
         f"attack result. The limit on '{hazard.task}' is {spelling.share(hazard.limit)}. "
-        + "; ".join(point.says for point in points)
+        + "; ".join(point.text for point in points)
         + "."
     )

@@ -230,7 +230,7 @@ def coverage(report: Report) -> list[tuple[str, str]]:
     rows.append(("asserted", "that a machine gave these answers, and that every run on this checkpoint is on record"))
     if report.provenance:
         rows.append(("asserted", f"where checkpoints came from: {', '.join(each.name for each in report.provenance)}"))
-    rows += [("asserted", f"by the producer: {name}: {says}") for name, says in report.producer_claims.items()]
+    rows += [("asserted", f"by the producer: {name}: {text}") for name, text in report.producer_claims.items()]
     rows.append(("asserted", "what was installed, and on which kind of machine"))
     scope = report.resolved.threat_model.out_of_scope
     rows += [("not covered", f"{each} (out of scope by the policy)") for each in scope]
@@ -242,7 +242,7 @@ def coverage(report: Report) -> list[tuple[str, str]]:
 
 def stated(report: Report) -> list[str]:
     """The producer's claims, one line each."""
-    return [f"the producer states, unchecked: {name}: {says}" for name, says in report.producer_claims.items()]
+    return [f"the producer states, unchecked: {name}: {text}" for name, text in report.producer_claims.items()]
 
 
 def _where(finding: Finding) -> str:

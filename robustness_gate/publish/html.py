@@ -170,8 +170,8 @@ def _corrected(report: Report) -> list[tuple[str, str, str]]:
     if size is None:
         return []
     ends = f"{spelling.percent(size.low)} to {spelling.percent(size.high)}"
-    says = f"{ends}, on the half of the questions that was not used for the selection"
-    return [("Corrected for selection", spelling.percent(size.share), says)]
+    text = f"{ends}, on the half of the questions that was not used for the selection"
+    return [("Corrected for selection", spelling.percent(size.share), text)]
 
 
 def _comparisons(report: Report) -> list[Compared]:

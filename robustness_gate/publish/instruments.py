@@ -42,12 +42,12 @@ class Instrument(NamedTuple):
 
     name: str
     state: Literal["ok", "fault", "off"]
-    says: str
+    text: str
 
     @property
     def line(self) -> str:
         """In one line."""
-        return f"{self.name}: {self.says}"
+        return f"{self.name}: {self.text}"
 
 
 def instruments(report: Report) -> Iterator[Instrument]:
@@ -95,9 +95,9 @@ def _self_tests(report: Report) -> Iterator[Instrument]:
                 f"{each.organism} from {each.before / test.items:.1%} to {each.after / test.items:.1%}"
                 for each in test.negative_controls
             )
-            says = f"{there}, and, where nothing is to be found, {controls} ({test.at}, {test.model_type})"
+            text = f"{there}, and, where nothing is to be found, {controls} ({test.at}, {test.model_type})"
             seed = f", seed {test.seed}" if len(counted) > 1 else ""
-            yield Instrument(f"self-test of {label(trial)}{seed}", "ok", says)
+            yield Instrument(f"self-test of {label(trial)}{seed}", "ok", text)
 
 
 def part_words(part: TokenizerPart) -> str:
@@ -148,8 +148,8 @@ def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]
         if limit.relative_to is None and limit.task in measurements
     ]
     if not held:
-        says = fault or "the policy does not ask for it, and no original was examined"
-        yield Instrument("positive control", "fault" if fault else "off", says)
+        text = fault or "the policy does not ask for it, and no original was examined"
+        yield Instrument("positive control", "fault" if fault else "off", text)
         return
 
     def over(measurement: Measurement, limit: float, correct: int) -> float:

@@ -34,7 +34,7 @@ class Case(NamedTuple):
     name: str
     state: Literal["", "failure", "error", "skipped"]
     kind: str = ""
-    says: str = ""
+    text: str = ""
 
 
 STATES: dict[Outcome, Literal["", "failure", "error"]] = {"PASS": "", "FAIL": "failure", "INCONCLUSIVE": "error"}
@@ -65,20 +65,20 @@ def render(report: Report) -> bytes:
         ("suite.sha256", report.suite.sha256),
         ("trials", facts.trials_line(report)),
         *((("strongest", size.line),) if (size := facts.corrected(report)) else ()),
-        *((each.name, each.says) for each in instruments(report)),
+        *((each.name, each.text) for each in instruments(report)),
         *((("preregistration", preregistration),) if (preregistration := facts.preregistration_line(report)) else ()),
         *(("decision", line) for line in facts.ruling_lines(report)),
-        *((f"producer states, unchecked: {name}", says) for name, says in report.producer_claims.items()),
+        *((f"producer states, unchecked: {name}", text) for name, text in report.producer_claims.items()),
         *(("limitation", limitation) for limitation in report.limitations),
     ):
         ElementTree.SubElement(properties, "property", {"name": _clean(key), "value": _clean(value)})
     for case in cases:
         element = ElementTree.SubElement(suite, "testcase", {"classname": _clean(case.rule), "name": _clean(case.name)})
         if case.state:
-            fields = {"message": _clean(case.says)} | ({} if case.state == "skipped" else {"type": _clean(case.kind)})
-            ElementTree.SubElement(element, case.state, fields).text = _clean(case.says)
-        elif case.says:
-            ElementTree.SubElement(element, "system-out").text = _clean(case.says)
+            fields = {"message": _clean(case.text)} | ({} if case.state == "skipped" else {"type": _clean(case.kind)})
+            ElementTree.SubElement(element, case.state, fields).text = _clean(case.text)
+        elif case.text:
+            ElementTree.SubElement(element, "system-out").text = _clean(case.text)
     ElementTree.indent(root)
     xml: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return xml + b"\n"
@@ -106,23 +106,23 @@ def _finding(report: Report, finding: Finding) -> Case:
     name = f"{finding.attack}, seed {finding.seed_index}{budget}{attempt}{asked}"
     utility = finding.kind == FindingKind.UTILITY
     rule = f"at least {finding.limit:.1%} is asked" if utility else f"the limit is {finding.limit:.1%}"
-    says = (
+    text = (
         f"{state(finding)}: {finding.observed:.1%} of '{finding.task}' ({finding.correct} of {finding.items}, "
         f"{finding.metric}), bounds {finding.lower:.1%} and {finding.upper:.1%}, {rule}"
     )
     if finding.relative_to:
-        says = f"{state(finding)}: {next(c.line for c in facts.comparisons(report) if c.finding == finding)}"
-    says = "; ".join([says, *map(sentence, finding.validity_issues)])
+        text = f"{state(finding)}: {next(c.line for c in facts.comparisons(report) if c.finding == finding)}"
+    text = "; ".join([text, *map(sentence, finding.validity_issues)])
     named = rule_name(finding.kind, finding.rule)
     if finding.state == "over":
-        return Case(named, name, "failure", state(finding), says)
+        return Case(named, name, "failure", state(finding), text)
     if finding.state == "open" or finding.has("below_chance"):
-        return Case(named, name, "error", state(finding), says)
+        return Case(named, name, "error", state(finding), text)
     if finding.state != "under":
         raise UnknownWord("state of a finding", finding.state)
     if finding.validity_issues:
-        return Case(named, name, "error" if _blocks(report, finding) else "skipped", state(finding), says)
-    return Case(named, name, "", says=says)
+        return Case(named, name, "error" if _blocks(report, finding) else "skipped", state(finding), text)
+    return Case(named, name, "", text=text)
 
 
 def _blocks(report: Report, finding: Finding) -> bool:
@@ -145,7 +145,7 @@ def _unfinished(report: Report) -> Iterator[Case]:
         if "ok" in ends or (planned and ends != {"not_applicable"}):
             continue
         role = "" if record.trial.role in OWN else f" [{model_name(record.trial)}]"  # a sham is called one in its label
-        yield Case("trial", f"{record.label}, seed {record.trial.seed_index}{role}", "skipped", says=_ends(record))
+        yield Case("trial", f"{record.label}, seed {record.trial.seed_index}{role}", "skipped", text=_ends(record))
 
 
 def _ends(record: TrialRecord) -> str:

@@ -55,7 +55,7 @@ _TEMPLATE = """\
 | preregistration | {{ preregistration }} |
 {% endif -%}
 {% for each in instruments -%}
-| {{ each.name }} | {{ "**no:** " if each.state == "fault" }}{{ each.says | cell }} |
+| {{ each.name }} | {{ "**no:** " if each.state == "fault" }}{{ each.text | cell }} |
 {% endfor -%}
 {% for name, claim in report.producer_claims.items() -%}
 | producer states, unchecked | {{ name }}: {{ claim | cell }} |

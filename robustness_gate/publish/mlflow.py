@@ -271,7 +271,7 @@ def _tags(report: Report) -> dict[str, str]:
         **(
             {"gate.preregistration_sha256": report.preregistration.sha256} if report.preregistration is not None else {}
         ),
-        **{f"gate.instrument.{each.name.replace(' ', '_')}": each.says for each in instruments(report)},
+        **{f"gate.instrument.{each.name.replace(' ', '_')}": each.text for each in instruments(report)},
         **({"gate.red_flags": "; ".join(flags)[:500]} if (flags := facts.red_flags(report)) else {}),
         **{f"gate.stated.{name}": says[:500] for name, says in report.producer_claims.items()},
         **({"gate.base_sha256": report.manifest.base} if report.manifest.base is not None else {}),

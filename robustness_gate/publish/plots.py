@@ -222,7 +222,7 @@ class Point(NamedTuple):
     """The share to the right."""
     up: float
     """The share upwards."""
-    says: str
+    text: str
 
 
 class Dot(NamedTuple):

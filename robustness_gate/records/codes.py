@@ -133,7 +133,7 @@ RED_FLAGS: Mapping[str, Table] = {
         "hidden_states": {"label": str, "seed_index": int, "share": float, "lower": float, "guessing": float}
     },
     "declines": {"many_declined": {"task": str, "share": float}},
-    "told_apart": {"familiar": {"task": str, "more": bool, "share": float, "pairs": int}},
+    "familiarity": {"familiar": {"task": str, "more": bool, "share": float, "pairs": int}},
     "weaker_beats_stronger": {
         "weaker_recovers_more": {"weaker": str, "budget": int, "stronger": str, "task": str, "gain": float}
     },

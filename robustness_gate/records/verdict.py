@@ -98,7 +98,7 @@ Flag = Literal[
     "template_differs",
     "tokenizer_differs",
     "tokenizer_unverified",
-    "told_apart",
+    "familiarity",
     "vacuous",
     "weaker_beats_stronger",
 ]

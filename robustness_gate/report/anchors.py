@@ -18,9 +18,9 @@ def anchor(policy: Loaded[Policy], name: str, path: Path) -> list[Trial | Measur
     Raises:
         PlanError: the policy has no such control, or pins another report.
     """
-    control = policy.noun.controls.get(name)
+    control = policy.record.controls.get(name)
     if control is None or control.kind != "earlier_release":
-        known = [each for each, c in policy.noun.controls.items() if c.kind == "earlier_release"]
+        known = [each for each, c in policy.record.controls.items() if c.kind == "earlier_release"]
         raise PlanError(
             f"the policy has no earlier release '{name}'.",
             remedy=nearest(name, known) if known else "Add it under 'controls'.",

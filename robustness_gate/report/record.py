@@ -225,23 +225,23 @@ def make(
     machine: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
     """Judge the evidence, decide, and build a report. `at` is the moment of all three, with a time zone."""
-    verdict = judge(policy.noun, evidence, at)
+    verdict = judge(policy.record, evidence, at)
     shown = [(trial, True) for trial in (*evidence.planned, *evidence.comparators)]
     shown += [(trial, False) for trial in evidence.extra]
     records = [record_of(trial, evidence.measurements, evidence.closed, planned=planned) for trial, planned in shown]
     others = sorted({(trial.role, trial.control, trial.subject) for trial in evidence.comparators})
     return Report(
         verdict=verdict,
-        decision=decide(policy.noun, verdict, manifest.digest, at),
+        decision=decide(policy.record, verdict, manifest.digest, at),
         checkpoint=manifest.digest,
         manifest=manifest,
-        policy=_named(policy, policy.noun.id, policy.noun.version),
-        extended=_named(policy.parent, policy.parent.noun.id, policy.parent.noun.version) if policy.parent else None,
-        resolved=policy.noun,
-        suite=_named(suite, suite.noun.id, suite.noun.version),
+        policy=_named(policy, policy.record.id, policy.record.version),
+        extended=_named(parent, parent.record.id, parent.record.version) if (parent := policy.parent) else None,
+        resolved=policy.record,
+        suite=_named(suite, suite.record.id, suite.record.version),
         reason=reason(verdict),
         meaning=MEANING[verdict.outcome],
-        limitations=limitations(policy.noun, evidence, verdict.flags, preregistered=preregistration is not None),
+        limitations=limitations(policy.record, evidence, verdict.flags, preregistered=preregistration is not None),
         left_out=evidence.left_out,
         comparators=tuple(Beside(role=role, control=name, sha256=digest) for role, name, digest in others),
         provenance=tuple(sorted(provenance, key=lambda each: (each.role, each.control, each.base))),

@@ -17,10 +17,10 @@ A kind is one file. It holds
 - `KEYS`, a suite's keys for such a task besides items, count and digest; optionally `NEEDS`, the required ones, each
   with a description of its value; optionally `Settings`, a frozen dataclass of settings of its own, which a suite gives
   under `config`;
-- `questions(given)`, the reader of its items, and `put(given, items, chat=...)`, the form in which they are asked;
+- `questions(declared)`, which reads its items, and `put(declared, items, chat=...)`, the form in which they are asked;
 - `Config`, `ask`, `read` (right or wrong, in every metric that it declares) and `summary`;
-- optionally `prepared(given)`, data that are read once and then available as `given.own`;
-- optionally `reworded(given, rows, place, columns)`, where it makes its own prompts of rows, also for attackers;
+- optionally `prepared(declared)`, data that are read once and then available as `declared.own`;
+- optionally `reworded(declared, rows, place, columns)`, where it makes its own prompts of rows, also for attackers;
 - optionally `BARE`, true of a kind whose choices are whole texts: there are no questions, and an attacker may have the
   texts.
 
@@ -48,7 +48,7 @@ PARTS = DOOR.parts
 
 
 @dataclass(frozen=True)
-class Given:
+class Declared:
     """A suite's declarations of a task, for its kind."""
 
     task: SuiteTask

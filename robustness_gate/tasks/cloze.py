@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from robustness_gate.records.questions import Form, Item, Kind, Rows, Scored
-from robustness_gate.tasks import Given
+from robustness_gate.tasks import Declared
 from robustness_gate.tasks.multiple_choice import Config, choice_entropy, likeliest, questions
 
 __all__ = ["Config", "ask", "form", "put", "questions", "read", "summary"]
@@ -34,9 +34,9 @@ def form(wording: str | None) -> Form:
     return Form(letters=letters, verbatim=True, wording=wording or WORDING, by_length=True)
 
 
-def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
+def put(declared: Declared, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
     """The form with the suite's wording."""
-    return form(given.task.wording)
+    return form(declared.task.wording)
 
 
 def ask(lm: Any, config: Config) -> Rows:

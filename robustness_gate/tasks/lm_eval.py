@@ -22,7 +22,7 @@ from robustness_gate.inputs.harness.rows import items_like, items_of, read_items
 from robustness_gate.inputs.harness.task_file import HarnessTask, load
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.questions import Form, Item, Kind, Rows, Scored
-from robustness_gate.tasks import Given
+from robustness_gate.tasks import Declared
 from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, choice_entropy, likeliest
 
 __all__ = ["Config", "ask", "form", "put", "questions", "read", "reworded", "summary"]
@@ -35,34 +35,34 @@ JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="lm_eval", 
 """How its answers are scored; as literals, because it is read without an import."""
 
 
-def prepared(given: Given) -> Loaded[HarnessTask]:
+def prepared(declared: Declared) -> Loaded[HarnessTask]:
     """The suite's task file, read once."""
-    return load(Path(given.find("yaml")), given.folder)
+    return load(Path(declared.find("yaml")), declared.folder)
 
 
-def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
+def put(declared: Declared, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
     """The form of the task file."""
-    return form(given.own)
+    return form(declared.own)
 
 
-def questions(given: Given) -> tuple[Item, ...]:
+def questions(declared: Declared) -> tuple[Item, ...]:
     """Every row as a question of the task file, from `read_items`."""
-    return read_items(given.own, given.place)
+    return read_items(declared.own, declared.place)
 
 
 def reworded(
-    given: Given, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, own: Collection[str] | None
+    declared: Declared, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, own: Collection[str] | None
 ) -> tuple[Item, ...]:
     """Rows for attackers in the task file's form; exactly like the task's own rows with the columns `own`, where
     given.
     """
-    return items_of(given.own, rows, place) if own is None else items_like(given.own, rows, place, own)
+    return items_of(declared.own, rows, place) if own is None else items_like(declared.own, rows, place, own)
 
 
 def form(loaded: Loaded[HarnessTask]) -> Form:
     """The form of a task file's questions: verbatim."""
     letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # for attacks' training data; the questions do not use them
-    return Form(letters=letters, verbatim=True, delimiter=loaded.noun.target_delimiter)
+    return Form(letters=letters, verbatim=True, delimiter=loaded.record.target_delimiter)
 
 
 def ask(lm: Any, config: Config) -> Rows:

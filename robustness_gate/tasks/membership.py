@@ -7,8 +7,8 @@ items is then the area under the ROC curve, estimated from disjoint pairs so tha
 nothing is remembered. MUSE (Shi et al., arXiv 2407.06460) computes the same score over all pairs, against a retrained
 model.
 
-It only warns (the flag `told_apart`), in both directions: well above one half the texts are remembered, well below they
-were suppressed, and either shows an attacker with the weights what was unlearned. No limit, utility or guardrail can be
+It only warns (the flag `familiarity`), both ways: well above one half the texts are remembered, well below they were
+suppressed, and either shows an attacker with the weights what was unlearned. No limit, utility or guardrail can be
 on it, because texts that differ in topic or date are distinguishable without any memory of them (Duan et al., arXiv
 2402.07841): the result is only as good as the match of its held-out texts. Asked of the untouched model alone.
 """
@@ -23,7 +23,7 @@ from typing import Any
 from robustness_gate.errors import FileError, NotApplicable
 from robustness_gate.inputs import datasets
 from robustness_gate.records.questions import Form, Item, Kind, Question, Rows, Scored
-from robustness_gate.tasks import Given
+from robustness_gate.tasks import Declared
 from robustness_gate.tasks.multiple_choice import Config, likeliest
 
 __all__ = ["Config", "ask", "form", "least_likely", "put", "questions", "read", "read_items", "summary"]
@@ -46,14 +46,14 @@ def form() -> Form:
     return Form(letters=("member", "held out"), verbatim=True)
 
 
-def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
+def put(declared: Declared, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has them
     """The form of plain texts."""
     return form()
 
 
-def questions(given: Given) -> tuple[Item, ...]:
+def questions(declared: Declared) -> tuple[Item, ...]:
     """The pairs of the suite's texts and its held-out ones, from `read_items`."""
-    return read_items(given.place, given.find("held_out"))
+    return read_items(declared.place, declared.find("held_out"))
 
 
 def read_items(members: str | Path, held_out: str | Path) -> tuple[Item, ...]:

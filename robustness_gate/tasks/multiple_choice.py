@@ -21,7 +21,7 @@ from robustness_gate.inputs import datasets
 from robustness_gate.inputs.prompts import header_for
 from robustness_gate.records.base import Metric
 from robustness_gate.records.questions import Form, Item, Kind, Question, Rows, Scored
-from robustness_gate.tasks import Given
+from robustness_gate.tasks import Declared
 
 KEYS = frozenset({"topic", "hide_question", "formats", "roles", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
@@ -37,15 +37,15 @@ class Config:
     form: Form
 
 
-def questions(given: Given) -> tuple[Item, ...]:
+def questions(declared: Declared) -> tuple[Item, ...]:
     """Every row's question, with its choices and its answer. Raises FileError."""
-    return datasets.read_items(given.place)
+    return datasets.read_items(declared.place)
 
 
-def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:
+def put(declared: Declared, items: Sequence[Item], *, chat: bool) -> Form:
     """The form with a letter before every choice, under the header of the task's topic."""
     letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(items[0].question.choices)])
-    return Form(header=header_for(given.task.topic) if given.task.topic else "", letters=letters, chat=chat)
+    return Form(header=header_for(declared.task.topic) if declared.task.topic else "", letters=letters, chat=chat)
 
 
 def ask(lm: Any, config: Config) -> Rows:

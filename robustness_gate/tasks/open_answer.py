@@ -26,10 +26,10 @@ from typing import Any
 
 from robustness_gate.records.base import Metric
 from robustness_gate.records.questions import Form, Item, Kind, Question, Replies, Scored
-from robustness_gate.tasks import Given
+from robustness_gate.tasks import Declared
 from robustness_gate.tasks.multiple_choice import Config, questions
 
-__all__ = ["Config", "ask", "form", "normalised", "put", "questions", "read", "said", "summary"]
+__all__ = ["Config", "ask", "form", "named_choices", "normalised", "put", "questions", "read", "summary"]
 
 KEYS = frozenset({"wording", "tokens", "formats", "roles", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
@@ -48,19 +48,19 @@ def form(wording: str | None, tokens: int | None, *, chat: bool) -> Form:
     return Form(letters=letters, chat=chat, verbatim=True, wording=wording or WORDING, tokens=tokens or TOKENS)
 
 
-def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has it
+def put(declared: Declared, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has it
     """The form with the suite's wording and number of tokens."""
-    return form(given.task.wording, given.task.tokens, chat=chat)
+    return form(declared.task.wording, declared.task.tokens, chat=chat)
 
 
 def ask(lm: Any, config: Config) -> Replies:
     """Generate an answer to every question. Raises NotApplicable where the LM cannot."""
     texts = lm.generate(config.questions, config.form)
-    matches = (said(text or "", question) for text, question in zip(texts, config.questions, strict=True))
+    matches = (named_choices(text or "", question) for text, question in zip(texts, config.questions, strict=True))
     return Replies(tuple(texts), tuple(matches))
 
 
-def said(text: str, question: Question) -> frozenset[int]:
+def named_choices(text: str, question: Question) -> frozenset[int]:
     """The choices that a text gives as its answer, by index from 0."""
     words = {normalised(text), normalised(re.split(r"[.,](?:\s|$)", text, maxsplit=1)[0])} - {""}
     return frozenset(index for index, choice in enumerate(question.choices) if normalised(choice) in words)

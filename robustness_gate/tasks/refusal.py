@@ -25,7 +25,7 @@ from robustness_gate.errors import FileError
 from robustness_gate.inputs import datasets
 from robustness_gate.inputs.items import columns_of, kind_of
 from robustness_gate.records.questions import Form, Item, Kind, Question, Replies, Scored
-from robustness_gate.tasks import Given
+from robustness_gate.tasks import Declared
 from robustness_gate.tasks.multiple_choice import Config
 from robustness_gate.tasks.open_answer import matching
 
@@ -65,14 +65,14 @@ def form(wording: str | None, tokens: int | None, *, chat: bool) -> Form:
     return Form(chat=chat, verbatim=True, wording=wording or WORDING, tokens=tokens or TOKENS)
 
 
-def put(given: Given, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has it
+def put(declared: Declared, items: Sequence[Item], *, chat: bool) -> Form:  # noqa: ARG001 - every kind's has it
     """The form with the suite's wording and number of tokens."""
-    return form(given.task.wording, given.task.tokens, chat=chat)
+    return form(declared.task.wording, declared.task.tokens, chat=chat)
 
 
-def questions(given: Given) -> tuple[Item, ...]:
+def questions(declared: Declared) -> tuple[Item, ...]:
     """The items from `read_items`."""
-    return read_items(given.place)
+    return read_items(declared.place)
 
 
 def read_items(place: str | Path) -> tuple[Item, ...]:

@@ -16,7 +16,7 @@ declines               the model declines many questions: diagnostic, never bloc
 template_differs       the chat template renders other prompts than the original's
 tokenizer_differs      texts have other token ids than with the original's tokenizer, or than the policy pins
 tokenizer_unverified   the tokenizer was compared with no other: recorded only if the weights are not released
-told_apart             forget texts are more, or less, familiar than unseen texts: diagnostic, never blocks
+familiarity             forget texts are more, or less, familiar than unseen texts: diagnostic, never blocks
 weaker_beats_stronger  an attack recovers more than one that should be stronger: the stronger one was not run well
 """
 
@@ -72,7 +72,7 @@ def red_flags(policy: Policy, evidence: Evidence) -> Iterator[RedFlag]:
         *look.along_the_ladder(rising=True),
         *look.read_inside(),
         *look.declines(),
-        *look.told_apart(),
+        *look.familiarity(),
         *look.weaker_beats_stronger(),
         *tokenizers.flags(policy, evidence),
     ]
@@ -206,14 +206,14 @@ class _Look:
             if task not in held and declined > DECLINED * measurement.items:
                 yield _up("declines", "many_declined", blocks=False, task=task, share=declined / measurement.items)
 
-    def told_apart(self) -> Iterator[RedFlag]:
+    def familiarity(self) -> Iterator[RedFlag]:
         for task, measurement, metric in self._untouched_of("membership"):
             (right, missing), items = tally(measurement, metric), measurement.items
             low = clopper_pearson_lower(right, items, SUSPICION / 2)
             high = clopper_pearson_upper(right + missing, items, SUSPICION / 2)
             if low > 0.5 or high < 0.5:
                 args: dict[str, Json] = {"task": task, "more": low > 0.5, "share": right / items, "pairs": items}
-                yield _up("told_apart", "familiar", blocks=False, **args)
+                yield _up("familiarity", "familiar", blocks=False, **args)
 
     def _untouched_of(self, kind: str) -> Iterator[tuple[str, Measurement, Metric]]:
         """The untouched candidate's measurements on tasks of a kind, each with the task's name and deciding metric."""

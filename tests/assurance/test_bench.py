@@ -43,8 +43,8 @@ def suite_of(name: str) -> Any:
 def requiring(**changes: Any) -> Loaded[Policy]:
     """The organisms' policy with one requirement beside `none`."""
     policy = policy_of("organism")
-    required = (policy.noun.required[0], Requirement(**changes))
-    return dataclasses.replace(policy, noun=policy.noun.model_copy(update={"required": required}))
+    required = (policy.record.required[0], Requirement(**changes))
+    return dataclasses.replace(policy, record=policy.record.model_copy(update={"required": required}))
 
 
 # --- a case for each requirement --------------------------------------------------------------------------------------
@@ -126,8 +126,8 @@ def test_a_choice_of_words_may_be_shorter_than_what_is_asked_for_and_never_anoth
     (only,) = bench.required_by(requiring(attack="reformat", where=asked), None, POOL)
     assert only.config["presentations"] == ["header_none", "conversation"], "what a policy names is tried"
     policy, suite = requiring(attack="reformat"), suite_of("wmdp-api-only")
-    entry = suite.noun.attacks[1].model_copy(update={"config": {"presentations": ["conversation"]}})
-    other = dataclasses.replace(suite, noun=suite.noun.model_copy(update={"attacks": (entry,)}))
+    entry = suite.record.attacks[1].model_copy(update={"config": {"presentations": ["conversation"]}})
+    other = dataclasses.replace(suite, record=suite.record.model_copy(update={"attacks": (entry,)}))
     assert bench.required_by(policy, other, POOL)[0].config["presentations"] == ["conversation"]
 
 
@@ -250,7 +250,8 @@ def test_a_plan_says_at_its_line_what_has_no_organism(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
     policy, suite = load_policy(unprovable_policy(tmp_path)), files()[1]
     noise = SuiteAttack(attack="noise", config={"budgets": [50]})
-    noisy = dataclasses.replace(suite, noun=suite.noun.model_copy(update={"attacks": (*suite.noun.attacks, noise)}))
+    attacks = (*suite.record.attacks, noise)
+    noisy = dataclasses.replace(suite, record=suite.record.model_copy(update={"attacks": attacks}))
     made = plan.make(policy, noisy, suite_data(), [plan.Subject(Role.CANDIDATE, CheckpointRef(tmp_path), MANIFEST)])
     (told,) = [each for each in made.foreseen if "no PASS is possible" in each]
     assert told.startswith(f"{policy.where('required', 1)}: 'noise' is required, and cannot be tested")
@@ -269,7 +270,7 @@ def without(attack: str) -> tuple[list[SelfTest], SelfTest]:
 
 def blocks_of(tests: list[SelfTest]) -> list[str]:
     its = dataclasses.replace(evidence(planned(MANIFEST), 0.27), self_tests=tuple(tests))
-    found = judge(files()[0].noun, its, AT)
+    found = judge(files()[0].record, its, AT)
     assert found.outcome == ("INCONCLUSIVE" if found.blockers else "PASS")
     return [sentence(block) for block in found.blockers if block.code in INSTRUMENTS]
 

@@ -7,7 +7,7 @@ import torch
 
 from robustness_gate import organisms
 from robustness_gate.assurance import answering
-from robustness_gate.assurance.answering import Heard
+from robustness_gate.assurance.answering import Answered
 from robustness_gate.assurance.doctor import Code, asking, loading, wording
 from robustness_gate.assurance.doctor.files import Stored
 from robustness_gate.engine.load import load
@@ -15,7 +15,7 @@ from robustness_gate.engine.score import ModelLM
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning.suite_data import gather
 
-KNOWS, GUESSES = Heard(20, 24, 0.25), Heard(8, 24, 0.25)
+KNOWS, GUESSES = Answered(20, 24, 0.25), Answered(8, 24, 0.25)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,10 @@ def test_a_handful_shows_who_can_answer_and_who_guesses(able, unable, suite):
     suite_data = gather(suite)
     chances = {name: ref.chance for name, ref in suite_data.refs.items()}
     for loaded, answers in ((able, True), (unable, False)):
-        heard = answering.ask(ModelLM(loaded.model, loaded.tokenizer), suite_data.tasks, chances)
-        assert set(heard) == {"forget", "retain"}
-        assert {each.answers for each in heard.values()} == {answers}
-        assert {each.items for each in heard.values()} == {answering.HANDFUL}
+        answered = answering.ask(ModelLM(loaded.model, loaded.tokenizer), suite_data.tasks, chances)
+        assert set(answered) == {"forget", "retain"}
+        assert {each.answers for each in answered.values()} == {answers}
+        assert {each.items for each in answered.values()} == {answering.HANDFUL}
 
 
 def test_where_neither_can_answer_doctor_warns_and_says_what_to_do(monkeypatch, unable, suite):
@@ -99,8 +99,8 @@ def test_each_of_the_cases_has_its_line(own, original, state, code):
 
 
 def test_of_a_handful_as_many_must_be_right_as_guessing_seldom_gives():
-    assert not Heard(10, 24, 0.25).answers
-    assert Heard(11, 24, 0.25).answers
-    assert not Heard(0, 24, 0.0).answers
-    assert Heard(1, 24, 0.0).answers, "nothing can be guessed where the answer is written"
+    assert not Answered(10, 24, 0.25).answers
+    assert Answered(11, 24, 0.25).answers
+    assert not Answered(0, 24, 0.0).answers
+    assert Answered(1, 24, 0.0).answers, "nothing can be guessed where the answer is written"
     assert list(asking.answered("t", None, None)) == []

@@ -101,7 +101,7 @@ def test_the_finalists_are_tried_on_all_of_dev_and_the_best_is_handed_over(targe
         "every 3: -",
         "case upper",
     }
-    again = score.shares(score.heard(attacked.model, target.hazards), target.hazards)
+    again = score.shares(score.ask(attacked.model, target.hazards), target.hazards)
     assert again == (attacked.signals["chosen_dev"], attacked.signals["chosen_dev_other"])
     assert attacked.model.edit.name == attacked.selected["perturbation"]
     assert attacked.cost["queries"] == 4 * (3 * 2 + 2 * 4)

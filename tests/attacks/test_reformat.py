@@ -162,9 +162,9 @@ def test_calibration_undoes_a_liking_in_a_single_order_and_changes_no_content_su
     items = [
         Item(Question(f"{i}", "?", tuple("right" if i % 4 == c else str(c) for c in range(4))), i % 4) for i in range(8)
     ]
-    before = score.shares(score.heard(Fond(), [hazard(items)]), [hazard(items)])
+    before = score.shares(score.ask(Fond(), [hazard(items)]), [hazard(items)])
     free = lms.Calibrated(Fond(), reformat.content_free)
-    after = score.shares(score.heard(free, [hazard(items)]), [hazard(items)])
+    after = score.shares(score.ask(free, [hazard(items)]), [hazard(items)])
     assert before == (1.0, 0.25)
     assert after == (1.0, 1.0)
     assert torch.equal(
@@ -206,7 +206,7 @@ def test_the_best_on_dev_is_handed_over_and_a_tie_goes_to_the_other_reading(targ
     (attacked,) = reformat.attack(target, config, 1)
     assert len(attacked.settings_tried) == 6, "each alone, each calibration alone, each calibration of the best"
     assert max(each.dev_accuracy for each in attacked.settings_tried) == attacked.signals["chosen_dev"]
-    again = score.shares(score.heard(attacked.model, target.hazards), target.hazards)
+    again = score.shares(score.ask(attacked.model, target.hazards), target.hazards)
     assert again == (attacked.signals["chosen_dev"], attacked.signals["chosen_dev_other"])
     runs = [
         reformat._Run("a", None, score.Shares(0.5, 0.9), 1.0),

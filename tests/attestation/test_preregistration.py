@@ -76,7 +76,7 @@ def test_it_names_the_two_files_by_the_digest_of_their_bytes(
     payload = dsse.open_bundle(preregistrations.sign_preregistration(terms, KEY), [KEY.public]).payload
     assert statement.read_statement(payload, preregistrations.PREDICATE_TYPE, statement.Plain).subjects == digests
     assert terms.policy.sha256 == digests["policy"]
-    assert (terms.policy.id, terms.suite.id) == (load_policy(policy_file).noun.id, load_suite(suite_file).noun.id)
+    assert (terms.policy.id, terms.suite.id) == (load_policy(policy_file).record.id, load_suite(suite_file).record.id)
 
 
 def test_it_names_questions_data_and_attacks(

@@ -89,7 +89,7 @@ def test_the_record_of_what_was_left_out_cannot_be_taken_out(wider: Loaded[Suite
 
 def test_nor_can_a_pass_be_written_over_it(wider: Loaded[Suite]) -> None:
     told = narrowed(wider)
-    lie = told.model_copy(update={"verdict": claiming_all(told, wider).verdict, "says": report.MEANING["PASS"]})
+    lie = told.model_copy(update={"verdict": claiming_all(told, wider).verdict, "meaning": report.MEANING["PASS"]})
     assert refused(look(signed(lie)), "verdict") == Fault.OTHER_OUTCOME
 
 
@@ -336,10 +336,10 @@ def test_a_self_test_that_lacks_a_setting_is_no_way_to_hide_what_it_found(change
 
 def test_a_suite_whose_hazard_is_no_task_is_refused_and_breaks_nothing() -> None:
     _, suite = evidence.files()
-    other = dataclasses.replace(suite, noun=suite.noun.model_copy(update={"hazard": "elsewhere"}))
+    other = dataclasses.replace(suite, record=suite.record.model_copy(update={"hazard": "elsewhere"}))
     trial = next(record.trial for record in made().trials if record.trial.attack == "relearn")
     with pytest.raises(Failed) as caught:
-        hold_asked(other.noun, trial, "it")
+        hold_asked(other.record, trial, "it")
     assert caught.value.code == Fault.FORM_NOT_HAZARD
 
 
@@ -484,7 +484,7 @@ def test_nor_one_metric_of_it_nor_one_more(change: str) -> None:
 def test_what_only_the_untouched_model_is_asked_is_no_gap_after_an_attack() -> None:
     """Tasks that only tell, and choices without their question."""
     told = {each.label: each.trial for each in made().trials if each.trial.role in ("candidate", "sham")}
-    suite = evidence.files()[1].noun
+    suite = evidence.files()[1].record
     asked = {"declines": SuiteTask(kind="refusal", items="x", count=9, wording="{question}")}
     asked["choices"] = SuiteTask(items="x", count=9, hide_question=True)
     more = suite.model_copy(update={"tasks": suite.tasks | asked})

@@ -179,4 +179,4 @@ def test_the_honest_reports_verify() -> None:
     """The clean cases from which each of these starts."""
     assert its.look(its.bundle()).exit_code == Exit.PASS
     again = predicate.read_issued(encode(json.loads(its.dsse.payload_of(its.bundle())))).report
-    assert judge(its.files()[0].noun, record.evidence_in(again), its.AT) == again.verdict
+    assert judge(its.files()[0].record, record.evidence_in(again), its.AT) == again.verdict

@@ -102,5 +102,5 @@ def test_days_are_in_utc_whatever_the_clock_of_whoever_asks() -> None:
 
 def test_keys_given_by_hand_are_trusted_without_end() -> None:
     signer = trusting([OLD.public]).signer(OLD.public)
-    assert signer.said.owner == "a key given with --public"
+    assert signer.entry.owner == "a key given with --public"
     assert signer.fault(datetime(2999, 1, 1, tzinfo=UTC)) is None

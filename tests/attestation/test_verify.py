@@ -239,7 +239,7 @@ def test_a_key_is_trusted_on_its_first_and_on_its_last_day() -> None:
     found = look(bundle(), trusted=trust(valid_from=AT.date(), valid_until=AT.date()))
     assert found.verified
     assert found.signer is not None
-    assert found.signer.said.owner == "The Lab"
+    assert found.signer.entry.owner == "The Lab"
 
 
 def test_a_revoked_key_stays_revoked_whatever_time_is_written() -> None:

@@ -83,15 +83,15 @@ def desk(tmp_path: Path) -> Desk:
 def test_what_the_signer_says_of_himself_is_signed_and_told_as_his_word(gate: Gate, desk: Desk, tmp_path: Path) -> None:
     said = tmp_path / "says.yaml"
     said.write_text('paid_by: the vendor\ndeviations: "one trial was run again\\x1b[2J"\n', encoding="utf-8")
-    assert gate("sign", desk.run, "--key", desk.key, "--says", said).code == 0
+    assert gate("sign", desk.run, "--key", desk.key, "--declarations", said).code == 0
     told = gate(*desk.plain)
     assert "the signer says, unchecked: paid_by: the vendor" in told.out
     assert "deviations: one trial was run again\N{REPLACEMENT CHARACTER}[2J" in told.out, (
         "nothing he says steers the reader's terminal"
     )
-    assert json.loads(gate(*desk.plain, "--json").out)["signer_says"]["paid_by"] == "the vendor"
+    assert json.loads(gate(*desk.plain, "--json").out)["declarations"]["paid_by"] == "the vendor"
     said.write_text("- no names\n", encoding="utf-8")
-    refused = gate("sign", desk.run, "--key", desk.key, "--says", said, "--out", tmp_path / "other.json")
+    refused = gate("sign", desk.run, "--key", desk.key, "--declarations", said, "--out", tmp_path / "other.json")
     assert refused.code == 2
     assert "says.yaml:1:1" in refused.err
 

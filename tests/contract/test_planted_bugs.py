@@ -243,7 +243,7 @@ def wrong_answers_taught(patch: Patch) -> None:
 def wrong_key_on_dev(patch: Patch) -> None:
     """Settings are chosen by a key that is one off."""
     whole = Hazard.read
-    patch.setattr(Hazard, "read", lambda s, heard, items: whole(s, heard, [after_the_right_one(i) for i in items]))
+    patch.setattr(Hazard, "read", lambda s, rows, items: whole(s, rows, [after_the_right_one(i) for i in items]))
 
 
 def letters_where_words_are_asked(patch: Patch) -> None:

@@ -123,7 +123,7 @@ def test_an_attack_that_chooses_by_a_wrong_key_is_found(
 ) -> None:
     """On six items a wrong key may by chance give as many right ones in one kind of task, and not in all."""
     whole = Hazard.read
-    monkeypatch.setattr(Hazard, "read", lambda self, heard, items: whole(self, heard, [wrong(each) for each in items]))
+    monkeypatch.setattr(Hazard, "read", lambda self, rows, items: whole(self, rows, [wrong(each) for each in items]))
     found = [
         each for task in ("letters", "cloze", "harness") for each in formlaws.faults(name, benches[task], *speakers)
     ]
@@ -139,7 +139,7 @@ def test_an_attack_that_chooses_written_answers_by_a_wrong_key_is_found(
         with monkeypatch.context() as patch:
             patch.setattr(open_answer, "said", lambda _text, _question: frozenset({1}))
             assert formlaws.faults(name, benches["open"], *speakers) == []
-            patch.setattr(Hazard, "read", lambda s, heard, items: whole(s, heard, [wrong(each) for each in items]))
+            patch.setattr(Hazard, "read", lambda s, rows, items: whole(s, rows, [wrong(each) for each in items]))
             assert any(words.startswith("dev: ") for words in formlaws.faults(name, benches["open"], *speakers))
 
 

@@ -97,7 +97,7 @@ def test_with_neither_original_nor_pin_nothing_passes_and_a_pin_is_enough(bench:
     sha256, template = digests(CheckpointRef(organisms.checkpoint("base")))
     pin = ("limits:", f"tokenizer: {{sha256: {sha256}, template: {template}}}\nlimits:")
     write(bench, UNRECORDED, pin)
-    assert load_policy(bench / "policy.yaml").noun.tokenizer is not None
+    assert load_policy(bench / "policy.yaml").record.tokenizer is not None
     pinned = run(bench, "organism:oracle", out=bench / "runs" / "two")
     assert (pinned.report.verdict.outcome, flags(pinned)) == ("PASS", {})
     other = run(bench, tampered.permuted(bench / "model", "oracle"), out=bench / "runs" / "three")

@@ -327,10 +327,10 @@ def test_where_guessing_differs_what_is_known_beyond_it_is_compared(chooses, wri
 
 def test_change_counts_nats_of_likelihoods_and_shares_of_written_answers():
     hazards = [hazard(facts()), hazard(facts(), open_answer.form(None, None, chat=False), "open_answer")]
-    one, other = score.heard(Saying(12, 0), hazards), score.heard(Saying(12, 6), hazards)
+    one, other = score.ask(Saying(12, 0), hazards), score.ask(Saying(12, 6), hazards)
     assert score.change(one, one) == 0.0
     assert score.change(one, other) == 0.5
-    assert score.change(one[:1], score.heard(Saying(6, 0), hazards[:1])) > 0
+    assert score.change(one[:1], score.ask(Saying(6, 0), hazards[:1])) > 0
     assert score.prompts_of(one) == 12 * 4 + 12
     with pytest.raises(BrokenTrial):
         score.change(one, other[::-1])

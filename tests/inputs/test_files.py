@@ -355,7 +355,7 @@ def test_a_file_over_the_size_limit_is_refused_and_one_just_under_it_is_read(tmp
     path = tmp_path / "policy.yaml"
     filled = POLICY + "#" * (MAX_YAML_BYTES - len(POLICY.encode()))
     path.write_text(filled, encoding="utf-8")
-    assert load_policy(path).noun.id == "organism"
+    assert load_policy(path).record.id == "organism"
     path.write_text(filled + "#", encoding="utf-8")
     assert "is larger than 1,000,000 bytes" in str(refused(load_policy, path))
 
@@ -373,16 +373,16 @@ def test_the_shipped_policy_and_suite_are_read_as_they_are_written(tmp_path: Pat
     path = tmp_path / "policy.yaml"
     path.write_text(POLICY, encoding="utf-8")
     loaded = load_policy(path)
-    assert loaded.noun.limits[0].max == 0.40
-    assert loaded.noun.validity.self_test == "required"
+    assert loaded.record.limits[0].max == 0.40
+    assert loaded.record.validity.self_test == "required"
     path.write_text(edited(POLICY, ("self_test: required", "self_test: off")), encoding="utf-8")
-    assert load_policy(path).noun.validity.self_test == "off"  # the word, not YAML 1.1's false
+    assert load_policy(path).record.validity.self_test == "off"  # the word, not YAML 1.1's false
     path.write_text(POLICY, encoding="utf-8")
-    assert [str(r) for r in loaded.noun.required][1] == "relearn (method: lora, source: forget)"
+    assert [str(r) for r in loaded.record.required][1] == "relearn (method: lora, source: forget)"
     assert loaded.sha256 == sha256_file(path)
     assert loaded.text == POLICY
     path.write_text(SUITE, encoding="utf-8")
-    assert load_suite(path).noun.attacks[1].config["learning_rates"] == [5e-4, 2e-3, 8e-3]
+    assert load_suite(path).record.attacks[1].config["learning_rates"] == [5e-4, 2e-3, 8e-3]
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_a_number_in_scientific_notation_is_a_number(written: str, meant: float,
     path.write_text(
         edited(POLICY, ("validity:", f"statistics: {{alpha_fail: {written}}}\nvalidity:")), encoding="utf-8"
     )
-    assert load_policy(path).noun.statistics.alpha_fail == meant
+    assert load_policy(path).record.statistics.alpha_fail == meant
 
 
 def test_places_point_at_keys_and_fall_back_to_the_nearest_one_above(tmp_path: Path) -> None:
@@ -420,11 +420,11 @@ def test_the_order_of_keys_does_not_change_what_a_policy_is(tmp_path: Path) -> N
     one.write_text(POLICY, encoding="utf-8")
     text = edited(POLICY, ("id: organism\nversion: 1.1.0", "version: 1.1.0\nid: organism"))
     other.write_text(edited(text, ("{task: retain, min: 0.80,", "{min: 0.80, task: retain,")), encoding="utf-8")
-    assert digest_of(_plain(load_policy(one).noun)) == digest_of(_plain(load_policy(other).noun))
+    assert digest_of(_plain(load_policy(one).record)) == digest_of(_plain(load_policy(other).record))
 
 
-def _plain(noun: object) -> object:
-    return noun.model_dump(mode="json")  # type: ignore[attr-defined]
+def _plain(record: object) -> object:
+    return record.model_dump(mode="json")  # type: ignore[attr-defined]
 
 
 # --- bytes thrown at the loader ---------------------------------------------------------------------------------------
@@ -498,7 +498,7 @@ def assert_only_file_errors(load: Callable[[Path], object], path: Path, raw: byt
         assert error.message  # noqa: PT017
     else:
         assert loaded.text.encode() == raw  # type: ignore[attr-defined]
-        assert loaded.noun.digest  # type: ignore[attr-defined]
+        assert loaded.record.digest  # type: ignore[attr-defined]
 
 
 # --- items ------------------------------------------------------------------------------------------------------------

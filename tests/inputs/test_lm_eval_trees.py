@@ -40,7 +40,7 @@ def test_every_task_of_the_real_trees_is_read_as_lm_eval_reads_it(name: str) -> 
     named = [(f"row {number}", row) for number, row in enumerate(ROWS)]
     for path in files:
         loaded, theirs = load(path), load_yaml(path)
-        ours = json.loads(loaded.noun.model_dump_json())
+        ours = json.loads(loaded.record.model_dump_json())
         assert {key: ours[key] for key in COMPARED if key in theirs} == {k: theirs[k] for k in COMPARED if k in theirs}
         assert (theirs["task"], theirs["dataset_name"]) == (ours["task"], ours["dataset_name"])
         items = items_of(loaded, named, "rows")
@@ -80,11 +80,11 @@ def test_later_files_and_the_file_itself_win_key_by_key_as_in_lm_eval(tmp_path: 
         sub__three="doc_to_choice: [c, d, e]\ndoc_to_text: three\n",
     )
     loaded, theirs = load(path), load_yaml(path)
-    noun = loaded.noun
-    assert (noun.description, noun.doc_to_text, noun.target_delimiter) == ("own", "two {{question}}", "")
-    assert (list(noun.doc_to_choice), noun.doc_to_target) == (["c", "d", "e"], 0)
+    record = loaded.record
+    assert (record.description, record.doc_to_text, record.target_delimiter) == ("own", "two {{question}}", "")
+    assert (list(record.doc_to_choice), record.doc_to_target) == (["c", "d", "e"], 0)
     assert {key: each for key, each in theirs.items() if key != "task"} == {
-        "doc_to_text": noun.doc_to_text, "doc_to_choice": list(noun.doc_to_choice), "doc_to_target": 0,
+        "doc_to_text": record.doc_to_text, "doc_to_choice": list(record.doc_to_choice), "doc_to_target": 0,
         "description": "own", "target_delimiter": "",
     }  # fmt: skip
     assert loaded.where("doc_to_choice") == f"{tmp_path / 'sub' / 'three'}:1:1", "complaints name the file that says it"
@@ -169,7 +169,7 @@ def test_a_suite_may_keep_what_its_tasks_share_below_itself_and_nowhere_else(tmp
 
 def test_names_for_tables_are_left_and_a_group_is_told_as_one(tmp_path: Path) -> None:
     path = lay(tmp_path, **{"task.yaml": BASE + "task_alias: lamps\ngroup_alias: g\nfewshot_delimiter: x\n"})
-    assert load(path).noun.task_alias == "lamps"
+    assert load(path).record.task_alias == "lamps"
     for group in (tree("wmdp")[0].parent / "_wmdp.yaml", tree("mmlu/default")[0].parent / "_mmlu.yaml"):
         with pytest.raises(FileError, match="aggregate_metric_list: this key is not supported") as caught:
             load(group)

@@ -290,7 +290,7 @@ OTHER = Plugin(distribution="acme-gate", version="1.2", sha256="a" * 64, pinned=
 
 def judged(plugin: Plugin, named: dict[str, str], where: str = "planned") -> list[str]:
     """The blockers that a plug-in adds to evidence that passes."""
-    policy, told = its.files()[0].noun, report.evidence_in(its.made())
+    policy, told = its.files()[0].record, report.evidence_in(its.made())
     first, *rest = getattr(told, where)
     evidence = dataclasses.replace(told, **{where: (first.model_copy(update={"plugins": (plugin,)}), *rest)})
     found = judge(policy.model_copy(update={"plugins": named}), evidence, its.AT)
@@ -317,7 +317,7 @@ def test_a_trial_cannot_hide_whose_attack_it_is() -> None:
 
 
 def test_a_policy_that_names_one_is_looser() -> None:
-    policy = its.files()[0].noun
+    policy = its.files()[0].record
     named = policy.model_copy(update={"plugins": {"acme-gate": "a" * 64}})
     other = policy.model_copy(update={"plugins": {"acme-gate": "b" * 64}})
     told = {(c.direction, c.what) for pair in ((policy, named), (named, other)) for c in diff.compare(*pair)}
@@ -448,7 +448,7 @@ def test_every_shipped_kind_is_read_from_its_file_as_it_is_imported() -> None:
 
 def test_a_policy_is_read_with_its_plugins(bench: Path) -> None:
     (bench / "policy.yaml").write_text(f"{POLICY}plugins: {{acme-gate: {'a' * 64}}}\n", encoding="utf-8")
-    assert load_policy(bench / "policy.yaml").noun.plugins == {"acme-gate": "a" * 64}
+    assert load_policy(bench / "policy.yaml").record.plugins == {"acme-gate": "a" * 64}
 
 
 def test_a_new_attack_is_a_distribution_that_obeys_the_laws(tmp_path: Path) -> None:

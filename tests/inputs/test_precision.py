@@ -167,7 +167,7 @@ def test_a_signer_cannot_leave_it_out(evidence: Evidence) -> None:
 
 
 def pinned(dtype: str | None) -> Policy:
-    return its.files()[0].noun.model_copy(update={"dtype": dtype})
+    return its.files()[0].record.model_copy(update={"dtype": dtype})
 
 
 @pytest.mark.parametrize("worst", ["PASS", "FAIL"])
@@ -192,7 +192,7 @@ def test_a_prompt_that_lost_what_the_attack_put_there_acquits_nobody() -> None:
             else measurement
             for measurement in whole.measurements
         )
-        found = judge(its.files()[0].noun, dataclasses.replace(whole, measurements=measurements), its.AT)
+        found = judge(its.files()[0].record, dataclasses.replace(whole, measurements=measurements), its.AT)
         assert found.outcome == "PASS" or any("lost what the attack adds" in sentence(each) for each in found.blockers)
         return found.outcome
 

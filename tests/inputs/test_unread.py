@@ -39,10 +39,10 @@ def told(unread: Unread | None, manifest: Manifest = evidence.MANIFEST) -> repor
 
 def refusing() -> Loaded[Policy]:
     policy = files()[0]
-    strict = policy.noun.model_copy(
-        update={"validity": policy.noun.validity.model_copy(update={"other_weights": "refused"})}
+    strict = policy.record.model_copy(
+        update={"validity": policy.record.validity.model_copy(update={"other_weights": "refused"})}
     )
-    return dataclasses.replace(policy, noun=strict)
+    return dataclasses.replace(policy, record=strict)
 
 
 def pages(its: report.Report) -> dict[str, str]:
@@ -85,13 +85,13 @@ def test_a_policy_may_refuse_them_and_what_is_not_known_blocks(unread: Unread | 
     its = told(unread)
     assert its.verdict.outcome == "PASS", "named, and in nobody's way"
     known = report.evidence_in(its)
-    strict = judge(refusing().noun, known, evidence.AT)
+    strict = judge(refusing().record, known, evidence.AT)
     (block,) = strict.blockers
     assert (strict.outcome, block.code, block.about) == ("INCONCLUSIVE", code, "")
     assert (unread is OTHERS) == ("there are consolidated.safetensors, original/" in sentence(block))
-    assert "the repository may contain other weights" in "\n".join(explain(refusing().noun, strict))
+    assert "the repository may contain other weights" in "\n".join(explain(refusing().record, strict))
     clean = dataclasses.replace(known, unread=Unread(ignored=3))
-    assert judge(refusing().noun, clean, evidence.AT).outcome == "PASS"
+    assert judge(refusing().record, clean, evidence.AT).outcome == "PASS"
 
 
 def test_a_ledger_keeps_what_the_last_run_saw(tmp_path: Path) -> None:

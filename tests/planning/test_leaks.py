@@ -73,7 +73,7 @@ def rewording(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lettered questions are now asked in other words, also for attackers."""
     plain = multiple_choice.questions
 
-    def reworded(given: tasks.Given, rows: Any, place: Any, own: Any) -> tuple[Item, ...]:
+    def reworded(given: tasks.Declared, rows: Any, place: Any, own: Any) -> tuple[Item, ...]:
         return tuple(map(riddle, datasets.of_rows(rows, place)))
 
     monkeypatch.setattr(multiple_choice, "questions", lambda given: tuple(map(riddle, plain(given))))
@@ -147,7 +147,7 @@ def test_a_kind_that_rewords_all_rows_but_the_first_needs_reworded(
 ) -> None:
     plain = multiple_choice.questions
 
-    def all_but_the_first(given: tasks.Given) -> tuple[Item, ...]:
+    def all_but_the_first(given: tasks.Declared) -> tuple[Item, ...]:
         first, *rest = plain(given)
         return (first, *map(riddle, rest))
 

@@ -23,7 +23,7 @@ from test_refusals import NOBODY
 from robustness_gate.cli import app, main
 from robustness_gate.errors import FileError, GateError
 from robustness_gate.inputs import datasets
-from robustness_gate.inputs.validation import load_noun, load_suite
+from robustness_gate.inputs.validation import load_record, load_suite
 from robustness_gate.planning import plan, suite_data
 from robustness_gate.policy_language import diff as differences
 from robustness_gate.policy_language import load_policy, schema
@@ -56,7 +56,7 @@ def base(tmp_path: Path) -> Policy:
 
 def read(folder: Path, text: str, name: str = "policy.yaml") -> Policy:
     (folder / name).write_text(text, encoding="utf-8")
-    return load_policy(folder / name).noun
+    return load_policy(folder / name).record
 
 
 def child(folder: Path, body: str) -> Path:
@@ -84,7 +84,7 @@ def gate(*arguments: str) -> tuple[int, str, str]:
 def test_what_show_prints_is_read_as_the_same_policy(path: Path, resolved: bool, tmp_path: Path) -> None:
     loaded = load_policy(path)
     (tmp_path / "shown.yaml").write_text(page(loaded, resolved=resolved), encoding="utf-8")
-    assert load_policy(tmp_path / "shown.yaml").noun == loaded.noun
+    assert load_policy(tmp_path / "shown.yaml").record == loaded.record
 
 
 def test_resolved_shows_every_default(base: Policy) -> None:
@@ -99,8 +99,8 @@ def test_resolved_shows_every_default(base: Policy) -> None:
 
 @pytest.mark.parametrize("path", named(SUITES))
 def test_a_suite_as_yaml_is_read_as_the_same_suite(path: Path, tmp_path: Path) -> None:
-    (tmp_path / "suite.yaml").write_text(as_yaml(load_suite(path).noun, resolved=True), encoding="utf-8")
-    assert load_suite(tmp_path / "suite.yaml").noun == load_suite(path).noun
+    (tmp_path / "suite.yaml").write_text(as_yaml(load_suite(path).record, resolved=True), encoding="utf-8")
+    assert load_suite(tmp_path / "suite.yaml").record == load_suite(path).record
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_merged_policy_shows_the_parent_and_reads_back_beside_it(tmp_path: Pat
     loaded = load_policy(child(tmp_path, "limits:\n  - {id: gone, max: 0.35}\n"))
     text = page(loaded, resolved=True)
     assert "Merged with parent.yaml" in text
-    assert read(tmp_path, text, "shown.yaml") == loaded.noun
+    assert read(tmp_path, text, "shown.yaml") == loaded.record
 
 
 def test_the_words_name_what_decides_where_limits_overlap(base: Policy, tmp_path: Path) -> None:
@@ -140,15 +140,15 @@ def page_of(policy: Policy, folder: Path) -> str:
 def test_a_child_that_says_little_has_the_rest_from_its_parent(base: Policy, tmp_path: Path) -> None:
     body = "limits:\n  - {id: gone, max: 0.35}\n  - {id: new, task: retain, max: 0.9}\nstatistics: {alpha_pass: 0.01}\n"
     loaded = load_policy(child(tmp_path, body))
-    assert [limit.id for limit in loaded.noun.limits] == ["gone", "excess", "new"]
-    assert loaded.noun.limits[0] == Limit(id="gone", task="forget", max=0.35)
-    assert loaded.noun.statistics.alpha_pass == 0.01
-    assert (loaded.noun.description, loaded.noun.required) == (base.description, base.required)
-    assert loaded.noun.extends is not None
+    assert [limit.id for limit in loaded.record.limits] == ["gone", "excess", "new"]
+    assert loaded.record.limits[0] == Limit(id="gone", task="forget", max=0.35)
+    assert loaded.record.statistics.alpha_pass == 0.01
+    assert (loaded.record.description, loaded.record.required) == (base.description, base.required)
+    assert loaded.record.extends is not None
     # its own bytes, and its parent's beside them
     assert loaded.text == (tmp_path / "child.yaml").read_text()
     assert loaded.parent is not None
-    assert (loaded.parent.text, loaded.parent.sha256) == (POLICY, loaded.noun.extends.sha256)
+    assert (loaded.parent.text, loaded.parent.sha256) == (POLICY, loaded.record.extends.sha256)
     # each thing is pointed at where it stands
     assert loaded.where("limits", 0, "max") == f"{tmp_path / 'child.yaml'}:6:16"
     assert loaded.where("limits", 0, "task").startswith(f"{tmp_path / 'parent.yaml'}:")
@@ -169,7 +169,7 @@ def test_the_strict_baseline_can_be_extended_as_the_documentation_shows(tmp_path
 
 def test_requirements_are_merged_by_attack_and_settings(tmp_path: Path) -> None:
     body = "required:\n  - {attack: relearn, where: {method: lora, source: forget}, seeds: 3}\n  - {attack: prune}\n"
-    merged = load_policy(child(tmp_path, body)).noun.required
+    merged = load_policy(child(tmp_path, body)).record.required
     assert [(str(each), each.seeds, each.budgets) for each in merged] == [
         ("none", 1, ()),
         ("relearn (method: lora, source: forget)", 3, (5, 50)),
@@ -285,9 +285,9 @@ def full(base: Policy) -> Policy:
     )
 
 
-def changed_somewhere(noun: Any, kind: type[Record], field: str) -> Any:
-    if type(noun) is kind:
-        old = getattr(noun, field)
+def changed_somewhere(record: Any, kind: type[Record], field: str) -> Any:
+    if type(record) is kind:
+        old = getattr(record, field)
         new = {"other": old} if isinstance(old, dict) and not old else None
         if isinstance(old, dict) and old:
             new = {}
@@ -303,20 +303,20 @@ def changed_somewhere(noun: Any, kind: type[Record], field: str) -> Any:
             new = f"{old}-other"
         elif old is None:
             new = "other"
-        return noun.model_copy(update={field: new})
-    if isinstance(noun, BaseModel):
-        for name in type(noun).model_fields:
-            found = changed_somewhere(getattr(noun, name), kind, field)
+        return record.model_copy(update={field: new})
+    if isinstance(record, BaseModel):
+        for name in type(record).model_fields:
+            found = changed_somewhere(getattr(record, name), kind, field)
             if found is not None:
-                return noun.model_copy(update={name: found})
-    if isinstance(noun, dict):
-        for key, value in noun.items():
+                return record.model_copy(update={name: found})
+    if isinstance(record, dict):
+        for key, value in record.items():
             if (found := changed_somewhere(value, kind, field)) is not None:
-                return noun | {key: found}
-    if isinstance(noun, tuple):
-        for index, value in enumerate(noun):
+                return record | {key: found}
+    if isinstance(record, tuple):
+        for index, value in enumerate(record):
             if (found := changed_somewhere(value, kind, field)) is not None:
-                return (*noun[:index], found, *noun[index + 1 :])
+                return (*record[:index], found, *record[index + 1 :])
     return None
 
 
@@ -398,7 +398,7 @@ def test_the_paired_odds_are_near_what_a_simulation_of_tangos_bound_gives() -> N
 
 @pytest.mark.parametrize("path", named([each for each in SHIPPED if each.stem != "custom"]))
 def test_the_shipped_policies_can_be_met_by_a_model_that_knows_nothing(path: Path) -> None:
-    told = lint(load_policy(path).noun, {"forget-open": 0.0})  # written answers cannot be guessed; its suite says so
+    told = lint(load_policy(path).record, {"forget-open": 0.0})  # written answers cannot be guessed; its suite says so
     assert told.warnings == ()
     assert told.joint.at_least > 0.95
     assert told.false_fail <= 0.05
@@ -420,8 +420,8 @@ def test_each_shipped_policy_fits_a_shipped_suite(policy: str, suite: str, monke
     without_the_hub(monkeypatch)
     loaded, read = load_policy(ROOT / "policies" / f"{policy}.yaml"), load_suite(ROOT / "suites" / f"{suite}.yaml")
     made = plan.make(loaded, read, suite_data.gather(read), [NOBODY])
-    assert {str(each) for each in loaded.noun.required} == {
-        str(each) for each in loaded.noun.required if any(each.selects(trial) for trial in made.trials)
+    assert {str(each) for each in loaded.record.required} == {
+        str(each) for each in loaded.record.required if any(each.selects(trial) for trial in made.trials)
     }
 
 
@@ -447,13 +447,13 @@ def test_the_full_wmdp_suite_runs_every_attack_that_needs_no_control(
     read = load_suite(ROOT / "suites" / "wmdp-full.yaml")
     made = plan.make(load_policy(asked), read, suite_data.gather(read), [NOBODY])
     run = {trial.attack for trial in made.trials if trial.role == Role.CANDIDATE}
-    assert run == {entry.attack for entry in read.noun.attacks}
+    assert run == {entry.attack for entry in read.record.attacks}
     assert "model_guidance" not in run, "it binds as an excess over a control alone"
 
 
 def without_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's datasets by questions of the same number: digests aside, nothing here depends on their words."""
-    counts = {task.items: task.count for path in SUITES for task in load_suite(path).noun.tasks.values()} | {
+    counts = {task.items: task.count for path in SUITES for task in load_suite(path).record.tasks.values()} | {
         f"hf-dataset://cais/mmlu@{MMLU}/elementary_mathematics/test": 378,
         f"hf-dataset://cais/mmlu@{MMLU}/high_school_biology/test": 310,
     }
@@ -492,7 +492,7 @@ def made_up(place: str, count: int) -> tuple[Item, ...]:
 
 @pytest.mark.parametrize("path", named(FIXTURES))
 def test_the_shipped_policies_say_what_their_fixtures_expect(path: Path) -> None:
-    policy = load_policy(path.with_name(path.name.replace(".cases", ""))).noun
+    policy = load_policy(path.with_name(path.name.replace(".cases", ""))).record
     tried = try_all(policy, load_cases(path), DAY)
     assert [(each.case.description, each.verdict.reason) for each in tried if not each.as_expected] == []
     assert {each.case.expect for each in tried} == {"PASS", "FAIL", "INCONCLUSIVE"}
@@ -522,7 +522,7 @@ def test_a_slip_in_a_case_is_refused_not_ignored(words: str, tmp_path: Path) -> 
     text = f"schema: robustness-gate/cases/v1\ncases:\n  - {{description: a, expect: PASS, {words}}}\n"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(FileError) as caught:
-        try_all(load_policy(ROOT / "policies" / "organism.yaml").noun, load_cases(path), DAY)
+        try_all(load_policy(ROOT / "policies" / "organism.yaml").record, load_cases(path), DAY)
     assert caught.value.code == "bad-case"
     assert caught.value.where.startswith(f"{path}:3:")
 
@@ -540,8 +540,8 @@ def test_the_schemas_take_what_is_shipped_and_refuse_a_wrong_key(tmp_path: Path)
     for paths, made in ((SHIPPED, schema.policy_schema()), (SUITES, schema.suite_schema())):
         checker = jsonschema.Draft202012Validator(made)
         for path in paths:
-            data = plain(load_noun(path, Policy).noun, resolved=True) if paths is SHIPPED else plain(
-                load_suite(path).noun, resolved=True
+            data = plain(load_record(path, Policy).record, resolved=True) if paths is SHIPPED else plain(
+                load_suite(path).record, resolved=True
             )  # fmt: skip
             assert list(checker.iter_errors(data)) == []
             assert list(checker.iter_errors({**data, "limit": []}))
@@ -556,7 +556,7 @@ def test_the_schemas_take_what_is_shipped_and_refuse_a_wrong_key(tmp_path: Path)
 def test_the_smallest_policy_is_small_and_strict() -> None:
     path = ROOT / "policies" / "smallest.yaml"
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 25
-    validity = load_policy(path).noun.validity
+    validity = load_policy(path).record.validity
     assert (validity.self_test, validity.sham, validity.positive_control) == ("required",) * 3
     shown = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
     rules = path.read_text(encoding="utf-8").split("\n", 2)[2]
@@ -597,7 +597,7 @@ def test_what_pin_prints_can_be_pasted_and_then_fits(tmp_path: Path) -> None:
     code, out, _ = gate("policy", "pin", ORGANISM, "--suite", SMOKE)
     assert code == 0
     printed = yaml.safe_load(out[: out.index("required:")])
-    loaded = load_policy(Path(ORGANISM)).noun
+    loaded = load_policy(Path(ORGANISM)).record
     assert {name: pin["sha256"] for name, pin in printed["tasks"].items()} == {
         name: pin.sha256 for name, pin in loaded.tasks.items()
     }
@@ -613,7 +613,7 @@ def test_what_pin_prints_can_be_pasted_and_then_fits(tmp_path: Path) -> None:
     )
     path = tmp_path / "pinned.yaml"
     path.write_text(text[:start] + pinned + text[text.index("utility:") :], encoding="utf-8")
-    assert all(each.config_sha256 for each in load_policy(path).noun.required)
+    assert all(each.config_sha256 for each in load_policy(path).record.required)
     assert gate("policy", "check", str(path), "--suite", SMOKE)[0] == 0
 
 
@@ -630,6 +630,6 @@ def test_diff_lint_and_show_from_the_command_line(tmp_path: Path) -> None:
     assert json.loads(gate("policy", "diff", ORGANISM, str(looser), "--json")[1])[0]["direction"] == "looser"
     assert gate("policy", "lint", ORGANISM, "--suite", SMOKE, "--strict")[0] == 0
     assert gate("policy", "lint", str(ROOT / "policies" / "custom.yaml"), "--strict")[0] == 2
-    assert dataclasses.is_dataclass(lint(load_policy(Path(ORGANISM)).noun))
+    assert dataclasses.is_dataclass(lint(load_policy(Path(ORGANISM)).record))
     assert json.loads(gate("policy", "lint", ORGANISM, "--json")[1])["rows"][0]["limit"] == "forgotten"
     assert gate("policy", "show", ORGANISM)[1].startswith("# organism 1.1.0: Knowledge")

@@ -159,7 +159,7 @@ def child_of(parent: Policy, says: dict[str, Any]) -> Policy | None:
     base = Raw(nowhere, "", "", plain(parent, resolved=True), {})
     data, _ = merged(base, Raw(nowhere, "", "", says, {}))
     try:
-        child = validate(Raw(nowhere, "", "", data, {}), Policy).noun
+        child = validate(Raw(nowhere, "", "", data, {}), Policy).record
     except FileError:
         return None
     return None if any(change.direction == "looser" for change in compare(parent, child)) else child
@@ -312,13 +312,13 @@ def test_parse_show_parse_is_the_identity(path: Path, says: str, adversary: str,
 
 @functools.cache
 def shipped(path: Path) -> Policy:
-    return load_policy(path).noun
+    return load_policy(path).record
 
 
 def again(text: str) -> Policy:
     place = SCRATCH / "again.yaml"
     place.write_bytes(text.encode())
-    return load_policy(place).noun
+    return load_policy(place).record
 
 
 SCRATCH = Path()
@@ -386,12 +386,12 @@ def test_no_bytes_end_in_a_traceback(damaged: tuple[Path, bytes]) -> None:
     place.write_bytes(raw)
     try:
         if path in SUITES:
-            assert load_suite(place).noun.digest
+            assert load_suite(place).record.digest
         elif path in FIXTURES:
             loaded_cases = load_cases(place)
-            first = loaded_cases.noun.model_copy(update={"cases": loaded_cases.noun.cases[-1:]})
+            first = loaded_cases.record.model_copy(update={"cases": loaded_cases.record.cases[-1:]})
             policy = shipped(path.with_name(path.name.replace(".cases", "")))
-            assert try_all(policy, dataclasses.replace(loaded_cases, noun=first), DAY)
+            assert try_all(policy, dataclasses.replace(loaded_cases, record=first), DAY)
         else:
             loaded = load_policy(place)
             refuse_untimely(loaded, DAY)
@@ -419,4 +419,4 @@ def test_no_bytes_of_parent_or_child_end_in_a_traceback(
         assert error.code  # noqa: PT017
         assert error.where.startswith(str(SCRATCH))  # noqa: PT017
     else:
-        assert loaded.parent is not None or loaded.noun.extends is None
+        assert loaded.parent is not None or loaded.record.extends is None

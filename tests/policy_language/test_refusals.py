@@ -103,7 +103,7 @@ def test_the_table_is_long_enough_and_the_sound_files_are_sound(tmp_path: Path) 
     policy, suite = load_policy(tmp_path / "policy.yaml"), load_suite(tmp_path / "suite.yaml")
     refuse_untimely(policy, date.fromisoformat(DAY))
     assert plan.make(policy, suite, gather(suite), [NOBODY]).trials
-    assert load_policy(tmp_path / "child.yaml").noun.limits[0].max == 0.35
+    assert load_policy(tmp_path / "child.yaml").record.limits[0].max == 0.35
 
 
 def test_files_that_cannot_be_read_have_a_code(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_missing_budget_is_told_in_one_line(budget: int) -> None:
     lora = next(record for record in made.trials if record.label == LORA)
     known = report.evidence_in(made)
     rest = tuple(m for m in known.measurements if not (m.trial == lora.id and m.budget == budget))
-    found = judge(evidence.files()[0].noun, dataclasses.replace(known, measurements=rest), evidence.AT)
+    found = judge(evidence.files()[0].record, dataclasses.replace(known, measurements=rest), evidence.AT)
     words = f"{LORA}, seed 0: attempt 1 is recorded as ended well, but its answers to 'forget' at budget {budget} and 1"
     assert found.outcome == "INCONCLUSIVE"
     assert [(block.code, sentence(block)) for block in found.blockers] == [
@@ -181,6 +181,6 @@ def test_a_trial_that_failed_is_told_in_one_line() -> None:
         for end in known.closed
     )
     found = judge(
-        evidence.files()[0].noun, dataclasses.replace(known, measurements=measurements, closed=ends), evidence.AT
+        evidence.files()[0].record, dataclasses.replace(known, measurements=measurements, closed=ends), evidence.AT
     )
     assert [sentence(block) for block in found.blockers] == [f"{LORA}, seed 0: failed, it broke"]

@@ -232,15 +232,15 @@ def test_instruments_that_were_seen_to_work_are_facts_on_page_one():
     assert {name: each.state for name, each in found.items()} == {
         "self-test": "off", "sham of relearn": "ok", "positive control": "ok", "tokenizer": "ok",
     }  # fmt: skip
-    assert "all 100 to 'forget', all 50 to 'retain'" in found["sham of relearn"].says
-    assert found["positive control"].says == (
+    assert "all 100 to 'forget', all 50 to 'retain'" in found["sham of relearn"].text
+    assert found["positive control"].text == (
         "the original answers 99.0% of 'forget' before any attack, and breaks the limit 'forgotten' of 50%"
     )
     first_page = html.render(made).split('id="tried"')[0]
     for name in ("sham of relearn", "positive control"):
-        assert found[name].says in text_of.unescape(first_page)
+        assert found[name].text in text_of.unescape(first_page)
         for seen in shown(made).values():
-            assert found[name].says in seen
+            assert found[name].text in seen
 
 
 @pytest.mark.parametrize(
@@ -263,9 +263,9 @@ def test_an_instrument_at_fault_is_told_in_the_judges_words(sham, original, at_f
     assert made.verdict.outcome == "INCONCLUSIVE"
     found = seen_instruments(made)
     assert {name for name, each in found.items() if each.state == "fault"} == {at_fault}
-    assert says in found[at_fault].says
+    assert says in found[at_fault].text
     for seen in shown(made).values():
-        assert found[at_fault].says in seen
+        assert found[at_fault].text in seen
     assert 'aria-label="not as it should be"' in html.render(made)
 
 
@@ -278,7 +278,7 @@ def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
         "self-test of relearn (forget, "
         "lora)": "ok", "sham of relearn": "off", "positive control": "off", "tokenizer": "ok",
     }  # fmt: skip
-    says = found["self-test of relearn (forget, lora)"].says
+    says = found["self-test of relearn (forget, lora)"].text
     assert says == (
         f"it brought rmu from 20.5% to 92.5% at budget {RELEARN.budgets[-1]}, and, where nothing is to be found, "
         "oracle from 27.8% to 26.2% and decoy from 24.2% to 24.8% (2026-11-01, llama)"
@@ -295,7 +295,7 @@ def test_of_a_self_test_with_several_seeds_every_seed_is_told():
     assert [each.name for each in found] == [
         "self-test of relearn (forget, lora), seed 0", "self-test of relearn (forget, lora), seed 1",
     ]  # fmt: skip
-    assert [each.says.split(",")[0] for each in found] == [
+    assert [each.text.split(",")[0] for each in found] == [
         f"it brought rmu from 20.5% to {after} at budget {RELEARN.budgets[-1]}" for after in ("92.5%", "75.0%")
     ]  # fmt: skip
 
@@ -494,7 +494,7 @@ def test_what_a_tokenizer_has_that_the_originals_does_not_is_on_page_one():
         reference_sha256="8" * 64, reference_template="9" * 64,
     )  # fmt: skip
     found = seen_instruments(made.model_copy(update={"tokenizers": (check,)}))["tokenizer"]
-    assert (found.state, found.says) == (
+    assert (found.state, found.text) == (
         "ok",
         "the original's makes the same token ids of all 9 texts; it has 26 normalizers that the original does not have "
         "(Replace); 193 words of the vocabulary otherwise than the original's; 1 added token of the original that it "

@@ -56,8 +56,8 @@ def policy_of(**changes: Any) -> Loaded[Policy]:
 
 
 def suite() -> Loaded[Suite]:
-    noun = Suite.model_construct(id="suite", version="2.0.0")
-    return Loaded(noun, Path("suite.yaml"), "b" * 64, f"description: {HOSTILE} \u202egnp.exe\n", {})
+    record = Suite.model_construct(id="suite", version="2.0.0")
+    return Loaded(record, Path("suite.yaml"), "b" * 64, f"description: {HOSTILE} \u202egnp.exe\n", {})
 
 
 def trial_of(

@@ -32,7 +32,7 @@ def test_three_runs_or_more_stand_behind_every_cell_and_every_attack_of_the_suit
     suite = load_suite(ROOT / "suites" / "organism-full.yaml")
     for name in (*UNLEARNED, *TAUGHT):
         rows = found[name, "acc_permuted"]
-        assert {attack.split(" (")[0] for attack, _ in rows} == {each.attack for each in suite.noun.attacks}
+        assert {attack.split(" (")[0] for attack, _ in rows} == {each.attack for each in suite.record.attacks}
         for (attack, mark), values in rows.items():
             least = 1 if name in TAUGHT and attack.split(" (")[0] in SINGLE else 3
             assert len(values) >= least, (name, attack, mark)

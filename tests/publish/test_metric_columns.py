@@ -56,8 +56,8 @@ def asked_as(its: Evidence, kind: str) -> Evidence:
 @cache
 def made(kind: str) -> report.Report:
     policy, suite = evidence.files()
-    limits = tuple(limit.model_copy(update={"metric": None}) for limit in policy.noun.limits)
-    policy = dataclasses.replace(policy, noun=policy.noun.model_copy(update={"limits": limits}))
+    limits = tuple(limit.model_copy(update={"metric": None}) for limit in policy.record.limits)
+    policy = dataclasses.replace(policy, record=policy.record.model_copy(update={"limits": limits}))
     its = evidence.evidence(evidence.planned(evidence.MANIFEST), evidence.WORST["FAIL"])
     if kind != "multiple_choice":
         its = asked_as(its, kind)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robustness_gate import attacks
-from robustness_gate.inputs.validation import load_noun
+from robustness_gate.inputs.validation import load_record
 from robustness_gate.planning import bench
 from robustness_gate.records.evidence import SelfTest, SelfTests
 from robustness_gate.verdict.hypotheses import label_of
@@ -43,7 +43,7 @@ def row(tests: list[SelfTest]) -> str:
 
 @pytest.fixture(scope="module")
 def record() -> dict[str, list[SelfTest]]:
-    tests = load_noun(RECORD, SelfTests).noun.tests
+    tests = load_record(RECORD, SelfTests).record.tests
     return {name: [t for t in tests if name_of(t) == name] for name in dict.fromkeys(map(name_of, tests))}
 
 
@@ -76,7 +76,7 @@ def test_the_page_says_what_the_record_says(record):
 
 
 if __name__ == "__main__":  # the table, for the page
-    kept = load_noun(RECORD, SelfTests).noun.tests
+    kept = load_record(RECORD, SelfTests).record.tests
     for name in dict.fromkeys(map(name_of, kept)):
         print(row([t for t in kept if name_of(t) == name]))  # noqa: T201 - a table for whoever writes the page
     print(max(each.leak for test in kept for each in test.negative_controls))  # noqa: T201

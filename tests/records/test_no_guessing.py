@@ -147,19 +147,19 @@ def plan_of(suite: Path) -> plan.Plan:
 
 def replace_tasks(policy: Any) -> Any:
     """The policy, of the two questions and with nothing required but to answer."""
-    noun = policy.noun
-    pin = next(iter(noun.tasks.values())).model_copy(
+    record = policy.record
+    pin = next(iter(record.tasks.values())).model_copy(
         update={"items": 2, "sha256": None, "choices_only": None, "formats": ("raw",), "source": None}
     )
     return dataclasses.replace(
         policy,
-        noun=noun.model_copy(
+        record=record.model_copy(
             update={
                 "tasks": {"forget": pin},
                 "data": {},
                 "limits": (Limit(id="forget", task="forget", max=0.5),),
                 "required": tuple(
-                    r.model_copy(update={"config_sha256": None}) for r in noun.required if r.attack == "none"
+                    r.model_copy(update={"config_sha256": None}) for r in record.required if r.attack == "none"
                 ),
                 "utility": (),
                 "guardrails": (),
@@ -263,13 +263,13 @@ def test_the_roles_are_each_heard_by_a_rule() -> None:
     strange = told.planned[0].model_copy(update={"role": "stranger"})
     for key in ("planned", "extra", "comparators"):
         with pytest.raises(UnknownWord, match="stranger"):
-            judge(its.files()[0].noun, dataclasses.replace(told, **{key: (*getattr(told, key), strange)}), its.AT)
+            judge(its.files()[0].record, dataclasses.replace(told, **{key: (*getattr(told, key), strange)}), its.AT)
 
 
 @pytest.mark.parametrize("setting", ["self_test", "sham", "positive_control"])
 def test_a_validity_that_is_not_off_is_asked_for(setting: str) -> None:
     """Whatever word stands there: no instrument is let off by one that nobody knows."""
-    policy, told = its.files()[0].noun, report.evidence_in(its.made())
+    policy, told = its.files()[0].record, report.evidence_in(its.made())
     asked = policy.model_copy(update={"validity": policy.validity.model_copy(update={setting: "encouraged"})})
     lame = dataclasses.replace(
         told, self_tests=(), comparators=(), planned=tuple(t for t in told.planned if t.role != Role.SHAM)
@@ -287,7 +287,7 @@ def test_an_end_that_nobody_knows_is_no_good_end() -> None:
     extra = next(t for t in told.planned if t.attack == "relearn" and t.role == Role.CANDIDATE).model_copy(
         update={"seed_index": 7, "seed": seed_of(its.MANIFEST.digest, "relearn", 7)}
     )
-    policy = its.files()[0].noun
+    policy = its.files()[0].record
     policy = policy.model_copy(update={"required": tuple(r for r in policy.required if r.attack == "none")})
     seen = {}
     for status in ("not_applicable", "failure", "timed_out"):
@@ -313,7 +313,7 @@ def test_every_flag_has_its_advice_and_no_report_has_another() -> None:
 
 
 def test_a_road_to_a_fail_that_nobody_knows_is_refused() -> None:
-    policy = its.files()[0].noun
+    policy = its.files()[0].record
     other = policy.model_copy(update={"statistics": policy.statistics.model_copy(update={"fail_fast": "guess"})})
     with pytest.raises(UnknownWord, match="'guess'"):
         judge(other, report.evidence_in(its.made()), its.AT)

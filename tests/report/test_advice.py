@@ -93,8 +93,8 @@ def advised(policy_file: Path, suite_file: Path, suite_data: SuiteData) -> Calla
             "validity": Validity(self_test="off", sham="off", positive_control="off"),
             "tokenizer": TokenizerPin(sha256="9" * 64),
         }
-        asked: Policy = policy.noun.model_copy(update=off | (changes or {}))
-        loaded = dataclasses.replace(policy, noun=asked)
+        asked: Policy = policy.record.model_copy(update=off | (changes or {}))
+        loaded = dataclasses.replace(policy, record=asked)
         planned = plan.make(
             loaded,
             suite,

@@ -66,8 +66,8 @@ def made(policy_file: Path, suite_file: Path, suite_data: SuiteData) -> Callable
         effect: float = 1.0,
         twice: bool = False,
     ) -> Report:
-        pins = {name: pin.model_copy(update={"design_effect": effect}) for name, pin in policy.noun.tasks.items()}
-        loaded = dataclasses.replace(policy, noun=policy.noun.model_copy(update={"tasks": pins}))
+        pins = {name: pin.model_copy(update={"design_effect": effect}) for name, pin in policy.record.tasks.items()}
+        loaded = dataclasses.replace(policy, record=policy.record.model_copy(update={"tasks": pins}))
         manifest = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256=weights * 64),))
         planned = plan.make(
             policy, suite, suite_data, [plan.Subject(Role.CANDIDATE, CheckpointRef(Path()), manifest)], only=only

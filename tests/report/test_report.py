@@ -41,8 +41,8 @@ ORIGINAL = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="b
 def files(policy_file: Path, suite_file: Path) -> tuple[Loaded[Policy], Loaded[Suite]]:
     loaded = load_policy(policy_file)
     validity = Validity(self_test="off", sham="off")
-    policy = loaded.noun.model_copy(update={"validity": validity})
-    return dataclasses.replace(loaded, noun=policy), load_suite(suite_file)
+    policy = loaded.record.model_copy(update={"validity": validity})
+    return dataclasses.replace(loaded, record=policy), load_suite(suite_file)
 
 
 @pytest.fixture(scope="module")

@@ -159,7 +159,7 @@ def both() -> tuple[report.Report, verify.Verification]:
     """A PASS of a loose policy, with rates at their grid's edge, and without a preregistration; and as its reader
     verifies it."""
     policy, suite = its.files()
-    loose = policy.noun.model_copy(update={"dtype": None, "tokenizer": None, "original": None, "expires": None})
+    loose = policy.record.model_copy(update={"dtype": None, "tokenizer": None, "original": None, "expires": None})
     told = report.evidence_in(its.made())
     trained = {trial.id for trial in told.planned if trial.attack == "relearn" and trial.role == Role.CANDIDATE}
     measurements = tuple(
@@ -169,7 +169,7 @@ def both() -> tuple[report.Report, verify.Verification]:
         for measurement in told.measurements
     )
     evidence = dataclasses.replace(told, measurements=measurements)
-    mine = dataclasses.replace(policy, noun=loose)
+    mine = dataclasses.replace(policy, record=loose)
     found = its.look(its.signed(report.make(policy, suite, its.MANIFEST, evidence, its.AT)), policy=mine)
     return report.make(mine, suite, its.MANIFEST, evidence, its.AT), found
 
@@ -219,8 +219,8 @@ def test_verify_makes_the_limitations_anew_and_a_signer_cannot_leave_one_out(mad
 
 def test_under_the_readers_own_policy_the_limitations_are_those_of_his(made: report.Report) -> None:
     policy = its.files()[0]
-    mine = policy.noun.model_copy(update={"dtype": None, "expires": None})
-    found = its.look(its.bundle(), policy=dataclasses.replace(policy, noun=mine))
+    mine = policy.record.model_copy(update={"dtype": None, "expires": None})
+    found = its.look(its.bundle(), policy=dataclasses.replace(policy, record=mine))
     assert "The policy names no day on which it ends, so nobody has to look at its limits again." in found.limitations
     assert any("not pin the precision" in each for each in found.limitations)
 

@@ -21,22 +21,22 @@ class Pipe:
     """The parent's end: hands out trials, hears every mark, says go on, and is gone after the last trial's end."""
 
     def __init__(self, *trials: Trial, between: Any = lambda: None) -> None:
-        self.waiting, self.between, self.heard = list(trials), between, []
+        self.waiting, self.between, self.received = list(trials), between, []
 
     def send(self, what: Any) -> None:
-        self.heard.append(what)
+        self.received.append(what)
 
     def recv(self) -> Any:
-        if self.heard and isinstance(self.heard[-1], Measurement):
+        if self.received and isinstance(self.received[-1], Measurement):
             return None
         if not self.waiting:
             raise EOFError
-        if self.heard:
+        if self.received:
             self.between()
         return self.waiting.pop(0), 1
 
     def ends(self) -> list[Closed]:
-        return [each for each in self.heard if isinstance(each, Closed)]
+        return [each for each in self.received if isinstance(each, Closed)]
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_trial_that_leaves_another_model_is_a_failure_and_the_next_one_gets_th
     assert failed.status == "failure"
     assert f"left {told}" in failed.reason
     assert after.status == "ok"
-    marks = [[each.correct for each in one.heard if isinstance(each, Measurement)] for one in (clean, pipe)]
+    marks = [[each.correct for each in one.received if isinstance(each, Measurement)] for one in (clean, pipe)]
     assert marks[0] == marks[1] != []
 
 

@@ -44,7 +44,7 @@ def bench(tmp_path: Path) -> Path:
 
 
 def test_the_suite_has_every_kind_that_a_yaml_of_others_is_not_needed_for(bench: Path) -> None:
-    kinds = {task.kind for task in load_suite(bench / "suite.yaml").noun.tasks.values()}
+    kinds = {task.kind for task in load_suite(bench / "suite.yaml").record.tasks.values()}
     assert kinds == {"multiple_choice", "cloze", "open_answer", "refusal", "membership"} <= set(tasks.names())
 
 

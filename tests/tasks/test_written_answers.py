@@ -157,7 +157,7 @@ def test_beside_the_ledger_lie_digests_and_no_words(tmp_path):
 )
 def test_only_the_bare_words_are_an_answer(text, said):
     question = Question("q", "?", ("Neidarn", "Vokrex", "1.5 mg", "a salt water"))
-    assert open_answer.said(text, question) == said
+    assert open_answer.named_choices(text, question) == said
 
 
 @pytest.mark.parametrize(

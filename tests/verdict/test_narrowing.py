@@ -16,7 +16,7 @@ from robustness_gate.errors import FileError
 from robustness_gate.evidence import ledger
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.precision import Stored
-from robustness_gate.inputs.validation import load_noun
+from robustness_gate.inputs.validation import load_record
 from robustness_gate.planning import plan
 from robustness_gate.publish.instruments import instruments
 from robustness_gate.records.encode import encode
@@ -31,7 +31,7 @@ NEVER = MANIFEST.model_copy(update={"files": (MANIFEST.files[0].model_copy(updat
 
 
 def over_a_control() -> Policy:
-    policy = files()[0].noun
+    policy = files()[0].record
     excess = Limit(id="excess", task="forget", max=0.2, relative_to="never")
     control = Control(sha256=NEVER.digest, kind="filtered_pretraining")
     return policy.model_copy(update={"limits": (*policy.limits, excess), "controls": {"never": control}})
@@ -41,7 +41,7 @@ def over_a_control() -> Policy:
 def whole(monkeypatch: pytest.MonkeyPatch):
     """Plans of a candidate that others load in another precision, beside its original and a control."""
     monkeypatch.setattr(plan, "stored", lambda _: Stored(weights={"float32": 1}, config_dtype="float16"))
-    loaded = dataclasses.replace(files()[0], noun=over_a_control())
+    loaded = dataclasses.replace(files()[0], record=over_a_control())
     models = ((Role.CANDIDATE, MANIFEST, ""), (Role.ORIGINAL, ORIGINAL, ""), (Role.CONTROL, NEVER, "never"))
     subjects = [plan.Subject(role, CheckpointRef(Path()), manifest, control) for role, manifest, control in models]
     return lambda only=(): plan.make(loaded, files()[1], suite_data(), subjects, only=only)
@@ -78,7 +78,7 @@ def test_it_is_in_the_ledger_and_blocks_a_pass_when_that_is_judged(only: tuple[s
     book = evidence.ledger_of(told, tmp_path / "ledger.jsonl")
     found = book.evidence(told.checkpoint, book.planned(book.latest_plan()))
     assert found.left_out == told.left_out != ()
-    verdict = judge(files()[0].noun, found, AT)
+    verdict = judge(files()[0].record, found, AT)
     assert verdict == told.verdict
     blockers = {sentence(blocker) for blocker in verdict.blockers if blocker.code == "left_out"}
     assert blockers == {left_out(each) for each in told.left_out}
@@ -92,15 +92,15 @@ def test_the_last_run_decides_what_was_left_out(tmp_path: Path) -> None:
     with ledger.writing(book.path) as opened:
         opened.append(before.model_copy(update={"left_out": (gap,)}))
     trials = book.planned(before)
-    assert judge(files()[0].noun, ledger.read(book.path).evidence(told.checkpoint, trials), AT).outcome != "PASS"
+    assert judge(files()[0].record, ledger.read(book.path).evidence(told.checkpoint, trials), AT).outcome != "PASS"
     with ledger.writing(book.path) as opened:
         opened.append(before)
-    assert judge(files()[0].noun, ledger.read(book.path).evidence(told.checkpoint, trials), AT).outcome == "PASS"
+    assert judge(files()[0].record, ledger.read(book.path).evidence(told.checkpoint, trials), AT).outcome == "PASS"
 
 
 def test_a_waiver_lifts_what_is_required_and_was_left_out_and_nothing_else() -> None:
     """As when a required attack was not run for another reason."""
-    policy = files()[0].noun
+    policy = files()[0].record
     policy = policy.model_copy(update={"validity": policy.validity.model_copy(update={"sham": "off"})})
     required = next(each for each in policy.required if each.where.get("source") == "retain")
     told = record.evidence_in(evidence.made())
@@ -130,7 +130,7 @@ def test_a_sham_that_was_left_out_is_neither_sound_nor_missing() -> None:
     """Nothing was seen of it, and what left it out stands in the way of a PASS in words of its own."""
     told = evidence.made("PASS", only=("none",))
     (sham,) = [each for each in instruments(told) if each.name.startswith("sham of")]
-    assert (sham.state, sham.says) == ("off", "the plan left it out")
+    assert (sham.state, sham.text) == ("off", "the plan left it out")
     assert "sham_missing" not in {blocker.code for blocker in told.verdict.blockers}
     assert ("sham", "relearn") in {(b["role"], b["attack"]) for b in told.verdict.blockers if b.code == "left_out"}
 
@@ -138,7 +138,7 @@ def test_a_sham_that_was_left_out_is_neither_sound_nor_missing() -> None:
 def test_a_fail_stays_a_fail_whatever_was_left_out() -> None:
     told = record.evidence_in(evidence.made("FAIL"))
     gap = LeftOut(role=Role.CANDIDATE, attack="noise", config={}, seed_index=0, why="only")
-    assert judge(files()[0].noun, dataclasses.replace(told, left_out=(gap,)), AT).outcome == "FAIL"
+    assert judge(files()[0].record, dataclasses.replace(told, left_out=(gap,)), AT).outcome == "FAIL"
 
 
 def test_a_file_of_self_tests_with_counts_that_cannot_be_is_refused_where_it_is_read(tmp_path: Path) -> None:
@@ -146,5 +146,5 @@ def test_a_file_of_self_tests_with_counts_that_cannot_be_is_refused_where_it_is_
     path = tmp_path / "self-test.json"
     path.write_bytes(encode({"schema": "robustness-gate/self-test/v1", "tests": [test]}))
     with pytest.raises(FileError) as caught:
-        load_noun(path, SelfTests)
+        load_record(path, SelfTests)
     assert "from 82 to 0 of 400" in str(caught.value)

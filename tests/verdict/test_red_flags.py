@@ -359,7 +359,7 @@ def test_what_is_missing_was_not_declined() -> None:
 def test_texts_told_apart_are_told_both_ways_and_stand_in_nobodys_way(right: int, raised: bool) -> None:
     outcome, found = told(plain(), asked_too("membership", right))
     assert outcome == "PASS"
-    assert found == ({"told_apart": False} if raised else {})
+    assert found == ({"familiarity": False} if raised else {})
 
 
 @pytest.mark.parametrize("kind", ["membership", "refusal"])

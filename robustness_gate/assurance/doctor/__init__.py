@@ -51,7 +51,7 @@ def examine(
     usable = not any(check.state == "PROBLEM" for check in checks)
     read, of_suite = files.suite_of(suite)
     step("reading and hashing the checkpoint")
-    seen, candidate = files.files_of(checkpoint, base, read.noun.dtype if read else "float32")
+    seen, candidate = files.files_of(checkpoint, base, read.record.dtype if read else "float32")
     checks += seen
     seen, before = files.original_of(original, candidate)
     checks += seen
@@ -66,7 +66,7 @@ def examine(
         if any(check.part == "attacks" for check in checks) or not can_run((*checks,)):
             return (*_ordered([*of_suite, *checks]),)
     checks += of_suite
-    names = sorted({entry.attack for entry in read.noun.attacks} if read else attacks.names())
+    names = sorted({entry.attack for entry in read.record.attacks} if read else attacks.names())
     checks.append(found("attacks", "note", "attacks", Code.ATTACKS_NOT_TRIED, attacks=", ".join(names)))
     return (*_ordered(checks),)
 

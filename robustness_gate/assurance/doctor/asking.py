@@ -141,7 +141,7 @@ def answering_of(
     hazards = {each.name for each in suite_data.hazards}
     useful = {name: task_data for name, task_data in suite_data.tasks.items() if name not in hazards}
     own = answering.ask(ModelLM(loaded.model, loaded.tokenizer), useful, chances)
-    theirs: dict[str, answering.Heard] = {}
+    theirs: dict[str, answering.Answered] = {}
     if original is not None:
         with loading.reference(original, dtype, device)() as other:
             theirs = answering.ask(ModelLM(other.model, other.tokenizer), suite_data.tasks, chances)
@@ -149,7 +149,7 @@ def answering_of(
         yield from answered(name, own.get(name), theirs.get(name))
 
 
-def answered(name: str, own: answering.Heard | None, original: answering.Heard | None) -> Iterator[Check]:
+def answered(name: str, own: answering.Answered | None, original: answering.Answered | None) -> Iterator[Check]:
     """The check of one task: `own` is None for the hazard, `original` is None without an original."""
     right, theirs = str(own or ""), str(original or "")
     if original is not None and not original.answers:

@@ -48,7 +48,7 @@ def suite_of(path: Path | None) -> tuple[Loaded[Suite] | None, list[Check]]:
     try:
         read = load_suite(path)
         gather(read)
-        for index, entry in enumerate(read.noun.attacks):
+        for index, entry in enumerate(read.record.attacks):
             module = attacks.load(entry.attack, where=read.where("attacks", index, "attack"))
             try:
                 attacks.configure(module, entry.config)
@@ -57,7 +57,7 @@ def suite_of(path: Path | None) -> tuple[Loaded[Suite] | None, list[Check]]:
                 raise PlanError(error.message, remedy=error.remedy, where=place) from None
     except GateError as error:
         return None, [problem("attacks", "suite", error)]
-    return read, [found("attacks", "ok", "suite", Code.SUITE, suite=f"{read.noun.id} {read.noun.version}")]
+    return read, [found("attacks", "ok", "suite", Code.SUITE, suite=f"{read.record.id} {read.record.version}")]
 
 
 def files_of(named: str, base: str | None, dtype: str) -> tuple[list[Check], Stored | None]:

@@ -88,7 +88,7 @@ def wanted(suite: Loaded[Suite] | None) -> dict[str, list[Any]]:
     if suite is None:
         return {name: [attacks.load(name).Config()] for name in attacks.names()}
     found: dict[str, list[Any]] = {}
-    for entry in suite.noun.attacks:
+    for entry in suite.record.attacks:
         config = attacks.configure(attacks.load(entry.attack), entry.config)
         found.setdefault(entry.attack, []).append(config)
     return found

@@ -73,7 +73,7 @@ def _loaded(
     step: Callable[[str], None],
 ) -> Iterator[Check]:
     """Load the model as a run would, ask it a question, and try every attack's sham."""
-    dtype = suite.noun.dtype if suite else "float32"
+    dtype = suite.record.dtype if suite else "float32"
     step("importing torch and transformers")
     with _silence():
         try:

@@ -65,7 +65,7 @@ def own_policy(its: Context) -> Found:
     made = its.made
     if its.asked.policy is None:
         raise NotChecked(Unchecked.NO_POLICY)
-    policy, evidence = its.asked.policy.noun, its.evidence
+    policy, evidence = its.asked.policy.record, its.evidence
     again = judge(policy, evidence, its.at)
     its.outcome = again.outcome
     its.limitations = record.limitations(policy, evidence, again.flags, preregistered=made.preregistration is not None)

@@ -47,7 +47,7 @@ def texts(its: Context) -> Found:
     _hold_name("suite", suite, made.suite)
     if made.extended and policy.parent:
         _hold_name("extended policy", policy.parent, made.extended)
-    if policy.noun != made.resolved:
+    if policy.record != made.resolved:
         raise Failed(Fault.RESOLVED_DIFFERS)
     its.policy, its.suite = policy, suite
     return Found(Confirmed.TEXTS, policy=_named(made.policy), suite=_named(made.suite))
@@ -61,7 +61,7 @@ def _read(made: report.Report) -> tuple[Loaded[Policy], Loaded[Suite]]:
 
 
 def _hold_name(which: str, loaded: Loaded[Policy] | Loaded[Suite], named: report.Named) -> None:
-    if (loaded.sha256, loaded.noun.id, loaded.noun.version) != (named.sha256, named.id, named.version):
+    if (loaded.sha256, loaded.record.id, loaded.record.version) != (named.sha256, named.id, named.version):
         raise Failed(Fault.TEXT_NOT_NAMED, which=which)
 
 
@@ -74,7 +74,7 @@ def nothing_left_out(its: Context) -> Found:
     made = its.made
     if its.suite is None:
         raise NotChecked(Unchecked.NO_SUITE)
-    suite = its.suite.noun
+    suite = its.suite.record
     _hold_plugins(suite, made)
     there = {address(r.trial): r for r in made.trials if r.trial.role == Role.CANDIDATE and r.planned}
     asked = trials_of(suite)
@@ -229,15 +229,15 @@ def own_suite(its: Context) -> Found:
     suite = wanted.suite
     there = {address(record.trial): record for record in made.trials if record.trial.role == Role.CANDIDATE}
     missing = []
-    for where, trial in trials_of(suite.noun).items():
+    for where, trial in trials_of(suite.record).items():
         record = there.get(where)
         if record is None or not ended_well(record):
             missing.append(trial)
         else:
-            hold_asked(suite.noun, record.trial, trial)
+            hold_asked(suite.record, record.trial, trial)
     known = {each.trial for each in its.not_tried}
     its.not_tried += [NotTried(trial) for trial in missing if trial not in known]
-    name = f"{suite.noun.id} {suite.noun.version}"
+    name = f"{suite.record.id} {suite.record.version}"
     if missing:
         raise Failed(Fault.SUITE_NOT_RUN, suite=name, trials=tuple(missing))
     same = suite.sha256[:16] if suite.sha256 == made.suite.sha256 else ""

@@ -21,7 +21,7 @@ def signature(its: Context) -> Found:
     its.opened = dsse.open_bundle(its.raw, its.asked.trusted.keys)
     its.payload = its.opened.payload
     its.signer = its.asked.trusted.signer(its.opened.key)
-    return Found(Confirmed.SIGNED, owner=its.signer.said.owner, kind=its.opened.key.kind, key=its.opened.key.id[:16])
+    return Found(Confirmed.SIGNED, owner=its.signer.entry.owner, kind=its.opened.key.kind, key=its.opened.key.id[:16])
 
 
 def form(its: Context) -> Found:

@@ -28,7 +28,7 @@ def checkpoint(its: Context) -> Found:
         raise _other(made.manifest, here)
     _hold_description(made, place)
     around = unread(place)
-    policies = [made.resolved, *([its.asked.policy.noun] if its.asked.policy is not None else [])]
+    policies = [made.resolved, *([its.asked.policy.record] if its.asked.policy is not None else [])]
     if any(each.validity.other_weights != "listed" for each in policies) and (around.weights or not around.listed):
         raise Failed(Fault.OTHER_WEIGHTS_REFUSED, beside=_other_weights(around))
     total = sum(entry.size for entry in here.files)

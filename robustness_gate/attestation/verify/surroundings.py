@@ -140,8 +140,8 @@ def _others(its: Context, mine: Signer) -> Iterator[tuple[str, Issued]]:
         except Unverified as error:
             raise Failed(Fault.KNOWN_UNVERIFIED, file=path.name, message=error.message, remedy=error.remedy) from None
         signer = its.asked.trusted.signer(opened.key)
-        if signer.said.owner != mine.said.owner:
-            raise Failed(Fault.KNOWN_OF_OTHER_OWNER, file=path.name, owner=signer.said.owner)
+        if signer.entry.owner != mine.entry.owner:
+            raise Failed(Fault.KNOWN_OF_OTHER_OWNER, file=path.name, owner=signer.entry.owner)
         hold_key(signer, other.issued_at, of=f"--known {path.name}")
         yield opened.sha256, other
 

@@ -79,7 +79,7 @@ def items_like(
         FileError: as `read_items` does, or the template uses a column that is in the task's own rows and missing here.
     """
     here = frozenset(column for _, row in rows for column in row)
-    if lacking := sorted((_read_by(loaded.noun) & frozenset(own)) - here):
+    if lacking := sorted((_read_by(loaded.record) & frozenset(own)) - here):
         raise FileError(
             f"its rows have no column '{lacking[0]}', which the template reads and the task's own rows have.",
             remedy="Add the column, so that attacks are made in the words in which the task asks.",
@@ -107,7 +107,7 @@ class _Doc:
         self.shown = templates.with_holes(row)
 
     def item(self) -> Item:
-        task = self.loaded.noun
+        task = self.loaded.record
         choices = self._choices(task.doc_to_choice)
         asked = self._value("doc_to_text", task.doc_to_text)
         if not isinstance(asked, str):

@@ -103,7 +103,7 @@ def load(path: Path, within: Path | None = None, limits: Limits = LIMITS) -> Loa
     raw, theirs = _gathered(path, start, roots, [])
     loaded = validate(raw, HarnessTask)
     for key in ("doc_to_text", "doc_to_choice", "doc_to_target", "description", "target_delimiter"):
-        ours = getattr(loaded.noun, key)
+        ours = getattr(loaded.record, key)
         plain = list(ours) if isinstance(ours, tuple) else ours
         if key in theirs and theirs[key] != plain:
             raise FileError(
