@@ -24,6 +24,7 @@ from robustness_gate.errors import FileError, GateError
 from robustness_gate.planning import bench
 from robustness_gate.records import declarations
 from robustness_gate.records.attack import AttackedModel, Floor
+from robustness_gate.records.declarations import ACCESS, SHOWN
 from robustness_gate.records.encode import encode
 from robustness_gate.records.questions import hazard_kinds
 from robustness_gate.running import trial
@@ -32,12 +33,8 @@ HEAVY = ("torch", "transformers", "peft", "numpy", "accelerate")
 """What importing an attack must not import: a plan reads its Config on machines that have none of them."""
 ASKED_FOR = ("Threat model", "means", "Source", "Cost")
 """Words that every attack's docstring must contain."""
-ACCESSES = ("api", "fine_tune_api", "open_weights")
 WORDS = {"NEEDS": ("blocks", "original"), "USES": ("original",), "MEANS": ("original",)}
 """What an attack may declare of what it looks at."""
-SHOWN = ("solved", "closed", "asked", "bare", "dev")
-"""How an attack may use a corpus's questions: with their right answers, with the model's own answers, as questions, as
-bare text, or not at all (dev questions alone)."""
 ONLY_LOOKS = frozenset({"baseline", "diagnostic"})
 """Families that yield the untouched model."""
 
@@ -133,7 +130,7 @@ def declared(module: ModuleType) -> Iterator[Law]:
     counted = type(version) is int and version >= 1
     yield Law("VERSION is declared", "" if counted else f"it is {version!r}, no whole number from 1 on")
     access = getattr(module, "ACCESS", None)
-    yield Law("ACCESS is declared", "" if access in ACCESSES else f"it is {access!r}, none of {', '.join(ACCESSES)}")
+    yield Law("ACCESS is declared", "" if access in ACCESS else f"it is {access!r}, none of {', '.join(ACCESS)}")
     floors = getattr(module, "FLOORS", None)
     good = isinstance(floors, tuple) and all(isinstance(each, Floor) for each in floors)
     yield Law("FLOORS is a tuple of floors", "" if good else f"it is {floors!r}"[:80])

@@ -45,6 +45,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from robustness_gate.errors import PlanError
 from robustness_gate.inputs import settings
 from robustness_gate.inputs.plugins import Door
 from robustness_gate.inputs.settings import BadConfig
@@ -115,11 +116,21 @@ def refusal(module: ModuleType, config: Any, pool: Mapping[str, int]) -> str | N
         module: the attack.
         config: its Config.
         pool: the number of items and texts of each corpus, from `SuiteData.pool`.
+
+    Raises:
+        PlanError: `questions` does not return names.
     """
     own: str | None = module.refuse(config, pool) if hasattr(module, "refuse") else None
     if own is not None:
         return own
-    for source in module.questions(config):
+    sources = module.questions(config)
+    if not isinstance(sources, tuple | list | set | frozenset) or not all(isinstance(each, str) for each in sources):
+        raise PlanError(
+            f"`questions` of the attack '{DOOR.name_of(module)}' returns {sources!r:.80}, no names of data.",
+            remedy="Let it return a tuple such as ('forget', 'dev'), or ().",
+            code="broken-plugin",
+        )
+    for source in sources:
         if not pool.get("dev" if source == "dev" else f"{source}.items", 0):
             wanted = "it chooses on dev items" if source == "dev" else f"it needs '{source}' questions"
             return f"{wanted}, and the suite has none"

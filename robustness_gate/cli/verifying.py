@@ -60,9 +60,7 @@ def sign(
     ] = None,
     declarations: Annotated[
         Path | None,
-        typer.Option(
-            "--declarations", help="Who ran it, who paid, what deviated (YAML: names, texts); not checked."
-        ),
+        typer.Option("--declarations", help="Who ran it, who paid, what deviated (YAML: names, texts); not checked."),
     ] = None,
     claims: Annotated[
         Path | None, typer.Option("--claims", help="Also write one small signed statement per limit, into this folder.")

@@ -12,6 +12,7 @@ from robustness_gate.inputs.validation import Loaded, nearest
 from robustness_gate.planning import applicability
 from robustness_gate.planning.suite_data import SuiteData, TaskData
 from robustness_gate.records.base import Metric
+from robustness_gate.records.declarations import ACCESS
 from robustness_gate.records.encode import digest_of
 from robustness_gate.records.policy import Limit, Policy, Requirement, Selector, TaskPin
 from robustness_gate.records.questions import in_format
@@ -19,7 +20,6 @@ from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Trial
 from robustness_gate.verdict.hypotheses import DIAGNOSES, aimed, covers, limits
 
-ACCESS = ("api", "fine_tune_api", "open_weights")
 """Levels of an adversary's access, from the least to the most."""
 
 

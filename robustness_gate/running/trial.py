@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import MappingProxyType
+from types import GeneratorType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from robustness_gate import attacks, tasks
@@ -22,8 +22,8 @@ from robustness_gate.inputs import own_code, plugins
 from robustness_gate.planning import applicability
 from robustness_gate.planning.suite_data import SuiteData, TaskData
 from robustness_gate.records import codes
-from robustness_gate.records.attack import AttackedModel, Hazard, Target
-from robustness_gate.records.encode import Json
+from robustness_gate.records.attack import AttackedModel, GridPoint, Hazard, Target
+from robustness_gate.records.encode import Json, encode
 from robustness_gate.records.questions import Replies, Rows
 from robustness_gate.records.trial import Measurement, Trial
 from robustness_gate.system.writing import whole
@@ -80,9 +80,11 @@ def run(
     expected = iter(trial.budgets)
     with (
         own_code.watched(bool(trial.plugins)) as replaced,
-        contextlib.closing(module.attack(target, config, trial.seed)) as attacked_models,
+        contextlib.closing(_generator(module.attack(target, config, trial.seed))) as attacked_models,
     ):
         for attacked in attacked_models:
+            if fault := _fault_of(attacked):
+                raise BrokenTrial(f"the attack yielded {fault}")
             planned = next(expected, None)
             if attacked.budget != planned:
                 raise BrokenTrial(f"the attack handed over budget {attacked.budget} where {planned} was planned")
@@ -93,6 +95,27 @@ def run(
                 yield measurement
     if (left := next(expected, None)) is not None:
         raise BrokenTrial(f"the attack ended before budget {left}")
+
+
+def _generator(produced: Any) -> Generator[Any]:
+    """What an attack returned. Raises BrokenTrial where it yields nothing while its scopes are open."""
+    if not isinstance(produced, GeneratorType):
+        raise BrokenTrial(f"the attack returned {produced!r:.80}; it must yield each AttackedModel")
+    return produced
+
+
+def _fault_of(attacked: Any) -> str:
+    """What is wrong with the parts of an attacked model; empty where nothing is."""
+    if not isinstance(attacked, AttackedModel):
+        return f"{attacked!r:.80}, which is no AttackedModel"
+    for part in ("cost", "signals", "selected"):
+        found: Any = getattr(attacked, part)
+        if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+            return f"a '{part}' that is no mapping of names: {found!r:.80}"
+    points: Any = attacked.settings_tried
+    if not isinstance(points, Sequence) or not all(isinstance(each, GridPoint) for each in points):
+        return f"'settings_tried' that are no GridPoints: {points!r:.80}"
+    return ""
 
 
 def _refuse_other_code(trial: Trial) -> None:
@@ -162,7 +185,7 @@ def _examined(
     if all(marked.missing):
         why, code = _why_none(notes, task_data)
         raise BrokenTrial(f"no item of '{name}' has an answer: {why}", code=code)
-    return Measurement(
+    measurement = Measurement(
         trial=trial.id,
         attempt=attempt,
         budget=attacked.budget,
@@ -181,6 +204,11 @@ def _examined(
         rows=_keep(rows, rows_in) if rows_in is not None else None,
         lost=tuple(q.id for q, gone in zip(questions, marked.missing, strict=True) if gone and q.id in notes.lost)[:5],
     )
+    try:
+        encode(measurement)
+    except ValueError as error:  # a text that is no Unicode: nothing could be recorded of the whole trial
+        raise BrokenTrial(f"the attack's 'selected' or 'settings_tried' cannot be written: {error}") from None
+    return measurement
 
 
 def summary(kind: str, rows: Rows | Replies, key: Sequence[Collection[int]]) -> dict[str, float]:
@@ -219,7 +247,9 @@ def _why_none(notes: Notes, task_data: TaskData) -> tuple[str, codes.End]:
 
 
 def finite(value: float, name: str) -> float:
-    """A number from an attack. Raises BrokenTrial for one that is not finite."""
+    """A number from an attack. Raises BrokenTrial for anything else."""
+    if not isinstance(value, int | float):
+        raise BrokenTrial(f"the attack's '{name}' is {value!r:.80}, no number")
     if not math.isfinite(value):
         raise BrokenTrial(f"the attack's '{name}' is {value}", code="not_finite")
     return float(value)
