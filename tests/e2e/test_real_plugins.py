@@ -20,7 +20,7 @@ import robustness_gate
 from robustness_gate import organisms
 from robustness_gate.attacks import relearn
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 HONEST = '''\
 """Again: fine-tuning by others, through the public module of ours.
@@ -109,7 +109,7 @@ class Place(NamedTuple):
         """A command in that environment, as a user gives it."""
         done = subprocess.run(
             [str(self.python), "-m", module, *command], cwd=self.folder, capture_output=True, text=True, check=False,
-            timeout=600, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            timeout=1200, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
         )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr
         return Answer(done.returncode, done.stdout, done.stderr)
@@ -167,13 +167,24 @@ def outcome(place: Place, report: str) -> tuple[str, set[str]]:
     return verdict["outcome"], {each["code"] for each in verdict["blockers"]}
 
 
-def test_a_wheel_of_an_attack_of_others_goes_the_whole_way(place: Place) -> None:
+def test_an_installed_attack_is_tried_and_one_that_never_bites_is_found(place: Place) -> None:
     place.pip("wheel", "--no-build-isolation", "--wheel-dir", "dist", "./hint")
     (wheel,) = (place.folder / "dist").iterdir()
     place.pip("install", str(wheel))
 
     tried = place.run("attack", "try", "gate-hint/hint", "--organism", "rmu")
     assert tried.code == 0, tried.out + tried.error
+
+    lazy = place.run("self-test", "--only", "gate-hint/lazy", "--out", "lazy.json")
+    assert lazy.code == 4, lazy.out + lazy.error
+    (record,) = json.loads((place.folder / "lazy.json").read_text(encoding="utf-8"))["tests"]
+    assert {each["code"] for each in record["faults"]} == {"small_gain", "gap_left_open"}
+
+
+def test_a_wheel_of_an_attack_of_others_goes_the_whole_way(place: Place) -> None:
+    place.pip("wheel", "--no-build-isolation", "--wheel-dir", "dist", "./hint")
+    (wheel,) = (place.folder / "dist").iterdir()
+    place.pip("install", str(wheel))
 
     place.write("a" * 64)
     planned = place.run("plan", "organism:oracle", *FILES)
@@ -185,11 +196,6 @@ def test_a_wheel_of_an_attack_of_others_goes_the_whole_way(place: Place) -> None
     place.write(digest)
     planned = place.run("plan", "organism:oracle", *FILES)
     assert "no PASS is possible" not in planned.out + planned.error
-
-    lazy = place.run("self-test", "--only", "gate-hint/lazy", "--out", "lazy.json")
-    assert lazy.code == 4, lazy.out + lazy.error
-    (record,) = json.loads((place.folder / "lazy.json").read_text(encoding="utf-8"))["tests"]
-    assert {each["code"] for each in record["faults"]} == {"small_gain", "gap_left_open"}
 
     tested = place.run("self-test", "--policy", "policy.yaml", "--suite", "suite.yaml", "--out", "tested.json")
     assert tested.code == 0, tested.out + tested.error
