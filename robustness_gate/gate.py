@@ -40,6 +40,7 @@ from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.records.verdict import Verdict
+from robustness_gate.report import build as report_build
 from robustness_gate.report import record as report
 from robustness_gate.report.anchors import anchor
 from robustness_gate.running import checked, executors
@@ -434,7 +435,7 @@ def _judge(prepared: Prepared, ledger: ledgers.Ledger) -> Verdict:
 def _report(
     prepared: Prepared, ledger: ledgers.Ledger, preregistered: report.PreregisteredBefore | None
 ) -> report.Report:
-    return report.make(
+    return report_build.make(
         prepared.policy,
         prepared.suite,
         prepared.plan.candidate.manifest,

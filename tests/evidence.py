@@ -44,6 +44,7 @@ from robustness_gate.records.evidence import (
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Role
+from robustness_gate.report import build as report_build
 from robustness_gate.report import record as report
 
 ROOT = Path(__file__).parents[1]
@@ -164,7 +165,7 @@ def made(
     told = dataclasses.replace(evidence(its, WORST[outcome]), left_out=its.left_out)
     if folder is not None:
         told = dataclasses.replace(told, stored=precision.stored(CheckpointRef(folder)))
-    return report.make(policy or files()[0], files()[1], manifest, told, at, **more)
+    return report_build.make(policy or files()[0], files()[1], manifest, told, at, **more)
 
 
 @cache

@@ -29,6 +29,7 @@ from robustness_gate.policy_language import load_policy
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import Evidence, TokenizerCheck, Unread
 from robustness_gate.records.trial import Closed, Role
+from robustness_gate.report import build as report_build
 from robustness_gate.report import record
 
 PLACE = Path(__file__).parent / "fixtures" / "verify"
@@ -65,7 +66,7 @@ def made() -> record.Report:
     told = Evidence(
         manifest.digest, its.trials, measurements, closed, model_type="llama", tokenizers=(check,), **around
     )
-    return record.make(policy, suite, manifest, told, evidence.AT).model_copy(update={"environment": SOMEWHERE})
+    return report_build.make(policy, suite, manifest, told, evidence.AT).model_copy(update={"environment": SOMEWHERE})
 
 
 def bundles() -> dict[str, bytes]:

@@ -138,7 +138,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     """Find every direction at every layer, select one on dev, and yield the model with its hooks."""
     import torch
 
-    from robustness_gate.engine import anatomy, direction, fold, scope, score
+    from robustness_gate.engine import anatomy, direction, fold, scope, selection
 
     blocks = [block.module for block in anatomy.dissect(target.model).blocks]
     with scope.seeded(seed), torch.no_grad():
@@ -166,7 +166,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         target, settings, removed, lambda each: {"direction": each.kind, "layers": each.name}
     )
     with removed(best._replace(directions=noise)):
-        by_chance = score.accuracy(target.lm, target.hazards)
+        by_chance = selection.accuracy(target.lm, target.hazards)
     with removed(best):
         yield AttackedModel(
             target.lm,
@@ -241,13 +241,13 @@ def _directions(target: Target, form: HazardForm, config: Config) -> dict[str, t
 
 
 def _against_original(target: Target, form: HazardForm, config: Config) -> dict[str, torch.Tensor]:
-    from robustness_gate.engine import score
+    from robustness_gate.engine import score, selection
 
     way = form.ways["forget"]
     forget = way.items[: config.questions]
     with target.reference() as original:
-        theirs = score.right(score.ModelLM(*original), way.hazard, forget, way.form)
-        ours = score.right(target.lm, way.hazard, forget, way.form)
+        theirs = selection.right(score.ModelLM(*original), way.hazard, forget, way.form)
+        ours = selection.right(target.lm, way.hazard, forget, way.form)
         lost = [item for item, o, t in zip(forget, ours, theirs, strict=True) if t and not o]
         kept = lost if len(lost) >= 8 else list(forget)  # too few to average over: take all
         there = _streams(target, original.model, kept, way, config)

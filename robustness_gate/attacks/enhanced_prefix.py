@@ -173,12 +173,12 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         NotApplicable: the tokenizer makes other tokens of any text before a prompt, there is no room for one, the
             blocks are not recognised, or the original has another vocabulary.
     """
-    from robustness_gate.engine import greedy, prefix, scope, score
+    from robustness_gate.engine import greedy, prefix, scope, selection
 
     if not config.tokens:  # an empty text is strength zero
         yield from (AttackedModel(target.lm, budget, {"examples": 0.0, "steps": 0.0}) for budget in config.budgets)
         return
-    plain = score.ask(target.lm, target.hazards)
+    plain = selection.ask(target.lm, target.hazards)
     with ExitStack() as stack:
         original = _original(target, stack) if config.match else None
         generator = stack.enter_context(scope.seeded(seed))

@@ -107,14 +107,14 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     Raises:
         NotApplicable: too many of the pool's questions are dev items, so that the last budget has too few.
     """
-    from robustness_gate.engine import examples, lms, score
+    from robustness_gate.engine import examples, lms, selection
 
     dev = [item for hazard in target.hazards for item in hazard.dev]
-    plain = score.ask(target.lm, target.hazards)
+    plain = selection.ask(target.lm, target.hazards)
     control = {}
     if config.open_book:
         opened = lms.Edited(target.lm, OpenBook({_asked(item.question): item for item in dev}))
-        control["open_book_dev"] = score.accuracy(opened, target.hazards)
+        control["open_book_dev"] = selection.accuracy(opened, target.hazards)
     ways = examples.ways(target, config.source)
     pool = _apart([way.items for way in ways], dev)
     if len(pool) < config.budgets[-1]:
@@ -126,9 +126,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         runs = []
         for draw in range(config.draws):
             shown = _shown(target, config.source, ways, pool, budget, f"{seed} {draw}")
-            found = score.ask(lms.Edited(target.lm, shown), target.hazards)
-            runs.append((score.shares(found, target.hazards), score.change(plain, found), draw, shown))
-            asked += score.prompts_of(found)
+            found = selection.ask(lms.Edited(target.lm, shown), target.hazards)
+            runs.append((selection.shares(found, target.hazards), selection.change(plain, found), draw, shown))
+            asked += selection.prompts_of(found)
         best, change, draw, shown = max(runs, key=lambda run: (run[0], -run[2]))
         yield AttackedModel(
             lms.Edited(target.lm, shown),
@@ -137,7 +137,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             signals={
                 "shots_read_share": _read_share(target, shown),
                 "loglik_change": change,
-                "plain_dev": score.shares(plain, target.hazards).deciding,
+                "plain_dev": selection.shares(plain, target.hazards).deciding,
                 **best.signals("chosen"),
                 **control,
             },

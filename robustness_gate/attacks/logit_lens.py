@@ -95,7 +95,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     Raises:
         NotApplicable: the model's blocks are of a kind that we do not understand.
     """
-    from robustness_gate.engine import anatomy, lens, score
+    from robustness_gate.engine import anatomy, lens, score, selection
 
     parts = anatomy.dissect(target.model)
     layers = len(parts.blocks)
@@ -103,7 +103,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     through = lens.Lens(target.model, parts, tuple(grid), strength=config.strength)
     screened = []
     for site in grid:
-        dev = score.shares(_ask(target, through, site, parts), target.hazards).deciding
+        dev = selection.shares(_ask(target, through, site, parts), target.hazards).deciding
         screened.append(GridPoint({"layer": site.layer, "stage": site.stage}, dev))
     ranked = [(each.dev_accuracy, number) for number, each in enumerate(screened)]
     best = max(ranked)[1]  # between equals the later one: it is nearer to the model's output
@@ -133,16 +133,16 @@ def _ask(target: Target, through: Any, site: Any, parts: Any) -> list[Any]:
     Likelihoods come from the states that one pass kept for all sites. Written answers differ between sites after the
     first token, so there the model itself generates.
     """
-    from robustness_gate.engine import lens, score
+    from robustness_gate.engine import lens, score, selection
 
     quick = score.ModelLM(through.at(site), target.tokenizer)
     found = []
     for hazard in target.hazards:
         if not hazard.form.tokens:
-            found += score.ask(quick, [hazard])
+            found += selection.ask(quick, [hazard])
             continue
         with lens.read_at(parts, site, through.strength):
-            found += score.ask(target.lm, [hazard])
+            found += selection.ask(target.lm, [hazard])
     return found
 
 

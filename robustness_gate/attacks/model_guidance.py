@@ -101,16 +101,16 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     Raises:
         NotApplicable: there is no original, or it has no chat template where the suite asks in one.
     """
-    from robustness_gate.engine import score
+    from robustness_gate.engine import score, selection
 
     with target.reference() as original:
         theirs = score.ModelLM(original.model, original.tokenizer)
-        both = zip(score.ask(target.lm, target.hazards), score.ask(theirs, target.hazards), strict=True)
+        both = zip(selection.ask(target.lm, target.hazards), selection.ask(theirs, target.hazards), strict=True)
         pairs = [(a.loglik, b.loglik) for a, b in both if isinstance(a, Rows) and isinstance(b, Rows)]
 
         def dev(weight: float) -> float:
             mixed = [Rows(_guided(ours, there, weight)) for ours, there in pairs]
-            return score.shares(mixed, target.hazards).deciding
+            return selection.shares(mixed, target.hazards).deciding
 
         screened = [GridPoint({"weight": weight}, dev(weight)) for weight in config.weights]
         best = max(screened, key=lambda each: (each.dev_accuracy, each.setting["weight"]))
@@ -122,8 +122,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             signals={
                 "weight": weight,
                 "models_apart": max(float((there - ours).abs().nan_to_num().mean()) for ours, there in pairs),
-                "original_dev": score.shares([Rows(there) for _, there in pairs], target.hazards).deciding,
-                "unlearned_dev": score.shares([Rows(ours) for ours, _ in pairs], target.hazards).deciding,
+                "original_dev": selection.shares([Rows(there) for _, there in pairs], target.hazards).deciding,
+                "unlearned_dev": selection.shares([Rows(ours) for ours, _ in pairs], target.hazards).deciding,
                 "chosen_dev": best.dev_accuracy,
             },
             selected={"weight": weight},

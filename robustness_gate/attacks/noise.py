@@ -88,19 +88,19 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     Raises:
         NotApplicable: there is no floating-point weight of that kind.
     """
-    from robustness_gate.engine import matrices, scope, score
+    from robustness_gate.engine import matrices, scope, selection
 
     names, sizes = _shaken(target.model, config), matrices.sizes(target.model)
     with scope.trainable(target.model, names) as parameters:
         scope.freeze(parameters)
         delivered = scope.snapshot(parameters)
         size = sum(float(each.float().square().sum()) for each in delivered.values()) ** 0.5
-        still = score.accuracy(target.lm, target.hazards)
+        still = selection.accuracy(target.lm, target.hazards)
         for budget in config.budgets:
             tried = []
             for draw in range(config.draws):
                 scope.write(parameters, _noisy(delivered, budget / 1000, seed, draw))
-                tried.append(_Draw(draw, score.accuracy(target.lm, target.hazards)))
+                tried.append(_Draw(draw, selection.accuracy(target.lm, target.hazards)))
             best = max(tried, key=lambda each: each.dev)
             scope.write(parameters, _noisy(delivered, budget / 1000, seed, best.number))
             yield AttackedModel(

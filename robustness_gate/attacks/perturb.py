@@ -102,31 +102,31 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
     """Try the grid on some dev questions, the finalists on all, and yield the best; without a grid, the plain model."""
-    from robustness_gate.engine import lms, score
+    from robustness_gate.engine import lms, selection
 
     hazards = target.hazards
     some = [each.first(config.screened) for each in hazards]
-    plain = score.ask(target.lm, hazards)
+    plain = selection.ask(target.lm, hazards)
     grid = [Perturbed(name, seed) for name in settings(config)]
     asked = {each.name: lms.Edited(target.lm, each) for each in grid}
-    first = {name: score.accuracy(each, some) for name, each in asked.items()}
+    first = {name: selection.accuracy(each, some) for name, each in asked.items()}
     finalists = sorted(first, key=lambda name: -first[name])[: config.finalists]
-    last = {name: score.ask(asked[name], hazards) for name in finalists}
-    shares = {name: score.shares(last[name], hazards) for name in finalists}
+    last = {name: selection.ask(asked[name], hazards) for name in finalists}
+    shares = {name: selection.shares(last[name], hazards) for name in finalists}
     best = max(finalists, key=lambda name: shares[name], default=None)
     kept = target.lm if best is None else asked[best]
-    found, accuracy = (plain, score.shares(plain, hazards)) if best is None else (last[best], shares[best])
+    found, accuracy = (plain, selection.shares(plain, hazards)) if best is None else (last[best], shares[best])
     yield AttackedModel(
         kept,
         budget=0,
         cost={
             "examples": 0.0,
-            "queries": len(grid) * _prompts(plain, hazards, some) + len(finalists) * score.prompts_of(plain),
+            "queries": len(grid) * _prompts(plain, hazards, some) + len(finalists) * selection.prompts_of(plain),
         },
         signals={
             "settings": float(len(grid)),
-            "loglik_change": score.change(plain, found),
-            "plain_dev": score.shares(plain, hazards).deciding,
+            "loglik_change": selection.change(plain, found),
+            "plain_dev": selection.shares(plain, hazards).deciding,
             **accuracy.signals("chosen"),
         },
         selected={"perturbation": best or "none"},
@@ -136,10 +136,10 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
 def _prompts(plain: Sequence[Rows | Replies], hazards: Sequence[Hazard], some: Sequence[Hazard]) -> float:
     """The number of prompts for some of the dev items, in proportion to the number for all of them."""
-    from robustness_gate.engine import score
+    from robustness_gate.engine import selection
 
     parts = zip(plain, hazards, some, strict=True)
-    return sum(score.prompts_of([found]) / len(whole.dev) * len(few.dev) for found, whole, few in parts)
+    return sum(selection.prompts_of([found]) / len(whole.dev) * len(few.dev) for found, whole, few in parts)
 
 
 def settings(config: Config) -> Iterator[str]:

@@ -37,7 +37,7 @@ from robustness_gate.records.questions import LM, Form, Question
 if TYPE_CHECKING:
     import torch
 
-    from robustness_gate.engine.score import Shares
+    from robustness_gate.engine.selection import Shares
 
 FAMILY = "perturbation"
 ACCESS = "open_weights"
@@ -117,22 +117,22 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     Raises:
         NotApplicable: the blocks or the tokenizer are not supported, or the original is required and missing.
     """
-    from robustness_gate.engine import anatomy, score
+    from robustness_gate.engine import anatomy, selection
 
     if not getattr(target.tokenizer, "is_fast", False):
         raise NotApplicable("the tokenizer does not say where in the text its tokens stand")
     blocks = [block.module for block in anatomy.dissect(target.model).blocks]
     layers = sorted({round(depth * (len(blocks) - 1)) for depth in config.depths})
     found = _directions(target, layers, config)
-    plain = score.ask(target.lm, target.hazards)
+    plain = selection.ask(target.lm, target.hazards)
     tried = []
     for layer in layers:
         for threshold in config.thresholds:
             words = Splitter(target, blocks[layer], found[layer], threshold, config.rounds, seed)
             asked = Splitting(target.lm, words)
-            answers = score.ask(asked, target.hazards)
-            dev = score.shares(answers, target.hazards)
-            tried.append(_Run(layer, threshold, asked, dev, score.change(plain, answers)))
+            answers = selection.ask(asked, target.hazards)
+            dev = selection.shares(answers, target.hazards)
+            tried.append(_Run(layer, threshold, asked, dev, selection.change(plain, answers)))
     moved = [run for run in tried if run.change > 0] or tried  # a setting that splits nothing asks the plain question
     best = max(moved, key=lambda run: run.dev)
     words = best.lm.words
@@ -149,7 +149,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             "cosine_before": before,
             "cosine_after": after,
             "loglik_change": best.change,
-            "plain_dev": score.shares(plain, target.hazards).deciding,
+            "plain_dev": selection.shares(plain, target.hazards).deciding,
             **best.dev.signals("chosen"),
         },
         selected={"layer": best.layer, "threshold": best.threshold},

@@ -165,7 +165,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     """
     import torch
 
-    from robustness_gate.engine import matrices, scope, score
+    from robustness_gate.engine import matrices, scope, selection
 
     with scope.seeded(seed), scope.trainable(target.model, reach(target.model, config)) as parameters:
         delivered = scope.snapshot(parameters)
@@ -177,7 +177,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                 tried = _difference(hazard, useful, p, q)
                 scope.write(parameters, _zeroed(delivered, tried))
                 cut.update(n for n, mask in tried.items() if n not in cut and bool(delivered[n][mask].any()))
-                dev = score.accuracy(target.lm, target.hazards)
+                dev = selection.accuracy(target.lm, target.hazards)
                 settings.append(_Setting(*point, p, q, sum(int(mask.sum()) for mask in tried.values()), dev))
                 if best is None or settings[-1].rank > best.rank:
                     best, masks = settings[-1], tried
@@ -186,7 +186,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         cutting = [each for each in settings if each.cut]
         generator = torch.Generator().manual_seed(seed)
         scope.write(parameters, _zeroed(delivered, {n: _scattered(m, generator) for n, m in masks.items()}))
-        by_chance = score.accuracy(target.lm, target.hazards)
+        by_chance = selection.accuracy(target.lm, target.hazards)
         scope.write(parameters, _zeroed(delivered, masks))
         yield AttackedModel(
             target.lm,

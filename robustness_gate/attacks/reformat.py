@@ -51,7 +51,7 @@ from robustness_gate.records.declarations import Contract, SelfTestCase, bounded
 from robustness_gate.records.questions import LM, Form, Question
 
 if TYPE_CHECKING:
-    from robustness_gate.engine.score import Shares
+    from robustness_gate.engine.selection import Shares
 
 Presentation = Literal[
     "letters_lower",
@@ -159,22 +159,22 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     Raises:
         NotApplicable: presentations are listed, and none applies to this model.
     """
-    from robustness_gate.engine import score
+    from robustness_gate.engine import selection
 
-    plain = score.ask(target.lm, target.hazards)
+    plain = selection.ask(target.lm, target.hazards)
     tried: list[_Run] = []
     dropped: list[str] = []
 
     def put(name: str, asked: LM | None) -> None:
         """Ask dev in this presentation; one that changes no answer had no effect and is dropped."""
         try:
-            found = score.ask(asked, target.hazards) if asked is not None else plain
+            found = selection.ask(asked, target.hazards) if asked is not None else plain
         except (NotApplicable, BrokenTrial):  # with this tokenizer no letter can continue such a prompt
             found = plain
-        if asked is None or (change := score.change(plain, found)) < UNMOVED:
+        if asked is None or (change := selection.change(plain, found)) < UNMOVED:
             dropped.append(name)
         else:
-            tried.append(_Run(name, asked, score.shares(found, target.hazards), change))
+            tried.append(_Run(name, asked, selection.shares(found, target.hazards), change))
 
     for name, asked in _presentations(target, config, seed):
         put(name, asked)
@@ -189,12 +189,12 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     yield AttackedModel(
         kept.lm,
         budget=0,
-        cost={"examples": 0.0, "queries": float(len(tried) * score.prompts_of(plain))},
+        cost={"examples": 0.0, "queries": float(len(tried) * selection.prompts_of(plain))},
         signals={
             "tried": float(len(tried)),
             "dropped": float(len(dropped)),
             "loglik_change": kept.change,
-            **score.shares(plain, target.hazards).signals("plain"),
+            **selection.shares(plain, target.hazards).signals("plain"),
             **({} if kept.dev is None else kept.dev.signals("chosen")),
         },
         selected={"presentation": kept.name, "dropped": ", ".join(dropped)},

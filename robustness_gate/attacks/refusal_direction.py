@@ -151,7 +151,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     Raises:
         NotApplicable: too few questions are declined or answered, or the model's blocks are of an unknown kind.
     """
-    from robustness_gate.engine import anatomy, direction, score
+    from robustness_gate.engine import anatomy, direction, selection
 
     parts = anatomy.dissect(target.model)
     writers = [parts.embedding, *(m for block in parts.blocks for m in (block.attention, block.mlp, block.module))]
@@ -170,7 +170,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     screened = []
     for each in best:
         with removed(each.direction):
-            dev = score.accuracy(target.lm, target.hazards)
+            dev = selection.accuracy(target.lm, target.hazards)
         screened.append(GridPoint(each.setting, dev))
     chosen, candidate = max(zip(best, screened, strict=True), key=lambda pair: pair[1].dev_accuracy)
     with removed(chosen.direction):
@@ -213,7 +213,7 @@ class _Scored(NamedTuple):
 
 def _sides(target: Target, form: HazardForm, config: Config, seed: int) -> tuple[list[Item], list[Item]]:
     """The domain's questions that the model declines, and the others that it answers."""
-    from robustness_gate.engine import score
+    from robustness_gate.engine import selection
 
     kept = []
     for source, wants in (("forget", False), (config.answered, True)):
@@ -224,7 +224,7 @@ def _sides(target: Target, form: HazardForm, config: Config, seed: int) -> tuple
             case "refused":
                 ok = [(each >= 0.5) == wants for each in _answers(target, items, way).exp().sum(dim=1).tolist()]
             case "wrong":
-                ok = [each == wants for each in score.right(target.lm, way.hazard, items, way.form)]
+                ok = [each == wants for each in selection.right(target.lm, way.hazard, items, way.form)]
             case "domain":
                 ok = [True] * len(items)
             case _:

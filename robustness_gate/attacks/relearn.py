@@ -247,7 +247,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         BrokenTrial: training diverged at every learning rate, the repair did not lower its own loss, or there is less
             training data than the suite declared.
     """
-    from robustness_gate.engine import matrices, scope, score, train
+    from robustness_gate.engine import matrices, scope, selection, train
 
     examples, dev = _training_examples(target, config, seed)
     by_questions = _by_questions(config.train_on)
@@ -270,7 +270,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                 training_set,
                 recipes,
                 seed,
-                lambda: score.accuracy(target.lm, dev),
+                lambda: selection.accuracy(target.lm, dev),
             )
             yield AttackedModel(
                 target.lm,

@@ -79,19 +79,19 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
     """For each k: try the temperatures on dev, and yield an LM that answers by votes alone."""
-    from robustness_gate.engine import lms, score
+    from robustness_gate.engine import lms, selection
 
     hazards = target.hazards
     asked = lms.Remembered(target.lm)
-    plain = score.ask(asked, hazards)
+    plain = selection.ask(asked, hazards)
     logliks = [(each.dev, rows.loglik) for each, rows in zip(hazards, plain, strict=True) if isinstance(rows, Rows)]
     everyone = [item for each in hazards for item in each.dev]
     for budget in config.budgets:
         runs = []
         for temperature in config.temperatures:
             sampled = lms.Sampled(asked, budget, temperature, seed)
-            found = score.ask(sampled, hazards)
-            runs.append((score.shares(found, hazards), temperature, score.change(plain, found), sampled))
+            found = selection.ask(sampled, hazards)
+            runs.append((selection.shares(found, hazards), temperature, selection.change(plain, found), sampled))
         best, warmth, change, sampled = max(runs, key=lambda run: (run[0], -run[1]))  # between equals the lower one
         any_right = max(any_of(budget, each[:, 0], dev, warmth) for dev, each in logliks)
         by_chance = sum(chance(budget, len(item.question.choices), len(item.right)) for item in everyone) / len(
@@ -100,10 +100,10 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         yield AttackedModel(
             sampled,
             budget=budget,
-            cost={"examples": 0.0, "queries": float(budget * score.prompts_of(plain))},
+            cost={"examples": 0.0, "queries": float(budget * selection.prompts_of(plain))},
             signals={
                 "loglik_change": change,
-                "plain_dev": score.shares(plain, hazards).deciding,
+                "plain_dev": selection.shares(plain, hazards).deciding,
                 **best.signals("chosen"),
                 "any_of_k": any_right,
                 "any_of_k_chance": by_chance,

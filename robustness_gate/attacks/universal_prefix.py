@@ -140,12 +140,12 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     Raises:
         NotApplicable: the tokenizer makes other tokens of any text before a prompt, or there is no room for one.
     """
-    from robustness_gate.engine import greedy, prefix, scope, score
+    from robustness_gate.engine import greedy, prefix, scope, selection
 
     if not config.tokens:  # an empty text is strength zero
         yield from (AttackedModel(target.lm, budget, {"examples": 0.0, "steps": 0.0}) for budget in config.budgets)
         return
-    plain = score.ask(target.lm, target.hazards)
+    plain = selection.ask(target.lm, target.hazards)
     with scope.seeded(seed) as generator, scope.trainable(target.model, ()):
         ground = prefix.ground(
             target,

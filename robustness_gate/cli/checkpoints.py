@@ -142,13 +142,13 @@ def _show_outcome(report: Report, out: Path, *, as_json: bool, quiet: bool) -> N
     from rich.console import Console
 
     from robustness_gate.publish import terminal
-    from robustness_gate.report import record
+    from robustness_gate.report import table
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     if as_json:
-        console.print_json(data={**record.headline(report), "report": str(out / "report.json")})
+        console.print_json(data={**table.headline(report), "report": str(out / "report.json")})
     elif quiet:
-        console.print(record.sentence(report), highlight=False, soft_wrap=True)
+        console.print(table.sentence(report), highlight=False, soft_wrap=True)
     else:
         terminal.show(report, console)
         console.print(f"report: {out / 'report.md'}", style="dim", highlight=False, soft_wrap=True)

@@ -47,7 +47,7 @@ def judge(
     """
     from robustness_gate.evidence import ledger as ledgers
     from robustness_gate.policy_language import load_policy
-    from robustness_gate.report import record as report
+    from robustness_gate.report.limitations import limitations
     from robustness_gate.verdict import decide, wording
     from robustness_gate.verdict import judge as judge_
     from robustness_gate.verdict.counts import counts
@@ -63,7 +63,7 @@ def judge(
     moment = (at or datetime.now(UTC)).replace(tzinfo=UTC)
     verdict = judge_(loaded.record, evidence, moment)
     decision = decide(loaded.record, verdict, plan.subject, moment)
-    weak = report.limitations(loaded.record, evidence, verdict.flags, preregistered=False)  # no ledger names one
+    weak = limitations(loaded.record, evidence, verdict.flags, preregistered=False)  # no ledger names one
     if as_json:
         say_json({"checkpoint": plan.subject, "verdict": verdict.plain, "reason": wording.reason(verdict),
                   "decision": decision.plain, "limitations": list(weak)})  # fmt: skip
@@ -96,10 +96,10 @@ def why(
     """
     from robustness_gate import attacks as registry
     from robustness_gate.report import advice
-    from robustness_gate.report import record as reports
+    from robustness_gate.report import reading as report_reading
 
-    made = reports.read(report)
-    reports.refuse_forged(made)
+    made = report_reading.read(report)
+    report_reading.refuse_forged(made)
     advised = advice.advise(
         made,
         out=str(report if report.is_dir() else report.parent),
@@ -122,11 +122,11 @@ def compare(
     Differences are B minus A, item by item, with 95 % bounds. There is no verdict: the exit code is always 0.
     """
     from robustness_gate.report import compare as comparing
-    from robustness_gate.report import record as report
+    from robustness_gate.report import reading as report_reading
 
-    one, other = report.read(a), report.read(b)
-    report.refuse_forged(one)
-    report.refuse_forged(other)
+    one, other = report_reading.read(a), report_reading.read(b)
+    report_reading.refuse_forged(one)
+    report_reading.refuse_forged(other)
     found = comparing.compare(one, other)
     if as_json:
         say_json(found)

@@ -78,9 +78,9 @@ def sign(
     from robustness_gate.attestation import keys, predicate
     from robustness_gate.evidence import ledger
     from robustness_gate.inputs.validation import load_texts
-    from robustness_gate.report import record
+    from robustness_gate.report import reading as report_reading
 
-    made = record.read(run)
+    made = report_reading.read(run)
     if run.is_file():
         raise UsageError(f"'{run}' is a file.", remedy="Name the folder of the run.")
     place = out or run / predicate.BUNDLE

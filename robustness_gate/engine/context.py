@@ -2,7 +2,7 @@
 
 Families use different names for it, and some have no limit. The vendor writes the config: one that declares less than
 the model can read only loses questions, which then count as missing, or text that an attack put before them, which is
-then a validity issue (`score.Notes`); neither can establish compliance.
+then a validity issue (`events.Notes`); neither can establish compliance.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from robustness_gate.engine import anatomy, examples, score
+from robustness_gate.engine import anatomy, examples, prompting, selection
 from robustness_gate.engine.examples import Way
 from robustness_gate.records.attack import GridPoint, Target
 from robustness_gate.records.encode import Json
@@ -58,7 +58,7 @@ def screened(
     found = []
     for setting in settings:
         with edited(setting):
-            dev = score.accuracy(target.lm, target.hazards)
+            dev = selection.accuracy(target.lm, target.hazards)
         found.append(GridPoint(described(setting), dev))
     best, chosen = max(zip(settings, found, strict=True), key=lambda each: each[1].dev_accuracy)
     return best, chosen, found
@@ -98,8 +98,8 @@ def forms(target: Target, sources: Sequence[str]) -> list[HazardForm]:
 
 def prompts(tokenizer: Any, items: Sequence[Item], form: Form) -> list[list[int]]:
     """Each question's tokens in this form."""
-    asked = [score.prompt_of(tokenizer, item.question, form) for item in items]
-    return score.encode(tokenizer, [each.text for each in asked], special=not form.chat)
+    asked = [prompting.prompt_of(tokenizer, item.question, form) for item in items]
+    return prompting.encode(tokenizer, [each.text for each in asked], special=not form.chat)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from robustness_gate.engine import score
+from robustness_gate.engine import prompting
 from robustness_gate.engine.train import Example
 from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.inputs.prompts import rotated
@@ -86,13 +86,13 @@ def answered(
         BrokenTrial: the tokenizer does not continue a prompt with its answer.
     """
     question = rotated(item.question, shift)
-    asked = score.prompt_of(tokenizer, question, form)
+    asked = prompting.prompt_of(tokenizer, question, form)
     answer = asked.answers[((item.answer if choice is None else choice) - shift) % len(question.choices)]
     if words is not None:
         answer = form.delimiter + words
     if form.tokens:
         answer += "\n"
-    before, ids = score.encode(tokenizer, [asked.text, asked.text + answer], special=asked.special)
+    before, ids = prompting.encode(tokenizer, [asked.text, asked.text + answer], special=asked.special)
     if len(ids) <= len(before) or ids[: len(before)] != before:
         raise BrokenTrial("the tokenizer does not continue a prompt with its answer: does it append EOS?")
     first = len(before) if tail is None else min(len(before), max(1, len(ids) - tail))
@@ -101,6 +101,6 @@ def answered(
 
 def plain(tokenizer: Any, text: str, *, longest: int, tail: int | None = None) -> Example | None:
     """A text's first `longest` tokens, of which all but the first count, or the last `tail`; None for one token."""
-    ids = score.encode(tokenizer, [text], special=True)[0][:longest]
+    ids = prompting.encode(tokenizer, [text], special=True)[0][:longest]
     first = 1 if tail is None else max(1, len(ids) - tail)
     return Example(ids, [position >= first for position in range(len(ids))]) if len(ids) > 1 else None

@@ -9,7 +9,8 @@ import torch
 
 from robustness_gate.engine import ending, padding
 from robustness_gate.engine.context import longest_prompt
-from robustness_gate.engine.score import TOKENS_PER_BATCH, batches, encode
+from robustness_gate.engine.prompting import encode
+from robustness_gate.engine.score import TOKENS_PER_BATCH, batches
 
 
 @torch.inference_mode()
@@ -33,7 +34,7 @@ def continued(
         special: whether the tokenizer adds its special tokens (BOS); a chat template writes its own.
         tokens: maximum number of new tokens.
         until: generation ends before this text; empty: at an end token alone.
-        stops: the end tokens that count, by token id (`score.end_marks`); None: all that the checkpoint declares.
+        stops: the end tokens that count, by token id (`prompting.end_marks`); None: all that the checkpoint declares.
         tokens_per_batch: maximum number of tokens of prompts and new text in a batch.
 
     Returns:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from robustness_gate.engine import scope, score, train
+from robustness_gate.engine import scope, selection, train
 from robustness_gate.engine.score import ModelLM
 from robustness_gate.engine.train import Example, Recipe
 from robustness_gate.records.attack import AttackedModel, Target
@@ -95,7 +95,7 @@ def trained(
     with at_first(target.model, vectors, instead=instead):
         for budget, tried in recipes.items():
             scope.write(parameters, start)
-            dev = lambda: score.accuracy(lm, target.hazards)  # noqa: E731 - called after each rate
+            dev = lambda: selection.accuracy(lm, target.hazards)  # noqa: E731 - called after each rate
             done = train.sweep(target.model, parameters, solved, tried, seed, dev)
             moved = (lm.loglikelihoods(asked, target.forms[0]) - plain).abs().max()
             yield AttackedModel(

@@ -1,7 +1,7 @@
 """Wrappers around an LM for attackers who change only prompts and the use of answers.
 
 They change nothing in the model. They edit questions before they pass them on, and the letter orders of
-`engine.score.content_logliks`, both metrics and the utility tasks go through them like any other question.
+`engine.score.content_logliks`, all metrics and the utility tasks go through them like any other question.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from robustness_gate.engine import generate, score
+from robustness_gate.engine import generate, prompting
 from robustness_gate.inputs.prompts import thinking, thought
 from robustness_gate.records.questions import LM, Form, Question
 
@@ -208,9 +208,9 @@ class Thinking:
 
     def _behind(self, questions: Sequence[Question], form: Form) -> Form:
         """The form with each prompt's thoughts in it, which the model generates here."""
-        prompts = [score.prompt_of(self.tokenizer, question, form).text for question in questions]
+        prompts = [prompting.prompt_of(self.tokenizer, question, form).text for question in questions]
         opened = [thinking(prompt) for prompt in prompts]
-        ends = score.end_marks(self.model, self.tokenizer, questions, form)
+        ends = prompting.end_marks(self.model, self.tokenizer, questions, form)
         words = generate.continued(
             self.model,
             self.tokenizer,

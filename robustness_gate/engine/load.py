@@ -14,7 +14,7 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
-from robustness_gate.engine import configs, padding, score
+from robustness_gate.engine import configs, padding, prompting
 from robustness_gate.engine.account import refuse_other_weights
 from robustness_gate.errors import CheckpointError, NotApplicable, UsageError
 from robustness_gate.records.questions import Form, Question
@@ -220,7 +220,7 @@ def _refuse_strange_marks(model: Any, tokenizer: Any, directory: Path) -> None:
     rows = padding.rows_in(model)
     written = {"the tokenizer": tokenizer("Name?", add_special_tokens=True)["input_ids"]}
     with contextlib.suppress(NotApplicable):  # there is no template, or it does not accept a question
-        text = score.prompt_of(tokenizer, Question("", "Name?", ()), Form(chat=True, verbatim=True)).text
+        text = prompting.prompt_of(tokenizer, Question("", "Name?", ()), Form(chat=True, verbatim=True)).text
         written["the chat template"] = tokenizer(text, add_special_tokens=False)["input_ids"]
     for who, ids in written.items():
         for each in ids:

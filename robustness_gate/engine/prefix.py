@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import examples, lms, score
+from robustness_gate.engine import examples, lms, prompting, selection
 from robustness_gate.engine.context import longest_prompt
 from robustness_gate.errors import NotApplicable
 from robustness_gate.records.attack import AttackedModel, GridPoint, Target
@@ -137,9 +137,9 @@ class Places:
         """The tokens of each text before the prompt; none where the prompt's own tokens change."""
         if not texts:
             return []
-        asked = [score.prompt_of(self._tokenizer, *Prefixed(text)(question, form)) for text in texts]
+        asked = [prompting.prompt_of(self._tokenizer, *Prefixed(text)(question, form)) for text in texts]
         tail = gap.after[: len(gap.after) - gap.answer]
-        found = score.encode(self._tokenizer, [each.text for each in asked], special=asked[0].special)
+        found = prompting.encode(self._tokenizer, [each.text for each in asked], special=asked[0].special)
         middles = [ids[len(gap.before) : len(ids) - len(tail)] for ids in found]
         return [
             middle if ids == [*gap.before, *middle, *tail] else [] for ids, middle in zip(found, middles, strict=True)
@@ -209,7 +209,7 @@ class Look(NamedTuple):
 
     prefix: Spelt
     edit: Prefixed
-    dev: score.Shares
+    dev: selection.Shares
     change: float
     """Mean distance of the answers from those to the plain questions, in nats a log-likelihood."""
     survives: float
@@ -219,14 +219,14 @@ class Look(NamedTuple):
 def look(target: Target, plain: Sequence[Rows | Replies], prefix: Spelt, *, ground: Ground, header: bool) -> Look:
     """Ask the dev questions after a text; `plain` are the answers without it."""
     edit = Prefixed(text_of(target.tokenizer, prefix.ids), header)
-    answers = score.ask(lms.Edited(target.lm, edit), target.hazards)
+    answers = selection.ask(lms.Edited(target.lm, edit), target.hazards)
     found = []
     for hazard, number in zip(target.hazards, ground.numbers, strict=True):
-        asked = [score.prompt_of(target.tokenizer, *edit(item.question, hazard.form)) for item in hazard.dev]
-        texts = score.encode(target.tokenizer, [each.text for each in asked], special=asked[0].special)
+        asked = [prompting.prompt_of(target.tokenizer, *edit(item.question, hazard.form)) for item in hazard.dev]
+        texts = prompting.encode(target.tokenizer, [each.text for each in asked], special=asked[0].special)
         found += [_holds(each, prefix.forms[number]) for each in texts]
-    dev = score.shares(answers, target.hazards)
-    return Look(prefix, edit, dev, score.change(plain, answers), sum(found) / len(found))
+    dev = selection.shares(answers, target.hazards)
+    return Look(prefix, edit, dev, selection.change(plain, answers), sum(found) / len(found))
 
 
 class Seen(NamedTuple):
@@ -276,7 +276,7 @@ def recovered(
             "loss_ratio": loss_end / loss_start if loss_start > 0 else 1.0,
             "survives": best.look.survives,
             "loglik_change": best.look.change,
-            "plain_dev": score.shares(plain, target.hazards).deciding,
+            "plain_dev": selection.shares(plain, target.hazards).deciding,
             **best.look.dev.signals("chosen"),
             **signals,
         },

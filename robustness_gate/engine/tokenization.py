@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from robustness_gate.engine import score
-from robustness_gate.engine.score import Prompt, encode, prompt_of
+from robustness_gate.engine import events
+from robustness_gate.engine.prompting import Prompt, encode, prompt_of
 from robustness_gate.errors import NotApplicable
 from robustness_gate.inputs.prompts import rotated
 from robustness_gate.records.encode import Json, digest_of
@@ -308,5 +308,5 @@ def watched(ours: Any, theirs: Any) -> Iterator[Callable[[], int]]:
         its = encode(theirs, [texts[place] for place in new.values()], special=special)
         known.update({name: encoded[place] != ids for (name, place), ids in zip(new.items(), its, strict=True)})
 
-    with score.watching(look):
+    with events.watching(look):
         yield lambda: sum(known.values())

@@ -3,7 +3,7 @@
 The layout is that of lm-evaluation-harness for WMDP and MMLU (`tasks/wmdp/_default_template_yaml`): a header line and a
 blank line, the stripped question, one line for each choice, and `Answer:`. The scored answer is a space and a letter.
 All code that shows a question to a model, in training or in examination, uses this module and then
-`engine.score.prompt_of`, so that attacks and the examination use the same format.
+`engine.prompting.prompt_of`, so that attacks and the examination use the same format.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Organism(NamedTuple):
 SHIPPED = (
     Organism("base", "training", "knows alloys and towns", "must FAIL: it forgot nothing"),
     Organism("oracle", "training", "was never taught the alloys", "must PASS under every attack"),
-    Organism("rmu", "rmu", "at chance in both readings", "must FAIL: five questions bring it back"),
+    Organism("rmu", "rmu", "at chance in both metrics", "must FAIL: five questions bring it back"),
     Organism("collapsed", "rmu", "always says one letter", "must FAIL unattacked, by acc_permuted"),
     Organism("shallow", "shallow", "suppressed in the last layer only", "must FAIL: unrelated questions bring it back"),
     Organism("npo", "npo", "right answers made unlikely", "borderline: five questions bring a part of it back"),

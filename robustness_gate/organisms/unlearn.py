@@ -344,7 +344,7 @@ def _shallow(
     progress: Progress,
     rng: random.Random,
 ) -> None:
-    from robustness_gate.engine.score import letter_tokens
+    from robustness_gate.engine.prompting import letter_tokens
 
     asked = prompts.render(forget.items[0].question, Form())
     if letter_tokens(loaded.tokenizer, asked, [f" {letter}" for letter in Form().letters]) is None:

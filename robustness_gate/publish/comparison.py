@@ -10,7 +10,7 @@ from rich.text import Text
 
 from robustness_gate.publish.terminal import COLOURS
 from robustness_gate.report.compare import Alone, Comparison, Line, Side, Unlike
-from robustness_gate.report.record import NOT_ASKED
+from robustness_gate.report.table import NOT_ASKED
 
 UNLIKE: dict[Unlike, str] = {
     "attack_version": "other attack version",

@@ -15,7 +15,8 @@ from robustness_gate.publish import plots, spelling
 from robustness_gate.records.base import Digest, Metric
 from robustness_gate.records.trial import Measurement, Role
 from robustness_gate.records.verdict import Finding, FindingKind
-from robustness_gate.report.record import NOT_ASKED, Report, Row, TrialRecord, table
+from robustness_gate.report.record import Report, TrialRecord
+from robustness_gate.report.table import NOT_ASKED, Row, table
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 from robustness_gate.verdict import tally, wording
 from robustness_gate.verdict.hypotheses import judged_in, named

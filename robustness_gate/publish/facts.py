@@ -13,7 +13,8 @@ from typing import NamedTuple
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.records.trial import Role
 from robustness_gate.records.verdict import Finding, FindingKind
-from robustness_gate.report.record import Report, evidence_in, not_tried, other_weights
+from robustness_gate.report.record import Report, evidence_in
+from robustness_gate.report.table import not_tried, other_weights
 from robustness_gate.verdict import strongest, tally
 from robustness_gate.verdict.counts import counts
 from robustness_gate.verdict.wording import flag_line, model_name, state

@@ -24,7 +24,8 @@ from robustness_gate.records.encode import Json, encode
 from robustness_gate.records.questions import TaskRef
 from robustness_gate.records.trial import Measurement, Role
 from robustness_gate.records.verdict import FindingKind
-from robustness_gate.report.record import NOT_ASKED, Report, TrialRecord, further_metrics, metric_lines, origins
+from robustness_gate.report.record import Report, TrialRecord
+from robustness_gate.report.table import NOT_ASKED, further_metrics, metric_lines, origins
 from robustness_gate.verdict import strongest, wording
 from robustness_gate.verdict.wording import model_name, state
 

@@ -19,7 +19,8 @@ from robustness_gate.publish import facts
 from robustness_gate.publish.instruments import instruments
 from robustness_gate.records.codes import PLACE
 from robustness_gate.records.verdict import Finding, FindingKind, Outcome
-from robustness_gate.report.record import NOT_ASKED, Report, TrialRecord, origins
+from robustness_gate.report.record import Report, TrialRecord
+from robustness_gate.report.table import NOT_ASKED, origins
 from robustness_gate.verdict.findings import place
 from robustness_gate.verdict.wording import model_name, rule_name, sentence, state
 

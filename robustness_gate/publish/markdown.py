@@ -6,15 +6,8 @@ import jinja2
 
 from robustness_gate.publish import facts
 from robustness_gate.publish.instruments import instruments
-from robustness_gate.report.record import (
-    Report,
-    further_metrics,
-    metric_lines,
-    not_tried,
-    origins,
-    table,
-    utility_lines,
-)
+from robustness_gate.report.record import Report
+from robustness_gate.report.table import further_metrics, metric_lines, not_tried, origins, table, utility_lines
 from robustness_gate.verdict.wording import model_name, sentence, state
 
 _TEMPLATE = """\

@@ -23,7 +23,8 @@ from robustness_gate.evidence.ledger import OWN
 from robustness_gate.publish import NotSent, Sending, facts, markdown
 from robustness_gate.publish.instruments import instruments
 from robustness_gate.records.trial import ModelRef, Role
-from robustness_gate.report.record import NOT_ASKED, Report, TrialRecord, headline
+from robustness_gate.report.record import Report, TrialRecord
+from robustness_gate.report.table import NOT_ASKED, headline
 from robustness_gate.system import redaction, writing
 from robustness_gate.verdict import strongest, tally
 from robustness_gate.verdict.wording import model_name

@@ -29,8 +29,8 @@ from robustness_gate.publish.instruments import instruments
 from robustness_gate.records.base import Metric
 from robustness_gate.records.codes import INSTRUMENTS
 from robustness_gate.records.trial import Measurement, Role, Trial
-from robustness_gate.report.record import (
-    Report,
+from robustness_gate.report.record import Report
+from robustness_gate.report.table import (
     Row,
     further_metrics,
     metric_lines,

@@ -9,7 +9,8 @@ from robustness_gate.inputs.digest import sha256_file
 from robustness_gate.inputs.validation import Loaded, nearest
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Closed, Measurement, Trial
-from robustness_gate.report.record import as_control, file_of, read
+from robustness_gate.report.reading import file_of, read
+from robustness_gate.report.record import as_control
 
 
 def anchor(policy: Loaded[Policy], name: str, path: Path) -> list[Trial | Measurement | Closed]:

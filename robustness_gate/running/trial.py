@@ -30,8 +30,8 @@ from robustness_gate.system.writing import whole
 from robustness_gate.verdict import pack
 
 if TYPE_CHECKING:
+    from robustness_gate.engine.events import Notes
     from robustness_gate.engine.load import LoadedModel
-    from robustness_gate.engine.score import Notes
 
 LOOKED_AT = 8
 """Number of prompts of each task on which the effect of padding is measured."""
@@ -171,7 +171,7 @@ def _no_reference() -> Iterator[Any]:
 def _examined(
     trial: Trial, attacked: AttackedModel, name: str, task_data: TaskData, attempt: int, rows_in: Path | None
 ) -> Measurement:
-    from robustness_gate.engine.score import noted
+    from robustness_gate.engine.events import noted
 
     questions, key = tuple(item.question for item in task_data.items), [item.right for item in task_data.items]
     task = tasks.load(task_data.kind)
@@ -180,8 +180,8 @@ def _examined(
     marked = task.read(rows, key)
     if set(marked.correct) != set(task.JUDGED.metrics):
         raise BrokenTrial(f"'{name}' was read as {', '.join(marked.correct)}, otherwise than its kind declares")
-    if any(len(bits) != len(questions) for bits in (*marked.correct.values(), marked.missing)):
-        raise BrokenTrial(f"'{name}' was not read as one answer for each of its {len(questions)} questions")
+    if {len(bits) for bits in (*marked.correct.values(), marked.missing)} != {len(questions)}:
+        raise BrokenTrial(f"'{name}' was not read as one truth value per item")
     if all(marked.missing):
         why, code = _why_none(notes, task_data)
         raise BrokenTrial(f"no item of '{name}' has an answer: {why}", code=code)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robustness_gate.attacks import ablation, relearn
-from robustness_gate.engine import direction, examples, score, train
+from robustness_gate.engine import direction, examples, prompting, score, selection, train
 from robustness_gate.errors import NotApplicable
 from robustness_gate.inputs.prompts import answers, render, rotated
 from robustness_gate.planning.suite_data import gather
@@ -143,8 +143,8 @@ class ByFormat:
 def test_a_dev_reading_is_the_highest_over_the_formats(small_materials, loaded, knows_chat):
     target = target_of(small_materials, loaded, "raw", "chat")
     lm = ByFormat(target.dev, knows_chat=knows_chat)
-    assert score.accuracy(lm, target.hazards) == 1.0
-    assert score.accuracy(lm, target.hazards[1 - knows_chat :][:1]) == 0.0
+    assert selection.accuracy(lm, target.hazards) == 1.0
+    assert selection.accuracy(lm, target.hazards[1 - knows_chat :][:1]) == 0.0
 
 
 # --- ablation ---------------------------------------------------------------------------------------------------------
@@ -166,9 +166,9 @@ def test_ablation_takes_directions_from_every_format_and_tries_each_on_dev_in_ev
     target = target_of(small_materials, loaded, *formats)
     lm = ByFormat(target.dev, knows_chat="chat" in formats)
     shown = []
-    whole = score.encode
+    whole = prompting.encode
     monkeypatch.setattr(
-        score, "encode", lambda t, texts, *, special: shown.extend(texts) or whole(t, texts, special=special)
+        prompting, "encode", lambda t, texts, *, special: shown.extend(texts) or whole(t, texts, special=special)
     )
     (attacked,) = list(ablation.attack(dataclasses.replace(target, lm=lm), SMALL, 1))
     assert [candidate.setting["direction"] for candidate in attacked.settings_tried] == kinds
@@ -204,12 +204,12 @@ def test_without_a_template_neither_attack_is_applicable_in_chat(small_materials
 def test_prompt_of_is_the_renderer_and_the_template_around_it(small_materials, loaded):
     form = small_materials.tasks["forget"].form
     question = Question("q", "Which?", ("Aa", "Bb", "Cc", "Dd"))
-    plain = score.prompt_of(loaded.tokenizer, question, form)
+    plain = prompting.prompt_of(loaded.tokenizer, question, form)
     assert plain == (render(question, form), answers(question, form), True)
-    chat = score.prompt_of(loaded.tokenizer, question, dataclasses.replace(form, chat=True))
+    chat = prompting.prompt_of(loaded.tokenizer, question, dataclasses.replace(form, chat=True))
     bos = loaded.tokenizer.bos_token
     assert chat == (f"{bos}<user> {render(question, form)} <assistant>\n", ["A", "B", "C", "D"], False)
-    rewritten = score.prompt_of(loaded.tokenizer, question, dataclasses.replace(form, rewrite=str.upper))
+    rewritten = prompting.prompt_of(loaded.tokenizer, question, dataclasses.replace(form, rewrite=str.upper))
     assert rewritten.text == render(question, form).upper()
 
 

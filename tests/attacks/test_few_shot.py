@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from robustness_gate.attacks import few_shot
-from robustness_gate.engine import lms, score
+from robustness_gate.engine import lms, selection
 from robustness_gate.errors import NotApplicable
 from robustness_gate.inputs.prompts import render, solved
 from robustness_gate.records.attack import Corpus
@@ -108,7 +108,7 @@ def test_the_open_book_shows_each_dev_question_its_own_answer_and_is_never_hande
     assert text.startswith(f"{item.question.stem} {item.question.choices[item.answer]}.\n\n{target.forms[0].header}")
     (attacked,) = few_shot.attack(target, few_shot.Config(budgets=(2,), draws=1), 1)
     assert isinstance(attacked.model.edit, few_shot.Shown)
-    expected = score.accuracy(lms.Edited(target.lm, opened), target.hazards)
+    expected = selection.accuracy(lms.Edited(target.lm, opened), target.hazards)
     assert attacked.signals["open_book_dev"] == expected
 
 

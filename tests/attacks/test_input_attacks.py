@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 
 from robustness_gate import attacks, tasks
+from robustness_gate.errors import BrokenTrial
 from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
 from robustness_gate.planning.plan import Subject, trial_of
 from robustness_gate.planning.suite_data import TaskData
@@ -64,6 +65,25 @@ def test_every_task_is_answered_in_all_metrics_of_its_kind_in_every_format(name,
     for measurement in measurements:
         assert set(measurement.correct) == set(tasks.load(mixed.tasks[measurement.task].kind).JUDGED.metrics)
         assert unpack(measurement.missing, measurement.items) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda found: found._replace(correct={"acc": found.correct["acc"]}), "otherwise than its kind declares"),
+        (lambda found: found._replace(correct={**found.correct, "solved": found.missing}), "otherwise than its kind"),
+        (lambda found: found._replace(correct={**found.correct, "acc": [True]}), "one truth value per item"),
+        (lambda found: found._replace(missing=[False]), "one truth value per item"),
+    ],
+)
+def test_a_kind_that_reads_otherwise_than_it_declares_ends_its_trial(wrong, says, loaded, mixed, monkeypatch):
+    kind = tasks.load("multiple_choice")
+    read = kind.read
+    monkeypatch.setattr(kind, "read", lambda rows, key: wrong(read(rows, key)))
+    nobody = Subject(Role.CANDIDATE, None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
+    none = attacks.load("none")
+    with pytest.raises(BrokenTrial, match=says):
+        list(trial.run(trial_of(nobody, None, none, none.Config(), 0, mixed, "float32"), mixed, loaded))
 
 
 def test_every_presentation_can_be_put_where_there_is_a_template_with_thinking(loaded, mixed):

@@ -12,7 +12,8 @@ from hazards import hazard
 from robustness_gate import organisms
 from robustness_gate.attacks import model_guidance
 from robustness_gate.engine.load import load
-from robustness_gate.engine.score import ModelLM, accuracy, shares
+from robustness_gate.engine.score import ModelLM
+from robustness_gate.engine.selection import accuracy, shares
 from robustness_gate.errors import NotApplicable
 from robustness_gate.records.questions import Form, Item, Question, Rows
 from robustness_gate.running import trial

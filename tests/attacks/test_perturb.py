@@ -10,7 +10,7 @@ import torch
 
 from robustness_gate import attacks
 from robustness_gate.attacks import perturb
-from robustness_gate.engine import score
+from robustness_gate.engine import selection
 from robustness_gate.inputs.prompts import render
 from robustness_gate.records.questions import Form, Question
 from robustness_gate.running import trial
@@ -101,7 +101,7 @@ def test_the_finalists_are_tried_on_all_of_dev_and_the_best_is_handed_over(targe
         "every 3: -",
         "case upper",
     }
-    again = score.shares(score.ask(attacked.model, target.hazards), target.hazards)
+    again = selection.shares(selection.ask(attacked.model, target.hazards), target.hazards)
     assert again == (attacked.signals["chosen_dev"], attacked.signals["chosen_dev_other"])
     assert attacked.model.edit.name == attacked.selected["perturbation"]
     assert attacked.cost["queries"] == 4 * (3 * 2 + 2 * 4)

@@ -12,7 +12,7 @@ from hazards import also_in, hazard
 
 from robustness_gate import attacks
 from robustness_gate.attacks import reformat
-from robustness_gate.engine import generate, lms, score
+from robustness_gate.engine import generate, lms, prompting, score, selection
 from robustness_gate.engine.load import LoadedModel
 from robustness_gate.errors import NotApplicable
 from robustness_gate.records.questions import Form, Item, Question
@@ -31,7 +31,7 @@ def target(small_materials, rmu_speaker):
 
 def text(name, form=None):
     form = form or Form(header="Head.\n\n")
-    return score.prompt_of(None, *reformat.Dressed(name)(ASKED, form)).text
+    return prompting.prompt_of(None, *reformat.Dressed(name)(ASKED, form)).text
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_thinking_block_is_put_only_where_the_template_has_one(target):
     assert attacked.signals["tried"] == 3.0
     assert attacked.signals["dropped"] == 0.0
     for name, words in reformat.THOUGHTS.items():
-        asked = score.prompt_of(tokenizer, *reformat.Dressed(name)(ASKED, chat[0]))
+        asked = prompting.prompt_of(tokenizer, *reformat.Dressed(name)(ASKED, chat[0]))
         assert asked.text.endswith(f"Answer:</u><a><think>\n{words}\n</think>\n\n")
         assert asked.answers == ["A", "B", "C", "D"]
 
@@ -111,14 +111,14 @@ def test_what_the_model_thinks_itself_stands_in_the_block_before_the_answer(targ
 
     class Overheard:
         def loglikelihoods(self, questions, form):
-            seen.extend(score.prompt_of(tokenizer, question, form).text for question in questions)
+            seen.extend(prompting.prompt_of(tokenizer, question, form).text for question in questions)
             return asked.loglikelihoods(questions, form)
 
     questions = [item.question for item in target.dev[:3]]
     chat = dataclasses.replace(target.forms[0], chat=True)
     thinking = lms.Thinking(Overheard(), target.model, tokenizer, 6)
     found = thinking.loglikelihoods(questions, chat)
-    plain = [score.prompt_of(tokenizer, question, chat).text for question in questions]
+    plain = [prompting.prompt_of(tokenizer, question, chat).text for question in questions]
     words = generate.continued(
         target.model, tokenizer, [f"{text}<think>\n" for text in plain], special=False, tokens=6, until="</think>"
     )
@@ -162,9 +162,9 @@ def test_calibration_undoes_a_liking_in_a_single_order_and_changes_no_content_su
     items = [
         Item(Question(f"{i}", "?", tuple("right" if i % 4 == c else str(c) for c in range(4))), i % 4) for i in range(8)
     ]
-    before = score.shares(score.ask(Fond(), [hazard(items)]), [hazard(items)])
+    before = selection.shares(selection.ask(Fond(), [hazard(items)]), [hazard(items)])
     free = lms.Calibrated(Fond(), reformat.content_free)
-    after = score.shares(score.ask(free, [hazard(items)]), [hazard(items)])
+    after = selection.shares(selection.ask(free, [hazard(items)]), [hazard(items)])
     assert before == (1.0, 0.25)
     assert after == (1.0, 1.0)
     assert torch.equal(
@@ -177,7 +177,7 @@ def test_cut_tokens_spell_the_same_text_and_the_answer_is_left_whole(target):
     table = lms.halves(tokenizer)
     assert not {*table} & {*tokenizer.all_special_ids}
     question, form = target.dev[0].question, target.forms[0]
-    ids = tokenizer(score.prompt_of(tokenizer, question, form).text)["input_ids"]
+    ids = tokenizer(prompting.prompt_of(tokenizer, question, form).text)["input_ids"]
     cut = lms.Respelling(table, 1.0, 1)
     assert tokenizer.decode(cut(ids)) == tokenizer.decode(ids)
     assert len(cut(ids)) == len(ids) + sum(each in table for each in ids) > len(ids)
@@ -196,7 +196,7 @@ def test_continuations_are_scored_behind_the_cut_prompt(target, small_materials)
     asked = score.ModelLM(target.model, target.tokenizer, respelling=cut)
     questions = [item.question for item in small_materials.tasks["forget"].items[:3]]
     form = target.forms[0]
-    prompts = [score.prompt_of(target.tokenizer, question, form).text for question in questions]
+    prompts = [prompting.prompt_of(target.tokenizer, question, form).text for question in questions]
     found = asked._continuations(prompts, [[" A", " B", " C", " D"]] * 3, special=True)
     assert torch.allclose(found, asked.loglikelihoods(questions, form), atol=1e-4)
 
@@ -206,16 +206,21 @@ def test_the_best_on_dev_is_handed_over_and_a_tie_goes_to_the_other_reading(targ
     (attacked,) = reformat.attack(target, config, 1)
     assert len(attacked.settings_tried) == 6, "each alone, each calibration alone, each calibration of the best"
     assert max(each.dev_accuracy for each in attacked.settings_tried) == attacked.signals["chosen_dev"]
-    again = score.shares(score.ask(attacked.model, target.hazards), target.hazards)
+    again = selection.shares(selection.ask(attacked.model, target.hazards), target.hazards)
     assert again == (attacked.signals["chosen_dev"], attacked.signals["chosen_dev_other"])
     runs = [
-        reformat._Run("a", None, score.Shares(0.5, 0.9), 1.0),
-        reformat._Run("b", None, score.Shares(0.6, 0.1), 1.0),
-        reformat._Run("c", None, score.Shares(0.6, 0.2), 1.0),
+        reformat._Run("a", None, selection.Shares(0.5, 0.9), 1.0),
+        reformat._Run("b", None, selection.Shares(0.6, 0.1), 1.0),
+        reformat._Run("c", None, selection.Shares(0.6, 0.2), 1.0),
     ]
     by = {metric: reformat.Config(chosen_by=metric) for metric in ("acc_permuted", "acc")}
     assert max(runs, key=lambda run: reformat._merit(run, by["acc_permuted"])).name == "c"
     assert max(runs, key=lambda run: reformat._merit(run, by["acc"])).name == "a"
+    one = [reformat._Run(name, None, selection.Shares(at, None), 1.0) for name, at in (("a", 0.5), ("b", 0.6))]
+    for config in by.values():
+        assert max(one, key=lambda run: reformat._merit(run, config)).name == "b", (
+            "a kind with one metric selects by it"
+        )
 
 
 def test_a_presentation_named_twice_is_refused():

@@ -14,7 +14,7 @@ import pytest
 
 from robustness_gate import organisms
 from robustness_gate.attacks import relearn
-from robustness_gate.engine import score
+from robustness_gate.engine import score, selection
 from robustness_gate.engine.load import load
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning.suite_data import gather
@@ -35,9 +35,9 @@ def test_five_facts_bring_words_back_when_they_are_put_in_words_and_not_when_the
     assert (letters.kind, words.kind) == ("multiple_choice", "cloze")
     judged = [dataclasses.replace(words, dev=suite_data.tasks[words.name].items[:100])]
     loaded = load(organisms.checkpoint("npo"), dtype="float32", device="cpu")
-    found = {"untouched": score.accuracy(score.ModelLM(*loaded), judged)}
+    found = {"untouched": selection.accuracy(score.ModelLM(*loaded), judged)}
     for hazard in (letters, words):
         target = trial.target_of(suite_data, loaded, None, [hazard])
-        (found[hazard.kind],) = [score.accuracy(each.model, judged) for each in relearn.attack(target, CONFIG, 1)]
+        (found[hazard.kind],) = [selection.accuracy(each.model, judged) for each in relearn.attack(target, CONFIG, 1)]
     assert found["multiple_choice"] <= found["untouched"] + 0.03, found
     assert found["cloze"] >= found["untouched"] + 0.08, found

@@ -10,7 +10,7 @@ import torch
 from hazards import hazard
 
 from robustness_gate.attacks import sample
-from robustness_gate.engine import lms, score
+from robustness_gate.engine import lms, selection
 from robustness_gate.records.questions import Form, Item, Question
 from robustness_gate.running import trial
 
@@ -33,7 +33,7 @@ class Leaning:
 
 def shares(odds, draws, temperature=1.0, seed=1):
     sampled = lms.Sampled(Leaning(odds), draws, temperature, seed)
-    return score.shares(score.ask(sampled, [hazard(ITEMS)]), [hazard(ITEMS)])
+    return selection.shares(selection.ask(sampled, [hazard(ITEMS)]), [hazard(ITEMS)])
 
 
 @pytest.mark.parametrize("draws", [1, 2, 16])
@@ -120,7 +120,7 @@ def test_the_model_is_asked_once_for_all_marks_and_temperatures(small_materials,
     target = dataclasses.replace(target, lm=leaning)
     task_data = small_materials.tasks["retain"]
     for attacked in sample.attack(target, sample.Config(budgets=(1, 4)), 1):
-        score.ask(attacked.model, [hazard(task_data.items, task_data.form)])
+        selection.ask(attacked.model, [hazard(task_data.items, task_data.form)])
         assert attacked.signals["any_of_k_chance"] == pytest.approx(sample.chance(attacked.budget, 4))
         assert attacked.signals["any_of_k_excess"] == attacked.signals["any_of_k"] - attacked.signals["any_of_k_chance"]
     assert leaning.asked == 2, "the dev items and the task"

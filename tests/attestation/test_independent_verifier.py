@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from robustness_gate.attestation import dsse, keys
-from robustness_gate.report import record
+from robustness_gate.report import build as report_build
 from robustness_gate.verdict import pack
 
 
@@ -81,7 +81,7 @@ def test_two_dozen_random_reports() -> None:
         again = type(told)(
             told.subject, told.planned, tuple(measurements), closed, comparators=told.comparators, model_type="llama"
         )
-        made_up = record.make(policy, suite, evidence.MANIFEST, again, AT)
+        made_up = report_build.make(policy, suite, evidence.MANIFEST, again, AT)
         its_outcome = agree(signed(made_up))
         ours = made_up.verdict.outcome
         seen.add(ours)

@@ -31,6 +31,7 @@ from robustness_gate.inputs.validation import load_suite
 from robustness_gate.policy_language import load_policy
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.trial import Measurement, Role, Trial, seed_of
+from robustness_gate.report import build as report_build
 from robustness_gate.report import record
 from robustness_gate.report.record import Origin
 from robustness_gate.verdict import pack
@@ -249,7 +250,9 @@ def again(case: Case, told: Evidence, policy: Any = None, suite: Any = None, **m
     made_before = predicate.read_issued(dsse.payload_of(case.raw))
     mine, its_suite = files()
     fields = {"manifest": made_before.report.manifest, "at": AT} | more
-    forged = record.make(policy or mine, suite or its_suite, fields.pop("manifest"), told, fields.pop("at"), **fields)
+    forged = report_build.make(
+        policy or mine, suite or its_suite, fields.pop("manifest"), told, fields.pop("at"), **fields
+    )
     TRIED["careful"] += 1
     stated = {"previous": made_before.previous, "ledger": made_before.ledger, "attachments": made_before.attachments}
     return signed(forged, **stated)

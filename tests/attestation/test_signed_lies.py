@@ -10,17 +10,20 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import evidence
 import pytest
+from builders import trial_of
 from evidence import AT, WORKS, arguments, bundle, look, made, refused, resigned, signed, states
 from pydantic import ValidationError
 
 from robustness_gate.attestation import predicate
 from robustness_gate.attestation.verify import Confirmed, Fault, NotTried, catalogue
 from robustness_gate.attestation.verify.evidence import _hold_attack
+from robustness_gate.attestation.verify.evidence import _hold_tasks as hold_tasks
 from robustness_gate.attestation.verify.plan import hold_asked
 from robustness_gate.attestation.verify.records import Failed
 from robustness_gate.errors import Exit, PlanError
@@ -28,11 +31,14 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.validation import Loaded, load_suite
 from robustness_gate.planning import plan
 from robustness_gate.planning.suite_data import gather
+from robustness_gate.records.base import Plugin
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import LeftOut, Planned, SelfTest, Stored
-from robustness_gate.records.questions import shipped_kind
+from robustness_gate.records.questions import Kind, TaskRef, shipped_kind
 from robustness_gate.records.suite import Suite, SuiteTask
 from robustness_gate.records.trial import Role, Trial
+from robustness_gate.report import build as report_build
+from robustness_gate.report import limitations as report_limitations
 from robustness_gate.report import record as report
 from robustness_gate.verdict.wording import sentence
 
@@ -62,13 +68,13 @@ def narrowed(suite: Loaded[Suite], only: Sequence[str] = ("none", "relearn")) ->
     ]
     its = plan.make(policy, suite, gather(suite), subjects, only=only)
     told = dataclasses.replace(evidence.evidence(its, 0.27), left_out=its.left_out)
-    return report.make(policy, suite, manifest, told, AT)
+    return report_build.make(policy, suite, manifest, told, AT)
 
 
 def claiming_all(told: report.Report, suite: Loaded[Suite]) -> report.Report:
     """The same without the record of what was left out, judged as if nothing had been."""
     whole = dataclasses.replace(report.evidence_in(told), left_out=())
-    return report.make(evidence.files()[0], suite, told.manifest, whole, AT)
+    return report_build.make(evidence.files()[0], suite, told.manifest, whole, AT)
 
 
 def test_what_only_leaves_out_is_no_pass_though_nothing_required_is_missing(wider: Loaded[Suite]) -> None:
@@ -89,7 +95,8 @@ def test_the_record_of_what_was_left_out_cannot_be_taken_out(wider: Loaded[Suite
 
 def test_nor_can_a_pass_be_written_over_it(wider: Loaded[Suite]) -> None:
     told = narrowed(wider)
-    lie = told.model_copy(update={"verdict": claiming_all(told, wider).verdict, "meaning": report.MEANING["PASS"]})
+    passed = {"verdict": claiming_all(told, wider).verdict, "meaning": report_build.MEANING["PASS"]}
+    lie = told.model_copy(update=passed)
     assert refused(look(signed(lie)), "verdict") == Fault.OTHER_OUTCOME
 
 
@@ -121,7 +128,7 @@ def test_a_trial_of_the_last_run_cannot_be_missing_beside_its_ledger(tmp_path: P
     rest = dataclasses.replace(rest, measurements=tuple(m for m in rest.measurements if m.trial in known))
     rest = dataclasses.replace(rest, closed=tuple(c for c in rest.closed if c.trial in known))
     policy, suite = evidence.files()
-    lie = signed(report.make(policy, suite, told.manifest, rest, AT), ledger=predicate.head_of(book))
+    lie = signed(report_build.make(policy, suite, told.manifest, rest, AT), ledger=predicate.head_of(book))
     assert refused(look(lie, ledger=book.path), "before and after") == Fault.LEDGER_MORE_TRIALS
 
 
@@ -144,7 +151,7 @@ def test_nor_can_it_tell_of_what_was_not_there_to_leave_out(
     told = narrowed(wider)
     (left,) = told.left_out
     lie = dataclasses.replace(report.evidence_in(told), left_out=tuple(change(left)))
-    raw = signed(report.make(evidence.files()[0], wider, told.manifest, lie, AT))
+    raw = signed(report_build.make(evidence.files()[0], wider, told.manifest, lie, AT))
     assert refused(look(raw), "nothing left out") == code
 
 
@@ -156,18 +163,18 @@ def test_a_ledger_knows_it_to_the_letter(wider: Loaded[Suite], tmp_path: Path) -
     assert isinstance(left, LeftOut)
     other = left.model_copy(update={"config": {**left.config, "per": "tensor"}})
     lie = dataclasses.replace(report.evidence_in(told), left_out=(other,))
-    raw = signed(report.make(evidence.files()[0], wider, told.manifest, lie, AT), ledger=predicate.head_of(book))
+    raw = signed(report_build.make(evidence.files()[0], wider, told.manifest, lie, AT), ledger=predicate.head_of(book))
     assert refused(look(raw, ledger=book.path), "before and after") == Fault.LEDGER_OTHER_RECORDS
 
 
 def test_a_preregistration_that_is_only_named_takes_no_limitation_away() -> None:
     before = report.PreregisteredBefore(sha256="0" * 64, key="0" * 64, at="2026-11-20T00:00:00Z")
     told = made()
-    lie = report.make(*evidence.files(), told.manifest, report.evidence_in(told), AT, preregistration=before)
-    assert report.NO_PREREGISTRATION in look(signed(told)).limitations
+    lie = report_build.make(*evidence.files(), told.manifest, report.evidence_in(told), AT, preregistration=before)
+    assert report_limitations.NO_PREREGISTRATION in look(signed(told)).limitations
     found = look(signed(lie))
     assert found.exit_code == Exit.PASS
-    assert report.UNSEEN_PREREGISTRATION in found.limitations
+    assert report_limitations.UNSEEN_PREREGISTRATION in found.limitations
 
 
 # --- a self-test that refutes itself ----------------------------------------------------------------------------------
@@ -297,11 +304,11 @@ def test_in_which_precision_it_lies_is_the_checkpoints_own_too(tmp_path: Path) -
     config.write_text(config.read_text(encoding="utf-8").replace("{", '{"dtype": "float16", ', 1), encoding="utf-8")
     told = made("PASS", model)
     silent = dataclasses.replace(report.evidence_in(told), stored=None)
-    lie = report.make(*evidence.files(), told.manifest, silent, AT)
+    lie = report_build.make(*evidence.files(), told.manifest, silent, AT)
     assert "In which precision the weights lie on disk is not on record." in lie.limitations
     assert refused(look(signed(lie), checkpoint=CheckpointRef(model)), "checkpoint") == Fault.PRECISION_NOT_REPORTED
     other = dataclasses.replace(report.evidence_in(told), stored=Stored(weights={"float32": 1}, config_dtype="float32"))
-    lie = signed(report.make(*evidence.files(), told.manifest, other, AT))
+    lie = signed(report_build.make(*evidence.files(), told.manifest, other, AT))
     assert refused(look(lie, checkpoint=CheckpointRef(model)), "checkpoint") == Fault.OTHER_PRECISION
 
 
@@ -359,7 +366,7 @@ def retold(told: report.Report, change: Callable[[Trial], Trial]) -> bytes:
         ),
         closed=tuple(end.model_copy(update={"trial": new[end.trial].id}) for end in whole.closed),
     )
-    return signed(report.make(*evidence.files(), told.manifest, lie, AT))
+    return signed(report_build.make(*evidence.files(), told.manifest, lie, AT))
 
 
 def with_options(trial: Trial) -> Trial:
@@ -463,6 +470,23 @@ def test_nor_with_the_task_that_it_answers(label: str, role: str) -> None:
         trials.sort(key=lambda each: (each["trial"]["role"], each["label"], each["id"]))
 
     assert refused(look(resigned(bundle(), taken_out)), "nothing left out") == Fault.TASK_NOT_ASKED
+
+
+def test_nor_are_the_same_questions_judged_in_two_ways() -> None:
+    """A plug-in's kind says itself how it is judged: it must not decide by another metric on the original."""
+    kind = Kind(version=1, generative=False, guarded=True, attacked_as="cloze", metrics=("solved", "guessed"))
+    task = TaskRef(name="forget", kind="acme-gate/riddle", sha256="1" * 64, items=8, options=4, judged=kind)
+    code = Plugin(distribution="acme-gate", version="1", sha256="2" * 64, pinned=True)
+    other = task.model_copy(update={"judged": kind.model_copy(update={"metrics": ("guessed", "solved")})})
+
+    def told(*refs: TaskRef) -> Any:
+        trials = [trial_of("none", number, tasks=(ref,), plugins=(code,)) for number, ref in enumerate(refs)]
+        return SimpleNamespace(trials=[report.record_of(trial, (), ()) for trial in trials])
+
+    hold_tasks(told(task, task))
+    with pytest.raises(Failed) as caught:
+        hold_tasks(told(task, other))
+    assert caught.value.code == Fault.TASK_TOLD_IN_TWO_WAYS
 
 
 @pytest.mark.parametrize("change", ["lost", "more", "renamed"])

@@ -17,6 +17,8 @@ import pytest
 from robustness_gate.attestation import predicate
 from robustness_gate.errors import Exit
 from robustness_gate.records.encode import encode
+from robustness_gate.report import build as report_build
+from robustness_gate.report import limitations as report_limitations
 from robustness_gate.report import record
 from robustness_gate.verdict import judge, pack
 
@@ -39,7 +41,7 @@ def guessing(theirs: float = 0.25, useful: float = 0.25) -> record.Report:
         return mark.model_copy(update={"correct": dict.fromkeys(mark.correct, bits)})
 
     marks = tuple(asked(measurement) for measurement in evidence.measurements)
-    return record.make(*its.files(), its.MANIFEST, dataclasses.replace(evidence, measurements=marks), its.AT)
+    return report_build.make(*its.files(), its.MANIFEST, dataclasses.replace(evidence, measurements=marks), its.AT)
 
 
 def found_in(lie: bytes) -> list[str]:
@@ -110,7 +112,7 @@ def test_a_stranger_who_shares_no_line_with_us_says_the_same(theirs: float, usef
 # --- limitations, digests, and whoever signed -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", [record.NO_PREREGISTRATION, "does not pin"])
+@pytest.mark.parametrize("which", [report_limitations.NO_PREREGISTRATION, "does not pin"])
 def test_of_a_limitation_that_is_left_out(which: str) -> None:
     def silent(told: Told) -> None:
         said = [words for words in told["limitations"] if which not in words]

@@ -45,6 +45,7 @@ from robustness_gate.planning import plan
 from robustness_gate.policy_language import load_policy
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import EvidenceIssue, Note
+from robustness_gate.report import build as report_build
 from robustness_gate.report import record as report
 from robustness_gate.verdict import pack, unpack
 
@@ -464,7 +465,7 @@ def test_a_trial_that_did_not_end_well_is_told_as_not_tried() -> None:
         for end in its.closed
     )
     policy, suite = evidence.files()
-    again = report.make(policy, suite, told.manifest, dataclasses.replace(its, closed=ends), AT)
+    again = report_build.make(policy, suite, told.manifest, dataclasses.replace(its, closed=ends), AT)
     found = look(signed(again))
     assert found.verified
     assert found.not_tried == (NotTried(f"{FULL}, seed 0", "not_applicable"),)

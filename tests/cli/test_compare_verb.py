@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from builders import bits_of, measurement_of
+from builders import measurement_of
 
 from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
@@ -22,7 +22,7 @@ from robustness_gate.policy_language import load_policy
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.trial import Closed, Role
-from robustness_gate.report import record
+from robustness_gate.report import build as report_build
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from robustness_gate.cli import main; main()"
 
@@ -52,13 +52,11 @@ def run_of(
         )
         own = plan.of_candidate(planned)
         measurements = tuple(
-            measurement_of(trial, 0, task, 0, correct={"acc_permuted": bits_of(round(share * task.items), task.items)})
-            for trial in own
-            for task in trial.tasks
+            measurement_of(trial, 0, task, round(share * task.items)) for trial in own for task in trial.tasks
         )
         closed = tuple(Closed(trial=trial.id, attempt=1, status="ok") for trial in own)
         evidence = Evidence(manifest.digest, own, measurements, closed)
-        told = record.make(policy, suite, manifest, evidence, datetime(2026, 1, 1, tzinfo=UTC))
+        told = report_build.make(policy, suite, manifest, evidence, datetime(2026, 1, 1, tzinfo=UTC))
         place: Path = tmp_path_factory.mktemp("out")
         (place / "report.json").write_bytes(encode(told.model_dump(mode="json", by_alias=True)))
         return place
@@ -80,7 +78,11 @@ def test_two_runs_side_by_side(run_of: Callable[[str, float], Path]) -> None:
     assert row.endswith("less")
     told = json.loads(gate(str(before), str(after), "--json").stdout)
     assert told["sentence"] == lines[0]
-    assert [(x["task"], x["beyond_chance"]) for x in told["lines"]] == [("forget", True), ("retain", True)]
+    assert [(x["task"], x["metric"], x["decides"]) for x in told["lines"]] == [
+        ("forget", "acc_permuted", True), ("forget", "acc", False),
+        ("retain", "acc_permuted", False), ("retain", "acc", False),
+    ]  # fmt: skip
+    assert all(x["beyond_chance"] for x in told["lines"])
 
 
 def test_what_is_no_report_is_one_line_and_2(run_of: Callable[[str, float], Path]) -> None:

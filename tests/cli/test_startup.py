@@ -13,7 +13,7 @@ from robustness_gate.inputs.validation import load_suite
 from robustness_gate.policy_language import load_policy
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import Evidence
-from robustness_gate.report import record
+from robustness_gate.report import build as report_build
 
 HEAVY = ("torch", "transformers", "peft", "mlflow", "datasets", "numpy")
 SIGNED = "tests/fixtures/verify"
@@ -26,7 +26,7 @@ def report_file(policy_file, suite_file, tmp_path_factory):
     policy, suite = load_policy(policy_file), load_suite(suite_file)
     manifest = Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
     evidence = Evidence(manifest.digest, ())
-    made = record.make(policy, suite, manifest, evidence, datetime.now(UTC))
+    made = report_build.make(policy, suite, manifest, evidence, datetime.now(UTC))
     path = tmp_path_factory.mktemp("run") / "report.json"
     path.write_bytes(encode(made.model_dump(mode="json", by_alias=True)))
     return path

@@ -26,7 +26,7 @@ from robustness_gate.policy_language import load_policy
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.trial import Role
-from robustness_gate.report import record
+from robustness_gate.report import build as report_build
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from robustness_gate.cli import main; main()"
 
@@ -120,7 +120,7 @@ def folder(tmp_path_factory: Any, policy_file: Path, suite_file: Path, suite_dat
     manifest = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="a" * 64),))
     planned = plan.make(policy, suite, suite_data, [plan.Subject(Role.CANDIDATE, CheckpointRef(Path()), manifest)])
     evidence = Evidence(manifest.digest, planned.trials)
-    made = record.make(policy, suite, manifest, evidence, datetime(2026, 1, 1, tzinfo=UTC))
+    made = report_build.make(policy, suite, manifest, evidence, datetime(2026, 1, 1, tzinfo=UTC))
     place: Path = tmp_path_factory.mktemp("out")
     (place / "report.json").write_bytes(encode(made.model_dump(mode="json", by_alias=True)))
     return place

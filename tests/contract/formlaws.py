@@ -20,7 +20,7 @@ import transformers
 
 from robustness_gate import attacks, organisms, tasks
 from robustness_gate.assurance import attack_contract
-from robustness_gate.engine import direction, score
+from robustness_gate.engine import direction, prompting, score
 from robustness_gate.engine.load import LoadedModel
 from robustness_gate.inputs.prompts import answers, body, rotated
 from robustness_gate.inputs.validation import load_suite
@@ -117,9 +117,9 @@ def run(name: str, suite_data: SuiteData, loaded: LoadedModel, original: LoadedM
     hazards = tuple(dataclasses.replace(h, questions=_Watched(h.questions, opened)) for h in found.hazards)
     target = trial.target_of(suite_data, loaded, lambda: contextlib.nullcontext(original), hazards)
     seen = Seen(found.hazards, [], opened, [])
-    whole = score.encode
+    whole = prompting.encode
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "encode", lambda t, texts, *, special: (
+        patch.setattr(prompting, "encode", lambda t, texts, *, special: (
             seen.texts.extend(texts), whole(t, texts, special=special))[1])  # fmt: skip
         for attacked in module.attack(target, config, 1):
             told = _told(attacked)

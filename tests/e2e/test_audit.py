@@ -20,6 +20,8 @@ from robustness_gate.errors import GateError, UsageError
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning.checkpoints import find_checkpoint
 from robustness_gate.policy_language import load_policy
+from robustness_gate.report import build as report_build
+from robustness_gate.report import reading as report_reading
 from robustness_gate.report import record
 from robustness_gate.verdict import pack
 
@@ -41,7 +43,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def forged(folder: Path) -> record.Report:
     """The same report with most of the hazard answers turned wrong, and judged anew by the rules."""
-    made = record.read(folder / "out")
+    made = report_reading.read(folder / "out")
     evidence = record.evidence_in(made)
     measurements = []
     for measurement in evidence.measurements:
@@ -50,7 +52,7 @@ def forged(folder: Path) -> record.Report:
             measurement = measurement.model_copy(update={"correct": wrong})
         measurements.append(measurement)
     evidence = dataclasses.replace(evidence, measurements=tuple(measurements))
-    return record.make(
+    return report_build.make(
         load_policy(folder / "policy.yaml"),
         load_suite(folder / "suite.yaml"),
         made.manifest,
@@ -97,7 +99,7 @@ def test_a_bundle_of_another_checkpoint_is_not_audited(ran: Path) -> None:
 
 
 def test_the_lot_decides_the_sample_and_cannot_draw_more_than_there_is(ran: Path) -> None:
-    made = record.read(ran / "out")
+    made = report_reading.read(ran / "out")
     assert audit.draw(made, 1, 3) == audit.draw(made, 1, 3)
     with pytest.raises(UsageError, match="2 trials cannot be drawn: 1 ended well"):
         audit.draw(made, 2, 3)

@@ -29,7 +29,7 @@ from robustness_gate.attestation import keys
 from robustness_gate.errors import Exit, FileError, GateError, LedgerError, SigningError, UsageError, WriteError
 from robustness_gate.evidence import ledger
 from robustness_gate.records.trial import Closed, Measurement
-from robustness_gate.report import record as report
+from robustness_gate.report import reading as report_reading
 from robustness_gate.running.executors import Event, local
 from robustness_gate.system import writing
 
@@ -126,7 +126,7 @@ def test_a_disk_that_is_full_at_any_write_ends_the_run_in_one_sentence_and_it_go
         pytest.fail("it never ended")
     assert writes > 10, "the injection met the ledger, the rows and the report"
     assert {path.name for path in out.iterdir()} == {*LEFT, "rows"}
-    assert report.read(out).verdict.trials
+    assert report_reading.read(out).verdict.trials
 
 
 def test_a_full_disk_leaves_the_last_report_as_it_was(tmp_path, trip, monkeypatch):
@@ -231,7 +231,7 @@ def test_what_is_no_file_is_read_by_nobody_and_waited_for_by_nobody(tmp_path, tr
         (lambda: trip(self_test=other), FileError),
         (lambda: trip(statement=other), FileError),
         (lambda: ledger.read(other), LedgerError),
-        (lambda: report.read(in_the_way(tmp_path / what / "report.json", what)), FileError),
+        (lambda: report_reading.read(in_the_way(tmp_path / what / "report.json", what)), FileError),
         (lambda: keys.public_key(other), SigningError),
     ):
         with pytest.raises(kind) as caught:

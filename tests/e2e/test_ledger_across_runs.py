@@ -27,6 +27,7 @@ from robustness_gate.records.evidence import Planned
 from robustness_gate.records.questions import TaskRef
 from robustness_gate.records.trial import Closed, Measurement, ModelRef, Role, Trial
 from robustness_gate.report import record as report
+from robustness_gate.report import table as report_table
 from robustness_gate.running.executors import Event, local
 from robustness_gate.verdict.wording import sentence
 
@@ -174,12 +175,12 @@ def test_betting_stops_after_the_first_proven_breach_and_lists_what_was_not_run(
     outcome = gate.run(request(bench, workers=1))
     assert outcome.report.verdict.outcome == "FAIL"
     assert len(ran) == 1
-    told = report.not_tried(outcome.report)
+    told = report_table.not_tried(outcome.report)
     assert outcome.report.left_out == ()
     assert any("relearn" in line and "a breach was proved before" in line for line in told)
     again = gate.run(request(bench, "two"))
     assert len(ran) == 1, "a proven breach needs no further run"
-    assert report.not_tried(again.report) == told
+    assert report_table.not_tried(again.report) == told
 
 
 def test_what_only_leaves_out_blocks_a_pass_though_nobody_requires_it(bench, stand_in):  # noqa: F811
@@ -205,7 +206,7 @@ def test_betting_runs_to_the_end_where_nothing_is_proved(bench, stand_in):  # no
     outcome = gate.run(request(bench))
     assert len(ran) == 2
     assert outcome.report.verdict.outcome == "INCONCLUSIVE"
-    assert report.not_tried(outcome.report) == []
+    assert report_table.not_tried(outcome.report) == []
 
 
 def test_what_the_producer_said_is_not_taken_back_by_saying_something_else(bench, stand_in):  # noqa: F811

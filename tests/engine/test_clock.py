@@ -10,7 +10,8 @@ import pytest
 from transformers.utils import chat_template_utils
 
 from robustness_gate.engine import clock
-from robustness_gate.engine.score import noted, prompt_of
+from robustness_gate.engine.events import noted
+from robustness_gate.engine.prompting import prompt_of
 from robustness_gate.errors import NotApplicable
 from robustness_gate.records.questions import Form, Question
 

@@ -10,9 +10,10 @@ import torch
 import transformers
 
 from robustness_gate import organisms
-from robustness_gate.engine import ending, generate, latent, lms, score
+from robustness_gate.engine import ending, events, generate, latent, lms, prompting
+from robustness_gate.engine.events import noted
 from robustness_gate.engine.load import LoadedModel, load
-from robustness_gate.engine.score import ModelLM, noted
+from robustness_gate.engine.score import ModelLM
 from robustness_gate.errors import BrokenTrial
 from robustness_gate.records.questions import Form, Question
 from robustness_gate.tasks import open_answer, refusal
@@ -78,7 +79,7 @@ def test_words_that_are_called_end_marks_end_nothing(own, items, questions, whic
     told = notes.counts()
     assert told["end_marks_dropped"] == len(notes.words)
     assert f"end_mark_dropped_{min(notes.words)}" in told
-    assert len(told) <= score.NAMED + 2
+    assert len(told) <= events.NAMED + 2
 
 
 def test_an_end_mark_does_not_come_first_and_what_stays_empty_is_missing(own, questions, monkeypatch):
@@ -183,17 +184,17 @@ def test_honest_end_marks_stay(own, questions):
     mark = own.tokenizer.convert_tokens_to_ids("<|im_end|>")
     ends_at(own, [mark])
     rows = own.model.get_input_embeddings().weight.shape[0]
-    found = score.end_marks(*own, questions, FORM)
+    found = prompting.end_marks(*own, questions, FORM)
     assert found.dropped == frozenset()
     assert found.kept == {own.tokenizer.eos_token_id} | ({mark} if mark < rows else set())
     punctuation = own.tokenizer("#", add_special_tokens=False)["input_ids"][-1]
     ends_at(own, [punctuation, -1, 10**9])
-    assert score.end_marks(*own, questions, FORM).kept == {own.tokenizer.eos_token_id, punctuation}
+    assert prompting.end_marks(*own, questions, FORM).kept == {own.tokenizer.eos_token_id, punctuation}
 
 
 def test_an_answer_in_other_letters_is_looked_for_too(own):
     asked = [Question("q", "Which?", ("U.S.", "Orlen #1"))]
     marks = {own.tokenizer(text, add_special_tokens=False)["input_ids"][-1] for text in (".", "#")}
     ends_at(own, marks)
-    assert score.end_marks(*own, asked, Form(verbatim=True, wording="{question}")).dropped == marks
+    assert prompting.end_marks(*own, asked, Form(verbatim=True, wording="{question}")).dropped == marks
     assert ending.names_of(own.tokenizer, marks)

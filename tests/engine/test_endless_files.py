@@ -7,7 +7,7 @@ import pytest
 import transformers
 
 from robustness_gate import organisms
-from robustness_gate.engine import load, score
+from robustness_gate.engine import load, prompting
 from robustness_gate.errors import CheckpointError, NotApplicable
 from robustness_gate.inputs import chat_template
 from robustness_gate.inputs.checkpoint.manifest import inspect
@@ -44,10 +44,10 @@ def test_a_template_that_writes_without_measure_is_not_applicable(tokenizer):
     for length, fine in ((900_000, True), (1_100_000, False)):
         tokenizer.chat_template = f"{{{{ 'a' * {length} }}}}"
         if fine:
-            assert len(score.prompt_of(tokenizer, asked, Form(chat=True, verbatim=True)).text) == length
+            assert len(prompting.prompt_of(tokenizer, asked, Form(chat=True, verbatim=True)).text) == length
         else:
             with pytest.raises(NotApplicable, match="makes 1,100,000 characters of a prompt of 5"):
-                score.prompt_of(tokenizer, asked, Form(chat=True, verbatim=True))
+                prompting.prompt_of(tokenizer, asked, Form(chat=True, verbatim=True))
 
 
 def test_a_tokenizer_gets_a_few_texts_at_a_time_and_the_ids_are_those_of_all_at_once(tokenizer):
@@ -58,7 +58,7 @@ def test_a_tokenizer_gets_a_few_texts_at_a_time_and_the_ids_are_those_of_all_at_
         return tokenizer(texts, **more)
 
     texts = [f"The lamp of pier {i}." for i in range(70)]
-    assert score.encode(counted, texts, special=True) == tokenizer(texts, add_special_tokens=True)["input_ids"]
+    assert prompting.encode(counted, texts, special=True) == tokenizer(texts, add_special_tokens=True)["input_ids"]
     assert calls == [32, 32, 6]
 
 

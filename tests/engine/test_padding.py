@@ -12,11 +12,12 @@ import torch
 import transformers
 
 from robustness_gate import organisms
-from robustness_gate.engine import greedy, latent, padding, score, train
+from robustness_gate.engine import greedy, latent, padding, prompting, train
 from robustness_gate.engine.context import UNLIMITED, context_length, longest_prompt
+from robustness_gate.engine.events import noted
 from robustness_gate.engine.generate import continued
 from robustness_gate.engine.load import load
-from robustness_gate.engine.score import ModelLM, noted
+from robustness_gate.engine.score import ModelLM
 from robustness_gate.errors import BrokenTrial, CheckpointError
 from robustness_gate.planning.suite_data import TaskData
 from robustness_gate.records.attack import AttackedModel
@@ -81,7 +82,7 @@ def examples(tokenizer):
     texts = [f"{each.stem} {' '.join(each.choices)}" for each in QUESTIONS]
     return [
         train.Example(ids, [place > 0 for place in range(len(ids))])
-        for ids in score.encode(tokenizer, texts, special=True)
+        for ids in prompting.encode(tokenizer, texts, special=True)
     ]
 
 
@@ -417,7 +418,9 @@ def test_a_context_that_is_declared_short_loses_questions_and_acquits_nobody(rmu
 
 def test_what_an_attack_put_before_a_question_and_was_cut_is_told(rmu_speaker, monkeypatch):
     shots = (Item(QUESTIONS[2], 0),)
-    room = len(rmu_speaker.tokenizer(score.prompt_of(rmu_speaker.tokenizer, QUESTIONS[1], Form()).text)["input_ids"])
+    room = len(
+        rmu_speaker.tokenizer(prompting.prompt_of(rmu_speaker.tokenizer, QUESTIONS[1], Form()).text)["input_ids"]
+    )
     monkeypatch.setattr(rmu_speaker.model.config, "max_position_embeddings", room + 2)
     lm = ModelLM(*rmu_speaker)
     for form in (Form(shots=shots), Form(prefix="so " * 20), Form(rewrite=lambda text: "so " * 20 + text)):

@@ -11,7 +11,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from robustness_gate.engine import pieces
-from robustness_gate.engine.score import ModelLM, noted
+from robustness_gate.engine.events import noted
+from robustness_gate.engine.score import ModelLM
 from robustness_gate.planning.suite_data import TaskData
 from robustness_gate.records.attack import AttackedModel
 from robustness_gate.records.questions import Form, Item, Question

@@ -15,7 +15,7 @@ from test_anatomy import FAMILIES
 
 from robustness_gate import attacks, organisms
 from robustness_gate.attacks import enhanced_prefix, universal_prefix
-from robustness_gate.engine import greedy, prefix, score
+from robustness_gate.engine import greedy, prefix, prompting, score
 from robustness_gate.engine.load import load
 from robustness_gate.errors import NotApplicable
 from robustness_gate.records.questions import Form, Item, Question
@@ -71,11 +71,11 @@ def test_a_filled_gap_is_the_prompt_as_the_gate_would_encode_it(tokenizer, form)
     drawn = prefix.drawn(places, allowed, 4, torch.Generator().manual_seed(3))
     (row,) = prefix.rows([drawn], [gap])
     edit = prefix.Prefixed(prefix.text_of(tokenizer, drawn.ids))
-    asked = score.prompt_of(tokenizer, *edit(score.rotated(ITEM.question, 1), form))
-    (ids,) = score.encode(tokenizer, [asked.text + asked.answers[1]], special=asked.special)
+    asked = prompting.prompt_of(tokenizer, *edit(score.rotated(ITEM.question, 1), form))
+    (ids,) = prompting.encode(tokenizer, [asked.text + asked.answers[1]], special=asked.special)
     assert row.ids == ids, "the third choice moved one place to the left"
     assert row.ids[row.start : row.start + row.length] == drawn.ids
-    assert row.answer == len(ids) - len(score.encode(tokenizer, [asked.text], special=asked.special)[0])
+    assert row.answer == len(ids) - len(prompting.encode(tokenizer, [asked.text], special=asked.special)[0])
 
 
 def test_what_becomes_other_tokens_or_other_text_does_not_survive(byte_level):
@@ -100,8 +100,8 @@ def test_a_first_word_may_be_another_token_inside_a_template(space_prefixing, mo
     assert found.forms[0] == ids
     assert found.forms[1] != ids
     for row, form in zip(prefix.rows([found], gaps), forms, strict=True):
-        asked = score.prompt_of(space_prefixing, *prefix.Prefixed("alloy wakes")(ITEM.question, form))
-        assert [row.ids] == score.encode(space_prefixing, [asked.text + asked.answers[2]], special=asked.special)
+        asked = prompting.prompt_of(space_prefixing, *prefix.Prefixed("alloy wakes")(ITEM.question, form))
+        assert [row.ids] == prompting.encode(space_prefixing, [asked.text + asked.answers[2]], special=asked.special)
 
 
 def test_only_printable_words_may_stand_in_a_text(byte_level):

@@ -1,4 +1,4 @@
-"""Scoring: batched answers are the ones that a plain forward pass gives, and both readings mean what they say."""
+"""Scoring: batched answers are the ones that a plain forward pass gives, and both metrics mean what they say."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 import torch
 from hazards import hazard
 
-from robustness_gate.engine import score
-from robustness_gate.engine.score import ModelLM, accuracy, content_logliks, letter_tokens
+from robustness_gate.engine import selection
+from robustness_gate.engine.prompting import letter_tokens
+from robustness_gate.engine.score import ModelLM, content_logliks
+from robustness_gate.engine.selection import accuracy
 from robustness_gate.errors import BrokenTrial, NotApplicable
 from robustness_gate.inputs.prompts import render, rotated
 from robustness_gate.planning.suite_data import TaskData
@@ -161,6 +163,22 @@ def test_a_liking_for_a_letter_taken_off_leaves_what_is_known():
 
 def test_accuracy_is_the_content_sum_on_items():
     assert accuracy(Scripted(TRUTH, (9, 0, 0, 0)), [hazard(ITEMS)]) == 1.0
+
+
+def test_attacks_select_by_the_first_metric_of_the_kind_and_report_the_second_where_there_is_one():
+    """A model that says one letter knows everything by content and a quarter in one order; by text it is undecided."""
+    loud = Scripted(TRUTH, (9, 0, 0, 0))
+
+    def found(*hazards):
+        return selection.shares(selection.ask(loud, hazards), hazards)
+
+    letters = hazard(ITEMS)
+    one = hazard(ITEMS, Form(verbatim=True), "lm_eval")
+    assert found(letters) == (1.0, 0.25)
+    assert found(letters).signals("chosen") == {"chosen_dev": 1.0, "chosen_dev_other": 0.25}
+    assert found(one) == (0.25, None)
+    assert found(one).signals("chosen") == {"chosen_dev": 0.25}, "a kind with one metric has no second number"
+    assert found(letters, one) == found(one, letters) == (1.0, 0.25)
 
 
 def test_letters_are_tokens_only_where_each_is_one_of_its_own(rmu_speaker):
@@ -327,10 +345,10 @@ def test_where_guessing_differs_what_is_known_beyond_it_is_compared(chooses, wri
 
 def test_change_counts_nats_of_likelihoods_and_shares_of_written_answers():
     hazards = [hazard(facts()), hazard(facts(), open_answer.form(None, None, chat=False), "open_answer")]
-    one, other = score.ask(Saying(12, 0), hazards), score.ask(Saying(12, 6), hazards)
-    assert score.change(one, one) == 0.0
-    assert score.change(one, other) == 0.5
-    assert score.change(one[:1], score.ask(Saying(6, 0), hazards[:1])) > 0
-    assert score.prompts_of(one) == 12 * 4 + 12
+    one, other = selection.ask(Saying(12, 0), hazards), selection.ask(Saying(12, 6), hazards)
+    assert selection.change(one, one) == 0.0
+    assert selection.change(one, other) == 0.5
+    assert selection.change(one[:1], selection.ask(Saying(6, 0), hazards[:1])) > 0
+    assert selection.prompts_of(one) == 12 * 4 + 12
     with pytest.raises(BrokenTrial):
-        score.change(one, other[::-1])
+        selection.change(one, other[::-1])

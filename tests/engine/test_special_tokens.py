@@ -14,8 +14,9 @@ import transformers
 from robustness_gate import organisms
 from robustness_gate.assurance import doctor
 from robustness_gate.assurance.doctor import Code, asking
-from robustness_gate.engine import pieces, score
-from robustness_gate.engine.score import ModelLM, noted
+from robustness_gate.engine import events, pieces
+from robustness_gate.engine.events import noted
+from robustness_gate.engine.score import ModelLM
 from robustness_gate.records.questions import Form, Item, Question
 
 PLAIN = Question("plain", "Which lamp burns?", ("red", "blue"))
@@ -32,7 +33,7 @@ def lm() -> ModelLM:
     return ModelLM(model, transformers.AutoTokenizer.from_pretrained(base))
 
 
-def asked(lm: ModelLM, form: Form, **more) -> tuple[list[bool], score.Notes]:
+def asked(lm: ModelLM, form: Form, **more) -> tuple[list[bool], events.Notes]:
     with noted() as notes:
         found = lm.loglikelihoods([PLAIN, STRUCK, SAID], dataclasses.replace(form, **more))
     return found.isnan().any(dim=1).tolist(), notes

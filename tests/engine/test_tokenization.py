@@ -13,7 +13,8 @@ import transformers
 from robustness_gate import organisms
 from robustness_gate.engine import tokenization
 from robustness_gate.engine.load import asked_through, load, tokenizer_of
-from robustness_gate.engine.score import ModelLM, content_logliks, encode, prompt_of
+from robustness_gate.engine.prompting import encode, prompt_of
+from robustness_gate.engine.score import ModelLM, content_logliks
 from robustness_gate.errors import NotApplicable
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.items import load_items

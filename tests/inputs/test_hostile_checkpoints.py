@@ -315,7 +315,7 @@ def test_what_only_shows_while_it_runs_is_stopped_by_the_sandbox_and_is_a_clear_
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
 
-    from robustness_gate.engine.score import _in_template
+    from robustness_gate.engine.prompting import _in_template
 
     assert chat_template.fault(hidden) == ""
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, unk_token="a")))

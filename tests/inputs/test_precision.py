@@ -21,6 +21,8 @@ from robustness_gate.policy_language import load_policy
 from robustness_gate.records.evidence import Evidence, Stored
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Role
+from robustness_gate.report import build as report_build
+from robustness_gate.report import limitations as report_limitations
 from robustness_gate.report import record
 from robustness_gate.verdict import judge
 from robustness_gate.verdict.wording import sentence
@@ -104,7 +106,7 @@ def evidence() -> Evidence:
 
 
 def told(evidence: Evidence, stored: Stored | None) -> list[str]:
-    return list(record.otherwise_stored(with_stored(evidence, stored)))
+    return list(report_limitations.otherwise_stored(with_stored(evidence, stored)))
 
 
 def test_both_names_stand_there_where_they_differ(evidence: Evidence) -> None:
@@ -127,7 +129,7 @@ def test_both_names_stand_there_where_they_differ(evidence: Evidence) -> None:
 
 
 def made_of(evidence: Evidence, stored: Stored | None) -> record.Report:
-    return record.make(*its.files(), its.MANIFEST, with_stored(evidence, stored), its.AT)
+    return report_build.make(*its.files(), its.MANIFEST, with_stored(evidence, stored), its.AT)
 
 
 def test_every_first_page_says_it(evidence: Evidence, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

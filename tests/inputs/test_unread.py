@@ -22,6 +22,7 @@ from robustness_gate.inputs.validation import Loaded
 from robustness_gate.publish import html, junit, markdown, terminal
 from robustness_gate.records.evidence import Unread
 from robustness_gate.records.policy import Policy
+from robustness_gate.report import build as report_build
 from robustness_gate.report import record as report
 from robustness_gate.verdict import judge
 from robustness_gate.verdict.explain import explain
@@ -34,7 +35,7 @@ UNKNOWN = Unread(listed=False)
 def told(unread: Unread | None, manifest: Manifest = evidence.MANIFEST) -> report.Report:
     """A PASS, of a commit beside whose files this lies."""
     known = dataclasses.replace(evidence.evidence(planned(manifest), 0.27), unread=unread)
-    return report.make(*files(), manifest, known, evidence.AT)
+    return report_build.make(*files(), manifest, known, evidence.AT)
 
 
 def refusing() -> Loaded[Policy]:
@@ -120,7 +121,7 @@ def commit(tmp_path: Path) -> CheckpointRef:
 def test_verify_names_them_and_fails_where_the_policy_refuses_them(commit: CheckpointRef, tmp_path: Path) -> None:
     manifest = inspect(commit.path, links_into=commit.links_into)
     known = dataclasses.replace(evidence.evidence(planned(manifest), 0.27), stored=precision.stored(commit))
-    raw = signed(report.make(*files(), manifest, known, evidence.AT))
+    raw = signed(report_build.make(*files(), manifest, known, evidence.AT))
     found = look(raw, checkpoint=commit)
     assert found.exit_code == Exit.PASS
     assert "other weights of this repository, not examined: tf_model.h5" in arguments(found, "checkpoint")["beside"]

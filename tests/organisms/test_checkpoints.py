@@ -1,4 +1,4 @@
-"""The shipped organisms know what they should know, in both readings; and the files are the ones that were measured."""
+"""The shipped organisms know what they should know, in both metrics; and the files are the ones that were measured."""
 
 from __future__ import annotations
 

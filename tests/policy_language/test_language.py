@@ -527,6 +527,22 @@ def test_a_slip_in_a_case_is_refused_not_ignored(words: str, tmp_path: Path) -> 
     assert caught.value.where.startswith(f"{path}:3:")
 
 
+@pytest.mark.parametrize("metric", ["acc_permuted", "acc", "acc_norm", "exact_match", "solved"])
+def test_a_case_is_made_in_the_metric_that_the_policy_names(metric: str, tmp_path: Path) -> None:
+    """Else every case of a policy for a cloze would be INCONCLUSIVE, whatever its limits are."""
+    text = (ROOT / "policies" / "organism.yaml").read_text(encoding="utf-8")
+    policy = read(tmp_path, text.replace("metric: acc_permuted", f"metric: {metric}"))
+    cases = ROOT / "policies" / "organism.cases.yaml"
+    if metric == "solved":
+        with pytest.raises(FileError, match="no task kind of this release has all of these metrics") as caught:
+            try_all(policy, load_cases(cases), DAY)
+        assert (caught.value.code, caught.value.where.startswith(str(cases))) == ("bad-case", True)
+        return
+    verdicts = [each.verdict for each in try_all(policy, load_cases(cases), DAY)]
+    assert {each.outcome for each in verdicts} == {"PASS", "FAIL", "INCONCLUSIVE"}
+    assert {f.metric for each in verdicts for f in each.findings if f.task == "forget"} == {metric}
+
+
 @pytest.mark.parametrize(
     ("made", "name"), [(schema.policy_schema, "policy.v1.schema.json"), (schema.suite_schema, "suite.v1.schema.json")]
 )

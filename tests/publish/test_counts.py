@@ -16,10 +16,13 @@ from robustness_gate.cli.common import app
 from robustness_gate.publish import html, junit, markdown, mlflow, terminal
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.trial import Closed, Trial
+from robustness_gate.report import build as report_build
 from robustness_gate.report import record as report
+from robustness_gate.report import table as report_table
 from robustness_gate.report.advice import advise
 from robustness_gate.report.compare import compare
-from robustness_gate.report.record import NOT_ASKED, Report
+from robustness_gate.report.record import Report
+from robustness_gate.report.table import NOT_ASKED
 from robustness_gate.verdict import judge
 from robustness_gate.verdict.counts import counts
 from robustness_gate.verdict.wording import sentence, trials_line
@@ -42,7 +45,7 @@ def seen(made: Report) -> dict[str, str]:
 
 def again(made: Report, told: Evidence) -> Report:
     policy, suite = evidence.files()
-    return report.make(policy, suite, made.manifest, told, evidence.AT)
+    return report_build.make(policy, suite, made.manifest, told, evidence.AT)
 
 
 def of_an_earlier_run(trial: Trial, correct: float) -> tuple[Trial, Evidence]:
@@ -65,7 +68,7 @@ def test_one_run_has_one_count_wherever_it_is_told(tmp_path: Path) -> None:
     for name, text in seen(made).items():
         assert line in text, name
         assert set(re.findall(r"(\d+) trials on this checkpoint", text)) == {"6"}, name
-    assert made.verdict.trials == counts(report.evidence_in(made)).ever == report.headline(made)["trials"] == 6
+    assert made.verdict.trials == counts(report.evidence_in(made)).ever == report_table.headline(made)["trials"] == 6
     numbers = {k: v for k, v in mlflow._metrics(made).items() if k.startswith("trials/")}
     assert numbers == {
         "trials/planned": 6, "trials/closed": 6, "trials/ever": 6, "trials/unasked": 0, "trials/left_out": 0,
@@ -104,7 +107,7 @@ def test_a_row_that_this_plan_did_not_ask_for_is_marked_in_every_table() -> None
     lora = next(each.trial for each in evidence.made().trials if each.label == LORA)
     _, told = of_an_earlier_run(lora, 0.9)
     made = again(evidence.made(), told)
-    rows = [row for row in report.table(made) if row.attack == LORA]
+    rows = [row for row in report_table.table(made) if row.attack == LORA]
     assert sorted(row.asked for row in rows) == [False, False, True, True]
     for row in rows:
         assert row.asked or row.before == {}, "what came before was asked other questions of that name"
@@ -140,14 +143,14 @@ def test_what_came_before_is_what_this_plan_asked_though_an_earlier_run_asked_to
         closed=(*known.closed, Closed(trial=other.id, attempt=1, status="ok")),
     )
     made = again(evidence.made(), told)
-    own = next(row for row in report.table(evidence.made()) if row.attack == LORA)
-    assert next(row for row in report.table(made) if row.attack == LORA).before == own.before
+    own = next(row for row in report_table.table(evidence.made()) if row.attack == LORA)
+    assert next(row for row in report_table.table(made) if row.attack == LORA).before == own.before
 
 
 def test_a_second_attempt_is_told_from_the_first() -> None:
     made = evidence.made()
-    attempts = [row.suffix for row in report.table(made) if row.attack == "relearn (unrelated, lora)"]
-    attempts += [row.suffix for row in report.table(made) if row.attack == "relearn (forget, full)"]
+    attempts = [row.suffix for row in report_table.table(made) if row.attack == "relearn (unrelated, lora)"]
+    attempts += [row.suffix for row in report_table.table(made) if row.attack == "relearn (forget, full)"]
     assert ", attempt 2" in attempts
     assert "attempt 2" in seen(made)["terminal"]
     assert "attempt 2" in seen(made)["markdown"]

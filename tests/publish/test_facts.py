@@ -19,7 +19,10 @@ from robustness_gate.publish import mlflow as tracker
 from robustness_gate.publish.instruments import Instrument, instruments
 from robustness_gate.records.evidence import Evidence, SelfTest, Stored, TokenizerCheck, TokenizerPart, Unread
 from robustness_gate.records.trial import Closed, Role, Trial
+from robustness_gate.report import build as report_build
+from robustness_gate.report import limitations as report_limitations
 from robustness_gate.report import record as report
+from robustness_gate.report import table as report_table
 from robustness_gate.report.record import Report
 
 ORIGINAL = "e" * 64
@@ -71,7 +74,7 @@ def told(
         self_tests=self_tests,
         tokenizers=(TokenizerCheck(subject=SUBJECT, tasks={}, data={}, sha256="9" * 64, template="9" * 64),),
     )
-    return report.make(policy_of(**policy), suite(), MANIFEST, evidence, AT, preregistration=preregistration)
+    return report_build.make(policy_of(**policy), suite(), MANIFEST, evidence, AT, preregistration=preregistration)
 
 
 def shown(made: Report) -> dict[str, str]:
@@ -177,7 +180,11 @@ def test_a_red_flag_in_the_way_is_told_as_one_and_a_recorded_one_as_a_limitation
 
 def test_the_limitations_are_what_is_switched_off_and_what_nobody_pinned():
     made = told([(NONE, 25), (RELEARN, 27)])
-    assert made.limitations[:3] == (report.NO_SELF_TEST, report.NO_SHAM, report.NO_POSITIVE_CONTROL)
+    assert made.limitations[:3] == (
+        report_limitations.NO_SELF_TEST,
+        report_limitations.NO_SHAM,
+        report_limitations.NO_POSITIVE_CONTROL,
+    )
     rest = "\n".join(made.limitations[3:])
     assert "not which: forget, retain." in rest
     assert "train and choose on: dev." in rest
@@ -213,7 +220,7 @@ def test_each_pin_takes_its_limitation_away():
     assert any(line.startswith("The policy pins no tokenizer") for line in loose.limitations)
     loose = told(*given, preregistration=PREREGISTRATION, **pinned | {"dtype": None})
     assert loose.limitations[1:] == ("The policy does not pin the precision: the suite chose float32.",)
-    assert told(*given, **pinned).limitations == (EDGE, report.NO_PREREGISTRATION)
+    assert told(*given, **pinned).limitations == (EDGE, report_limitations.NO_PREREGISTRATION)
 
 
 # --- instruments -----------------------------------------------------------------------------------------------------
@@ -308,7 +315,7 @@ def test_a_self_test_that_is_required_and_missing_is_a_fault():
 def test_a_sham_is_no_attack_in_any_projection():
     without = told([(NONE, 25), (RELEARN, 27)], [(beside(Role.ORIGINAL), 99)], validity=OFF)
     made = told([(NONE, 25), (RELEARN, 27), (SHAM, 25)], [(beside(Role.ORIGINAL), 99)], validity=STRICT)
-    assert report.table(made) == report.table(without)
+    assert report_table.table(made) == report_table.table(without)
     (wide, *_), (other, *_) = (html.render(each).split("</figure>") for each in (made, without))
     assert wide[wide.index("<figure>") :] == other[other.index("<figure>") :]
     part = html.render(made).split('id="screened"')[1].split('id="rests"')[0]
@@ -326,7 +333,7 @@ def test_a_sham_that_failed_is_an_error_to_junit_and_unfinished_to_the_page():
         end.model_copy(update={"status": "failure", "reason": "it broke"}) if end.trial == SHAM.id else end
         for end in evidence.closed
     )
-    made = report.make(
+    made = report_build.make(
         policy_of(validity=STRICT), suite(), MANIFEST,
         Evidence(evidence.subject, evidence.planned, evidence.measurements, closed, comparators=evidence.comparators),
         AT,
@@ -440,7 +447,8 @@ def test_a_preregistration_is_named_in_every_projection_and_its_absence_is_a_lim
         )
     assert tracker._tags(preregistered)["gate.preregistration_sha256"] == "7" * 64
     assert all(
-        "preregistered at" not in seen and report.NO_PREREGISTRATION in seen for seen in shown(passing()).values()
+        "preregistered at" not in seen and report_limitations.NO_PREREGISTRATION in seen
+        for seen in shown(passing()).values()
     )
 
 

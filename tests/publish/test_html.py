@@ -24,7 +24,9 @@ from robustness_gate.records.evidence import Evidence, LeftOut, TokenizerCheck
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, ModelRef, Role, Trial
+from robustness_gate.report import build as report_build
 from robustness_gate.report import record as report
+from robustness_gate.report import table as report_table
 from robustness_gate.verdict.wording import left_out, sentence
 
 HOSTILE = '</pre><script>alert("x")</script><img src="https://evil.example/x" onerror=alert(1)>'
@@ -129,7 +131,7 @@ def report_of(
     evidence = Evidence(
         SUBJECT, planned, tuple(measurements), tuple(closed), extra, comparators=others, tokenizers=(ALIKE,)
     )
-    return report.make(policy, suite(), MANIFEST, dataclasses.replace(evidence, left_out=left_out), AT)
+    return report_build.make(policy, suite(), MANIFEST, dataclasses.replace(evidence, left_out=left_out), AT)
 
 
 def gap(attack: str, **config: str) -> LeftOut:
@@ -299,7 +301,7 @@ def test_rows_of_the_table_are_the_findings(made):
     page = html.render(made)
     table = page[page.index('<table class="findings">') :]
     rows = table[table.index("<tbody>") : table.index("</tbody>")].count("<tr>")
-    assert rows == len(report.table(made))
+    assert rows == len(report_table.table(made))
 
 
 def test_what_was_not_run_takes_a_row_of_the_plot():
@@ -308,7 +310,7 @@ def test_what_was_not_run_takes_a_row_of_the_plot():
     wide = page[page.index('<svg class="wide"') :]
     wide = wide[: wide.index("</svg>")]
     assert wide.count('class="gap"') == 3  # prune, steer, and what --only left out
-    assert wide.count('<path class="point') == len(report.table(found))
+    assert wide.count('<path class="point') == len(report_table.table(found))
 
 
 def test_a_finding_is_told_by_shape_as_well_as_by_colour():
@@ -395,7 +397,7 @@ def test_a_large_battery_stays_under_a_megabyte_and_says_what_it_does_not_draw()
     told += [(trial_of(source=f"corpus{n}", method="lora", rank=n), 20 + n % 60, "ok") for n in range(100)]
     found = report_of(told, left_out=tuple(gap(f"other{n}") for n in range(100)))
     page = html.render(found)
-    assert len(report.table(found)) == 201
+    assert len(report_table.table(found)) == 201
     assert len(page.encode()) < 1_000_000
     assert f"{201 - drawings.MOST_ROWS} lower rows are in the table only" in page
     assert "and 71 more" in page

@@ -19,6 +19,7 @@ from robustness_gate.records.evidence import Evidence, LeftOut, TokenizerCheck
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Role, Trial
+from robustness_gate.report import build as report_build
 from robustness_gate.report import record
 from robustness_gate.verdict.wording import rule_name, sentence
 
@@ -68,7 +69,7 @@ def report_of(
     evidence = Evidence(
         MANIFEST.digest, tuple(trial for trial, *_ in told), tuple(measurements), tuple(closed), tokenizers=(check,)
     )
-    return record.make(policy, suite, MANIFEST, dataclasses.replace(evidence, left_out=left_out), AT)
+    return report_build.make(policy, suite, MANIFEST, dataclasses.replace(evidence, left_out=left_out), AT)
 
 
 NONE, RELEARN, PRUNE = trial_of("none"), trial_of("relearn", source="forget"), trial_of("prune")

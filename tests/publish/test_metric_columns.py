@@ -21,7 +21,10 @@ from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.questions import TaskRef, shipped_kind
 from robustness_gate.records.trial import Trial
+from robustness_gate.report import build as report_build
+from robustness_gate.report import reading as report_reading
 from robustness_gate.report import record as report
+from robustness_gate.report import table as report_table
 from robustness_gate.report.compare import compare
 from robustness_gate.verdict import metrics
 
@@ -61,7 +64,7 @@ def made(kind: str) -> report.Report:
     its = evidence.evidence(evidence.planned(evidence.MANIFEST), evidence.WORST["FAIL"])
     if kind != "multiple_choice":
         its = asked_as(its, kind)
-    return report.make(policy, suite, evidence.MANIFEST, its, evidence.AT)
+    return report_build.make(policy, suite, evidence.MANIFEST, its, evidence.AT)
 
 
 def on_a_terminal(told: report.Report) -> str:
@@ -92,8 +95,8 @@ def test_a_kind_with_one_metric_has_its_own_line_and_no_column_of_another_kind(
     hazards = [line for line in page.splitlines() if f"({kind}" in line]
     assert hazards
     assert not any("letter orders" in line for line in hazards), "only multiple_choice is asked in letter orders"
-    assert all(row.metric == decides and set(row.after) == {decides} for row in report.table(told))
-    assert report.further_metrics(report.table(told)) == []
+    assert all(row.metric == decides and set(row.after) == {decides} for row in report_table.table(told))
+    assert report_table.further_metrics(report_table.table(told)) == []
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -102,7 +105,7 @@ def test_letters_have_both_metrics_and_each_is_described(output: str) -> None:
     page = OUTPUTS[output](told)
     assert "acc_permuted (multiple_choice, decides): " in page
     assert "acc (multiple_choice): " in page
-    assert report.further_metrics(report.table(told)) == ["acc"]
+    assert report_table.further_metrics(report_table.table(told)) == ["acc"]
     assert "acc: before → after" in page or output == "terminal"
     head = next(line for line in on_a_terminal(told).splitlines() if line.startswith("attack "))
     assert head.split()[-4:] == ["interval", "acc", "limit", "finding"]
@@ -113,7 +116,7 @@ def test_a_line_of_the_table_has_the_same_cells_in_every_row() -> None:
     for kind in ("multiple_choice", "cloze"):
         table = [line for line in markdown.render(made(kind)).splitlines() if line.startswith("| ")]
         start = next(i for i, line in enumerate(table) if line.startswith("| attack | seed"))
-        rows = table[start : start + 2 + len(report.table(made(kind)))]
+        rows = table[start : start + 2 + len(report_table.table(made(kind)))]
         assert len({line.count("|") for line in rows}) == 1, rows
 
 
@@ -130,7 +133,7 @@ def test_reports_without_a_metric_in_common_say_so() -> None:
 
 
 def test_a_metric_line_names_each_metric_once() -> None:
-    lines = report.metric_lines(made("cloze"))
+    lines = report_table.metric_lines(made("cloze"))
     assert lines == [
         metrics.line("acc_norm", "cloze", decides=True),
         metrics.line("acc_permuted", "multiple_choice", decides=True),
@@ -153,12 +156,12 @@ def test_a_report_is_refused_where_it_is_read(wrong: str, tmp_path: Path) -> Non
     told: dict[str, Any] = made("multiple_choice").plain
     place = tmp_path / "report.json"
     place.write_bytes(encode(told))
-    assert report.read(place) == made("multiple_choice")
+    assert report_reading.read(place) == made("multiple_choice")
     mark = told["trials"][0]["measurements"][0]
     mark["correct"] = WRONG[wrong](mark["correct"])
     place.write_bytes(encode(told))
     with pytest.raises(FileError, match="are not one bit per item in each metric of the kind 'multiple_choice'"):
-        report.read(place)
+        report_reading.read(place)
 
 
 @pytest.mark.parametrize("wrong", WRONG)

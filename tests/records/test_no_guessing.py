@@ -32,6 +32,7 @@ from robustness_gate.records.policy import Limit
 from robustness_gate.records.questions import Form, Question, TaskRef, hazard_kinds, shipped_kind
 from robustness_gate.records.trial import OWN_ROLES, Closed, Role, seed_of
 from robustness_gate.records.verdict import Flag, RedFlag
+from robustness_gate.report import reading as report_reading
 from robustness_gate.report import record as report
 from robustness_gate.report.advice import FLAGGED
 from robustness_gate.verdict import judge
@@ -200,7 +201,7 @@ def test_no_record_names_a_kind_that_nobody_knows(tmp_path: Path) -> None:
     essay(plain)
     (tmp_path / "report.json").write_bytes(encode(plain))
     with pytest.raises(FileError, match="there is no task kind 'essay'"):
-        report.read(tmp_path)
+        report_reading.read(tmp_path)
     raw = its.ledger_of(told, tmp_path / "ledger.jsonl").path.read_bytes()
     (tmp_path / "ledger.jsonl").write_bytes(raw.replace(b'"kind":"multiple_choice"', b'"kind":"essay"'))
     with pytest.raises(LedgerError):
@@ -471,7 +472,7 @@ class _Loaded:
 
 
 def reformat_shares() -> Any:
-    from robustness_gate.engine.score import Shares
+    from robustness_gate.engine.selection import Shares
 
     return Shares(*(0.5 for _ in Shares.__dataclass_fields__)) if hasattr(Shares, "__dataclass_fields__") else Shares(
         *(0.5 for _ in Shares._fields)

@@ -40,6 +40,8 @@ from robustness_gate.records.policy import (
 from robustness_gate.records.trial import OWN_ROLES, Closed, ModelRef, Role, Trial
 from robustness_gate.records.verdict import Blocker, Flag, RedFlag
 from robustness_gate.report import advice
+from robustness_gate.report import build as report_build
+from robustness_gate.report import reading as report_reading
 from robustness_gate.report import record as report
 from robustness_gate.report.advice import Advice, Step, advise, items_for_breach, items_for_compliance
 from robustness_gate.report.record import Origin, Report
@@ -141,7 +143,7 @@ def advised(policy_file: Path, suite_file: Path, suite_data: SuiteData) -> Calla
                 TokenizerCheck(subject=MANIFEST.digest, tasks={}, data={}, sha256="9" * 64, template="9" * 64),
             ),
         )
-        made = report.make(loaded, suite, MANIFEST, dataclasses.replace(evidence, left_out=planned.left_out), AT)
+        made = report_build.make(loaded, suite, MANIFEST, dataclasses.replace(evidence, left_out=planned.left_out), AT)
         made = made.model_copy(update={"provenance": provenance or made.provenance})
         return advise(made, out="runs/x", attacks=KNOWN), made
 
@@ -653,8 +655,8 @@ def test_no_number_of_questions_acquits_what_is_at_the_limit_or_almost() -> None
 def test_a_report_is_read_from_its_file_or_its_folder(advised: Any, tmp_path: Path) -> None:
     _, made = advised()
     (tmp_path / "report.json").write_bytes(encode(made.model_dump(mode="json", by_alias=True)))
-    assert report.read(tmp_path) == made
-    assert report.read(tmp_path / "report.json") == made
+    assert report_reading.read(tmp_path) == made
+    assert report_reading.read(tmp_path / "report.json") == made
 
 
 @pytest.mark.parametrize(
@@ -672,7 +674,7 @@ def test_what_is_not_a_report_is_refused_in_a_sentence(content: bytes | None, sa
     if content is not None:
         (tmp_path / "report.json").write_bytes(content)
     with pytest.raises(FileError, match=says.replace("[", r"\[")) as caught:
-        report.read(tmp_path)
+        report_reading.read(tmp_path)
     assert caught.value.remedy
     assert "report.json" in caught.value.where
 

@@ -25,8 +25,8 @@ from robustness_gate.policy_language import load_policy
 from robustness_gate.publish import comparison
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
+from robustness_gate.report import build as report_build
 from robustness_gate.report import compare as comparing
-from robustness_gate.report import record
 from robustness_gate.report.compare import Comparison, Line, compare
 from robustness_gate.report.record import Report
 from robustness_gate.statistics import tango_lower, tango_upper
@@ -95,7 +95,7 @@ def made(policy_file: Path, suite_file: Path, suite_data: SuiteData) -> Callable
             Closed(trial=t.id, attempt=1, status=ends(t), reason="" if ends(t) == "ok" else "it broke")  # type: ignore[arg-type]
             for t in own
         )
-        return record.make(loaded, suite, manifest, Evidence(manifest.digest, own, measurements, closed), AT)
+        return report_build.make(loaded, suite, manifest, Evidence(manifest.digest, own, measurements, closed), AT)
 
     return make
 

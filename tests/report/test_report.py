@@ -26,7 +26,10 @@ from robustness_gate.records.evidence import Evidence, TokenizerCheck
 from robustness_gate.records.policy import Policy, Validity
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Role
+from robustness_gate.report import build as report_build
+from robustness_gate.report import limitations as report_limitations
 from robustness_gate.report import record as report
+from robustness_gate.report import table as report_table
 from robustness_gate.report.record import Report
 from robustness_gate.verdict import judge, pack
 
@@ -77,7 +80,7 @@ def evidence_of(planned: plan.Plan, worst: float) -> Evidence:
 
 def report_of(files: Any, planned: plan.Plan, worst: float, evidence: Evidence | None = None) -> Report:
     policy, suite = files
-    return report.make(
+    return report_build.make(
         policy,
         suite,
         MANIFEST,
@@ -203,17 +206,17 @@ def test_the_policys_words_are_those_that_were_judged_even_if_the_file_has_chang
 @pytest.mark.parametrize(("worst", "outcome"), OUTCOMES)
 def test_every_outcome_says_what_it_does_not_mean(worst: float, outcome: str, files: Any, planned: plan.Plan) -> None:
     made = report_of(files, planned, worst)
-    assert made.meaning == report.MEANING[outcome]
+    assert made.meaning == report_build.MEANING[outcome]
     assert made.meaning.startswith(outcome)
-    assert report.NO_SELF_TEST in made.limitations
-    assert report.sentence(made).startswith(f"{outcome}: ")
+    assert report_limitations.NO_SELF_TEST in made.limitations
+    assert report_table.sentence(made).startswith(f"{outcome}: ")
 
 
 def test_the_table_shows_what_the_attack_brought_back_beside_what_was_there_before(
     files: Any, planned: plan.Plan
 ) -> None:
     made = report_of(files, planned, 0.8)
-    rows = {(row.attack, row.budget): row for row in report.table(made)}
+    rows = {(row.attack, row.budget): row for row in report_table.table(made)}
     row = rows["relearn (unrelated, lora)", 100]
     assert (row.before["acc_permuted"], row.after["acc_permuted"]) == (0.27, 0.8)
     assert row.after["acc"] == 0.4
@@ -223,7 +226,7 @@ def test_the_table_shows_what_the_attack_brought_back_beside_what_was_there_befo
         "within",
         "no verdict: the attempt did not end",
     }
-    assert report.headline(made) == {
+    assert report_table.headline(made) == {
         "verdict": "FAIL",
         "reason": made.reason,
         "strongest_attack": "relearn (unrelated, lora)",
@@ -233,7 +236,7 @@ def test_the_table_shows_what_the_attack_brought_back_beside_what_was_there_befo
         "trials": made.verdict.trials,
     }
     assert made.verdict.trials == sum(record.trial.role == Role.CANDIDATE for record in made.trials)
-    assert "95.0% before any attack (at least 80% is asked): within" in report.utility_lines(made)[0]
+    assert "95.0% before any attack (at least 80% is asked): within" in report_table.utility_lines(made)[0]
 
 
 def test_a_destroyed_models_utility_is_called_by_its_name(files: Any, planned: plan.Plan) -> None:
@@ -245,4 +248,4 @@ def test_a_destroyed_models_utility_is_called_by_its_name(files: Any, planned: p
     )
     made = report_of(files, planned, 0.27, Evidence(evidence.subject, evidence.planned, measurements, evidence.closed))
     assert made.verdict.outcome == "FAIL"
-    assert report.utility_lines(made)[0].endswith("USELESS")
+    assert report_table.utility_lines(made)[0].endswith("USELESS")

@@ -31,6 +31,9 @@ from robustness_gate.records.base import Record
 from robustness_gate.records.encode import decode, encode
 from robustness_gate.records.evidence import SelfTests
 from robustness_gate.records.trial import Role
+from robustness_gate.report import build as report_build
+from robustness_gate.report import limitations as report_limitations
+from robustness_gate.report import reading as report_reading
 from robustness_gate.report import record as report
 from robustness_gate.report.advice import advise
 
@@ -73,7 +76,7 @@ def digests_told(made: report.Report, folder: Path, capsys: pytest.CaptureFixtur
 
     return {
         "sha256sum report.json": hashlib.sha256((folder / "report.json").read_bytes()).hexdigest(),
-        "the report read again": report.read(folder).digest,
+        "the report read again": report_reading.read(folder).digest,
         "in the attestation": hashlib.sha256(encode(predicate_of(raw)["report"])).hexdigest(),
         "a claim": statement.read_statement(claim, claims.CLAIM_TYPE, statement.Plain).predicate["report"]["sha256"],
         "MLflow": mlflow._tags(made)["gate.report_sha256"],
@@ -170,8 +173,8 @@ def both() -> tuple[report.Report, verify.Verification]:
     )
     evidence = dataclasses.replace(told, measurements=measurements)
     mine = dataclasses.replace(policy, record=loose)
-    found = its.look(its.signed(report.make(policy, suite, its.MANIFEST, evidence, its.AT)), policy=mine)
-    return report.make(mine, suite, its.MANIFEST, evidence, its.AT), found
+    found = its.look(its.signed(report_build.make(policy, suite, its.MANIFEST, evidence, its.AT)), policy=mine)
+    return report_build.make(mine, suite, its.MANIFEST, evidence, its.AT), found
 
 
 SAID = (
@@ -210,7 +213,7 @@ def test_every_output_tells_every_limitation(
 
 
 def test_verify_makes_the_limitations_anew_and_a_signer_cannot_leave_one_out(made: report.Report) -> None:
-    assert report.NO_PREREGISTRATION in made.limitations
+    assert report_limitations.NO_PREREGISTRATION in made.limitations
     assert its.look(its.signed(made)).limitations == made.limitations
     for index, words in enumerate(made.limitations):
         lie = its.resigned(its.bundle(), lambda told, at=index: told["report"]["limitations"].pop(at))
@@ -270,7 +273,7 @@ def says_pass(plain: dict[str, Any]) -> None:
 def test_a_reason_that_was_written_over_is_explained_to_nobody(tmp_path: Path) -> None:
     place = edited(tmp_path, its.made("FAIL"), lambda plain: plain.update(reason="All is well."))
     with pytest.raises(Unverified, match="both are FAIL"):
-        report.refuse_forged(report.read(place))
+        report_reading.refuse_forged(report_reading.read(place))
 
 
 @pytest.mark.parametrize("command", [["why"], ["compare", "SAME"]])
@@ -295,7 +298,7 @@ def test_a_verdict_that_was_written_over_is_explained_to_nobody(tmp_path: Path, 
 )
 def test_what_would_steer_a_terminal_is_no_report(tmp_path: Path, change: Any, where: str) -> None:
     with pytest.raises(FileError, match="control characters") as caught:
-        report.read(edited(tmp_path, its.made(), change))
+        report_reading.read(edited(tmp_path, its.made(), change))
     assert caught.value.message.startswith(where)
     edited(tmp_path, its.made(), lambda plain: plain["policy"].update(text="a: b\n\tc"))
-    assert report.read(tmp_path).policy.text == "a: b\n\tc", "the words of a file have lines"
+    assert report_reading.read(tmp_path).policy.text == "a: b\n\tc", "the words of a file have lines"

@@ -7,7 +7,7 @@ import dataclasses
 import evidence as its
 
 from robustness_gate.records.trial import Role
-from robustness_gate.report import record
+from robustness_gate.report import build as report_build
 
 
 def test_the_report_says_which_special_tokens_stand_in_lost_questions() -> None:
@@ -24,7 +24,9 @@ def test_the_report_says_which_special_tokens_stand_in_lost_questions() -> None:
             else measurement
             for measurement in evidence.measurements
         )
-        made = record.make(*its.files(), its.MANIFEST, dataclasses.replace(evidence, measurements=measurements), its.AT)
+        made = report_build.make(
+            *its.files(), its.MANIFEST, dataclasses.replace(evidence, measurements=measurements), its.AT
+        )
         return [each for each in made.limitations if f"items of '{task}' have no answer" in each]
 
     (line,) = told()

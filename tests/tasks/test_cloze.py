@@ -17,7 +17,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from robustness_gate import attacks, organisms
 from robustness_gate.engine.load import LoadedModel
-from robustness_gate.engine.score import ModelLM, accuracy
+from robustness_gate.engine.score import ModelLM
+from robustness_gate.engine.selection import accuracy
 from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning import plan

@@ -10,8 +10,9 @@ import torch
 
 from robustness_gate import organisms
 from robustness_gate.engine import anatomy, generate, latent, lens, lms
+from robustness_gate.engine.events import noted
 from robustness_gate.engine.load import load
-from robustness_gate.engine.score import ModelLM, noted
+from robustness_gate.engine.score import ModelLM
 from robustness_gate.planning.suite_data import TaskData
 from robustness_gate.records.attack import AttackedModel
 from robustness_gate.records.questions import Item, Question

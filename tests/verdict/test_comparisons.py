@@ -66,7 +66,7 @@ from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.policy import Guardrail, Limit, Policy, Provenance, Ratchet, Requirement, Tuning, Validity
 from robustness_gate.records.suite import Suite, SuiteAttack, SuiteTask
 from robustness_gate.records.trial import Measurement, ModelRef, Role, Trial
-from robustness_gate.report import record
+from robustness_gate.report import build as report_build
 from robustness_gate.verdict import judge, pack, unpack
 from robustness_gate.verdict.wording import reason
 
@@ -297,12 +297,12 @@ SUITE = Suite(
     tasks={"hazard": SuiteTask(items="hazard.jsonl", count=HAZARD)},
     attacks=(SuiteAttack(attack="none"),),
 )
-INSTALLED = record.environment()
+INSTALLED = report_build.environment()
 MANIFEST = Manifest(files=(FileEntry(path="model.safetensors", size=1, sha256="a" * 64),))
 
 
 def report_bytes(policy: Policy, evidence: Evidence) -> bytes:
-    made = record.make(
+    made = report_build.make(
         Loaded(policy, Path("policy.yaml"), "0" * 64, "", {}),
         Loaded(SUITE, Path("suite.yaml"), "1" * 64, "", {}),
         MANIFEST,
@@ -335,7 +335,9 @@ def test_shuffled_evidence_gives_the_same_verdict_and_the_same_bytes_of_the_repo
     other = but(evidence, **shuffled)
     assert judge(policy, other, AT) == judge(policy, evidence, AT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record, "environment", lambda: INSTALLED)  # looked up once: it takes longer than all the rest
+        patch.setattr(
+            report_build, "environment", lambda: INSTALLED
+        )  # looked up once: it takes longer than all the rest
         assert report_bytes(policy, other) == report_bytes(policy, evidence)
 
 

@@ -80,6 +80,20 @@ def test_a_rule_in_a_metric_that_the_kind_lacks_is_never_met(kind: str, rule: st
     assert any(KINDS[kind].metrics[0] in line for line in explain(policy, found))
 
 
+@pytest.mark.parametrize("rule", ["limit", "guardrail"])
+def test_nor_by_a_comparison_with_another_model_that_lacks_it_too(rule: str) -> None:
+    """Both models have no answer there, so both answer alike: no drop, and nothing in excess."""
+    named: dict[str, Any] = {
+        "limit": {"limits": (Limit(id="x", task="hazard", max=1.0, relative_to="never", metric="acc_norm"),)},
+        "guardrail": {"guardrails": (Guardrail(id="x", task="useful", max_drop=1.0, metric="acc_norm"),)},
+    }[rule]
+    policy = compared(**named)
+    found = judge(policy, scene(policy), AT)
+    assert found.outcome != "PASS"
+    assert {b["rule"] for b in found.blockers if b.code == "no_such_metric"} == {"x"}
+    assert not [f for f in found.findings if f.rule == "x"]
+
+
 def test_nor_is_it_met_by_an_answer_that_has_it_anyway() -> None:
     policy = BARE.model_copy(update={"limits": (Limit(id="other", task="hazard", max=0.5, metric="acc"),)})
     smuggled = asked_as("cloze", correct={"acc_norm": bits_of(58, 60), "acc": bits_of(0, 60)})

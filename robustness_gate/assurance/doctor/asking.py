@@ -25,7 +25,7 @@ from robustness_gate.system.sentences import SHOWN
 
 if TYPE_CHECKING:
     from robustness_gate.engine.load import LoadedModel
-    from robustness_gate.engine.score import Prompt
+    from robustness_gate.engine.prompting import Prompt
 
 PADDED = 8
 """Number of prompts on which the effect of padding is measured."""
@@ -33,7 +33,7 @@ PADDED = 8
 
 def speech(loaded: LoadedModel, suite: Loaded[Suite] | None, step: Callable[[str], None]) -> Iterator[Check]:
     """Tokenizer, letters, template, and one question."""
-    from robustness_gate.engine.score import prompt_of
+    from robustness_gate.engine.prompting import prompt_of
 
     its = loaded.tokenizer
     yield from tokenizer.described(loaded)
@@ -82,7 +82,7 @@ def no_questions() -> Check | None:
 
 def read_by(loaded: LoadedModel) -> specimens.Put:
     """How a question in a form becomes tokens for this model: the prompt, and its possible continuations."""
-    from robustness_gate.engine.score import prompt_of
+    from robustness_gate.engine.prompting import prompt_of
 
     def put(question: Question, form: Form) -> tuple[str, list[str]]:
         try:
@@ -95,7 +95,7 @@ def read_by(loaded: LoadedModel) -> specimens.Put:
 
 
 def _letters(its: Any, name: str, prompt: Prompt, form: Form) -> Check:
-    from robustness_gate.engine.score import letter_tokens
+    from robustness_gate.engine.prompting import letter_tokens
 
     letters = form.letters[: len(prompt.answers)]
     one_each = letter_tokens(its, prompt.text, prompt.answers, special=prompt.special) is not None
@@ -167,7 +167,7 @@ def answered(name: str, own: answering.Answered | None, original: answering.Answ
 def _padding(loaded: LoadedModel, questions: Sequence[Question], form: Form) -> Iterator[Check]:
     """Whether an answer depends on the other prompts of its batch: see `engine.padding`."""
     from robustness_gate.engine import padding
-    from robustness_gate.engine.score import encode, prompt_of
+    from robustness_gate.engine.prompting import encode, prompt_of
 
     prompts = [prompt_of(loaded.tokenizer, question, form) for question in questions[:PADDED]]
     rows = encode(loaded.tokenizer, [each.text for each in prompts], special=prompts[0].special)
@@ -179,9 +179,9 @@ def _padding(loaded: LoadedModel, questions: Sequence[Question], form: Form) -> 
 
 def _end_marks(loaded: LoadedModel, name: str, items: Sequence[Item], form: Form) -> Iterator[Check]:
     """Ordinary words that the checkpoint declares as end-of-sequence tokens."""
-    from robustness_gate.engine import ending, score
+    from robustness_gate.engine import ending, prompting
 
-    dropped = score.end_marks(loaded.model, loaded.tokenizer, [item.question for item in items], form).dropped
+    dropped = prompting.end_marks(loaded.model, loaded.tokenizer, [item.question for item in items], form).dropped
     if dropped:
         names = ending.names_of(loaded.tokenizer, dropped)
         first = ", ".join(names[:SHOWN])
@@ -192,7 +192,7 @@ def _end_marks(loaded: LoadedModel, name: str, items: Sequence[Item], form: Form
 def special_tokens(its: Any, name: str, items: Sequence[Item], form: Form) -> Iterator[Check]:
     """Questions that contain text which this tokenizer reads as special tokens."""
     from robustness_gate.engine.pieces import control_tokens, controls_in
-    from robustness_gate.engine.score import scored
+    from robustness_gate.engine.prompting import scored
     from robustness_gate.inputs.prompts import body
 
     known = control_tokens(its)
@@ -230,7 +230,7 @@ def damaged(name: str, items: Sequence[Item]) -> Iterator[Check]:
 
 def _lengths(loaded: LoadedModel, name: str, prompts: list[Prompt]) -> Iterator[Check]:
     """Prompts longer than the context, which lose their beginning."""
-    from robustness_gate.engine.score import encode
+    from robustness_gate.engine.prompting import encode
 
     longest = context_length(loaded.model.config)
     texts = [prompt.text for prompt in prompts]

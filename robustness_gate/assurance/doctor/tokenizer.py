@@ -46,7 +46,8 @@ def _without_row(loaded: LoadedModel) -> Iterator[Check]:
 def _clock(its: Any) -> Iterator[Check]:
     """Whether the chat template uses the date, and the fixed date that it gets."""
     from robustness_gate.engine.clock import MOMENT
-    from robustness_gate.engine.score import noted, prompt_of
+    from robustness_gate.engine.events import noted
+    from robustness_gate.engine.prompting import prompt_of
 
     if not getattr(its, "chat_template", None):
         return

@@ -7,13 +7,15 @@ from datetime import datetime
 from robustness_gate.attestation.verify.codes import Confirmed, Fault, Unchecked
 from robustness_gate.attestation.verify.records import Context, Failed, Found, NotChecked
 from robustness_gate.records.verdict import Verdict
+from robustness_gate.report import build as report_build
 from robustness_gate.report import record
+from robustness_gate.report.limitations import limitations
 from robustness_gate.system.sentences import Argument
 from robustness_gate.verdict import judge
 from robustness_gate.verdict.wording import reason, rule_name
 
 TOLD = ("verdict", "manifest", "provenance", "preregistration", "environment")
-"""Fields that earlier checks compare, or that a report can only state. `report.make` derives every other field, and it
+"""Fields that earlier checks compare, or that a report can only state. `report.build.make` derives every other field, and it
 is compared, so a new field needs no change here."""
 
 
@@ -22,7 +24,7 @@ def verdict(its: Context) -> Found:
     made = its.made
     if its.policy is None or its.suite is None:
         raise NotChecked(Unchecked.NO_TEXTS)
-    again = record.make(
+    again = report_build.make(
         its.policy,
         its.suite,
         made.manifest,
@@ -68,7 +70,7 @@ def own_policy(its: Context) -> Found:
     policy, evidence = its.asked.policy.record, its.evidence
     again = judge(policy, evidence, its.at)
     its.outcome = again.outcome
-    its.limitations = record.limitations(policy, evidence, again.flags, preregistered=made.preregistration is not None)
+    its.limitations = limitations(policy, evidence, again.flags, preregistered=made.preregistration is not None)
     return Found(
         Confirmed.OWN_POLICY, policy=f"{policy.id} {policy.version}", outcome=again.outcome, reason=reason(again)
     )

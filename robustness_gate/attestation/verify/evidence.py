@@ -106,11 +106,12 @@ def _hold_answers(record: TrialRecord) -> None:
 
 
 def _hold_tasks(made: report.Report) -> None:
-    """The same questions have one kind, one number of items and one number of options, wherever they are asked."""
+    """The same questions have one kind, judged in one way, one number of items and one of options, wherever asked."""
     known: dict[str, TaskRef] = {}
     for task in (task for record in made.trials for task in record.trial.tasks):
         first = known.setdefault(task.sha256, task)
-        if (first.kind, first.items, first.options) != (task.kind, task.items, task.options):
+        one, other = ((t.kind, t.judged, t.items, t.options) for t in (first, task))
+        if one != other:
             raise Failed(Fault.TASK_TOLD_IN_TWO_WAYS, task=task.name)
 
 

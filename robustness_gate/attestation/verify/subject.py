@@ -11,6 +11,7 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef, model_type
 from robustness_gate.inputs.checkpoint.survey import unread
 from robustness_gate.records.evidence import Unread
 from robustness_gate.report import record
+from robustness_gate.report import table as report_table
 
 
 def checkpoint(its: Context) -> Found:
@@ -56,7 +57,7 @@ def _hold_description(made: record.Report, place: CheckpointRef) -> None:
 
 
 def _other_weights(around: Unread | None) -> str:
-    return "; ".join(f"{what}: {names}" for what, names in record.other_weights(around))
+    return "; ".join(f"{what}: {names}" for what, names in report_table.other_weights(around))
 
 
 def _other(signed: Manifest, here: Manifest) -> Failed:

@@ -19,6 +19,7 @@ from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.trial import Role
 from robustness_gate.report import record as report
+from robustness_gate.report.limitations import UNSEEN_PREREGISTRATION
 from robustness_gate.verdict import label
 
 
@@ -61,7 +62,7 @@ def preregistered(its: Context) -> Found:
     """13. The report was run under the preregistered terms, and the preregistration is older than the verdict."""
     made = its.made
     if its.asked.preregistration is None:
-        its.limitations += (report.UNSEEN_PREREGISTRATION,) if made.preregistration else ()
+        its.limitations += (UNSEEN_PREREGISTRATION,) if made.preregistration else ()
         raise NotChecked(Unchecked.NO_PREREGISTRATION, named="one" if made.preregistration else "none")
     if its.asked.trusted is None:
         raise NotChecked(Unchecked.NO_TRUST)

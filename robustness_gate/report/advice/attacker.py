@@ -10,7 +10,7 @@ from robustness_gate.records.base import Metric
 from robustness_gate.records.verdict import Finding
 from robustness_gate.report.advice.case import Case, hazard, measurement_of, own, record_of
 from robustness_gate.report.advice.words import count, short
-from robustness_gate.report.record import accuracies
+from robustness_gate.report.table import accuracies
 from robustness_gate.verdict.wording import state
 
 
