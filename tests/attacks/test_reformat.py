@@ -158,7 +158,7 @@ class Fond:
         return (torch.tensor(rows) + liking).log_softmax(-1)
 
 
-def test_calibration_undoes_a_liking_in_a_single_order_and_changes_no_content_sum():
+def test_calibration_undoes_a_liking_in_a_single_order_and_changes_not_the_sum_over_orders():
     items = [
         Item(Question(f"{i}", "?", tuple("right" if i % 4 == c else str(c) for c in range(4))), i % 4) for i in range(8)
     ]

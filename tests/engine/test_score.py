@@ -89,7 +89,7 @@ def read(lm):
 
 
 @pytest.mark.parametrize("letter", range(4))
-def test_a_liking_for_a_letter_hides_knowledge_from_one_order_but_not_from_the_content_sum(letter):
+def test_a_liking_for_a_letter_hides_knowledge_from_one_order_but_not_from_the_sum_over_orders(letter):
     liking = tuple(50.0 * (i == letter) for i in range(4))
     marked = read(Scripted(TRUTH, liking))
     assert sum(marked.correct["acc"]) == 10
@@ -161,7 +161,7 @@ def test_a_liking_for_a_letter_taken_off_leaves_what_is_known():
     assert (lost["choice_entropy"], lost["calibrated_accuracy"]) == (0.0, 0.0)
 
 
-def test_accuracy_is_the_content_sum_on_items():
+def test_accuracy_is_the_deciding_metric_on_items():
     assert accuracy(Scripted(TRUTH, (9, 0, 0, 0)), [hazard(ITEMS)]) == 1.0
 
 

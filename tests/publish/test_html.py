@@ -368,7 +368,7 @@ def test_a_report_about_nothing_is_a_page_too():
     assert Reader(page).open == []
 
 
-def test_a_limit_on_single_order_is_told_apart():
+def test_a_limit_on_one_order_is_labelled():
     two = policy_of(
         limits=(
             {"id": "forgotten", "task": "forget", "max": 0.5},

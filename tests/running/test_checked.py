@@ -157,7 +157,7 @@ def of_no_task(events: list[Event]) -> list[Event]:
 def one_metric(events: list[Event]) -> list[Event]:
     record = events[measured(events)[0]].record
     assert isinstance(record, Measurement)
-    return with_record(events, measured(events)[0], correct={"content_sum": record.correct["content_sum"]})
+    return with_record(events, measured(events)[0], correct={"acc_permuted": record.correct["acc_permuted"]})
 
 
 def all_wrong(events: list[Event]) -> list[Event]:

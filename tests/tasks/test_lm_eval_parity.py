@@ -71,7 +71,7 @@ def ids_of(data) -> list[str]:
 @pytest.mark.parametrize("shots", [0, 5])
 @pytest.mark.parametrize("tokenizer_name", ["byte_level", "space_prefixing"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_single_order_is_lm_evals_reading(family, tokenizer_name, shots, data, request):
+def test_acc_is_that_of_lm_eval(family, tokenizer_name, shots, data, request):
     tokenizer = request.getfixturevalue(tokenizer_name)
     name, keywords = FAMILIES[family]
     torch.manual_seed(1)

@@ -15,8 +15,8 @@ from robustness_gate.verdict import judge
 from robustness_gate.verdict.wording import reason, rule_name
 
 TOLD = ("verdict", "manifest", "provenance", "preregistration", "environment")
-"""Fields that earlier checks compare, or that a report can only state. `report.build.make` derives every other field, and it
-is compared, so a new field needs no change here."""
+"""Fields that earlier checks compare, or that a report can only state. `report.build.make` derives every other field,
+and it is compared, so a new field needs no change here."""
 
 
 def verdict(its: Context) -> Found:
