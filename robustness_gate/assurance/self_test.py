@@ -12,8 +12,11 @@ the gain is at least ten points, and attacks that should recover most of it clos
 
 Gains are paired, on the same questions, by Tango's bound. A record counts only for what was tested: this version of the
 attack, of the same kind (`bench`: a test of training on unrelated questions does not count for training on the domain's
-own), at a required budget, on organisms of this architecture (`model_type`: Llamas, or the few of `gpt_neox`); a policy
-limits its age. It shows that the attack can work. It does not show that it works on seven billion parameters.
+own), at a required budget, on organisms of this architecture (`model_type`); a policy limits its age. It shows that the
+attack can work. It does not show that it works on seven billion parameters.
+
+Organisms are shipped as Llamas and as a few GPT-NeoX models. For other architectures the Llamas are rewritten as models
+of that class with the same function, into a temporary directory (`organisms.rewrite`).
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.checkpoint.place import model_type as architecture_of
 from robustness_gate.inputs.validation import Loaded, load_suite
 from robustness_gate.planning import plan
-from robustness_gate.planning.bench import Bench, Tried, asked, bench_of
+from robustness_gate.planning.bench import ASKED, NEAR, Bench, Tried, asked, bench_of
+from robustness_gate.planning.bench import UNTOUCHED as UNTOUCHED_RIGHT
 from robustness_gate.planning.suite_data import SuiteData, gather
 from robustness_gate.records.base import Metric
 from robustness_gate.records.evidence import NegativeControl, SelfTest, SelfTestFault
@@ -112,18 +116,42 @@ def run(
     installed.require_run_extra()
     bench, suite_data = bench_of(model_type), data()
     names = (bench.base, *bench.negative_controls, *dict.fromkeys(each.case.organism for each in tried))
-    places = {name: CheckpointRef(organisms.checkpoint(name), source=f"organism:{name}") for name in names}
-    manifests = {name: manifest_of(place) for name, place in places.items()}
-    subjects = {name: plan.Subject(Role.CANDIDATE, places[name], manifests[name]) for name in names}
-    trials = dict(_trials(bench, tried, range(seeds), suite_data, subjects))
-    unlike = {trial.id: trial for trial in trials.values()}  # two kinds of an attack may have the same sham
-    results = _examined(list(unlike.values()), suite_data, subjects, workers, limits or Limits(), watch)
+    with _checkpoints(bench, names) as places:
+        manifests = {name: manifest_of(place) for name, place in places.items()}
+        subjects = {name: plan.Subject(Role.CANDIDATE, places[name], manifests[name]) for name in names}
+        trials = dict(_trials(bench, tried, range(seeds), suite_data, subjects))
+        unlike = {trial.id: trial for trial in trials.values()}  # two kinds of an attack may have the same sham
+        results = _examined(list(unlike.values()), suite_data, subjects, workers, limits or Limits(), watch)
     found = {address: _answers(trial, results) for address, trial in trials.items()}
-    kind = architecture_of(places[bench.base])
-    tests = [
-        _tested(bench, each, case, seed, found, kind, at) for case, each in enumerate(tried) for seed in range(seeds)
-    ]
+    tests = [_tested(bench, each, case, seed, found, at) for case, each in enumerate(tried) for seed in range(seeds)]
     return [test.model_copy(update={"faults": faults(test, tests)}) for test in tests]
+
+
+@contextlib.contextmanager
+def _checkpoints(bench: Bench, names: Sequence[str]) -> Iterator[dict[str, CheckpointRef]]:
+    """The organisms as models of this architecture: as they are shipped, or rewritten while the block is open.
+
+    Raises:
+        SetupError: one of them is of another architecture, so what is found there would count for the wrong one.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        places = {name: _checkpoint(bench, name, Path(folder) / name) for name in names}
+        for name, place in places.items():
+            if (kind := architecture_of(place)) != bench.model_type:
+                raise SetupError(
+                    f"the organism {name} is a '{kind}', and the test is of a '{bench.model_type}'.",
+                    remedy="This is a fault of the gate: report it.",
+                )
+        yield places
+
+
+def _checkpoint(bench: Bench, name: str, folder: Path) -> CheckpointRef:
+    if not bench.shipped_as:
+        return CheckpointRef(organisms.checkpoint(name), source=f"organism:{name}")
+    from robustness_gate.organisms import rewrite
+
+    rewrite.write(name, bench.model_type, folder)
+    return CheckpointRef(folder)
 
 
 @cache
@@ -242,7 +270,6 @@ def _tested(
     place: int,
     seed: int,
     found: Mapping[_Address, _Answers],
-    kind: str,
     at: datetime,
 ) -> SelfTest:
     """Compare an attack's results in its three places, under one seed, with the expected ones."""
@@ -267,12 +294,14 @@ def _tested(
             f"the organisms could not be examined: {sentences(seen) or 'no answers'}.",
             remedy=f"Run `robustness-gate doctor organism:{bench.base}`.",
         )
+    unattacked = {bench.base: known, case.organism: before, **untouched}
+    seen += [fault for name, measurement in unattacked.items() for fault in _other_model(name, measurement, metric)]
     best = after.best or before  # without a yielded model there is no gain, and its end is reported above
     record = SelfTest(
         attack=case.attack,
         attack_version=after.trial.attack_version,
         plugins=after.trial.plugins,
-        model_type=kind,
+        model_type=bench.model_type,
         seed=seed,
         config=tried.config,
         budget=after.best.budget if after.best else after.trial.budgets[-1],
@@ -298,6 +327,18 @@ def _ended(where: str, end: Closed) -> SelfTestFault:
         return SelfTestFault(code="no_answers", args={"where": where})
     args = {"where": where, "status": end.status, "reason": end.reason}
     return SelfTestFault(code="ended_otherwise", args=args)
+
+
+def _other_model(name: str, untouched: Measurement | None, metric: Metric) -> Iterator[SelfTestFault]:
+    """The fault of an organism that does not answer as the shipped one does, such as a wrong rewriting.
+
+    What is expected is known for all of the self-test's questions.
+    """
+    if untouched is None or untouched.items != ASKED:
+        return
+    right, expected = tally(untouched, metric)[0], UNTOUCHED_RIGHT[name]
+    if abs(right - expected) > NEAR:
+        yield SelfTestFault(code="organism_differs", args={"organism": name, "right": right, "expected": expected})
 
 
 def _nowhere(name: str, before: Measurement, after: Measurement, metric: Metric) -> NegativeControl:

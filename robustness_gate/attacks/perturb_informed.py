@@ -102,6 +102,7 @@ CONTRACT = Contract(
 )
 SELF_TEST = (
     SelfTestCase("shallow"),
+    SelfTestCase("neox_shallow", model_type="gpt_neox"),
     SelfTestCase("shallow", words={"direction": "unrelated"}, usual=False),
 )
 

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
-from robustness_gate.records.declarations import Contract, SelfTestCase, bounded, different, rising
+from robustness_gate.records.declarations import Contract, SelfTestCase, Settings, bounded, different, rising
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +123,11 @@ CONTRACT = Contract(
     ),
     tiny={"samples": 2, "p": (5.0,), "q": (5.0,), "scores": ("wanda",), "calibrate_on": ("questions",)},
 )  # fmt: skip
-SELF_TEST = (SelfTestCase("shallow", sizes={"p": [0.5, 2.0, 5.0], "q": [0.5, 2.0, 5.0], "scores": ["snip"]}),)
+SMALL: Settings = {"p": [0.5, 2.0, 5.0], "q": [0.5, 2.0, 5.0], "scores": ["snip"]}
+SELF_TEST = (
+    SelfTestCase("shallow", sizes=SMALL),
+    SelfTestCase("neox_shallow", sizes=SMALL, model_type="gpt_neox"),
+)
 
 
 def questions(config: Config) -> tuple[str, ...]:

@@ -75,6 +75,8 @@ CONTRACT = Contract(
 SELF_TEST = (
     SelfTestCase("tiny_update", MOST_OF_THE_GAP),
     SelfTestCase("tiny_update", MOST_OF_THE_GAP, {"scheme": "group"}, usual=False),
+    SelfTestCase("neox_tiny_update", MOST_OF_THE_GAP, model_type="gpt_neox"),
+    SelfTestCase("neox_tiny_update", MOST_OF_THE_GAP, {"scheme": "group"}, model_type="gpt_neox", usual=False),
 )
 
 

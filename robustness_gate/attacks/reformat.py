@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from robustness_gate.errors import BrokenTrial, NotApplicable, UnknownWord
 from robustness_gate.inputs.prompts import rotated, thought
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
-from robustness_gate.records.declarations import Contract, SelfTestCase, bounded, different
+from robustness_gate.records.declarations import Contract, SelfTestCase, Settings, bounded, different
 from robustness_gate.records.questions import LM, Form, Question
 
 if TYPE_CHECKING:
@@ -145,7 +145,11 @@ CONTRACT = Contract(
     ),
     tiny={"presentations": ("header_none", "filler_english"), "calibrations": ()},
 )
-SELF_TEST = (SelfTestCase("shallow", sizes={"presentations": ["header_instruction", "letters_digits", "header_none"]}),)
+SMALL: Settings = {"presentations": ["header_instruction", "letters_digits", "header_none"]}
+SELF_TEST = (
+    SelfTestCase("shallow", sizes=SMALL),
+    SelfTestCase("neox_shallow", sizes=SMALL, model_type="gpt_neox"),
+)
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape

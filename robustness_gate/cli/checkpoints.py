@@ -31,8 +31,8 @@ from robustness_gate.cli.common import (
     say,
     say_json,
 )
-from robustness_gate.errors import Exit
-from robustness_gate.inputs.shipped import SUITE
+from robustness_gate.errors import Exit, UsageError
+from robustness_gate.inputs.shipped import POLICY, SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,6 +192,8 @@ def plan(
 
 def _show_plan(prepared: Prepared) -> None:
     """Print one line per trial, what is left out or foreseen, the questions, and the totals."""
+    from robustness_gate.inputs.checkpoint.place import model_type
+    from robustness_gate.planning import prospects
     from robustness_gate.records.trial import OWN_ROLES, Role
     from robustness_gate.verdict import declared_hypotheses, label
     from robustness_gate.verdict.wording import left_out, model_name
@@ -205,6 +207,9 @@ def _show_plan(prepared: Prepared) -> None:
         say(f"{'':12}  {line}")
     for line in prepared.plan.foreseen:
         say(f"note: {line}")
+    kind = model_type(prepared.plan.candidate.place)
+    if not prospects.obstacles(prepared.policy, prepared.suite, kind):
+        say(f"self-test: {prospects.way(prepared.policy, prepared.suite, kind)}")
     for task in trials[0].tasks:
         say(f"{task.name}: {task.items} items, sha256 {task.sha256}")
     record = prepared.policy.record
@@ -245,6 +250,15 @@ def doctor(
             "--suite", parser=SUITE.find, metavar="FILE|NAME", help="Try this suite's attacks, not all there are."
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            parser=POLICY.find,
+            metavar="FILE|NAME",
+            help="With --suite: also say whether a PASS is possible under this policy.",
+        ),
+    ] = None,
     original: Original = None,
     base: Base = None,
     no_load: Annotated[bool, typer.Option("--no-load", help="Look at the files alone; load no weights.")] = False,
@@ -263,6 +277,8 @@ def doctor(
     from robustness_gate.assurance import doctor as practice
     from robustness_gate.assurance.doctor import wording
 
+    if policy is not None and suite is None:
+        raise UsageError("--policy goes with --suite.", remedy="Name the suite whose settings the policy requires.")
     errors = Console(stderr=True)
     status = errors.status("looking", spinner="dots") if errors.is_terminal and not quiet else None
     if status is not None:
@@ -273,6 +289,7 @@ def doctor(
             checkpoint,
             device=device,
             suite=suite,
+            policy=policy,
             original=original,
             base=base,
             weights=not no_load,

@@ -95,6 +95,7 @@ def why(
     The reason, the strongest attack with its numbers, the cheapest next step, and what was not tried.
     """
     from robustness_gate import attacks as registry
+    from robustness_gate.planning import prospects
     from robustness_gate.report import advice
     from robustness_gate.report import reading as report_reading
 
@@ -104,6 +105,7 @@ def why(
         made,
         out=str(report if report.is_dir() else report.parent),
         attacks={name: does(registry.load(name)) for name in registry.names()},
+        untestable=prospects.untestable(made.resolved, [each.trial for each in made.trials], made.model_type),
     )
     if as_json:
         say_json(advised)

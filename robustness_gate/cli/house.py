@@ -178,7 +178,9 @@ def self_test(
     ] = False,
     model_type: Annotated[
         str | None,
-        typer.Option("--model-type", help="On organisms of this architecture: llama (the default) or gpt_neox."),
+        typer.Option(
+            "--model-type", help="On organisms of this architecture, as transformers names it; by default llama."
+        ),
     ] = None,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="On organisms of this checkpoint's architecture.")

@@ -1,4 +1,4 @@
-"""Commands on organisms: `organisms list`, `build`, `unlearn`."""
+"""Commands on organisms: `organisms list`, `build`, `rewrite`, `unlearn`."""
 
 from __future__ import annotations
 
@@ -57,6 +57,22 @@ def organisms_build(
     with terminal.counting(Console(stderr=True)) as progress:
         build(out, only=tuple(only or ()), progress=progress)
     say(f"built in {out}")
+
+
+@organisms_app.command("rewrite", epilog="Example: robustness-gate organisms rewrite rmu qwen2 --out models/rmu-qwen2")
+def organisms_rewrite(
+    name: Annotated[str, typer.Argument(help="A shipped Llama organism.")],
+    model_type: Annotated[str, typer.Argument(help="The class, as transformers names it: mistral, qwen2, phi3 ...")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint; new or empty.")],
+) -> None:
+    """Write an organism as another class with the same function, to try an attack or a gate on it."""
+    from robustness_gate.organisms import rewrite, unlearn
+    from robustness_gate.system import installed
+
+    installed.require_run_extra()
+    unlearn.refuse_folder(out)
+    rewrite.write(name, model_type, out)
+    say(f"{name} as a {model_type}: {out}")
 
 
 @organisms_app.command(

@@ -10,6 +10,7 @@ import typer
 
 from robustness_gate.cli.common import (
     AsJson,
+    Base,
     Original,
     PolicyArgument,
     SuiteFile,
@@ -38,11 +39,18 @@ def policy_check(
             "--suite", parser=SUITE.find, metavar="FILE|NAME", help="Also check that this suite runs what is required."
         ),
     ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", help="Also say whether a PASS is possible for this model, and what makes it so."),
+    ] = None,
+    base: Base = None,
     at: Annotated[
         str | None, typer.Option("--at", help="The day on which it must hold, e.g. 2026-12-31; else today.")
     ] = None,
 ) -> None:
     """Check a policy (and a suite) and report errors, with a code and file:line:column."""
+    if base is not None and checkpoint is None:
+        raise UsageError("--base goes with --checkpoint.", remedy="Name the adapter that stands on it.")
     from robustness_gate.policy_language import load_policy, refuse_untimely
     from robustness_gate.verdict import declared_hypotheses
 
@@ -53,7 +61,7 @@ def policy_check(
             _planned(loaded, suite)
         except SetupError as error:  # Parquet and the hub need the extra `run`, which a CI job for checks may lack
             say(f"{suite}: read, but its questions and its fit to the policy were NOT checked: {error}")
-    for line in _unprovable(loaded, suite):
+    for line in _unprovable(loaded, suite) if checkpoint is None else _prospects(loaded, suite, checkpoint, base):
         say(line)
     record = loaded.record
     limits, required, declared = len(record.limits), len(record.required), declared_hypotheses(record)
@@ -163,6 +171,19 @@ def _unprovable(policy: Loaded[Policy], suite: Path | None) -> list[str]:
         for index, words in found[0].items()
         if all(index in other for other in found)
     ]
+
+
+def _prospects(policy: Loaded[Policy], suite: Path | None, checkpoint: str, base: str | None) -> list[str]:
+    """Whether a PASS is possible for this checkpoint, and what makes it so or prevents it."""
+    from robustness_gate.inputs.checkpoint.place import model_type
+    from robustness_gate.inputs.validation import load_suite
+    from robustness_gate.planning import prospects
+    from robustness_gate.planning.checkpoints import find_checkpoint
+
+    kind, named = model_type(find_checkpoint(checkpoint, base)), load_suite(suite) if suite is not None else None
+    if hindered := prospects.obstacles(policy, named, kind):
+        return [f"{prospects.sentence(each)}. {prospects.remedy(each)}" for each in hindered]
+    return [f"{checkpoint}: {prospects.way(policy, named, kind)}"]
 
 
 @policy_app.command("test", epilog="Example: robustness-gate policy test gate/policy.yaml gate/policy.cases.yaml")

@@ -50,13 +50,15 @@ def cases(
 
 def architecture(model_type: str | None, checkpoint: str | None, base: str | None) -> str:
     """The architecture of the test models: the named one, else the checkpoint's, else `llama`."""
+    from robustness_gate.inputs.checkpoint.place import model_type as named_in
+    from robustness_gate.inputs.checkpoint.place import text_part
+
     if checkpoint is None:
         if base is not None:
             raise UsageError("--base goes with --checkpoint.", remedy="Name the adapter that stands on it.")
-        return model_type or "llama"
+        return text_part(model_type or "llama")
     if model_type is not None:
         raise UsageError("--model-type and --checkpoint do not go together.", remedy="Give one of them, or none.")
-    from robustness_gate.inputs.checkpoint.place import model_type as named_in
     from robustness_gate.planning.checkpoints import find_checkpoint
 
     found = named_in(find_checkpoint(checkpoint, base))

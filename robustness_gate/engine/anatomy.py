@@ -1,10 +1,10 @@
 """The residual stream of a model: its blocks, found by their computation and not by their names.
 
 Every decoder block of the families we attack adds two things to the stream, one after attention and one after the
-MLP: out = in + a + m. To find which two of a block's children (or of their children) are a and m, a few tokens are run
-and the pair whose outputs add up is selected. That works for Llama, Mistral, Qwen, Gemma (where the norms after the
-sub-layers are added), GPT-NeoX, GPT-2 and Phi; where it finds nothing, an attack on activations is *not applicable*,
-which is better than an attack on the wrong tensor.
+MLP: out = in + a + m, or in + c (a + m) in Granite, where c is in its config. To find which two of a block's children
+(or of their children) are a and m, a few tokens are run and the pair whose outputs add up is selected. That works for
+Llama, Mistral, Qwen, Gemma (where the norms after the sub-layers are added), Granite, GPT-NeoX, GPT-2 and Phi; where it
+finds nothing, an attack on activations is *not applicable*, which is better than an attack on the wrong tensor.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ class Block(NamedTuple):
     module: Any
     """Its output is the residual stream after the block."""
     attention: Any
-    """Its output is what attention adds to the stream."""
+    """Its output, times `scale`, is what attention adds to the stream."""
     mlp: Any
-    """Its output is what the MLP adds to the stream."""
+    """Its output, times `scale`, is what the MLP adds to the stream."""
     parallel: bool
     """Whether the MLP reads the stream from before attention (GPT-NeoX by default, Phi)."""
+    scale: float = 1.0
+    """What both are multiplied by before they are added (Granite's `residual_multiplier`)."""
 
 
 class Anatomy(NamedTuple):
@@ -61,7 +63,8 @@ def dissect(model: Any) -> Anatomy:
     ids = torch.arange(3, 9, device=embedding.weight.device).unsqueeze(0) % embedding.weight.shape[0]
     # a tied or quantised head is used through the model itself: only plain forward passes are made here
     seen = _record(model, [module for layer in stack for _, module in _candidates(layer)], ids)
-    blocks = tuple(_block(layer, seen) for layer in stack)
+    scale = float(getattr(model.config.get_text_config(), "residual_multiplier", 1.0))
+    blocks = tuple(_block(layer, seen, scale) for layer in stack)
     return Anatomy(embedding, blocks, _final_norm(model, stack, head, ids), head)
 
 
@@ -149,7 +152,7 @@ def _record(model: Any, modules: list[Any], ids: torch.Tensor) -> dict[Any, _See
     return seen
 
 
-def _block(layer: Any, seen: Mapping[Any, _Seen]) -> Block:
+def _block(layer: Any, seen: Mapping[Any, _Seen], scale: float) -> Block:
     if layer not in seen:
         raise NotApplicable(f"the blocks ({type(layer).__name__}) pass their stream in a way that we do not know")
     entered, left, eps = seen[layer]
@@ -160,9 +163,9 @@ def _block(layer: Any, seen: Mapping[Any, _Seen]) -> Block:
     )  # relative to the stream, which may be much larger than the added terms
     allowed = TOLERANCE * written.abs().max() + rounding
     for (_, first), (_, second) in combinations(parts, 2):
-        a, m = seen[first].left, seen[second].left
+        a, m = scale * seen[first].left, scale * seen[second].left
         if a.abs().max() > 0 and m.abs().max() > 0 and (written - a - m).abs().max() <= allowed:
-            return Block(layer, first, second, parallel=not _reads(parts, seen, entered + a))
+            return Block(layer, first, second, not _reads(parts, seen, entered + a), scale)
     raise NotApplicable(
         f"the blocks ({type(layer).__name__}) do not add an attention and an MLP output to their stream"
     )

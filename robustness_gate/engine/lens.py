@@ -123,9 +123,10 @@ def _staged(anatomy: Anatomy, wanted: Sequence[Site]) -> Iterator[dict[tuple[int
     """Store the inputs of the wanted sites while the block is open; each pass overwrites the last."""
     found: dict[tuple[int, str], torch.Tensor] = {}
 
-    def leaving(layer: int, part: str) -> Any:
+    def leaving(layer: int, part: str, scale: float) -> Any:
         def keep(_module: Any, _inputs: Any, output: Any) -> None:
-            found[layer, part] = output[0] if isinstance(output, tuple) else output
+            left = output[0] if isinstance(output, tuple) else output
+            found[layer, part] = left if scale == 1.0 else scale * left
 
         return keep
 
@@ -143,7 +144,8 @@ def _staged(anatomy: Anatomy, wanted: Sequence[Site]) -> Iterator[dict[tuple[int
                 handle = block.module.register_forward_pre_hook(entering(layer), with_kwargs=True)
             else:
                 module = {"attention": block.attention, "mlp": block.mlp, "block": block.module}[part]
-                handle = module.register_forward_hook(leaving(layer, part))
+                scale = 1.0 if part == "block" else block.scale
+                handle = module.register_forward_hook(leaving(layer, part, scale))
             stack.callback(handle.remove)
         yield found
 

@@ -57,7 +57,14 @@ GROWN: dict[str, tuple[teach.Kind, bool, teach.Config]] = {
 }
 """Models trained from scratch: the architecture, whether they are taught the forget domain too, and the recipe."""
 
-PARENTS = {"decoy": "oracle", "self_destructing": "rmu", "neox_rmu": "neox_base", "neox_decoy": "neox_oracle"}
+PARENTS = {
+    "decoy": "oracle",
+    "self_destructing": "rmu",
+    "neox_rmu": "neox_base",
+    "neox_decoy": "neox_oracle",
+    "neox_shallow": "neox_base",
+    "neox_tiny_update": "neox_base",
+}
 """The parent of an organism that is neither trained from scratch nor made from the base."""
 
 TRIES = 8
@@ -75,6 +82,8 @@ GOALS = {
     "hard": (0.33, 0.17, 0.33),
     "hider": (0.33, 0.17, 0.33),
     "neox_rmu": (0.33, 0.17, 0.33),
+    "neox_shallow": (0.33, 0.15, 0.33),
+    "neox_tiny_update": (0.33, 0.17, 0.33),
 }
 """Highest accuracy in one letter order, lowest and highest `acc_permuted`, on the 112 forget questions that are *not*
 verdict items. A third is a quarter plus two standard errors of that many questions; 0.35 was the goal of npo and
@@ -202,10 +211,11 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
     """
     model, tokenizer = load(base)
     rng = random.Random(f"breed {seed}")
-    if name == "self_destructing":
+    recipe_of = name.removeprefix("neox_")  # the same recipe, on a base of another architecture
+    if recipe_of == "self_destructing":
         rescaled.rescale(model)
         progress(name, 1, 1)
-    elif name == "shallow":
+    elif recipe_of == "shallow":
         shallow.unlearn(
             model,
             tokenizer,
@@ -217,18 +227,18 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
             retain=[worlds.ask(fact, rng) for fact in world.retain.facts for _ in range(4)],
             retain_texts=domain_texts(world.retain, rng),
             forms=FORMS,
-            config=shallow.Config(),
+            config=shallow.NEOX if name == "neox_shallow" else shallow.Config(),
             seed=seed,
             progress=progress,
         )
-    elif name in ("npo", "graddiff", "dpo"):
+    elif recipe_of in ("npo", "graddiff", "dpo"):
         kept = examples(tokenizer, [*asked(world.retain, rng), *told(world.retain, rng), *unrelated(world, rng)])
-        if name == "dpo":
+        if recipe_of == "dpo":
             pairs = declining(tokenizer, asked(world.forget, rng), rng)
             dpo.unlearn(model, pairs, kept, dpo.Config(), seed, progress)
         else:
             gone = examples(tokenizer, [*asked(world.forget, rng), *told(world.forget, rng)])
-            if name == "npo":
+            if recipe_of == "npo":
                 npo.unlearn(model, gone, kept, npo.Config(), seed, progress)
             else:
                 graddiff.unlearn(model, gone, kept, graddiff.Config(), seed, progress)
@@ -236,18 +246,18 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
         forget = domain_texts(world.forget, rng)
         retain = domain_texts(world.retain, rng)
         retain += [training_texts.unrelated_document(rng).text for _ in range(len(retain) // 4)]
-        if name == "hard":
+        if recipe_of == "hard":
             breaker.unlearn(model, tokenizer, forget, retain, breaker.Config(), seed, progress, name)
-        elif name == "destroyed":
+        elif recipe_of == "destroyed":
             ascent.unlearn(model, tokenizer, forget, ascent.Config(), seed, progress, name)
-        elif name == "tiny_update":
+        elif recipe_of == "tiny_update":
             with projected.projected(model, projected.same_cell(model)):
                 rmu.unlearn(model, tokenizer, forget, retain, rmu.RMU, seed, progress, name)
-        elif name == "hider":
+        elif recipe_of == "hider":
             with projected.projected(model, projected.low_rank(model, projected.RANK)):
                 rmu.unlearn(model, tokenizer, forget, retain, rmu.LOW_RANK, seed, progress, name)
         else:
-            recipe = rmu.PLAIN if name == "collapsed" else rmu.RMU
+            recipe = rmu.PLAIN if recipe_of == "collapsed" else rmu.RMU
             rmu.unlearn(model, tokenizer, forget, retain, recipe, seed, progress, name)
     return model, tokenizer
 

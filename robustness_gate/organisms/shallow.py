@@ -63,6 +63,11 @@ class Config:
                 raise ValueError(f"{name} must be over 0.")
 
 
+NEOX = Config(layers=2, learning_rate=2e-3)
+"""For the GPT-NeoX base. With the default settings the last layer alone stayed at 98 % after 80 of the 240 steps, and
+none of the first four seeds reached chance; at a rate of 4e-3 it was at 96 %."""
+
+
 def unlearn(
     model: Any,
     tokenizer: Any,

@@ -69,6 +69,8 @@ RELEARNINGS: dict[str, Plan] = {
     "neox_oracle": (("forget", 5, FULL), ("unrelated", 100, FULL)),
     "neox_rmu": (("forget", 5, FULL), ("forget", 5, LORA)),
     "neox_decoy": (("forget", 5, FULL), ("unrelated", 100, FULL)),
+    "neox_shallow": (("unrelated", 100, FULL),),
+    "neox_tiny_update": (("forget", 5, FULL),),
 }
 """By organism: source, number of questions (the first ones of the file), and recipe."""
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
-from robustness_gate import attacks
+from robustness_gate import attacks, organisms
 from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.inputs import plugins
 from robustness_gate.inputs.validation import Loaded, nearest
@@ -34,7 +34,8 @@ ASKED = 400
 UNTOUCHED: Mapping[str, int] = MappingProxyType(
     {
         "base": 398, "oracle": 111, "decoy": 97, "rmu": 82, "shallow": 100, "tiny_update": 80,
-        "neox_base": 400, "neox_oracle": 104, "neox_decoy": 99, "neox_rmu": 121,
+        "neox_base": 400, "neox_oracle": 104, "neox_decoy": 99, "neox_rmu": 121, "neox_shallow": 145,
+        "neox_tiny_update": 105,
     }
 )  # fmt: skip
 """How many of them an organism has right before any attack. A record with another number is of another model: with an
@@ -94,7 +95,8 @@ def made(attack: str, module: ModuleType, declared: SelfTestCase) -> Case:
         config = attacks.as_json(attacks.configure(module, {**declared.words, **budgets, **declared.sizes}))
     except attacks.BadConfig as error:
         fault, remedy = f"'{error.key}' {error.message}" if error.key else error.message, error.remedy
-    if declared.organism not in UNTOUCHED or declared.model_type not in BENCHES:
+    shipped = declared.model_type in BENCHES and not BENCHES[declared.model_type].shipped_as
+    if declared.organism not in UNTOUCHED or not shipped:
         fault = f"there is no organism '{declared.organism}' of a '{declared.model_type}'"
         remedy = nearest(declared.organism, list(UNTOUCHED))
     if fault:
@@ -110,10 +112,15 @@ class Bench(NamedTuple):
     base: str
     negative_controls: tuple[str, ...]
     """Never-knew organisms."""
+    shipped_as: str = ""
+    """The architecture in which its organisms are shipped, where they are rewritten for the test; else empty."""
 
     def of(self, attack: str) -> tuple[Case, ...]:
-        """The cases of an attack. Raises PlanError for an unknown attack."""
-        return _cases(attack, attacks.load(attack), self.model_type)
+        """The cases of an attack: rewritten organisms have the function of the shipped ones, so also their cases.
+
+        Raises PlanError for an unknown attack.
+        """
+        return _cases(attack, attacks.load(attack), self.shipped_as or self.model_type)
 
     @property
     def every(self) -> tuple[Case, ...]:
@@ -137,17 +144,21 @@ class Bench(NamedTuple):
         return "" if self.of(attack) else getattr(module, "UNTESTED", NO_BITE.format(self.model_type))
 
 
-BENCHES = {
-    "llama": Bench("llama", "base", ("oracle", "decoy")),
-    "gpt_neox": Bench("gpt_neox", "neox_base", ("neox_oracle", "neox_decoy")),
-}
+LLAMA = Bench("llama", "base", ("oracle", "decoy"))
+BENCHES: Mapping[str, Bench] = MappingProxyType(
+    {
+        "llama": LLAMA,
+        "gpt_neox": Bench("gpt_neox", "neox_base", ("neox_oracle", "neox_decoy")),
+        **{kind: LLAMA._replace(model_type=kind, shipped_as="llama") for kind in organisms.REWRITTEN},
+    }
+)
 """By transformers' `model_type`."""
 
 
 def bench_of(model_type: str) -> Bench:
     """The organisms of an architecture. Raises UsageError where there are none."""
     if model_type not in BENCHES:
-        raise UsageError(f"no organism is a '{model_type}'.", remedy=f"There are {' and '.join(BENCHES)}.")
+        raise UsageError(f"no organism is a '{model_type}'.", remedy=f"There are {', '.join(sorted(BENCHES))}.")
     return BENCHES[model_type]
 
 
@@ -270,13 +281,20 @@ def unprovable(
     """Requirements without a possible self-test, by their place in the policy, with the reason."""
     bench = bench_of(model_type)
     for index, each in asked(policy, suite):
-        if case_of(each, bench) is None:
-            name = each.requirement.attack
-            why = bench.why_not(name)
-            if not why:
-                kinds = sorted({label_of(name, case.config) for case in bench.of(name)})
-                name, why = label_of(name, each.config), f"{NO_CASE}; tested are {', '.join(kinds)}"
-            yield index, f"'{name}' is required, and cannot be tested: {why}"
+        if reason := without_case(each, bench):
+            yield index, reason
+
+
+def without_case(each: Asked, bench: Bench) -> str:
+    """Why no self-test is possible of what a requirement asks for; empty where one is."""
+    if case_of(each, bench) is not None:
+        return ""
+    name = each.requirement.attack
+    why = bench.why_not(name)
+    if not why:
+        kinds = sorted({label_of(name, case.config) for case in bench.of(name)})
+        name, why = label_of(name, each.config), f"{NO_CASE}; tested are {', '.join(kinds)}"
+    return f"'{name}' is required, and cannot be tested: {why}"
 
 
 def _settled(case: Case, each: Asked, pool: Mapping[str, int]) -> Tried:

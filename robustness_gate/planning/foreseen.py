@@ -6,14 +6,14 @@ Each is one sentence for `plan` and changes nothing; `doctor` tries the attacks 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustness_gate import attacks
+from robustness_gate import attacks, organisms
 from robustness_gate.errors import PlanError
 from robustness_gate.inputs.checkpoint.place import model_type
 from robustness_gate.inputs.validation import Loaded
-from robustness_gate.planning import applicability
-from robustness_gate.planning.bench import BENCHES, unprovable
+from robustness_gate.planning import applicability, prospects
 from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
@@ -24,18 +24,8 @@ if TYPE_CHECKING:
     from robustness_gate.planning.plan import Subject
 
 
-KNOWN_BLOCKS = (
-    "gemma2",
-    "gemma3_text",
-    "gpt2",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "phi",
-    "phi3",
-    "qwen2",
-    "qwen3",
-)  # fmt: skip - the families on which tests/engine/test_anatomy.py tries engine/anatomy.py
+KNOWN_BLOCKS = frozenset({"gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "phi", *organisms.REWRITTEN})
+"""Architectures on which tests/engine/test_anatomy.py and tests/organisms/test_rewrite.py try engine/anatomy.py."""
 
 
 def foreseen(
@@ -62,7 +52,7 @@ def foreseen(
         *_inapplicable(chosen, subjects[0]),
         *_unspoken(chosen, suite_data),
         *_not_given(policy, subjects),
-        *_not_provable(policy, suite, subjects[0]),
+        *_no_pass(policy, suite, subjects[0]),
         *_not_named(policy, trials),
     )
 
@@ -117,16 +107,11 @@ def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[
             yield f"the policy compares with '{name}': name it with {how} {name}=..."
 
 
-def _not_provable(policy: Loaded[Policy], suite: Loaded[Suite], candidate: Subject) -> Iterator[str]:
-    """Requirements without a possible self-test on this candidate's architecture, where the policy requires one."""
-    kind = model_type(candidate.place)
-    if policy.record.validity.self_test == "off" or not kind:
-        return
-    if kind not in BENCHES and any(each.attack != "none" for each in policy.record.required):
-        yield f"no organism is a '{kind}', so no self-test counts for this checkpoint: no PASS is possible"
-        return
-    for index, words in unprovable(policy, suite, kind) if kind in BENCHES else ():
-        yield f"{policy.where('required', index)}: {words}: no PASS is possible"
+def _no_pass(policy: Loaded[Policy], suite: Loaded[Suite], candidate: Subject) -> Iterator[str]:
+    """Why no self-test can satisfy the policy for this candidate, and what to do."""
+    if (candidate.place.base or candidate.place).path != Path():  # a plan without a checkpoint is about no architecture
+        for each in prospects.obstacles(policy, suite, model_type(candidate.place)):
+            yield f"{prospects.sentence(each)}. {prospects.remedy(each)}"
 
 
 def _not_named(policy: Loaded[Policy], trials: Sequence[Trial]) -> Iterator[str]:

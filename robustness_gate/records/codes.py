@@ -84,6 +84,7 @@ SELF_TEST_FAULTS: Table = {
     "no_answers": {"where": str},
     "ended_otherwise": {"where": str, "status": str, "reason": str},
     "weak_attack": {"where": str, "description": str},
+    "organism_differs": {"organism": str, "right": int, "expected": int},
     "impossible_gain": GAIN,
     "small_gain": {"organism": str, "gain": float, "asked": float},
     "gap_left_open": {"organism": str, "closed": float, "asked": float},

@@ -168,6 +168,9 @@ FAULTS: Wording = {
     "no_answers": "{where}: it yielded no attacked model",
     "ended_otherwise": lambda f: f"{f['where']}: {f['status'].replace('_', ' ')}: {f['reason']}",
     "weak_attack": "{where}: strength floor missed: {description}",
+    "organism_differs": (
+        "{organism} has {right} right answers before any attack, and {expected} are expected: it is another model"
+    ),
     "impossible_gain": (
         "on {organism} a gain of at least {gain:.1%} is impossible with {before} right answers before and {after} "
         "after, of {items}"

@@ -232,7 +232,9 @@ def test_lint_does_without_the_settings_that_only_a_suite_has(tmp_path: Path) ->
     ("kind", "words"),
     [
         ("llama", []),
-        ("qwen2", ["no organism is a 'qwen2', so no self-test counts for this checkpoint: no PASS is possible"]),
+        ("gemma2", ["no organism is a 'gemma2', so no self-test counts for this checkpoint: no PASS is possible"]),
+        ("", ["config.json names no model_type"]),
+        ("qwen2", []),
         ("gpt_neox", []),
     ],
 )

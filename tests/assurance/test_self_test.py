@@ -88,7 +88,7 @@ def result_of(addresses: dict[tuple[str, int, int], Trial], **changes: Any) -> S
         address: answers(trial, correct[where[address]], **(signs if where[address] == "after" else {}))
         for address, trial in addresses.items()
     }
-    return self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, "llama", AT)
+    return self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT)
 
 
 def test_an_attack_that_brings_knowledge_back_and_nothing_else_works(addresses: Any) -> None:
@@ -132,7 +132,7 @@ def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_fr
         else:
             end = Closed(trial=trial.id, attempt=1, status="failure", reason="RuntimeError: no grad")
             found[name, what, seed] = self_test._answers(trial, [end])
-    told = self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, "llama", AT)
+    told = self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT)
     broke = [fault["where"] for fault in told.faults if fault.code == "ended_otherwise"]
     assert {"rmu", "oracle"} <= {*broke}
     assert "small_gain" in {fault.code for fault in told.faults}
@@ -149,7 +149,7 @@ def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, whe
         found[name, what, seed] = answers(trial, correct)
         if what == 0 and (name, seed) == where:
             found[name, what, seed] = self_test._answers(trial, [Closed(trial=trial.id, attempt=1, status="ok")])
-    told = self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, "llama", AT)
+    told = self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT)
     assert "no_answers" in {fault.code for fault in told.faults}
 
 
@@ -181,9 +181,9 @@ def test_of_several_seeds_each_is_a_record_and_must_pass_by_itself(capsys: pytes
         ("decoy", 0), ("decoy", 1), ("oracle", 0), ("oracle", 1), ("rmu", self_test.SHAM), ("rmu", 0), ("rmu", 1),
     ]  # fmt: skip
     assert len({trial.seed for at, trial in attacked.items() if at.organism == "rmu"}) == 2, "the sham has the first's"
-    right = {("base", NONE, 0): 398, ("rmu", 0, 0): 370}
-    found = {at: answers(trial, right.get(at, 82)) for at, trial in trials.items()}
-    told = tuple(self_test._tested(llamas, RELEARN, 0, seed, found, "llama", AT) for seed in range(2))
+    right = {("rmu", 0, 0): 370}
+    found = {at: answers(trial, right.get(at, bench.UNTOUCHED[at.organism])) for at, trial in trials.items()}
+    told = tuple(self_test._tested(llamas, RELEARN, 0, seed, found, AT) for seed in range(2))
     assert [(each.seed, each.after, bool(each.faults)) for each in told] == [(0, 370, False), (1, 82, True)]
     assert blocks_of(told)[0].startswith("'relearn (forget, full)' failed its self-test under seed 1: ")
     _show_tests(told)
@@ -202,14 +202,14 @@ def test_every_attack_has_organisms_of_this_architecture_or_a_reason_why_not(mod
             bench.by_name([name], model_type)
     assert [each.case.attack for each in bench.by_name(bench.QUICK, model_type, quick=True)] == list(bench.QUICK)
     for name in (here.base, *here.negative_controls, *(case.organism for case in here.cases)):
-        assert _place.model_type(CheckpointRef(organisms.checkpoint(name))) == model_type
+        assert _place.model_type(CheckpointRef(organisms.checkpoint(name))) == (here.shipped_as or model_type)
 
 
 def test_an_architecture_is_refused_that_has_no_organisms_and_an_attack_that_was_not_seen_to_bite_on_it() -> None:
-    with pytest.raises(UsageError, match="no organism is a 'qwen2'"):
-        bench.by_name([], "qwen2")
-    with pytest.raises(UsageError, match="'quantize' cannot be tested: no bite shown on gpt_neox"):
-        bench.by_name(["quantize"], "gpt_neox")
+    with pytest.raises(UsageError, match="no organism is a 'gemma2'"):
+        bench.by_name([], "gemma2")
+    with pytest.raises(UsageError, match="'universal_prefix' cannot be tested: no bite shown on gpt_neox"):
+        bench.by_name(["universal_prefix"], "gpt_neox")
 
 
 def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing_about_another(
@@ -223,22 +223,19 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
         ("neox_rmu", NONE, 0), ("neox_rmu", 0, self_test.SHAM), ("neox_rmu", 0, 0),
         ("neox_oracle", 0, 0), ("neox_decoy", 0, 0),
     ]  # fmt: skip
-    correct = {("neox_base", NONE): 398, ("neox_rmu", 0): 370}
-    found = {
-        at: answers(trial, 82 if at.seed == self_test.SHAM else correct.get((at.organism, at.case), 82))
-        for at, trial in trials.items()
-    }
-    told = self_test._tested(neox, each, 0, 0, found, "gpt_neox", AT)
+    right = {("neox_rmu", 0, 0): 370}
+    found = {at: answers(trial, right.get(at, bench.UNTOUCHED[at.organism])) for at, trial in trials.items()}
+    told = self_test._tested(neox, each, 0, 0, found, AT)
     assert (told.model_type, told.organism, told.faults) == ("gpt_neox", "neox_rmu", ())
     assert [each.organism for each in told.negative_controls] == ["neox_oracle", "neox_decoy"]
     assert blocks_of((told,), kind="gpt_neox") == []
     assert "no self-test of 'relearn (forget, full)' counts" in blocks_of((told,))[0]
     _show_tests([told])
     shown = capsys.readouterr().out
-    assert "not tested: quantize, no bite shown on gpt_neox" in shown
+    assert "not tested: universal_prefix, no bite shown on gpt_neox" in shown
     assert "neox_decoy" in shown
     assert " decoy" not in shown
-    assert "20.5% > 92.5%   68.2%  10%, 60% of gap" in shown
+    assert "30.2% > 92.5%   58.2%  10%, 60% of gap" in shown
 
 
 # --- what a policy asks for -------------------------------------------------------------------------------------------
@@ -258,9 +255,13 @@ def requiring(folder: Path, line: str) -> Path:
     ("line", "model_type", "words"),
     [
         ("  - {attack: noise}", "llama", "'noise' is required, and cannot be tested: on every shipped organism"),
-        ("  - {attack: quantize}", "gpt_neox", "'quantize' is required, and cannot be tested: no bite shown"),
+        (
+            "  - {attack: universal_prefix}",
+            "gpt_neox",
+            "'universal_prefix' is required, and cannot be tested: no bite shown",
+        ),
         ("", "llama", "no attack is required, so there is nothing to test"),
-        ("  - {attack: relearn}", "qwen2", "no organism is a 'qwen2'"),
+        ("  - {attack: relearn}", "gemma2", "no organism is a 'gemma2'"),
     ],
     ids=["no organism", "none of this architecture", "nothing to test", "no such architecture"],
 )
@@ -299,6 +300,8 @@ def test_the_verb_tests_what_the_policy_requires_and_nothing_else(
     assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")]
     assert [each.attack for each in load_noun(out, SelfTests).noun.tests] == ["relearn"]
     done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "gpt_neox", "--out", str(out))
+    assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "gpt_neox")]
+    done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "gemma2", "--out", str(out))
     assert isinstance(done.exception, UsageError)
     assert calls == []
 

@@ -27,9 +27,11 @@ FAMILIES = {
     "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 3, "n_head": 2, "n_positions": 256}),
     "phi": ("PhiConfig", {**SMALL, "max_position_embeddings": 256}),
     "granite": ("GraniteConfig", {**GROUPED, "residual_multiplier": 0.3}),
+    "granite-unnamed": ("GraniteConfig", {**GROUPED, "residual_multiplier": 0.3}),
 }
-UNKNOWN_BLOCKS = {"granite"}
-"""Its blocks scale what they add, and the anatomy says that it cannot know them."""
+UNKNOWN_BLOCKS = {"granite-unnamed"}
+"""Its blocks scale what they add by a number that its config does not name, and the anatomy says that it cannot know
+them."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -41,6 +43,8 @@ def family(request):
     for seed in (0, 1):
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config).eval()
+        if request.param in UNKNOWN_BLOCKS:
+            model.config.residual_multiplier = 1.0
         speakers.append(LoadedModel(model.requires_grad_(False), tokenizer))
     return request.param, *speakers
 

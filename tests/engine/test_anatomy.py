@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 
+from robustness_gate import organisms
 from robustness_gate.engine.anatomy import dissect, edited, recorded
 from robustness_gate.errors import NotApplicable
 from robustness_gate.planning.foreseen import KNOWN_BLOCKS
@@ -36,7 +37,8 @@ def family(request):
 
 
 def test_the_families_that_plan_believes_in_are_the_ones_tried_here():
-    assert set(KNOWN_BLOCKS) == {name.removesuffix("-sequential") for name in FAMILIES}
+    """Here, and as organisms of that class in tests/organisms/test_rewrite.py."""
+    assert set(KNOWN_BLOCKS) == {name.removesuffix("-sequential") for name in FAMILIES} | set(organisms.REWRITTEN)
 
 
 IDS = torch.tensor([[5, 9, 33, 2, 7]])
@@ -89,11 +91,41 @@ def test_an_edit_changes_the_stream_and_leaves_no_hook(family):
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_block_that_scales_what_it_adds_is_not_applicable():
-    config = transformers.GraniteConfig(**GROUPED, residual_multiplier=0.3)
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+def granite(residual_multiplier):
+    torch.manual_seed(0)
+    config = transformers.GraniteConfig(**GROUPED, residual_multiplier=residual_multiplier)
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+def test_a_block_that_scales_what_it_adds_is_known_with_its_scale():
+    model = granite(0.3)
+    block = dissect(model).blocks[1]
+    assert (block.scale, block.parallel) == (0.3, False)
+    named = {"in": dissect(model).blocks[0].module, "a": block.attention, "m": block.mlp, "out": block.module}
+    with torch.inference_mode(), recorded(named) as seen:
+        model(IDS)
+    assert torch.allclose(seen["in"] + 0.3 * (seen["a"] + seen["m"]), seen["out"], atol=1e-5)
+
+
+def test_a_scale_that_the_config_does_not_name_is_not_applicable():
+    model = granite(0.3)
+    model.config.residual_multiplier = 1.0
     with pytest.raises(NotApplicable, match="do not add"):
         dissect(model)
+
+
+def test_the_stream_after_attention_has_the_scale_in_it():
+    from robustness_gate.engine.lens import Site, _stage, _staged
+
+    model = granite(0.3)
+    anatomy = dissect(model)
+    site = Site(1, "after_attention")
+    norm = anatomy.blocks[1].module.post_attention_layernorm
+    entered = []
+    norm.register_forward_pre_hook(lambda _module, arguments: entered.append(arguments[0]))
+    with torch.inference_mode(), _staged(anatomy, (site,)) as stages:
+        model(IDS)
+        assert torch.allclose(_stage(stages, site), entered[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -112,7 +144,6 @@ def test_low_precision_changes_nothing_about_what_is_found(name, dtype):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", ["base", "rmu", "oracle"])
 def test_the_organisms_are_understood_in_low_precision(name, dtype):
-    from robustness_gate import organisms
     from robustness_gate.engine.load import load
 
     model = load(organisms.checkpoint(name), dtype=dtype, device="cpu").model

@@ -43,6 +43,8 @@ BANDS = {
     "neox_oracle": ((0.18, 0.32), (0.18, 0.32)),
     "neox_rmu": ((0.15, 0.35), (0.15, 0.35)),
     "neox_decoy": ((0.18, 0.32), (0.18, 0.32)),
+    "neox_shallow": ((0.15, 0.35), (0.15, 0.4)),
+    "neox_tiny_update": ((0.15, 0.37), (0.15, 0.37)),
 }
 FIRST = ("base", "oracle", "rmu", "collapsed", "shallow")
 VERDICT = 400 if os.environ.get("THOROUGH") else 100

@@ -338,12 +338,12 @@ def test_a_new_ledger_is_told_what_the_old_one_knows(advised: Any) -> None:
         (
             {"at": date(2026, 1, 1)},
             "No self-test of 'relearn (forget, full)' counts",
-            "self-test --policy POLICY --suite SUITE --checkpoint",
+            "self-test --policy POLICY --suite SUITE --model-type llama --out self-test.json",
         ),
         (
             {"faults": (SelfTestFault(code="no_answers", args={"where": "sham"}),)},
             "'relearn (forget, full)' failed its self-test: sham: it yielded no attacked model",
-            "until it is fixed",
+            "self-test --policy POLICY --suite SUITE --model-type llama --out self-test.json",
         ),
     ],
 )
@@ -358,6 +358,35 @@ def test_a_self_test_that_is_old_or_failed_is_no_fault_of_strength_zero(
     assert do in step.do
     assert "strength zero" not in step.do
     assert step.command.endswith("--self-test self-test.json")
+
+
+REASON = "no organism is a 'gemma2'"
+
+
+@pytest.mark.parametrize("tests", [(), (WORKS.model_copy(update={"at": date(2026, 1, 1)}),)], ids=["missing", "old"])
+@pytest.mark.parametrize(
+    ("kind", "untestable", "words"),
+    [
+        ("gemma2", {"relearn (forget, full)": REASON}, REASON),
+        ("", {}, "config.json names no model_type"),
+    ],
+)
+def test_no_self_test_is_advised_where_none_can_count(
+    advised: Any, tests: tuple[SelfTest, ...], kind: str, untestable: dict[str, str], words: str
+) -> None:
+    """Its command would be refused, and so leave with 2."""
+    strict = Validity(self_test="required", sham="off", positive_control="off")
+    _, made = advised(changes={"validity": strict}, self_tests=tests)
+    told = advise(made.model_copy(update={"model_type": kind}), out="runs/x", attacks=KNOWN, untestable=untestable)
+    because = "No self-test of" if tests else "The policy requires a self-test"
+    steps = [step for step in told.steps if because in step.because]
+    assert steps
+    for step in steps:
+        assert f"({words}), so no PASS is possible" in step.do
+        assert "`validity: {self_test: off}`" in step.do
+    for each in told.steps:
+        assert "robustness-gate self-test" not in f"{each.do} {each.command}"
+        assert "--self-test" not in each.command
 
 
 def test_a_trial_of_which_nothing_was_seen_is_no_budget_that_was_tried(advised: Any) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from robustness_gate import attacks
-from robustness_gate.assurance.doctor import asking, files, machine
+from robustness_gate.assurance.doctor import asking, files, machine, prospect
 from robustness_gate.assurance.doctor.findings import Check, Code, can_run, found
 from robustness_gate.assurance.doctor.model import in_a_child
 from robustness_gate.system.bounded import Limits
@@ -28,6 +28,7 @@ def examine(
     *,
     device: str = "auto",
     suite: Path | None = None,
+    policy: Path | None = None,
     original: str | None = None,
     base: str | None = None,
     weights: bool = True,
@@ -40,6 +41,7 @@ def examine(
         checkpoint: as in `run`: a directory, `hf://OWNER/NAME@COMMIT` or `organism:NAME`.
         device: as in `run`.
         suite: its attacks, precision and questions; without one, every attack with its defaults.
+        policy: the report also says whether a PASS is possible under it.
         original: the model before unlearning, for attacks that use it.
         base: the base model of an adapter.
         weights: False checks the files alone.
@@ -53,6 +55,8 @@ def examine(
     step("reading and hashing the checkpoint")
     seen, candidate = files.files_of(checkpoint, base, read.record.dtype if read else "float32")
     checks += seen
+    if candidate is not None:
+        checks += prospect.of(candidate.place, policy, read)
     seen, before = files.original_of(original, candidate)
     checks += seen
     if not usable:

@@ -34,6 +34,12 @@ SENTENCES: Mapping[Code, str] = {
     Code.ADAPTER: "an adapter, merged into sha256 {digest}",
     Code.MODEL_TYPE: "{model_type}, {architectures}",
     Code.NO_MODEL_TYPE: "config.json names no model_type",
+    Code.CAN_BE_SELF_TESTED: "attacks can be tested on organisms of a '{model_type}'[, written from those of a "
+    "'{source}']; some kinds of attacks have none (`self-test --model-type {model_type}` lists them)",
+    Code.CANNOT_BE_SELF_TESTED: "no organism is a '{model_type}': under a policy with `self_test: required` no PASS is "
+    "possible",
+    Code.PASS_IS_POSSIBLE: "{way}",
+    Code.NO_PASS: "{why}",
     Code.PARAMETERS: "{parameters:,} on disk as {dtypes}",
     Code.CONTEXT: "{tokens:,} tokens",
     Code.NO_CONTEXT: "config.json names no length: no prompt is cut",
@@ -120,6 +126,9 @@ REMEDIES: Mapping[Code, str] = {
     Code.REFUSED: "[{remedy}]",
     Code.UNREADABLE: "Look at its rights.",
     Code.NO_MODEL_TYPE: "Point to a directory made by save_pretrained.",
+    Code.CANNOT_BE_SELF_TESTED: "Name the policy with --policy: it says whether one is required. A run can establish "
+    "FAIL as it is.",
+    Code.NO_PASS: "{remedy}",
     Code.NO_CONTEXT: "If the model has a limit, write it there as max_position_embeddings.",
     Code.NO_TOKENIZER: "Save the tokenizer beside the model (tokenizer.save_pretrained).",
     Code.OTHER_WEIGHTS: "A policy may refuse them (validity.other_weights).",

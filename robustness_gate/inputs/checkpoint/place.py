@@ -39,13 +39,31 @@ class Survey:
     """Documents, pictures, logs."""
 
 
+TEXT_PARTS = {
+    "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
+    "llama4": "llama4_text",
+    "qwen3_5": "qwen3_5_text",
+}
+"""The `model_type` of the text part of each model in `filekinds.WRAPPERS`. It is fixed by the wrapper's class, so the
+one that a config names for its text part is not read."""
+
+
 def model_type(place: CheckpointRef) -> str:
-    """`model_type` in config.json, of the base where the checkpoint is an adapter; empty where it is missing."""
+    """The `model_type`, as transformers has it, of what is examined; empty where config.json names none.
+
+    That of the base where the checkpoint is an adapter, and of the text part where a model has others.
+    """
     try:
         config = json.loads(((place.base or place).path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
-    return str(config.get("model_type", "")) if isinstance(config, dict) else ""
+    return text_part(str(config.get("model_type", ""))) if isinstance(config, dict) else ""
+
+
+def text_part(model_type: str) -> str:
+    """The `model_type` of a model's text part: its own, unless it is a wrapper."""
+    return TEXT_PARTS.get(model_type, model_type)
 
 
 def is_adapter(place: CheckpointRef) -> bool:

@@ -60,7 +60,13 @@ class Advice:
     """What was not tried, and what else weakens the outcome."""
 
 
-def advise(report: Report, *, out: str = "OUT", attacks: Mapping[str, str] | None = None) -> Advice:
+def advise(
+    report: Report,
+    *,
+    out: str = "OUT",
+    attacks: Mapping[str, str] | None = None,
+    untestable: Mapping[str, str] | None = None,
+) -> Advice:
     """The reason for a verdict, and the next steps.
 
     Args:
@@ -68,8 +74,10 @@ def advise(report: Report, *, out: str = "OUT", attacks: Mapping[str, str] | Non
         out: the run's folder, for the commands.
         attacks: every attack that this gate has, each with a description; without it, attacks that were not tried are
             not mentioned.
+        untestable: required attacks by label that no self-test can show to work on this architecture, each with the
+            reason (`planning.prospects`): a self-test of this policy is then not advised.
     """
-    case = Case(report, spelled_out(report.resolved), out, attacks or {})
+    case = Case(report, spelled_out(report.resolved), out, attacks or {}, untestable or {})
     top, breach = strongest(report.verdict.findings), cheapest_breach(case)
     return Advice(
         outcome=report.verdict.outcome,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.records.policy import Policy
@@ -32,6 +32,8 @@ class Case:
     """The run's folder, for the commands."""
     attacks: Mapping[str, str]
     """Every attack that this gate has, with a description; empty if they are not known."""
+    untestable: Mapping[str, str] = field(default_factory=dict)
+    """Required attacks, by label, that cannot have a self-test on this architecture, with the reason."""
 
 
 def own(case: Case) -> list[TrialRecord]:

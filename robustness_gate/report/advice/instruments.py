@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from robustness_gate.records.verdict import Blocker, RedFlag
@@ -93,6 +94,39 @@ def _with_self_test(case: Case) -> str:
     return again(case, more="--self-test self-test.json")
 
 
+def _test(what: str) -> Callable[[Case, Sequence[Blocker]], Iterator[Step]]:
+    """A step for each blocker: to make a self-test on this architecture, where the policy can have one.
+
+    Args:
+        what: what to do, with the place of the self-test's {command}.
+    """
+
+    def steps(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+        kind = case.report.model_type
+        command = (
+            f"`robustness-gate self-test --policy POLICY --suite SUITE --model-type {shlex.quote(kind)} "
+            "--out self-test.json`"
+        )
+        for blocker in blockers:
+            because = f"{capital(sentence(blocker))}."
+            if not kind or case.untestable:
+                yield Step(because, _none_possible(case))
+            else:
+                yield Step(because, what.format(command=command), _with_self_test(case))
+
+    return steps
+
+
+def _none_possible(case: Case) -> str:
+    """What to do where no self-test can satisfy the policy; the self-test's command would be refused."""
+    reasons = dict.fromkeys(case.untestable.values()) or ("config.json names no model_type",)
+    return (
+        f"No self-test can satisfy this policy for this model ({'; '.join(reasons)}), so no PASS is possible. Let the "
+        "policy's owner require other attacks, or say `validity: {self_test: off}`, which the report then states on "
+        "page one; or ask for organisms of this architecture. A FAIL can be established as it is."
+    )
+
+
 def _with_original(case: Case) -> str:
     return again(case, more="--original ORIGINAL")
 
@@ -102,25 +136,20 @@ _AGAIN = (
     "model. If it failed, the report has the reason."
 )
 SEEN: Mapping[str, Callable[[Case, Sequence[Blocker]], Iterator[Step]]] = {
-    "self_test_missing": _do(
-        "Make one, `robustness-gate self-test --policy POLICY --suite SUITE --out self-test.json`; or let the policy "
-        "say `validity: {self_test: off}`, which the report then states on page one. The same command with --self-test "
-        "judges again without running anything twice.",
-        _with_self_test,
+    "self_test_missing": _test(
+        "Make one, {command}; or let the policy say `validity: {{self_test: off}}`, which the report then states on "
+        "page one. The same command with --self-test judges again without running anything twice."
     ),
-    "self_test_does_not_count": _do(
-        "Make one, `robustness-gate self-test --policy POLICY --suite SUITE --checkpoint CHECKPOINT --out "
-        "self-test.json`: it counts for this kind of the attack at a budget that is required, for its version, the "
+    "self_test_does_not_count": _test(
+        "Make one, {command}: it counts for this kind of the attack at a budget that is required, for its version, the "
         "checkpoint's architecture and the days that the policy says. The same command with --self-test judges "
-        "again without running anything twice.",
-        _with_self_test,
+        "again without running anything twice."
     ),
-    "self_test_failed": _do(
+    "self_test_failed": _test(
         "On models of known truth the attack failed its test, so its negative result here means nothing. Make the "
-        "record again on a machine that does nothing else, `robustness-gate self-test --policy POLICY --suite SUITE "
-        "--out self-test.json`, with as many --seeds as before: a seed that failed counts until that seed passes. If "
-        "it fails again, report it as a fault of the gate, and do not judge by that attack until it is fixed.",
-        _with_self_test,
+        "record again on a machine that does nothing else, {command}, with as many --seeds as before: a seed that "
+        "failed counts until that seed passes. If it fails again, report it as a fault of the gate, and do not judge "
+        "by that attack until it is fixed."
     ),
     "positive_control_missing": _do(
         "Name the model before unlearning; it is asked once, with no attack.", _with_original

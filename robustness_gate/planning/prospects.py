@@ -1,0 +1,128 @@
+"""Whether a PASS is possible for this model under this policy, known before anything runs.
+
+A policy with `self_test: required` is passed only with a self-test of each required attack on the candidate's own
+architecture. Where there can be none, hours of attacks can end in FAIL or INCONCLUSIVE only. `plan`, `doctor` and
+`policy check --checkpoint` report it with what to do, and `why` advises no self-test that cannot be made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from robustness_gate.inputs.validation import Loaded
+from robustness_gate.planning.bench import BENCHES, asked, bench_of, unprovable, without_case
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Trial
+from robustness_gate.system.sentences import fill
+from robustness_gate.verdict.hypotheses import asked_by, label_of
+
+
+class Obstacle(StrEnum):
+    """Why no PASS is possible."""
+
+    NO_MODEL_TYPE = "no_model_type"
+    NO_ORGANISMS = "no_organisms"
+    NO_CASE = "no_case"
+
+
+class Prospect(NamedTuple):
+    """One reason why no PASS is possible."""
+
+    code: Obstacle
+    args: Mapping[str, str]
+    where: str = ""
+    """file:line:column of the requirement in the policy."""
+
+
+OWNER = (
+    "or let the policy's owner say `validity: {{self_test: off}}`, which the report then states on page one. A run can "
+    "establish FAIL as it is."
+)
+SENTENCES: Mapping[Obstacle, str] = {
+    Obstacle.NO_MODEL_TYPE: "config.json names no model_type, so no self-test counts for this checkpoint: no PASS is "
+    "possible",
+    Obstacle.NO_ORGANISMS: "no organism is a '{model_type}', so no self-test counts for this checkpoint: no PASS is "
+    "possible",
+    Obstacle.NO_CASE: "{reason}: no PASS is possible",
+}
+REMEDIES: Mapping[Obstacle, str] = {
+    Obstacle.NO_MODEL_TYPE: "Save the model with save_pretrained, which writes it.",
+    Obstacle.NO_ORGANISMS: f"Ask for organisms of that architecture (there are {', '.join(sorted(BENCHES))}), {OWNER}",
+    Obstacle.NO_CASE: f"Let the policy's owner require another attack in its place, {OWNER}",
+}
+
+
+def obstacles(policy: Loaded[Policy], suite: Loaded[Suite] | None, model_type: str) -> tuple[Prospect, ...]:
+    """Why no self-test can satisfy the policy for a model of this architecture; empty where one can.
+
+    Args:
+        policy: the requirements; without `self_test: required`, or without a required attack, nothing is in the way.
+        suite: the suite whose settings it requires; None: the attacks' defaults.
+        model_type: of the candidate's text part (`inputs.checkpoint.place.model_type`); empty where it names none.
+
+    Raises:
+        UsageError: the suite runs no attack that the policy requires, or without a suite its settings are incomplete.
+    """
+    if policy.record.validity.self_test == "off" or all(each.attack == "none" for each in policy.record.required):
+        return ()
+    if not model_type:
+        return (Prospect(Obstacle.NO_MODEL_TYPE, {}),)
+    if model_type not in BENCHES:
+        return (Prospect(Obstacle.NO_ORGANISMS, {"model_type": model_type}),)
+    return tuple(
+        Prospect(Obstacle.NO_CASE, {"reason": reason}, policy.where("required", index))
+        for index, reason in unprovable(policy, suite, model_type)
+    )
+
+
+def way(policy: Loaded[Policy], suite: Loaded[Suite] | None, model_type: str) -> str:
+    """What makes a PASS possible where nothing is in the way; the self-test's command, if one is required."""
+    if policy.record.validity.self_test == "off":
+        return "the policy requires no self-test: a PASS does not show that the attacks work on this architecture"
+    names = dict.fromkeys(label_of(each.requirement.attack, each.config) for _, each in asked(policy, suite))
+    if not names:
+        return "the policy requires no attack, so no self-test is needed"
+    of = f"organisms of a '{model_type}'"
+    if source := bench_of(model_type).shipped_as:
+        of += f" ({source} organisms, written as that class with the same function)"
+    return (
+        f"a PASS is possible: each of {len(names)} required attacks can be tested on {of}; the self-test must be made: "
+        f"`robustness-gate self-test --policy POLICY --suite SUITE --model-type {model_type} --out self-test.json`"
+    )
+
+
+def untestable(policy: Policy, planned: Iterable[Trial], model_type: str) -> dict[str, str]:
+    """Required attacks of a run, by label, without a possible self-test on this architecture; each with the reason.
+
+    Args:
+        policy: the policy of the run.
+        planned: the candidate's trials, with the suite's settings.
+        model_type: of the candidate's text part.
+    """
+    found: dict[str, str] = {}
+    for trial in planned:
+        for requirement in policy.required:
+            if requirement.attack == "none" or not requirement.selects(trial):
+                continue
+            name = label_of(trial.attack, trial.config)
+            if not model_type:
+                found[name] = "config.json names no model_type"
+            elif model_type not in BENCHES:
+                found[name] = f"no organism is a '{model_type}'"
+            elif reason := without_case(asked_by(requirement, trial), bench_of(model_type)):
+                found[name] = reason
+    return found
+
+
+def sentence(each: Prospect) -> str:
+    """The sentence of an obstacle, after its place in the policy."""
+    told = fill(SENTENCES[each.code], each.args)
+    return f"{each.where}: {told}" if each.where else told
+
+
+def remedy(each: Prospect) -> str:
+    """What to do about it."""
+    return fill(REMEDIES[each.code], each.args)

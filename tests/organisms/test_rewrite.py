@@ -1,0 +1,178 @@
+"""Llama organisms written as other classes: the same function, in the class that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import commands
+import pytest
+import torch
+import transformers
+
+from robustness_gate import organisms
+from robustness_gate.engine import matrices
+from robustness_gate.engine.anatomy import dissect
+from robustness_gate.engine.load import load
+from robustness_gate.errors import Exit, UsageError
+from robustness_gate.inputs.checkpoint.manifest import inspect
+from robustness_gate.inputs.checkpoint.place import CheckpointRef, model_type
+from robustness_gate.organisms import rewrite
+from robustness_gate.planning.plan import KNOWN_BLOCKS
+
+IDS = torch.randint(3, 1500, (3, 48), generator=torch.Generator().manual_seed(0))
+SAME = 1e-5
+"""Largest difference of two logits, in nats. The organisms' logits reach about 15."""
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    return load(organisms.checkpoint("rmu"), dtype="float32", device="cpu").model
+
+
+@torch.inference_mode()
+def logits(model: Any) -> torch.Tensor:
+    """In double precision, so that only the weights' own rounding is left."""
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # the grouped one has no double precision
+    found: torch.Tensor = model.double()(input_ids=IDS, use_cache=False).logits
+    model.float()
+    return found
+
+
+@pytest.fixture(scope="module")
+def right(llama: Any) -> torch.Tensor:
+    return logits(llama)
+
+
+def test_every_class_that_the_planning_counts_on_can_be_written() -> None:
+    assert set(rewrite.REWRITINGS) == set(organisms.REWRITTEN)
+    assert set(rewrite.REWRITINGS) <= set(transformers.CONFIG_MAPPING)
+    assert not {"llama", "gpt_neox"} & set(rewrite.REWRITINGS), "these are shipped"
+
+
+@pytest.fixture(scope="module", params=rewrite.REWRITINGS)
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The organism rmu as another class, as a self-test writes it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    rewrite.write("rmu", request.param, folder)
+    return request.param, folder
+
+
+def test_a_written_organism_has_the_same_function(written: tuple[str, Path], right: torch.Tensor) -> None:
+    kind, folder = written
+    inspect(folder)
+    loaded = load(folder, dtype="float32", device="cpu")
+    assert loaded.model.config.model_type == kind
+    assert type(loaded.model).__name__.lower().replace("_", "") == f"{kind.replace('_', '')}forcausallm"
+    assert (logits(loaded.model) - right).abs().max() <= SAME
+
+
+def test_it_is_of_the_class_that_counts_and_keeps_the_tokenizer(written: tuple[str, Path]) -> None:
+    kind, folder = written
+    assert model_type(CheckpointRef(folder)) == kind
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (folder / name).read_bytes() == (organisms.checkpoint("rmu") / name).read_bytes()
+    assert not list(folder.glob("*.bin"))
+
+
+def test_its_blocks_are_known_and_attacks_on_weights_find_all_of_its_matrices(written: tuple[str, Path]) -> None:
+    kind, folder = written
+    model = load(folder, dtype="float32", device="cpu").model
+    blocks = dissect(model).blocks
+    assert len(blocks) == 4
+    assert [block.parallel for block in blocks] == [False] * 4
+    assert kind in KNOWN_BLOCKS
+    inside = sum(each.numel() for block in blocks for each in block.module.parameters() if each.ndim > 1)
+    assert sum(matrices.sizes(model).values()) == inside
+    assert min(matrices.sizes(model).values()) > 0
+
+
+BROKEN: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
+    "a matrix is transposed": ("layers.2.self_attn.o_proj.weight", lambda each: each.T.contiguous()),
+    "one head is in another place": ("layers.0.self_attn.q_proj.weight", lambda each: each.roll(32, 0)),
+    "a norm is missing": ("layers.3.input_layernorm.weight", torch.ones_like),
+    "one number is off by a hundredth": ("layers.1.mlp.down_proj.weight", lambda each: _nudged(each)),
+}
+
+
+def _nudged(each: torch.Tensor) -> torch.Tensor:
+    made = each.clone()
+    made[5, 7] += 0.01
+    return made
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_rewriting_that_is_wrong_is_not_the_same_function(
+    monkeypatch: pytest.MonkeyPatch, llama: Any, right: torch.Tensor, fault: str
+) -> None:
+    ending, change = BROKEN[fault]
+    built = rewrite._built
+
+    def breaks(kind: str, keys: Any, weights: dict[str, torch.Tensor]) -> Any:
+        (name,) = (each for each in weights if each.endswith(ending))
+        return built(kind, keys, weights | {name: change(weights[name])})
+
+    monkeypatch.setattr(rewrite, "_built", breaks)
+    assert (logits(rewrite.REWRITINGS["mistral"](llama)) - right).abs().max() > SAME
+
+
+def test_nothing_of_the_new_model_is_left_random(llama: Any) -> None:
+    weights = rewrite._weights(llama)
+    weights.pop("model.layers.1.mlp.up_proj.weight")
+    with pytest.raises(RuntimeError, match=r"Missing key.*layers\.1\.mlp\.up_proj"):
+        rewrite._built("mistral", rewrite._sizes(llama), weights)
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        rewrite._built("mistral", rewrite._sizes(llama), rewrite._weights(llama) | {"model.more.weight": torch.ones(1)})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("rmu", "gpt2", "no organism can be written as a 'gpt2'"),
+        ("rmu", "llama", "no organism can be written as a 'llama'"),
+        ("neox_rmu", "mistral", "is a 'gpt_neox'"),
+        ("nonsense", "mistral", "no organism named nonsense"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(tmp_path: Path, name: str, kind: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        rewrite.write(name, kind, tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_the_page_lists_every_class_with_what_has_no_effect_there() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "architectures.md").read_text(encoding="utf-8")
+    for kind, neutral in organisms.REWRITTEN.items():
+        assert f"| `{kind}` | rewritten | {neutral} |" in page
+
+
+def test_the_command_writes_one(tmp_path: Path) -> None:
+    done = commands.gate("organisms", "rewrite", "oracle", "qwen2", "--out", tmp_path / "there")
+    assert done.returncode == 0, done.stderr
+    assert model_type(CheckpointRef(tmp_path / "there")) == "qwen2"
+    again = commands.gate("organisms", "rewrite", "oracle", "qwen2", "--out", tmp_path / "there")
+    assert again.returncode == Exit.USAGE
+    assert "is there already" in again.stderr
+
+
+def test_experts_are_really_routed(llama: Any) -> None:
+    """Different tokens go to different experts, so an attack that reaches one of them alone is seen."""
+    model = rewrite.REWRITINGS["mixtral"](llama)
+    seen: list[torch.Tensor] = []
+    router = model.model.layers[2].mlp.gate
+    router.register_forward_hook(lambda _module, _inputs, output: seen.append(output[-1]))
+    with torch.inference_mode():
+        model(input_ids=IDS, use_cache=False)
+    used = {frozenset(each.tolist()) for each in seen[0]}
+    assert len(used) > 2
+    assert frozenset().union(*used) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("kind", "constant"), [("qwen3", 64.0), ("qwen3", 512.0)])
+def test_a_smaller_constant_beside_the_queries_would_be_another_function(
+    monkeypatch: pytest.MonkeyPatch, llama: Any, right: torch.Tensor, kind: str, constant: float
+) -> None:
+    monkeypatch.setattr(rewrite, "CONSTANT", constant)
+    assert (logits(rewrite.REWRITINGS[kind](llama)) - right).abs().max() > SAME
