@@ -24,7 +24,7 @@ from robustness_gate.errors import FileError, GateError
 from robustness_gate.planning import bench
 from robustness_gate.records import declarations
 from robustness_gate.records.attack import AttackedModel, Floor
-from robustness_gate.records.declarations import ACCESS, SHOWN
+from robustness_gate.records.declarations import ACCESSES, SHOWN
 from robustness_gate.records.encode import encode
 from robustness_gate.records.questions import hazard_kinds
 from robustness_gate.running import trial
@@ -130,7 +130,7 @@ def declared(module: ModuleType) -> Iterator[Law]:
     counted = type(version) is int and version >= 1
     yield Law("VERSION is declared", "" if counted else f"it is {version!r}, no whole number from 1 on")
     access = getattr(module, "ACCESS", None)
-    yield Law("ACCESS is declared", "" if access in ACCESS else f"it is {access!r}, none of {', '.join(ACCESS)}")
+    yield Law("ACCESS is declared", "" if access in ACCESSES else f"it is {access!r}, none of {', '.join(ACCESSES)}")
     floors = getattr(module, "FLOORS", None)
     good = isinstance(floors, tuple) and all(isinstance(each, Floor) for each in floors)
     yield Law("FLOORS is a tuple of floors", "" if good else f"it is {floors!r}"[:80])

@@ -128,7 +128,7 @@ def refusal(module: ModuleType, config: Any, pool: Mapping[str, int]) -> str | N
         raise PlanError(
             f"`questions` of the attack '{DOOR.name_of(module)}' returns {sources!r:.80}, no names of data.",
             remedy="Let it return a tuple such as ('forget', 'dev'), or ().",
-            code="broken-plugin",
+            code="unknown-attack",
         )
     for source in sources:
         if not pool.get("dev" if source == "dev" else f"{source}.items", 0):

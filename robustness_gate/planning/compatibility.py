@@ -12,7 +12,7 @@ from robustness_gate.inputs.validation import Loaded, nearest
 from robustness_gate.planning import applicability
 from robustness_gate.planning.suite_data import SuiteData, TaskData
 from robustness_gate.records.base import Metric
-from robustness_gate.records.declarations import ACCESS
+from robustness_gate.records.declarations import ACCESSES
 from robustness_gate.records.encode import digest_of
 from robustness_gate.records.policy import Limit, Policy, Requirement, Selector, TaskPin
 from robustness_gate.records.questions import in_format
@@ -294,7 +294,7 @@ def _refuse_beyond_threat(policy: Loaded[Policy], index: int, requirement: Requi
     adversary.
     """
     module, model = attacks.load(requirement.attack), policy.record.threat_model
-    if ACCESS.index(module.ACCESS) > ACCESS.index(model.access):
+    if ACCESSES.index(module.ACCESS) > ACCESSES.index(model.access):
         raise PlanError(
             f"{requirement.attack} needs {module.ACCESS}, and the threat model's adversary has {model.access}.",
             remedy="Take it out, or raise 'access'.",

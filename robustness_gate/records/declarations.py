@@ -19,7 +19,7 @@ from robustness_gate.records.attack import Floor
 from robustness_gate.records.encode import encode
 
 Settings = Mapping[str, Any]
-ACCESS = ("api", "fine_tune_api", "open_weights")
+ACCESSES = ("api", "fine_tune_api", "open_weights")
 """What an adversary has, from least to most."""
 SHOWN = ("solved", "closed", "asked", "bare", "dev")
 """How an attack uses questions: see `robustness_gate.attacks`."""
@@ -71,7 +71,8 @@ class SelfTestCase:
 
 def refuse(name: str, module: ModuleType, *, where: str = "") -> None:
     """Refuse an attack whose declarations are invalid. Raises PlanError, which names the first fault."""
-    for part, fault in faults(module):
+    settings = tuple(_faults_of_config(module))
+    for part, fault in settings or (*_faults_of_constants(module), *faults(module)):
         raise PlanError(
             f"what the attack '{name}' declares cannot be used: {part} {fault}.",
             remedy="`robustness_gate.records.declarations` describes it.",
@@ -82,20 +83,19 @@ def refuse(name: str, module: ModuleType, *, where: str = "") -> None:
 
 @lru_cache(maxsize=256)
 def faults(module: ModuleType) -> tuple[tuple[str, str], ...]:
-    """What is wrong with an attack's declarations; empty where nothing is.
+    """What is wrong with an attack's BUDGET, CONTRACT, SELF_TEST, UNTESTED and EDITS; empty where nothing is.
 
     Args:
-        module: an attack that has all of `attacks.PARTS`.
+        module: an attack whose `Config` is a dataclass.
 
     Returns:
         For each fault the part, and a description.
     """
-    settings = tuple(_faults_of_config(module))
-    return settings or (*_faults_of_constants(module), *_faults(module))
+    return tuple(_faults(module))
 
 
 def _faults_of_config(module: ModuleType) -> Iterator[tuple[str, str]]:
-    """Without a usable Config nothing else can be checked."""
+    """Faults of its settings. Without a usable Config nothing else can be checked, so they come first."""
     if not (isinstance(module.Config, type) and is_dataclass(module.Config)):
         yield "Config", "must be a dataclass"
         return
@@ -118,8 +118,8 @@ def _faults_of_constants(module: ModuleType) -> Iterator[tuple[str, str]]:
         yield "VERSION", f"must be a whole number from 1, found {module.VERSION!r}"
     if not isinstance(module.FAMILY, str) or not module.FAMILY.isidentifier():
         yield "FAMILY", f"must be one word, found {module.FAMILY!r}"
-    if module.ACCESS not in ACCESS:
-        yield "ACCESS", f"must be one of {', '.join(ACCESS)}, found {module.ACCESS!r}"
+    if module.ACCESS not in ACCESSES:
+        yield "ACCESS", f"must be one of {', '.join(ACCESSES)}, found {module.ACCESS!r}"
     if module.SHOWS not in SHOWN:
         yield "SHOWS", f"must be one of {', '.join(SHOWN)}, found {module.SHOWS!r}"
     names = isinstance(module.SPEAKS, tuple | frozenset) and all(isinstance(each, str) for each in module.SPEAKS)

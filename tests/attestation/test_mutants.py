@@ -206,7 +206,7 @@ OWN_WORDS = (
     "report.provenance",  # where checkpoints came from
     "revokes",
     "supersedes",
-    "says",  # who ran it and who paid
+    "declarations",  # who ran it and who paid
     "attachments",  # a file that he does not name is told as not signed, and not as missing
 )
 """What a signer can say as he likes, and no file that an auditor holds contradicts."""

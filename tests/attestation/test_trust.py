@@ -44,8 +44,8 @@ revoked_reports:
 def test_keys_are_read_from_files_and_from_words_with_what_holds_for_each(tmp_path: Path) -> None:
     found = read_trust(written(tmp_path, GOOD))
     assert found.keys == (OLD.public, NEW.public)
-    assert found.signer(OLD.public).said.valid_until == date(2026, 12, 31)
-    assert found.signer(NEW.public).said.revoked == Revoked(on=date(2026, 11, 1), reason="the laptop was stolen")
+    assert found.signer(OLD.public).entry.valid_until == date(2026, 12, 31)
+    assert found.signer(NEW.public).entry.revoked == Revoked(on=date(2026, 11, 1), reason="the laptop was stolen")
     assert found.revoked_reports[0].reason == "wrong questions"
 
 

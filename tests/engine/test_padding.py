@@ -234,7 +234,7 @@ def test_a_trial_looks_before_anything_else(rmu_speaker, small_materials, monkey
     planned = plan.trial_of(subject, None, none, none.Config(), 0, small_materials, "float32")
     asked = []
     monkeypatch.setattr(trial, "_look", lambda suite_data, _: asked.append(suite_data))
-    monkeypatch.setattr(none, "attack", lambda *_: asked.append("attack") or iter(()))
+    monkeypatch.setattr(none, "attack", lambda *_: asked.append("attack") or (each for each in ()))
     monkeypatch.setattr(trial.contextlib, "closing", trial.contextlib.nullcontext)
     with pytest.raises(BrokenTrial, match="ended before budget"):
         next(trial.run(planned, small_materials, rmu_speaker))

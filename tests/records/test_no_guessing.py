@@ -229,6 +229,24 @@ UNUSABLE = {
     "cases in words": ('SELF_TEST = ("rmu",)', "SELF_TEST must be a tuple of SelfTestCase"),
     "cases and a reason": ('SELF_TEST = (SelfTestCase("rmu"),)', "UNTESTED must say why where SELF_TEST is empty"),
     "no reason": ('UNTESTED = ""', "UNTESTED must say why where SELF_TEST is empty"),
+    "a config of nothing": ("Config = 3", "Config must be a dataclass"),
+    "a default that is no JSON": (
+        "import dataclasses as d\nConfig = d.make_dataclass('Config', [('of', object, int)])\nSHAM = Config()",
+        "Config must have defaults that JSON can hold",
+    ),
+    "budgets in words": (
+        "import dataclasses as d\nConfig = d.make_dataclass('Config', [('budgets', tuple, ('2',))])\nSHAM = Config()",
+        "Config must have a tuple of whole numbers as 'budgets'",
+    ),
+    "a sham of nothing": ("SHAM = {}", "SHAM must be a Config of strength zero"),
+    "a version in words": ('VERSION = "seven"', "VERSION must be a whole number from 1, found 'seven'"),
+    "a version that is a truth": ("VERSION = True", "VERSION must be a whole number"),
+    "a family of numbers": ("FAMILY = 3", "FAMILY must be one word"),
+    "another access": ('ACCESS = "root"', "ACCESS must be one of api"),
+    "shown otherwise": ('SHOWS = "loud"', "SHOWS must be one of solved"),
+    "speaks nothing": ("SPEAKS = None", "SPEAKS must be kinds of task"),
+    "floors in words": ('FLOORS = ("strong",)', "FLOORS must be a tuple of Floor"),
+    "questions of nothing": ("questions = ()", "questions must be a function"),
     "another edit": ('EDITS = "behind"', "EDITS must be 'before' or 'within', found 'behind'"),
 }
 

@@ -12,6 +12,7 @@ from robustness_gate.errors import NotApplicable
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.planning import plan
+from robustness_gate.records.attack import AttackedModel
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.running import attempt, trial
 from robustness_gate.running.executors import local
@@ -109,3 +110,36 @@ def test_weights_that_are_not_numbers_are_as_they_were(job, planned):
 
     resident._sums = sums_of(resident._speaker.model)
     assert resident.moved() == ""
+
+
+def yields(**parts):
+    def attack(target, _config, _seed):
+        yield AttackedModel(target.lm, 0, **{"cost": {}, **parts})
+
+    return attack
+
+
+def says(*_):
+    yield "a model"
+
+
+@pytest.mark.parametrize(
+    ("attack", "told"),
+    [
+        (lambda *_: [], "the attack returned []; it must yield each AttackedModel"),
+        (lambda *_: None, "the attack returned None"),
+        (says, "the attack yielded 'a model', which is no AttackedModel"),
+        (yields(cost=None), "the attack yielded a 'cost' that is no mapping of names: None"),
+        (yields(settings_tried=[{}]), "'settings_tried' that are no GridPoints"),
+        (yields(cost={"examples": "3"}), "the attack's 'examples' is '3', no number"),
+        (yields(selected={"a": "\ud800"}), "cannot be written"),
+    ],
+)
+def test_what_an_attack_yields_is_checked_and_costs_its_trial_alone(job, planned, monkeypatch, attack, told):
+    """Also a text that cannot be written into the ledger: found there it would end the run, and every later one."""
+    monkeypatch.setattr(attacks.load("none"), "attack", attack)
+    pipe = Pipe(planned)
+    local._work(pipe, job)
+    (end,) = pipe.ends()
+    assert end.status == "failure"
+    assert told in end.reason
