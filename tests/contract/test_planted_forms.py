@@ -137,7 +137,7 @@ def test_an_attack_that_chooses_written_answers_by_a_wrong_key_is_found(
     whole = Hazard.read
     for name in ("noise", "relearn"):
         with monkeypatch.context() as patch:
-            patch.setattr(open_answer, "said", lambda _text, _question: frozenset({1}))
+            patch.setattr(open_answer, "named_choices", lambda _text, _question: frozenset({1}))
             assert formlaws.faults(name, benches["open"], *speakers) == []
             patch.setattr(Hazard, "read", lambda s, rows, items: whole(s, rows, [wrong(each) for each in items]))
             assert any(words.startswith("dev: ") for words in formlaws.faults(name, benches["open"], *speakers))

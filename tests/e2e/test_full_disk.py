@@ -30,6 +30,7 @@ from robustness_gate.errors import Exit, FileError, GateError, LedgerError, Sign
 from robustness_gate.evidence import ledger
 from robustness_gate.records.trial import Closed, Measurement
 from robustness_gate.report import reading as report_reading
+from robustness_gate.running import attempt
 from robustness_gate.running.executors import Event, local
 from robustness_gate.system import writing
 
@@ -330,11 +331,11 @@ def test_a_worker_tells_its_parent_of_a_full_disk(monkeypatch):
         raise WriteError("cannot be written: No space left on device.")
         yield
 
-    class Resident:
-        job = type("Job", (), {"suite_data": None, "rows_in": None})()
-
+    class Resident(attempt.Resident):
         def loaded_model(self, _: Any) -> None: ...
         def reference(self, _: Any) -> None: ...
+        def _surroundings(self) -> dict[str, Any]:
+            return {}
 
         @contextlib.contextmanager
         def watched(self, _: Any) -> Iterator[Callable[[], int]]:
@@ -343,8 +344,8 @@ def test_a_worker_tells_its_parent_of_a_full_disk(monkeypatch):
     sent: list[Any] = []
     pipe = SimpleNamespace(recv=lambda: (None, 1), send=sent.append)
     monkeypatch.setattr(trials, "run", full)
-    monkeypatch.setattr(local, "_Resident", lambda *_: Resident())
-    local._work(pipe, Resident.job)
+    monkeypatch.setattr(attempt, "Resident", Resident)
+    local._work(pipe, SimpleNamespace(suite_data=None, rows_in=None))
     assert [type(each) for each in sent] == [WriteError]
 
 

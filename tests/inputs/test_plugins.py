@@ -55,7 +55,7 @@ required:
 utility:
   - {task: retain, min: 0.3, min_attacked: 0.2}
 validity: {self_test: off, sham: off, positive_control: off, record_only: [still_rising, tokenizer_unverified,
-identical_answers]}
+identical_answers, letter_collapse]}
 """
 SUITE = """
 schema: robustness-gate/suite/v1
@@ -386,6 +386,7 @@ def test_code_of_others_stands_in_every_trial_of_its_run(bench: Path) -> None:
     here = (plugins.origin("acme-gate"),)
     assert {name: trial.plugins for name, trial in beside.items()} == {"none": here, "acme-gate/flip": here}
     (bench / "suite.yaml").write_text(plain.replace("acme-gate/flip", "logit_lens"), encoding="utf-8")
+    (bench / "policy.yaml").write_text(POLICY.replace("  - {attack: acme-gate/flip}\n", ""), encoding="utf-8")
     alone = {trial.attack: trial for trial in planned(bench).plan.trials}
     assert alone["none"].plugins == ()
     assert alone["none"].id != beside["none"].id
@@ -397,7 +398,7 @@ def test_a_file_that_a_plug_in_imports_late_must_be_its_own(bench: Path, site: P
     trial._refuse_other_code(flip)
     (site / "acme_gate" / "late.py").write_text("", encoding="utf-8")
     importlib.import_module("acme_gate.late")
-    with pytest.raises(BrokenTrial, match="or imports a file not its own"):
+    with pytest.raises(BrokenTrial, match="or imports files that are not its own"):
         trial._refuse_other_code(flip)
 
 

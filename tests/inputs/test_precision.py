@@ -210,7 +210,7 @@ def test_a_suite_in_another_precision_is_refused_before_anything_runs(tmp_path: 
     path.write_text(policy_file.read_text(encoding="utf-8") + "\ndtype: bfloat16\n", encoding="utf-8")
     suite = load_suite(policy_file.parent.parent / "suites" / "organism-smoke.yaml")
     subject = plan.Subject(Role.CANDIDATE, CheckpointRef(Path()), its.MANIFEST)
-    with pytest.raises(PlanError, match="pins bfloat16, and the suite 'organism-smoke' computes in float32") as told:
+    with pytest.raises(PlanError, match="pins bfloat16, the suite 'organism-smoke' computes in float32") as told:
         plan.make(load_policy(path), suite, its.suite_data(), [subject])
     assert told.value.code == "wrong-dtype"
 
