@@ -18,7 +18,9 @@ from robustness_gate.running.executors import local
 def test_an_attack_that_misses_the_experts_of_a_mixture_fails_there(
     monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
-    """Its scope finds matrices in attention alone: it bites on a Llama, whose every matrix is a linear module."""
+    """Its scope finds matrices in attention alone. Rounding these happens to be enough on this organism, so the gain
+    does not show it: the strength floor does.
+    """
     assert local.execute is EXECUTE
     monkeypatch.setattr(local, "execute", in_this_process)
     monkeypatch.setattr(self_test, "data", suite_data)
@@ -35,4 +37,4 @@ def test_an_attack_that_misses_the_experts_of_a_mixture_fails_there(
     codes = {each.code for each in told.faults}
     assert told.model_type == "mixtral"
     assert ("weak_attack" in codes) == broken, codes
-    assert ({"small_gain", "gap_left_open"} <= codes) == broken, codes
+    assert not {"small_gain", "gap_left_open"} & codes

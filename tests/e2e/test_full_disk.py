@@ -39,7 +39,7 @@ LEFT = ("report.json", "report.md", "report.html", "report.junit.xml", "checkpoi
 
 def answered(job: Any, todo: Any, *_: Any, **__: Any) -> Iterator[Event]:
     """What `local.execute` does, with answers that nobody had to compute."""
-    for trial, attempt in todo:
+    for trial, number in todo:
         yield Event(trial, None)
         for mark in trial.budgets:
             for task in trial.tasks:
@@ -47,8 +47,8 @@ def answered(job: Any, todo: Any, *_: Any, **__: Any) -> Iterator[Event]:
                 digest = hashlib.sha256(raw).hexdigest()
                 writing.whole(job.rows_in / f"{digest}.safetensors", raw)
                 right = [n % 4 == 0 for n in range(task.items)]
-                yield Event(trial, measurement_of(trial, mark, task, right, attempt=attempt, rows=digest))
-        yield Event(trial, Closed(trial=trial.id, attempt=attempt, status="ok"))
+                yield Event(trial, measurement_of(trial, mark, task, right, attempt=number, rows=digest))
+        yield Event(trial, Closed(trial=trial.id, attempt=number, status="ok"))
 
 
 @pytest.fixture
