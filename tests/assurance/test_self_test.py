@@ -23,7 +23,7 @@ from robustness_gate.evidence import ledger
 from robustness_gate.inputs.checkpoint import place as _place
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
-from robustness_gate.inputs.validation import load_noun, load_suite
+from robustness_gate.inputs.validation import load_record, load_suite
 from robustness_gate.planning import bench, plan
 from robustness_gate.planning.suite_data import gather
 from robustness_gate.policy_language import load_policy
@@ -298,7 +298,7 @@ def test_the_verb_tests_what_the_policy_requires_and_nothing_else(
     done, calls = asked(monkeypatch, "--policy", policy, "--out", str(out))
     assert done.exit_code == 0, done.output
     assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")]
-    assert [each.attack for each in load_noun(out, SelfTests).noun.tests] == ["relearn"]
+    assert [each.attack for each in load_record(out, SelfTests).noun.tests] == ["relearn"]
     done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "gpt_neox", "--out", str(out))
     assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "gpt_neox")]
     done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "gemma2", "--out", str(out))

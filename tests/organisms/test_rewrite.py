@@ -19,7 +19,7 @@ from robustness_gate.errors import Exit, UsageError
 from robustness_gate.inputs.checkpoint.manifest import inspect
 from robustness_gate.inputs.checkpoint.place import CheckpointRef, model_type
 from robustness_gate.organisms import rewrite
-from robustness_gate.planning.plan import KNOWN_BLOCKS
+from robustness_gate.planning.foreseen import KNOWN_BLOCKS
 
 IDS = torch.randint(3, 1500, (3, 48), generator=torch.Generator().manual_seed(0))
 SAME = 1e-5

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import transformers
 from evidence import WORKS
-from test_selftest import addresses as addresses
-from test_selftest import blocks_of, result_of
+from test_self_test import addresses as addresses
+from test_self_test import blocks_of, result_of
 
 from robustness_gate import organisms
 from robustness_gate.assurance import self_test
-from robustness_gate.cli.house import _architecture
+from robustness_gate.cli.self_testing import architecture
 from robustness_gate.errors import SetupError
 from robustness_gate.inputs.checkpoint.place import TEXT_PARTS, CheckpointRef, model_type
 from robustness_gate.inputs.filekinds import WRAPPERS
@@ -37,7 +37,7 @@ def test_a_multimodal_model_counts_by_its_text_part(tmp_path: Path) -> None:
     assert (
         model_type(place(tmp_path, {"model_type": "gemma3", "text_config": {"model_type": "llama"}})) == "gemma3_text"
     )
-    assert _architecture("gemma3", None, None) == "gemma3_text"
+    assert architecture("gemma3", None, None) == "gemma3_text"
 
 
 def test_the_text_parts_are_those_of_the_wrappers_that_are_loaded() -> None:
