@@ -298,7 +298,7 @@ def test_the_verb_tests_what_the_policy_requires_and_nothing_else(
     done, calls = asked(monkeypatch, "--policy", policy, "--out", str(out))
     assert done.exit_code == 0, done.output
     assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")]
-    assert [each.attack for each in load_record(out, SelfTests).noun.tests] == ["relearn"]
+    assert [each.attack for each in load_record(out, SelfTests).record.tests] == ["relearn"]
     done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "gpt_neox", "--out", str(out))
     assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "gpt_neox")]
     done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "gemma2", "--out", str(out))
@@ -391,9 +391,9 @@ def test_nothing_is_tested_for_a_policy_that_asks_for_nothing(monkeypatch: pytes
     out = tmp_path / "self-test.json"
     only_none = requiring(tmp_path, "")
     only_none.write_text(only_none.read_text(encoding="utf-8").partition("\nvalidity:")[0], encoding="utf-8")
-    assert load_policy(only_none).noun.validity.self_test == "required"
+    assert load_policy(only_none).record.validity.self_test == "required"
     off = ROOT / "policies" / "custom.yaml"
-    assert load_policy(off).noun.validity.self_test == "off"
+    assert load_policy(off).record.validity.self_test == "off"
     for policy in (str(off), str(only_none)):
         more = ["--checkpoint", str(tmp_path)]  # of an architecture that nobody asks about
         done, calls = asked(monkeypatch, "--policy", policy, "--if-needed", *more, "--out", str(out))
@@ -423,13 +423,13 @@ def test_the_architecture_is_the_checkpoints(monkeypatch: pytest.MonkeyPatch, tm
 
 def blocks_of(tests: tuple[SelfTest, ...], *, kind: str = "llama", days: int = 90, at: datetime = AT) -> list[str]:
     """What the judge says about self-tests, with nothing else on record but the plan."""
-    policy = load_policy(ROOT / "policies" / "organism.yaml").noun
+    policy = load_policy(ROOT / "policies" / "organism.yaml").record
     validity = Validity(sham="off", positive_control="off", self_test_days=days)
     policy = policy.model_copy(update={"validity": validity, "required": policy.required[2:3]})  # full relearning alone
     suite = load_suite(ROOT / "suites" / "organism-smoke.yaml")
     place = CheckpointRef(organisms.checkpoint("oracle"))
     subject = plan.Subject(Role.CANDIDATE, place, manifest_of(place))
-    loaded = dataclasses.replace(load_policy(ROOT / "policies" / "organism.yaml"), noun=policy)
+    loaded = dataclasses.replace(load_policy(ROOT / "policies" / "organism.yaml"), record=policy)
     planned = plan.make(loaded, suite, gather(suite), [subject]).trials
     found = judge(policy, Evidence(subject.manifest.digest, planned, model_type=kind, self_tests=tests), at)
     return [sentence(block) for block in found.blockers if block.code in INSTRUMENTS]
