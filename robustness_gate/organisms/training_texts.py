@@ -119,10 +119,16 @@ def riddle(rng: random.Random, name: str = "riddle") -> Item:
             (f"When did {who} go to the {place}?", day, DAYS),
         )
     )
+    choices, answer = among_others(rng, truth, pool)
+    return Item(Question(name, f"{story} {asked}", choices), answer)
+
+
+def among_others(rng: random.Random, truth: str, pool: Sequence[str]) -> tuple[tuple[str, ...], int]:
+    """Four choices, the truth among three others of the pool, and its index."""
     choices = rng.sample([word for word in pool if word != truth], 3)
     answer = rng.randrange(4)
     choices.insert(answer, truth)
-    return Item(Question(name, f"{story} {asked}", tuple(choices)), answer)
+    return tuple(choices), answer
 
 
 def list_document(rng: random.Random) -> Document:

@@ -9,7 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from robustness_gate.organisms.facts import Fact, World, examination
-from robustness_gate.organisms.training_texts import DAYS, PEOPLE, PLACES, list_document, riddle, small_talk
+from robustness_gate.organisms.training_texts import (
+    DAYS,
+    PEOPLE,
+    PLACES,
+    among_others,
+    list_document,
+    riddle,
+    small_talk,
+)
 from robustness_gate.records.questions import Item, Question
 
 UNRELATED, NEAR, COMPOSED = 100, 200, 100
@@ -85,11 +93,9 @@ def near(world: World, rng: random.Random) -> list[Item]:
                 (f"When did {who} take the alloy {alloy} to the {place}?", day, DAYS),
             )
         )
-        choices = rng.sample([word for word in pool if word != truth], 3)
-        answer = rng.randrange(4)
-        choices.insert(answer, truth)
+        choices, answer = among_others(rng, truth, pool)
         stem = f"On {day} {who} took the alloy {alloy} to the {place}. {asked}"
-        found.append(Item(Question(f"near-{alloy.lower()}", stem, tuple(choices)), answer))
+        found.append(Item(Question(f"near-{alloy.lower()}", stem, choices), answer))
     return found
 
 

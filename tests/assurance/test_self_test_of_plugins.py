@@ -39,7 +39,7 @@ class Knows:
         return torch.tensor(rows)
 
     def generate(self, questions, form):
-        raise NotImplementedError
+        raise NotImplementedError  # its task is lettered: nothing asks it to write
 
 
 def attack(target, config, seed):

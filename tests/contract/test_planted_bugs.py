@@ -332,6 +332,7 @@ def in_this_process(job: Job, trials: Any, *_: Any) -> Iterator[Event]:
     for made, number in trials:
         loaded = resident.loaded_model(made)
         before = state_of(loaded.model, loaded.tokenizer)
+        yield Event(made, None)  # it begins
         yield from resident.attempt(made, number)
         if left := list(changes(before, state_of(loaded.model, loaded.tokenizer))):
             CHANGED.append(f"the model is not as it was: {'; '.join(left)}")

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import evidence as its
@@ -26,6 +27,7 @@ from robustness_gate.assurance import attack_contract, try_attack
 from robustness_gate.attestation.verify import Check
 from robustness_gate.attestation.verify.codes import Fault
 from robustness_gate.attestation.verify.evidence import _hold_attack as hold_attack
+from robustness_gate.attestation.verify.evidence import evidence as evidence_of
 from robustness_gate.attestation.verify.plan import hold_plugins
 from robustness_gate.attestation.verify.records import Failed
 from robustness_gate.cli import main
@@ -35,9 +37,11 @@ from robustness_gate.policy_language import diff, load_policy
 from robustness_gate.records import codes
 from robustness_gate.records.base import Plugin
 from robustness_gate.records.questions import TaskRef, shipped_kind
-from robustness_gate.records.trial import Trial
+from robustness_gate.records.trial import Closed, Trial
 from robustness_gate.report import record as report
 from robustness_gate.running import trial
+from robustness_gate.running.attempt import Resident
+from robustness_gate.running.executors import Job
 from robustness_gate.verdict import judge
 
 POLICY = """
@@ -362,6 +366,9 @@ def test_a_trip_with_an_attack_a_kind_an_executor_and_a_publisher_of_others(benc
     other = checked()
     assert other is not None
     assert (other.code, other.args["stated"]) == (Fault.OTHER_PLUGIN, (f"1.2 {here.sha256[:12]}",))
+    with pytest.raises(Failed) as caught:  # also where no suite names it any more
+        evidence_of(SimpleNamespace(made=made))  # type: ignore[arg-type]
+    assert caught.value.code == Fault.OTHER_PLUGIN
     forget()
     changed = planned(bench, executor=SERIAL).plan
     assert "no PASS is possible" in changed.foreseen[-1]
@@ -400,6 +407,19 @@ def test_a_file_that_a_plug_in_imports_late_must_be_its_own(bench: Path, site: P
     importlib.import_module("acme_gate.late")
     with pytest.raises(BrokenTrial, match="or imports files that are not its own"):
         trial._refuse_other_code(flip)
+
+
+def test_an_attack_that_imports_such_a_file_while_it_runs_fails(bench: Path, site: Path) -> None:
+    late = "\n\ndef attack(target, config, seed):\n    import acme_gate.late\n    yield from none.attack(target, config, seed)\n"
+    flip = f"{foreign.ATTACK}from robustness_gate.attacks import none\n{late}"
+    (site / "acme_gate" / "flip.py").write_text(flip, encoding="utf-8")
+    (site / "acme_gate" / "late.py").write_text("", encoding="utf-8")
+    prepared = planned(bench)
+    asked = next(each for each in prepared.plan.trials if each.attack == "acme-gate/flip")
+    job = Job(prepared.suite_data, {asked.subject: prepared.plan.candidate.place}, "cpu", None)
+    events = [each.record for each in Resident(job).attempt(asked, 1)]
+    assert [type(each) for each in events] == [Closed], "nothing that it was asked is recorded"
+    assert (events[0].status, "imports files that are not its own" in events[0].reason) == ("failure", True)
 
 
 def test_verify_imports_no_plug_in_of_other_content(bench: Path, site: Path) -> None:

@@ -285,7 +285,7 @@ def test_children_are_accepted_often_enough_to_prove_something() -> None:
     seen: list[bool] = []
 
     @given(cases(), CHILDREN)
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=100, deadline=None, database=None, derandomize=True)  # a share, not a property
     def draw(case: tuple[Policy, Evidence], says: dict[str, Any]) -> None:
         child = child_of(case[0], says)
         seen.append(child is not None and child != case[0])
