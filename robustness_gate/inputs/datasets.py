@@ -33,6 +33,7 @@ from robustness_gate.inputs.filekinds import POINTER, PULL
 from robustness_gate.inputs.items import (
     MAX_CHOICES,
     ONE_ITEM,
+    THEMSELVES,
     columns_of,
     items_digest,
     json_lines,
@@ -171,8 +172,6 @@ def words(value: Any, name: str, where: str) -> str:
     """A text, or a finite number as text. Raises FileError for everything else."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not (isinstance(value, str) or whole or (isinstance(value, float) and math.isfinite(value))):
-        remedy = "Decode them." if isinstance(value, bytes) else "Write the words themselves"
-        if not isinstance(value, bytes):
-            remedy += " (pandas makes None and NaN of words: read_csv(dtype=str, keep_default_na=False))."
+        remedy = "Decode them." if isinstance(value, bytes) else THEMSELVES
         raise FileError(f"{name} is {kind_of(value)}, not text.", remedy=remedy, where=where, code="bad-item")
     return str(value)

@@ -21,6 +21,9 @@ from robustness_gate.system.utf8 import SURROGATE
 MAX_LINE_BYTES = 1_000_000
 MAX_CHOICES = 26  # one letter each
 ONE_ITEM = "Correct the data: an item has id, question, choices and answer (index from 0); a text has text."
+THEMSELVES = (
+    "Write the words themselves (pandas makes None and NaN of words: read_csv(dtype=str, keep_default_na=False))."
+)
 PARQUET = b"PAR1"
 """First bytes of a Parquet file."""
 
@@ -134,11 +137,14 @@ def _item(record: dict[str, Json], where: str) -> Item:
         or not all(isinstance(c, str) and c.strip() for c in choices)
     ):
         odd = next((c for c in choices if not isinstance(c, str)), "") if isinstance(choices, list) else choices
-        found = f", and one is {kind_of(odd)}" if isinstance(choices, list) and odd != "" else ""
-        number = isinstance(odd, (int, float)) and not isinstance(odd, bool)
+        missing = odd is None or (isinstance(odd, float) and math.isnan(odd))
+        named = f"missing ({kind_of(odd)})" if missing else kind_of(odd)
+        found = f", and one is {named}" if isinstance(choices, list) and odd != "" else ""
+        number = isinstance(odd, (int, float)) and not isinstance(odd, bool) and math.isfinite(odd)
+        quoted = 'Write numbers in quotes, as they are to be asked: "2.50".' if number else ONE_ITEM
         raise FileError(
             f"'choices' must be a list of two to {MAX_CHOICES} texts{found}",
-            remedy='Write numbers in quotes, as they are to be asked: "2.50".' if number else ONE_ITEM,
+            remedy=THEMSELVES if missing and isinstance(choices, list) else quoted,
             where=where,
             code="bad-item",
         )

@@ -54,7 +54,9 @@ def of_folder(folder: Path) -> Iterator[Mapping[str, Any]]:
         found = f"there are {', '.join(here[:5])}{' and others' if len(here) > 5 else ''}" if here else "it is empty"
         raise FileError(
             f"holds no *.jsonl or *.parquet file: {found}.",
-            remedy="Name the folder in which they lie, or write the rows as JSON lines.",
+            remedy=f"Unpack them {utf8.UNPACK}"
+            if utf8.PACKED_ENDINGS & {Path(name).suffix for name in here}
+            else "Name the folder in which they lie, or write the rows as JSON lines.",
             where=str(folder),
             code="bad-item",
         )
@@ -146,6 +148,10 @@ def of_files(files: Sequence[Path], where: str) -> Iterator[Mapping[str, Any]]:
     elif kinds == {".parquet"}:
         yield from (record for path in files for record in _parquet(path))
     else:
+        with files[0].open("rb") as file:
+            fault = utf8.packed(file.read(utf8.SOME))
+        if fault is not None:
+            raise FileError(f"'{files[0].name}' {fault.words}.", remedy=fault.remedy, where=where, code="bad-item")
         raise FileError(
             f"'{files[0].name}' is neither JSON lines nor Parquet.",
             remedy="Give the rows as *.jsonl.",

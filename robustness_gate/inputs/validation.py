@@ -94,6 +94,8 @@ def _complaint(raw: Raw, kind: type[Record], error: ValidationError) -> FileErro
             continue
         if one["type"] == "missing" and _misspelt(one["loc"], strangers):
             continue
+        if one["type"] == "string_type" and isinstance(_get(raw.data, at), list) and _may_be_a_list(one["loc"], errors):
+            continue
         words = _words(kind, at, one, raw.data)
         # an unsupported key comes first: it may be the reason for missing ones
         found.append(((words[0] != "unsupported-key", *_rank(raw, at)), words, at))
@@ -122,6 +124,15 @@ def _misspelt(missing: Path_, strangers: set[Path_]) -> bool:
     """Whether a missing key is probably a misspelt unknown one next to it: then only one error is reported."""
     beside = [str(loc[-1]) for loc in strangers if loc[:-1] == missing[:-1]]
     return bool(difflib.get_close_matches(str(missing[-1]), beside, n=1, cutoff=0.5))
+
+
+def _may_be_a_list(loc: Sequence[str | int], errors: Sequence[typing.Any]) -> bool:
+    """Whether a text's key may also be a list, and elements of that list have errors of their own.
+
+    `loc` ends with `str`, pydantic's tag of that branch; an element's ends with the other branch's tag and its index.
+    """
+    beside = (one["loc"] for one in errors if one["loc"][: len(loc) - 1] == loc[:-1])
+    return loc[-1] == "str" and any(len(other) == len(loc) + 1 and isinstance(other[-1], int) for other in beside)
 
 
 def _existing(loc: Sequence[str | int], data: Json) -> Path_:
@@ -164,7 +175,7 @@ def _words(kind: type[Record], at: Path_, error: typing.Any, data: Json) -> tupl
     if what == "bool_type":
         return "not-a-boolean", f"expected true or false, found {got}", "Write true or false without quotes."
     if what == "string_type":
-        return "not-text", f"expected text, found {got}", "Put it in quotes."
+        return "not-text", f"expected text, found {got}", _as_text(value, in_list=isinstance(at[-1], int))
     if what.startswith("date"):
         return "not-a-date", f"expected a date, found {got}", "Write it as 2026-12-31."
     if what in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
@@ -192,6 +203,15 @@ def _words(kind: type[Record], at: Path_, error: typing.Any, data: Json) -> tupl
         return "not-a-mapping", f"expected a mapping of keys, found {got}", "Write `key: value`."
     code = what if "-" in what or what in OWN_CODES else "contradiction"  # a record's own code, or a plain ValueError
     return code, str(error["msg"]), OWN_CODES.get(what, "Mend one of the two.")
+
+
+def _as_text(value: Json, *, in_list: bool) -> str:
+    """The remedy for a value in the place of a text."""
+    if value is None:
+        return "Write the text: nothing, null and ~ are none."
+    if isinstance(value, (dict, list)):
+        return "Write one text in its place."
+    return "Put each element of the list in quotes." if in_list else "Put it in quotes."
 
 
 OWN_CODES = {

@@ -18,6 +18,8 @@ from robustness_gate.inputs.filekinds import INDEX, ONE_FILE
 MAX_HEADER_BYTES = 100_000_000
 """Maximum header of a safetensors file: the format's own limit."""
 ANEW = "Save the model anew with save_pretrained."
+SHOWN = 3
+"""Maximum number of absent shards in an error message."""
 
 
 def files_of(directory: Path, names: Iterable[str], keep: str | None = None) -> tuple[str, ...]:
@@ -67,10 +69,11 @@ def shards(directory: Path) -> tuple[str, ...]:
     """The shards that the index names, sorted; each is a safetensors file of this directory that agrees with it.
 
     Raises:
-        CheckpointError: it names another kind of file, or a tensor is in another shard, duplicated, or not in the
-            index.
+        CheckpointError: a shard is absent or another kind of file, or a tensor is in another shard, duplicated, or not
+            in the index.
     """
     weight_map = jsonfiles.read(directory, directory / INDEX).get("weight_map")
+    _refuse_absent(directory)
     for shard in _named(directory) or [None]:
         text = shard if isinstance(shard, str) else ""
         here = Path(text).name == text and (directory / text).is_file()
@@ -95,6 +98,23 @@ def shards(directory: Path) -> tuple[str, ...]:
     return tuple(sorted(set(weight_map.values())))
 
 
+def _refuse_absent(directory: Path) -> None:
+    """Refuse shards that could lie in this directory and do not."""
+    named = {each for each in _named(directory) if isinstance(each, str) and each.endswith(".safetensors")}
+    plain = {each for each in named if Path(each).name == each and "\\" not in each and len(each) < 200}
+    absent = sorted(each for each in plain if not (directory / each).exists())
+    if not absent:
+        return
+    names = ", ".join(f"'{each}'" for each in absent[:SHOWN])
+    more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+    raise CheckpointError(
+        f"{names}{more} {'is' if len(absent) == 1 else 'are'} named by '{INDEX}' and absent "
+        f"({len(absent)} of {len(named)} shards)",
+        remedy="Download or copy what is missing into the directory.",
+        where=str(directory),
+    )
+
+
 def tensors(directory: Path, name: str) -> dict[str, dict[str, Any]]:
     """The entry of each tensor in a safetensors header: dtype, shape, offsets into the data after the header.
 
@@ -111,19 +131,30 @@ def header(directory: Path, path: Path) -> dict[str, Any]:
         CheckpointError: as `tensors`.
     """
     size = path.stat().st_size
+    if not size:
+        raise CheckpointError(
+            f"'{path.name}' is not a safetensors file: it is empty (0 bytes)",
+            remedy="Download or copy it again, or save the model anew.",
+            where=str(directory),
+        )
+    other = CheckpointError(
+        f"'{path.name}' is not a safetensors file, or its header is cut short",
+        remedy="Download or copy it again; weights in another format must be saved as safetensors (save_pretrained).",
+        where=str(directory),
+    )
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory))
+            raise other
         try:
             found = jsonfiles.strict(file.read(length).decode("utf-8"))
         except jsonfiles.Unsafe as unsafe:
             raise CheckpointError(f"'{path.name}' {unsafe}", remedy=unsafe.remedy, where=str(directory)) from None
         except (ValueError, RecursionError):
-            raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory)) from None
+            raise other from None
     if not isinstance(found, dict):
-        raise CheckpointError(f"'{path.name}' is not a safetensors file", where=str(directory))
+        raise other
     if max(_ends(found), default=0) != size - 8 - length:
         raise CheckpointError(
             f"'{path.name}' is cut short, or holds bytes that belong to no tensor", remedy=ANEW, where=str(directory)

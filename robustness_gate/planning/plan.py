@@ -88,11 +88,13 @@ def make(
         executor: the executor, where it is a plug-in: it is part of the trials' identity.
 
     Raises:
-        PlanError: policy and suite do not fit each other, or the suite's data do not fit its attacks.
+        PlanError: policy and suite do not fit each other, the suite's data do not fit its attacks, or the original is
+            the candidate itself.
     """
     _refuse_controls([subject.control for subject in subjects if subject.role == Role.CONTROL])
     configured = list(_configured(suite, suite_data))
     candidate = subjects[0]
+    _refuse_itself(subjects)
     reference = next((subject.manifest.digest for subject in subjects if subject.role == Role.ORIGINAL), None)
     everything = [
         trial_of(candidate, reference, module, config, index, suite_data, suite.record.dtype)
@@ -116,6 +118,16 @@ def make(
     trials = tuple(_beside_code(others, trial) for trial in whole if id(trial) in made)
     left_out = tuple(_left_out(trial) for trial in whole if id(trial) not in made)
     return Plan(trials, tuple(subjects), left_out, foreseen(policy, suite, suite_data, subjects, trials), others)
+
+
+def _refuse_itself(subjects: Sequence[Subject]) -> None:
+    """Refuse the candidate as its own original: it would be compared with itself, and every difference would be 0."""
+    candidate = subjects[0].manifest.digest
+    if any(each.role == Role.ORIGINAL and each.manifest.digest == candidate for each in subjects):
+        raise PlanError(
+            f"--original names the candidate itself: both have the digest {candidate[:16]}…",
+            remedy="Name the model from before unlearning, or leave --original out.",
+        )
 
 
 def _left_out(trial: Trial) -> LeftOut:

@@ -183,7 +183,7 @@ def _examined(
     if {len(bits) for bits in (*marked.correct.values(), marked.missing)} != {len(questions)}:
         raise BrokenTrial(f"'{name}' was not read as one truth value per item")
     if all(marked.missing):
-        why, code = _why_none(notes, task_data)
+        why, code = _why_none(notes, task_data, rows)
         raise BrokenTrial(f"no item of '{name}' has an answer: {why}", code=code)
     measurement = Measurement(
         trial=trial.id,
@@ -233,8 +233,20 @@ def summary(kind: str, rows: Rows | Replies, key: Sequence[Collection[int]]) -> 
     return {name: float(value) for name, value in found.items()}
 
 
-def _why_none(notes: Notes, task_data: TaskData) -> tuple[str, codes.End]:
-    """Why no item has an answer, as far as the notes show, and the code of that reason."""
+def _answered(rows: Rows | Replies) -> int:
+    """The number of items that the model answered: with finite log-likelihoods, or with a text."""
+    if isinstance(rows, Rows):
+        return int(rows.loglik.isfinite().flatten(1).all(dim=1).sum())
+    return sum(text is not None for text in rows.texts)
+
+
+def _why_none(notes: Notes, task_data: TaskData, rows: Rows | Replies) -> tuple[str, codes.End]:
+    """Why no item has an answer, as far as answers and notes show, and the code of that reason."""
+    if answered := _answered(rows):
+        return (
+            f"`read` of the task kind '{task_data.kind}' found none, although the model answered {answered} of "
+            f"{len(task_data.items)}"
+        ), ""
     if len(notes.strange) == len(task_data.items):
         return "the tokenizer writes tokens that the model does not have", ""
     if len(notes.cut) == len(task_data.items):

@@ -9,6 +9,21 @@ BOM = b"\xef\xbb\xbf"
 WIDE = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 """Byte order marks, the longer ones first: UTF-32's begins like UTF-16's."""
 
+PACKED = {
+    b"\x1f\x8b": ("gzip", "gunzip"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -d"),
+    b"PK\x03\x04": ("zip", "unzip"),
+    b"\xfd7zXZ\x00": ("xz", "unxz"),
+    b"BZh": ("bzip2", "bunzip2"),
+    b"\x04\x22\x4d\x18": ("lz4", "lz4 -d"),
+    b"7z\xbc\xaf\x27\x1c": ("7z", "7z x"),
+}
+"""First bytes of compressed files: the format, and the command that unpacks it."""
+BZIP2_BLOCK = b"1AY&SY"
+"""It follows bzip2's first bytes and its level, which alone could begin a text."""
+PACKED_ENDINGS = frozenset({".gz", ".zst", ".zip", ".xz", ".bz2", ".lz4", ".7z"})
+UNPACK = "and name the file that comes out: compressed files are not read."
+
 SOME = 400
 """Number of bytes that show UTF-16 without a byte order mark."""
 
@@ -26,8 +41,8 @@ class Fault(NamedTuple):
 def fault(raw: bytes, *, first: bool = True) -> Fault | None:
     """The fault of bytes that are not UTF-8 without a byte order mark; None where they are.
 
-    An encoding is named where the bytes show it. Single-byte encodings cannot be detected, so the message shows the
-    character of the byte in Latin-1, the most common of them.
+    Compression is named by its first bytes, an encoding where the bytes show it. Single-byte encodings cannot be
+    detected, so the message shows the character of the byte in Latin-1, the most common of them.
 
     Args:
         raw: the bytes of a file, or of one line of it.
@@ -35,6 +50,8 @@ def fault(raw: bytes, *, first: bool = True) -> Fault | None:
     """
     if first and (wide := next((name for mark, name in WIDE.items() if raw.startswith(mark)), "")):
         return Fault(f"is {wide}, by its byte order mark", f"Save it as UTF-8: iconv -f {wide} -t UTF-8.")
+    if first and (found := packed(raw)):
+        return found
     if name := _utf_16(raw[:SOME]):
         return Fault(f"is {name}, by its null bytes", f"Save it as UTF-8: iconv -f {name} -t UTF-8.")
     if first and raw.startswith(BOM):
@@ -50,6 +67,14 @@ def fault(raw: bytes, *, first: bool = True) -> Fault | None:
             "Save it as UTF-8: iconv -f WINDOWS-1252 -t UTF-8, if that is what it is.",
         )
     return None
+
+
+def packed(raw: bytes) -> Fault | None:
+    """The fault of bytes that begin like a compressed file; None for other bytes."""
+    name, tool = next((each for start, each in PACKED.items() if raw.startswith(start)), ("", ""))
+    if not name or (name == "bzip2" and raw[4:10] != BZIP2_BLOCK):
+        return None
+    return Fault(f"is compressed ({name})", f"Unpack it ({tool}) {UNPACK}")
 
 
 def _utf_16(raw: bytes) -> str:

@@ -176,7 +176,7 @@ def test_an_adapter_config_is_refused_because_it_fetches_a_base_model_from_elsew
 @pytest.mark.parametrize(
     "shard",
     ["../outside.safetensors", "/tmp/outside.safetensors", "deep/x.safetensors", "..\\x.safetensors",
-     "missing.safetensors", "README.md", ".cache/x.safetensors", "", 5, None],
+     "README.md", ".cache/x.safetensors", "", 5, None],
 )  # fmt: skip
 def test_an_index_may_only_name_safetensors_files_beside_it(shard: object, good: Path) -> None:
     for name in ("README.md", "../outside.safetensors", "deep/x.safetensors", ".cache/x.safetensors"):
@@ -186,6 +186,28 @@ def test_an_index_may_only_name_safetensors_files_beside_it(shard: object, good:
     index = {"metadata": {}, "weight_map": {"weight": "model-1.safetensors", "b": shard}}
     (good / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "not a safetensors file of this directory" in refused(good)
+
+
+def test_shards_that_are_absent_are_named(good: Path) -> None:
+    (good / "model.safetensors").rename(good / "model-1.safetensors")
+    shards = {"weight": "model-1.safetensors", "b": "model-3.safetensors", "c": "model-2.safetensors"}
+    (good / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    line = refused(good)
+    assert "'model-2.safetensors', 'model-3.safetensors' are named by 'model.safetensors.index.json' and absent" in line
+    assert "Download or copy" in line
+    (good / "model-2.safetensors").write_bytes(WEIGHTS)
+    assert "'model-3.safetensors' is named by 'model.safetensors.index.json' and absent" in refused(good)
+    (good / "model-3.safetensors").mkdir()
+    assert "not a safetensors file of this directory" in refused(good)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 7, b"\0" * 40, pickle.dumps({}), WEIGHTS[:30], WEIGHTS[:-1]])
+def test_weights_that_cannot_be_read_have_a_remedy(content: bytes, good: Path) -> None:
+    (good / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        inspect(good)
+    assert ("it is empty (0 bytes)" in caught.value.message) == (content == b"")
+    assert caught.value.remedy
 
 
 def test_an_index_that_names_its_neighbours_is_let_in_and_one_without_a_map_is_not(good: Path) -> None:

@@ -170,7 +170,15 @@ def test_a_suite_may_keep_what_its_tasks_share_below_itself_and_nowhere_else(tmp
 def test_names_for_tables_are_left_and_a_group_is_told_as_one(tmp_path: Path) -> None:
     path = lay(tmp_path, **{"task.yaml": BASE + "task_alias: lamps\ngroup_alias: g\nfewshot_delimiter: x\n"})
     assert load(path).record.task_alias == "lamps"
-    for group in (tree("wmdp")[0].parent / "_wmdp.yaml", tree("mmlu/default")[0].parent / "_mmlu.yaml"):
-        with pytest.raises(FileError, match="aggregate_metric_list: this key is not supported") as caught:
+    named = {
+        tree("wmdp")[0].parent / "_wmdp.yaml": "'wmdp_bio', 'wmdp_chem', 'wmdp_cyber'",
+        tree("mmlu/default")[0].parent / "_mmlu.yaml": "'mmlu_stem', 'mmlu_other', 'mmlu_social_sciences' and 1 more",
+        lay(tmp_path / "bare", **{"task.yaml": "group: g\ntask: [a, {task: b, num_fewshot: 0}, {x: 1}]\n"}): "'a', 'b'",
+        lay(tmp_path / "none", **{"task.yaml": "group: g\ntask: []\n"}): "which names none",
+    }
+    for group, tasks in named.items():
+        with pytest.raises(FileError, match="a group of tasks, with no questions of its own") as caught:
             load(group)
+        assert tasks in caught.value.message
+        assert caught.value.where.startswith(f"{group}:2:")
         assert "name the file of one of its tasks" in caught.value.remedy

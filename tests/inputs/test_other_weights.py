@@ -178,7 +178,7 @@ WRONG: dict[str, tuple[dict[str, bytes], str]] = {
     ),
     "a tensor in the other shard": ({INDEX: index(a=SECOND, b=FIRST)}, "(2 tensors are not where the index says)"),
     "an index of nothing": ({INDEX: b'{"weight_map": {}}'}, "not a safetensors file of this directory"),
-    "a shard that is no file": ({INDEX: index(a=FIRST, b="model-3.safetensors")}, "not a safetensors file of this"),
+    "a shard that is no file": ({INDEX: index(a=FIRST, b="model-3.safetensors")}, "'model-3.safetensors' is named by"),
     "a shard that nobody names": ({"model-00003-of-00003.safetensors": tensors("z")}, "'model-00003-of-00003.safetens"),
     "a second index": ({"model.bf16.safetensors.index.json": index(a=FIRST, b=SECOND)}, "'model.bf16.safetensors.ind"),
 }  # fmt: skip

@@ -63,3 +63,12 @@ def test_numbers_are_written_out_of_a_folder_and_refused_in_a_file_of_ones_own(t
     with pytest.raises(FileError, match="one is true") as caught:
         datasets.read_items(path)
     assert "in quotes" not in caught.value.remedy
+    for value, name in ((float("nan"), "NaN"), (None, "null")):
+        path.write_text(json.dumps({**ROW, "choices": ["1", value, "3", "4"]}), encoding="utf-8")
+        with pytest.raises(FileError, match=rf"one is missing \({name}\)") as caught:
+            datasets.read_items(path)
+        assert caught.value.remedy.startswith("Write the words themselves")
+    path.write_text(json.dumps({**ROW, "choices": ["1", float("inf"), "3", "4"]}), encoding="utf-8")
+    with pytest.raises(FileError, match="one is infinite") as caught:
+        datasets.read_items(path)
+    assert "in quotes" not in caught.value.remedy

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -180,6 +183,33 @@ def test_another_encoding_is_told_by_name(name: str, tmp_path: Path) -> None:
     folder.mkdir()
     path.rename(folder / "a.jsonl")
     assert ENCODED[name] in refused(datasets.read_items, folder).message
+
+
+PACKED: dict[str, tuple[bytes, str, str]] = {
+    "gz": (gzip.compress(LINE.encode()), "is compressed (gzip)", "gunzip"),
+    "bz2": (bz2.compress(LINE.encode()), "is compressed (bzip2)", "bunzip2"),
+    "xz": (lzma.compress(LINE.encode()), "is compressed (xz)", "unxz"),
+    "zst": (bytes.fromhex("28b52ffd") + b"\x04\x00\x09\x00\x00abc", "is compressed (zstd)", "zstd -d"),
+    "zip": (b"PK\x03\x04\x14\x00\x00\x00abc", "is compressed (zip)", "unzip"),
+    "lz4": (bytes.fromhex("04224d18") + b"\x64\x40\xa7abc", "is compressed (lz4)", "lz4 -d"),
+}
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_what_is_compressed_is_to_be_unpacked_and_not_converted(ending: str, tmp_path: Path) -> None:
+    content, words, tool = PACKED[ending]
+    path = tmp_path / f"a.jsonl.{ending}"
+    path.write_bytes(content)
+    for read in (datasets.read_items, datasets.read_texts, datasets.read_ids, load_suite):
+        error = refused(read, path)
+        assert words in error.message, read.__name__
+        assert (f"Unpack it ({tool})" in error.remedy, "iconv" in error.remedy) == (True, False), read.__name__
+    error = refused(datasets.read_items, tmp_path)
+    assert (f"there are a.jsonl.{ending}" in error.message, "Unpack" in error.remedy) == (True, True)
+    error = refused(lambda: list(tables.of_files([path], str(tmp_path))))
+    assert (words in error.message, f"Unpack it ({tool})" in error.remedy) == (True, True)
+    path.rename(tmp_path / "a.jsonl")
+    assert words in refused(datasets.read_items, tmp_path).message
 
 
 def test_plain_utf_8_is_none_of_these() -> None:

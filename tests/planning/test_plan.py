@@ -641,6 +641,14 @@ def test_each_required_attack_has_a_sham_at_strength_zero_on_data_that_the_suite
     assert "sham of relearn, seed 0: left out by --only" in told
 
 
+def test_the_original_must_not_be_the_candidate_itself(planned: Callable[..., Plan]) -> None:
+    error = refused(lambda: planned([], [], [subject(), subject(Role.ORIGINAL)]))
+    assert isinstance(error, PlanError)
+    assert "--original names the candidate itself" in error.message
+    assert "before unlearning" in error.remedy
+    assert planned([], [], [subject(), subject(Role.ORIGINAL, "b")]).trials
+
+
 def test_a_sham_uses_the_kind_of_data_that_the_suite_trains_on(planned: Callable[..., Plan]) -> None:
     before = (
         UNRELATED + ", learning_rates: [5e-4, 2e-3, 8e-3], rank: 16, alpha: 32, min_steps: 60, batch: 8, rotations: 4}"

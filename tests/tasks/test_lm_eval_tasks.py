@@ -77,7 +77,15 @@ def test_what_lm_eval_alone_needs_is_ignored(tmp_path):
     ("changes", "place", "fragment"),
     [
         ({"use_prompt": "x", "doc_to_text": None}, "4:1", "use_prompt: this key is not supported"),
-        ({"task": ["a"], "aggregate_metric_list": []}, "5:1", "This file is a group"),
+        ({"task": ["a"], "aggregate_metric_list": []}, "1:1", "This file is a group"),
+        ({"aggregate_metric_list": []}, "5:1", "This file is a group"),
+        ({"doc_to_choice": [1, 2, "c", 4]}, "3:17", "doc_to_choice.0: expected text, found 1. Put each element of"),
+        (
+            {"doc_to_text": ["a"], "doc_to_choice": [1]},
+            "2:1",
+            "doc_to_text: expected text, found a list. Write one text",
+        ),
+        ({"doc_to_choice": ["a", None]}, "3:22", "doc_to_choice.1: expected text, found null. Write the text"),
         ({"process_docs": "f"}, "5:1", "Write the rows out"),
         ({"doc_to_decontamination_query": "stem"}, "5:1", "Take it out"),
         ({"doc_to_txt": "stem"}, "5:1", "Did you mean 'doc_to_text'"),

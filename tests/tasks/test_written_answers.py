@@ -13,9 +13,10 @@ from robustness_gate.engine import anatomy, generate, latent, lens, lms
 from robustness_gate.engine.events import noted
 from robustness_gate.engine.load import load
 from robustness_gate.engine.score import ModelLM
+from robustness_gate.errors import BrokenTrial
 from robustness_gate.planning.suite_data import TaskData
 from robustness_gate.records.attack import AttackedModel
-from robustness_gate.records.questions import Item, Question
+from robustness_gate.records.questions import Item, Question, Replies, Rows, Scored
 from robustness_gate.running import trial
 from robustness_gate.tasks import membership, open_answer, refusal
 from robustness_gate.verdict import unpack
@@ -121,6 +122,38 @@ def test_a_mark_counts_the_prompts_that_were_cut_and_misses_what_was_not_written
     assert measurement.summary == {
         "commonest_answer_share": 0.5, "empty_share": 0.5, "wrong_choice_share": 0.0, "truncated_items": 0.0
     }  # fmt: skip
+
+
+def why(monkeypatch, kind, rows, items=2):
+    """The reason that a trial gives where `read` marks every item as missing."""
+    from robustness_gate import tasks
+
+    module = tasks.load(kind)
+    metrics = {metric: [False] * items for metric in module.JUDGED.metrics}
+    monkeypatch.setattr(module, "ask", lambda *_: rows)
+    monkeypatch.setattr(module, "read", lambda *_: Scored(metrics, [True] * items))
+    some = tuple(Item(Question(str(n), "?", ("x", "y")), 0) for n in range(items))
+    with pytest.raises(BrokenTrial, match="no item of 'open' has an answer") as caught:
+        trial._examined(SimpleNamespace(id="0" * 64), AttackedModel(None, budget=0, cost={}), "open",
+                        TaskData(kind, some, FORM), 1, None)  # fmt: skip
+    return caught.value
+
+
+def test_the_model_is_blamed_for_missing_answers_only_where_it_gave_none(monkeypatch):
+    numbers, nan = torch.zeros(2, 1, 2), torch.full((2, 1, 2), torch.nan)
+    one = torch.stack([numbers[0], nan[0]])
+    none, written = Replies((None, None), (frozenset(),) * 2), Replies((None, "x"), (frozenset(),) * 2)
+    for kind, rows in (("cloze", Rows(nan)), ("open_answer", none)):
+        error = why(monkeypatch, kind, rows)
+        assert ("logits are not numbers" in error.message, error.code) == (True, "not_finite")
+    for kind, rows, answered in (
+        ("cloze", Rows(numbers), 2), ("cloze", Rows(one), 1), ("open_answer", written, 1)
+    ):  # fmt: skip
+        error = why(monkeypatch, kind, rows)
+        assert (
+            f"`read` of the task kind '{kind}' found none, although the model answered {answered} of 2" in error.message
+        )
+        assert ("logits are not numbers" in error.message, error.code) == (False, "")
 
 
 def test_beside_the_ledger_lie_digests_and_no_words(tmp_path):

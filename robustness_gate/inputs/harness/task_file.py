@@ -25,6 +25,8 @@ from robustness_gate.system.in_place import in_place
 
 NO_CODE = "Write the rows out as the code would leave them, and take it out."
 NOT_A_GROUP = "This file is a group: name the file of one of its tasks, and give the suite a task for each."
+SHOWN = 3
+"""Maximum number of a group's tasks in an error message."""
 MAX_FILES = 16
 """Maximum number of files of one task; lm-evaluation-harness's own have three."""
 
@@ -94,13 +96,14 @@ def load(path: Path, within: Path | None = None, limits: Limits = LIMITS) -> Loa
     Raises:
         FileError: with file:line:column, for a key that is not supported, an invalid template, a plain scalar that
             lm-evaluation-harness's YAML 1.1 reads differently (`no` as false), or an `include` of a file that is
-            missing, in another folder, or already read.
+            missing, in another folder, or already read, or for a group of tasks.
     """
     if not path.is_file():
         read_yaml(path)  # raises the reason
     start = path.resolve()
     roots = tuple(each.resolve() for each in (start.parent, within) if each is not None)
     raw, theirs = _gathered(path, start, roots, [])
+    _refuse_group(raw)
     loaded = validate(raw, HarnessTask)
     for key in ("doc_to_text", "doc_to_choice", "doc_to_target", "description", "target_delimiter"):
         ours = getattr(loaded.record, key)
@@ -124,6 +127,24 @@ def load(path: Path, within: Path | None = None, limits: Limits = LIMITS) -> Loa
                     code="bad-task-yaml",
                 ) from None
     return loaded
+
+
+def _refuse_group(raw: Raw) -> None:
+    """Refuse a file whose `task` is a list, which lm-evaluation-harness reads as a group of tasks."""
+    members = raw.data.get("task")
+    if not isinstance(members, list):
+        return
+    named = [each.get("task") if isinstance(each, dict) else each for each in members]
+    names = [f"'{each[:40]}'" for each in named if isinstance(each, str)]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    raise FileError(
+        f"task: this is a group of tasks, with no questions of its own; it names {', '.join(names[:SHOWN])}{more}."
+        if names
+        else "task: this is a group of tasks, with no questions of its own, which names none.",
+        remedy=NOT_A_GROUP,
+        where=where_in(raw.places, ("task",)) or str(raw.path),
+        code="bad-task-yaml",
+    )
 
 
 class _Parts(NamedTuple):
