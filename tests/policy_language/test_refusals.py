@@ -140,7 +140,13 @@ ROOMS = (
     "attacks/__init__.py",
     "policy_language/*.py",
 )
-ABOUT_THE_COMMAND = {"--only", "is not a control's name", "is given twice", "not installed"}
+ABOUT_THE_COMMAND = {
+    "--only",
+    "--original names the candidate",
+    "is not a control's name",
+    "is given twice",
+    "not installed",
+}
 
 
 def raised() -> list[tuple[str, ast.Call]]:
