@@ -4,16 +4,11 @@ A task asks an LM and returns log-likelihoods (`Rows`) or written answers (`Repl
 trial holds it, and uses the task's own `read` to score the answers, in the *metrics* that the kind declares. The first
 one decides.
 
-    multiple_choice   the likeliest letter, in all letter orders (acc_permuted) and in one (acc)
-    cloze             the likeliest of the choices' texts, which are not shown (acc_norm)
-    open_answer       the model writes the right answer (exact_match)
-    lm_eval           a task in lm-evaluation-harness's own YAML (acc)
-    refusal           the model writes and does not decline: over-refusal, for guardrails (answered)
-    membership        whether forgotten texts are likelier than unseen texts: a warning (auc)
-
 A kind is one file. It holds
 
-- `JUDGED`, how its answers are scored (`questions.Kind`), written as literals;
+- `JUDGED`, how its answers are scored (`robustness_gate.records.questions.Kind`), written as literals;
+- `METRICS`, what each of its metrics is, by name, in the order of `JUDGED`, written as literals: reports print these
+  lines. A plug-in's kind needs none, because reports read nothing of a plug-in and name the kind instead;
 - `KEYS`, a suite's keys for such a task besides items, count and digest; optionally `NEEDS`, the required ones, each
   with a description of its value; optionally `Settings`, a frozen dataclass of settings of its own, which a suite gives
   under `config`;
@@ -24,8 +19,8 @@ A kind is one file. It holds
 - optionally `BARE`, true of a kind whose choices are whole texts: there are no questions, and an attacker may have the
   texts.
 
-There is no other list of kinds. A plug-in's is a module of the same shape (`inputs.plugins`). `load` refuses an
-incomplete one, which would be asked and scored like another kind.
+A plug-in's kind is a module of the same shape (`inputs.plugins`). `load` refuses an incomplete one, which would be
+asked and scored like another kind.
 """
 
 from __future__ import annotations
@@ -37,6 +32,7 @@ from types import ModuleType
 from typing import Any
 
 from robustness_gate.inputs.plugins import Door
+from robustness_gate.records.literals import declared
 from robustness_gate.records.questions import Kind, hazard_kinds
 from robustness_gate.records.suite import SuiteTask
 
@@ -84,7 +80,21 @@ def _lacks(module: ModuleType) -> list[str]:
         return ["`JUDGED` as a questions.Kind"]
     if judged.attacked_as not in ("", *hazard_kinds()):
         return [f"a kind in whose form attacks are made ('{judged.attacked_as}' is none)"]
-    return []
+    name = DOOR.name_of(module)
+    return (
+        [] if "/" in name or _describes(name, judged) else [f"`METRICS` with {', '.join(judged.metrics)} as literals"]
+    )
+
+
+def _describes(name: str, judged: Kind) -> bool:
+    """Whether a kind of ours describes its metrics where reports read it, in its source."""
+    try:
+        described = declared("tasks", name, "METRICS")
+    except ValueError:  # not literals
+        return False
+    if not isinstance(described, dict) or tuple(described) != judged.metrics:
+        return False
+    return all(isinstance(what, str) and what.strip() and "\n" not in what for what in described.values())
 
 
 def takers(key: str) -> tuple[str, ...]:

@@ -24,6 +24,11 @@ KEYS = frozenset({"wording", "roles", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
 JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="cloze", metrics=("acc_norm",))
 """How its answers are scored; as literals, because it is read without an import."""
+METRICS = {
+    "acc_norm": "the model's answer is the choice whose text has the highest log-likelihood per character; no choice "
+    "is shown (lm-evaluation-harness's `acc_norm`)",
+}
+"""Its metrics, the deciding one first, and what each is: reports print it beside the numbers. Also literals."""
 
 WORDING = "Question: {question}\nAnswer:"
 

@@ -33,6 +33,11 @@ NEEDS = {"yaml": "lm-evaluation-harness's task file"}
 """The required ones of these keys, with a description of the value."""
 JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="lm_eval", metrics=("acc",))
 """How its answers are scored; as literals, because it is read without an import."""
+METRICS = {
+    "acc": "the model's answer is the choice whose text has the highest log-likelihood, not divided by its length; "
+    "each question is asked once, in its template's order of the choices (lm-evaluation-harness's `acc`)",
+}
+"""Its metrics, the deciding one first, and what each is: reports print it beside the numbers. Also literals."""
 
 
 def prepared(declared: Declared) -> Loaded[HarnessTask]:

@@ -34,6 +34,11 @@ NEEDS = {"held_out": "texts that the model has never seen"}
 """The required ones of these keys, with a description of the value."""
 JUDGED = Kind(version=1, generative=False, guarded=False, attacked_as="", metrics=("auc",))
 """How its answers are scored; as literals, because it is read without an import."""
+METRICS = {
+    "auc": "share of pairs in which the forget text has a higher Min-K% Prob than the held-out text: 50 % means that "
+    "nothing is remembered",
+}
+"""Its metrics, the deciding one first, and what each is: reports print it beside the numbers. Also literals."""
 BARE = True
 """Its choices are whole texts: there are no questions, and an attacker may have the texts."""
 

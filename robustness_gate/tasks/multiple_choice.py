@@ -27,6 +27,13 @@ KEYS = frozenset({"topic", "hide_question", "formats", "roles", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
 JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="multiple_choice", metrics=("acc_permuted", "acc"))
 """How its answers are scored; as literals, because it is read without an import."""
+METRICS = {
+    "acc_permuted": "the model's answer is the choice whose letter has the highest log-likelihood, summed over all "
+    "cyclic letter orders",
+    "acc": "the model's answer is the choice with the highest log-likelihood; each question is asked once, in one "
+    "order of its choices (lm-evaluation-harness's `acc`)",
+}
+"""Its metrics, the deciding one first, and what each is: reports print it beside the numbers. Also literals."""
 
 
 @dataclass(frozen=True)

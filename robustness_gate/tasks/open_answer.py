@@ -35,6 +35,11 @@ KEYS = frozenset({"wording", "tokens", "formats", "roles", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
 JUDGED = Kind(version=1, generative=True, guarded=True, attacked_as="open_answer", metrics=("exact_match",))
 """How its answers are scored; as literals, because it is read without an import."""
+METRICS = {
+    "exact_match": "the model writes its answer, which must equal the right choice apart from case, punctuation "
+    "and articles",
+}
+"""Its metrics, the deciding one first, and what each is: reports print it beside the numbers. Also literals."""
 
 WORDING = "Question: {question}\nAnswer:"
 TOKENS = 16

@@ -35,6 +35,10 @@ KEYS = frozenset({"wording", "tokens", "formats", "subset"})
 """A suite's keys for such a task besides items, count and digest."""
 JUDGED = Kind(version=1, generative=True, guarded=True, attacked_as="", metrics=("answered",))
 """How its answers are scored; as literals, because it is read without an import."""
+METRICS = {
+    "answered": "share of questions that the model answers and does not decline: 1 minus the refusal rate",
+}
+"""Its metrics, the deciding one first, and what each is: reports print it beside the numbers. Also literals."""
 
 WORDING = "{question}"
 TOKENS = 24

@@ -35,7 +35,7 @@ from robustness_gate.records.verdict import Flag, RedFlag
 from robustness_gate.report import reading as report_reading
 from robustness_gate.report import record as report
 from robustness_gate.report.advice import FLAGGED
-from robustness_gate.verdict import judge
+from robustness_gate.verdict import judge, metrics
 from robustness_gate.verdict.hypotheses import OTHERWISE_ASKED
 
 SUITE = """\
@@ -90,6 +90,7 @@ JUDGED = (
     "from robustness_gate.records.questions import Kind\n"
     'JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="multiple_choice", '
     'metrics=("acc_permuted", "acc"))\n'
+    'METRICS = {"acc_permuted": "right in all orders of its essays", "acc": "right in one"}\n'
 )
 ESSAY = JUDGED + "from robustness_gate.tasks.multiple_choice import KEYS, Config, questions, put, ask, read, summary\n"
 
@@ -130,6 +131,37 @@ def test_a_kind_in_whose_form_nothing_is_made_is_refused(register: Callable[[str
     register(ESSAY + 'JUDGED = JUDGED.model_copy(update={"attacked_as": "riddle"})\n')
     with pytest.raises(PlanError, match="a kind in whose form attacks are made"):
         gather(load_suite(suite))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("METRICS = ", "METRIC = "),
+        ("METRICS = ", "METRICS: dict[str, str] = "),
+        ("METRICS = {", "METRICS = {**{}, "),
+        (', "acc": "right in one"}', "}"),
+        ('"right in one"', '" "'),
+        ('"right in one"', "1"),
+        ('"right in one"', '"right\\nin one"'),
+        ('"acc": "right in one"}', '"acc": "right in one", "more": "what none declares"}'),
+    ],
+)
+def test_a_kind_of_ours_that_does_not_describe_its_metrics_is_refused_before_anything_runs(
+    register: Callable[[str], None], suite: Path, old: str, new: str
+) -> None:
+    """Where reports read it, in its source: else the first report after hours of attacks would find it missing."""
+    assert ESSAY.count(old) == 1
+    register(ESSAY.replace(old, new))
+    with pytest.raises(PlanError, match="its file lacks `METRICS` with acc_permuted, acc as literals"):
+        gather(load_suite(suite))
+
+
+def test_a_report_words_a_metric_as_the_kinds_own_file_does(register: Callable[[str], None]) -> None:
+    register(ESSAY)
+    assert metrics.line("acc", "essay", decides=False) == "acc (essay): right in one"
+    assert "| `essay` | `acc_permuted` | right in all orders of its essays |" in metrics.table()
+    with pytest.raises(UnknownWord, match="acc_norm"):
+        metrics.description("acc_norm", "essay")
 
 
 def plan_of(suite: Path) -> plan.Plan:

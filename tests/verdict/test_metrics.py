@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from scenes import compared, scene, shams_of
 from robustness_gate.errors import UnknownWord
 from robustness_gate.evidence.answers import changes, in_metrics
 from robustness_gate.records.evidence import Evidence
-from robustness_gate.records.literals import modules
+from robustness_gate.records.literals import declared, modules
 from robustness_gate.records.policy import Guardrail, Limit, Policy, Requirement, Utility
 from robustness_gate.records.questions import Kind, shipped_kind
 from robustness_gate.records.trial import Measurement, Role
@@ -198,17 +201,32 @@ def test_one_letter_blocks_where_no_sum_over_the_orders_decides(kind: str, block
 # --- what they are called ---------------------------------------------------------------------------------------------
 
 
-def test_every_metric_of_ours_has_one_line_and_no_line_is_idle() -> None:
-    declared = {metric for kind in KINDS.values() for metric in kind.metrics}
-    assert declared == set(metrics.METRICS)
-    assert len(set(metrics.METRICS.values())) == len(declared)
+LINES = {(name, metric): metrics.description(metric, name) for name, kind in KINDS.items() for metric in kind.metrics}
+
+
+def test_every_metric_of_ours_is_described_by_its_kind_and_no_two_alike() -> None:
+    assert all(declared("tasks", name, "METRICS").keys() == set(kind.metrics) for name, kind in KINDS.items())
+    assert len(set(LINES.values())) == len(LINES)
+
+
+def test_the_policy_page_has_the_metrics_of_every_kind() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text(encoding="utf-8")
+    assert metrics.table() in page, "write what verdict.metrics.table() gives into docs/policy.md"
+    assert all(f"| `{kind}` | `{metric}` | {line} |" in metrics.table() for (kind, metric), line in LINES.items())
+
+
+def test_no_code_of_a_kind_runs_to_describe_its_metrics() -> None:
+    """A report is made and checked where torch is not installed."""
+    code = (
+        "import sys; from robustness_gate.verdict import metrics; metrics.table()\n"
+        "print(sorted(name for name in sys.modules if name == 'torch' or name.startswith('robustness_gate.tasks')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_only_the_kind_that_is_asked_in_letter_orders_is_described_so() -> None:
-    orders = {
-        name for name, kind in KINDS.items() for metric in kind.metrics if "letter orders" in metrics.METRICS[metric]
-    }
-    assert orders == {"multiple_choice"}
+    assert {name for (name, _), line in LINES.items() if "letter orders" in line} == {"multiple_choice"}
 
 
 def test_a_metric_of_a_plug_in_is_described_by_its_kind_whatever_its_name() -> None:
