@@ -138,7 +138,7 @@ Watch = Callable[[Event, int, int], None]
 """Called for every event with the numbers of closed trials and of all trials; for progress only."""
 
 
-def run(request: Request, watch: Watch = lambda *_: None, executor: str = executors.OURS) -> Outcome:
+def run(request: Request, watch: Watch = lambda *_: None, executor: str = executors.USUAL) -> Outcome:
     """Take one checkpoint through the gate.
 
     Args:
@@ -196,7 +196,7 @@ def prepare(
     controls: Sequence[tuple[str, str]] = (),
     only: Sequence[str] = (),
     base: str | None = None,
-    executor: str = executors.OURS,
+    executor: str = executors.USUAL,
 ) -> Prepared:
     """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every user error."""
     with plugins.as_errors():

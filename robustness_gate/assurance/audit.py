@@ -118,7 +118,7 @@ def run(
     *,
     device: str = "auto",
     workers: int = 1,
-    executor: str = executors.OURS,
+    executor: str = executors.USUAL,
     limits: Limits | None = None,
     watch: Watch = lambda _: None,
 ) -> Audit:

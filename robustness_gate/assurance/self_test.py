@@ -237,7 +237,7 @@ def _examined(
     with tempfile.TemporaryDirectory() as rows:
         job = executors.Job(suite_data=suite_data, places=places, device="cpu", rows_in=Path(rows), limits=limits)
         with (
-            checked.start(executors.OURS, job, workers) as crew,
+            checked.start(executors.USUAL, job, workers) as crew,
             contextlib.closing(crew.execute([(trial, 1) for trial in trials])) as events,
         ):
             for event in events:

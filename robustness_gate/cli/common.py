@@ -70,7 +70,7 @@ Ledgers = Annotated[
     typer.Option("--ledgers", help="Folder of the ledgers; else $ROBUSTNESS_GATE_LEDGERS or next to --out."),
 ]
 Runner = Annotated[
-    str, typer.Option("--executor", help="The executor of the trials: `local`, or a plug-in's DISTRIBUTION/NAME.")
+    str, typer.Option("--executor", help="The executor of the trials: a shipped one, or a plug-in's DISTRIBUTION/NAME.")
 ]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Run only this attack; a PASS is then impossible.")]
 

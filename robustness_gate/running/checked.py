@@ -1,9 +1,11 @@
 """Open an executor, and believe none of its events unchecked.
 
 An executor decides where trials run and in which order. So every event must be about a trial that it was given, and
-come when it can; every measurement must be of an answer that the trial asks for, once, with the answers of its file of
-log-likelihoods. What no check can find is an executor of others that makes up whole files: a policy must name its
-content before its trials take part in a PASS, and `robustness-gate audit` runs a sample of them again.
+come when it can; every measurement must be of an answer that the trial asks for, once. A shipped executor is part of
+this release. A plug-in's (`distribution/name`, as in `inputs.plugins`) is code of others, and every trial that it ran
+names it: its answers must also follow from their files of log-likelihoods. What no check can find is one that makes up
+whole files: a policy must name its content before its trials take part in a PASS, and `robustness-gate audit` runs a
+sample of them again.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from robustness_gate.planning.suite_data import TaskData
 from robustness_gate.records.evidence import TokenizerCheck
 from robustness_gate.records.questions import Rows, TaskRef
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
-from robustness_gate.running.executors import DOOR, OURS, Event, Job, local
+from robustness_gate.running.executors import DOOR, Event, Job, local
 from robustness_gate.running.trial import summary
 from robustness_gate.verdict.hypotheses import incomplete, label
 
@@ -44,13 +46,10 @@ class Checked:
         """The comparison of the candidate's and the original's tokenizer (`tokenizer_check.make`), or why there is
         none. Always by a process of ours.
         """
-        found: TokenizerCheck | str
-        if self.name == OURS:
-            found = self.executor.compare(subject)
-        else:
-            with local.start(self.job, 1) as own:
-                found = own.compare(subject)
-        return found
+        if isinstance(self.executor, local.Crew) and not of_others(self.name):
+            return self.executor.compare(subject)
+        with local.start(self.job, 1) as own:
+            return own.compare(subject)
 
     def execute(
         self, trials: Sequence[tuple[Trial, int]], enough: Callable[[], bool] = lambda: False
@@ -65,8 +64,13 @@ class Checked:
                     raise _broken(self.name, "returned a result of a trial that it was not given")
                 check.take(event.record)
                 yield event._replace(trial=check.trial)
-        if self.name != OURS:
+        if of_others(self.name):
             _refuse_shared(self.name, list(checks.values()))
+
+
+def of_others(name: str) -> bool:
+    """Whether an executor is a plug-in's, by the rule of `inputs.plugins.of`, from which trials name it."""
+    return "/" in name
 
 
 @contextlib.contextmanager
@@ -76,8 +80,8 @@ def start(name: str, job: Job, workers: int = 1) -> Iterator[Checked]:
     Raises:
         PlanError: there is none of that name, or it lacks its part.
     """
-    theirs = job if name == OURS else pickle.loads(pickle.dumps(job))
-    with DOOR.load(name).start(theirs, workers) as opened:
+    given = pickle.loads(pickle.dumps(job)) if of_others(name) else job
+    with DOOR.load(name).start(given, workers) as opened:
         yield Checked(name, job, opened)
 
 
@@ -122,7 +126,7 @@ class _Check:
         bits = (*its.correct.values(), its.missing)
         if {*its.correct} != {*task.judged.metrics} or any(pack(unpack(each, its.items)) != each for each in bits):
             raise self._broken("returned answers of {trial} that are not one bit for each question")
-        if self.name != OURS and self.job.rows_in is not None:
+        if of_others(self.name) and self.job.rows_in is not None:
             self._kept(its, task, self.job.rows_in)
 
     def _kept(self, its: Measurement, task: TaskRef, folder: Path) -> None:

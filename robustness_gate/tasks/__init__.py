@@ -81,9 +81,9 @@ def _lacks(module: ModuleType) -> list[str]:
     if judged.attacked_as not in ("", *hazard_kinds()):
         return [f"a kind in whose form attacks are made ('{judged.attacked_as}' is none)"]
     name = DOOR.name_of(module)
-    return (
-        [] if "/" in name or _describes(name, judged) else [f"`METRICS` with {', '.join(judged.metrics)} as literals"]
-    )
+    if "/" in name or _describes(name, judged):
+        return []
+    return [f"`METRICS` with {', '.join(judged.metrics)} as literals"]
 
 
 def _describes(name: str, judged: Kind) -> bool:

@@ -1,9 +1,9 @@
 """What each metric is: one line, which reports print beside the numbers.
 
-A metric turns each answer into right or wrong, and its value is the share of right answers. A task kind of ours declares
-its metrics in its own file (`METRICS`), which is read from its source: nothing is imported. A plug-in's kind may declare
-names of its own, or use one of ours in another sense, and nothing of a plug-in is read here, so its metrics are
-described by naming the kind.
+A metric turns each answer into right or wrong, and its value is the share of right answers. A task kind of ours
+describes its metrics in its own file (`METRICS`), which is read from its source: nothing is imported. A plug-in's kind
+may declare names of its own, or use one of ours in another sense, and nothing of a plug-in is read here. So its metrics
+are described by naming the kind.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from builders import measurement_of
 
-from robustness_gate import cli, gate, organisms, starter
+from robustness_gate import cli, gate, organisms, publish, starter
 from robustness_gate.attestation import keys
 from robustness_gate.errors import Exit, FileError, GateError, LedgerError, SigningError, UsageError, WriteError
 from robustness_gate.evidence import ledger
@@ -34,7 +34,8 @@ from robustness_gate.running import attempt
 from robustness_gate.running.executors import Event, local
 from robustness_gate.system import writing
 
-LEFT = ("report.json", "report.md", "report.html", "report.junit.xml", "checkpoint.manifest.json", "ledger.jsonl")
+RENDERED = tuple(module.FILE for module in publish.ours("FILE"))
+LEFT = ("report.json", *RENDERED, "checkpoint.manifest.json", "ledger.jsonl")
 
 
 def answered(job: Any, todo: Any, *_: Any, **__: Any) -> Iterator[Event]:

@@ -39,7 +39,7 @@ from robustness_gate.records.base import Plugin
 from robustness_gate.records.questions import TaskRef, shipped_kind
 from robustness_gate.records.trial import Closed, Trial
 from robustness_gate.report import record as report
-from robustness_gate.running import trial
+from robustness_gate.running import checked, trial
 from robustness_gate.running.attempt import Resident
 from robustness_gate.running.executors import Job
 from robustness_gate.verdict import judge
@@ -143,6 +143,7 @@ def test_who_runs_a_trial_is_part_of_it(bench: Path) -> None:
     assert [each.plugins for each in ours] == [(), ()]
     assert not any(name.startswith("acme_gate") for name in sys.modules), "nothing was named, so nothing is imported"
     assert [each.plugins for each in theirs] == [(plugins.origin(SERIAL),)] * 2
+    assert [checked.of_others(name) for name in ("local", SERIAL)] == [False, True], "what a trial names is checked"
     assert not {each.id for each in ours} & {each.id for each in theirs}
 
 
@@ -410,7 +411,8 @@ def test_a_file_that_a_plug_in_imports_late_must_be_its_own(bench: Path, site: P
 
 
 def test_an_attack_that_imports_such_a_file_while_it_runs_fails(bench: Path, site: Path) -> None:
-    late = "\n\ndef attack(target, config, seed):\n    import acme_gate.late\n    yield from none.attack(target, config, seed)\n"
+    late = "\n\ndef attack(target, config, seed):\n    import acme_gate.late\n"
+    late += "    yield from none.attack(target, config, seed)\n"
     flip = f"{foreign.ATTACK}from robustness_gate.attacks import none\n{late}"
     (site / "acme_gate" / "flip.py").write_text(flip, encoding="utf-8")
     (site / "acme_gate" / "late.py").write_text("", encoding="utf-8")

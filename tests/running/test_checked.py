@@ -19,7 +19,7 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.planning import plan
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.running import attempt, checked
-from robustness_gate.running.executors import Event, Job
+from robustness_gate.running.executors import Event, Job, local
 
 Lie = Callable[[list[Event]], list[Any]]
 NAME_OF_IT = "acme-gate/liar"
@@ -57,14 +57,14 @@ def run(
 ) -> Callable[..., list[Event]]:
     """Everything that is believed of an executor of others that lies so."""
 
-    def believed(lie: Lie, touch: Callable[[Job], None] = lambda _: None) -> list[Event]:
+    def believed(lie: Lie, touch: Callable[[Job], None] = lambda _: None, name: str = NAME_OF_IT) -> list[Event]:
         @contextlib.contextmanager
         def start(job: Job, workers: int) -> Iterator[Any]:
             touch(job)
             yield SimpleNamespace(execute=lambda *_: (each for each in lie(honest)))
 
         monkeypatch.setattr(checked, "DOOR", SimpleNamespace(load=lambda _: SimpleNamespace(start=start)))
-        with checked.start(NAME_OF_IT, job) as crew:
+        with checked.start(name, job) as crew:
             return list(crew.execute([(trial, 1) for trial in trials]))
 
     return believed
@@ -213,6 +213,21 @@ def test_what_cannot_be_true_is_not_believed(run: Any, lie: Lie, says: str) -> N
     assert "\n" not in str(found.value)
 
 
+OF_PLUG_INS = (under_another_name, all_wrong, without_a_file, of_no_file, without_a_flags_number)
+"""What only an executor that a trial names is asked: its answers must follow from its files."""
+
+
+@pytest.mark.parametrize(("lie", "says"), LIES, ids=[lie.__name__ for lie, _ in LIES])
+def test_a_shipped_executor_is_held_to_the_order_of_its_events(run: Any, lie: Lie, says: str) -> None:
+    """Whatever its name is: no trial names it, so it is part of this release and not code of others."""
+    if lie in OF_PLUG_INS:
+        assert run(lie, name="serial")
+        return
+    with pytest.raises(checked.BrokenExecutor) as found:
+        run(lie, name="serial")
+    assert says in str(found.value)
+
+
 def test_a_file_of_other_log_likelihoods_is_not_believed(run: Any, job: Job) -> None:
     from safetensors.torch import load, save
 
@@ -246,10 +261,21 @@ def test_it_gets_a_copy_of_the_answer_keys(run: Any, job: Job) -> None:
     assert [item.answer for item in job.suite_data.tasks[job.suite_data.hazard].items] == keys
 
 
-def test_its_comparison_of_tokenizers_is_ours(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+class Own(local.Crew):
+    """A shipped executor's workers, with another comparison."""
+
+    def compare(self, subject: str) -> str:
+        return f"nothing to see in {subject}"
+
+
+@pytest.mark.parametrize("executor", [Own, SimpleNamespace])
+@pytest.mark.parametrize("name", [NAME_OF_IT, "serial"])
+def test_only_a_shipped_executors_own_workers_compare_tokenizers(
+    job: Job, monkeypatch: pytest.MonkeyPatch, executor: Any, name: str
+) -> None:
     @contextlib.contextmanager
     def theirs(job: Job, workers: int) -> Iterator[Any]:
-        yield SimpleNamespace(compare=lambda _: "nothing to see")
+        yield Own(job, workers) if executor is Own else SimpleNamespace(compare=lambda _: "nothing to see")
 
     @contextlib.contextmanager
     def ours(job: Job, workers: int) -> Iterator[Any]:
@@ -257,8 +283,9 @@ def test_its_comparison_of_tokenizers_is_ours(job: Job, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(checked, "DOOR", SimpleNamespace(load=lambda _: SimpleNamespace(start=theirs)))
     monkeypatch.setattr(checked.local, "start", ours)
-    with checked.start(NAME_OF_IT, job) as crew:
-        assert crew.compare("x") == "compared x"
+    with checked.start(name, job) as crew:
+        shipped = executor is Own and name == "serial"
+        assert crew.compare("x") == ("nothing to see in x" if shipped else "compared x")
 
 
 def test_what_it_returned_before_leads_to_no_pass_in_the_next_run() -> None:

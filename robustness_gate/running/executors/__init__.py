@@ -6,8 +6,8 @@ An executor is a module with
 
 The executor gets the open trials and yields `Event`s in order of time; leaving the context ends all running trials. It
 decides where trials run and in which order, and nothing else: `running.attempt.Resident(job).attempt(trial, number)`
-runs one attempt on any machine and yields its events, its end included. `local`, ours, keeps worker processes with the
-model in memory; a plug-in's is named `distribution/name`.
+runs one attempt on any machine and yields its events, its end included. Ours are the modules of this folder: `local`
+keeps worker processes with the model in memory. A plug-in's is named `distribution/name`.
 
 `running.checked.start` opens an executor and checks every event that it yields. An executor of others still has access
 to everything, including the answer keys, and the verdict rests on the answers that it returns: so a trial that a
@@ -29,7 +29,8 @@ from robustness_gate.records.trial import Closed, Measurement, Trial
 from robustness_gate.system.bounded import Limits
 
 DOOR = Door("running.executors", "executor", ("start",), "unknown-executor", group="executors")
-OURS = "local"
+USUAL = "local"
+"""The executor of every command that names none."""
 
 
 class NotLoaded(GateError):

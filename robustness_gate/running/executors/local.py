@@ -29,9 +29,9 @@ TAKEN = "taken"
 
 
 @contextlib.contextmanager
-def start(job: Job, workers: int) -> Iterator[_Crew]:
+def start(job: Job, workers: int) -> Iterator[Crew]:
     """Worker processes on this machine, `workers` trials side by side: an `Executor`."""
-    crew = _Crew(job, workers)
+    crew = Crew(job, workers)
     try:
         yield crew
     finally:
@@ -39,7 +39,7 @@ def start(job: Job, workers: int) -> Iterator[_Crew]:
             worker.stop()
 
 
-class _Crew:
+class Crew:
     """Workers of one job; the one that compared tokenizers also runs trials."""
 
     def __init__(self, job: Job, workers: int) -> None:
@@ -47,6 +47,7 @@ class _Crew:
         self.idle: list[_Worker] = []
 
     def compare(self, subject: str) -> TokenizerCheck | str:
+        """The comparison of the candidate's and the original's tokenizer, or why there is none."""
         worker = hire(self.job)
         self.idle.append(worker)
         return worker.compare(subject)
@@ -54,6 +55,7 @@ class _Crew:
     def execute(
         self, trials: Sequence[tuple[Trial, int]], enough: Callable[[], bool] = lambda: False
     ) -> Generator[Event, None, None]:
+        """As `Executor.execute`."""
         idle, self.idle = self.idle, []
         return execute(self.job, trials, self.workers, enough, idle)
 
