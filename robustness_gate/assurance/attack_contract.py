@@ -133,7 +133,7 @@ def declared(module: ModuleType) -> Iterator[Law]:
     yield Law("ACCESS is declared", "" if access in ACCESSES else f"it is {access!r}, none of {', '.join(ACCESSES)}")
     floors = getattr(module, "FLOORS", None)
     good = isinstance(floors, tuple) and all(isinstance(each, Floor) for each in floors)
-    yield Law("FLOORS is a tuple of floors", "" if good else f"it is {floors!r}"[:80])
+    yield Law("FLOORS is a tuple of floors", declarations.unclear_floor(floors) if good else f"it is {floors!r}"[:80])
     yield Law("NEEDS, USES and MEANS are tuples of known words", _unknown_values(module))
     yield from _of_forms(module, config if frozen else None)
     attack = getattr(module, "attack", None)

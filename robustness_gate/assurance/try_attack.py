@@ -91,7 +91,7 @@ def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, 
     bench = BENCHES[model_type(CheckpointRef(organisms.checkpoint(organism)))]
     module = laws.imported(path)
     checked = [*laws.declared(module)]
-    checked.append(Law("its name is free", f"'{path.stem}' is shipped" if path.stem in attacks.names() else ""))
+    checked.append(Law("no shipped attack has its name", _taken(path)))
     if any(law.fault for law in checked):
         return Tried(tuple(checked))
     config = _configured(module, settings)
@@ -111,6 +111,14 @@ def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, 
             break
         bites.append(bite)
     return Tried(tuple(checked), tuple(bites))
+
+
+def _taken(path: Path) -> str:
+    """Why a file cannot have its name; empty where it can. A file in its own place in the package may."""
+    shipped = Path(attacks.__path__[0], path.name)
+    if path.stem not in attacks.names() or path.resolve() == shipped.resolve():
+        return ""
+    return f"{shipped} is '{path.stem}' already: give the file another name, or edit the shipped one in its place"
 
 
 def _configured(module: ModuleType, settings: Mapping[str, Json]) -> Any:

@@ -6,7 +6,7 @@ An attack is a module with
   (`robustness_gate.assurance.attack_contract` lists the words that it must contain);
 - `Config`, a frozen dataclass that can be read without torch; its field `budgets`, if any, is the ladder of budgets;
 - `FAMILY`, `ACCESS`, `VERSION`; `SHAM`, a Config of strength zero; `FLOORS`, the signals that must show that it took
-  effect;
+  effect, each with a description of what must happen and what that excludes (`the weights move: no frozen copy`);
 - `attack(target, config, seed)`, a generator that yields one `AttackedModel` for each budget while its `with`
   scopes are open; its `cost` contains `examples`, and no number in it falls from one budget to the next;
 - `SPEAKS`, the kinds of hazard task in whose form it can run, and where that is not all, `WHY_NOT`; it trains,

@@ -297,16 +297,22 @@ def _entry_point(door: Door, found: Distribution, name: str, where: str) -> Entr
             where=where,
             code=door.code,
         )
+    if own in door.names():
+        raise PlanError(
+            f"the plug-in '{name}' is named as the shipped {door.word} '{own}' is.",
+            remedy=f"Write '{own}' for the shipped one. For the plug-in's, its author has to give it another name.",
+            where=where,
+            code="broken-plugin",
+        )
     fault = (
-        f"is named as the shipped {door.word} '{own}' is" if own in door.names()
-        else "stands in its entry points twice" if len(matching) > 1
+        "stands in its entry points twice" if len(matching) > 1
         else f"is '{matching[0].value}', which is no module's name" if not _is_module(matching[0].value)
         else ""
     )  # fmt: skip
     if fault:
         raise PlanError(
             f"the plug-in '{name}' {fault}.",
-            remedy="Let its author name it otherwise.",
+            remedy="Its author has to correct the entry points of the distribution.",
             where=where,
             code="broken-plugin",
         )

@@ -152,5 +152,5 @@ class Floor(Record):
     """A strength floor: unless one of its bounds holds, the attack had no effect and cannot establish compliance."""
 
     description: str
-    """What must have happened, as a sentence."""
+    """What must have happened and what that excludes: `the weights move: no frozen copy`."""
     any_of: tuple[Bound, ...] = Field(min_length=1)

@@ -127,9 +127,20 @@ def _faults_of_constants(module: ModuleType) -> Iterator[tuple[str, str]]:
         yield "SPEAKS", f"must be kinds of task, found {module.SPEAKS!r}"
     if not isinstance(module.FLOORS, tuple) or not all(isinstance(each, Floor) for each in module.FLOORS):
         yield "FLOORS", f"must be a tuple of Floor, found {module.FLOORS!r}"
+    elif unclear := unclear_floor(module.FLOORS):
+        yield "FLOORS", unclear
     for part in ("questions", "attack"):
         if not callable(getattr(module, part)):
             yield part, "must be a function"
+
+
+def unclear_floor(floors: Iterable[Floor]) -> str:
+    """What is wrong with the first floor whose description does not say what it excludes; empty where none is."""
+    found = next((floor.description for floor in floors if ": no " not in floor.description), None)
+    if found is None:
+        return ""
+    example = "'the weights move: no frozen copy'"
+    return f"must say what has to happen and, after ': no ', what that excludes, as in {example}; found {found!r}"
 
 
 def _faults(module: ModuleType) -> Iterator[tuple[str, str]]:

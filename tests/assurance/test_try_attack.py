@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from robustness_gate import organisms
+from robustness_gate import attacks, organisms
 from robustness_gate.assurance import attack_contract, try_attack
 from robustness_gate.cli import app
 from robustness_gate.errors import FileError, UsageError
@@ -45,7 +45,7 @@ class Config:
 
 
 SHAM = Config(share=0.0)
-FLOORS = (Floor(description="the weights move", any_of=(Bound(signal="moved", min=1e-6),)),)
+FLOORS = (Floor(description="the weights move: no copy", any_of=(Bound(signal="moved", min=1e-6),)),)
 
 
 def questions(config):
@@ -310,6 +310,7 @@ def test_what_goes_wrong_is_told_with_its_line_and_nothing_follows(tmp_path: Pat
         ),
         ("Cost: one copy.", "", "the docstring says what a reader must know"),
         ("FLOORS = (Floor(", "FLOORS = None and (Floor(", "FLOORS is a tuple of floors"),
+        ("the weights move: no copy", "the weights move", "FLOORS is a tuple of floors"),
         ('NEEDS = ("original",)', 'NEEDS = "original"', "NEEDS, USES and MEANS are tuples of known words"),
         ('NEEDS = ("original",)', 'USES = ("orginal",)', "NEEDS, USES and MEANS are tuples of known words"),
         (
@@ -373,6 +374,26 @@ def test_a_file_that_is_no_attack_is_refused_with_its_line(tmp_path: Path) -> No
     bare.write_text(SOUND, encoding="utf-8")
     with pytest.raises(FileError, match="no Python file by its name"):
         try_attack.attempt(bare, "rmu", {}, 1)
+
+
+def test_a_name_that_a_shipped_attack_has_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "relearn.py"
+    path.write_text(SOUND, encoding="utf-8")
+    found = try_attack.attempt(path, "rmu", {}, 1)
+    fault = broken(found)["no shipped attack has its name"]
+    assert fault.endswith(
+        "relearn.py is 'relearn' already: give the file another name, or edit the shipped one in its place"
+    )
+    assert found.bites == ()
+
+
+def test_a_file_in_its_own_place_in_the_package_may_have_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONTRIBUTING sends authors of a shipped attack to `attack try`."""
+    for name in attacks.names():
+        assert try_attack._taken(Path(attacks.__path__[0], f"{name}.py")) == ""
+    monkeypatch.chdir(attacks.__path__[0])
+    assert try_attack._taken(Path("relearn.py")) == ""
+    assert try_attack._taken(Path("new.py")) == ""
 
 
 def test_settings_that_do_not_fit_are_refused_in_a_line(tmp_path: Path) -> None:

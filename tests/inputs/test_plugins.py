@@ -203,7 +203,7 @@ def test_a_file_of_its_record_that_is_gone_is_told(site: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("acme-gate/relearn", "is named as the shipped attack 'relearn' is"),
+        ("acme-gate/relearn", "is named as the shipped attack 'relearn' is. Write 'relearn' for the shipped one."),
         ("acme-gate/broken", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module_anywhere'"),
         ("acme-gate/quits", "cannot be imported: SystemExit: nobody named it"),
         ("acme-gate/halved", "is there in part alone: its file lacks Config"),

@@ -278,6 +278,10 @@ UNUSABLE = {
     "shown otherwise": ('SHOWS = "loud"', "SHOWS must be one of solved"),
     "speaks nothing": ("SPEAKS = None", "SPEAKS must be kinds of task"),
     "floors in words": ('FLOORS = ("strong",)', "FLOORS must be a tuple of Floor"),
+    "a floor that excludes nothing": (
+        "FLOORS = (FLOORS[0].model_copy(update={'description': 'it moves'}),)",
+        "FLOORS must say what has to happen and, after ': no ', what that excludes, .*; found 'it moves'",
+    ),
     "questions of nothing": ("questions = ()", "questions must be a function"),
     "another edit": ('EDITS = "behind"', "EDITS must be 'before' or 'within', found 'behind'"),
 }
