@@ -15,11 +15,12 @@ The trip goes one way, and each room is one step of it:
     evidence         the ledger: append-only, every attempt counts
     verdict          policy and evidence become a verdict; a pure function
     report           the verdict with everything that it rests on, and what to do next
-    attestation      the report is signed, and verified without torch
     publish          the report as HTML, Markdown, JUnit, MLflow
+    attestation      the report is signed, and verified without torch
 
 `gate.run` is the whole trip. `assurance` asks whether the instrument itself is sound: self-tests on `organisms`, whose
-truth is known, audits, and `doctor`. `system` writes files and starts processes; `cli` is the command line.
+truth is known, audits, and `doctor`. `statistics` has the bounds; `system` writes files and starts processes; `cli` is
+the command line.
 
 The public API, each name imported when it is first used:
 

@@ -132,8 +132,10 @@ def declared(module: ModuleType) -> Iterator[Law]:
     access = getattr(module, "ACCESS", None)
     yield Law("ACCESS is declared", "" if access in ACCESSES else f"it is {access!r}, none of {', '.join(ACCESSES)}")
     floors = getattr(module, "FLOORS", None)
-    good = isinstance(floors, tuple) and all(isinstance(each, Floor) for each in floors)
-    yield Law("FLOORS is a tuple of floors", declarations.unclear_floor(floors) if good else f"it is {floors!r}"[:80])
+    if isinstance(floors, tuple) and all(isinstance(each, Floor) for each in floors):
+        yield Law("FLOORS is a tuple of floors", declarations.unclear_floor(floors))
+    else:
+        yield Law("FLOORS is a tuple of floors", f"it is {floors!r}"[:80])
     yield Law("NEEDS, USES and MEANS are tuples of known words", _unknown_values(module))
     yield from _of_forms(module, config if frozen else None)
     attack = getattr(module, "attack", None)

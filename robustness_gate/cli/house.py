@@ -7,7 +7,7 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -24,9 +24,6 @@ from robustness_gate.cli.common import (
 from robustness_gate.cli.evidence import does
 from robustness_gate.errors import Exit
 from robustness_gate.inputs.shipped import POLICY, SUITE
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command(epilog="Example: robustness-gate init .")
