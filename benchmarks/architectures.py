@@ -64,13 +64,13 @@ def cell(tests: Sequence[SelfTest], kind: str, row: str) -> str:
     found = [test for test in tests if test.model_type == kind and label_of(test.attack, test.config) == row]
     if not found:
         cases = {label_of(case.attack, case.config) for case in bench.bench_of(kind).every}
-        return "not run" if row in cases else "no bite shown"
+        return "not run" if row in cases else "not shown"
     (test,) = found
     codes = {fault.code for fault in faults(test)}
     if any(fault.code == "ended_otherwise" and fault["status"] == NOT_APPLICABLE for fault in faults(test)):
         return "not applicable"
     figures = f"{100 * test.before / test.items:.0f} > {100 * test.after / test.items:.0f}"
-    return f"no bite shown ({figures}; {', '.join(sorted(codes))})" if codes else figures
+    return f"not shown ({figures}; {', '.join(sorted(codes))})" if codes else figures
 
 
 def table(tests: Sequence[SelfTest]) -> str:

@@ -1,7 +1,7 @@
 """Real signed reports of the shipped organisms, one of each verdict: `python reports/make_examples.py`.
 
 Writes `reports/examples/{pass,fail,inconclusive}.sigstore.json`, the public key that signed them, and the red one as a
-job's summary shows it. The private key is made for the occasion and kept nowhere, so nobody can sign another.
+job's summary shows it. The private key is made for the occasion and kept nowhere, so no other can be signed with it.
 tests/e2e/test_examples.py verifies what lies there; when an attack's version changes they no longer verify, as they
 should not, and this makes them anew (ten minutes).
 """

@@ -214,8 +214,8 @@ def _trials(
         sham = plan.sham_of(suppressed, original, module, config, suite_data, dtype)
         yield _Address(each.case.organism, place, SHAM), sham
         for seed in seeds:
-            bites = plan.trial_of(suppressed, original, module, config, seed, suite_data, dtype)
-            yield _Address(each.case.organism, place, seed), bites
+            positive = plan.trial_of(suppressed, original, module, config, seed, suite_data, dtype)
+            yield _Address(each.case.organism, place, seed), positive
             # A never-knew model is its own original: with the base as original an attack could carry knowledge over.
             for name in bench.negative_controls:
                 empty = subjects[name]

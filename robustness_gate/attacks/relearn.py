@@ -158,7 +158,7 @@ FLOORS = (
     ),
     Floor(
         description="of a handful of questions, twenty at most, some learning rate makes the model give nine tenths of "
-        "what was trained: no training too short for what anybody can learn by heart (of more, nobody has to)",
+        "what was trained: no training too short to learn so few by heart (more need not be)",
         any_of=(Bound(signal="by_heart", min=0.9),),
     ),
     Floor(

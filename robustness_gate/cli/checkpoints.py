@@ -51,11 +51,12 @@ def run(
     checkpoint: Checkpoint,
     policy: PolicyFile,
     suite: SuiteFile,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the ledger and the report.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report, its evidence and a copy of the ledger.")],
     original: Original = None,
     control: Controls = None,
     anchor: Annotated[
-        list[str] | None, typer.Option("--anchor", help="NAME=REPORT of the earlier release that the policy names.")
+        list[str] | None,
+        typer.Option("--anchor", help="NAME=REPORT of an earlier release that the policy names; repeatable."),
     ] = None,
     statement: Annotated[
         Path | None, typer.Option("--statement", help="The producer's claims (YAML), recorded unchecked.")
@@ -93,11 +94,11 @@ def run(
         bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
     ] = False,
 ) -> None:
-    """Attack a checkpoint, judge it, and write the evidence to --out.
+    """Attack a checkpoint, judge it, and write the report and its evidence to --out.
 
     A stopped run continues if the same command is given again. All earlier evidence on this checkpoint counts: its
-    ledger is found by its digest, independent of --out. A trial that exceeds a time limit is recorded as a failure,
-    which is never a success; the same command tries it again.
+    ledger is found in --ledgers by its digest, and --out gets a copy. A trial that exceeds a time limit is recorded as
+    a failure, which is never a success; the same command tries it again.
     """
     from rich.console import Console
 

@@ -62,17 +62,24 @@ SuiteFile = Annotated[
     Path, typer.Option("--suite", parser=SUITE.find, metavar="FILE|NAME", help="What is tried (YAML).")
 ]
 Original = Annotated[str | None, typer.Option("--original", help="The model before unlearning, for comparison.")]
-Controls = Annotated[list[str] | None, typer.Option("--control", help="NAME=DIR of a model without the knowledge.")]
+Controls = Annotated[
+    list[str] | None, typer.Option("--control", help="NAME=DIR of a model without the knowledge; repeatable.")
+]
 Base = Annotated[str | None, typer.Option("--base", help="The base of an adapter, if its config does not name it.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Ledgers = Annotated[
     Path | None,
-    typer.Option("--ledgers", help="Folder of the ledgers; else $ROBUSTNESS_GATE_LEDGERS or next to --out."),
+    typer.Option(
+        "--ledgers",
+        help="Folder of all ledgers; by default $ROBUSTNESS_GATE_LEDGERS, or `ledgers` next to --out.",
+    ),
 ]
 Runner = Annotated[
     str, typer.Option("--executor", help="The executor of the trials: a shipped one, or a plug-in's DISTRIBUTION/NAME.")
 ]
-Only = Annotated[list[str] | None, typer.Option("--only", help="Run only this attack; a PASS is then impossible.")]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", help="Run only this attack; repeatable. No PASS is then possible.")
+]
 
 
 def _time(text: str) -> float:
@@ -143,7 +150,7 @@ PublicKeys = Annotated[
 ]
 NoSignature = Annotated[
     bool,
-    typer.Option("--no-signature", help="Do not check who signed: anybody can have written it, so it leaves with 5."),
+    typer.Option("--no-signature", help="Do not check who signed: anyone can have written it, so the exit code is 5."),
 ]
 
 

@@ -32,7 +32,10 @@ def judge(
     ledger: Annotated[Path, typer.Argument(help="A ledger.jsonl, or a folder that holds one.")],
     policy: PolicyFile,
     checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", help="Its digest or the beginning of it; by default the last one run.")
+        str | None,
+        typer.Option(
+            "--checkpoint", help="The checkpoint's digest or the beginning of it; by default that of the last run."
+        ),
     ] = None,
     at: Annotated[datetime | None, typer.Option("--at", help="The moment of judgement, UTC; by default now.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the steps from the numbers to the verdict.")] = False,

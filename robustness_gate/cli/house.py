@@ -85,11 +85,11 @@ def attack_try(
     tried = try_attack.attempt(try_attack.file_of(file), organism, settings, seed, progress)
     for law in tried.laws:
         say(f"{'BROKEN' if law.fault else 'ok':8}{law.title}{f': {law.fault}' if law.fault else ''}")
-    wide = max((len(bite.organism) for bite in tried.bites), default=0)
-    for bite in tried.bites:
-        there = f"{bite.before / bite.items:.1%} > {bite.after / bite.items:.1%}"
-        bound = f"gain at least {bite.gain:.1%} (95 %)"
-        say(f"{bite.organism:{wide}} {there:>16} of {bite.items} questions, {bound}")
+    wide = max((len(effect.organism) for effect in tried.effects), default=0)
+    for effect in tried.effects:
+        there = f"{effect.before / effect.items:.1%} > {effect.after / effect.items:.1%}"
+        bound = f"gain at least {effect.gain:.1%} (95 %)"
+        say(f"{effect.organism:{wide}} {there:>16} of {effect.items} questions, {bound}")
     raise typer.Exit(int(Exit.PASS if tried.sound else Exit.INCONCLUSIVE))
 
 
@@ -144,10 +144,13 @@ def attacks(
 @app.command("self-test", epilog="Example: robustness-gate self-test --out self-test.json")
 def self_test(
     out: Annotated[Path, typer.Option("--out", help="Where to write the records, for `run --self-test`.")],
-    only: Annotated[list[str] | None, typer.Option("--only", help="Test this attack alone.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Test only this attack, in every kind; repeatable.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the attacks that take seconds each.")] = False,
     every: Annotated[
-        bool, typer.Option("--all", help="Every attack that has an organism; this is the default.")
+        bool,
+        typer.Option("--all", help="Every shipped attack with an organism, in its default kinds; this is the default."),
     ] = False,
     policy: Annotated[
         Path | None,

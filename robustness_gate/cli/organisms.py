@@ -46,7 +46,9 @@ def organisms_list() -> None:
 @organisms_app.command("build", epilog="Example: robustness-gate organisms build runs/organisms --only oracle")
 def organisms_build(
     out: Annotated[Path, typer.Argument(help="Folder to build into.")],
-    only: Annotated[list[str] | None, typer.Option("--only", help="Build these (and what they need).")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Build this one, and what it needs; repeatable.")
+    ] = None,
 ) -> None:
     """Train the organisms again from their seeds, on one thread for identical bytes: three quarters of an hour."""
     from rich.console import Console

@@ -193,9 +193,9 @@ def verify(
 ) -> None:
     """Check that a signed report is about this model, from a trusted signer, and follows from its evidence.
 
-    Every bound and the verdict are computed again from the signed answers. Exits with 5 if any check fails; else with
-    the code of the verdict (under --policy, if given): 0 PASS, 3 FAIL, 4 INCONCLUSIVE. Always 5 with --no-signature:
-    without a known signer nothing is verified.
+    Every bound and the verdict are computed again from the signed answers. Exit codes: 5 if any check fails, and always
+    with --no-signature, because without a known signer nothing is verified; otherwise that of the verdict (under
+    --policy, if given): 0 PASS, 3 FAIL, 4 INCONCLUSIVE. 2 is a wrong command or an invalid file of yours.
     """
     from robustness_gate.attestation import dsse, predicate
     from robustness_gate.attestation import verify as checks
@@ -293,7 +293,7 @@ def _show(found: Verification) -> None:
     elif found.stated is not None:
         under = found.outcome if found.outcome == found.stated.report.verdict.outcome else f"{found.outcome} for you"
         if found.signer is None:
-            say(f"NOT VERIFIED: {under} adds up; the signer was not checked, and anybody can have written it")
+            say(f"NOT VERIFIED: {under} adds up; the signer was not checked, and anyone can have written it")
         else:
             say(f"VERIFIED: {under}, signed by {found.signer.entry.owner}")
         say(found.stated.report.meaning)

@@ -70,8 +70,8 @@ class Tried(NamedTuple):
 
 QUICK = ("interpolate", "relearn")
 """The quick attacks, which have a case on every architecture: the first case of each."""
-NO_CASE = "no shipped organism is known on which this kind of it bites"
-NO_BITE = "no bite shown on {}"
+NO_CASE = "no shipped organism is known on which this kind of it recovers anything"
+NOT_SHOWN = "not shown to recover anything on {}"
 """For an attack with an organism of another architecture: on none of those here was the 95 % lower bound of its gain 10
 points or more (organisms/README.md; on gpt_neox the prefix search was not tried)."""
 
@@ -141,7 +141,7 @@ class Bench(NamedTuple):
     def why_not(self, attack: str) -> str:
         """Why an attack has no case; empty where it has one."""
         module = attacks.load(attack)
-        return "" if self.of(attack) else getattr(module, "UNTESTED", NO_BITE.format(self.model_type))
+        return "" if self.of(attack) else getattr(module, "UNTESTED", NOT_SHOWN.format(self.model_type))
 
 
 LLAMA = Bench("llama", "base", ("oracle", "decoy"))

@@ -71,7 +71,7 @@ def limitations(
     if unread:
         found.append(f"How much the choices alone give away was not asked of: {', '.join(unread)}.")
     if policy.expires is None:
-        found.append("The policy names no day on which it ends, so nobody has to look at its limits again.")
+        found.append("The policy has no last day, so its limits never come up for review.")
     return tuple(found)
 
 

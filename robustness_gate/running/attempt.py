@@ -96,7 +96,7 @@ class Resident:
         self._tell = tell
         """Called with the checkpoint before loading, and with None afterwards."""
         self._loaded: tuple[str, str] | None = None
-        self._speaker: Any = None
+        self._model: Any = None
         self._sums: dict[str, tuple[str, str]] = {}
         self._tokenizers: dict[str, Any] = {}
         self._alike: bool | None = None
@@ -119,9 +119,9 @@ class Resident:
         lost: NotLoaded | None = None
         self._before = {}
         try:
-            speaker = self.loaded_model(trial)
+            loaded = self.loaded_model(trial)
             self._before = self._surroundings()
-            with self._measured(trial, number, speaker) as measurements:
+            with self._measured(trial, number, loaded) as measurements:
                 for measurement in measurements:
                     waiting = True
                     yield Event(trial, measurement)
@@ -146,14 +146,14 @@ class Resident:
         yield Event(trial, self._restored(end), lost)
 
     @contextlib.contextmanager
-    def _measured(self, trial: Trial, number: int, speaker: Any) -> Iterator[Iterator[Measurement]]:
+    def _measured(self, trial: Trial, number: int, loaded: Any) -> Iterator[Iterator[Measurement]]:
         """The trial's measurements, with the number of texts that the original's tokenizer encodes differently."""
         from robustness_gate.running import trial as trials
 
         measurements = trials.run(
             trial,
             self.job.suite_data,
-            speaker,
+            loaded,
             attempt=number,
             rows_in=self.job.rows_in,
             reference=self.reference(trial),
@@ -164,7 +164,7 @@ class Resident:
     def _surroundings(self) -> dict[str, Any]:
         from robustness_gate.engine.state import of_process, of_structure, of_tokenizer
 
-        return {**of_process(), **of_structure(self._speaker.model), "tokenizer": of_tokenizer(self._speaker.tokenizer)}
+        return {**of_process(), **of_structure(self._model.model), "tokenizer": of_tokenizer(self._model.tokenizer)}
 
     def _restored(self, end: Closed) -> Closed:
         """The end of an attempt; a failure where weights, tokenizer or torch's settings differ from those before it.
@@ -176,7 +176,7 @@ class Resident:
 
         found = []
         if self._before:
-            if self._speaker is not None:
+            if self._model is not None:
                 found += [f"weights behind ({name})" for name in [self.moved()] if name]
                 now = self._surroundings()
             else:
@@ -199,18 +199,18 @@ class Resident:
         wanted = (trial.subject, trial.dtype)
         if self._loaded != wanted:
             self.forget()
-            self._speaker = self._load(trial.subject, trial.dtype)
+            self._model = self._load(trial.subject, trial.dtype)
             self._loaded = wanted
-            _spare_threads(self._speaker.model)
-            self._sums = sums_of(self._speaker.model)
+            _spare_threads(self._model.model)
+            self._sums = sums_of(self._model.model)
         match trial.role:
             case Role.THROUGH_ORIGINAL:
                 from robustness_gate.engine.load import asked_through
 
                 assert trial.reference is not None
-                return asked_through(self._speaker, self.tokenizer(trial.reference))
+                return asked_through(self._model, self.tokenizer(trial.reference))
             case Role.CANDIDATE | Role.SHAM | Role.IN_DECLARED_DTYPE | Role.ORIGINAL | Role.CONTROL:
-                return self._speaker
+                return self._model
             case unknown:
                 raise UnknownWord("role of a trial", unknown)
 
@@ -227,7 +227,7 @@ class Resident:
         from robustness_gate.engine import tokenization
 
         assert original is not None
-        ours, theirs = self._speaker.tokenizer, self.tokenizer(original)
+        ours, theirs = self._model.tokenizer, self.tokenizer(original)
         if self._alike is None:
             self._alike = tokenization.digest(ours) == tokenization.digest(theirs)
         if self._alike:
@@ -263,15 +263,15 @@ class Resident:
 
     def forget(self) -> None:
         """Load the model anew for the next trial."""
-        self._speaker, self._loaded = None, None
+        self._model, self._loaded = None, None
 
     def moved(self) -> str:
         """The first weight that differs from the loaded one; empty where none does, or nothing is loaded."""
         from robustness_gate.engine.state import sums_of
 
-        if self._speaker is None:
+        if self._model is None:
             return ""
-        now = sums_of(self._speaker.model)
+        now = sums_of(self._model.model)
         return next((name for name in (*self._sums, *now) if self._sums.get(name) != now.get(name)), "")
 
     def reference(self, trial: Trial) -> Any:

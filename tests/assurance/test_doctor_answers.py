@@ -40,7 +40,7 @@ def suite(root):
 
 
 def told(monkeypatch, suite, candidate, original=None):
-    monkeypatch.setattr(loading, "load_speaker", lambda *_: original)
+    monkeypatch.setattr(loading, "load_checkpoint", lambda *_: original)
     stored = Stored(None, 1, 1, {}, {}) if original is not None else None
     return list(asking.answering_of(candidate, stored, suite, "float32", "cpu", lambda _: None))
 

@@ -208,7 +208,9 @@ def test_every_attack_has_organisms_of_this_architecture_or_a_reason_why_not(mod
 def test_an_architecture_is_refused_that_has_no_organisms_and_an_attack_that_was_not_seen_to_bite_on_it() -> None:
     with pytest.raises(UsageError, match="no organism is a 'gemma2'"):
         bench.by_name([], "gemma2")
-    with pytest.raises(UsageError, match="'universal_prefix' cannot be tested: no bite shown on gpt_neox"):
+    with pytest.raises(
+        UsageError, match="'universal_prefix' cannot be tested: not shown to recover anything on gpt_neox"
+    ):
         bench.by_name(["universal_prefix"], "gpt_neox")
 
 
@@ -232,7 +234,7 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
     assert "no self-test of 'relearn (forget, full)' counts" in blocks_of((told,))[0]
     _show_tests([told])
     shown = capsys.readouterr().out
-    assert "not tested: universal_prefix, no bite shown on gpt_neox" in shown
+    assert "not tested: universal_prefix, not shown to recover anything on gpt_neox" in shown
     assert "neox_decoy" in shown
     assert " decoy" not in shown
     assert "30.2% > 92.5%   58.2%  10%, 60% of gap" in shown
@@ -258,7 +260,7 @@ def requiring(folder: Path, line: str) -> Path:
         (
             "  - {attack: universal_prefix}",
             "gpt_neox",
-            "'universal_prefix' is required, and cannot be tested: no bite shown",
+            "'universal_prefix' is required, and cannot be tested: not shown to recover",
         ),
         ("", "llama", "no attack is required, so there is nothing to test"),
         ("  - {attack: relearn}", "gemma2", "no organism is a 'gemma2'"),

@@ -80,7 +80,7 @@ SELF_TEST = (SelfTestCase("rmu"),)
 EXAMINED = "        yield AttackedModel("
 
 
-LOAD = functools.cache(try_attack._speaker)
+LOAD = functools.cache(try_attack._organism)
 SELF_TEST = functools.cache(lambda: gather(load_suite(organisms.SELF_TEST)))
 
 
@@ -89,7 +89,7 @@ def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Suite and models are read once; each attempt gets its own copy of a model, which it may spoil."""
     monkeypatch.setattr(try_attack, "ITEMS", 8)
     monkeypatch.setattr(try_attack, "gather", lambda _: SELF_TEST())
-    monkeypatch.setattr(try_attack, "_speaker", lambda name: copy.deepcopy(LOAD(name)))
+    monkeypatch.setattr(try_attack, "_organism", lambda name: copy.deepcopy(LOAD(name)))
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def instead(old: str, new: str) -> str:
 def test_a_sound_attack_obeys_every_law_and_its_bite_is_measured(tmp_path: Path) -> None:
     found = tried(tmp_path, SOUND, "organism:rmu")
     assert not broken(found)
-    rmu, oracle = found.bites
+    rmu, oracle = found.effects
     assert (rmu.organism, oracle.organism) == ("rmu", "oracle")
     assert rmu.after > 20
     assert rmu.gain > 0.4
@@ -131,14 +131,14 @@ def test_a_sound_attack_obeys_every_law_and_its_bite_is_measured(tmp_path: Path)
 def test_another_architecture_has_its_own_original_and_oracle(tmp_path: Path) -> None:
     found = tried(tmp_path, SOUND, "neox_rmu")
     assert not broken(found)
-    suppressed, oracle = found.bites
+    suppressed, oracle = found.effects
     assert (suppressed.organism, oracle.organism) == ("neox_rmu", "neox_oracle")
     assert suppressed.after > 20
 
 
 def test_who_never_knew_has_nothing_to_give_even_when_he_is_chosen(tmp_path: Path) -> None:
     found = tried(tmp_path, SOUND, "oracle")
-    assert [each.organism for each in found.bites] == ["oracle"]
+    assert [each.organism for each in found.effects] == ["oracle"]
     assert "it finds nothing where nothing is" in [law.title for law in found.laws]
     assert "it changes answers" not in [law.title for law in found.laws]
 
@@ -232,7 +232,7 @@ def attack(target, config, seed):
     begins, ends = SOUND.index("def attack"), SOUND.index("from robustness_gate.records.declarations")
     found = tried(tmp_path, SOUND[:begins] + knows + SOUND[ends:])
     assert list(broken(found)) == ["oracle: it finds nothing where nothing is"]
-    assert found.bites[1].after == 24
+    assert found.effects[1].after == 24
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_what_goes_wrong_is_told_with_its_line_and_nothing_follows(tmp_path: Pat
     found = tried(tmp_path, SOUND.replace(EXAMINED, f"        if config.share:\n            {wrong}\n{EXAMINED}"))
     assert list(broken(found)) == ["it runs to its end"]
     assert [law.title for law in found.laws[-2:]] == ["it runs to its end", "afterwards the model is as it was"]
-    assert not found.bites
+    assert not found.effects
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_what_a_file_must_declare_is_asked_before_anything_runs(tmp_path: Path, 
         text = text.replace("SHAM = Config(share=0.0)", "SHAM = object.__new__(Config)")
     found = tried(tmp_path, text)
     assert list(broken(found)) == [law]
-    assert found.bites == ()
+    assert found.effects == ()
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_a_name_that_a_shipped_attack_has_is_refused_with_what_to_do(tmp_path: P
     assert fault.endswith(
         "relearn.py is 'relearn' already: give the file another name, or edit the shipped one in its place"
     )
-    assert found.bites == ()
+    assert found.effects == ()
 
 
 def test_a_file_in_its_own_place_in_the_package_may_have_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,8 +414,8 @@ def test_the_verb_tells_every_law_and_leaves_with_4_for_a_broken_one(
     monkeypatch: pytest.MonkeyPatch, fault: str, leaves_with: int
 ) -> None:
     law = attack_contract.Law("oracle: it finds nothing where nothing is", fault)
-    bites = (try_attack.Bite("rmu", 200, 43, 198, 0.721), try_attack.Bite("neox_oracle", 200, 59, 59, -0.013))
-    monkeypatch.setattr(try_attack, "attempt", lambda *_: try_attack.Tried((law,), bites))
+    effects = (try_attack.Effect("rmu", 200, 43, 198, 0.721), try_attack.Effect("neox_oracle", 200, 59, 59, -0.013))
+    monkeypatch.setattr(try_attack, "attempt", lambda *_: try_attack.Tried((law,), effects))
     done = CliRunner().invoke(app, ["attack", "try", "towards.py"])
     assert done.exit_code == leaves_with
     first, *below = done.stdout.splitlines()

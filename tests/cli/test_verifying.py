@@ -162,8 +162,8 @@ def test_without_a_signature_check_nothing_is_called_verified(gate: Gate, desk: 
     gate("sign", desk.run, "--key", desk.key)
     done = gate("verify", desk.run, "--checkpoint", desk.model, "--no-signature")
     assert done.code == 5
-    assert "who signed was not checked: anybody can have written this" in done.out
-    assert "NOT VERIFIED: PASS adds up; the signer was not checked, and anybody can have written it" in done.out
+    assert "who signed was not checked: anyone can have written this" in done.out
+    assert "NOT VERIFIED: PASS adds up; the signer was not checked, and anyone can have written it" in done.out
     assert "VERIFIED: PASS, signed by" not in done.out
     done = gate("verify", desk.run, "--checkpoint", desk.model, "--no-signature", "--json")
     told = json.loads(done.out)

@@ -522,7 +522,7 @@ class _Loaded:
 
     def __init__(self) -> None:
         trial = its.planned(its.MANIFEST).trials[0]
-        self._loaded, self._speaker = (trial.subject, trial.dtype), object()
+        self._loaded, self._model = (trial.subject, trial.dtype), object()
 
 
 def reformat_shares() -> Any:

@@ -224,7 +224,7 @@ def test_under_the_readers_own_policy_the_limitations_are_those_of_his(made: rep
     policy = its.files()[0]
     mine = policy.record.model_copy(update={"dtype": None, "expires": None})
     found = its.look(its.bundle(), policy=dataclasses.replace(policy, record=mine))
-    assert "The policy names no day on which it ends, so nobody has to look at its limits again." in found.limitations
+    assert "The policy has no last day, so its limits never come up for review." in found.limitations
     assert any("not pin the precision" in each for each in found.limitations)
 
 

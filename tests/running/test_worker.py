@@ -108,7 +108,7 @@ def test_weights_that_are_not_numbers_are_as_they_were(job, planned):
     assert resident.moved() == "model.embed_tokens.weight"
     from robustness_gate.engine.state import sums_of
 
-    resident._sums = sums_of(resident._speaker.model)
+    resident._sums = sums_of(resident._model.model)
     assert resident.moved() == ""
 
 

@@ -21,12 +21,12 @@ def reference(original: Stored | None, dtype: str, device: str) -> Callable[[], 
     def opened() -> Iterator[Any]:
         if original is None:
             raise NotApplicable("it needs the original model, and none was given", remedy="Give --original DIR.")
-        yield load_speaker(original.place, dtype, device)
+        yield load_checkpoint(original.place, dtype, device)
 
     return opened
 
 
-def load_speaker(place: CheckpointRef, dtype: str, device: str) -> LoadedModel:
+def load_checkpoint(place: CheckpointRef, dtype: str, device: str) -> LoadedModel:
     """A checkpoint loaded on a device in a dtype."""
     from robustness_gate.engine.load import load
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from robustness_gate.assurance.doctor import asking, fit, machine, tokenizer
 from robustness_gate.assurance.doctor.files import Stored
 from robustness_gate.assurance.doctor.findings import Check, Code, can_run, first_line, found, problem
-from robustness_gate.assurance.doctor.loading import load_speaker
+from robustness_gate.assurance.doctor.loading import load_checkpoint
 from robustness_gate.errors import GateError
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.suite import Suite
@@ -90,7 +90,7 @@ def _loaded(
         step(f"loading the model ({written_size(candidate.bytes)})")
         name = "loading"
         try:
-            loaded = load_speaker(candidate.place, dtype, device)
+            loaded = load_checkpoint(candidate.place, dtype, device)
             yield from _aside(loaded, candidate)
             name = "asking"
             yield from asking.speech(loaded, suite, step)

@@ -43,7 +43,7 @@ SENTENCES: Mapping[Code, str] = {
     "[; the ledger's first {lines} lines are as they were when it was signed, and the report holds all of them]",
     Confirmed.LEDGER: "the ledger's first {lines} lines are as they were when it was signed, and the report holds all "
     "of them",
-    Unchecked.SIGNATURE: "who signed was not checked: anybody can have written this",
+    Unchecked.SIGNATURE: "who signed was not checked: anyone can have written this",
     Unchecked.NO_PAYLOAD: "the signature did not verify, so what it is on was not read",
     Unchecked.NO_REPORT: "no report could be read",
     Unchecked.NO_KEY: "no key was given by which to know one",

@@ -13,7 +13,7 @@ from robustness_gate.verdict.wording import capital, sentence
 
 
 def out_of_time(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
-    """A policy or control that is not valid today. Its owner must review it; nobody else may change a date."""
+    """A policy or control that is not valid today. Only its owner may review it and change a date."""
     for blocker in blockers:
         yield Step(
             f"{capital(sentence(blocker))}.",
