@@ -75,7 +75,7 @@ def measurement_of(
 
 
 def rows_of(trial: Trial, budget: int, task: TaskRef) -> str:
-    """A digest of log-likelihoods that nobody has: another for every trial, mark and task."""
+    """A digest of log-likelihoods that no one has: another for every trial, mark and task."""
     return hashlib.sha256(f"{trial.id} {budget} {task.name}".encode()).hexdigest()
 
 

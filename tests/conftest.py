@@ -52,7 +52,7 @@ def suite_data(suite_file):
 
 
 @pytest.fixture(scope="session")
-def small_materials(suite_data):
+def small_suite_data(suite_data):
     """The organisms' questions and texts, a handful of each: enough to tell answers apart, quick to ask."""
     import dataclasses
 
@@ -70,7 +70,7 @@ def small_materials(suite_data):
 
 
 @pytest.fixture(scope="session")
-def rmu_speaker():
+def rmu_model():
     """The suppressed organism, loaded once. Tests must leave it as they found it; the contract checks that they do."""
     from robustness_gate import organisms
     from robustness_gate.engine.load import load

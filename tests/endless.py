@@ -46,7 +46,7 @@ def panicking(to: Path, name: str = "oracle") -> Path:
 
 
 def deep(to: Path, name: str = "oracle", layers: int = 100_000) -> Path:
-    """A config that asks for more layers than anybody builds."""
+    """A config that asks for more layers than anyone builds."""
     folder = tampered.copied(to, name)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers}), encoding="utf-8")

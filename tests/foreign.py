@@ -1,4 +1,4 @@
-"""A distribution of somebody else's: a wheel with an attack, a task kind, an executor and a publisher, really built."""
+"""A distribution of someone else's: a wheel with an attack, a task kind, an executor and a publisher, really built."""
 
 from __future__ import annotations
 

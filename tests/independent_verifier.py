@@ -145,11 +145,11 @@ def verdict(report: dict) -> tuple[str, list[tuple[str, str, int, int, float, fl
                     others = [m for m in originals if (m["task"], m["items"]) == (made["task"], n)]
                     chance = next(0 if t["judged"]["generative"] else 1 / t["options"] for t in trial["tasks"]
                                   if t["name"] == made["task"])  # fmt: skip
-                    nobody = all(
+                    no_one = all(
                         guesses(m, metric_of(rule, trial), chance, policy["statistics"]["alpha_pass"])
                         for m in others or [made]
                     )
-                    over, open_ = over or (high < rule["min"] and not nobody), open_ or low < rule["min"]
+                    over, open_ = over or (high < rule["min"] and not no_one), open_ or low < rule["min"]
     wanted = {(limit["id"], i, seed, budget) for limit in limits for i, need in enumerate(needs) if covers(limit, need)
               for seed in range(need["seeds"]) for budget in need["budgets"] or [0]}  # fmt: skip
     missing = open_ or wanted - held or report["left_out"]

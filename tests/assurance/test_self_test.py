@@ -397,7 +397,7 @@ def test_nothing_is_tested_for_a_policy_that_asks_for_nothing(monkeypatch: pytes
     off = ROOT / "policies" / "custom.yaml"
     assert load_policy(off).record.validity.self_test == "off"
     for policy in (str(off), str(only_none)):
-        more = ["--checkpoint", str(tmp_path)]  # of an architecture that nobody asks about
+        more = ["--checkpoint", str(tmp_path)]  # of an architecture that no one asks about
         done, calls = asked(monkeypatch, "--policy", policy, "--if-needed", *more, "--out", str(out))
         assert (done.exit_code, calls, out.exists()) == (0, [], False), done.output
 

@@ -20,11 +20,11 @@ TEMPLATE = "{{ bos_token }}<user> {{ messages[0].content }}{% if add_generation_
 
 
 @pytest.fixture(scope="module")
-def loaded(rmu_speaker):
+def loaded(rmu_model):
     """The suppressed organism with a tokenizer that has a chat template."""
-    tokenizer = copy.deepcopy(rmu_speaker.tokenizer)
+    tokenizer = copy.deepcopy(rmu_model.tokenizer)
     tokenizer.chat_template = TEMPLATE
-    return rmu_speaker._replace(tokenizer=tokenizer)
+    return rmu_model._replace(tokenizer=tokenizer)
 
 
 def asked_in(suite_data, *formats):
@@ -43,29 +43,29 @@ def target_of(suite_data, loaded, *formats):
     return trial.target_of(asked_in(suite_data, *formats), loaded, None)
 
 
-def test_the_target_holds_a_form_for_every_format_of_the_hazard_and_of_no_other_task(small_materials):
-    assert [form.chat for form in small_materials.forms] == [False]
-    assert [form.chat for form in asked_in(small_materials, "raw", "chat").forms] == [False, True]
-    assert [form.chat for form in asked_in(small_materials, "chat", "raw").forms] == [True, False]
-    assert [form.chat for form in asked_in(small_materials, "chat").forms] == [True]
-    chatty = {**small_materials.tasks, "retain.chat": asked_in(small_materials, "chat").tasks["forget.chat"]}
-    assert [form.chat for form in dataclasses.replace(small_materials, tasks=chatty).forms] == [False]
+def test_the_target_holds_a_form_for_every_format_of_the_hazard_and_of_no_other_task(small_suite_data):
+    assert [form.chat for form in small_suite_data.forms] == [False]
+    assert [form.chat for form in asked_in(small_suite_data, "raw", "chat").forms] == [False, True]
+    assert [form.chat for form in asked_in(small_suite_data, "chat", "raw").forms] == [True, False]
+    assert [form.chat for form in asked_in(small_suite_data, "chat").forms] == [True]
+    chatty = {**small_suite_data.tasks, "retain.chat": asked_in(small_suite_data, "chat").tasks["forget.chat"]}
+    assert [form.chat for form in dataclasses.replace(small_suite_data, tasks=chatty).forms] == [False]
 
 
-def test_evidence_from_attacks_in_other_formats_goes_by_another_name(small_materials):
-    raw, both = (asked_in(small_materials, *each).data_digests for each in (["raw"], ["raw", "chat"]))
+def test_evidence_from_attacks_in_other_formats_goes_by_another_name(small_suite_data):
+    raw, both = (asked_in(small_suite_data, *each).data_digests for each in (["raw"], ["raw", "chat"]))
     assert set(raw) == {"dev", "forget", "retain", "unrelated"}, "plain text alone keeps the names it had"
     assert {name: both[name] for name in raw} == raw
     assert len(both) == len(raw) + 1
-    assert both != asked_in(small_materials, "chat").data_digests
+    assert both != asked_in(small_suite_data, "chat").data_digests
 
 
 # --- relearning -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shift", range(4))
-def test_plain_text_is_trained_on_as_it_is_written(small_materials, loaded, shift):
-    item, form = small_materials.corpora["forget"].items[0], small_materials.tasks["forget"].form
+def test_plain_text_is_trained_on_as_it_is_written(small_suite_data, loaded, shift):
+    item, form = small_suite_data.corpora["forget"].items[0], small_suite_data.tasks["forget"].form
     made = examples.answered(loaded.tokenizer, item, shift, form)
     question = rotated(item.question, shift)
     letter = form.letters[question.choices.index(item.question.choices[item.answer])]
@@ -75,9 +75,9 @@ def test_plain_text_is_trained_on_as_it_is_written(small_materials, loaded, shif
 
 
 @pytest.mark.parametrize("shift", range(4))
-def test_chat_is_trained_on_in_the_template_with_one_bos_and_the_bare_letter(small_materials, loaded, shift):
-    tokenizer, form = loaded.tokenizer, dataclasses.replace(small_materials.tasks["forget"].form, chat=True)
-    item = small_materials.corpora["forget"].items[0]
+def test_chat_is_trained_on_in_the_template_with_one_bos_and_the_bare_letter(small_suite_data, loaded, shift):
+    tokenizer, form = loaded.tokenizer, dataclasses.replace(small_suite_data.tasks["forget"].form, chat=True)
+    item = small_suite_data.corpora["forget"].items[0]
     made = examples.answered(tokenizer, item, shift, form)
     question = rotated(item.question, shift)
     letter = form.letters[question.choices.index(item.question.choices[item.answer])]
@@ -87,10 +87,10 @@ def test_chat_is_trained_on_in_the_template_with_one_bos_and_the_bare_letter(sma
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_what_is_trained_is_what_is_scored(small_materials, loaded, chat):
+def test_what_is_trained_is_what_is_scored(small_suite_data, loaded, chat):
     """The loss of the one training example is minus the log-likelihood that the examiner reads."""
-    form = dataclasses.replace(small_materials.tasks["forget"].form, chat=chat)
-    item = small_materials.corpora["forget"].items[1]
+    form = dataclasses.replace(small_suite_data.tasks["forget"].form, chat=chat)
+    item = small_suite_data.corpora["forget"].items[1]
     loss = train.mean_loss(loaded.model, [examples.answered(loaded.tokenizer, item, 0, form)])
     read = score.ModelLM(*loaded).loglikelihoods([item.question], form)[0, item.answer]
     assert loss == pytest.approx(-float(read), abs=1e-4)
@@ -113,10 +113,10 @@ def seen_by_relearn(monkeypatch, target):
 
 
 def test_relearning_shows_every_question_in_every_format_and_takes_none_of_their_steps_away(
-    small_materials, loaded, monkeypatch
+    small_suite_data, loaded, monkeypatch
 ):
     raw, chat, both = (
-        seen_by_relearn(monkeypatch, target_of(small_materials, loaded, *formats))
+        seen_by_relearn(monkeypatch, target_of(small_suite_data, loaded, *formats))
         for formats in (["raw"], ["chat"], ["raw", "chat"])
     )
     assert len(raw["texts"]) == len(chat["texts"]) == 6
@@ -140,8 +140,8 @@ class ByFormat:
 
 
 @pytest.mark.parametrize("knows_chat", [False, True])
-def test_a_dev_reading_is_the_highest_over_the_formats(small_materials, loaded, knows_chat):
-    target = target_of(small_materials, loaded, "raw", "chat")
+def test_a_dev_reading_is_the_highest_over_the_formats(small_suite_data, loaded, knows_chat):
+    target = target_of(small_suite_data, loaded, "raw", "chat")
     lm = ByFormat(target.dev, knows_chat=knows_chat)
     assert selection.accuracy(lm, target.hazards) == 1.0
     assert selection.accuracy(lm, target.hazards[1 - knows_chat :][:1]) == 0.0
@@ -161,9 +161,9 @@ SMALL = ablation.Config(directions=("retain", "unrelated"), single_layers=False,
     ],
 )
 def test_ablation_takes_directions_from_every_format_and_tries_each_on_dev_in_every_format(
-    small_materials, loaded, monkeypatch, formats, kinds
+    small_suite_data, loaded, monkeypatch, formats, kinds
 ):
-    target = target_of(small_materials, loaded, *formats)
+    target = target_of(small_suite_data, loaded, *formats)
     lm = ByFormat(target.dev, knows_chat="chat" in formats)
     shown = []
     whole = prompting.encode
@@ -179,8 +179,8 @@ def test_ablation_takes_directions_from_every_format_and_tries_each_on_dev_in_ev
     assert {"<user>" in text for text in shown} == {each == "chat" for each in formats}
 
 
-def test_directions_from_the_template_are_others_than_from_plain_text(small_materials, loaded):
-    target = target_of(small_materials, loaded, "raw", "chat")
+def test_directions_from_the_template_are_others_than_from_plain_text(small_suite_data, loaded):
+    target = target_of(small_suite_data, loaded, "raw", "chat")
     raw, chat = direction.forms(target, ("forget", "retain", "unrelated"))
     with torch.no_grad():
         plain = ablation._directions(target, raw, SMALL)["retain"]
@@ -192,8 +192,8 @@ def test_directions_from_the_template_are_others_than_from_plain_text(small_mate
 @pytest.mark.parametrize(
     ("attack", "config"), [(relearn, relearn.Config(source="forget", budgets=(1,))), (ablation, SMALL)]
 )
-def test_without_a_template_neither_attack_is_applicable_in_chat(small_materials, rmu_speaker, attack, config):
-    target = target_of(small_materials, rmu_speaker, "raw", "chat")
+def test_without_a_template_neither_attack_is_applicable_in_chat(small_suite_data, rmu_model, attack, config):
+    target = target_of(small_suite_data, rmu_model, "raw", "chat")
     with pytest.raises(NotApplicable, match="chat template"):
         list(attack.attack(target, config, 1))
 
@@ -201,8 +201,8 @@ def test_without_a_template_neither_attack_is_applicable_in_chat(small_materials
 # --- the one way from a question to what the model reads --------------------------------------------------------------
 
 
-def test_prompt_of_is_the_renderer_and_the_template_around_it(small_materials, loaded):
-    form = small_materials.tasks["forget"].form
+def test_prompt_of_is_the_renderer_and_the_template_around_it(small_suite_data, loaded):
+    form = small_suite_data.tasks["forget"].form
     question = Question("q", "Which?", ("Aa", "Bb", "Cc", "Dd"))
     plain = prompting.prompt_of(loaded.tokenizer, question, form)
     assert plain == (render(question, form), answers(question, form), True)
@@ -213,7 +213,7 @@ def test_prompt_of_is_the_renderer_and_the_template_around_it(small_materials, l
     assert rewritten.text == render(question, form).upper()
 
 
-def test_the_materials_of_a_suite_in_both_formats_give_both_forms(tmp_path, suite_file):
+def test_the_suite_data_of_a_suite_in_both_formats_give_both_forms(tmp_path, suite_file):
     from robustness_gate.inputs.validation import load_suite
 
     text = suite_file.read_text(encoding="utf-8")

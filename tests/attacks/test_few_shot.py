@@ -21,9 +21,9 @@ POOL = [Item(Question(f"q{i}", f"Which {i}?", tuple(f"{c}{i}" for c in "wxyz")),
 
 
 @pytest.fixture
-def target(small_materials, rmu_speaker):
-    few = dataclasses.replace(small_materials, dev=small_materials.dev[:4])
-    return trial.target_of(few, rmu_speaker, None)
+def target(small_suite_data, rmu_model):
+    few = dataclasses.replace(small_suite_data, dev=small_suite_data.dev[:4])
+    return trial.target_of(few, rmu_model, None)
 
 
 @pytest.mark.parametrize("count", [1, 4, 7, 16, 30])
@@ -81,8 +81,8 @@ def test_an_example_with_more_choices_than_the_question_gets_letters_of_its_own(
     assert "D. z0\nAnswer: A\n\nWhich?\nA. yes\nB. no\nAnswer:" in render(question, form)
 
 
-def test_no_examples_leave_every_answer_the_same_bits(target, small_materials):
-    task_data = small_materials.tasks["retain"]
+def test_no_examples_leave_every_answer_the_same_bits(target, small_suite_data):
+    task_data = small_suite_data.tasks["retain"]
     questions = [item.question for item in task_data.items]
     (sham,) = few_shot.attack(target, few_shot.SHAM, 1)
     assert torch.equal(
@@ -112,9 +112,9 @@ def test_the_open_book_shows_each_dev_question_its_own_answer_and_is_never_hande
     assert attacked.signals["open_book_dev"] == expected
 
 
-def test_edited_answers_come_back_in_their_places_when_forms_differ(target, small_materials):
+def test_edited_answers_come_back_in_their_places_when_forms_differ(target, small_suite_data):
     """Questions that are asked in different forms are asked in groups."""
-    task_data = small_materials.tasks["retain"]
+    task_data = small_suite_data.tasks["retain"]
     questions = [item.question for item in task_data.items[:6]]
     bare = dataclasses.replace(task_data.form, header="")
     odd = {question.id for question in questions[::2]}

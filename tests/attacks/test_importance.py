@@ -102,8 +102,8 @@ def test_the_default_grid_is_the_sources_45_pairs():
         pruning.Config(p=(1.0,), q=(2.0,))
 
 
-def test_what_is_cut_is_zero_and_nothing_else_moves(small_materials, rmu_speaker):
-    target = trial.target_of(small_materials, rmu_speaker, None)
+def test_what_is_cut_is_zero_and_nothing_else_moves(small_suite_data, rmu_model):
+    target = trial.target_of(small_suite_data, rmu_model, None)
     before = {name: each.clone() for name, each in target.model.state_dict().items()}
     config = pruning.Config(samples=2, scores=("wanda",), calibrate_on=("questions",), p=(5.0,), q=(5.0,))
     with contextlib.closing(pruning.attack(target, config, 1)) as attacked_models:
@@ -117,21 +117,21 @@ def test_what_is_cut_is_zero_and_nothing_else_moves(small_materials, rmu_speaker
     assert all(torch.equal(each, before[name]) for name, each in target.model.state_dict().items())
 
 
-def test_a_model_without_linear_layers_is_not_applicable(small_materials, rmu_speaker, monkeypatch):
+def test_a_model_without_linear_layers_is_not_applicable(small_suite_data, rmu_model, monkeypatch):
     monkeypatch.setattr(matrices, "of_blocks", lambda _model: {})
-    target = trial.target_of(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_suite_data, rmu_model, None)
     with pytest.raises(NotApplicable, match="no weight matrix with plain numbers"):
         next(pruning.attack(target, pruning.SHAM, 1))
 
 
-def test_texts_serve_for_calibration_and_their_last_tokens_count(small_materials, rmu_speaker):
+def test_texts_serve_for_calibration_and_their_last_tokens_count(small_suite_data, rmu_model):
     text = "Zeinin is the bath that quenches Glasketh."
-    made = examples.plain(rmu_speaker.tokenizer, text, longest=100, tail=3)
+    made = examples.plain(rmu_model.tokenizer, text, longest=100, tail=3)
     assert sum(made.counts) == 3
     assert made.counts[-3:] == [True] * 3
-    assert sum(examples.plain(rmu_speaker.tokenizer, text, longest=4).counts) == 3, "the first token has no prediction"
-    corpora = {n: dataclasses.replace(c, texts=(text,)) for n, c in small_materials.corpora.items()}
-    target = dataclasses.replace(trial.target_of(small_materials, rmu_speaker, None), corpora=corpora)
+    assert sum(examples.plain(rmu_model.tokenizer, text, longest=4).counts) == 3, "the first token has no prediction"
+    corpora = {n: dataclasses.replace(c, texts=(text,)) for n, c in small_suite_data.corpora.items()}
+    target = dataclasses.replace(trial.target_of(small_suite_data, rmu_model, None), corpora=corpora)
     config = pruning.Config(calibrate_on=("texts",), p=(5.0,), q=(5.0,))
     assert len(pruning._calibration(target, "forget", "texts", config, 1)) == 1
     texts = {"dev": 1, "forget.texts": 1, "unrelated.texts": 1, "retain.texts": 1}
@@ -140,8 +140,8 @@ def test_texts_serve_for_calibration_and_their_last_tokens_count(small_materials
         assert attacks.refusal(pruning, config, {**texts, lacking: 0}) is not None
 
 
-def test_a_question_is_closed_by_the_models_own_letter_in_every_format(small_materials, rmu_speaker):
-    target = trial.target_of(small_materials, rmu_speaker, None)
+def test_a_question_is_closed_by_the_models_own_letter_in_every_format(small_suite_data, rmu_model):
+    target = trial.target_of(small_suite_data, rmu_model, None)
     target = also_in(target, Form(letters=("1", "2", "3", "4")))
     config = pruning.Config(samples=2, tail=1)
     made = pruning._calibration(target, "forget", "questions", config, 1)
@@ -149,21 +149,19 @@ def test_a_question_is_closed_by_the_models_own_letter_in_every_format(small_mat
     items = pruning._drawn(target.corpora["forget"].items, 2, 1)
     asked = dataclasses.replace(target.forms[0], header=target.corpora["forget"].header)
     own = target.lm.loglikelihoods([item.question for item in items], asked).argmax(dim=-1).tolist()
-    told = [rmu_speaker.tokenizer.decode(each.ids[-1:]).strip() for each in made[:2]]
+    told = [rmu_model.tokenizer.decode(each.ids[-1:]).strip() for each in made[:2]]
     assert told == ["ABCD"[letter] for letter in own]
 
 
-def test_the_grid_takes_every_kind_of_data_with_every_utility_and_dev_chooses(
-    small_materials, rmu_speaker, monkeypatch
-):
+def test_the_grid_takes_every_kind_of_data_with_every_utility_and_dev_chooses(small_suite_data, rmu_model, monkeypatch):
     """On some models questions show what was suppressed, on others texts; and so with what is spared."""
     texts = {
         "forget": "Zeinin quenches Glasketh.",
         "retain": "Tarn lies on the Oum.",
         "unrelated": "A spoon is a spoon.",
     }
-    corpora = {n: dataclasses.replace(c, texts=(texts[n],)) for n, c in small_materials.corpora.items()}
-    target = dataclasses.replace(trial.target_of(small_materials, rmu_speaker, None), corpora=corpora)
+    corpora = {n: dataclasses.replace(c, texts=(texts[n],)) for n, c in small_suite_data.corpora.items()}
+    target = dataclasses.replace(trial.target_of(small_suite_data, rmu_model, None), corpora=corpora)
     delivered = {name: each.clone() for name, each in target.model.state_dict().items()}
     seen, whole = [], importance.snip
 

@@ -35,31 +35,31 @@ CONFIGS = {
 
 
 @pytest.fixture(scope="module")
-def loaded(rmu_speaker):
-    tokenizer = copy.deepcopy(rmu_speaker.tokenizer)
+def loaded(rmu_model):
+    tokenizer = copy.deepcopy(rmu_model.tokenizer)
     tokenizer.chat_template = TEMPLATE
-    return rmu_speaker._replace(tokenizer=tokenizer)
+    return rmu_model._replace(tokenizer=tokenizer)
 
 
 @pytest.fixture(scope="module")
-def mixed(small_materials):
+def mixed(small_suite_data):
     """Two questions of everything: the hazard in both formats, and the same utility by letters and by words."""
     forget, retain = (
-        dataclasses.replace(small_materials.tasks[n], items=small_materials.tasks[n].items[:2])
+        dataclasses.replace(small_suite_data.tasks[n], items=small_suite_data.tasks[n].items[:2])
         for n in ("forget", "retain")
     )
     chat = dataclasses.replace(forget, form=dataclasses.replace(forget.form, chat=True))
     words = TaskData("lm_eval", retain.items, Form(letters=tuple("ABCDEFGH"), verbatim=True))
     tasks = {"forget": forget, "forget.chat": chat, "retain": retain, "words": words}
-    return dataclasses.replace(small_materials, tasks=tasks, dev=small_materials.dev[:2])
+    return dataclasses.replace(small_suite_data, tasks=tasks, dev=small_suite_data.dev[:2])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_task_is_answered_in_all_metrics_of_its_kind_in_every_format(name, loaded, mixed):
     module = attacks.load(name)
     config = module.Config(**CONFIGS[name])
-    nobody = Subject(Role.CANDIDATE, None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
-    made = trial_of(nobody, None, module, config, 0, mixed, "float32")
+    no_one = Subject(Role.CANDIDATE, None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
+    made = trial_of(no_one, None, module, config, 0, mixed, "float32")
     measurements = list(trial.run(made, mixed, loaded))
     assert sorted(measurement.task for measurement in measurements) == sorted(mixed.tasks)
     for measurement in measurements:
@@ -80,10 +80,10 @@ def test_a_kind_that_reads_otherwise_than_it_declares_ends_its_trial(wrong, says
     kind = tasks.load("multiple_choice")
     read = kind.read
     monkeypatch.setattr(kind, "read", lambda rows, key: wrong(read(rows, key)))
-    nobody = Subject(Role.CANDIDATE, None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
+    no_one = Subject(Role.CANDIDATE, None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
     none = attacks.load("none")
     with pytest.raises(BrokenTrial, match=says):
-        list(trial.run(trial_of(nobody, None, none, none.Config(), 0, mixed, "float32"), mixed, loaded))
+        list(trial.run(trial_of(no_one, None, none, none.Config(), 0, mixed, "float32"), mixed, loaded))
 
 
 def test_every_presentation_can_be_put_where_there_is_a_template_with_thinking(loaded, mixed):

@@ -34,8 +34,8 @@ def test_a_draw_keeps_its_direction_from_scale_to_scale_and_draws_differ():
     assert torch.equal(noise._noisy(WEIGHTS, 0.0, seed=1, draw=0)["b"], WEIGHTS["b"])
 
 
-def test_what_is_handed_over_is_the_draw_that_was_chosen_and_it_is_taken_back(small_materials, rmu_speaker):
-    target = trial.target_of(small_materials, rmu_speaker, None)
+def test_what_is_handed_over_is_the_draw_that_was_chosen_and_it_is_taken_back(small_suite_data, rmu_model):
+    target = trial.target_of(small_suite_data, rmu_model, None)
     before = {name: each.detach().clone() for name, each in target.model.named_parameters()}
     config = noise.Config(budgets=(100, 300), draws=3, where="linear")
     with contextlib.closing(noise.attack(target, config, 5)) as attacked_models:
@@ -53,8 +53,8 @@ def test_what_is_handed_over_is_the_draw_that_was_chosen_and_it_is_taken_back(sm
     assert all(torch.equal(each, before[name]) for name, each in target.model.named_parameters())
 
 
-def test_a_model_without_such_weights_is_not_applicable(small_materials, rmu_speaker, monkeypatch):
+def test_a_model_without_such_weights_is_not_applicable(small_suite_data, rmu_model, monkeypatch):
     monkeypatch.setattr(matrices, "of_blocks", lambda _model: {})
-    target = trial.target_of(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_suite_data, rmu_model, None)
     with pytest.raises(NotApplicable, match="no weight matrix with plain numbers"):
         next(noise.attack(target, noise.Config(where="linear"), 1))

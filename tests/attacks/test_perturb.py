@@ -19,9 +19,9 @@ TEXT = "Which river runs?"
 
 
 @pytest.fixture
-def target(small_materials, rmu_speaker):
-    few = dataclasses.replace(small_materials, dev=small_materials.dev[:4])
-    return trial.target_of(few, rmu_speaker, None)
+def target(small_suite_data, rmu_model):
+    few = dataclasses.replace(small_suite_data, dev=small_suite_data.dev[:4])
+    return trial.target_of(few, rmu_model, None)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_verbatim_choices_are_answers_and_stay():
     assert (edited.stem, edited.choices) == (TEXT.upper(), question.choices)
 
 
-def test_a_perturbed_question_survives_its_encoding(target, small_materials):
+def test_a_perturbed_question_survives_its_encoding(target, small_suite_data):
     """Else a perturbation would count as a missing answer: `any` puts in every mark that there is."""
-    task_data = small_materials.tasks["forget"]
+    task_data = small_suite_data.tasks["forget"]
     for name in ("every 1: any", "share 0.3: _", "case upper"):
         edited = [perturb.Perturbed(name, 1)(item.question, task_data.form) for item in task_data.items]
         found = target.lm.loglikelihoods([question for question, _ in edited], edited[0][1])
@@ -107,8 +107,8 @@ def test_the_finalists_are_tried_on_all_of_dev_and_the_best_is_handed_over(targe
     assert attacked.cost["queries"] == 4 * (3 * 2 + 2 * 4)
 
 
-def test_without_a_grid_every_answer_is_the_same_bits(target, small_materials):
-    task_data = small_materials.tasks["retain"]
+def test_without_a_grid_every_answer_is_the_same_bits(target, small_suite_data):
+    task_data = small_suite_data.tasks["retain"]
     questions = [item.question for item in task_data.items]
     (sham,) = perturb.attack(target, perturb.SHAM, 1)
     assert torch.equal(

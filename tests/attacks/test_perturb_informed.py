@@ -19,11 +19,11 @@ SMALL = perturb_informed.Config(depths=(0.0,), thresholds=(0.5,), questions=8, r
 
 
 @pytest.fixture
-def target(small_materials, rmu_speaker):
+def target(small_suite_data, rmu_model):
     def none():
         raise NotApplicable("no original")
 
-    return trial.target_of(small_materials, rmu_speaker, none)
+    return trial.target_of(small_suite_data, rmu_model, none)
 
 
 @pytest.fixture
@@ -102,9 +102,9 @@ def test_verbatim_choices_are_answers_and_stay(target, splitter):
     assert edited.stem == splitter.known[asked.stem] != asked.stem
 
 
-def test_what_is_handed_over_is_asked_in_split_words(target, small_materials):
+def test_what_is_handed_over_is_asked_in_split_words(target, small_suite_data):
     (attacked,) = perturb_informed.attack(target, SMALL, 1)
-    task_data = small_materials.tasks["forget"]
+    task_data = small_suite_data.tasks["forget"]
     questions = [item.question for item in task_data.items[:4]]
     found = attacked.model.loglikelihoods(questions, task_data.form)
     words = attacked.model.words
@@ -116,8 +116,8 @@ def test_what_is_handed_over_is_asked_in_split_words(target, small_materials):
     assert attacked.signals["cosine_before"] > 0.5
 
 
-def test_without_rounds_every_answer_is_the_same_bits(target, small_materials):
-    task_data = small_materials.tasks["retain"]
+def test_without_rounds_every_answer_is_the_same_bits(target, small_suite_data):
+    task_data = small_suite_data.tasks["retain"]
     questions = [item.question for item in task_data.items]
     (sham,) = perturb_informed.attack(target, perturb_informed.SHAM, 1)
     assert torch.equal(

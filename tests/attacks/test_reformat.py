@@ -24,9 +24,9 @@ TEMPLATE = "{{ bos_token }}<u>{{ messages[0].content }}</u><a>{% if false %}<thi
 
 
 @pytest.fixture
-def target(small_materials, rmu_speaker):
-    few = dataclasses.replace(small_materials, dev=small_materials.dev[:4])
-    return trial.target_of(few, rmu_speaker, None)
+def target(small_suite_data, rmu_model):
+    few = dataclasses.replace(small_suite_data, dev=small_suite_data.dev[:4])
+    return trial.target_of(few, rmu_model, None)
 
 
 def text(name, form=None):
@@ -191,10 +191,10 @@ def test_cut_tokens_spell_the_same_text_and_the_answer_is_left_whole(target):
     assert torch.allclose(found[0], plain[letters], atol=1e-4)
 
 
-def test_continuations_are_scored_behind_the_cut_prompt(target, small_materials):
+def test_continuations_are_scored_behind_the_cut_prompt(target, small_suite_data):
     cut = lms.Respelling(lms.halves(target.tokenizer), 1.0, 1)
     asked = score.ModelLM(target.model, target.tokenizer, respelling=cut)
-    questions = [item.question for item in small_materials.tasks["forget"].items[:3]]
+    questions = [item.question for item in small_suite_data.tasks["forget"].items[:3]]
     form = target.forms[0]
     prompts = [prompting.prompt_of(target.tokenizer, question, form).text for question in questions]
     found = asked._continuations(prompts, [[" A", " B", " C", " D"]] * 3, special=True)

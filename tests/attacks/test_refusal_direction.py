@@ -23,20 +23,20 @@ def letter_share(target, items) -> float:
     return float(answers.exp().sum(dim=1).mean())
 
 
-def test_it_does_not_apply_to_a_model_that_refuses_nothing(small_materials):
+def test_it_does_not_apply_to_a_model_that_refuses_nothing(small_suite_data):
     loaded = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
-    target = trial.target_of(small_materials, loaded, None)
+    target = trial.target_of(small_suite_data, loaded, None)
     with pytest.raises(NotApplicable, match="declines 0 of 72 'forget' questions"):
         next(refusal_direction.attack(target, SMALL, 1))
 
 
-def test_a_taught_refusal_is_found_and_removed_and_the_rest_stays(small_materials):
+def test_a_taught_refusal_is_found_and_removed_and_the_rest_stays(small_suite_data):
     """The base, its first two blocks taught to say ` The` in place of a letter where a question is about alloys.
 
     Taught to all blocks or to the last ones, no one direction of the first layers mediates the refusal at this size.
     """
     loaded = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
-    target = trial.target_of(small_materials, loaded, None)
+    target = trial.target_of(small_suite_data, loaded, None)
     (word,) = loaded.tokenizer.encode(" The", add_special_tokens=False)
     form, taught = target.forms[0], []
     for source, refused in (("forget", True), ("retain", False)):
@@ -65,8 +65,8 @@ def test_removing_at_strength_zero_and_adding_nothing_change_no_bit():
     assert torch.allclose(direction.adder(d, 2.0)(stream) - stream, 2 * d, atol=1e-6)
 
 
-def test_last_streams_are_what_the_blocks_put_out_at_the_end_of_each_prompt(rmu_speaker):
-    model = rmu_speaker.model
+def test_last_streams_are_what_the_blocks_put_out_at_the_end_of_each_prompt(rmu_model):
+    model = rmu_model.model
     prompts = [[1, 5, 9, 33, 20], [1, 7]]
     found = direction.last_streams(model, prompts, 3)
     assert found.shape == (2, 3, 4, 128)

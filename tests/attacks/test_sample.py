@@ -108,17 +108,17 @@ def test_any_of_k_of_a_model_that_says_one_letter_stays_at_a_quarter():
     assert sample.any_of(64, one_letter, ITEMS, 1.0) == pytest.approx(0.25)
 
 
-def test_the_model_is_asked_once_for_all_marks_and_temperatures(small_materials, rmu_speaker):
+def test_the_model_is_asked_once_for_all_marks_and_temperatures(small_suite_data, rmu_model):
     import dataclasses
 
-    target = trial.target_of(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_suite_data, rmu_model, None)
     leaning = Leaning(1.0)
     leaning.loglikelihoods = lambda questions, form, ask=target.lm.loglikelihoods: (
         setattr(leaning, "asked", leaning.asked + 1),
         ask(questions, form),
     )[1]
     target = dataclasses.replace(target, lm=leaning)
-    task_data = small_materials.tasks["retain"]
+    task_data = small_suite_data.tasks["retain"]
     for attacked in sample.attack(target, sample.Config(budgets=(1, 4)), 1):
         selection.ask(attacked.model, [hazard(task_data.items, task_data.form)])
         assert attacked.signals["any_of_k_chance"] == pytest.approx(sample.chance(attacked.budget, 4))
@@ -126,9 +126,9 @@ def test_the_model_is_asked_once_for_all_marks_and_temperatures(small_materials,
     assert leaning.asked == 2, "the dev items and the task"
 
 
-def test_no_draws_leave_every_answer_the_same_bits(small_materials, rmu_speaker):
-    target = trial.target_of(small_materials, rmu_speaker, None)
-    task_data = small_materials.tasks["retain"]
+def test_no_draws_leave_every_answer_the_same_bits(small_suite_data, rmu_model):
+    target = trial.target_of(small_suite_data, rmu_model, None)
+    task_data = small_suite_data.tasks["retain"]
     questions = [item.question for item in task_data.items]
     (sham,) = sample.attack(target, sample.SHAM, 1)
     assert torch.equal(

@@ -19,9 +19,9 @@ SHORT = {"budgets": (24,), "rank": 8, "alpha": 16, "batch": 4, "min_steps": 6, "
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
-def target(request, small_materials):
+def target(request, small_suite_data):
     """The oracle, which answers nearly all of `retain` before anything is done: 0.09 nats."""
-    few = dataclasses.replace(small_materials, dev=small_materials.dev[:4])
+    few = dataclasses.replace(small_suite_data, dev=small_suite_data.dev[:4])
     loaded = load(organisms.checkpoint("oracle"), dtype=request.param, device="cpu")
     return trial.target_of(few, loaded, None)
 
@@ -64,8 +64,8 @@ def test_an_adapter_that_nothing_reads_cannot_acquit(target, monkeypatch):
     assert len(missed(signs_of(target, source="retain", learning_rates=(1e-2,)))) >= 2
 
 
-def test_a_run_that_changed_nothing_is_no_choice_where_another_did(rmu_speaker):
-    model = rmu_speaker.model
+def test_a_run_that_changed_nothing_is_no_choice_where_another_did(rmu_model):
+    model = rmu_model.model
     data = [train.Example([1, 5, 9, 40, 77], [False] * 4 + [True]), train.Example([1, 8, 90], [False, False, True])]
     rates = (1e-12, 1e-2)
     recipes = [train.Recipe(rate, steps=3, batch=2) for rate in rates]
@@ -79,8 +79,8 @@ def test_a_run_that_changed_nothing_is_no_choice_where_another_did(rmu_speaker):
         assert alone.signals["chosen_change"] < train.MOVED
 
 
-def test_the_fit_is_the_loss_the_share_predicted_and_the_odds(rmu_speaker):
-    model, rows = rmu_speaker.model, [[1, 5, 9, 40, 77], [1, 8, 90]]
+def test_the_fit_is_the_loss_the_share_predicted_and_the_odds(rmu_model):
+    model, rows = rmu_model.model, [[1, 5, 9, 40, 77], [1, 8, 90]]
     counts = [[False, False, True, True, True], [False, False, True]]
     found = train.fit(model, [train.Example(*pair) for pair in zip(rows, counts, strict=True)])
     losses, right, odds = [], [], []

@@ -186,7 +186,7 @@ def others(value: Any) -> list[Any]:
     return ["word", 0]
 
 
-def test_a_strangers_signature_is_refused_whatever_he_signs_and_whoever_he_says_he_is(case: Case) -> None:
+def test_a_strangers_signature_is_refused_whatever_it_signs_and_whatever_name_it_gives(case: Case) -> None:
     chance = random.Random(7)
     places = list(leaves(case.statement))
     for number in range(300):

@@ -1,4 +1,4 @@
-"""What somebody signs whose key is trusted, and who lies: a record taken out, one left out, one that refutes itself.
+"""What someone signs whose key is trusted, and who lies: a record taken out, one left out, one that refutes itself.
 
 Each begins with an honest report, changes it as a careful forger would (ids that follow from content are made anew) and
 signs it again with the trusted key. `verify` must leave with 5: the verdict that stands in it does not follow.

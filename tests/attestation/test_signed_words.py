@@ -51,7 +51,7 @@ def found_in(lie: bytes) -> list[str]:
     return its.failed(found)
 
 
-# --- what nobody can answer -------------------------------------------------------------------------------------------
+# --- what no one can answer -------------------------------------------------------------------------------------------
 
 
 def unanswered(told: Told) -> Told:
@@ -80,7 +80,7 @@ def the_original_left_out(told: Told) -> None:
 
 
 @pytest.mark.parametrize("lie", [useful_after_all, a_reason_dropped, ruined_by_unlearning, the_original_left_out])
-def test_of_a_form_that_nobody_can_answer(lie: Callable[[Told], None]) -> None:
+def test_of_a_form_that_no_one_can_answer(lie: Callable[[Told], None]) -> None:
     honest = guessing()
     assert honest.verdict.blockers[0].code == "unanswered"
     raw = its.signed(honest)
@@ -122,7 +122,7 @@ def test_of_a_limitation_that_is_left_out(which: str) -> None:
     assert found_in(its.resigned(its.bundle(), lambda told: silent(told["report"]))) == ["verdict"]
 
 
-def test_of_a_preregistration_that_nobody_made() -> None:
+def test_of_a_preregistration_that_no_one_made() -> None:
     """With a preregistration named the limitation is gone: whether it is one, only --preregistration shows, and the
     check says so."""
     preregistration = {"sha256": "7" * 64, "key": "8" * 64, "at": "2026-11-20T09:00:00Z"}
@@ -141,15 +141,15 @@ def test_of_a_report_beside_the_bundle_under_other_names(tmp_path: Path) -> None
     assert its.failed(its.look(its.bundle(), attachments=tmp_path)) == ["attachments"]
 
 
-def test_of_a_pass_that_anybody_wrote() -> None:
-    """A report that adds up, signed by a stranger: 5 with his key untrusted, 5 where nobody asks who he is."""
+def test_of_a_pass_that_anyone_wrote() -> None:
+    """A report that adds up, signed by a stranger: 5 with his key untrusted, 5 where no one asks who he is."""
     forged = its.signed(its.made(), its.STRANGER)
     assert its.look(forged).exit_code == Exit.UNVERIFIED
     found = its.look(forged, trusted=None)
     assert (found.outcome, found.adds_up, found.exit_code) == ("PASS", True, Exit.UNVERIFIED)
 
 
-def test_of_a_kind_a_flag_and_a_role_that_nobody_knows() -> None:
+def test_of_a_kind_a_flag_and_a_role_that_no_one_knows() -> None:
     def each(name: str, told: Told) -> None:
         trial = told["trials"][0]["trial"]
         match name:

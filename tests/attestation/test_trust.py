@@ -88,7 +88,7 @@ def test_a_private_key_and_another_version_are_refused(tmp_path: Path) -> None:
         read_trust(path)
 
 
-def test_days_are_in_utc_whatever_the_clock_of_whoever_asks() -> None:
+def test_days_are_in_utc_whatever_the_clock_of_the_machine() -> None:
     signer = Signer(
         OLD.public, TrustedKey(owner="A", file="x", valid_from=date(2026, 1, 2), valid_until=date(2026, 1, 2))
     )

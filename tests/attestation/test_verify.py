@@ -133,7 +133,7 @@ def test_a_verified_report_leaves_with_what_it_says(outcome: str, code: int) -> 
     assert found.exit_code == code
 
 
-def test_what_nobody_asked_for_is_not_checked_and_says_what_was_there_to_check() -> None:
+def test_what_no_one_asked_for_is_not_checked_and_says_what_was_there_to_check() -> None:
     found = look(bundle())
     told = {title: code for title, (state, code) in states(found).items() if state == "not checked"}
     assert told == {
@@ -817,7 +817,7 @@ def test_a_report_that_is_missing_before_it_is_noticed(tmp_path: Path) -> None:
 
 
 def test_two_reports_with_one_predecessor_are_noticed(tmp_path: Path) -> None:
-    """Somebody signs twice and shows the better one to each."""
+    """Someone signs twice and shows the better one to each."""
     raw = signed(made(), previous="c" * 64)
     assert refused(look(raw, known=(later(tmp_path, previous="c" * 64),)), "before and after") == Fault.TWO_SUCCESSORS
 

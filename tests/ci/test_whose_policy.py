@@ -160,7 +160,7 @@ def test_a_way_round_into_the_workspace_is_refused(runner, path):
     assert "by a way round" in done.annotation
 
 
-def test_a_policy_on_the_runners_own_disk_is_nobodys_to_propose(runner, tmp_path_factory):
+def test_a_policy_on_the_runners_own_disk_is_no_ones_to_propose(runner, tmp_path_factory):
     own = tmp_path_factory.mktemp("disk") / "policy.yaml"
     own.write_text((runner / "workspace" / POLICY).read_text(encoding="utf-8"), encoding="utf-8")
     loosened(runner)
@@ -188,10 +188,10 @@ def spoilt(runner: Path, environment: dict[str, str], how: str) -> dict[str, str
 @pytest.mark.parametrize(
     "how", ["another head", "no head", "no merge", "shallow", "no history", "an event that does not say"]
 )
-def test_where_nobody_can_tell_what_was_agreed_it_is_red(runner, how):
+def test_where_no_one_can_tell_what_was_agreed_it_is_red(runner, how):
     done = job(runner, spoilt(runner, proposed(runner), how), checkpoint="models/x")
     assert done.code == 2
-    assert "nobody can tell whose policy this is" in done.annotation
+    assert "it is not known whose policy this is" in done.annotation
 
 
 def test_the_digest_that_is_asked_for_is_the_policys_or_it_is_red(runner):

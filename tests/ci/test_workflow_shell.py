@@ -181,7 +181,7 @@ def test_an_adapter_is_examined_on_the_base_that_is_named(runner, adapter):
     assert {"role": Role.CANDIDATE, "control": "", "base": True, "source": "organism:base"} in report["provenance"]
 
 
-def test_an_adapter_whose_base_nobody_names_is_an_error(runner, adapter):
+def test_an_adapter_whose_base_no_one_names_is_an_error(runner, adapter):
     done = gated(runner, checkpoint=str(adapter), only="none", device="cpu")
     assert done.code == 2
     assert done.outputs["verdict"] == "ERROR"

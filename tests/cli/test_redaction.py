@@ -1,4 +1,4 @@
-"""Credentials are told by nobody."""
+"""Credentials are told by no one."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Done:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gate:
-    """The command line in this process, with nobody at the terminal."""
+    """The command line in this process, with no one at the terminal."""
     monkeypatch.delenv(keys.KEY_VARIABLE, raising=False)
     monkeypatch.delenv(keys.PASSPHRASE_VARIABLE, raising=False)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)

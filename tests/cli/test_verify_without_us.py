@@ -92,7 +92,7 @@ def tamper(path: Path) -> None:
         (lambda d: (d / "model" / "config.json").rename(d / "model" / "Config.json"), [5]),
     ],
 )
-def test_the_page_stops_whoever_was_given_something_else(
+def test_the_page_stops_a_reader_who_was_given_something_else(
     change: object, stops: list[int], desk: Path, root: Path
 ) -> None:
     change(desk)  # type: ignore[operator]

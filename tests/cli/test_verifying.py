@@ -290,10 +290,10 @@ def test_a_rewritten_ledger_has_a_good_chain_and_sign_says_so(gate: Gate, desk: 
     assert "compute the chain again" in " ".join(gate("sign", "--help").out.split())
 
 
-def test_an_audit_of_what_nobody_is_known_to_have_signed_leaves_with_5(
+def test_an_audit_of_what_no_one_is_known_to_have_signed_leaves_with_5(
     gate: Gate, desk: Desk, suite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its answers may agree: anybody can write down what a model answers, and a verdict of his own beside it."""
+    """Its answers may agree: anyone can write down what a model answers, and a verdict of his own beside it."""
     from robustness_gate.assurance import audit
 
     again = {

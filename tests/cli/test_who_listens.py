@@ -46,7 +46,7 @@ def left_with(command: list[str], out: int | None, err: int | None) -> int:
 
 @pytest.fixture
 def closed():
-    """The end of a pipe that nobody reads."""
+    """The end of a pipe that no one reads."""
     reader, writer = os.pipe()
     os.close(reader)
     yield writer
@@ -76,7 +76,7 @@ def test_so_it_is_with_real_verbs(closed, arguments, code):
     assert left_with(GATE + arguments, closed, closed) == code
 
 
-def test_what_is_heard_is_whole_and_in_order():
+def test_what_is_read_is_whole_and_in_order():
     done = subprocess.run([sys.executable, "-c", TALKS, "4"], capture_output=True, check=False, text=True)
     assert done.returncode == 4
     assert done.stdout.splitlines() == [letter * 60 for letter in "xyw"] * 3000

@@ -39,22 +39,22 @@ def family(request):
     name, keywords = FAMILIES[request.param]
     tokenizer = transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))
     config = getattr(transformers, name)(**keywords, vocab_size=len(tokenizer))
-    speakers = []
+    loaded_models = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config).eval()
         if request.param in UNKNOWN_BLOCKS:
             model.config.residual_multiplier = 1.0
-        speakers.append(LoadedModel(model.requires_grad_(False), tokenizer))
-    return request.param, *speakers
+        loaded_models.append(LoadedModel(model.requires_grad_(False), tokenizer))
+    return request.param, *loaded_models
 
 
 @pytest.mark.parametrize("name", attacks.names())
-def test_an_attack_works_on_this_family_or_says_that_it_does_not_apply(family, name, small_materials):
+def test_an_attack_works_on_this_family_or_says_that_it_does_not_apply(family, name, small_suite_data):
     kind, loaded, original = family
-    module, task_data = attacks.load(name), small_materials.tasks["forget"]
+    module, task_data = attacks.load(name), small_suite_data.tasks["forget"]
     config = module.Config(**module.CONTRACT.tiny)
-    target = trial.target_of(small_materials, loaded, lambda: contextlib.nullcontext(original))
+    target = trial.target_of(small_suite_data, loaded, lambda: contextlib.nullcontext(original))
     questions, before = [item.question for item in task_data.items], state_of(loaded.model, loaded.tokenizer)
     plain, marks = target.lm.loglikelihoods(questions, task_data.form), []
     applies = kind not in UNKNOWN_BLOCKS or "blocks" not in getattr(module, "NEEDS", ())

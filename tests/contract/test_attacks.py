@@ -95,32 +95,32 @@ def attack(request) -> ModuleType:
 
 
 @pytest.fixture(scope="module", params=ROWS, ids=lambda param: f"{param[0]}-{param[1]}")
-def case(request, small_materials) -> Case:
+def case(request, small_suite_data) -> Case:
     name, row = request.param
     module = attacks.load(name)
     config = module.Config(**module.CONTRACT.rows[row])
     unread = Subject(Role.CANDIDATE, None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
-    return Case(module, config, trial_of(unread, None, module, config, 0, small_materials, "float32"))
+    return Case(module, config, trial_of(unread, None, module, config, 0, small_suite_data, "float32"))
 
 
 @pytest.fixture(scope="module")
-def target(small_materials, rmu_speaker) -> Target:
-    return trial.target_of(small_materials, rmu_speaker, original)
+def target(small_suite_data, rmu_model) -> Target:
+    return trial.target_of(small_suite_data, rmu_model, original)
 
 
 @pytest.fixture(scope="module")
-def performance(case, target, small_materials) -> Performance:
-    return perform(case, target, small_materials)
+def performance(case, target, small_suite_data) -> Performance:
+    return perform(case, target, small_suite_data)
 
 
 @pytest.fixture(scope="module")
-def replayed(case, target, small_materials, tmp_path_factory) -> Replay:
-    return replay(case, target, small_materials, tmp_path_factory.mktemp("rows"))
+def replayed(case, target, small_suite_data, tmp_path_factory) -> Replay:
+    return replay(case, target, small_suite_data, tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture(scope="module")
-def untouched(target, small_materials) -> torch.Tensor:
-    return in_every_order(target.lm, small_materials)
+def untouched(target, small_suite_data) -> torch.Tensor:
+    return in_every_order(target.lm, small_suite_data)
 
 
 # --- one run, several laws -------------------------------------------------------------------------------------------
@@ -167,9 +167,9 @@ def test_the_model_is_restored_exactly_when_the_examiner_raises_at_the_first_mar
     assert list(changes(before, state_of(target.model, target.tokenizer))) == []
 
 
-def test_the_sham_changes_no_answer_and_clears_no_floor(attack, target, small_materials, untouched):
+def test_the_sham_changes_no_answer_and_clears_no_floor(attack, target, small_suite_data, untouched):
     for attacked in attack.attack(target, attack.SHAM, 1):
-        assert torch.equal(untouched.argmax(dim=-1), in_every_order(attacked.model, small_materials).argmax(dim=-1))
+        assert torch.equal(untouched.argmax(dim=-1), in_every_order(attacked.model, small_suite_data).argmax(dim=-1))
         floors = [any(bound.holds(attacked.signals) for bound in floor.any_of) for floor in attack.FLOORS]
         assert not attack.FLOORS or not all(floors)
 

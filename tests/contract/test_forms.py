@@ -24,7 +24,7 @@ HAZARDS = {name: (name,) for name in formlaws.TASKS} | {"all": tuple(formlaws.TA
 
 
 @pytest.fixture(scope="module")
-def speakers() -> tuple[Any, Any]:
+def loaded_models() -> tuple[Any, Any]:
     return formlaws.small_model(0), formlaws.small_model(1)
 
 
@@ -39,8 +39,8 @@ def test_every_kind_is_on_the_bench() -> None:
 
 
 @pytest.mark.parametrize("name", attacks.names())
-def test_what_an_attack_shows_is_what_the_tasks_ask(name: str, suite_data: Any, speakers: Any) -> None:
-    assert formlaws.faults(name, suite_data, *speakers) == []
+def test_what_an_attack_shows_is_what_the_tasks_ask(name: str, suite_data: Any, loaded_models: Any) -> None:
+    assert formlaws.faults(name, suite_data, *loaded_models) == []
 
 
 @pytest.mark.parametrize("name", attacks.names())
@@ -55,27 +55,27 @@ def test_an_attack_says_in_which_forms_it_cannot_be_made_and_why(name: str, suit
 
 @pytest.mark.parametrize("name", ["probe", "relearn", "sample"])
 def test_a_trial_is_made_in_the_forms_that_its_record_names_and_in_no_others(
-    name: str, suite_data: Any, speakers: Any
+    name: str, suite_data: Any, loaded_models: Any
 ) -> None:
     """From its record alone. Where it names none it is not applicable, with the reason that the plan foresees."""
     module = attacks.load(name)
     config = formlaws.config_of(module)
-    nobody = plan.Subject(Role.CANDIDATE, None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
-    made = plan.trial_of(nobody, None, module, config, 0, suite_data, "float32")
+    no_one = plan.Subject(Role.CANDIDATE, None, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
+    made = plan.trial_of(no_one, None, module, config, 0, suite_data, "float32")
     read = Trial.model_validate_json(encode(made.model_dump(mode="json")))
     assert read.id == made.id
     found = applicability.of(module, config, suite_data.hazards)
     assert read.aims == set(found.names)
-    original = lambda: contextlib.nullcontext(speakers[1])  # noqa: E731 - the reference of one trial
+    original = lambda: contextlib.nullcontext(loaded_models[1])  # noqa: E731 - the reference of one trial
     if not found.names:
         with pytest.raises(NotApplicable, match="cannot be made in any form") as caught:
-            list(trial.run(read, suite_data, speakers[0], reference=original))
+            list(trial.run(read, suite_data, loaded_models[0], reference=original))
         assert found.why_not in caught.value.message
         return
-    measurements = list(trial.run(read, suite_data, speakers[0], reference=original))
+    measurements = list(trial.run(read, suite_data, loaded_models[0], reference=original))
     assert [(each.budget, each.task) for each in measurements] == [
         (m, ref.name) for m in made.budgets for ref in made.tasks
     ]
     other = made.model_copy(update={"hazard": (*found.names, "more")})
     with pytest.raises(BrokenTrial, match="forms in which the hazard is asked changed"):
-        list(trial.run(other, suite_data, speakers[0], reference=original))
+        list(trial.run(other, suite_data, loaded_models[0], reference=original))

@@ -37,25 +37,25 @@ def mistaught(target: Any, corpus: Corpus, config: Any, seed: int = 1) -> int:
 
 
 @pytest.mark.parametrize("rotations", [1, 4])
-def test_a_lesson_teaches_the_key_in_every_letter_order(small_materials: Any, rmu_speaker: Any, rotations: int) -> None:
-    target = trial.target_of(small_materials, rmu_speaker, None)
+def test_a_lesson_teaches_the_key_in_every_letter_order(small_suite_data: Any, rmu_model: Any, rotations: int) -> None:
+    target = trial.target_of(small_suite_data, rmu_model, None)
     config = attacks.load("relearn").Config(source="forget", budgets=(8,), rotations=rotations)
-    assert mistaught(target, small_materials.corpora["forget"], config) == 0
+    assert mistaught(target, small_suite_data.corpora["forget"], config) == 0
 
 
-def test_a_wrong_key_is_noticed(small_materials: Any, rmu_speaker: Any) -> None:
-    target = trial.target_of(small_materials, rmu_speaker, None)
-    corpus = small_materials.corpora["forget"]
+def test_a_wrong_key_is_noticed(small_suite_data: Any, rmu_model: Any) -> None:
+    target = trial.target_of(small_suite_data, rmu_model, None)
+    corpus = small_suite_data.corpora["forget"]
     other = [Item(item.question, (item.answer + 1) % len(item.question.choices)) for item in corpus.items]
     config = attacks.load("relearn").Config(source="forget", budgets=(8,))
     assert mistaught(target, Corpus(tuple(other), (), corpus.header), config) == 8
 
 
 def test_lettered_lessons_are_those_that_they_were_before_hazards_had_several_forms(
-    suite_data: Any, rmu_speaker: Any
+    suite_data: Any, rmu_model: Any
 ) -> None:
     """Token by token, as commit be40cb1 made them: the numbers of lettered suites stay what they were."""
-    target = trial.target_of(suite_data, rmu_speaker, None)
+    target = trial.target_of(suite_data, rmu_model, None)
     config = attacks.load("relearn").Config(source="forget", budgets=(40,), rotations=4)
     lessons, _ = attacks.load("relearn")._training_examples(target, config, 7)
     shown = json.dumps([[each.ids, each.counts] for lesson in lessons for each in lesson])

@@ -43,7 +43,7 @@ Patch = pytest.MonkeyPatch
 
 
 class Bug(NamedTuple):
-    """A mistake that somebody could make, and the words in which it is found."""
+    """A mistake that someone could make, and the words in which it is found."""
 
     name: str
     attack: str
@@ -101,7 +101,7 @@ def examples_not_shown(patch: Patch) -> None:
 
 
 def adapter_detached(patch: Patch) -> None:
-    """The adapter is taken off before anybody looks at the model."""
+    """The adapter is taken off before anyone looks at the model."""
     whole = scope.adapter
 
     @contextlib.contextmanager
@@ -360,10 +360,10 @@ def faults_of(attack: str, config: dict[str, Any] | None, patch: Patch) -> list[
 
 def _of_forms(attack: str) -> list[str]:
     """What the laws of forms and labels find, on their own bench: in letters and in words."""
-    speakers = formlaws.small_model(0), formlaws.small_model(1)
+    loaded_models = formlaws.small_model(0), formlaws.small_model(1)
     with tempfile.TemporaryDirectory() as folder:
         benches = [formlaws.bench(Path(folder), task) for task in ("letters", "cloze")]
-        return [words for each in benches for words in formlaws.faults(attack, each, *speakers)]
+        return [words for each in benches for words in formlaws.faults(attack, each, *loaded_models)]
 
 
 EXECUTE = local.execute

@@ -23,7 +23,7 @@ SOLVING = [name for name in SHOWING if attacks.load(name).SHOWS == "solved" and 
 
 
 @pytest.fixture(scope="module")
-def speakers() -> tuple[Any, Any]:
+def loaded_models() -> tuple[Any, Any]:
     return formlaws.small_model(0), formlaws.small_model(1)
 
 
@@ -39,7 +39,7 @@ def wrong(item: Item) -> Item:
 @pytest.mark.parametrize("task", ["cloze", "open", "harness"])
 @pytest.mark.parametrize("name", SHOWING)
 def test_an_attack_that_shows_lettered_questions_elsewhere_is_found(
-    name: str, task: str, benches: Any, speakers: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, task: str, benches: Any, loaded_models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line that once stood in every attack: `replace(form, header=corpus.header, verbatim=False)`."""
     whole = examples.each_way
@@ -56,7 +56,7 @@ def test_an_attack_that_shows_lettered_questions_elsewhere_is_found(
         monkeypatch.setattr(module, "_shown", lambda *a: _Lettered(module, shown, *a))
     monkeypatch.setattr(examples, "each_way", lettered)
     if task in benches and name in attacks.names() and attacks.load(name).SPEAKS.count(formlaws.KIND_OF[task]):
-        found = formlaws.faults(name, benches[task], *speakers)
+        found = formlaws.faults(name, benches[task], *loaded_models)
         assert any(words.startswith("form: ") for words in found), found
 
 
@@ -80,28 +80,28 @@ def _Lettered(module: Any, shown: Any, target: Any, source: str, ways: Any, pool
 @pytest.mark.parametrize("task", formlaws.TASKS)
 @pytest.mark.parametrize("name", SOLVING)
 def test_an_attack_that_is_taught_wrong_answers_is_found(
-    name: str, task: str, benches: Any, speakers: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, task: str, benches: Any, loaded_models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = examples.answered
     monkeypatch.setattr(examples, "answered", lambda t, item, *a, **how: whole(t, wrong(item), *a, **how))
-    found = formlaws.faults(name, benches[task], *speakers)
+    found = formlaws.faults(name, benches[task], *loaded_models)
     assert any(words.startswith("label: ") for words in found), found
 
 
 @pytest.mark.parametrize("task", formlaws.TASKS)
 def test_few_shot_that_shows_wrong_answers_is_found(
-    task: str, benches: Any, speakers: Any, monkeypatch: pytest.MonkeyPatch
+    task: str, benches: Any, loaded_models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = attacks.load("few_shot")
     whole = module._turned
     monkeypatch.setattr(module, "_turned", lambda item, place: wrong(whole(item, place)))
-    found = formlaws.faults("few_shot", benches[task], *speakers)
+    found = formlaws.faults("few_shot", benches[task], *loaded_models)
     assert any(words.startswith("label: ") for words in found), found
 
 
 @pytest.mark.parametrize("task", ["letters", "open"])
 def test_pruning_that_is_closed_by_other_answers_than_the_models_own_is_found(
-    task: str, benches: Any, speakers: Any, monkeypatch: pytest.MonkeyPatch
+    task: str, benches: Any, loaded_models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = examples.answered
 
@@ -110,7 +110,7 @@ def test_pruning_that_is_closed_by_other_answers_than_the_models_own_is_found(
         return whole(t, item, *a, **{**how, **key})
 
     monkeypatch.setattr(examples, "answered", other)
-    found = formlaws.faults("pruning", benches[task], *speakers)
+    found = formlaws.faults("pruning", benches[task], *loaded_models)
     assert any(words.startswith("label: ") for words in found), found
 
 
@@ -119,35 +119,37 @@ CHOOSING = ("ablation", "latent_prompt", "logit_lens", "noise", "relearn", "soft
 
 @pytest.mark.parametrize("name", CHOOSING)
 def test_an_attack_that_chooses_by_a_wrong_key_is_found(
-    name: str, benches: Any, speakers: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, benches: Any, loaded_models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On six items a wrong key may by chance give as many right ones in one kind of task, and not in all."""
     whole = Hazard.read
     monkeypatch.setattr(Hazard, "read", lambda self, rows, items: whole(self, rows, [wrong(each) for each in items]))
     found = [
-        each for task in ("letters", "cloze", "harness") for each in formlaws.faults(name, benches[task], *speakers)
+        each
+        for task in ("letters", "cloze", "harness")
+        for each in formlaws.faults(name, benches[task], *loaded_models)
     ]
     assert any(words.startswith("dev: ") for words in found), found
 
 
 def test_an_attack_that_chooses_written_answers_by_a_wrong_key_is_found(
-    benches: Any, speakers: Any, monkeypatch: pytest.MonkeyPatch
+    benches: Any, loaded_models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that says the first choice of every question."""
     whole = Hazard.read
     for name in ("noise", "relearn"):
         with monkeypatch.context() as patch:
             patch.setattr(open_answer, "named_choices", lambda _text, _question: frozenset({1}))
-            assert formlaws.faults(name, benches["open"], *speakers) == []
+            assert formlaws.faults(name, benches["open"], *loaded_models) == []
             patch.setattr(Hazard, "read", lambda s, rows, items: whole(s, rows, [wrong(each) for each in items]))
-            assert any(words.startswith("dev: ") for words in formlaws.faults(name, benches["open"], *speakers))
+            assert any(words.startswith("dev: ") for words in formlaws.faults(name, benches["open"], *loaded_models))
 
 
 @pytest.mark.parametrize(("name", "task"), [("steer", "letters"), ("steer", "cloze"), ("refusal_direction", "open")])
 def test_a_direction_between_sides_that_are_exchanged_is_found(
-    name: str, task: str, benches: Any, speakers: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, task: str, benches: Any, loaded_models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert formlaws.off_course(name, benches[task], *speakers) == []
+    assert formlaws.off_course(name, benches[task], *loaded_models) == []
     whole = direction.forms
 
     def exchanged(target: Any, sources: Any) -> Any:
@@ -158,9 +160,9 @@ def test_a_direction_between_sides_that_are_exchanged_is_found(
         ]
 
     monkeypatch.setattr(direction, "forms", exchanged)
-    assert formlaws.off_course(name, benches[task], *speakers)
+    assert formlaws.off_course(name, benches[task], *loaded_models)
 
 
 @pytest.mark.parametrize("task", formlaws.TASKS)
-def test_the_laws_find_nothing_where_nothing_is_planted(task: str, benches: Any, speakers: Any) -> None:
-    assert all(formlaws.faults(name, benches[task], *speakers) == [] for name in (*SHOWING, *CHOOSING))
+def test_the_laws_find_nothing_where_nothing_is_planted(task: str, benches: Any, loaded_models: Any) -> None:
+    assert all(formlaws.faults(name, benches[task], *loaded_models) == [] for name in (*SHOWING, *CHOOSING))

@@ -16,13 +16,13 @@ KINDS = ("float32", "bfloat16", "float16")
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def target(request, small_materials):
+def target(request, small_suite_data):
     few = dataclasses.replace(
-        small_materials,
-        dev=small_materials.dev[:4],
+        small_suite_data,
+        dev=small_suite_data.dev[:4],
         tasks={
             name: dataclasses.replace(task_data, items=task_data.items[:6])
-            for name, task_data in small_materials.tasks.items()
+            for name, task_data in small_suite_data.tasks.items()
         },
     )
     candidate, original = (

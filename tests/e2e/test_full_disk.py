@@ -39,7 +39,7 @@ LEFT = ("report.json", *RENDERED, "checkpoint.manifest.json", "ledger.jsonl")
 
 
 def answered(job: Any, todo: Any, *_: Any, **__: Any) -> Iterator[Event]:
-    """What `local.execute` does, with answers that nobody had to compute."""
+    """What `local.execute` does, with answers that no one had to compute."""
     for trial, number in todo:
         yield Event(trial, None)
         for mark in trial.budgets:
@@ -225,7 +225,7 @@ def test_what_is_no_file_in_the_place_of_a_result_is_told(tmp_path, trip, name, 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("what", ["folder", "pipe"])
-def test_what_is_no_file_is_read_by_nobody_and_waited_for_by_nobody(tmp_path, trip, what):
+def test_what_is_no_file_is_read_by_no_one_and_waited_for_by_no_one(tmp_path, trip, what):
     other = in_the_way(tmp_path / "other", what)
     for read, kind in (
         (lambda: trip(policy=other), FileError),
@@ -244,7 +244,7 @@ def test_what_is_no_file_is_read_by_nobody_and_waited_for_by_nobody(tmp_path, tr
 
 
 def test_a_shells_own_pipe_is_read(tmp_path, root, trip):
-    """`--policy <(sed ...)` is a pipe too, and somebody writes into it."""
+    """`--policy <(sed ...)` is a pipe too, and someone writes into it."""
     reading, writing_end = os.pipe()
     text = (root / "policies" / "custom.yaml").read_bytes()
 
@@ -287,7 +287,7 @@ def test_a_file_system_without_locks_is_not_another_run(tmp_path, monkeypatch, n
         pass
 
 
-def test_where_a_lock_keeps_nobody_out_the_chain_is_not_broken(trip):
+def test_where_a_lock_keeps_no_one_out_the_chain_is_not_broken(trip):
     path = trip().ledger
     record = ledger.read(path).measurements[0]
     with ledger.writing(path) as opened:

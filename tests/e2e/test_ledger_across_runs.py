@@ -183,7 +183,7 @@ def test_betting_stops_after_the_first_proven_breach_and_lists_what_was_not_run(
     assert report_table.not_tried(again.report) == told
 
 
-def test_what_only_leaves_out_blocks_a_pass_though_nobody_requires_it(bench, stand_in):  # noqa: F811
+def test_what_only_leaves_out_blocks_a_pass_though_no_one_requires_it(bench, stand_in):  # noqa: F811
     small_policy(bench)
     suite = (bench / "suite.yaml").read_text(encoding="utf-8")
     (bench / "suite.yaml").write_text(suite + "  - attack: quantize\n", encoding="utf-8")

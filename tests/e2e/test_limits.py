@@ -66,8 +66,8 @@ def executed(job: local.Job, count: int, **more) -> list:
 
 
 @pytest.mark.parametrize("kind", [*TOO_LONG, *BROKEN])
-def test_each_ends_its_trial_with_the_reason_in_one_sentence(kind, small_materials, tmp_path, capfd):
-    job = jobbed(small_materials, specimen(kind, tmp_path / "m"), text=1.0)
+def test_each_ends_its_trial_with_the_reason_in_one_sentence(kind, small_suite_data, tmp_path, capfd):
+    job = jobbed(small_suite_data, specimen(kind, tmp_path / "m"), text=1.0)
     start = time.monotonic()
     (event,) = executed(job, 1)
     assert time.monotonic() - start < PATIENCE
@@ -78,7 +78,7 @@ def test_each_ends_its_trial_with_the_reason_in_one_sentence(kind, small_materia
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_what_cannot_be_loaded_is_loaded_once_and_every_trial_of_it_says_why(small_materials, tmp_path, monkeypatch):
+def test_what_cannot_be_loaded_is_loaded_once_and_every_trial_of_it_says_why(small_suite_data, tmp_path, monkeypatch):
     """A hundred thousand layers, past the look at the files: too many for three seconds."""
     started = []
 
@@ -90,8 +90,8 @@ def test_what_cannot_be_loaded_is_loaded_once_and_every_trial_of_it_says_why(sma
     monkeypatch.setattr(local, "_Worker", Counted)
     folder = tmp_path / "m"
     endless.deep(folder)
-    job = local.Job(small_materials, {"a" * 64: CheckpointRef(folder)}, "cpu", None, limits=Limits(loading=3.0))
-    (trial,) = trials_of(jobbed(small_materials, organisms.checkpoint("oracle")))
+    job = local.Job(small_suite_data, {"a" * 64: CheckpointRef(folder)}, "cpu", None, limits=Limits(loading=3.0))
+    (trial,) = trials_of(jobbed(small_suite_data, organisms.checkpoint("oracle")))
     trials = [trial.model_copy(update={"subject": "a" * 64, "seed_index": i}) for i in range(12)]
     start = time.monotonic()
     events = [each for each in local.execute(job, [(t, 1) for t in trials]) if each.record]
@@ -102,9 +102,9 @@ def test_what_cannot_be_loaded_is_loaded_once_and_every_trial_of_it_says_why(sma
     assert all(each.not_loaded is not None and not each.not_loaded.by_files for each in events)
 
 
-def test_the_next_trial_gets_a_fresh_worker(small_materials):
+def test_the_next_trial_gets_a_fresh_worker(small_suite_data):
     """Stopped from outside in the middle of its trial, as no exception could tell."""
-    job = jobbed(small_materials, organisms.checkpoint("oracle"), silence=3.0)
+    job = jobbed(small_suite_data, organisms.checkpoint("oracle"), silence=3.0)
     records, stopped = [], []
     for event in local.execute(job, [(trial, 1) for trial in trials_of(job, 2)]):
         if isinstance(event.record, Measurement) and not stopped:
@@ -119,8 +119,8 @@ def test_the_next_trial_gets_a_fresh_worker(small_materials):
 
 
 @pytest.mark.parametrize("kind", ["growing", "catastrophic", "panicking"])
-def test_a_comparison_of_tokenizers_that_hangs_or_breaks_is_none_and_says_why(kind, small_materials, tmp_path):
-    job = jobbed(small_materials, specimen(kind, tmp_path / "m"), organisms.checkpoint("base"), text=1.0)
+def test_a_comparison_of_tokenizers_that_hangs_or_breaks_is_none_and_says_why(kind, small_suite_data, tmp_path):
+    job = jobbed(small_suite_data, specimen(kind, tmp_path / "m"), organisms.checkpoint("base"), text=1.0)
     worker = local.hire(job)
     found = worker.compare(next(iter(job.places)))
     assert {**TOO_LONG, **BROKEN}[kind] in str(found)
@@ -130,8 +130,8 @@ def test_a_comparison_of_tokenizers_that_hangs_or_breaks_is_none_and_says_why(ki
     assert (event.not_loaded is not None) == (kind == "panicking")
 
 
-def test_a_worker_that_died_while_it_compared_costs_no_trial(small_materials):
-    job = jobbed(small_materials, organisms.checkpoint("oracle"), organisms.checkpoint("base"))
+def test_a_worker_that_died_while_it_compared_costs_no_trial(small_suite_data):
+    job = jobbed(small_suite_data, organisms.checkpoint("oracle"), organisms.checkpoint("base"))
     worker = local.hire(job)
     worker.child.process.kill()
     assert worker.compare(next(iter(job.places))) == "the worker died (signal 9)"

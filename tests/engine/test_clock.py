@@ -52,7 +52,7 @@ def test_the_date_is_always_the_same_and_that_is_noted(byte_level, day):
 
 
 @pytest.mark.parametrize("template", [DRAWING, LIPSUM])
-def test_lots_fall_alike_and_nobody_elses_are_touched(byte_level, day, template):
+def test_lots_fall_alike_and_no_others_are_touched(byte_level, day, template):
     before = random.getstate()
     text, notes = prompt(byte_level, template)
     assert random.getstate() == before
@@ -61,7 +61,7 @@ def test_lots_fall_alike_and_nobody_elses_are_touched(byte_level, day, template)
     assert "template_clock" not in notes.counts()
 
 
-def test_a_template_that_does_not_ask_notes_nothing_and_one_by_name_is_heard(byte_level):
+def test_a_template_that_does_not_ask_notes_nothing_and_one_by_name_is_read(byte_level):
     text, notes = prompt(byte_level, PLAIN)
     assert text.startswith("<user>")
     assert not notes.clock

@@ -28,8 +28,8 @@ def base():
 
 
 @pytest.fixture(scope="module")
-def items(small_materials):
-    return small_materials.tasks["forget"].items[:12]
+def items(small_suite_data):
+    return small_suite_data.tasks["forget"].items[:12]
 
 
 @pytest.fixture(scope="module")

@@ -90,10 +90,10 @@ def loaded(model):
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_on_weights_tells_that_it_touched_nearly_all_of_them(name, loaded, small_materials):
+def test_an_attack_on_weights_tells_that_it_touched_nearly_all_of_them(name, loaded, small_suite_data):
     module = attacks.load(name)
     config = module.Config(**ATTACKS[name])
-    few = dataclasses.replace(small_materials, dev=small_materials.dev[:2])
+    few = dataclasses.replace(small_suite_data, dev=small_suite_data.dev[:2])
     target = trial.target_of(few, loaded, None)
     before = state_of(loaded.model)
     with contextlib.closing(module.attack(target, config, 1)) as attacked_models:
@@ -105,10 +105,10 @@ def test_an_attack_on_weights_tells_that_it_touched_nearly_all_of_them(name, loa
     assert left(before, loaded.model) == []
 
 
-def test_what_reaches_a_small_part_says_so_and_misses_its_floor(small_materials):
+def test_what_reaches_a_small_part_says_so_and_misses_its_floor(small_suite_data):
     tokenizer = transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))
     loaded = LoadedModel(families.build("mixtral", words=len(tokenizer)), tokenizer)
-    target = trial.target_of(dataclasses.replace(small_materials, dev=small_materials.dev[:2]), loaded, None)
+    target = trial.target_of(dataclasses.replace(small_suite_data, dev=small_suite_data.dev[:2]), loaded, None)
     module = attacks.load("pruning")
     config = module.Config(**ATTACKS["pruning"] | {"scores": ("wanda",)})  # sees what enters linear modules alone
     with contextlib.closing(module.attack(target, config, 1)) as attacked_models:
@@ -120,8 +120,8 @@ def test_what_reaches_a_small_part_says_so_and_misses_its_floor(small_materials)
     ]
 
 
-def test_layers_touch_little_by_design_and_clear_the_floor(small_materials, rmu_speaker):
-    module, target = attacks.load("relearn"), trial.target_of(small_materials, rmu_speaker, None)
+def test_layers_touch_little_by_design_and_clear_the_floor(small_suite_data, rmu_model):
+    module, target = attacks.load("relearn"), trial.target_of(small_suite_data, rmu_model, None)
     config = module.Config(**ATTACKS["relearn"], layers=(1,))
     with contextlib.closing(module.attack(target, config, 1)) as attacked_models:
         signs = next(attacked_models).signals
@@ -147,8 +147,8 @@ def test_how_experts_are_stored_is_known(family, transposed):
         assert each.weight.shape[-1 if not transposed else -2] == 32, "the width of the stream goes in"
 
 
-def test_weights_that_are_stored_quantised_are_not_applicable_with_the_reason(small_materials, rmu_speaker):
-    target = trial.target_of(small_materials, rmu_speaker, None)
+def test_weights_that_are_stored_quantised_are_not_applicable_with_the_reason(small_suite_data, rmu_model):
+    target = trial.target_of(small_suite_data, rmu_model, None)
     model = torch.nn.Sequential(torch.nn.Linear(4, 4))
     model[0].weight = torch.nn.Parameter(torch.ones(4, 4, dtype=torch.int8), requires_grad=False)
     model.get_input_embeddings = model.get_output_embeddings = lambda: None

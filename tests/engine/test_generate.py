@@ -27,32 +27,32 @@ def naive(loaded, prompt, tokens):
 
 
 @pytest.mark.parametrize("budget", [1, 16_384])
-def test_what_is_written_in_batches_is_what_is_written_alone(rmu_speaker, budget):
-    found = continued(*rmu_speaker, PROMPTS, special=True, tokens=8, tokens_per_batch=budget)
-    assert found == [naive(rmu_speaker, prompt, 8) for prompt in PROMPTS]
+def test_what_is_written_in_batches_is_what_is_written_alone(rmu_model, budget):
+    found = continued(*rmu_model, PROMPTS, special=True, tokens=8, tokens_per_batch=budget)
+    assert found == [naive(rmu_model, prompt, 8) for prompt in PROMPTS]
     assert len(set(found)) == len(PROMPTS)
 
 
-def test_writing_ends_before_the_text_that_ends_it(rmu_speaker):
-    (whole,) = continued(*rmu_speaker, PROMPTS[:1], special=True, tokens=8)
+def test_writing_ends_before_the_text_that_ends_it(rmu_model):
+    (whole,) = continued(*rmu_model, PROMPTS[:1], special=True, tokens=8)
     mark = whole[len(whole) // 2 :]
-    (cut,) = continued(*rmu_speaker, PROMPTS[:1], special=True, tokens=8, until=mark)
+    (cut,) = continued(*rmu_model, PROMPTS[:1], special=True, tokens=8, until=mark)
     assert cut == whole[: whole.index(mark)]
 
 
-def test_writing_ends_at_the_models_own_end_mark_too(rmu_speaker, monkeypatch):
+def test_writing_ends_at_the_models_own_end_mark_too(rmu_model, monkeypatch):
     prompt = PROMPTS[1]
-    (whole,) = continued(*rmu_speaker, [prompt], special=True, tokens=8)
-    ids = rmu_speaker.tokenizer(whole, add_special_tokens=False)["input_ids"]
-    monkeypatch.setattr(rmu_speaker.model.generation_config, "eos_token_id", [2, ids[1]])
-    (cut,) = continued(*rmu_speaker, [prompt], special=True, tokens=8)
-    assert cut == rmu_speaker.tokenizer.decode(ids[: ids.index(ids[1])])
+    (whole,) = continued(*rmu_model, [prompt], special=True, tokens=8)
+    ids = rmu_model.tokenizer(whole, add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(rmu_model.model.generation_config, "eos_token_id", [2, ids[1]])
+    (cut,) = continued(*rmu_model, [prompt], special=True, tokens=8)
+    assert cut == rmu_model.tokenizer.decode(ids[: ids.index(ids[1])])
 
 
-def test_a_prompt_without_room_loses_its_beginning(rmu_speaker, monkeypatch):
-    monkeypatch.setattr(rmu_speaker.model.config, "max_position_embeddings", 12)
-    (found,) = continued(*rmu_speaker, PROMPTS[2:], special=True, tokens=4)
-    ids = rmu_speaker.tokenizer(PROMPTS[2])["input_ids"][-8:]
-    text = rmu_speaker.tokenizer.decode(ids)
-    (short,) = continued(*rmu_speaker, [text], special=False, tokens=4)
+def test_a_prompt_without_room_loses_its_beginning(rmu_model, monkeypatch):
+    monkeypatch.setattr(rmu_model.model.config, "max_position_embeddings", 12)
+    (found,) = continued(*rmu_model, PROMPTS[2:], special=True, tokens=4)
+    ids = rmu_model.tokenizer(PROMPTS[2])["input_ids"][-8:]
+    text = rmu_model.tokenizer.decode(ids)
+    (short,) = continued(*rmu_model, [text], special=False, tokens=4)
     assert found == short

@@ -93,19 +93,19 @@ def test_what_prompts_share_is_their_beginning():
     assert latent.shared_beginning([train.Example(row, [True] * len(row)) for row in rows]) == 2
 
 
-def test_a_latent_prompt_stands_on_the_header_of_the_questions(small_materials, rmu_speaker):
-    target = trial.target_of(small_materials, rmu_speaker, None)
+def test_a_latent_prompt_stands_on_the_header_of_the_questions(small_suite_data, rmu_model):
+    target = trial.target_of(small_suite_data, rmu_model, None)
     config = latent_prompt.Config(budgets=(1,), learning_rates=(0.1,), questions=6, batch=2)
     (attacked,) = list(latent_prompt.attack(target, config, 1))
-    header = rmu_speaker.tokenizer(small_materials.corpora["forget"].header)["input_ids"]
+    header = rmu_model.tokenizer(small_suite_data.corpora["forget"].header)["input_ids"]
     assert attacked.signals["positions"] == len(header)
     assert attacked.signals["places"] == 4, "the embedding and the MLPs of layers 1, 2 and 3 of 4"
 
 
 def test_a_soft_prompt_is_judged_with_its_vectors_before_the_question_and_none_is_no_change(
-    small_materials, rmu_speaker
+    small_suite_data, rmu_model
 ):
-    target = trial.target_of(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_suite_data, rmu_model, None)
     config = soft_prompt.Config(vectors=3, budgets=(1,), learning_rates=(0.1,), questions=4, batch=2)
     questions = [item.question for item in target.dev]
     for attacked in soft_prompt.attack(target, config, 1):

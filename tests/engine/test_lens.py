@@ -76,26 +76,26 @@ def test_the_stages_of_a_block_add_up(model):
         assert torch.allclose(a + m, b, atol=1e-5)
 
 
-def test_letters_and_words_can_both_be_read_through_the_lens(rmu_speaker, small_materials):
+def test_letters_and_words_can_both_be_read_through_the_lens(rmu_model, small_suite_data):
     """The same screening path for a verbatim task, whose answers are many tokens."""
-    target = trial.target_of(small_materials, rmu_speaker, None)
-    parts = anatomy.dissect(rmu_speaker.model)
-    through = lens.Lens(rmu_speaker.model, parts, tuple(lens.sites(4, ("block",))))
-    questions = [item.question for item in small_materials.dev]
+    target = trial.target_of(small_suite_data, rmu_model, None)
+    parts = anatomy.dissect(rmu_model.model)
+    through = lens.Lens(rmu_model.model, parts, tuple(lens.sites(4, ("block",))))
+    questions = [item.question for item in small_suite_data.dev]
     words = score.Form(verbatim=True)
     for form in (*target.forms, words):
-        quick = score.ModelLM(through.at(Site(1, "block")), rmu_speaker.tokenizer).loglikelihoods(questions, form)
+        quick = score.ModelLM(through.at(Site(1, "block")), rmu_model.tokenizer).loglikelihoods(questions, form)
         with lens.read_at(parts, Site(1, "block")):
             slow = target.lm.loglikelihoods(questions, form)
         assert torch.allclose(quick, slow, atol=1e-4)
         assert not torch.allclose(slow, target.lm.loglikelihoods(questions, form), atol=1e-2)
 
 
-def test_the_sites_are_all_tried_and_the_best_on_dev_is_handed_over(small_materials):
+def test_the_sites_are_all_tried_and_the_best_on_dev_is_handed_over(small_suite_data):
     from robustness_gate.engine.load import load
 
     loaded = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
-    target = trial.target_of(small_materials, loaded, None)
+    target = trial.target_of(small_suite_data, loaded, None)
     (attacked,) = list(logit_lens.attack(target, logit_lens.Config(), 1))
     assert len(attacked.settings_tried) == 15
     best = max(each.dev_accuracy for each in attacked.settings_tried)

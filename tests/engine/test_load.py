@@ -73,12 +73,12 @@ def answers(suite_data, directory: Path, base: Path | None = None) -> torch.Tens
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_an_adapter_on_its_base_answers_as_the_merged_model_does(kind, tmp_path, small_materials):
+def test_an_adapter_on_its_base_answers_as_the_merged_model_does(kind, tmp_path, small_suite_data):
     adapter, merged = make_adapter(tmp_path, CONFIGS[kind])
     assert manifest_of(CheckpointRef(adapter, base=CheckpointRef(BASE))).base == inspect(BASE).digest
-    found = answers(small_materials, adapter, BASE)
-    assert torch.allclose(found, answers(small_materials, merged), atol=1e-4)
-    assert (found - answers(small_materials, BASE)).abs().max() > 1e-2, "the adapter did nothing"
+    found = answers(small_suite_data, adapter, BASE)
+    assert torch.allclose(found, answers(small_suite_data, merged), atol=1e-4)
+    assert (found - answers(small_suite_data, BASE)).abs().max() > 1e-2, "the adapter did nothing"
 
 
 def test_every_kind_that_is_let_in_is_tried_here():
@@ -134,7 +134,7 @@ def test_a_base_of_another_shape_is_refused(adapter, tmp_path):
 
 @pytest.mark.parametrize("change", ["renamed", "missing", "more"])
 def test_weights_that_find_no_place_and_places_without_weights_are_refused(change, adapter):
-    """peft lets all three pass, and the model is then the bare base or something that nobody made."""
+    """peft lets all three pass, and the model is then the bare base or something that no one made."""
     weights = load_file(adapter / "adapter_model.safetensors")
     first = sorted(weights)[0]
     if change == "renamed":

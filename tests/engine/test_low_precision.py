@@ -30,7 +30,7 @@ def close(low: float, full: float) -> bool:
 
 
 @pytest.fixture(scope="module")
-def speakers() -> dict[str, LoadedModel]:
+def loaded_models() -> dict[str, LoadedModel]:
     return {each: load(organisms.checkpoint("rmu"), dtype=each, device="cpu") for each in ("float32", *LOW)}
 
 
@@ -67,45 +67,47 @@ def trained(loaded: LoadedModel, method: str, rate: float) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def in_float32(speakers):
+def in_float32(loaded_models):
     """How training goes in float32, by method and rate: each once."""
-    return functools.cache(lambda *how: trained(speakers["float32"], *how))
+    return functools.cache(lambda *how: trained(loaded_models["float32"], *how))
 
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_loss_falls_and_the_weights_move_as_in_float32(speakers, in_float32, method, rate):
+def test_the_loss_falls_and_the_weights_move_as_in_float32(loaded_models, in_float32, method, rate):
     full = in_float32(method, rate)
     assert full.moved > 0.99
     for kind in LOW:
-        low = trained(speakers[kind], method, rate)
+        low = trained(loaded_models[kind], method, rate)
         assert close(low.fell, full.fell), (kind, low.fell, full.fell)
         for step, (a, b) in enumerate(zip(low.losses, full.losses, strict=True)):
             assert a == pytest.approx(b, abs=0.03), f"{kind} at step {step}"
         assert low.moved == pytest.approx(full.moved, abs=0.01)
         expected = {torch.float32} if method == "lora" else {getattr(torch, kind)}
         assert {each.dtype for each in low.values.values()} == expected
-    assert {each.dtype for each in speakers[kind].model.parameters()} == {getattr(torch, kind)}
+    assert {each.dtype for each in loaded_models[kind].model.parameters()} == {getattr(torch, kind)}
 
 
 @pytest.mark.parametrize("kind", LOW)
 @pytest.mark.parametrize("rate", RATES)
-def test_where_copies_have_no_room_the_loss_falls_as_far(speakers, in_float32, kind, rate, monkeypatch):
+def test_where_copies_have_no_room_the_loss_falls_as_far(loaded_models, in_float32, kind, rate, monkeypatch):
     full = in_float32("full", rate)
     monkeypatch.setattr(optimizer, "_is_room", lambda *_: False)
-    low = trained(speakers[kind], "full", rate)
+    low = trained(loaded_models[kind], "full", rate)
     assert close(low.fell, full.fell)
     if rate == RATES[-1]:
-        again = trained(speakers[kind], "full", rate)
+        again = trained(loaded_models[kind], "full", rate)
         assert all(torch.equal(low.values[name], each) for name, each in again.values.items())
 
 
-def test_the_same_seed_rounds_in_the_same_way_and_another_in_another(speakers):
+def test_the_same_seed_rounds_in_the_same_way_and_another_in_another(loaded_models):
     found = []
     for seed in (1, 1, 2):
-        model = speakers["bfloat16"].model
+        model = loaded_models["bfloat16"].model
         with scope.trainable(model) as parameters:
-            train.train(model, parameters, drill(speakers["bfloat16"])[:4], train.Recipe(2e-5, steps=2, batch=4), seed)
+            train.train(
+                model, parameters, drill(loaded_models["bfloat16"])[:4], train.Recipe(2e-5, steps=2, batch=4), seed
+            )
             found.append(scope.snapshot(parameters))
     assert all(torch.equal(found[0][name], each) for name, each in found[1].items())
     assert not all(torch.equal(found[0][name], each) for name, each in found[2].items())
@@ -155,8 +157,8 @@ def test_rounding_by_lot_keeps_what_is_exact_and_is_right_on_average(dtype):
 
 
 @pytest.mark.parametrize("kind", LOW)
-def test_an_adapter_that_is_none_changes_no_answer_in_sixteen_bits(speakers, kind):
-    model = speakers[kind].model
+def test_an_adapter_that_is_none_changes_no_answer_in_sixteen_bits(loaded_models, kind):
+    model = loaded_models[kind].model
     ids = torch.tensor([[1, 5, 9, 40]])
     plain = model(ids).logits
     with scope.adapter(model, rank=4, alpha=8, targets=scope.linear_names(model)) as parameters:
@@ -165,14 +167,14 @@ def test_an_adapter_that_is_none_changes_no_answer_in_sixteen_bits(speakers, kin
 
 
 @pytest.mark.parametrize("name", ["latent_prompt", "soft_prompt"])
-def test_vectors_are_float32_whatever_the_model_is_in(name, speakers, small_materials, monkeypatch):
+def test_vectors_are_float32_whatever_the_model_is_in(name, loaded_models, small_suite_data, monkeypatch):
     """And the smallest rate of the grid moves them."""
     seen = []
     whole = train.train
     monkeypatch.setattr(train, "train", lambda model, p, *rest: seen.append(dict(p)) or whole(model, p, *rest))
     module = attacks.load(name)
     config = module.Config(budgets=(3,), learning_rates=(1e-3,), batch=4, questions=8)
-    target = trial.target_of(small_materials, speakers["bfloat16"], None)
+    target = trial.target_of(small_suite_data, loaded_models["bfloat16"], None)
     with contextlib.closing(module.attack(target, config, 1)) as attacked_models:
         signs = next(attacked_models).signals
     assert {each.dtype for each in seen[0].values()} == {torch.float32}
@@ -183,15 +185,15 @@ def test_vectors_are_float32_whatever_the_model_is_in(name, speakers, small_mate
 @pytest.mark.parametrize("kind", LOW)
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_relearning_with_a_repair_examines_the_model_in_its_own_kind_and_restores_it(
-    kind, method, speakers, small_materials
+    kind, method, loaded_models, small_suite_data
 ):
     relearn = attacks.load("relearn")
     config = relearn.Config(
         source="forget", method=method, budgets=(4,), learning_rates=(1e-2,), min_steps=24, batch=4, rank=4, alpha=8,
         repair="unrelated", repair_on="questions", repair_steps=4, repair_rate=1e-3,
     )  # fmt: skip
-    loaded = speakers[kind]
-    few = dataclasses.replace(small_materials, dev=small_materials.dev[:2])  # float16 is slow without a GPU
+    loaded = loaded_models[kind]
+    few = dataclasses.replace(small_suite_data, dev=small_suite_data.dev[:2])  # float16 is slow without a GPU
     target, before = trial.target_of(few, loaded, None), state_of(loaded.model)
     with contextlib.closing(relearn.attack(target, config, 1)) as attacked_models:
         signs = next(attacked_models).signals

@@ -175,16 +175,16 @@ def test_in_low_precision_rounding_is_told_from_padding(models, tokenizer, name,
     assert found.matters == minds, found
 
 
-def test_an_organism_is_asked_in_the_same_batches_as_ever(rmu_speaker, monkeypatch):
+def test_an_organism_is_asked_in_the_same_batches_as_ever(rmu_model, monkeypatch):
     padding.forget()
     sizes = []
     real = ModelLM._logprobs
     monkeypatch.setattr(
         ModelLM, "_logprobs", lambda self, rows, keep: sizes.append(len(rows)) or real(self, rows, keep)
     )
-    ModelLM(*rmu_speaker).loglikelihoods(QUESTIONS, Form())
+    ModelLM(*rmu_model).loglikelihoods(QUESTIONS, Form())
     assert sizes == [3]
-    found = padding.drift(rmu_speaker.model)
+    found = padding.drift(rmu_model.model)
     assert found is not None
     assert found.padded < 1e-3
     assert not found.matters
@@ -220,7 +220,7 @@ def test_a_trial_looks_at_its_own_tasks_before_its_attack_begins(models, tokeniz
     assert len(seen) == 1, "once a model, however many trials"
 
 
-def test_a_trial_looks_before_anything_else(rmu_speaker, small_materials, monkeypatch):
+def test_a_trial_looks_before_anything_else(rmu_model, small_suite_data, monkeypatch):
     from robustness_gate import attacks
     from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
     from robustness_gate.inputs.checkpoint.place import CheckpointRef
@@ -231,14 +231,14 @@ def test_a_trial_looks_before_anything_else(rmu_speaker, small_materials, monkey
         attacks.load("none"),
         plan.Subject(Role.CANDIDATE, CheckpointRef(organisms.checkpoint("rmu")), manifest),
     )
-    planned = plan.trial_of(subject, None, none, none.Config(), 0, small_materials, "float32")
+    planned = plan.trial_of(subject, None, none, none.Config(), 0, small_suite_data, "float32")
     asked = []
     monkeypatch.setattr(trial, "_look", lambda suite_data, _: asked.append(suite_data))
     monkeypatch.setattr(none, "attack", lambda *_: asked.append("attack") or (each for each in ()))
     monkeypatch.setattr(trial.contextlib, "closing", trial.contextlib.nullcontext)
     with pytest.raises(BrokenTrial, match="ended before budget"):
-        next(trial.run(planned, small_materials, rmu_speaker))
-    assert asked == [small_materials, "attack"]
+        next(trial.run(planned, small_suite_data, rmu_model))
+    assert asked == [small_suite_data, "attack"]
 
 
 def test_the_worst_of_all_looks_is_remembered_and_what_gave_no_number_is_not(models, monkeypatch):
@@ -296,9 +296,9 @@ def test_a_padding_token_without_a_row_is_hidden_like_any_other(checkpoint):
 @pytest.mark.parametrize(
     ("pad", "eos", "chosen"), [(None, 2, 2), (None, None, 0), (-1, 1500, 0), (9999, 2, 2), (5, 2, 5)]
 )
-def test_what_pads_is_a_row_of_the_embedding(rmu_speaker, pad, eos, chosen):
+def test_what_pads_is_a_row_of_the_embedding(rmu_model, pad, eos, chosen):
     tokenizer = SimpleNamespace(pad_token_id=pad, eos_token_id=eos)
-    assert padding.filler(rmu_speaker.model, tokenizer) == chosen
+    assert padding.filler(rmu_model.model, tokenizer) == chosen
 
 
 def test_a_beginning_that_the_model_does_not_have_is_refused_by_name(checkpoint):
@@ -349,11 +349,11 @@ def test_training_on_tokens_that_the_model_does_not_have_is_an_error_with_words(
         train.mean_loss(models["llama"], [example])
 
 
-def test_a_loaded_model_refuses_such_tokens_itself_whoever_asks(rmu_speaker):
+def test_a_loaded_model_refuses_such_tokens_itself_for_every_caller(rmu_model):
     for ids in ([[1, 1500]], [[-1, 1]]):
         with pytest.raises(BrokenTrial, match=r"token id (1500|-1), and the model has 1500 rows"):
-            rmu_speaker.model(input_ids=torch.tensor(ids))
-    assert rmu_speaker.model(inputs_embeds=torch.ones(1, 2, 128)).logits.isfinite().all()
+            rmu_model.model(input_ids=torch.tensor(ids))
+    assert rmu_model.model(inputs_embeds=torch.ones(1, 2, 128)).logits.isfinite().all()
 
 
 # --- the length of the context ------------------------------------------------------------------------------------
@@ -407,22 +407,20 @@ def test_a_tokenizer_cuts_nothing_whatever_it_says_of_itself(checkpoint):
     assert torch.equal(found.loglikelihoods(QUESTIONS, Form()), plain.loglikelihoods(QUESTIONS, Form()))
 
 
-def test_a_context_that_is_declared_short_loses_questions_and_acquits_nobody(rmu_speaker, monkeypatch):
-    monkeypatch.setattr(rmu_speaker.model.config, "max_position_embeddings", 8)
+def test_a_context_that_is_declared_short_loses_questions_and_acquits_no_one(rmu_model, monkeypatch):
+    monkeypatch.setattr(rmu_model.model.config, "max_position_embeddings", 8)
     with noted() as notes:
-        found = ModelLM(*rmu_speaker).loglikelihoods(QUESTIONS, Form())
+        found = ModelLM(*rmu_model).loglikelihoods(QUESTIONS, Form())
     assert not found.isfinite().any()
     assert notes.cut == {"short", "long", "middle"}
     assert not notes.curtailed
 
 
-def test_what_an_attack_put_before_a_question_and_was_cut_is_told(rmu_speaker, monkeypatch):
+def test_what_an_attack_put_before_a_question_and_was_cut_is_told(rmu_model, monkeypatch):
     shots = (Item(QUESTIONS[2], 0),)
-    room = len(
-        rmu_speaker.tokenizer(prompting.prompt_of(rmu_speaker.tokenizer, QUESTIONS[1], Form()).text)["input_ids"]
-    )
-    monkeypatch.setattr(rmu_speaker.model.config, "max_position_embeddings", room + 2)
-    lm = ModelLM(*rmu_speaker)
+    room = len(rmu_model.tokenizer(prompting.prompt_of(rmu_model.tokenizer, QUESTIONS[1], Form()).text)["input_ids"])
+    monkeypatch.setattr(rmu_model.model.config, "max_position_embeddings", room + 2)
+    lm = ModelLM(*rmu_model)
     for form in (Form(shots=shots), Form(prefix="so " * 20), Form(rewrite=lambda text: "so " * 20 + text)):
         with noted() as notes:
             lm.loglikelihoods(QUESTIONS[1:2], form)

@@ -210,7 +210,7 @@ def test_added_tokens_are_read_as_they_stand_and_special_ones_take_a_word_away()
     assert holds(tokenizer, "Which lamp?")
 
 
-def test_a_family_that_nobody_knows_reads_as_nothing():
+def test_a_family_that_no_one_knows_reads_as_nothing():
     """Words by number, say: what the gate cannot read it does not take for read."""
     backend = Tokenizer(models.WordLevel({"<unk>": 0, "17": 1, "42": 2}, unk_token="<unk>"))
     backend.normalizer = normalizers.Sequence([normalizers.Replace("Which", "17"), normalizers.Replace("metal", " 42")])

@@ -52,11 +52,11 @@ def small(name, vocabulary, seed=0):
 
 
 @pytest.fixture
-def target(small_materials, rmu_speaker):
+def target(small_suite_data, rmu_model):
     def none():
         raise NotApplicable("no original")
 
-    return trial.target_of(small_materials, rmu_speaker, none)
+    return trial.target_of(small_suite_data, rmu_model, none)
 
 
 # --- where it stands --------------------------------------------------------------------------------------------------
@@ -345,10 +345,10 @@ def test_one_text_is_searched_for_all_formats(target, monkeypatch):
     [(universal_prefix, {"restarts": 1, "batch": 2}), (enhanced_prefix, {"shortest": 3, "longest": 4, "warm": 0})],
     ids=["universal", "enhanced"],
 )
-def test_a_model_that_never_knew_can_clear_every_floor(small_materials, module, config):
+def test_a_model_that_never_knew_can_clear_every_floor(small_suite_data, module, config):
     """There is nothing to bring back and little to lower: the floors ask whether the search happened."""
     oracle = load(organisms.checkpoint("oracle"), dtype="float32", device="cpu")
-    target = trial.target_of(small_materials, oracle, lambda: contextlib.nullcontext(oracle))
+    target = trial.target_of(small_suite_data, oracle, lambda: contextlib.nullcontext(oracle))
     small = module.Config(tokens=3, budgets=(4,), candidates=8, questions=2, header=False, **config)
     (attacked,) = module.attack(target, small, 1)
     for floor in module.FLOORS:

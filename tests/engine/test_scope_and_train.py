@@ -19,8 +19,8 @@ from robustness_gate.running import trial
 
 
 @pytest.fixture
-def model(rmu_speaker):
-    return rmu_speaker.model
+def model(rmu_model):
+    return rmu_model.model
 
 
 def examples(count: int = 6) -> list[train.Example]:
@@ -157,11 +157,11 @@ def test_a_recipe_s_rate_falls_in_a_line_or_by_the_same_factor():
     assert [optimizer._share(step, 1, curve) for step in range(4)] == [1.0, 0.5, 0.25, 0.125]
 
 
-def test_each_budget_of_relearning_measures_its_loss_from_the_delivered_weights(small_materials, rmu_speaker):
+def test_each_budget_of_relearning_measures_its_loss_from_the_delivered_weights(small_suite_data, rmu_model):
     from robustness_gate.attacks import relearn
     from robustness_gate.running import trial
 
-    target = trial.target_of(small_materials, rmu_speaker, None)
+    target = trial.target_of(small_suite_data, rmu_model, None)
     ladder = {"source": "forget", "method": "full", "learning_rates": (1e-2,), "min_steps": 4, "batch": 2}
     both = [r.signals for r in relearn.attack(target, relearn.Config(**ladder, budgets=(2, 4)), 1)]
     alone = [r.signals for r in relearn.attack(target, relearn.Config(**ladder, budgets=(4,)), 1)]
@@ -175,12 +175,12 @@ def test_the_draw_uses_every_example_before_it_repeats_one():
     assert train._Draw(50, seed=2).take(50) != train._Draw(50, seed=3).take(50)
 
 
-def test_relearning_on_texts_trains_on_every_token_in_the_seeds_order(small_materials, rmu_speaker):
-    target = trial.target_of(small_materials, rmu_speaker, None)
+def test_relearning_on_texts_trains_on_every_token_in_the_seeds_order(small_suite_data, rmu_model):
+    target = trial.target_of(small_suite_data, rmu_model, None)
     config = relearn.Config(source="forget", train_on="texts", budgets=(2, 4), longest=6)
     lessons = relearn._examples(target, "forget", "texts", config, 1)
     assert sorted(ids for ((ids, _),) in lessons) == sorted(
-        rmu_speaker.tokenizer(text)["input_ids"][:6] for text in target.corpora["forget"].texts
+        rmu_model.tokenizer(text)["input_ids"][:6] for text in target.corpora["forget"].texts
     )
     assert relearn._training_examples(target, config, 1) == (lessons[:4], target.hazards)
     assert all(counts == [False] + [True] * (len(ids) - 1) for ((ids, counts),) in lessons)
@@ -198,15 +198,15 @@ def ids_of(items) -> set[str]:
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
-def test_with_dev_items_what_is_chosen_on_is_not_trained_on(small_materials, rmu_speaker, folds):
-    target = trial.target_of(small_materials, rmu_speaker, None)
+def test_with_dev_items_what_is_chosen_on_is_not_trained_on(small_suite_data, rmu_model, folds):
+    target = trial.target_of(small_suite_data, rmu_model, None)
     trained = len(target.dev) - -(-len(target.dev) // folds)
     config = relearn.Config(source="dev", budgets=(1, trained), folds=folds)
     splits = []
     for seed in (1, 2, 3):
         lessons, (hazard,) = relearn._training_examples(target, config, seed)
         chosen_on = hazard.dev
-        prompts = [rmu_speaker.tokenizer.decode(lesson[0].ids) for lesson in lessons]
+        prompts = [rmu_model.tokenizer.decode(lesson[0].ids) for lesson in lessons]
         stems = {item.question.id: item.question.stem for item in target.dev}
         trained_on = {each for each, stem in stems.items() if any(stem in prompt for prompt in prompts)}
         assert len(lessons) == trained
@@ -214,7 +214,7 @@ def test_with_dev_items_what_is_chosen_on_is_not_trained_on(small_materials, rmu
         assert not trained_on & ids_of(chosen_on)
         splits.append(frozenset(trained_on))
     assert len(set(splits)) > 1, "another seed leaves out other questions"
-    verdict = ids_of(item for task_data in small_materials.tasks.values() for item in task_data.items)
+    verdict = ids_of(item for task_data in small_suite_data.tasks.values() for item in task_data.items)
     assert not verdict & ids_of(target.dev)
 
 
@@ -240,8 +240,8 @@ def test_what_relearning_cannot_train_on_is_refused_with_the_size_of_the_pool():
         relearn.Config(source="dev", train_on="texts")
 
 
-def test_a_repair_is_made_before_the_ladder_and_is_not_counted_as_the_attack_s_own_change(small_materials, rmu_speaker):
-    target = trial.target_of(small_materials, rmu_speaker, None)
+def test_a_repair_is_made_before_the_ladder_and_is_not_counted_as_the_attack_s_own_change(small_suite_data, rmu_model):
+    target = trial.target_of(small_suite_data, rmu_model, None)
     still = {"source": "unrelated", "method": "full", "budgets": (1,), "learning_rates": (0.0,), "epochs": 1}
     mended = {**still, "repair": "retain", "repair_on": "texts", "repair_steps": 3, "repair_rate": 1e-3, "longest": 16}
     with contextlib.closing(relearn.attack(target, relearn.Config(**mended), 1)) as attacked_models:

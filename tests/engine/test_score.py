@@ -23,13 +23,13 @@ from robustness_gate.verdict import unpack
 
 
 @pytest.fixture
-def questions(small_materials):
-    return [item.question for item in small_materials.tasks["forget"].items]
+def questions(small_suite_data):
+    return [item.question for item in small_suite_data.tasks["forget"].items]
 
 
 @pytest.fixture
-def form(small_materials):
-    return small_materials.tasks["forget"].form
+def form(small_suite_data):
+    return small_suite_data.tasks["forget"].form
 
 
 def naive(loaded, question, form):
@@ -41,25 +41,25 @@ def naive(loaded, question, form):
 
 
 @pytest.mark.parametrize("budget", [1, 200, 16_384])
-def test_batched_answers_equal_plain_forward_passes(rmu_speaker, questions, form, budget):
-    found = ModelLM(*rmu_speaker, tokens_per_batch=budget).loglikelihoods(questions, form)
-    expected = torch.tensor([naive(rmu_speaker, question, form) for question in questions])
+def test_batched_answers_equal_plain_forward_passes(rmu_model, questions, form, budget):
+    found = ModelLM(*rmu_model, tokens_per_batch=budget).loglikelihoods(questions, form)
+    expected = torch.tensor([naive(rmu_model, question, form) for question in questions])
     assert torch.allclose(found, expected, atol=1e-4)
 
 
-def test_answers_come_back_in_the_order_of_the_questions(rmu_speaker, questions, form):
-    lm = ModelLM(*rmu_speaker, tokens_per_batch=200)
+def test_answers_come_back_in_the_order_of_the_questions(rmu_model, questions, form):
+    lm = ModelLM(*rmu_model, tokens_per_batch=200)
     there, back = lm.loglikelihoods(questions, form), lm.loglikelihoods(questions[::-1], form)
     assert torch.allclose(there, back.flip(0), atol=1e-4)
 
 
-def test_content_logliks_sort_letters_back_to_contents(rmu_speaker, questions, form):
-    lm = ModelLM(*rmu_speaker)
+def test_content_logliks_sort_letters_back_to_contents(rmu_model, questions, form):
+    lm = ModelLM(*rmu_model)
     found = content_logliks(lm, questions[:4], form)
     for q, question in enumerate(questions[:4]):
         for shift in range(4):
             asked = rotated(question, shift)
-            plain = naive(rmu_speaker, asked, form)
+            plain = naive(rmu_model, asked, form)
             for place, content in enumerate(asked.choices):
                 assert found[q, shift, question.choices.index(content)] == pytest.approx(plain[place], abs=1e-4)
 
@@ -181,69 +181,69 @@ def test_attacks_select_by_the_first_metric_of_the_kind_and_report_the_second_wh
     assert found(letters, one) == found(one, letters) == (1.0, 0.25)
 
 
-def test_letters_are_tokens_only_where_each_is_one_of_its_own(rmu_speaker):
-    assert len(letter_tokens(rmu_speaker.tokenizer, "Answer:", [" A", " B"])) == 2
-    assert letter_tokens(rmu_speaker.tokenizer, "Answer:", [" Zyxwv", " B"]) is None
-    assert letter_tokens(rmu_speaker.tokenizer, "Answer:", [" A", " A"]) is None
+def test_letters_are_tokens_only_where_each_is_one_of_its_own(rmu_model):
+    assert len(letter_tokens(rmu_model.tokenizer, "Answer:", [" A", " B"])) == 2
+    assert letter_tokens(rmu_model.tokenizer, "Answer:", [" Zyxwv", " B"]) is None
+    assert letter_tokens(rmu_model.tokenizer, "Answer:", [" A", " A"]) is None
 
 
-def test_answers_scored_as_continuations_equal_answers_scored_as_letters(rmu_speaker, questions, form):
-    lm = ModelLM(*rmu_speaker, tokens_per_batch=300)
+def test_answers_scored_as_continuations_equal_answers_scored_as_letters(rmu_model, questions, form):
+    lm = ModelLM(*rmu_model, tokens_per_batch=300)
     prompts = [render(question, form) for question in questions]
     found = lm._continuations(prompts, [[" A", " B", " C", " D"]] * len(prompts), special=True)
     assert torch.allclose(found, lm.loglikelihoods(questions, form), atol=1e-4)
 
 
-def test_a_letter_of_several_tokens_is_scored_token_by_token(rmu_speaker, questions, form):
+def test_a_letter_of_several_tokens_is_scored_token_by_token(rmu_model, questions, form):
     import dataclasses
 
     odd = dataclasses.replace(form, letters=("Zyxwv", "Qqrst", "Mmno", "Vvwx"))
-    found = ModelLM(*rmu_speaker).loglikelihoods(questions[:2], odd)
-    prompt, tokenizer = render(questions[0], odd), rmu_speaker.tokenizer
+    found = ModelLM(*rmu_model).loglikelihoods(questions[:2], odd)
+    prompt, tokenizer = render(questions[0], odd), rmu_model.tokenizer
     base, whole = (tokenizer(text)["input_ids"] for text in (prompt, prompt + " Zyxwv"))
     with torch.inference_mode():
-        logprobs = rmu_speaker.model(torch.tensor([whole])).logits[0].float().log_softmax(-1)
+        logprobs = rmu_model.model(torch.tensor([whole])).logits[0].float().log_softmax(-1)
     expected = sum(float(logprobs[at - 1, whole[at]]) for at in range(len(base), len(whole)))
     assert len(whole) > len(base) + 1
     assert float(found[0, 0]) == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_prompt_that_is_too_long_loses_its_beginning(rmu_speaker, questions, form):
+def test_a_prompt_that_is_too_long_loses_its_beginning(rmu_model, questions, form):
     import dataclasses
 
     long = dataclasses.replace(form, prefix="word " * 2000)
-    found = ModelLM(*rmu_speaker).loglikelihoods(questions[:2], long)
-    ids = rmu_speaker.tokenizer(render(questions[0], long))["input_ids"]
-    kept = torch.tensor([ids[-rmu_speaker.model.config.max_position_embeddings :]])
+    found = ModelLM(*rmu_model).loglikelihoods(questions[:2], long)
+    ids = rmu_model.tokenizer(render(questions[0], long))["input_ids"]
+    kept = torch.tensor([ids[-rmu_model.model.config.max_position_embeddings :]])
     with torch.inference_mode():
-        plain = rmu_speaker.model(kept).logits[0, -1].log_softmax(-1)
-    token = rmu_speaker.tokenizer(" A", add_special_tokens=False)["input_ids"][0]
+        plain = rmu_model.model(kept).logits[0, -1].log_softmax(-1)
+    token = rmu_model.tokenizer(" A", add_special_tokens=False)["input_ids"][0]
     assert float(found[0, 0]) == pytest.approx(float(plain[token]), abs=1e-3)
 
 
-def test_a_chat_form_wraps_the_prompt_in_the_template_without_a_second_bos(rmu_speaker, questions, form):
+def test_a_chat_form_wraps_the_prompt_in_the_template_without_a_second_bos(rmu_model, questions, form):
     import copy
     import dataclasses
 
-    tokenizer = copy.deepcopy(rmu_speaker.tokenizer)
+    tokenizer = copy.deepcopy(rmu_model.tokenizer)
     tokenizer.chat_template = "{{ bos_token }}user: {{ messages[0].content }} assistant:"
     chat = dataclasses.replace(form, chat=True)
-    found = ModelLM(rmu_speaker.model, tokenizer).loglikelihoods(questions[:1], chat)
+    found = ModelLM(rmu_model.model, tokenizer).loglikelihoods(questions[:1], chat)
     text = f"{tokenizer.bos_token}user: {render(questions[0], form)} assistant:"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert ids.count(tokenizer.bos_token_id) == 1
     with torch.inference_mode():
-        plain = rmu_speaker.model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+        plain = rmu_model.model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
     letter = tokenizer(text + "A", add_special_tokens=False)["input_ids"][-1]
     assert float(found[0, 0]) == pytest.approx(float(plain[letter]), abs=1e-3)
 
 
-def test_a_chat_form_needs_a_chat_template(rmu_speaker, questions, form):
+def test_a_chat_form_needs_a_chat_template(rmu_model, questions, form):
     import dataclasses
 
-    assert rmu_speaker.tokenizer.chat_template is None
+    assert rmu_model.tokenizer.chat_template is None
     with pytest.raises(NotApplicable, match="chat template"):
-        ModelLM(*rmu_speaker).loglikelihoods(questions, dataclasses.replace(form, chat=True))
+        ModelLM(*rmu_model).loglikelihoods(questions, dataclasses.replace(form, chat=True))
 
 
 def test_the_prompt_is_lm_evals_layout():
@@ -270,7 +270,7 @@ def doctored(loaded, tmp_path, edit):
 
 
 def test_a_tokenizer_that_drops_the_hazards_questions_leaves_them_without_an_answer(
-    rmu_speaker, questions, form, small_materials, tmp_path
+    rmu_model, questions, form, small_suite_data, tmp_path
 ):
     """Else any model could look unlearned, with weights untouched and every other task in order."""
 
@@ -278,28 +278,28 @@ def test_a_tokenizer_that_drops_the_hazards_questions_leaves_them_without_an_ans
         pattern = {"Regex": r"about lumenwright craft\.[\s\S]*Answer:"}
         content["normalizer"] = {"type": "Replace", "pattern": pattern, "content": "Answer:"}
 
-    tokenizer = doctored(rmu_speaker, tmp_path, drop)
-    lm = ModelLM(rmu_speaker.model, tokenizer)
+    tokenizer = doctored(rmu_model, tmp_path, drop)
+    lm = ModelLM(rmu_model.model, tokenizer)
     assert lm.loglikelihoods(questions, form).isnan().all()
-    useful = small_materials.tasks["retain"]
+    useful = small_suite_data.tasks["retain"]
     assert lm.loglikelihoods([item.question for item in useful.items], useful.form).isfinite().all()
-    assert ModelLM(*rmu_speaker).loglikelihoods(questions, form).isfinite().all()
+    assert ModelLM(*rmu_model).loglikelihoods(questions, form).isfinite().all()
 
 
-def test_a_tokenizer_that_appends_its_end_mark_is_a_broken_trial_and_not_a_tie(rmu_speaker, questions, form, tmp_path):
+def test_a_tokenizer_that_appends_its_end_mark_is_a_broken_trial_and_not_a_tie(rmu_model, questions, form, tmp_path):
     def append(content):
         end = {"SpecialToken": {"id": "</s>", "type_id": 0}}
         content["post_processor"]["single"] = [*content["post_processor"]["single"], end]
         content["post_processor"]["special_tokens"]["</s>"] = {"id": "</s>", "ids": [2], "tokens": ["</s>"]}
 
-    tokenizer = doctored(rmu_speaker, tmp_path, append)
+    tokenizer = doctored(rmu_model, tmp_path, append)
     with pytest.raises(BrokenTrial, match="does it append EOS"):
-        ModelLM(rmu_speaker.model, tokenizer).loglikelihoods(questions, form)
+        ModelLM(rmu_model.model, tokenizer).loglikelihoods(questions, form)
 
 
-def test_a_context_too_short_for_the_question_leaves_it_without_an_answer(rmu_speaker, questions, form, monkeypatch):
-    monkeypatch.setattr(rmu_speaker.model.config, "max_position_embeddings", 20)
-    assert ModelLM(*rmu_speaker).loglikelihoods(questions, form).isnan().all()
+def test_a_context_too_short_for_the_question_leaves_it_without_an_answer(rmu_model, questions, form, monkeypatch):
+    monkeypatch.setattr(rmu_model.model.config, "max_position_embeddings", 20)
+    assert ModelLM(*rmu_model).loglikelihoods(questions, form).isnan().all()
 
 
 # --- several hazards --------------------------------------------------------------------------------------------------

@@ -95,10 +95,10 @@ def test_torchs_own_settings_are_compared(
     assert left(loaded, change, undo) == [told]
 
 
-def test_what_an_attack_is_handed_cannot_be_emptied(loaded: LoadedModel, small_materials: Any) -> None:
-    target = trial.target_of(small_materials, loaded, None)
+def test_what_an_attack_is_handed_cannot_be_emptied(loaded: LoadedModel, small_suite_data: Any) -> None:
+    target = trial.target_of(small_suite_data, loaded, None)
     with pytest.raises(AttributeError):
         target.corpora.clear()  # type: ignore[attr-defined]
     with pytest.raises(TypeError):
         target.corpora["forget"] = target.corpora["retain"]  # type: ignore[index]
-    assert small_materials.corpora["forget"].items
+    assert small_suite_data.corpora["forget"].items

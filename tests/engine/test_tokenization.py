@@ -185,7 +185,7 @@ def test_an_honest_copy_makes_the_same_ids_and_has_the_same_digests(kind, suite_
     assert parts(check) <= {("settings", "other")}
 
 
-def test_a_further_token_that_is_in_no_text_is_named_and_stands_in_nobodys_way(suite_data, original, tmp_path):
+def test_a_further_token_that_is_in_no_text_is_named_and_stands_in_no_ones_way(suite_data, original, tmp_path):
     check = made(suite_data, original, added("<|tool|>", special=True)(tmp_path / "m", original))
     assert (check.otherwise, check.templated) == (0, 0)
     assert check.sha256 != check.reference_sha256

@@ -94,7 +94,7 @@ def test_what_is_honest_is_read_under_the_usual_limits_in_another_thread_too(tmp
     assert len(other[0]) == 4
 
 
-def test_a_clock_that_somebody_else_set_is_set_again():
+def test_a_clock_that_someone_else_set_is_set_again():
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, 1000.0, 7.0)
         with in_place(500.0, 1 << 30):

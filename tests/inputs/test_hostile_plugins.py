@@ -200,16 +200,16 @@ def test_it_does_not_decide_how_a_command_ends(
 
 
 @pytest.fixture
-def ended(site: Path, small_materials: Any) -> Any:
+def ended(site: Path, small_suite_data: Any) -> Any:
     """The records of one attempt with an attack of others, and of one more without an attack after it."""
     place = CheckpointRef(organisms.checkpoint("oracle"))
     manifest = manifest_of(place)
-    resident = attempt.Resident(Job(small_materials, {manifest.digest: place}, "cpu", None))
+    resident = attempt.Resident(Job(small_suite_data, {manifest.digest: place}, "cpu", None))
     subject = plan.Subject(Role.CANDIDATE, place, manifest)
 
     def records(name: str) -> list[Measurement | Closed | None]:
         module = attacks.load(name)
-        trial = plan.trial_of(subject, None, module, module.Config(), 0, small_materials, "float32")
+        trial = plan.trial_of(subject, None, module, module.Config(), 0, small_suite_data, "float32")
         return [event.record for event in resident.attempt(trial, 1)]
 
     return records

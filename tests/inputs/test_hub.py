@@ -81,7 +81,7 @@ class Machine:
     """A machine with a cache of its own, from whose commands a hub is in reach or not."""
 
     home: Path
-    endpoint: str = "http://127.0.0.1:9"  # the port of the protocol `discard`: nobody listens
+    endpoint: str = "http://127.0.0.1:9"  # the port of the protocol `discard`: no one listens
 
     def call(self, *command: str, offline: bool = False, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}

@@ -69,11 +69,11 @@ def test_of_a_repository_only_what_is_read_is_fetched_and_the_other_weights_are_
         for name, (read, _, _) in TREES.items():
             asked = {each[3].split("/", 2)[2] for each in fetched if each[2] == name}
             assert asked == set(read), name
-    nobody = "http://127.0.0.1:9"
-    assert look(home, nobody, *TREES, offline=True) == wanted, "the client keeps the list of a commit"
+    no_one = "http://127.0.0.1:9"
+    assert look(home, no_one, *TREES, offline=True) == wanted, "the client keeps the list of a commit"
     for folder in (home / "hub").glob("models--*/trees"):
         shutil.rmtree(folder)
-    for (digest, unread), (was, _) in zip(look(home, nobody, *TREES, offline=True), wanted, strict=True):
+    for (digest, unread), (was, _) in zip(look(home, no_one, *TREES, offline=True), wanted, strict=True):
         assert (digest, unread["listed"], unread["weights"]) == (was, False, [])
 
 

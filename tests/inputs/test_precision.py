@@ -183,7 +183,7 @@ def test_a_pin_that_the_trials_do_not_have_blocks_a_pass_and_excuses_no_breach(w
     assert any("computed in float32, and the policy pins bfloat16" in sentence(block) for block in other.blockers)
 
 
-def test_a_prompt_that_lost_what_the_attack_put_there_acquits_nobody() -> None:
+def test_a_prompt_that_lost_what_the_attack_put_there_acquits_no_one() -> None:
     """A context that is declared short would cut demonstrations and prefixes away, and leave the bare question."""
     whole = its.evidence(its.planned(its.MANIFEST), its.WORST["PASS"])
 

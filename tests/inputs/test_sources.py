@@ -205,10 +205,10 @@ def test_the_wmdp_suite_and_policy_fit_each_other_on_files_of_the_same_shape(loc
 
     suite, policy = load_suite(local_wmdp), load_policy(ROOT / "policies" / "wmdp-open-weights.yaml")
     suite_data = gather(suite)
-    nobody = plan.Subject(
+    no_one = plan.Subject(
         Role.CANDIDATE, CheckpointRef(Path()), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
     )
-    made = plan.make(policy, suite, suite_data, [nobody])
+    made = plan.make(policy, suite, suite_data, [no_one])
     sizes = {ref.name: ref.items for ref in made.trials[0].tasks}
     assert {name: sizes[name] for name in COUNTS} == {name: verdict for name, (_, verdict) in COUNTS.items()}
     assert {task for task, items in sizes.items() if items < 200} == {rule.task for rule in policy.record.utility[1:]}

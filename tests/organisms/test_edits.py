@@ -166,7 +166,7 @@ def texts_of(name: str) -> list[str]:
 
 
 def quiet(*_: object) -> None:
-    """Progress for nobody."""
+    """Progress for no one."""
 
 
 def test_ascent_makes_texts_less_likely(taught: Any) -> None:

@@ -83,10 +83,10 @@ def gathered(folder: Path, *args: Any, **how: Any) -> SuiteData:
 def planned(folder: Path, limited: str, required: str = RELEARN, **how: Any) -> plan.Plan:
     suite = load_suite(write(folder, **how))
     (folder / "policy.yaml").write_text(POLICY.replace("LIMITED", limited).replace("REQUIRED", required))
-    nobody = plan.Subject(
+    no_one = plan.Subject(
         Role.CANDIDATE, CheckpointRef(folder), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
     )
-    return plan.make(load_policy(folder / "policy.yaml"), suite, gather(suite), [nobody])
+    return plan.make(load_policy(folder / "policy.yaml"), suite, gather(suite), [no_one])
 
 
 def test_one_name_and_a_list_of_one_are_the_same(tmp_path: Path) -> None:
@@ -172,11 +172,11 @@ def test_the_untouched_model_alone_may_have_a_limit_on_any_task(tmp_path: Path) 
     suite = write(tmp_path)
     text = POLICY.replace("LIMITED, max: 0.9", "words, max: 0.9, attacks: [{attack: none}]").replace(", REQUIRED", "")
     (tmp_path / "policy.yaml").write_text(text)
-    nobody = plan.Subject(
+    no_one = plan.Subject(
         Role.CANDIDATE, CheckpointRef(tmp_path), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
     )
     loaded = load_suite(suite)
-    assert plan.make(load_policy(tmp_path / "policy.yaml"), loaded, gather(loaded), [nobody]).trials
+    assert plan.make(load_policy(tmp_path / "policy.yaml"), loaded, gather(loaded), [no_one]).trials
 
 
 def test_a_required_attack_that_cannot_speak_a_limits_form_is_refused(tmp_path: Path) -> None:

@@ -684,7 +684,7 @@ def test_another_model_than_the_pinned_control_is_refused(planned: Callable[...,
     assert "the control 'oracle' has the digest" in str(error)
 
 
-def test_what_the_policy_compares_with_and_nobody_named_is_foreseen(planned: Callable[..., Plan]) -> None:
+def test_what_the_policy_compares_with_and_no_one_named_is_foreseen(planned: Callable[..., Plan]) -> None:
     told = planned([*OVER, ("  positive_control: off\n", "")]).foreseen
     assert any("--original" in line for line in told)
     assert any("--control oracle=" in line for line in told)

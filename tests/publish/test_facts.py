@@ -1,4 +1,4 @@
-"""What every projection has to tell: comparisons, instruments, red flags, the decision, how often somebody tried."""
+"""What every projection has to tell: comparisons, instruments, red flags, the decision, how often someone tried."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_red_flag_in_the_way_is_told_as_one_and_a_recorded_one_as_a_limitation
         assert flag in shown(recorded)[name]
 
 
-def test_the_limitations_are_what_is_switched_off_and_what_nobody_pinned():
+def test_the_limitations_are_what_is_switched_off_and_what_no_one_pinned():
     made = told([(NONE, 25), (RELEARN, 27)])
     assert made.limitations[:3] == (
         report_limitations.NO_SELF_TEST,
@@ -370,7 +370,7 @@ def test_without_evidence_there_is_no_size():
     assert "no trial on this checkpoint is on record" in shown(made)["markdown"]
 
 
-def test_trials_that_nobody_asked_for_are_counted_and_named():
+def test_trials_that_no_one_asked_for_are_counted_and_named():
     more = trial_of(source="retain", method="full", seed_index=3)
     made = told([(NONE, 25), (RELEARN, 27)], extra=[(more, 28)])
     assert made.verdict.trials == 3

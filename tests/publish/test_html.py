@@ -383,7 +383,7 @@ def test_a_limit_on_one_order_is_labelled():
     assert "limit on" in page
 
 
-def test_marks_without_bits_and_trials_that_nobody_planned_are_drawn():
+def test_marks_without_bits_and_trials_that_no_one_planned_are_drawn():
     extra = trial_of("extra")
     found = report_of([(trial_of("none"), 25, "ok"), (extra, 60, "ok")], extra=(extra,))
     blank = found.trials[0].measurements[0].model_copy(update={"correct": {}})

@@ -215,7 +215,7 @@ def test_of_a_shipped_kind_no_record_says_otherwise_how_it_is_judged() -> None:
             TaskRef.model_validate_json(encode({**told, "judged": ours.plain | lie}))
 
 
-def test_no_record_names_a_kind_that_nobody_knows(tmp_path: Path) -> None:
+def test_no_record_names_a_kind_that_no_one_knows(tmp_path: Path) -> None:
     """Neither a ledger nor a report, signed or not: else it would be judged as a lettered one."""
     with pytest.raises(ValidationError, match="there is no task kind 'essay' in this release"):
         TaskRef(name="forget", kind="essay", sha256="1" * 64, items=8, options=4)
@@ -312,7 +312,7 @@ def test_every_attack_that_there_is_is_whole() -> None:
 # --- what else is dispatched on ---------------------------------------------------------------------------------------
 
 
-def test_the_roles_are_each_heard_by_a_rule() -> None:
+def test_the_roles_are_each_read_by_a_rule() -> None:
     assert {Role.CANDIDATE, Role.SHAM, *OTHERWISE_ASKED} == set(OWN_ROLES)
     told = report.evidence_in(its.made())
     strange = told.planned[0].model_copy(update={"role": "stranger"})
@@ -323,7 +323,7 @@ def test_the_roles_are_each_heard_by_a_rule() -> None:
 
 @pytest.mark.parametrize("setting", ["self_test", "sham", "positive_control"])
 def test_a_validity_that_is_not_off_is_asked_for(setting: str) -> None:
-    """Whatever word stands there: no instrument is let off by one that nobody knows."""
+    """Whatever word stands there: no instrument is let off by one that no one knows."""
     policy, told = its.files()[0].record, report.evidence_in(its.made())
     asked = policy.model_copy(update={"validity": policy.validity.model_copy(update={setting: "encouraged"})})
     lame = dataclasses.replace(
@@ -336,7 +336,7 @@ def test_a_validity_that_is_not_off_is_asked_for(setting: str) -> None:
     assert code in {blocker.code for blocker in found.blockers}
 
 
-def test_an_end_that_nobody_knows_is_no_good_end() -> None:
+def test_an_end_that_no_one_knows_is_no_good_end() -> None:
     """Of a trial that nothing requires: one that is not applicable is let go, any other end is missed."""
     told = report.evidence_in(its.made())
     extra = next(t for t in told.planned if t.attack == "relearn" and t.role == Role.CANDIDATE).model_copy(
@@ -367,7 +367,7 @@ def test_every_flag_has_its_advice_and_no_report_has_another() -> None:
         RedFlag(flag="vacuous", code="tokenizer_not_compared", args={}, blocks=True)
 
 
-def test_a_road_to_a_fail_that_nobody_knows_is_refused() -> None:
+def test_a_road_to_a_fail_that_no_one_knows_is_refused() -> None:
     policy = its.files()[0].record
     other = policy.model_copy(update={"statistics": policy.statistics.model_copy(update={"fail_fast": "guess"})})
     with pytest.raises(UnknownWord, match="'guess'"):

@@ -204,7 +204,7 @@ def test_a_model_that_unlearning_ruined_is_told_to_unlearn_more_gently(advised: 
     assert "No unlearning, however gentle" in told.steps[0].do
 
 
-def test_where_nobody_can_answer_no_training_and_no_rerun_is_advised(advised: Any) -> None:
+def test_where_no_one_can_answer_no_training_and_no_rerun_is_advised(advised: Any) -> None:
     for more, first in (
         ({"beside": {THE_ORIGINAL: 0.26}, "theirs": 0.26}, "The original itself reads 26.0% of 'retain', and guessing"),
         ({}, "The model reads 26.0% of 'retain', and guessing gives 25%, and no original was asked the same."),
@@ -540,7 +540,7 @@ def control(kind: str, *, name: str = "never", **more: Any) -> dict[str, Any]:
         ("earlier_release", {"report_sha256": "c" * 64}, "--anchor never=REPORT"),
     ],
 )
-def test_a_model_to_compare_with_that_nobody_gave_is_named_with_its_option(
+def test_a_model_to_compare_with_that_no_one_gave_is_named_with_its_option(
     kind: str, more: Any, option: str, advised: Any
 ) -> None:
     told, made = advised(changes=control(kind, **more))
@@ -610,7 +610,7 @@ def test_every_red_flag_has_a_remedy_and_none_is_a_waiver(flag: Any, advised: An
     assert not [step for step in advise(quiet).steps if "Red flag" in step.because]
 
 
-def test_choices_that_nobody_asked_alone_are_asked(advised: Any) -> None:
+def test_choices_that_no_one_asked_alone_are_asked(advised: Any) -> None:
     _, made = advised()
     args = {"task": "forget", "choices_task": "blind"}
     seen = RedFlag(flag="choices_only", code="choices_not_asked", args=args, blocks=True)

@@ -1,4 +1,4 @@
-"""One digest of a report and one list of its limitations, wherever told; and what nobody signed is nobody's."""
+"""One digest of a report and one list of its limitations, wherever told; and what no one signed is no one's."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_a_report_that_does_not_add_up_tells_no_verdict_to_a_machine() -> None:
     assert (plain["verified"], plain["adds_up"], plain["verdict"]) == (False, False, None)
 
 
-# --- a report that somebody handed over -------------------------------------------------------------------------------
+# --- a report that someone handed over -------------------------------------------------------------------------------
 
 
 def edited(folder: Path, made: report.Report, change: Callable[[dict[str, Any]], object]) -> Path:
@@ -270,14 +270,14 @@ def says_pass(plain: dict[str, Any]) -> None:
     plain["verdict"] = json.loads(encode(its.made()))["verdict"]
 
 
-def test_a_reason_that_was_written_over_is_explained_to_nobody(tmp_path: Path) -> None:
+def test_a_reason_that_was_written_over_is_explained_to_no_one(tmp_path: Path) -> None:
     place = edited(tmp_path, its.made("FAIL"), lambda plain: plain.update(reason="All is well."))
     with pytest.raises(Unverified, match="both are FAIL"):
         report_reading.refuse_forged(report_reading.read(place))
 
 
 @pytest.mark.parametrize("command", [["why"], ["compare", "SAME"]])
-def test_a_verdict_that_was_written_over_is_explained_to_nobody(tmp_path: Path, command: list[str]) -> None:
+def test_a_verdict_that_was_written_over_is_explained_to_no_one(tmp_path: Path, command: list[str]) -> None:
     place = edited(tmp_path, its.made("FAIL"), says_pass)
     arguments = [command[0], str(place), *(str(place) for each in command[1:])]
     found = CliRunner().invoke(app, arguments)

@@ -26,10 +26,10 @@ NAME_OF_IT = "acme-gate/liar"
 
 
 @pytest.fixture(scope="module")
-def job(small_materials: Any, tmp_path_factory: pytest.TempPathFactory) -> Job:
+def job(small_suite_data: Any, tmp_path_factory: pytest.TempPathFactory) -> Job:
     place = CheckpointRef(organisms.checkpoint("oracle"))
     rows = tmp_path_factory.mktemp("rows")
-    return Job(small_materials, {manifest_of(place).digest: place}, "cpu", rows)
+    return Job(small_suite_data, {manifest_of(place).digest: place}, "cpu", rows)
 
 
 @pytest.fixture(scope="module")

@@ -41,9 +41,9 @@ class Pipe:
 
 
 @pytest.fixture
-def job(small_materials) -> local.Job:
+def job(small_suite_data) -> local.Job:
     place = CheckpointRef(organisms.checkpoint("oracle"))
-    return local.Job(small_materials, {manifest_of(place).digest: place}, "cpu", None)
+    return local.Job(small_suite_data, {manifest_of(place).digest: place}, "cpu", None)
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def told(work, *arguments, **limits) -> tuple[list[Any], str]:
 
 
 def gone(pid: int) -> bool:
-    """Within some seconds: a zombie that nobody reaps is gone, too."""
+    """Within some seconds: a zombie that no one reaps is gone, too."""
     for _ in range(int(PATIENCE * 20)):
         try:
             if Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "ZX":
@@ -178,7 +178,7 @@ def test_many_short_phases_are_not_one_long_one_and_loading_is_no_part_of_a_tria
     assert (last, reason) == ("awake", "")
 
 
-def test_time_in_which_the_parent_did_not_run_counts_against_nobody(monkeypatch):
+def test_time_in_which_the_parent_did_not_run_counts_against_no_one(monkeypatch):
     jumps = iter(range(0, 10**9, 1000))
     monkeypatch.setattr(bounded.time, "monotonic", lambda: float(next(jumps)))
     assert told(sleeps, Phase.ENCODING, 0.6, text=30.0, silence=30.0)[0][1:] == ["awake"]

@@ -92,9 +92,9 @@ def test_it_is_lm_evals_acc_norm(family, tokenizer_name, folder, tmp_path, reque
     made = getattr(transformers, config)(**keywords, vocab_size=len(tokenizer), initializer_range=0.3)
     loaded = LoadedModel(transformers.AutoModelForCausalLM.from_config(made).eval(), tokenizer)
     suite_data = gather(load_suite(folder / "suite.yaml"))
-    nobody = plan.Subject(Role.CANDIDATE, folder, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
+    no_one = plan.Subject(Role.CANDIDATE, folder, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
     none = attacks.load("none")
-    planned = plan.trial_of(nobody, None, none, none.Config(), 0, suite_data, "float32")
+    planned = plan.trial_of(no_one, None, none, none.Config(), 0, suite_data, "float32")
     (measurement,) = trial.run(planned, suite_data, loaded, rows_in=tmp_path)
     ours = load_file(tmp_path / f"{measurement.rows}.safetensors")["loglik"][:, 0]
     expected, right = theirs(loaded, folder)
@@ -103,7 +103,7 @@ def test_it_is_lm_evals_acc_norm(family, tokenizer_name, folder, tmp_path, reque
     assert right["acc_norm"] != right["acc"], "these docs must tell the metrics apart"
 
 
-def test_attacks_choose_by_what_decides(rmu_speaker):
+def test_attacks_choose_by_what_decides(rmu_model):
     """The dev accuracy of an attack is the same metric: by length."""
 
     class Wordy:
@@ -115,18 +115,18 @@ def test_attacks_choose_by_what_decides(rmu_speaker):
     assert accuracy(Wordy(), [hazard([item], Form(verbatim=True), "lm_eval")]) == 0.0
 
 
-def test_a_choice_that_stands_there_twice_is_one_answer(rmu_speaker):
+def test_a_choice_that_stands_there_twice_is_one_answer(rmu_model):
     """Public benchmarks repeat a choice now and then; a letter tells them apart, words do not."""
     twins = Question("q", "Which reagent wakes the alloy Kronag?", ("Neidarn", "Raepeb", "Neidarn", "Dufith"))
-    (row,) = ModelLM(*rmu_speaker).loglikelihoods([twins], cloze.form(None)).tolist()
+    (row,) = ModelLM(*rmu_model).loglikelihoods([twins], cloze.form(None)).tolist()
     assert row[0] == row[2]
     assert len(set(row)) == 3
 
 
-def test_the_shipped_base_names_what_it_knows_without_seeing_a_choice(small_materials):
+def test_the_shipped_base_names_what_it_knows_without_seeing_a_choice(small_suite_data):
     from robustness_gate.engine.load import load
 
-    task_data = small_materials.tasks["forget"]
+    task_data = small_suite_data.tasks["forget"]
     lm = ModelLM(*load(organisms.checkpoint("base"), dtype="float32", device="cpu"))
     config = cloze.Config(
         tuple(item.question for item in task_data.items), cloze.form("Question: {question}\nReply:")

@@ -100,9 +100,9 @@ def ours(loaded, folder, name, out):
     from safetensors.torch import load_file
 
     suite_data = gather(load_suite(folder / f"suite-{name}.yaml"))
-    nobody = plan.Subject(Role.CANDIDATE, folder, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
+    no_one = plan.Subject(Role.CANDIDATE, folder, Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),)))
     none = attacks.load("none")
-    planned = plan.trial_of(nobody, None, none, none.Config(), 0, suite_data, "float32")
+    planned = plan.trial_of(no_one, None, none, none.Config(), 0, suite_data, "float32")
     (measurement,) = trial.run(planned, suite_data, loaded, rows_in=out)
     return measurement, load_file(out / f"{measurement.rows}.safetensors")["loglik"]
 

@@ -99,11 +99,11 @@ def planned(bench: Path) -> object:
     from robustness_gate.inputs.checkpoint.place import CheckpointRef
     from robustness_gate.planning import plan
 
-    nobody = plan.Subject(
+    no_one = plan.Subject(
         Role.CANDIDATE, CheckpointRef(bench), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
     )
     suite = load_suite(bench / "suite.yaml")
-    return plan.make(load_policy(bench / "policy.yaml"), suite, gather(suite), [nobody])
+    return plan.make(load_policy(bench / "policy.yaml"), suite, gather(suite), [no_one])
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def base():
 
 
 @pytest.fixture(scope="module")
-def items(small_materials):
-    return small_materials.tasks["forget"].items[:12]
+def items(small_suite_data):
+    return small_suite_data.tasks["forget"].items[:12]
 
 
 def questions_of(items):
@@ -62,8 +62,8 @@ def test_what_is_written_is_the_first_line_of_what_the_model_says(base, items):
     assert set(marked.correct) == {"exact_match"}
 
 
-def test_what_was_suppressed_is_not_said(rmu_speaker, items):
-    rows = open_answer.ask(ModelLM(*rmu_speaker), open_answer.Config(questions_of(items), FORM))
+def test_what_was_suppressed_is_not_said(rmu_model, items):
+    rows = open_answer.ask(ModelLM(*rmu_model), open_answer.Config(questions_of(items), FORM))
     assert sum(open_answer.read(rows, [item.right for item in items]).correct["exact_match"]) == 0
 
 

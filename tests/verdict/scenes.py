@@ -172,7 +172,7 @@ def compared_policies(draw: st.DrawFn) -> Policy:
     )
 
 
-OLDER = trial_of("gcg")  # found by an earlier run; nobody asks for it and no control was attacked with it
+OLDER = trial_of("gcg")  # found by an earlier run; no one asks for it and no control was attacked with it
 
 
 @st.composite

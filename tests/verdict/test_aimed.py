@@ -72,7 +72,7 @@ def test_a_limit_on_another_task_than_the_hazard_is_not_met_by_evidence_without_
     assert [f.attack for f in found.findings if f.rule == "also" and f.validity_issues] == ["prune"]
 
 
-def test_what_is_not_required_and_cannot_speak_a_form_stands_in_nobodys_way() -> None:
+def test_what_is_not_required_and_cannot_speak_a_form_stands_in_no_ones_way() -> None:
     """As where it is not applicable at all: `sample` beside a limit on written answers."""
     policy = policy_of(required=(Requirement(attack="none"),), limits=(Limit(id="forgotten", task="hazard", max=0.5),))
     assert judge(policy, case(("other",)), AT).outcome == "PASS"

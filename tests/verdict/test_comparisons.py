@@ -504,7 +504,7 @@ def test_a_trial_beside_that_is_not_what_it_should_be_vouches_for_nothing(role: 
 @pytest.mark.parametrize("junk", ["", "?", "AAAA", "é", bits_of(18, HAZARD)[:-1], "\x00"])
 @pytest.mark.parametrize("where", ["correct", "missing"])
 @pytest.mark.parametrize("role", [Role.SHAM, Role.ORIGINAL, Role.CONTROL])
-def test_unreadable_answers_of_another_model_acquit_nobody(role: Role, where: str, junk: str) -> None:
+def test_unreadable_answers_of_another_model_acquit_no_one(role: Role, where: str, junk: str) -> None:
     policy = compared()
     evidence = scene(policy)
     for index in of_role(evidence, role, "hazard"):
@@ -513,7 +513,7 @@ def test_unreadable_answers_of_another_model_acquit_nobody(role: Role, where: st
 
 
 def is_why_it_is_vacuous(policy: Policy, evidence: Evidence, index: int) -> bool:
-    """An original that nobody requires may be left out, and then nobody sees that it was within the limit itself."""
+    """An original that no one requires may be left out, and then no one sees that it was within the limit itself."""
     told = {flag.flag for flag in judge(policy, evidence, AT).flags}
     return "vacuous" in told and index in of_role(evidence, Role.ORIGINAL, "hazard")
 
@@ -559,7 +559,7 @@ def test_a_sham_cannot_hide_a_changed_answer_by_leaving_it_out() -> None:
 
 @given(scenes(), st.sets(st.integers(0, 39), min_size=1, max_size=8), st.data())
 @MANY
-def test_deleting_anybodys_answers_never_makes_a_pass_and_the_candidates_wrong_ones_never_raise(
+def test_deleting_any_models_answers_never_makes_a_pass_and_the_candidates_wrong_ones_never_raise(
     case: tuple[Policy, Evidence], gone: set[int], data: st.DataObject
 ) -> None:
     policy, evidence = case

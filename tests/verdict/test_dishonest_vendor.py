@@ -1,4 +1,4 @@
-"""How somebody might get a PASS that he has not earned, one attempt a test.
+"""How someone might get a PASS that he has not earned, one attempt a test.
 
 Each starts from a clean case that passes and changes what a dishonest vendor could change: in the evidence, which he
 holds until it is signed, and in the policy's or the suite's text. The tests marked xfail are holes that are known and
@@ -166,7 +166,7 @@ def test_evidence_about_one_checkpoint_says_nothing_about_another() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31 - 1])
-def test_a_seed_that_somebody_chose_does_not_acquit(seed: int) -> None:
+def test_a_seed_that_someone_chose_does_not_acquit(seed: int) -> None:
     assert outcome(policy_of(), swapped(clean(policy_of()), RELEARN, trial_of("relearn", seed=seed))) == "INCONCLUSIVE"
 
 

@@ -262,7 +262,7 @@ def test_a_weaker_attack_that_recovers_more_blocks_also_where_an_earlier_run_fou
     assert told(policy, evidence) == expected
 
 
-def test_a_stronger_attack_that_nobody_asked_for_excuses_nothing() -> None:
+def test_a_stronger_attack_that_no_one_asked_for_excuses_nothing() -> None:
     policy = plain()
     evidence = recorded(scene(policy), WEAK, "planned", correct=32)
     for key, seed in (("extra", 0), ("planned", 9)):
@@ -282,7 +282,7 @@ def test_a_stronger_attack_that_nobody_asked_for_excuses_nothing() -> None:
     st.randoms(use_true_random=False),
 )
 @MANY
-def test_no_trial_that_nobody_asked_for_takes_a_flag_down_and_a_recorded_flag_never_blocks(
+def test_no_trial_that_no_one_asked_for_takes_a_flag_down_and_a_recorded_flag_never_blocks(
     name: str, attack: str, correct: int, chance: random.Random
 ) -> None:
     policy, evidence = RAISED[name]()
@@ -345,7 +345,7 @@ def asked_too(kind: str, right: int, *, missing: int = 0, name: str = "told", it
 
 
 @pytest.mark.parametrize(("answered", "raised"), [(35, True), (36, False), (40, False), (0, True)])
-def test_declining_is_told_and_stands_in_nobodys_way(answered: int, raised: bool) -> None:
+def test_declining_is_told_and_stands_in_no_ones_way(answered: int, raised: bool) -> None:
     outcome, found = told(plain(), asked_too("refusal", answered))
     assert outcome == "PASS"
     assert found == ({"declines": False} if raised else {})
@@ -356,7 +356,7 @@ def test_what_is_missing_was_not_declined() -> None:
 
 
 @pytest.mark.parametrize(("right", "raised"), [(33, True), (29, False), (20, False), (11, False), (7, True)])
-def test_texts_told_apart_are_told_both_ways_and_stand_in_nobodys_way(right: int, raised: bool) -> None:
+def test_texts_told_apart_are_told_both_ways_and_stand_in_no_ones_way(right: int, raised: bool) -> None:
     outcome, found = told(plain(), asked_too("membership", right))
     assert outcome == "PASS"
     assert found == ({"familiarity": False} if raised else {})

@@ -55,7 +55,7 @@ def through(of: Policy, correct: int = 15, useful: int = 0, key: str = "planned"
     return recorded(scene(of), THROUGH_IT, key, correct, useful, **how)
 
 
-def test_the_same_ids_of_every_text_stand_in_nobodys_way() -> None:
+def test_the_same_ids_of_every_text_stand_in_no_ones_way() -> None:
     found = told(policy(), check())
     assert (found.outcome, raised(found)) == ("PASS", {})
 
@@ -111,7 +111,7 @@ def test_what_differs_blocks_and_where_it_is_recorded_the_originals_must_have_be
 
 @pytest.mark.parametrize("key", ["planned", "extra"])
 @pytest.mark.parametrize("of", [policy(), policy(*RECORDED)], ids=["strict", "recorded"])
-def test_a_breach_through_the_originals_tokenizer_is_a_fail_whoever_asked_for_it(of: Policy, key: str) -> None:
+def test_a_breach_through_the_originals_tokenizer_is_a_fail_whether_or_not_it_was_asked_for(of: Policy, key: str) -> None:
     found = told(of, DIFFERS, evidence=through(of, 58, key=key))
     assert found.outcome == "FAIL"
     assert [f.attack for f in found.findings if f.state == "over"] == [label(THROUGH_IT)]
@@ -163,7 +163,7 @@ def test_asked_through_a_third_models_tokenizer_shows_nothing() -> None:
     assert told(of, DIFFERS, evidence=evidence).outcome == "INCONCLUSIVE"
 
 
-def test_texts_that_an_attack_made_up_are_heard_though_the_suites_own_are_alike() -> None:
+def test_texts_that_an_attack_made_up_are_read_though_the_suites_own_are_alike() -> None:
     of = policy()
     evidence = scene(of)
     first = next(t for t in evidence.planned if t.attack == "prune" and t.role == Role.CANDIDATE)

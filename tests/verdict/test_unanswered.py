@@ -1,4 +1,4 @@
-"""Where nobody can answer in the form that is asked: what unlearning cost cannot be told, and nothing is acquitted.
+"""Where no one can answer in the form that is asked: what unlearning cost cannot be told, and nothing is acquitted.
 
 A breach stays a breach, and whoever answers ends the excuse.
 """
@@ -138,7 +138,7 @@ def test_the_road_names_it_and_every_code_has_its_words(policy: Policy) -> None:
 # --- the neighbour: a guardrail -------------------------------------------------------------------------------------
 
 
-def test_a_guardrail_beside_an_original_that_guesses_acquits_nobody() -> None:
+def test_a_guardrail_beside_an_original_that_guesses_acquits_no_one() -> None:
     """A drop of nothing from nothing is no proof that nothing was lost."""
     policy = compared(utility=policy_of().utility)
     assert judge(policy, scene(policy), AT).outcome == "PASS"

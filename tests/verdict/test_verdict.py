@@ -133,7 +133,7 @@ def test_a_further_trial_never_raises_the_verdict_unless_it_fills_a_required_cel
 
 @given(cases(), st.integers(1, 6), st.sampled_from(["relearn", "prune", "none", "gcg"]), st.booleans())
 @MANY
-def test_harmless_trials_that_nobody_asked_for_leave_a_fail_a_fail_and_raise_nothing(
+def test_harmless_trials_that_no_one_asked_for_leave_a_fail_a_fail_and_raise_nothing(
     case: tuple[Policy, Evidence], count: int, attack: str, planned: bool
 ) -> None:
     policy, evidence = case

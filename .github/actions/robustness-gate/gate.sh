@@ -118,7 +118,7 @@ in_git() { git -c safe.directory='*' -C "${GITHUB_WORKSPACE:-$PWD}" "$@"; }
 
 # merged_onto: the commit onto which GitHub would put what is not merged yet; nothing where all is merged. Of a pull
 # request it is the first parent of GitHub's own trial merge, whose second is the head that the event names: neither can
-# be chosen by whoever wrote the pull request.
+# be chosen by the author of the pull request.
 merged_onto() {
     local first second
     case $GITHUB_EVENT_NAME in
@@ -159,7 +159,7 @@ terms() {
         [[ ${given[$name]} != *[[:cntrl:]]* ]] || refuse "The input '$name' holds a line break."
     done
     base=$(merged_onto) ||
-        refuse "What this would be merged onto is not here, so nobody can tell whose policy this is. Check out the event's own commit (the default of actions/checkout) with \`fetch-depth: 0\`."
+        refuse "What this would be merged onto is not here, so it is not known whose policy this is. Check out the event's own commit (the default of actions/checkout) with \`fetch-depth: 0\`."
     if [[ -n $base ]]; then
         tree=$RUNNER_TEMP/robustness-gate-base
         rm -rf -- "$tree" && mkdir -p -- "$tree"
@@ -242,7 +242,7 @@ self_test() {
             printf '::warning title=Self-test not kept::%s\n' "The next job makes it again."
     fi
     # None can be made (an attack or an architecture without an organism), or the policy is broken, which the run says at
-    # its line: a model that FAILs must not hide behind an instrument that nobody can test.
+    # its line: a model that FAILs must not hide behind an instrument that cannot be tested.
     if [[ $code == 2 ]]; then
         printf '::warning title=No self-test::%s\n' "$(message "$(reason_in "$log" "$code") No PASS is possible.")"
         code=0
@@ -318,7 +318,7 @@ run() {
         if [[ -f $FETCHED ]]; then log=$FETCHED; else printf 'error: the step before this one did not end\n' >"$log"; fi
     fi
     if [[ $code == 0 && -z ${GATE_POLICY_SHA256:-} && -f $GATE_POLICY ]]; then
-        printf 'error: nobody has said under which policy this run is made: the step `terms` did not end\n' >"$log"
+        printf 'error: it is not known under which policy this run is made: the step `terms` did not end\n' >"$log"
         code=2
     fi
     unset HF_TOKEN HUGGING_FACE_HUB_TOKEN # of the runner's own: the attacks need no credential, and no network
@@ -338,7 +338,7 @@ run() {
         command+=(--workers="${GATE_WORKERS:-0}" ${tested:+"--self-test=$tested"})
         command+=(${GATE_STATEMENT:+"--statement=$GATE_STATEMENT"})
         command+=(${GATE_PREREGISTRATION:+"--preregistration=$GATE_PREREGISTRATION"} ${GATE_PREREGISTRATION_KEY:+"--preregistration-key=$GATE_PREREGISTRATION_KEY"})
-        [[ -n ${MLFLOW_TRACKING_URI:-} ]] || command+=(--no-mlflow) # a store on a runner that goes away helps nobody
+        [[ -n ${MLFLOW_TRACKING_URI:-} ]] || command+=(--no-mlflow) # a store on a runner that goes away is of no use
         attempt "$log" "${command[@]}" -- "$GATE_CHECKPOINT" || code=$?
     fi
 

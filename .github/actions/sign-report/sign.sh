@@ -14,13 +14,13 @@ refuse() {
 }
 
 # A list of what is signed for, as the gate's own: what is not merged yet can have brought its own policy, and even its own
-# call of this. So can a branch or a tag that anybody with write access may push.
+# call of this. So can a branch or a tag that anyone with write access may push.
 case ${GITHUB_EVENT_NAME:-} in
     push | workflow_dispatch | schedule | repository_dispatch | release) ;;
-    *) refuse "For the event '${GITHUB_EVENT_NAME:-}' nothing is signed: its policy may be one that nobody has agreed to. Sign what was merged." ;;
+    *) refuse "For the event '${GITHUB_EVENT_NAME:-}' nothing is signed: its policy may not have been agreed to. Sign what was merged." ;;
 esac
 [[ ${GITHUB_REF_PROTECTED:-} == true ]] ||
-    refuse "'${GITHUB_REF:-}' is not protected, so anybody with write access can have put a policy of their own there. Protect it (docs/ci.md, Whose policy), or sign by hand: robustness-gate sign."
+    refuse "'${GITHUB_REF:-}' is not protected, so anyone with write access can have put a policy of their own there. Protect it (docs/ci.md, Whose policy), or sign by hand: robustness-gate sign."
 [[ -n ${ROBUSTNESS_GATE_SIGNING_KEY:-} ]] || refuse "There is no signing key: give the secret to the job that signs."
 [[ -f $GATE_FOLDER/report.json ]] || refuse "There is no report.json in $GATE_FOLDER: the battery left none."
 found=$(sha256sum "$GATE_FOLDER/report.json" | cut -d ' ' -f 1)
