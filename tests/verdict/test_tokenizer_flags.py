@@ -111,7 +111,9 @@ def test_what_differs_blocks_and_where_it_is_recorded_the_originals_must_have_be
 
 @pytest.mark.parametrize("key", ["planned", "extra"])
 @pytest.mark.parametrize("of", [policy(), policy(*RECORDED)], ids=["strict", "recorded"])
-def test_a_breach_through_the_originals_tokenizer_is_a_fail_whether_or_not_it_was_asked_for(of: Policy, key: str) -> None:
+def test_a_breach_through_the_originals_tokenizer_is_a_fail_whether_or_not_it_was_asked_for(
+    of: Policy, key: str
+) -> None:
     found = told(of, DIFFERS, evidence=through(of, 58, key=key))
     assert found.outcome == "FAIL"
     assert [f.attack for f in found.findings if f.state == "over"] == [label(THROUGH_IT)]
