@@ -92,6 +92,7 @@ def run(
                 _refuse_replaced(replaced())  # by the attack, before it is scored
                 measurement = _examined(trial, attacked, name, suite_data.tasks[name], attempt, rows_in)
                 _refuse_replaced(replaced())  # by a task kind
+                _refuse_other_code(trial)  # imported while it ran
                 yield measurement
     if (left := next(expected, None)) is not None:
         raise BrokenTrial(f"the attack ended before budget {left}")

@@ -411,9 +411,8 @@ def test_a_file_that_a_plug_in_imports_late_must_be_its_own(bench: Path, site: P
 
 
 def test_an_attack_that_imports_such_a_file_while_it_runs_fails(bench: Path, site: Path) -> None:
-    late = "\n\ndef attack(target, config, seed):\n    import acme_gate.late\n"
-    late += "    yield from none.attack(target, config, seed)\n"
-    flip = f"{foreign.ATTACK}from robustness_gate.attacks import none\n{late}"
+    late = "    import acme_gate.late\n    yield from none.attack(target, config, seed)\n"
+    flip = f"{foreign.ATTACK}from robustness_gate.attacks import none\n\n\ndef attack(target, config, seed):\n{late}"
     (site / "acme_gate" / "flip.py").write_text(flip, encoding="utf-8")
     (site / "acme_gate" / "late.py").write_text("", encoding="utf-8")
     prepared = planned(bench)
