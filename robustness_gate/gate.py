@@ -168,23 +168,25 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
     candidate = prepared.plan.candidate
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
     job, workers = _job(request, prepared, folder), _workers(request, candidate)
-    with ledgers.writing(folder / ledgers.NAME) as ledger, checked.start(executor, job, workers) as crew:
-        # 3
-        prepared, problem = _tokenizers(prepared, ledger, job.original, crew)
-        _open(ledger, prepared, brought)
-        with plugins.as_errors():
-            ran = _run_trials(prepared, ledger, crew, watch)
-        # 4
-        if ran and (changed := _changed(candidate)):
-            ledger.append(Note(subject=candidate.manifest.digest, what=changed))
-        # 5
-        made = _report(prepared, ledger, brought.preregistered)
-        lost = delivery.write(made, candidate.manifest, folder, request.out)
-    # 6
-    sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
-    with outputs.kept(request.out), plugins.as_errors():
-        outputs.write(request.outputs, made, request.out)
-        uri, warnings = outputs.send(request.outputs, made, sending)
+    with ledgers.writing(folder / ledgers.NAME) as ledger:
+        with checked.start(executor, job, workers) as crew:
+            # 3
+            prepared, problem = _tokenizers(prepared, ledger, job.original, crew)
+            _open(ledger, prepared, brought)
+            with plugins.as_errors():
+                ran = _run_trials(prepared, ledger, crew, watch)
+            # 4
+            if ran and (changed := _changed(candidate)):
+                ledger.append(Note(subject=candidate.manifest.digest, what=changed))
+            # 5
+            made = _report(prepared, ledger, brought.preregistered)
+            lost = delivery.write(made, candidate.manifest, folder, request.out)
+        # 6
+        sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
+        watched = (request.out, folder) if request.outputs else ()  # the ledger's lock keeps other runs from it
+        with outputs.kept(*watched), plugins.as_errors():
+            outputs.write(request.outputs, made, request.out)
+            uri, warnings = outputs.send(request.outputs, made, sending)
     return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *lost, *warnings))
 
 

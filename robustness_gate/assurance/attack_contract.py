@@ -103,7 +103,9 @@ def imported(path: Path) -> ModuleType:
     sys.modules[spec.name] = module  # a dataclass looks its own module up
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's file may contain any mistake
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a user's file may contain any mistake
         raise FileError(f"cannot be imported: {error_line(error, module)}.", where=str(path)) from None
     return module
 

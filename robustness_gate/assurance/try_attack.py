@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -63,19 +64,24 @@ class Tried:
 Watch = Callable[[str], None]
 
 
-def file_of(named: Path) -> Path:
-    """The attack's file itself, or that of an installed plug-in, as `distribution/name`. Raises PlanError."""
+def _module_of(named: Path) -> ModuleType:
+    """An attack's file as a module, or an installed plug-in's, named as `distribution/name`. Raises GateError."""
     name = named.as_posix()
-    if named.exists() or named.suffix == ".py" or name.count("/") != 1:
-        return named
-    return Path(str(attacks.load(name).__file__))
+    if named.suffix == ".py" or name.count("/") != 1 or os.path.lexists(named):
+        return laws.imported(named)
+    module = attacks.load(name)
+    laws.refuse_heavy_import(Path(str(module.__file__)))
+    return module
 
 
-def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, watch: Watch = lambda _: None) -> Tried:
+def attempt(
+    named: Path, organism: str, settings: Mapping[str, Json], seed: int, watch: Watch = lambda _: None
+) -> Tried:
     """Check an attack's file against the contract, and try it.
 
     Args:
-        path: a Python file of the shape that `robustness_gate.attacks` describes.
+        named: a Python file of the shape that `robustness_gate.attacks` describes, or an installed plug-in's
+            `distribution/name`.
         organism: name of the organism on which it should work, with or without the prefix `organism:`.
         settings: values of its Config, other than the defaults.
         seed: seed of the attack.
@@ -83,15 +89,16 @@ def attempt(path: Path, organism: str, settings: Mapping[str, Json], seed: int, 
 
     Raises:
         FileError: no such file, or it is not Python, or cannot be imported without torch.
+        PlanError: no such plug-in, or it cannot be imported.
         UsageError: no such organism, or settings that its Config refuses.
         SetupError: the extra `run`, or the organisms' data, are not installed.
     """
     installed.require_run_extra()
     organism = organism.removeprefix("organism:")
     bench = BENCHES[model_type(CheckpointRef(organisms.checkpoint(organism)))]
-    module = laws.imported(path)
+    module = _module_of(named)
     checked = [*laws.declared(module)]
-    checked.append(Law("no shipped attack has its name", _taken(path)))
+    checked.append(Law("no shipped attack has its name", _taken(Path(str(module.__file__)))))
     if any(law.fault for law in checked):
         return Tried(tuple(checked))
     config = _configured(module, settings)

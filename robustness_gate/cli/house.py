@@ -82,7 +82,7 @@ def attack_try(
 
     settings = {name: _json_or_text(value) for name, value in pairs(given, "--set", "budgets=[5]")}
     progress = lambda line: print(line, file=sys.stderr)  # noqa: E731, T201
-    tried = try_attack.attempt(try_attack.file_of(file), organism, settings, seed, progress)
+    tried = try_attack.attempt(file, organism, settings, seed, progress)
     for law in tried.laws:
         say(f"{'BROKEN' if law.fault else 'ok':8}{law.title}{f': {law.fault}' if law.fault else ''}")
     wide = max((len(effect.organism) for effect in tried.effects), default=0)

@@ -9,9 +9,7 @@ A suite names it `acme-attacks/flip`, the distribution's normalised name before 
 with one of ours. There is no search: only a named plug-in is looked up and imported.
 
 A plug-in's code affects the verdict, so a trial identifies it by content (`base.Plugin`): a digest over the files of
-its RECORD, computed from the installed files. It covers the distribution's own files, not those of its dependencies.
-Files that pip adds (`NOT_ITS_OWN`), bytecode and scripts are left out, so that the same wheel has the same digest in
-every installation. A module is imported from its source, never from bytecode.
+its RECORD. `inputs.recorded` computes it, and imports these files alone.
 """
 
 from __future__ import annotations
@@ -19,26 +17,19 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
-import json
-import os
 import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint
-from pathlib import Path, PurePosixPath
 from types import ModuleType
 
 from robustness_gate.errors import GateError, PlanError
-from robustness_gate.inputs import own_code
-from robustness_gate.inputs.digest import sha256_file
+from robustness_gate.inputs import own_code, recorded
 from robustness_gate.inputs.validation import nearest
 from robustness_gate.records.base import Plugin
-from robustness_gate.records.encode import digest_of
 
-NOT_ITS_OWN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
-"""Files of the .dist-info folder that the installer writes."""
 PREFIX = "robustness_gate."
 """Prefix of our entry-point groups."""
 
@@ -117,9 +108,10 @@ def origin(name: str, *, where: str = "") -> Plugin:
     """The installed distribution of a plug-in by name, version and content.
 
     Raises:
-        PlanError: it is not installed, or a file of its RECORD is missing.
+        PlanError: it is not installed, a file of its RECORD is missing, or one changed since it was first read.
     """
-    return _origin(_distribution(name, where), where)
+    found = _distribution(name, where)
+    return recorded.content(found, _rooms(found), where=where)
 
 
 def of(names: Iterable[str]) -> tuple[Plugin, ...]:
@@ -127,59 +119,17 @@ def of(names: Iterable[str]) -> tuple[Plugin, ...]:
     return tuple(origin(each) for each in sorted({n.partition("/")[0] + "/" for n in names if "/" in n}))
 
 
-def _origin(found: Distribution, where: str) -> Plugin:
-    own = {}
-    for each in found.files or ():
-        path = PurePosixPath(each)
-        if _is_its_own(path):
-            own[path.as_posix()] = Path(str(found.locate_file(each)))
-    try:
-        content = [[name, sha256_file(path)] for name, path in sorted(own.items())]
-    except OSError as error:
-        raise PlanError(
-            f"a file of the plug-in '{found.name}' cannot be read: {error.strerror or error}.",
-            remedy="Install it again.",
-            where=where,
-            code="broken-plugin",
-        ) from None
-    return Plugin(
-        distribution=normalised(found.name),
-        version=found.version,
-        sha256=digest_of(content),
-        pinned=not _is_editable(found) and _comes_from(found, {path.resolve() for path in own.values()}),
-    )
+def hold(distributions: Iterable[str]) -> None:
+    """Hold distributions by content, as in the process from which their objects come. Raises PlanError."""
+    for each in distributions:
+        found = _distribution(f"{each}/", "")
+        recorded.hold(found, _rooms(found))
 
 
-def normalised(distribution: str) -> str:
-    """A name in the normalised form of package indexes (PEP 503)."""
-    return "-".join(filter(None, distribution.lower().replace("_", "-").replace(".", "-").split("-")))
-
-
-def _is_its_own(path: PurePosixPath) -> bool:
-    if path.suffix == ".pyc" and "__pycache__" in path.parts:
-        return False
-    if path.parts[0] == "..":
-        return not {"bin", "Scripts"} & {*path.parts}
-    return not (path.parent.suffix == ".dist-info" and path.name in NOT_ITS_OWN)
-
-
-def _is_editable(found: Distribution) -> bool:
-    """Whether it is an editable installation, whose files may change."""
-    origin = found.read_text("direct_url.json")
-    try:
-        return bool(origin and json.loads(origin).get("dir_info", {}).get("editable"))
-    except (ValueError, AttributeError):
-        return True  # an unreadable file counts as editable
-
-
-def _comes_from(found: Distribution, own: set[Path]) -> bool:
-    """Whether every imported module of it is one of its own files. A distribution without files has none."""
+def _rooms(found: Distribution) -> set[str]:
+    """Top levels of the modules that its entry points name."""
     ours = (point.value for point in found.entry_points if point.group.startswith(PREFIX))
-    rooms = {value.partition(".")[0] for value in ours if _is_module(value)}
-    places = (
-        getattr(module, "__file__", None) for name, module in [*sys.modules.items()] if name.partition(".")[0] in rooms
-    )
-    return bool(own) and all(Path(place).resolve() in own for place in places if place)
+    return {value.partition(".")[0] for value in ours if _is_module(value)}
 
 
 def _distribution(name: str, where: str) -> Distribution:
@@ -193,9 +143,9 @@ def _distribution(name: str, where: str) -> Distribution:
             where=where,
             code="no-plugin",
         ) from None
-    if normalised(found.name) != wanted:
+    if recorded.normalised(found.name) != wanted:
         raise PlanError(
-            f"the distribution '{wanted}' is called '{normalised(found.name)}'.",
+            f"the distribution '{wanted}' is called '{recorded.normalised(found.name)}'.",
             remedy="Write it so, in lower case and with hyphens: a plug-in has one name.",
             where=where,
             code="no-plugin",
@@ -206,8 +156,9 @@ def _distribution(name: str, where: str) -> Distribution:
 def _imported(door: Door, name: str, where: str) -> ModuleType:
     found = _distribution(name, where)
     point = _entry_point(door, found, name, where)
+    recorded.hold(found, _rooms(found), where=where)
     try:
-        with _without_bytecode(), contextlib.redirect_stdout(sys.stderr), own_code.watched() as replaced:
+        with contextlib.redirect_stdout(sys.stderr), own_code.watched() as replaced:
             module = importlib.import_module(point.value)
             other = replaced()
     except KeyboardInterrupt:
@@ -321,14 +272,3 @@ def _entry_point(door: Door, found: Distribution, name: str, where: str) -> Entr
 
 def _is_module(value: str) -> bool:
     return all(part.isidentifier() for part in value.split(".")) and not f"{value}.".startswith(PREFIX)
-
-
-@contextlib.contextmanager
-def _without_bytecode() -> Iterator[None]:
-    """Compile from sources alone: the digest covers them, and existing bytecode may be of other sources."""
-    before = sys.pycache_prefix, sys.dont_write_bytecode
-    sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
-    try:
-        yield
-    finally:
-        sys.pycache_prefix, sys.dont_write_bytecode = before

@@ -6,6 +6,7 @@ Answers to the same question are one observation, and no attacker may see a verd
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,9 +25,14 @@ class Repeats(NamedTuple):
 
 
 def words_of(item: Item) -> tuple[str, str]:
-    """A question by its stem and right answer, in lower case with single spaces; no attacker may see it."""
-    stem, right = (" ".join(text.lower().split()) for text in (item.question.stem, item.question.choices[item.answer]))
-    return stem, right
+    """A question by its stem and right answer, as they read; no attacker may see it."""
+    return as_read(item.question.stem), as_read(item.question.choices[item.answer])
+
+
+def as_read(text: str) -> str:
+    """A text in lower case with single spaces, without characters that are not seen (Unicode's category Cf)."""
+    seen = "".join(each for each in text if each.isascii() or unicodedata.category(each) != "Cf")
+    return " ".join(unicodedata.normalize("NFC", seen).lower().split())
 
 
 def repeats(items: Sequence[Item]) -> Repeats | None:
@@ -39,7 +45,7 @@ def repeats(items: Sequence[Item]) -> Repeats | None:
     count, first = 0, None
     for item in items:
         stem, right = words_of(item)
-        choices = frozenset(" ".join(each.lower().split()) for each in item.question.choices)
+        choices = frozenset(as_read(each) for each in item.question.choices)
         asked: list[tuple[str, str | frozenset[str]]] = [(stem, right), (stem, choices)]
         earlier = next((seen[each] for each in asked if each in seen), None)
         if earlier is not None:
@@ -73,4 +79,4 @@ def quoted(texts: Sequence[str], items: Sequence[Item]) -> tuple[int, Item] | No
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", text.lower()))
+    return tuple(re.findall(r"\w+", as_read(text)))

@@ -54,7 +54,8 @@ def load_suite(path: Path) -> Loaded[Suite]:
 def nearest(word: str, known: Sequence[str]) -> str:
     """`Did you mean 'x'?`, or the list of known names."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(sorted(known))}."
+    listed = f"Known: {', '.join(sorted(known))}." if known else "There are none."
+    return f"Did you mean '{close[0]}'?" if close else listed
 
 
 def load_record(path: Path, kind: type[N]) -> Loaded[N]:

@@ -17,13 +17,13 @@ from robustness_gate.system import writing
 
 
 @contextlib.contextmanager
-def kept(folder: Path) -> Iterator[None]:
-    """A block in which publishers run: afterwards the run's files are as they were written.
+def kept(*folders: Path) -> Iterator[None]:
+    """A block in which publishers run: afterwards the files in these folders are as they were.
 
     Raises:
         PlanError: a publisher changed one; it is written again.
     """
-    before = {path: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    before = {path: path.read_bytes() for folder in folders for path in sorted(folder.iterdir()) if path.is_file()}
     yield
     changed = [path for path, raw in before.items() if not path.is_file() or path.read_bytes() != raw]
     for path in changed:
@@ -32,7 +32,7 @@ def kept(folder: Path) -> Iterator[None]:
         raise PlanError(
             f"a publisher changed or removed '{changed[0].name}'; it was written again as it was.",
             remedy="Leave its --output out.",
-            where=str(folder),
+            where=str(changed[0].parent),
             code="broken-plugin",
         )
 

@@ -17,7 +17,7 @@ from types import GeneratorType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from robustness_gate import attacks, tasks
-from robustness_gate.errors import BrokenTrial, NotApplicable
+from robustness_gate.errors import BrokenTrial, NotApplicable, PlanError
 from robustness_gate.inputs import own_code, plugins
 from robustness_gate.planning import applicability
 from robustness_gate.planning.suite_data import SuiteData, TaskData
@@ -124,7 +124,10 @@ def _refuse_other_code(trial: Trial) -> None:
 
     Executors are not checked, because an auditor uses another one.
     """
-    here = plugins.of((trial.attack, *(task.kind for task in trial.tasks)))
+    try:
+        here = plugins.of((trial.attack, *(task.kind for task in trial.tasks)))
+    except PlanError as error:
+        raise BrokenTrial(error.message.rstrip(".")) from None
     if other := [each.distribution for each in here if each not in trial.plugins]:
         raise BrokenTrial(
             f"the plug-in '{other[0]}' changed since the plan was made, or imports files that are not its own"

@@ -6,6 +6,8 @@ comments are adapted. The workflow is in this folder.
 
 from __future__ import annotations
 
+import keyword
+import os
 import re
 import shlex
 from pathlib import Path
@@ -63,8 +65,10 @@ def write_attack(name: str, folder: Path) -> Started:
     Raises:
         UsageError: the name is invalid, or one of ours; a file exists already, or the folder cannot be written.
     """
-    if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) is None:
-        raise UsageError(f"'{name}' is no attack's name.", remedy="Use lower-case letters, digits and '_'.")
+    if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) is None or keyword.iskeyword(name):
+        raise UsageError(
+            f"'{name}' is no attack's name.", remedy="Use lower-case letters, digits and '_', and no word of Python's."
+        )
     if name in attacks.names():
         raise UsageError(f"'{name}' is a shipped attack.", remedy="Choose another name: nothing shadows ours.")
     package = f"gate_{name}"
@@ -93,7 +97,7 @@ def write_attack(name: str, folder: Path) -> Started:
 
 def _put(contents: dict[Path, str], root: Path, verb: str) -> None:
     """Write new files, all or none."""
-    there = [path for path in contents if path.exists() or path.is_symlink()]
+    there = [path for path in contents if os.path.lexists(path)]
     if there:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise UsageError(

@@ -76,8 +76,11 @@ def _out_of_time(case: Evaluation) -> Iterator[Blocker]:
 
 
 def _plugins(case: Evaluation) -> Iterator[Blocker]:
-    """Plug-ins that took part and that the policy does not pin by digest. Their trials may still establish a breach."""
-    trials = (*case.evidence.planned, *case.evidence.comparators)
+    """Plug-ins that took part and that the policy does not pin by digest. Their trials may still establish a breach.
+
+    Those of earlier runs too: code that ran beside a ledger could write to it, so it stands behind every later verdict.
+    """
+    trials = (*case.evidence.planned, *case.evidence.extra, *case.evidence.comparators)
     for each in sorted({p for trial in trials for p in trial.plugins}, key=lambda p: (p.distribution, p.sha256)):
         pin, which = (
             case.policy.plugins.get(each.distribution),

@@ -18,7 +18,7 @@ import torch
 from robustness_gate import attacks, gate, organisms, publish
 from robustness_gate.cli import main
 from robustness_gate.errors import Exit, PlanError
-from robustness_gate.inputs import own_code, plugins
+from robustness_gate.inputs import own_code, plugins, recorded
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.planning import plan
@@ -103,6 +103,7 @@ def forget() -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "acme_gate"]:
         del sys.modules[name]
     plugins._NAMES.clear()
+    recorded.forget()
     importlib.invalidate_caches()
 
 
@@ -307,3 +308,15 @@ def test_a_publisher_cannot_change_the_report_that_decides_the_exit_code(site: P
     published("changes", changed, tmp_path / "out")
     assert changed.verdict.outcome == "FAIL"
     assert (tmp_path / "out" / "acme-gate.word.txt").read_text(encoding="utf-8") == "x"
+
+
+def test_a_publisher_cannot_change_the_ledger_either(tmp_path: Path) -> None:
+    for name in ("out", "ledger"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "it").write_bytes(b"before")
+    with (
+        pytest.raises(PlanError, match="a publisher changed or removed 'it'"),
+        outputs.kept(tmp_path / "out", tmp_path / "ledger"),
+    ):
+        (tmp_path / "ledger" / "it").write_bytes(b"before and after")
+    assert (tmp_path / "ledger" / "it").read_bytes() == b"before"

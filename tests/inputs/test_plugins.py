@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 import shutil
 import sys
@@ -31,8 +32,8 @@ from robustness_gate.attestation.verify.evidence import evidence as evidence_of
 from robustness_gate.attestation.verify.plan import hold_plugins
 from robustness_gate.attestation.verify.records import Failed
 from robustness_gate.cli import main
-from robustness_gate.errors import BrokenTrial, Exit, PlanError, UsageError
-from robustness_gate.inputs import plugins
+from robustness_gate.errors import BrokenTrial, Exit, FileError, PlanError, UsageError
+from robustness_gate.inputs import plugins, recorded
 from robustness_gate.policy_language import diff, load_policy
 from robustness_gate.records import codes
 from robustness_gate.records.base import Plugin
@@ -88,6 +89,7 @@ def forget() -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "acme_gate"]:
         del sys.modules[name]
     plugins._NAMES.clear()
+    recorded.forget()
     importlib.invalidate_caches()
 
 
@@ -156,10 +158,13 @@ def test_the_digest_is_of_the_files_and_not_of_the_installation(site: Path, tmp_
     before = plugins.origin("acme-gate")
     (site / "acme_gate" / "__pycache__").mkdir(exist_ok=True)
     (site / "acme_gate" / "__pycache__" / "flip.cpython-311.pyc").write_bytes(b"x")
-    for name in plugins.NOT_ITS_OWN[1:]:
+    for name in recorded.NOT_ITS_OWN[1:]:
         (site / "acme_gate-1.2.dist-info" / name).write_text("{}", encoding="utf-8")
     assert plugins.origin("acme-gate") == before
     (site / "acme_gate" / "word.py").write_text(foreign.PUBLISHER + "# one more line\n", encoding="utf-8")
+    with pytest.raises(PlanError, match=r"changed while it was in use: 'acme_gate/word\.py'"):
+        plugins.origin("acme-gate")
+    forget()  # as another process sees it
     assert plugins.origin("acme-gate").sha256 != before.sha256
 
 
@@ -296,13 +301,13 @@ OTHER = Plugin(distribution="acme-gate", version="1.2", sha256="a" * 64, pinned=
 def judged(plugin: Plugin, named: dict[str, str], where: str = "planned") -> list[str]:
     """The blockers that a plug-in adds to evidence that passes."""
     policy, told = its.files()[0].record, report.evidence_in(its.made())
-    first, *rest = getattr(told, where)
+    first, *rest = getattr(told, where) or [told.planned[0].model_copy(update={"seed_index": 7})]
     evidence = dataclasses.replace(told, **{where: (first.model_copy(update={"plugins": (plugin,)}), *rest)})
     found = judge(policy.model_copy(update={"plugins": named}), evidence, its.AT)
     return [each.code for each in found.blockers if each.code in codes.PLUGINS]
 
 
-@pytest.mark.parametrize("where", ["planned", "comparators"])
+@pytest.mark.parametrize("where", ["planned", "extra", "comparators"])
 def test_it_blocks_a_pass_unless_the_policy_names_its_content(where: str) -> None:
     assert judged(OTHER, {}, where) == ["plugin_not_named"]
     assert judged(OTHER, {"acme-gate": "a" * 64}, where) == []
@@ -364,6 +369,10 @@ def test_a_trip_with_an_attack_a_kind_an_executor_and_a_publisher_of_others(benc
 
     assert checked() is None
     (site / "acme_gate" / "word.py").write_text(foreign.PUBLISHER + "# other\n", encoding="utf-8")
+    changed_here = checked()
+    assert changed_here is not None
+    assert changed_here.code == Fault.PLUGIN_UNKNOWN
+    forget()  # as another process sees it
     other = checked()
     assert other is not None
     assert (other.code, other.args["stated"]) == (Fault.OTHER_PLUGIN, (f"1.2 {here.sha256[:12]}",))
@@ -380,7 +389,7 @@ def test_a_plug_in_that_changed_since_the_plan_runs_no_trial(bench: Path, site: 
     prepared = planned(bench)
     (_, flip) = prepared.plan.trials
     (site / "acme_gate" / "flip.py").write_text(foreign.ATTACK + "# one more line\n", encoding="utf-8")
-    with pytest.raises(BrokenTrial, match="the plug-in 'acme-gate' changed since the plan was made"):
+    with pytest.raises(BrokenTrial, match="the plug-in 'acme-gate' changed while it was in use"):
         next(trial.run(flip, prepared.suite_data, loaded=None))  # type: ignore[arg-type]
 
 
@@ -404,8 +413,18 @@ def test_a_file_that_a_plug_in_imports_late_must_be_its_own(bench: Path, site: P
     """Its digest does not cover a file that is not in its RECORD, whenever that is imported."""
     (_, flip) = planned(bench).plan.trials
     trial._refuse_other_code(flip)
-    (site / "acme_gate" / "late.py").write_text("", encoding="utf-8")
-    importlib.import_module("acme_gate.late")
+    late = site / "acme_gate" / "late.py"
+    late.write_text("__file__ = None\n", encoding="utf-8")
+    with pytest.raises(ModuleNotFoundError, match=r"the RECORD of 'acme-gate' lists no module 'acme_gate\.late'"):
+        importlib.import_module("acme_gate.late")
+    trial._refuse_other_code(flip)
+    spec = importlib.util.spec_from_file_location(
+        "acme_gate.late", late
+    )  # by its own hands, whatever it says of itself
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["acme_gate.late"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["acme_gate.late"])
     with pytest.raises(BrokenTrial, match="or imports files that are not its own"):
         trial._refuse_other_code(flip)
 
@@ -420,7 +439,7 @@ def test_an_attack_that_imports_such_a_file_while_it_runs_fails(bench: Path, sit
     job = Job(prepared.suite_data, {asked.subject: prepared.plan.candidate.place}, "cpu", None)
     events = [each.record for each in Resident(job).attempt(asked, 1)]
     assert [type(each) for each in events] == [Closed], "nothing that it was asked is recorded"
-    assert (events[0].status, "imports files that are not its own" in events[0].reason) == ("failure", True)
+    assert (events[0].status, "lists no module 'acme_gate.late'" in events[0].reason) == ("failure", True)
 
 
 def test_verify_imports_no_plug_in_of_other_content(bench: Path, site: Path) -> None:
@@ -488,12 +507,28 @@ def test_a_new_attack_is_a_distribution_that_obeys_the_laws(tmp_path: Path) -> N
     compile(test, "test_hint.py", "exec")
     with pytest.raises(UsageError, match="is a shipped attack"):
         starter.write_attack("relearn", tmp_path)
-    with pytest.raises(UsageError, match="is no attack's name"):
-        starter.write_attack("My-Attack", tmp_path)
+    for name in ("My-Attack", "import", "class"):
+        with pytest.raises(UsageError, match="is no attack's name"):
+            starter.write_attack(name, tmp_path)
+    with pytest.raises(UsageError, match="cannot be written: File name too long"):
+        starter.write_attack("a" * 300, tmp_path)
     with pytest.raises(UsageError, match="attack new overwrites nothing"):
         starter.write_attack("hint", tmp_path / "hint")
 
 
-def test_attack_try_takes_the_file_of_an_installed_one(site: Path) -> None:
-    assert try_attack.file_of(Path("acme-gate/flip")) == site / "acme_gate" / "flip.py"
-    assert try_attack.file_of(Path("mine/hint.py")) == Path("mine/hint.py")
+def test_attack_try_takes_an_installed_one_with_its_package(site: Path) -> None:
+    (site / "acme_gate" / "word.py").write_text("PART = 1\n", encoding="utf-8")
+    (site / "acme_gate" / "flip.py").write_text(f"{foreign.ATTACK}from .word import PART\n", encoding="utf-8")
+    module = try_attack._module_of(Path("acme-gate/flip"))
+    assert (module.__name__, module.PART) == ("acme_gate.flip", 1)
+    with pytest.raises(FileError, match="cannot be read"):
+        try_attack._module_of(Path("mine/hint.py"))
+    with pytest.raises(PlanError, match=r"no attack 'none_such'"):
+        try_attack._module_of(Path("acme-gate/none_such"))
+
+
+def test_a_file_of_an_attack_that_leaves_is_one_sentence(tmp_path: Path) -> None:
+    for said in ("SystemExit(0)", "GeneratorExit", "type('Own', (BaseException,), {})('own')"):
+        (tmp_path / "leaves.py").write_text(f"raise {said}\n", encoding="utf-8")
+        with pytest.raises(FileError, match=r"cannot be imported: .* \(leaves.py:1\)"):
+            attack_contract.imported(tmp_path / "leaves.py")

@@ -85,6 +85,15 @@ def test_what_is_left_after_a_subset_is_what_is_counted(tmp_path):
         gather(load_suite(path))
 
 
+@pytest.mark.parametrize("other", ["What  is it?", "WHAT IS IT?", "What\u200b is it?", "\ufeffWhat is it\u00ad?"])
+def test_a_question_that_reads_the_same_is_the_same(other):
+    first, second = ({"question": stem, "choices": ["a\u0301", "b"], "answer": 0} for stem in ("What is it?", other))
+    second["choices"] = ["\u00e1", "b"]
+    rows = [datasets.of_rows([("row", each)], "x")[0] for each in (first, second)]
+    assert same_question.repeats(rows) is not None
+    assert same_question.quoted([f"{other} \u00e1"], rows[:1]) is not None
+
+
 def test_questions_that_share_a_stem_or_an_answer_are_others():
     """Whatever shares a stem alone, or choices alone, is another question."""
     rows = [datasets.of_rows([("row", {"question": f"q{n % 2}", "choices": [f"a{n}", f"b{n}"], "answer": 0})], "x")[0]

@@ -125,7 +125,8 @@ def hold_plugins(names: Iterable[str], stated: Iterable[Sequence[Plugin]]) -> No
         stated: for each trial, the plug-ins that it names.
 
     Raises:
-        Failed: one is not installed, or has other content here than in a trial.
+        Failed: one is not installed, its content is not known, it has other content here than in a trial, or no trial
+            states its content.
     """
     try:
         here = plugins.of(names)
@@ -133,8 +134,11 @@ def hold_plugins(names: Iterable[str], stated: Iterable[Sequence[Plugin]]) -> No
         raise Failed(Fault.PLUGIN_UNKNOWN, message=error.message) from None
     known = [{each.distribution: (each.version, each.sha256) for each in one} for one in stated]
     for each in here:
+        if not each.pinned:
+            words = f"its digest does not cover all files of the plug-in {each.distribution} here"
+            raise Failed(Fault.PLUGIN_UNKNOWN, message=words)
         own = each.version, each.sha256
-        if others := {one.get(each.distribution) for one in known} - {own}:
+        if (others := {one.get(each.distribution) for one in known} - {own}) or not known:
             words = tuple(sorted(f"{one[0]} {one[1][:12]}" for one in others if one is not None))
             raise Failed(Fault.OTHER_PLUGIN, plugin=each.distribution, here=f"{own[0]} {own[1][:12]}", stated=words)
 

@@ -16,12 +16,14 @@ plug-in ran names it.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from robustness_gate.errors import GateError
+from robustness_gate.inputs import plugins, recorded
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.plugins import Door
 from robustness_gate.planning.suite_data import SuiteData
@@ -70,6 +72,16 @@ class Job:
     """The original's digest, where there is one, for the comparison of tokenizers."""
     limits: Limits = field(default_factory=Limits)
     """Time limits."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process holds the plug-ins by content before anything of theirs is unpickled, which imports it."""
+        parts = tuple(getattr(self, each.name) for each in fields(self))
+        return _unpickled, (recorded.names(), pickle.dumps(parts))
+
+
+def _unpickled(distributions: tuple[str, ...], parts: bytes) -> Job:
+    plugins.hold(distributions)
+    return Job(*pickle.loads(parts))
 
 
 class Executor(Protocol):
