@@ -135,8 +135,8 @@ def hold_plugins(names: Iterable[str], stated: Iterable[Sequence[Plugin]]) -> No
     known = [{each.distribution: (each.version, each.sha256) for each in one} for one in stated]
     for each in here:
         if not each.pinned:
-            words = f"its digest does not cover all files of the plug-in {each.distribution} here"
-            raise Failed(Fault.PLUGIN_UNKNOWN, message=words)
+            uncovered = f"its digest does not cover all files of the plug-in {each.distribution} here"
+            raise Failed(Fault.PLUGIN_UNKNOWN, message=uncovered)
         own = each.version, each.sha256
         if (others := {one.get(each.distribution) for one in known} - {own}) or not known:
             words = tuple(sorted(f"{one[0]} {one[1][:12]}" for one in others if one is not None))
