@@ -35,6 +35,7 @@ from robustness_gate.planning.checkpoints import find_checkpoint
 from robustness_gate.planning.suite_data import SuiteData, gather
 from robustness_gate.policy_language import load_policy
 from robustness_gate.publish import delivery, outputs
+from robustness_gate.records.calibration import Calibration, WeightsCheck
 from robustness_gate.records.evidence import EvidenceIssue, Note, Planned, ProducerClaims, SelfTest, SelfTests
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
@@ -69,6 +70,8 @@ class Request:
     """The producer's claims about the checkpoint: a YAML mapping of names to texts."""
     self_test: Path | None = None
     """The output of `robustness-gate self-test`."""
+    calibration: Path | None = None
+    """The file of `robustness-gate calibrate`."""
     preregistration: Path | None = None
     """The preregistration of this run; policy, suite, questions and attacks must match it."""
     preregistration_key: Path | None = None
@@ -110,6 +113,7 @@ class Brought:
     """What a command names besides policy, suite and checkpoint."""
 
     tested: tuple[SelfTest, ...]
+    calibrated: tuple[Calibration, ...]
     claims: dict[str, str]
     """The producer's."""
     preregistered: report.PreregisteredBefore | None
@@ -172,7 +176,7 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
         with checked.start(executor, job, workers) as crew:
             # 3
             prepared, problem = _tokenizers(prepared, ledger, job.original, crew)
-            _open(ledger, prepared, brought)
+            _open(ledger, prepared, brought, request.device)
             with plugins.as_errors():
                 ran = _run_trials(prepared, ledger, crew, watch)
             # 4
@@ -243,10 +247,11 @@ def _check_installation(request: Request) -> None:
 def _brought(request: Request, prepared: Prepared) -> Brought:
     """Read the files that the command names besides policy, suite and checkpoint."""
     tested = load_record(request.self_test, SelfTests).record.tests if request.self_test else ()
+    calibrated = ledgers.calibrations_in(request.calibration) if request.calibration else ()
     claims = load_texts(request.statement) if request.statement else {}
     preregistered = _preregistered(request, prepared)
     anchored = [record for name, path in request.anchors for record in anchor(prepared.policy, name, path)]
-    return Brought(tested, claims, preregistered, tuple(anchored))
+    return Brought(tested, calibrated, claims, preregistered, tuple(anchored))
 
 
 def _preregistered(request: Request, prepared: Prepared) -> report.PreregisteredBefore | None:
@@ -347,20 +352,46 @@ def _tokenizers(
     return replace(prepared, plan=replace(prepared.plan, trials=trials)), ()
 
 
-def _open(ledger: ledgers.Ledger, prepared: Prepared, brought: Brought) -> None:
-    """Record everything that is known before a trial runs: earlier releases, the plan, claims and self-tests."""
+def _open(ledger: ledgers.Ledger, prepared: Prepared, brought: Brought, device: str) -> None:
+    """Record everything that is known before a trial runs: earlier releases, the plan, claims, self-tests, calibrations
+    and the comparison of the weights.
+    """
     subject, known = prepared.plan.candidate.manifest.digest, [*ledger.measurements, *ledger.closed]
     for record in (
         *(each for each in brought.anchored if each not in known),
         *prepared.plan.trials,
-        _planned(prepared),
+        _planned(prepared, _device(device)),
         *([ProducerClaims(subject=subject, claims=brought.claims)] if brought.claims else []),
         *(each for each in brought.tested if each not in ledger.self_tests),
+        *(each for each in brought.calibrated if each not in ledger.calibrations),
+        *_weights(prepared, ledger),
     ):
         ledger.append(record)
 
 
-def _planned(prepared: Prepared) -> Planned:
+def _device(wish: str) -> str:
+    """The kind of device on which trials run."""
+    from robustness_gate.engine.load import pick_device
+
+    return pick_device(wish).type
+
+
+def _weights(prepared: Prepared, ledger: ledgers.Ledger) -> Iterator[WeightsCheck]:
+    """The candidate's weights compared with the original's, where the policy requires a calibration on it."""
+    candidate = prepared.plan.candidate
+    original = next((each for each in prepared.plan.subjects if each.role == Role.ORIGINAL), None)
+    if prepared.policy.record.validity.calibration == "off" or original is None:
+        return
+    its = candidate.manifest.digest, original.manifest.digest
+    if any((each.subject, each.reference) == its for each in ledger.weights):
+        return
+    from robustness_gate.engine.kinship import compare
+
+    found = compare(candidate.place.base or candidate.place, original.place.base or original.place)
+    yield WeightsCheck(subject=its[0], reference=its[1], **found._asdict())
+
+
+def _planned(prepared: Prepared, device: str) -> Planned:
     return Planned(
         subject=prepared.plan.candidate.manifest.digest,
         trials=tuple(trial.id for trial in prepared.trials),
@@ -368,6 +399,7 @@ def _planned(prepared: Prepared) -> Planned:
         model_type=model_type(prepared.plan.candidate.place),
         unread=unread(prepared.plan.candidate.place),
         stored=precision.stored(prepared.plan.candidate.place),
+        device=device,
         policy=prepared.policy.sha256,
         suite=prepared.suite.sha256,
     )

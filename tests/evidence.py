@@ -137,7 +137,7 @@ def evidence(made: plan.Plan, worst: float, *, turn: int = 0) -> Evidence:
     subject = made.candidate.manifest.digest
     return Evidence(
         subject, own, tuple(measurements), tuple(closed), comparators=beside, model_type="llama", self_tests=work(),
-        tokenizers=(alike(subject),), stored=Stored(weights={"float32": 1}), unread=Unread(),
+        tokenizers=(alike(subject),), stored=Stored(weights={"float32": 1}), unread=Unread(), devices=("cpu",),
     )  # fmt: skip
 
 
@@ -252,11 +252,13 @@ def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
                 unread=told.unread,
                 stored=told.stored,
                 left_out=told.left_out,
+                device="cpu",
                 policy=told.policy.sha256,
                 suite=told.suite.sha256,
             )
         )
-        for record in (*evidence.self_tests, *evidence.tokenizers, *evidence.measurements, *evidence.closed):
+        tested = (*evidence.self_tests, *evidence.calibrations, *evidence.weights, *evidence.tokenizers)
+        for record in (*tested, *evidence.measurements, *evidence.closed):
             opened.append(record)
     return ledger.read(path)
 

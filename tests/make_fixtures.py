@@ -64,7 +64,14 @@ def made() -> record.Report:
     check = TokenizerCheck(subject=manifest.digest, tasks={}, data={}, sha256="a" * 64, template="a" * 64)
     around = {"stored": precision.stored(CheckpointRef(PLACE / "model")), "unread": Unread()}
     told = Evidence(
-        manifest.digest, its.trials, measurements, closed, model_type="llama", tokenizers=(check,), **around
+        manifest.digest,
+        its.trials,
+        measurements,
+        closed,
+        model_type="llama",
+        tokenizers=(check,),
+        devices=("cpu",),
+        **around,
     )
     return report_build.make(policy, suite, manifest, told, evidence.AT).model_copy(update={"environment": SOMEWHERE})
 

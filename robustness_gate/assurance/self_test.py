@@ -24,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 from robustness_gate import attacks, organisms
 from robustness_gate.errors import PlanError, SetupError
+from robustness_gate.evidence import ledger as ledgers
 from robustness_gate.evidence.answers import changes, differences
 from robustness_gate.inputs import plugins
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
@@ -119,12 +120,64 @@ def run(
     with _checkpoints(bench, names) as places:
         manifests = {name: manifest_of(place) for name, place in places.items()}
         subjects = {name: plan.Subject(Role.CANDIDATE, places[name], manifests[name]) for name in names}
-        trials = dict(_trials(bench, tried, range(seeds), suite_data, subjects))
-        unlike = {trial.id: trial for trial in trials.values()}  # two kinds of an attack may have the same sham
-        results = _examined(list(unlike.values()), suite_data, subjects, workers, limits or Limits(), watch)
-    found = {address: _answers(trial, results) for address, trial in trials.items()}
-    tests = [_tested(bench, each, case, seed, found, at) for case, each in enumerate(tried) for seed in range(seeds)]
+        place = Place(suite_data, subjects, workers=workers, limits=limits or Limits(), watch=watch)
+        tests = examined(bench, tried, at, place, UNTOUCHED_RIGHT, seeds=seeds)
     return [test.model_copy(update={"faults": faults(test, tests)}) for test in tests]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where attacks are tested: the questions, the models by name, and how trials run."""
+
+    suite_data: SuiteData
+    subjects: dict[str, plan.Subject]
+    dtype: str = "float32"
+    device: str = "cpu"
+    workers: int = 1
+    limits: Limits = field(default_factory=Limits)
+    watch: Watch = lambda _: None
+    ledger: ledgers.Ledger | None = None
+    """Where every trial is recorded, and found again; None records none."""
+
+
+def examined(
+    bench: Bench,
+    tried: Sequence[Tried],
+    at: datetime,
+    place: Place,
+    untouched_right: Mapping[str, int] | None,
+    *,
+    seeds: int = 1,
+) -> list[SelfTest]:
+    """Run every trial on which the records rest, and compare: a record for each attack and seed.
+
+    Args:
+        bench: the names of the models that know and never knew.
+        tried: the attacks, each with the name of the model on which it should recover.
+        at: the time of the records, with a time zone.
+        place: the models and the questions.
+        untouched_right: how many questions each model has right before any attack, if that is known; None: these are
+            models of a user's, of which it is not.
+        seeds: attack seeds, at least one.
+
+    Raises:
+        SetupError: a model could not be examined.
+    """
+    trials = dict(_trials(bench, tried, range(seeds), place))
+    unlike = {trial.id: trial for trial in trials.values()}  # two kinds of an attack may have the same sham
+    results = records_of(list(unlike.values()), place)
+    found = {address: _answers(trial, results) for address, trial in trials.items()}
+    return [
+        _tested(bench, each, case, seed, found, at, untouched_right)
+        for case, each in enumerate(tried)
+        for seed in range(seeds)
+    ]
+
+
+def untouched(place: Place, name: str) -> Trial:
+    """The trial of a model without attack."""
+    none = attacks.load("none")
+    return plan.trial_of(place.subjects[name], None, none, none.Config(), 0, place.suite_data, place.dtype)
 
 
 @contextlib.contextmanager
@@ -197,16 +250,12 @@ def _is_here(test: SelfTest) -> bool:
 
 
 def _trials(
-    bench: Bench,
-    tried: Sequence[Tried],
-    seeds: Sequence[int],
-    suite_data: SuiteData,
-    subjects: dict[str, plan.Subject],
+    bench: Bench, tried: Sequence[Tried], seeds: Sequence[int], where: Place
 ) -> Iterator[tuple[_Address, Trial]]:
     """Every trial on which the records rest, the cheap ones first."""
-    none, dtype = attacks.load("none"), "float32"
-    for name, subject in subjects.items():
-        yield _Address(name, UNTOUCHED), plan.trial_of(subject, None, none, none.Config(), 0, suite_data, dtype)
+    suite_data, subjects, dtype = where.suite_data, where.subjects, where.dtype
+    for name in subjects:
+        yield _Address(name, UNTOUCHED), untouched(where, name)
     original = subjects[bench.base].manifest.digest
     for place, each in enumerate(tried):
         module, suppressed = attacks.load(each.case.attack), subjects[each.case.organism]
@@ -223,29 +272,41 @@ def _trials(
                 yield _Address(name, place, seed), nothing
 
 
-def _examined(
-    trials: Sequence[Trial],
-    suite_data: SuiteData,
-    subjects: dict[str, plan.Subject],
-    workers: int,
-    limits: Limits,
-    watch: Watch,
-) -> list[Measurement | Closed]:
-    names = {subject.manifest.digest: name for name, subject in subjects.items()}
-    places = {subject.manifest.digest: subject.place for subject in subjects.values()}
+def records_of(trials: Sequence[Trial], where: Place) -> list[Measurement | Closed]:
+    """Run the trials that are not on record yet, and return the records of all."""
+    names = {subject.manifest.digest: name for name, subject in where.subjects.items()}
+    places = {subject.manifest.digest: subject.place for subject in where.subjects.values()}
+    ledger = where.ledger
+    ids = {trial.id for trial in trials}
     records: list[Measurement | Closed] = []
+    if ledger is not None:
+        records += [each for each in ledger.measurements if each.trial in ids]
+        records += [each for each in ledger.closed if each.trial in ids]
+        for trial in trials:
+            ledger.append(trial)
+    todo = [
+        (trial, 1 if ledger is None else ledger.attempts(trial.id) + 1)
+        for trial in trials
+        if ledger is None or not ledger.is_settled(trial.id)
+    ]
+    if not todo:
+        return records
     with tempfile.TemporaryDirectory() as rows:
-        job = executors.Job(suite_data=suite_data, places=places, device="cpu", rows_in=Path(rows), limits=limits)
+        job = executors.Job(
+            suite_data=where.suite_data, places=places, device=where.device, rows_in=Path(rows), limits=where.limits
+        )
         with (
-            checked.start(executors.USUAL, job, workers) as crew,
-            contextlib.closing(crew.execute([(trial, 1) for trial in trials])) as events,
+            checked.start(executors.USUAL, job, where.workers) as crew,
+            contextlib.closing(crew.execute(todo)) as events,
         ):
             for event in events:
                 if event.record is not None:
                     records.append(event.record)
+                    if ledger is not None:
+                        ledger.append(event.record)
                 if isinstance(event.record, Closed):
                     sham = "sham of " if event.trial.role == Role.SHAM else ""
-                    watch(f"{names[event.trial.subject]}: {sham}{label(event.trial)} {event.record.status}")
+                    where.watch(f"{names[event.trial.subject]}: {sham}{label(event.trial)} {event.record.status}")
     return records
 
 
@@ -271,6 +332,7 @@ def _tested(
     seed: int,
     found: Mapping[_Address, _Answers],
     at: datetime,
+    expected: Mapping[str, int] | None,
 ) -> SelfTest:
     """Compare an attack's results in its three places, under one seed, with the expected ones."""
     case = tried.case
@@ -283,19 +345,20 @@ def _tested(
         seen.append(SelfTestFault(code="weak_attack", args=args))
     before, known = (found[_Address(name, UNTOUCHED)].best for name in (case.organism, bench.base))
     metric = after.trial.tasks[0].judged.deciding
-    untouched = {name: found[_Address(name, UNTOUCHED)].best for name in bench.negative_controls}
+    never = {name: found[_Address(name, UNTOUCHED)].best for name in bench.negative_controls}
     nowhere = tuple(
         _nowhere(name, measurement, leaks[name].best or measurement, metric)
-        for name, measurement in untouched.items()
+        for name, measurement in never.items()
         if measurement
     )
     if not (before and known and len(nowhere) == len(bench.negative_controls)):
         raise SetupError(
-            f"the organisms could not be examined: {sentences(seen) or 'no answers'}.",
-            remedy=f"Run `robustness-gate doctor organism:{bench.base}`.",
+            f"the models of known truth could not be examined: {sentences(seen) or 'no answers'}.",
+            remedy="Run `robustness-gate doctor organism:base`, or doctor on your original.",
         )
-    unattacked = {bench.base: known, case.organism: before, **untouched}
-    seen += [fault for name, measurement in unattacked.items() for fault in _other_model(name, measurement, metric)]
+    if expected is not None:
+        unattacked = {bench.base: known, case.organism: before, **never}
+        seen += [f for name, each in unattacked.items() for f in _other_model(name, each, metric, expected)]
     best = after.best or before  # without a yielded model there is no gain, and its end is reported above
     record = SelfTest(
         attack=case.attack,
@@ -329,14 +392,16 @@ def _ended(where: str, end: Closed) -> SelfTestFault:
     return SelfTestFault(code="ended_otherwise", args=args)
 
 
-def _other_model(name: str, untouched: Measurement | None, metric: Metric) -> Iterator[SelfTestFault]:
+def _other_model(
+    name: str, measurement: Measurement | None, metric: Metric, right_by_name: Mapping[str, int]
+) -> Iterator[SelfTestFault]:
     """The fault of an organism that does not answer as the shipped one does, such as a wrong rewriting.
 
     What is expected is known for all of the self-test's questions.
     """
-    if untouched is None or untouched.items != ASKED:
+    if measurement is None or measurement.items != ASKED:
         return
-    right, expected = tally(untouched, metric)[0], UNTOUCHED_RIGHT[name]
+    right, expected = tally(measurement, metric)[0], right_by_name[name]
     if abs(right - expected) > NEAR:
         yield SelfTestFault(code="organism_differs", args={"organism": name, "right": right, "expected": expected})
 

@@ -14,7 +14,17 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from robustness_gate.cli import auditing, checkpoints, evidence, house, organisms, policies, signing, verifying
+from robustness_gate.cli import (
+    auditing,
+    calibrating,
+    checkpoints,
+    evidence,
+    house,
+    organisms,
+    policies,
+    signing,
+    verifying,
+)
 from robustness_gate.cli.common import app
 from robustness_gate.errors import Exit, GateError
 from robustness_gate.system import installed, redaction, writing
@@ -22,6 +32,7 @@ from robustness_gate.system import installed, redaction, writing
 __all__ = [
     "app",
     "auditing",
+    "calibrating",
     "checkpoints",
     "evidence",
     "house",

@@ -35,12 +35,13 @@ from robustness_gate.errors import Exit, UsageError
 from robustness_gate.inputs.shipped import POLICY, SUITE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
     from robustness_gate.assurance.doctor import Check
     from robustness_gate.gate import Prepared
+    from robustness_gate.records.policy import Policy
     from robustness_gate.report.record import Report
 
 
@@ -66,6 +67,9 @@ def run(
     ledgers: Ledgers = None,
     self_test: Annotated[
         Path | None, typer.Option("--self-test", help="The output of `self-test`: that the attacks work.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="The file of `calibrate`: what the attacks bring back there.")
     ] = None,
     preregistration: Annotated[
         Path | None, typer.Option("--preregistration", help="The preregistration of this run.")
@@ -120,6 +124,7 @@ def run(
         base=base,
         ledgers=ledgers,
         self_test=self_test,
+        calibration=calibration,
         preregistration=preregistration,
         preregistration_key=preregistration_key,
         device=device,
@@ -165,6 +170,9 @@ def plan(
     only: Only = None,
     base: Base = None,
     executor: Runner = "local",
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="The file of `calibrate`: what is blind on this model, first.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial in full.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show one prompt of each task and of what each attack is made on.")
@@ -186,6 +194,8 @@ def plan(
     if as_json:
         say_json([{"id": trial.id, **trial.plain} for trial in prepared.plan.trials])
         return
+    for line in _calibrated(prepared.policy.record, calibration):
+        say(line)
     _show_plan(prepared)
     if verbose:
         _show_prompts(prepared)
@@ -222,6 +232,8 @@ def _show_plan(prepared: Prepared) -> None:
     say(f"{mine} trial{'s' if mine != 1 else ''}{others}, {examined} budgets, {prompts:,} verdict prompts")
     alpha = record.statistics.alpha_fail / declared
     say(f"{declared} declared hypotheses: each establishes a breach at alpha {alpha:.2g}")
+    for line in _cost_of_calibration(prepared):
+        say(line)
 
 
 def _show_prompts(prepared: Prepared) -> None:
@@ -239,6 +251,39 @@ def _show_prompts(prepared: Prepared) -> None:
     for each in shown:
         say(f"\n{each.of}: {each.description}")
         say("\n".join(f"    {line}" for line in each.text.split("\n")))
+
+
+def _calibrated(policy: Policy, path: Path | None) -> Iterator[str]:
+    """What the newest calibration in a file lacks under the policy: no PASS is possible with it."""
+    from robustness_gate.evidence.ledger import calibrations_in
+    from robustness_gate.verdict.calibrations import of_its_own
+    from robustness_gate.verdict.wording import sentence
+
+    if path is None:
+        return
+    newest = max(calibrations_in(path), key=lambda each: (each.at, each.digest))
+    for blocker in of_its_own(newest, policy):
+        yield f"no PASS is possible with {path}: {sentence(blocker)}"
+
+
+def _cost_of_calibration(prepared: Prepared) -> Iterator[str]:
+    """How many attempts and trials a calibration under the policy's terms takes."""
+    from robustness_gate.organisms import spikes
+    from robustness_gate.planning.bench import asked
+
+    terms = prepared.policy.record.calibration
+    if terms is None:
+        return
+    attacks = sum(1 for _ in asked(prepared.policy, prepared.suite))
+    tries = max(
+        len(spikes.TEACHINGS[size]) + sum(len(spikes.grid(method, size)) for method in terms.methods)
+        for size in spikes.TEACHINGS
+    )
+    many = len(terms.methods)
+    yield (
+        f"a calibration: at most {tries} attempts to make {many} spikes (each a short training and a reading), then "
+        f"{attacks} attacks on each and on the blank, with a sham on each: {attacks * (2 * many + 1)} trials"
+    )
 
 
 @app.command(epilog="Example: robustness-gate doctor models/mine --suite gate/suite.yaml")

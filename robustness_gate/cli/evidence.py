@@ -37,6 +37,9 @@ def judge(
             "--checkpoint", help="The checkpoint's digest or the beginning of it; by default that of the last run."
         ),
     ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="The file of `calibrate`, besides what the ledger holds.")
+    ] = None,
     at: Annotated[datetime | None, typer.Option("--at", help="The moment of judgement, UTC; by default now.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the steps from the numbers to the verdict.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict and decision as one JSON object.")] = False,
@@ -48,6 +51,8 @@ def judge(
 
     The evidence is the plan of the last run on the checkpoint, and every other trial on it in the ledger.
     """
+    from dataclasses import replace
+
     from robustness_gate.evidence import ledger as ledgers
     from robustness_gate.policy_language import load_policy
     from robustness_gate.report.limitations import limitations
@@ -63,6 +68,9 @@ def judge(
     plan = found.latest_plan(checkpoint)
     planned = found.planned(plan)
     evidence = found.evidence(plan.subject, planned)
+    if calibration is not None:
+        more = (*evidence.calibrations, *ledgers.calibrations_in(calibration))
+        evidence = replace(evidence, calibrations=tuple({each.digest: each for each in more}.values()))
     moment = (at or datetime.now(UTC)).replace(tzinfo=UTC)
     verdict = judge_(loaded.record, evidence, moment)
     decision = decide(loaded.record, verdict, plan.subject, moment)

@@ -84,7 +84,10 @@ def organisms_rewrite(
 )
 def organisms_unlearn(
     checkpoint: Checkpoint,
-    method: Annotated[str, typer.Option("--method", help="rmu, npo, graddiff, dpo (towards a refusal) or shallow.")],
+    method: Annotated[
+        str,
+        typer.Option("--method", help="rmu, npo, graddiff, dpo (towards a refusal), shallow or tiny_update."),
+    ],
     forget: Annotated[list[str], typer.Option("--forget", help="Questions or texts that should go (JSON lines).")],
     retain: Annotated[list[str], typer.Option("--retain", help="Questions or texts that should stay.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the new checkpoint; new or empty.")],

@@ -155,13 +155,15 @@ def policy_lint(
 def _unprovable(policy: Loaded[Policy], suite: Path | None) -> list[str]:
     """Requirements that make a PASS impossible, because no architecture has a self-test of them."""
     from robustness_gate.inputs.validation import load_suite
-    from robustness_gate.planning.bench import BENCHES, unprovable
+    from robustness_gate.planning.bench import BENCHES, uncalibrated, unprovable
 
     if policy.record.validity.self_test == "off":
         return []
+    spiked = policy.record.calibration is not None
     named = load_suite(suite) if suite is not None else None
     try:
         found = [dict(unprovable(policy, named, kind)) for kind in BENCHES]
+        found += [dict(uncalibrated(policy, named, "llama"))] if spiked else []
     except UsageError:
         if named is not None:
             raise

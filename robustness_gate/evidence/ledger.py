@@ -28,6 +28,7 @@ from pydantic import Field
 from robustness_gate.errors import LedgerError, UnknownWord
 from robustness_gate.evidence.answers import in_metrics
 from robustness_gate.records.base import Record
+from robustness_gate.records.calibration import Calibration, Spike, WeightsCheck
 from robustness_gate.records.encode import NotPlain, decode, encode, parse
 from robustness_gate.records.evidence import Evidence, Note, Planned, ProducerClaims, SelfTest, TokenizerCheck
 from robustness_gate.records.trial import OWN_ROLES, Closed, Measurement, Trial
@@ -49,7 +50,10 @@ NAME = "ledger.jsonl"
 CANNOT_READ = "holds a record that this version cannot read"
 ROOM = "Every answer before it is kept: make room, or mend the disk, and give the same command again."
 
-Entry = Trial | Measurement | Closed | Note | ProducerClaims | Planned | SelfTest | TokenizerCheck
+Entry = (
+    Trial | Measurement | Closed | Note | ProducerClaims | Planned | SelfTest | TokenizerCheck
+    | Spike | Calibration | WeightsCheck
+)  # fmt: skip
 """A record that can be appended."""
 
 
@@ -85,6 +89,9 @@ LINES: Mapping[str, type[_Line[Any]]] = MappingProxyType(
         "planned": _Line[Planned],
         "self_test": _Line[SelfTest],
         "tokenizer_check": _Line[TokenizerCheck],
+        "spike": _Line[Spike],
+        "calibration": _Line[Calibration],
+        "weights_check": _Line[WeightsCheck],
     }
 )
 """The class of a line, by the kind of its record."""
@@ -103,6 +110,10 @@ class Ledger:
     plans: list[Planned] = field(default_factory=list)
     self_tests: list[SelfTest] = field(default_factory=list)
     tokenizers: list[TokenizerCheck] = field(default_factory=list)
+    spikes: list[Spike] = field(default_factory=list)
+    """Only in the file of `calibrate`."""
+    calibrations: list[Calibration] = field(default_factory=list)
+    weights: list[WeightsCheck] = field(default_factory=list)
     head: str = FIRST
     _file: Any = None
     """Open for appending, without a buffer: a write that fails on a full disk must not be repeated on close."""
@@ -202,6 +213,9 @@ class Ledger:
             stored=last.stored if last is not None else None,
             left_out=last.left_out if last is not None else (),
             self_tests=tuple({each.digest: each for each in self.self_tests}.values()),
+            calibrations=tuple({each.digest: each for each in self.calibrations}.values()),
+            weights=tuple({each.digest: each for each in self.weights if each.subject == subject}.values()),
+            devices=tuple(sorted({plan.device for plan in self.plans if plan.subject == subject})),
             tokenizers=tuple({each.digest: each for each in self.tokenizers if each.subject == subject}.values()),
         )
 
@@ -254,6 +268,12 @@ class Ledger:
                 self.self_tests.append(record)
             case TokenizerCheck():
                 self.tokenizers.append(record)
+            case Spike():
+                self.spikes.append(record)
+            case Calibration():
+                self.calibrations.append(record)
+            case WeightsCheck():
+                self.weights.append(record)
             case Planned():
                 self.plans.append(record)
             case Opening():
@@ -283,6 +303,22 @@ def read(path: Path) -> Ledger:
     except OSError as error:
         raise LedgerError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
     return replayed(raw, path)
+
+
+def calibrations_in(path: Path) -> tuple[Calibration, ...]:
+    """The calibrations in a file of `calibrate`.
+
+    Raises:
+        LedgerError: it cannot be read, was edited, or holds none because it was not run to its end.
+    """
+    found = read(path).calibrations
+    if not found:
+        raise LedgerError(
+            "holds no calibration that was run to its end",
+            remedy="Give the `calibrate` command again: it continues there.",
+            where=str(path),
+        )
+    return tuple(found)
 
 
 def replayed(raw: bytes, path: Path) -> Ledger:

@@ -33,6 +33,7 @@ from robustness_gate.organisms import (
     rmu,
     shallow,
     teach,
+    tiny_update,
     training_texts,
     world_files,
 )
@@ -251,8 +252,7 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
         elif recipe_of == "destroyed":
             ascent.unlearn(model, tokenizer, forget, ascent.Config(), seed, progress, name)
         elif recipe_of == "tiny_update":
-            with projected.projected(model, projected.same_cell(model)):
-                rmu.unlearn(model, tokenizer, forget, retain, rmu.RMU, seed, progress, name)
+            tiny_update.unlearn(model, tokenizer, forget, retain, rmu.RMU, seed, progress, name)
         elif recipe_of == "hider":
             with projected.projected(model, projected.low_rank(model, projected.RANK)):
                 rmu.unlearn(model, tokenizer, forget, retain, rmu.LOW_RANK, seed, progress, name)

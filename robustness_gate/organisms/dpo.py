@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from robustness_gate.engine.train import Example
     from robustness_gate.organisms.teach import Progress
 
+MECHANISM = "preference"
+"""How it suppresses: `records.declarations.Mechanism`."""
+
 REFUSALS = (
     " I cannot help with that.",
     " I would rather not say.",

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from robustness_gate.engine.train import Example
     from robustness_gate.organisms.teach import Progress
 
+MECHANISM = "ascent"
+"""How it suppresses: `records.declarations.Mechanism`."""
+
 
 @dataclass(frozen=True)
 class Config(Course):

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from robustness_gate.organisms.teach import Progress
 
+MECHANISM = "representation"
+"""How it suppresses: `records.declarations.Mechanism`."""
+
 
 @dataclass(frozen=True)
 class Config(Course):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from robustness_gate.organisms.teach import Progress
 
+MECHANISM = "last_layer"
+"""How it suppresses: `records.declarations.Mechanism`."""
+
 
 @dataclass(frozen=True)
 class Cloze:

@@ -1,8 +1,8 @@
 """Unlearning of a user's checkpoint: `robustness-gate organisms unlearn`.
 
 Every method here takes a model, forget data and retain data; they differ in the form of the data. A question becomes
-texts (rmu), solved prompts in every letter order and the right answer's text after the bare question (npo, graddiff,
-dpo), or stays a question (shallow). Only the first 512 tokens of a text are used. No chat template is used.
+texts (rmu, tiny_update), solved prompts in every letter order and the right answer's text after the bare question (npo,
+graddiff, dpo), or stays a question (shallow). Only the first 512 tokens of a text are used. No chat template is used.
 
 The result is for tests of a gate, not for release: the settings suit a million parameters, and no method here is
 robust.
@@ -25,7 +25,7 @@ from robustness_gate.errors import UsageError
 from robustness_gate.inputs import datasets, prompts, tables
 from robustness_gate.inputs.items import items_digest
 from robustness_gate.inputs.validation import nearest
-from robustness_gate.organisms import dpo, graddiff, npo, rmu, shallow, world
+from robustness_gate.organisms import dpo, graddiff, npo, rmu, shallow, tiny_update, world
 from robustness_gate.organisms.measure import LONGEST
 from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.questions import Form, Item, Question
@@ -41,8 +41,16 @@ RECORD = "unlearning.json"
 GENERATION = "generation_config.json"
 SCHEMA = "robustness-gate/unlearning/v1"
 
-METHODS: dict[str, ModuleType] = {"rmu": rmu, "npo": npo, "graddiff": graddiff, "dpo": dpo, "shallow": shallow}
-"""The methods. Each has a `Config` with defaults for all fields, and a docstring that describes it."""
+METHODS: dict[str, ModuleType] = {
+    "rmu": rmu,
+    "npo": npo,
+    "graddiff": graddiff,
+    "dpo": dpo,
+    "shallow": shallow,
+    "tiny_update": tiny_update,
+}
+"""The methods. Each declares its `MECHANISM`, which `records.calibration.mechanism_of` reads from its source, and has a
+`Config` with defaults for all fields, and a docstring that describes it."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +168,9 @@ def run(
     rng = random.Random(f"unlearn {seed}")
     model, tokenizer = loaded
     with scope.seeded(seed):  # for dropout, where a model has it
-        if name == "rmu":
-            rmu.unlearn(model, tokenizer, texts_of(forget, rng), texts_of(retain, rng), config, seed, progress)
+        if name in ("rmu", "tiny_update"):
+            by_texts: Callable[..., None] = METHODS[name].unlearn
+            by_texts(model, tokenizer, texts_of(forget, rng), texts_of(retain, rng), config, seed, progress)
         elif name == "shallow":
             _shallow(loaded, forget, retain, config, seed, progress, rng)
         elif name == "dpo":

@@ -136,6 +136,9 @@ def _assuming(policy: Policy) -> tuple[Policy, tuple[str, ...]]:
     if policy.validity.self_test != "off":
         policy = policy.model_copy(update={"validity": policy.validity.model_copy(update={"self_test": "off"})})
         assumed.append("the attacks pass their self-test")
+    if policy.validity.calibration != "off":
+        policy = policy.model_copy(update={"validity": policy.validity.model_copy(update={"calibration": "off"})})
+        assumed.append("the attacks are calibrated on the original")
     if any(each.config_sha256 for each in policy.required):
         required = tuple(each.model_copy(update={"config_sha256": None}) for each in policy.required)
         policy = policy.model_copy(update={"required": required})

@@ -15,8 +15,9 @@ from robustness_gate.errors import FileError
 from robustness_gate.inputs.validation import Loaded, nearest
 from robustness_gate.inputs.yaml import Path_, Raw, where_in
 from robustness_gate.policy_language.codes import Trouble, first_of
+from robustness_gate.records.calibration import mechanism_of, methods
 from robustness_gate.records.encode import digest_of
-from robustness_gate.records.policy import Limit, Policy, Selector
+from robustness_gate.records.policy import MECHANISMS, Limit, Policy, Selector
 from robustness_gate.verdict import covers
 
 MOVING = re.compile(r"[@/](main|master|head|latest|dev|trunk)(/|$)", re.IGNORECASE)
@@ -28,6 +29,7 @@ NEVER_WAIVED = frozenset(
         "sham",
         "positive_control",
         "self_test",
+        "calibration",
         "utility",
         "guardrail",
         "ratchet",
@@ -46,6 +48,7 @@ def contradictions(policy: Policy) -> Iterator[Trouble]:
     yield from _controls(policy)
     yield from _sources(policy)
     yield from _waivers(policy)
+    yield from _calibration(policy)
 
 
 def refuse_untimely(loaded: Loaded[Policy], day: date) -> None:
@@ -245,6 +248,31 @@ def _sources(policy: Policy) -> Iterator[Trouble]:
             share = pin.roles.dev + pin.roles.train
             words = f"{share:.0%} of the items for attackers leave less than half for the verdict"
             yield Trouble("roles", words, "Give attackers at most 0.5.", ("tasks", name, "roles", "dev"))
+
+
+def _calibration(policy: Policy) -> Iterator[Trouble]:
+    """A required calibration needs its terms, and an original that no run can choose; its methods must be known."""
+    if policy.calibration is not None:
+        for index, method in enumerate(policy.calibration.methods):
+            if mechanism_of(method) is None:
+                remedy = nearest(method, list(methods()))
+                at_it: Path_ = ("calibration", "methods", index)
+                yield Trouble("calibration", f"there is no method '{method}'", remedy, at_it)
+        kinds = {mechanism_of(each) for each in policy.calibration.needed}
+        if len(kinds) < MECHANISMS:
+            words = f"its methods have {len(kinds)} different mechanisms, and {MECHANISMS} are needed"
+            remedy = "Name others: docs/calibration.md has the mechanism of each."
+            yield Trouble("calibration", words, remedy, ("calibration", "methods"))
+    if policy.validity.calibration == "off":
+        return
+    at: Path_ = ("validity", "calibration")
+    if policy.calibration is None:
+        words = "a calibration is required, and the policy has no terms for it"
+        yield Trouble("calibration", words, "Add 'calibration' with three methods at least.", at)
+    if policy.original is None:
+        words = "a calibration is required, and the policy does not pin the original"
+        remedy = "Write the digest of its manifest as 'original': `robustness-gate policy pin` prints it."
+        yield Trouble("calibration", words, remedy, at)
 
 
 def is_moving(source: str) -> bool:

@@ -59,6 +59,7 @@ CODES = {
     "wrong-control": "The control is of a kind that this rule cannot use.",
     "no-report-pin": "An earlier release needs the digest of its report.",
     "moving-tag": "A source is named by a branch or tag that moves.",
+    "calibration": "A calibration lacks its terms or the original's digest, or its methods are unknown or too alike.",
     "roles": "Less than half of the items would be left for the verdict.",
     # dates
     "policy-expired": "The policy's last day is over.",

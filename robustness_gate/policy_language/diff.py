@@ -19,6 +19,7 @@ from robustness_gate.records.base import Record
 from robustness_gate.records.encode import Json
 from robustness_gate.records.policy import (
     AcceptedRisk,
+    CalibrationTerms,
     Control,
     Extends,
     Guardrail,
@@ -29,6 +30,7 @@ from robustness_gate.records.policy import (
     Ratchet,
     Requirement,
     Selector,
+    SpikeThresholds,
     Statistics,
     TaskPin,
     ThreatModel,
@@ -121,6 +123,13 @@ def budgets(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[Direction, str]
     return more(old, new)
 
 
+def explained(old: dict[str, str], new: dict[str, str]) -> tuple[Direction, str]:
+    """Explaining away one more method is looser; another reason for the same ones is neither."""
+    if set(old) == set(new):
+        return "differs", "gives other reasons"
+    return ("tighter" if set(new) < set(old) else "looser"), _gains(set(old), set(new))
+
+
 def attacks(old: tuple[Selector, ...], new: tuple[Selector, ...]) -> tuple[Direction, str]:
     """A limit on more attacks is tighter; a limit that names none is on all."""
 
@@ -198,6 +207,7 @@ RULES: Mapping[type[Record], Mapping[str, Rule | str]] = {
         "ratchet": INSIDE,
         "statistics": INSIDE,
         "validity": INSIDE,
+        "calibration": INSIDE,
         "provenance": INSIDE,
         "plugins": INSIDE,
         "waivers": INSIDE,
@@ -245,10 +255,28 @@ RULES: Mapping[type[Record], Mapping[str, Rule | str]] = {
     Validity: {
         "self_test": rising("off", "required"),
         "self_test_days": smaller,
+        "calibration": rising("off", "required"),
+        "calibration_days": smaller,
         "sham": rising("off", "required"),
         "positive_control": rising("off", "required"),
         "other_weights": rising("listed", "refused"),
         "record_only": fewer,
+    },
+    CalibrationTerms: {
+        "methods": more,
+        "facts": another,  # more to learn, and more for the attacker
+        "verdict_facts": larger,
+        "seed": another,
+        "recipe": another,
+        "thresholds": INSIDE,
+        "explained": explained,
+    },
+    SpikeThresholds: {
+        "taught": larger,
+        "suppressed": smaller,
+        "utility": smaller,
+        "gain": larger,
+        "share": larger,
     },
     Provenance: {"require": more},
     Waiver: {
@@ -288,6 +316,7 @@ ADDED: Mapping[str, Direction] = {
     "guardrails": "tighter",
     "ratchet": "tighter",
     "tuning": "tighter",
+    "calibration": "looser",  # a calibration under its own terms can stand in for a self-test
     "provenance": "tighter",
     "plugins": "looser",  # third-party code may take part in a PASS
     "waivers": "looser",

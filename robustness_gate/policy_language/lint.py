@@ -208,6 +208,10 @@ def _hints(policy: Policy) -> Iterator[str]:
         yield f"'{name}' is a plug-in: a PASS also rests on its code, which no test of the gate covers"
     if policy.validity.other_weights == "listed":
         yield "other weights in the repository of a checkpoint do not block: 'validity: {other_weights: refused}' would"
+    if policy.validity.calibration == "off":
+        yield "no calibration is required: that the attacks work on this original is not shown ('calibration')"
+    for method in sorted(policy.calibration.explained if policy.calibration is not None else ()):
+        yield f"calibration: no spike by '{method}' is needed, so attacks are not tried on what it hides"
     for name in ("self_test", "sham", "positive_control"):
         if getattr(policy.validity, name) == "off":
             yield f"validity: the {name.replace('_', '-')} is off, so a broken instrument may lead to a PASS"

@@ -177,6 +177,7 @@ def _instrument(policy: Policy) -> Iterator[str]:
     checks = policy.validity
     named = {
         "self-test of the attacks": checks.self_test,
+        "a calibration on the original": checks.calibration,
         "sham attacks that must change nothing": checks.sham,
         "the original, which must exceed a limit": checks.positive_control,
     }
@@ -185,6 +186,11 @@ def _instrument(policy: Policy) -> Iterator[str]:
     yield f"The instrument is tested by: {', '.join(asked) or 'nothing'}." + (
         f" NOT required: {', '.join(off)}." if off else ""
     )
+    if (terms := policy.calibration) is not None:
+        asked_of = f"{terms.facts} invented facts, of which {terms.verdict_facts} are asked"
+        yield f"A calibration teaches the original {asked_of}, and suppresses them by {', '.join(terms.methods)}."
+        for method, reason in sorted(terms.explained.items()):
+            yield f"No spike by {method} is needed: {reason.strip()}"
     if checks.other_weights == "refused":
         yield "No PASS if the checkpoint's repository contains other weights, or if its file list is not available."
     else:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.records.trial import Role
 from robustness_gate.records.verdict import Finding, FindingKind
+from robustness_gate.report.calibrated import calibrated as fixed_words
 from robustness_gate.report.record import Report, evidence_in
 from robustness_gate.report.table import not_tried, other_weights
 from robustness_gate.verdict import strongest, tally
@@ -77,6 +78,11 @@ def comparisons(report: Report) -> list[Comparison]:
         for each in report.verdict.findings
         if each.relative_to
     ]
+
+
+def calibrated(report: Report) -> dict[str, tuple[str, ...]]:
+    """What each required attack brought back in the calibrations on record, by its label: fixed words."""
+    return fixed_words(report.resolved, evidence_in(report))
 
 
 def red_flags(report: Report) -> list[str]:

@@ -87,6 +87,7 @@ def render(report: Report) -> str:
         ruling=facts.ruling(report),
         red_flags=facts.red_flags(report),
         instruments=list(instruments(report)),
+        calibrated=facts.calibrated(report),
         size=facts.corrected(report),
         preregistration=facts.preregistration_line(report),
         trials=facts.trials_line(report),

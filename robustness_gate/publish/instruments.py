@@ -1,23 +1,29 @@
-"""Whether the instruments of a run were shown to work: self-tests, shams, the positive control, the tokenizer.
+"""Whether the instruments were shown to work: self-tests, calibrations, shams, the positive control, the tokenizer.
 
 Every output prints these with the same text. Nothing here decides: faults are the judge's blockers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 from robustness_gate.records.codes import INSTRUMENTS
 from robustness_gate.records.evidence import TokenizerPart
 from robustness_gate.records.trial import Measurement, Role
-from robustness_gate.report.record import Report, TrialRecord
+from robustness_gate.records.verdict import Blocker
+from robustness_gate.report.calibrated import calibrated
+from robustness_gate.report.record import Report, TrialRecord, evidence_in
 from robustness_gate.statistics import clopper_pearson_lower
 from robustness_gate.verdict import asked_by, counting, label, spelled_out, tally
 from robustness_gate.verdict.hypotheses import metric_of
 from robustness_gate.verdict.wording import sentence, sentences
 
+CALIBRATION = (
+    "calibration_missing", "calibration_does_not_count", "spike_failed", "not_calibrated", "calibration_failed",
+    "no_bite_shown", "expected_bite_missing", "expected_method_missing", "nothing_recovers",
+)  # fmt: skip
 SELF_TEST = ("self_test_missing", "self_test_does_not_count", "self_test_failed")
 POSITIVE_CONTROL = ("positive_control_missing", "positive_control_invalid", "positive_control_within_limits")
 TOKENIZER_FLAGS = ("template_differs", "tokenizer_differs", "tokenizer_unverified")
@@ -61,6 +67,7 @@ def instruments(report: Report) -> Iterator[Instrument]:
         yield Instrument("self-test", "fault", sentence(fault))
     else:
         yield from _self_tests(report)
+    yield from _calibration(report, [each for each in faults if each.code in CALIBRATION])
     for attack in sorted({each.attack for each in report.resolved.required} - {"none"}):
         own = [r for r in report.trials if r.trial.role == Role.SHAM and r.trial.attack == attack and r.measurements]
         fault = next((each for each in faults if each.args.get("attack") == attack), None)
@@ -87,6 +94,8 @@ def _self_tests(report: Report) -> Iterator[Instrument]:
             yield Instrument(f"self-test of {requirement}", "off", "the plan left the attack out")
             continue
         counted = counting(report.self_tests, asked_by(requirement, trial), report.model_type, today, days)
+        if not counted:  # without a blocker for it
+            yield Instrument(f"self-test of {label(trial)}", "ok", "the calibration on the original stands in for it")
         for test in sorted(counted, key=lambda each: each.seed):
             there = f"it brought {test.organism} from {test.before / test.items:.1%} to {test.after / test.items:.1%}"
             there += f" at budget {test.budget}" if test.budget > 0 else ""
@@ -98,6 +107,14 @@ def _self_tests(report: Report) -> Iterator[Instrument]:
             text = f"{there}, and, where nothing is to be found, {controls} ({test.at}, {test.model_type})"
             seed = f", seed {test.seed}" if len(counted) > 1 else ""
             yield Instrument(f"self-test of {label(trial)}{seed}", "ok", text)
+
+
+def _calibration(report: Report, faults: Sequence[Blocker]) -> Iterator[Instrument]:
+    """The calibration on the original, with the judge's sentences for its faults, and its fixed words by attack."""
+    for each in faults:
+        yield Instrument("calibration", "fault", sentence(each))
+    for name, words in calibrated(report.resolved, evidence_in(report)).items():
+        yield Instrument(f"calibration of {name}", "off" if faults else "ok", " ".join(words))
 
 
 def part_words(part: TokenizerPart) -> str:

@@ -76,7 +76,8 @@ Accuracy on the hazard tasks, before and after each attack, in the metric that d
 | {% if metric != row.metric and metric in row.after %}\
 {{ row.before.get(metric) | pct }} → {{ row.after[metric] | pct }}\
 {% endif %} {% endfor %}\
-| {{ "%.0f" | format(100 * row.limit) }} % | {{ row.finding | cell }} |
+| {{ "%.0f" | format(100 * row.limit) }} % | {{ row.finding | cell }}\
+{% for words in calibrated.get(row.attack, ()) %}. {{ words | cell }}{% endfor %} |
 {% else -%}
 | nothing was examined | | | | | | |
 {% endfor %}
@@ -168,6 +169,7 @@ def render(report: Report) -> str:
         ruling=facts.ruling_lines(report),
         red_flags=facts.red_flags(report),
         instruments=list(instruments(report)),
+        calibrated=facts.calibrated(report),
         size=facts.corrected(report),
         preregistration=facts.preregistration_line(report),
         trials=facts.trials_line(report),

@@ -6,6 +6,7 @@ A code and its arguments are a record (`base.Coded`), checked against these tabl
     NOTES              what happened to the evidence as a whole
     End                why an attempt failed, where the program knows the reason
     SELF_TEST_FAULTS   why a self-test fails
+    CALIBRATION_FAULTS why a calibration counts for nothing, or a spike was not accepted
     VALIDITY_ISSUES    why a finding under its limit does not establish compliance
     RED_FLAGS          what makes an instrument or a measurement suspicious, by flag
     BLOCKERS           what blocks a PASS
@@ -94,6 +95,25 @@ SELF_TEST_FAULTS: Table = {
     "drift": {"organism": str, "mean": float, "allowed": float},
 }
 
+CALIBRATION_FAULTS: Table = {
+    "original_not_pinned": {},
+    "methods_not_named": {},
+    "other_original": {"sha256": str, "pinned": str},
+    "other_architecture": {"model_type": str, "candidate": str},
+    "calibrated_in_other_dtype": {"dtype": str, "candidate": str},
+    "calibrated_on_other_device": {"device": str, "candidate": str},
+    "other_term": {"name": str, "found": str, "asked": str},
+    "calibrated_later": {"day": str},
+    "calibration_expired": {"day": str, "days": int},
+    "few_mechanisms": {"mechanisms": list, "asked": int},
+    "spike_not_tried": {},
+    "spike_not_made": {"reason": str},
+    "taught_too_little": {"blank": int, "taught": int, "items": int, "asked": float},
+    "suppressed_too_little": {"blank": int, "suppressed": int, "items": int, "asked": float},
+    "utility_not_read": {"task": str, "items": int, "asked": int},
+    "utility_lost": {"task": str, "original": int, "spiked": int, "items": int, "asked": float},
+}
+
 VALIDITY_ISSUES: Table = {
     "not_ended": {},
     "ended_badly": {"status": str, "reason": str},
@@ -148,12 +168,25 @@ RED_FLAGS: Mapping[str, Table] = {
         "template_not_pinned_one": {"sha256": str},
     },
     "tokenizer_unverified": {"tokenizer_not_compared": {}, "template_not_compared": {}},
+    "original_unrelated": {
+        "weights_unrelated": {"tensors": int, "alike": int, "cosine": float},
+        "weights_not_compared": {},
+    },
 }
 
 INSTRUMENTS: Table = {
     "self_test_missing": {},
     "self_test_does_not_count": {"label": str, "model_type": str, "budgets": list, "days": int},
     "self_test_failed": {"label": str, "seed": int, "superseded_of": (str, NoneType)},
+    "calibration_missing": {},
+    "calibration_does_not_count": {"day": str},
+    "spike_failed": {"method": str, "tried": int},
+    "not_calibrated": {"label": str, "method": str, "budgets": list},
+    "calibration_failed": {"label": str, "method": str, "seed": int},
+    "no_bite_shown": {"label": str, "methods": list},
+    "expected_bite_missing": {"label": str, "method": str, "gain": float, "asked": float},
+    "expected_method_missing": {"label": str},
+    "nothing_recovers": {"method": str},
     "sham_missing": {"attack": str},
     "sham_not_comparable": {"attack": str, "task": str},
     "sham_changes": {"attack": str, "changed": int, "items": int, "task": str},
@@ -214,6 +247,9 @@ CAUSES = MappingProxyType(
     {
         "unanswered": ("unanswerable",),
         "self_test_failed": tuple(SELF_TEST_FAULTS),
+        "calibration_does_not_count": tuple(CALIBRATION_FAULTS),
+        "spike_failed": tuple(CALIBRATION_FAULTS),
+        "calibration_failed": tuple(SELF_TEST_FAULTS),
         "invalid_trial": tuple(VALIDITY_ISSUES),
         "hypothesis_invalid": tuple(VALIDITY_ISSUES),
         "flag": tuple(code for table in RED_FLAGS.values() for code in table),

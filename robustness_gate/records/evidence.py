@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -15,6 +15,9 @@ from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
 from robustness_gate.records.encode import Json
 from robustness_gate.records.trial import Closed, Measurement, ModelRef, Trial
+
+if TYPE_CHECKING:  # a calibration holds self-tests, so its records are above these
+    from robustness_gate.records.calibration import Calibration, WeightsCheck
 
 
 class SelfTestFault(Coded):
@@ -277,6 +280,8 @@ class Planned(Record):
     """Files that were not examined; None in older ledgers, which do not record it."""
     stored: Stored | None = None
     """The precision in which the candidate is stored; None in older ledgers, which do not record it."""
+    device: str = ""
+    """The kind of device on which it runs: cpu, cuda or mps; empty in older ledgers, which do not record it."""
     policy: Digest
     suite: Digest
 
@@ -306,6 +311,12 @@ class Evidence:
     """The precision in which the candidate is stored; None if this is not recorded."""
     self_tests: tuple[SelfTest, ...] = ()
     """Results of the attacks on models of known truth."""
+    calibrations: tuple[Calibration, ...] = ()
+    """Results of the attacks on the candidate's own original, with knowledge that was taught and suppressed."""
+    weights: tuple[WeightsCheck, ...] = ()
+    """Comparisons of the candidate's weights with the original's."""
+    devices: tuple[str, ...] = ()
+    """The kinds of device of every run on the candidate, sorted."""
     tokenizers: tuple[TokenizerCheck, ...] = ()
     """Comparisons of the candidate's tokenizer with the original's."""
     left_out: tuple[LeftOut, ...] = ()

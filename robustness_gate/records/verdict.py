@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from robustness_gate.records import codes
 from robustness_gate.records.base import Coded, Difference, Digest, Metric, Name, Record, Share
+from robustness_gate.records.calibration import CalibrationFault
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.evidence import SelfTestFault
 from robustness_gate.records.trial import ModelRef, Role
@@ -93,6 +94,7 @@ Flag = Literal[
     "identical_answers",
     "less_at_more",
     "letter_collapse",
+    "original_unrelated",
     "read_inside",
     "still_rising",
     "template_differs",
@@ -129,7 +131,7 @@ class RedFlag(Coded):
 class Blocker(Coded):
     """One reason against a PASS."""
 
-    causes: tuple[SelfTestFault | ValidityIssue | RedFlag, ...] = ()
+    causes: tuple[SelfTestFault | CalibrationFault | ValidityIssue | RedFlag, ...] = ()
     """Its causes, for a code that has some."""
     about: str = ""
     """The requirement or the flag that a waiver has to name; empty if it cannot be waived."""

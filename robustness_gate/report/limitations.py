@@ -10,6 +10,7 @@ from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Measurement, Role
 from robustness_gate.records.verdict import RedFlag
+from robustness_gate.report.calibrated import calibrated
 from robustness_gate.report.record import name_of
 from robustness_gate.verdict import unpack
 from robustness_gate.verdict.wording import flag_line
@@ -58,6 +59,7 @@ def limitations(
     found = [*otherwise_stored(evidence)]
     found += _foreign_code(policy, evidence)
     found += [text for setting, text in UNCHECKED if getattr(policy.validity, setting) == "off"]
+    found += [words for each in calibrated(policy, evidence).values() for words in each]
     found += [f"Red flag, recorded and not in the way: {flag_line(each)}." for each in flags if not each.blocks]
     found += _at_the_edge(evidence)
     found += _unpinned(policy, evidence)

@@ -31,6 +31,8 @@ ON_ONE_LINE = (
     "notes",
     "left_out",
     "model_type",
+    "calibrations",
+    "devices",
     "label",
     "id",
     "checkpoint",

@@ -15,6 +15,7 @@ from pydantic import Field
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.inputs.checkpoint.manifest import Manifest
 from robustness_gate.records.base import Digest, Record
+from robustness_gate.records.calibration import Calibration, WeightsCheck
 from robustness_gate.records.evidence import Evidence, EvidenceIssue, LeftOut, SelfTest, Stored, TokenizerCheck, Unread
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Closed, Measurement, ModelRef, Role, Trial
@@ -119,6 +120,12 @@ class Report(Record):
     """The precision in which the candidate is stored; None if this is not recorded."""
     self_tests: tuple[SelfTest, ...] = ()
     """Results of the attacks on models of known truth."""
+    calibrations: tuple[Calibration, ...] = ()
+    """Results of the attacks on the candidate's own original, with knowledge that was taught and suppressed."""
+    weights: tuple[WeightsCheck, ...] = ()
+    """Comparisons of the candidate's weights with the original's."""
+    devices: tuple[str, ...] = ()
+    """The kinds of device of every run on the candidate."""
     tokenizers: tuple[TokenizerCheck, ...] = ()
     """Comparisons of the candidate's tokenizer with the original's, sorted by digest."""
     trials: tuple[TrialRecord, ...]
@@ -141,6 +148,9 @@ def evidence_in(report: Report) -> Evidence:
         unread=report.unread,
         stored=report.stored,
         self_tests=report.self_tests,
+        calibrations=report.calibrations,
+        weights=report.weights,
+        devices=report.devices,
         tokenizers=report.tokenizers,
         left_out=report.left_out,
     )

@@ -16,6 +16,7 @@ declines               the model declines many questions: diagnostic, never bloc
 template_differs       the chat template renders other prompts than the original's
 tokenizer_differs      texts have other token ids than with the original's tokenizer, or than the policy pins
 tokenizer_unverified   the tokenizer was compared with no other: recorded only if the weights are not released
+original_unrelated     the weights of candidate and original are unrelated, so a calibration shows nothing about it
 familiarity             forget texts are more, or less, familiar than unseen texts: diagnostic, never blocks
 weaker_beats_stronger  an attack recovers more than one that should be stronger: the stronger one was not run well
 """
@@ -55,6 +56,10 @@ WEAKER = (
 """Pairs of a weaker and a stronger attack. The policy must require the stronger one, else it is not compared."""
 
 
+ALIKE = 0.9
+"""Minimum share of the original's matrices that the candidate has in the same shape."""
+RELATED = 0.5
+"""Minimum median cosine between them: of two models trained apart it is near 0, of a fine-tuned one near 1."""
 SUSPICION = 0.001
 """Error rate of each comparison, on the plain counts. A policy cannot set it: if it were a hypothesis' share of
 alpha_fail at the pinned design effect, a policy with many hypotheses would raise fewer flags."""
@@ -74,6 +79,7 @@ def red_flags(policy: Policy, evidence: Evidence) -> Iterator[RedFlag]:
         *look.declines(),
         *look.familiarity(),
         *look.weaker_beats_stronger(),
+        *_unrelated(policy, evidence),
         *tokenizers.flags(policy, evidence),
     ]
     for each in dict.fromkeys(found):
@@ -83,6 +89,22 @@ def red_flags(policy: Policy, evidence: Evidence) -> Iterator[RedFlag]:
 
 def _up(flag: Flag, code: str, *, blocks: bool = True, **args: Json) -> RedFlag:
     return RedFlag(flag=flag, code=code, args=args, blocks=blocks)
+
+
+def _unrelated(policy: Policy, evidence: Evidence) -> Iterator[RedFlag]:
+    """A calibration shows something about the candidate only if the candidate comes from that original."""
+    if policy.validity.calibration == "off":
+        return
+    checks = sorted(
+        (each for each in evidence.weights if (each.subject, each.reference) == (evidence.subject, policy.original)),
+        key=lambda each: each.digest,
+    )
+    if not checks:
+        yield _up("original_unrelated", "weights_not_compared")
+    for each in checks:
+        if each.alike < ALIKE * each.tensors or each.cosine < RELATED:
+            args: dict[str, Json] = {"tensors": each.tensors, "alike": each.alike, "cosine": each.cosine}
+            yield _up("original_unrelated", "weights_unrelated", **args)
 
 
 class _Look:

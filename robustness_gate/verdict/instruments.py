@@ -1,4 +1,4 @@
-"""Whether the instruments were shown to work: self-test, shams, positive control."""
+"""Whether the instruments were shown to work: self-test, calibration, shams, positive control."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from robustness_gate.evidence.answers import changes
 from robustness_gate.records.policy import Limit
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Blocker
-from robustness_gate.verdict import bounds
+from robustness_gate.verdict import bounds, calibrations
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.hypotheses import asked_by, label, metric_of
 from robustness_gate.verdict.selftests import counting, faults
@@ -20,6 +20,8 @@ def instruments(case: Evaluation) -> Iterator[Blocker]:
     validity = case.policy.validity
     if validity.self_test != "off":
         yield from _self_tests(case)
+    if validity.calibration != "off":
+        yield from calibrations.blockers(case)
     if validity.sham != "off":
         for attack in sorted({each.attack for each in case.policy.required} - {"none"}):
             yield from _sham(case, attack)
@@ -30,7 +32,8 @@ def instruments(case: Evaluation) -> Iterator[Blocker]:
 def _self_tests(case: Evaluation) -> Iterator[Blocker]:
     """Required attacks that were not shown to work on models of known truth."""
     required = [each for each in case.policy.required if each.attack != "none"]
-    if required and not case.evidence.self_tests:
+    met = calibrations.meets_self_test(case)
+    if required and not case.evidence.self_tests and not met:
         yield Blocker(code="self_test_missing")
         return
     days = case.policy.validity.self_test_days
@@ -39,7 +42,7 @@ def _self_tests(case: Evaluation) -> Iterator[Blocker]:
             continue
         name, asked = label(trial), asked_by(requirement, trial)
         last = counting(case.evidence.self_tests, asked, case.evidence.model_type, case.today, days)
-        if not last:
+        if not last and name not in met:
             args = {"label": name, "model_type": case.evidence.model_type, "days": days}
             yield Blocker(code="self_test_does_not_count", args={**args, "budgets": [*map(str, asked.budgets)]})
         youngest = max((each.at for each in last), default=case.today)

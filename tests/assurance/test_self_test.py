@@ -57,7 +57,8 @@ def subjects_of(*names: str) -> dict[str, plan.Subject]:
 @pytest.fixture(scope="module")
 def addresses() -> dict[tuple[str, int, int], Trial]:
     subjects = subjects_of("base", "oracle", "decoy", "rmu")
-    return dict(self_test._trials(bench.BENCHES["llama"], [RELEARN], range(1), self_test.data(), subjects))
+    where = self_test.Place(self_test.data(), subjects)
+    return dict(self_test._trials(bench.BENCHES["llama"], [RELEARN], range(1), where))
 
 
 def answers(trial: Trial, correct: int, **signals: float) -> Any:
@@ -88,7 +89,7 @@ def result_of(addresses: dict[tuple[str, int, int], Trial], **changes: Any) -> S
         address: answers(trial, correct[where[address]], **(signs if where[address] == "after" else {}))
         for address, trial in addresses.items()
     }
-    return self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT)
+    return self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT, bench.UNTOUCHED)
 
 
 def test_an_attack_that_brings_knowledge_back_and_nothing_else_works(addresses: Any) -> None:
@@ -132,7 +133,7 @@ def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_fr
         else:
             end = Closed(trial=trial.id, attempt=1, status="failure", reason="RuntimeError: no grad")
             found[name, what, seed] = self_test._answers(trial, [end])
-    told = self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT)
+    told = self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT, bench.UNTOUCHED)
     broke = [fault["where"] for fault in told.faults if fault.code == "ended_otherwise"]
     assert {"rmu", "oracle"} <= {*broke}
     assert "small_gain" in {fault.code for fault in told.faults}
@@ -149,7 +150,7 @@ def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, whe
         found[name, what, seed] = answers(trial, correct)
         if what == 0 and (name, seed) == where:
             found[name, what, seed] = self_test._answers(trial, [Closed(trial=trial.id, attempt=1, status="ok")])
-    told = self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT)
+    told = self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT, bench.UNTOUCHED)
     assert "no_answers" in {fault.code for fault in told.faults}
 
 
@@ -175,7 +176,7 @@ def test_of_several_seeds_each_is_a_record_and_must_pass_by_itself(capsys: pytes
     """One that bites and one that does not are no attack that works."""
     llamas = bench.BENCHES["llama"]
     subjects = subjects_of("base", *llamas.negative_controls, "rmu")
-    trials = dict(self_test._trials(llamas, [RELEARN], range(2), self_test.data(), subjects))
+    trials = dict(self_test._trials(llamas, [RELEARN], range(2), self_test.Place(self_test.data(), subjects)))
     attacked = {at: trial for at, trial in trials.items() if at.case == 0}
     assert sorted((at.organism, at.seed) for at in attacked) == [
         ("decoy", 0), ("decoy", 1), ("oracle", 0), ("oracle", 1), ("rmu", self_test.SHAM), ("rmu", 0), ("rmu", 1),
@@ -183,7 +184,7 @@ def test_of_several_seeds_each_is_a_record_and_must_pass_by_itself(capsys: pytes
     assert len({trial.seed for at, trial in attacked.items() if at.organism == "rmu"}) == 2, "the sham has the first's"
     right = {("rmu", 0, 0): 370}
     found = {at: answers(trial, right.get(at, bench.UNTOUCHED[at.organism])) for at, trial in trials.items()}
-    told = tuple(self_test._tested(llamas, RELEARN, 0, seed, found, AT) for seed in range(2))
+    told = tuple(self_test._tested(llamas, RELEARN, 0, seed, found, AT, bench.UNTOUCHED) for seed in range(2))
     assert [(each.seed, each.after, bool(each.faults)) for each in told] == [(0, 370, False), (1, 82, True)]
     assert blocks_of(told)[0].startswith("'relearn (forget, full)' failed its self-test under seed 1: ")
     _show_tests(told)
@@ -219,7 +220,7 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
 ) -> None:
     neox, (each, *_) = bench.BENCHES["gpt_neox"], bench.by_name(["relearn"], "gpt_neox")
     subjects = subjects_of("neox_base", *neox.negative_controls, "neox_rmu")
-    trials = dict(self_test._trials(neox, [each], range(1), self_test.data(), subjects))
+    trials = dict(self_test._trials(neox, [each], range(1), self_test.Place(self_test.data(), subjects)))
     assert list(trials) == [
         ("neox_base", NONE, 0), ("neox_oracle", NONE, 0), ("neox_decoy", NONE, 0),
         ("neox_rmu", NONE, 0), ("neox_rmu", 0, self_test.SHAM), ("neox_rmu", 0, 0),
@@ -227,7 +228,7 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
     ]  # fmt: skip
     right = {("neox_rmu", 0, 0): 370}
     found = {at: answers(trial, right.get(at, bench.UNTOUCHED[at.organism])) for at, trial in trials.items()}
-    told = self_test._tested(neox, each, 0, 0, found, AT)
+    told = self_test._tested(neox, each, 0, 0, found, AT, bench.UNTOUCHED)
     assert (told.model_type, told.organism, told.faults) == ("gpt_neox", "neox_rmu", ())
     assert [each.organism for each in told.negative_controls] == ["neox_oracle", "neox_decoy"]
     assert blocks_of((told,), kind="gpt_neox") == []

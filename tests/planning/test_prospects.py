@@ -14,12 +14,16 @@ from robustness_gate.assurance.doctor.findings import Code
 from robustness_gate.assurance.doctor.wording import remedy, sentence
 from robustness_gate.cli import app
 from robustness_gate.errors import UsageError
+from robustness_gate.inputs.checkpoint.manifest import manifest_of
+from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.validation import Loaded, load_suite
-from robustness_gate.planning import bench, prospects
+from robustness_gate.planning import bench, plan, prospects
 from robustness_gate.planning.prospects import Obstacle
+from robustness_gate.planning.suite_data import gather
 from robustness_gate.policy_language import load_policy
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Role
 
 ROOT = Path(__file__).parents[2]
 POLICY, SUITE = ROOT / "policies" / "organism.yaml", ROOT / "suites" / "organism-smoke.yaml"
@@ -29,6 +33,11 @@ WITHOUT = "gemma2"
 
 def files(policy: Path = POLICY) -> tuple[Loaded[Policy], Loaded[Suite]]:
     return load_policy(policy), load_suite(SUITE)
+
+
+def subject() -> plan.Subject:
+    place = CheckpointRef(organisms.checkpoint("rmu"), source="organism:rmu")
+    return plan.Subject(Role.CANDIDATE, place, manifest_of(place))
 
 
 def noisy(folder: Path) -> Path:
@@ -76,6 +85,51 @@ def test_a_policy_that_asks_for_no_self_test_has_nothing_in_the_way(kind: str) -
     assert policy.record.validity.self_test == "off"
     assert prospects.obstacles(policy, None, kind) == ()
     assert "does not show that the attacks work" in prospects.way(policy, None, kind)
+
+
+def calibrated(folder: Path, methods: str, self_test: str = "required", calibration: str = "off") -> Loaded[Policy]:
+    """The organisms' policy with terms for a calibration."""
+    text = POLICY.read_text(encoding="utf-8")
+    text = text.replace("self_test: required ", f"calibration: {calibration}\n  self_test: {self_test} ")
+    path = folder / "policy.yaml"
+    path.write_text(f"{text}calibration: {{methods: [{methods}]}}\noriginal: {'0' * 64}\n", encoding="utf-8")
+    return load_policy(path)
+
+
+def test_terms_for_a_calibration_open_a_way_where_there_are_no_organisms(tmp_path: Path) -> None:
+    policy, suite = calibrated(tmp_path, "rmu, shallow, npo"), load_suite(SUITE)
+    assert prospects.obstacles(policy, suite, WITHOUT) == ()
+    told = prospects.way(policy, suite, WITHOUT)
+    assert "stands in for the self-test" in told
+    assert "robustness-gate calibrate" in told
+    assert "robustness-gate self-test" not in told  # it would be refused
+    trials = plan.make(policy, suite, gather(suite), [subject()]).trials
+    assert prospects.untestable(policy.record, trials, WITHOUT) == {}
+    assert set(prospects.untestable(policy.record, trials, "").values()) == {"config.json names no model_type"}
+
+
+def test_terms_that_lack_a_method_open_none(tmp_path: Path) -> None:
+    policy, suite = calibrated(tmp_path, "graddiff, shallow, npo"), load_suite(SUITE)
+    found = prospects.obstacles(policy, suite, WITHOUT)
+    assert {each.code for each in found} == {Obstacle.NEITHER}
+    assert [each.where for each in found] == [policy.where("required", index) for index in (1, 2)]
+    assert all("no method of 'calibration' is" in prospects.sentence(each) for each in found)
+    assert prospects.obstacles(policy, suite, "llama") == ()  # the self-test is possible there
+    trials = plan.make(policy, suite, gather(suite), [subject()]).trials
+    lost = prospects.untestable(policy.record, trials, WITHOUT)
+    assert len(lost) == 2
+    assert set(lost.values()) == {f"no organism is a '{WITHOUT}'"}
+
+
+@pytest.mark.parametrize("self_test", ["required", "off"])
+def test_a_required_calibration_without_its_method_is_in_the_way_everywhere(tmp_path: Path, self_test: str) -> None:
+    policy, suite = calibrated(tmp_path, "graddiff, shallow, npo", self_test, "required"), load_suite(SUITE)
+    assert {each.code for each in prospects.obstacles(policy, suite, "llama")} == {Obstacle.NO_CALIBRATION}
+    whole = calibrated(tmp_path, "rmu, shallow, npo", self_test, "required")
+    assert prospects.obstacles(whole, suite, "llama") == ()
+    told = prospects.way(whole, suite, "llama")
+    assert "robustness-gate calibrate" in told
+    assert ("robustness-gate self-test" in told) == (self_test == "required")
 
 
 def test_every_obstacle_has_a_sentence_and_a_remedy() -> None:

@@ -188,6 +188,7 @@ ROWS = [
         ("no-report-pin", "policy", f", report_sha256: {'c' * 64}", "", "relative_to: last"),
         ("moving-tag", "policy", "formats: [raw]", "source: hf-dataset://o/n@main/c/test", "source: hf"),
         ("roles", "policy", "formats: [raw]", "roles: {dev: 0.6}", "dev: 0.6"),
+        ("calibration", "policy", "self_test: off}", "self_test: off, calibration: required}", "calibration: required"),
         # dates
         ("policy-expired", "day", "expires: 2027-12-31", "expires: 2026-11-20", "expires: 2026-11-20"),
         ("policy-not-yet", "day", "effective: 2026-01-01", "effective: 2026-11-22", "effective"),

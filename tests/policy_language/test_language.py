@@ -199,6 +199,7 @@ def test_requirements_are_merged_by_attack_and_settings(tmp_path: Path) -> None:
         ("ratchet: {max_rise: 0.04}\n", "ratchet.max_rise"),
         ("guardrails:\n  - {id: general, max_drop: null, max_rise: 0.05}\n", "guardrails.general.max_drop"),
         ("validity: {record_only: [still_rising, vacuous]}\n", "validity.record_only"),
+        ("calibration: {methods: [rmu, npo, shallow]}\n", "calibration"),
     ],
 )  # fmt: skip
 def test_whatever_loosens_is_refused_by_name(body: str, what: str, tmp_path: Path) -> None:
@@ -206,6 +207,65 @@ def test_whatever_loosens_is_refused_by_name(body: str, what: str, tmp_path: Pat
         load_policy(child(tmp_path, body))
     assert caught.value.code == "loosened"
     assert what in str(caught.value)
+
+
+# --- calibration ------------------------------------------------------------------------------------------------------
+
+TERMS = "calibration: {methods: [rmu, npo, shallow]}\n"
+NEEDED = POLICY.replace("{self_test: off}", "{self_test: off, calibration: required}")
+
+
+def test_a_required_calibration_needs_terms_and_a_pinned_original(tmp_path: Path) -> None:
+    for text, lacks in ((NEEDED, "no terms"), (NEEDED + TERMS, "does not pin the original")):
+        with pytest.raises(FileError, match=lacks) as caught:
+            read(tmp_path, text)
+        assert caught.value.code == "calibration"
+    asked = read(tmp_path, NEEDED + TERMS + f"original: {'e' * 64}\n")
+    assert asked.calibration is not None
+    assert asked.calibration.thresholds.taught == 0.6
+
+
+@pytest.mark.parametrize(
+    ("terms", "why"),
+    [
+        ("{methods: [rmu, npo, dpo]}", "2 different mechanisms"),
+        ("{methods: [rmu, npo, hypnosis]}", "no method 'hypnosis'"),
+        ("{methods: [rmu, npo, shallow], explained: {npo: it never converges here}}", "2 different mechanisms"),
+        ("{methods: [rmu, npo, shallow], explained: {dpo: it never converges here}}", "none of its methods"),
+        ("{methods: [rmu, npo, rmu]}", "named twice"),
+        ("{methods: [rmu, npo, shallow], facts: 120, verdict_facts: 100}", "for the attacker"),
+    ],
+)
+def test_terms_that_contradict_each_other_are_refused(terms: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=why) as caught:
+        read(tmp_path, POLICY + f"calibration: {terms}\n")
+    assert caught.value.code in ("calibration", "contradiction")
+
+
+@pytest.mark.parametrize(
+    ("terms", "direction", "what"),
+    [
+        ("{methods: [rmu, npo, shallow, graddiff]}", "tighter", "calibration.methods"),
+        ("{methods: [rmu, graddiff, shallow]}", "looser", "calibration.methods"),
+        ("{methods: [rmu, npo, shallow], thresholds: {share: 0.6}}", "tighter", "calibration.thresholds.share"),
+        ("{methods: [rmu, npo, shallow], seed: 2}", "looser", "calibration.seed"),
+        ("{methods: [rmu, npo, shallow], verdict_facts: 120}", "tighter", "calibration.verdict_facts"),
+    ],
+)
+def test_a_diff_of_terms_has_a_direction(terms: str, direction: str, what: str, tmp_path: Path) -> None:
+    before, after = read(tmp_path, POLICY + TERMS), read(tmp_path, POLICY + f"calibration: {terms}\n")
+    assert [(each.direction, each.what) for each in compare(before, after)] == [(direction, what)]
+
+
+def test_show_and_lint_name_the_calibration(tmp_path: Path) -> None:
+    text = POLICY + TERMS.replace("shallow]", "shallow, graddiff], explained: {npo: it never converges here}")
+    (tmp_path / "one.yaml").write_text(text, encoding="utf-8")
+    shown = page(load_policy(tmp_path / "one.yaml"))
+    assert "suppresses them by rmu, npo, shallow, graddiff" in " ".join(shown.replace("\n#", "").split())
+    found = lint(load_policy(tmp_path / "one.yaml").record)
+    warnings = [*found.warnings, *found.hints]
+    assert any("no calibration is required" in each for each in warnings)
+    assert any("no spike by 'npo'" in each for each in warnings)
 
 
 # --- diff -------------------------------------------------------------------------------------------------------------
@@ -267,7 +327,7 @@ class Other(str):
 
 def full(base: Policy) -> Policy:
     """The sound policy with every optional record in it."""
-    from robustness_gate.records.policy import AcceptedRisk, Extends, Loosening, TokenizerPin
+    from robustness_gate.records.policy import AcceptedRisk, CalibrationTerms, Extends, Loosening, TokenizerPin
     from robustness_gate.records.suite import Roles
 
     pin = base.tasks["forget"].model_copy(update={"roles": Roles()})
@@ -275,6 +335,7 @@ def full(base: Policy) -> Policy:
     why = Loosening(what="limits.gone.max", since="1.2.0", reason="because it was too tight", owner="jane")
     return base.model_copy(
         update={
+            "calibration": CalibrationTerms(methods=("rmu", "npo", "shallow")),
             "tasks": base.tasks | {"forget": pin},
             "accepted_risks": (AcceptedRisk(**risk),),
             "extends": Extends(file="a.yaml", sha256="e" * 64),

@@ -32,6 +32,7 @@ BORDERS = {
     "cli/house.py": "a setting on the command line",
     "cli/organisms.py": "a setting on the command line",
     "attestation/strict.py": "a value shown in a message",
+    "assurance/calibrate/making.py": "texts that a spike should keep, from one child process to the next",
     "system/redaction.py": "how a secret looks inside JSON",
     "demo.py": "two fields of the report of a process that may have failed",
     # what the builders of organisms leave: checkpoints' own files

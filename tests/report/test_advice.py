@@ -29,6 +29,7 @@ from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import Evidence, EvidenceIssue, SelfTest, SelfTestFault, TokenizerCheck
 from robustness_gate.records.policy import (
     AcceptedRisk,
+    CalibrationTerms,
     Control,
     Guardrail,
     Limit,
@@ -387,6 +388,22 @@ def test_no_self_test_is_advised_where_none_can_count(
     for each in told.steps:
         assert "robustness-gate self-test" not in f"{each.do} {each.command}"
         assert "--self-test" not in each.command
+
+
+@pytest.mark.parametrize("tests", [(), (WORKS.model_copy(update={"at": date(2026, 1, 1)}),)], ids=["missing", "old"])
+def test_where_the_policy_has_terms_a_calibration_is_advised_in_place_of_a_self_test(
+    advised: Any, tests: tuple[SelfTest, ...]
+) -> None:
+    strict = Validity(self_test="required", sham="off", positive_control="off")
+    terms = CalibrationTerms(methods=("rmu", "shallow", "npo"))
+    told, _ = advised(changes={"validity": strict, "calibration": terms}, self_tests=tests)
+    because = "No self-test of" if tests else "The policy requires a self-test"
+    steps = [step for step in told.steps if because in step.because]
+    assert steps
+    for step in steps:
+        assert "stands in for a self-test" in step.do
+        assert "robustness-gate calibrate ORIGINAL" in step.do
+        assert step.command.endswith("--calibration calibration.jsonl")
 
 
 def test_a_trial_of_which_nothing_was_seen_is_no_budget_that_was_tried(advised: Any) -> None:

@@ -17,6 +17,7 @@ import robustness_gate
 from robustness_gate.errors import UnknownWord
 from robustness_gate.records import codes
 from robustness_gate.records.base import Coded
+from robustness_gate.records.calibration import CalibrationFault
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import EvidenceIssue, SelfTestFault
 from robustness_gate.records.verdict import Blocker, RedFlag, ValidityIssue
@@ -27,6 +28,7 @@ ROOT = Path(robustness_gate.__file__).parent
 SIGNS = {code: flag for flag, signals in codes.RED_FLAGS.items() for code in signals}
 KINDS: dict[type[Coded], codes.Table] = {
     Blocker: codes.BLOCKERS,
+    CalibrationFault: codes.CALIBRATION_FAULTS,
     EvidenceIssue: codes.NOTES,
     RedFlag: {code: codes.RED_FLAGS[flag][code] for code, flag in SIGNS.items()},
     SelfTestFault: codes.SELF_TEST_FAULTS,
@@ -79,7 +81,7 @@ def test_every_code_has_its_step() -> None:
 
 def test_no_code_is_of_two_families() -> None:
     """So what a blocker comes from can be read without being told what it is."""
-    causes = [code for kind in (SelfTestFault, ValidityIssue, RedFlag) for code in KINDS[kind]]
+    causes = [code for kind in (SelfTestFault, CalibrationFault, ValidityIssue, RedFlag) for code in KINDS[kind]]
     assert len(causes) == len({*causes})
     assert {code for named in codes.CAUSES.values() for code in named} <= {*causes}
 

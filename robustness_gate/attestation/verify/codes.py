@@ -124,6 +124,10 @@ class Fault(StrEnum):
     OTHER_NEGATIVE_CONTROLS = "other-negative-controls"
     OTHER_SELF_TEST_SIZE = "other-self-test-size"
     ORGANISM_DIFFERS = "organism-differs"
+    OTHER_MECHANISM = "other-mechanism"
+    OTHER_EXPECTATION = "other-expectation"
+    CALIBRATION_TWICE = "calibration-twice"
+    WEIGHTS_OTHER_CHECKPOINT = "weights-other-checkpoint"
     TOKENIZERS_OTHER_CHECKPOINT = "tokenizers-other-checkpoint"
     TOKENIZERS_TWICE = "tokenizers-twice"
     # 9: verdict

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from robustness_gate.attestation.verify import catalogue
 from robustness_gate.attestation.verify.codes import Confirmed, Fault
 from robustness_gate.attestation.verify.plan import hold_plugins
 from robustness_gate.attestation.verify.records import Context, Failed, Found
 from robustness_gate.evidence import ledger
 from robustness_gate.planning import bench
+from robustness_gate.records.calibration import TAUGHT, Calibration, mechanism_of
 from robustness_gate.records.evidence import SelfTest
 from robustness_gate.records.policy import same
 from robustness_gate.records.questions import TaskRef
@@ -41,6 +44,13 @@ def evidence(its: Context) -> Found:
     for test in made.self_tests:
         if "/" not in test.attack or test.attack in tried:  # another plug-in's counts for nothing: it is not imported
             _hold_self_test(test)
+    for calibration in made.calibrations:
+        _hold_calibration(calibration, tried)
+    if len({each.digest for each in made.calibrations}) < len(made.calibrations):
+        raise Failed(Fault.CALIBRATION_TWICE)
+    others = any(each.subject != made.checkpoint for each in made.weights)
+    if others or len({each.digest for each in made.weights}) < len(made.weights):
+        raise Failed(Fault.WEIGHTS_OTHER_CHECKPOINT)
     if any(each.subject != made.checkpoint for each in made.tokenizers):
         raise Failed(Fault.TOKENIZERS_OTHER_CHECKPOINT)
     if len({each.digest for each in made.tokenizers}) < len(made.tokenizers):
@@ -149,6 +159,32 @@ def _hold_kinds(trial: Trial, name: str) -> None:
             raise Failed(Fault.KIND_UNKNOWN, message=error.message) from None
         if task.judged != judged:
             raise Failed(Fault.KIND_JUDGED_OTHERWISE, trial=name, kind=task.kind)
+
+
+def _hold_calibration(made: Calibration, tried: Set[str]) -> None:
+    """Mechanisms and expectations are those of this release's files: the record stores them, and could hold others.
+
+    A result of another version of an attack, or of a plug-in's that the run did not try, does not count and is not
+    checked.
+    """
+    for spike in made.spikes:
+        if spike.method != TAUGHT and spike.mechanism != mechanism_of(spike.method):
+            raise Failed(Fault.OTHER_MECHANISM, method=spike.method, mechanism=f"{spike.mechanism}")
+    for each in made.recoveries:
+        test = each.test
+        name = f"calibration of {label_of(test.attack, test.config)}"
+        if ("/" in test.attack and test.attack not in tried) or not catalogue.has(test):
+            continue
+        try:
+            whole = catalogue.prescribed(test.attack, test.config).config
+        except catalogue.Unknown as error:
+            raise Failed(Fault.ATTACK_UNKNOWN, trial=name, message=error.message) from None
+        if test.config != whole:
+            raise Failed(Fault.SETTINGS_INCOMPLETE, trial=name)
+        wanted = bench.expected(test.attack, test.config, made.model_type)
+        if each.expected != wanted:
+            found, asked = (", ".join(kinds) or "none" for kinds in (each.expected, wanted))
+            raise Failed(Fault.OTHER_EXPECTATION, trial=name, found=found, expected=asked)
 
 
 def _hold_self_test(test: SelfTest) -> None:

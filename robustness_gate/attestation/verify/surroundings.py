@@ -179,7 +179,9 @@ def _hold_ledger(its: Context, stated: Issued, path: Path) -> None:
 
 def _records(evidence: Evidence) -> set[object]:
     trials = (*evidence.planned, *evidence.extra, *evidence.comparators)
-    records = (*evidence.measurements, *evidence.closed, *evidence.self_tests, *evidence.tokenizers, *trials)
+    tested = (*evidence.self_tests, *evidence.calibrations, *evidence.weights, *evidence.tokenizers)
+    records = (*evidence.measurements, *evidence.closed, *tested, *trials)
     around = (each for each in (evidence.unread, evidence.stored) if each is not None)
     digests = {each.digest for each in (*records, *around)}
-    return {*digests, *(each.digest for each in evidence.notes), *evidence.producer_claims.items(), evidence.model_type}
+    notes = (each.digest for each in evidence.notes)
+    return {*digests, *notes, *evidence.producer_claims.items(), evidence.model_type, evidence.devices}

@@ -132,6 +132,11 @@ SENTENCES: Mapping[Code, str] = {
     Fault.OTHER_NEGATIVE_CONTROLS: "the {trial}: its negative controls are {organisms}",
     Fault.OTHER_SELF_TEST_SIZE: "the {trial}: it asks {expected} questions, not {found}",
     Fault.ORGANISM_DIFFERS: "the {trial}: untouched, {organism} has {expected} of them right, not {found}",
+    Fault.OTHER_MECHANISM: "the calibration: {method} is recorded as suppressing by {mechanism}, otherwise than its "
+    "file says here",
+    Fault.OTHER_EXPECTATION: "the {trial}: expected on {found} by its record, and on {expected} by the attack's file",
+    Fault.CALIBRATION_TWICE: "a calibration is there twice",
+    Fault.WEIGHTS_OTHER_CHECKPOINT: "a comparison of weights is about another checkpoint, or there twice",
     Fault.TOKENIZERS_OTHER_CHECKPOINT: "a comparison of tokenizers is about another checkpoint",
     Fault.TOKENIZERS_TWICE: "a comparison of tokenizers is there twice",
     Fault.OTHER_OUTCOME: "computed again from the signed answers it is {outcome}, and it says {stated}: {reason}",
@@ -195,7 +200,8 @@ REMEDIES: Mapping[Fault, str] = {
     ),
     **dict.fromkeys(
         (Fault.ATTACK_UNKNOWN, Fault.TRIAL_OTHER_SETTINGS, Fault.OTHER_ATTACK_VERSION, Fault.NO_ORGANISM_OF_TYPE,
-         Fault.NO_SELF_TEST_CASE, Fault.DOES_NOT_FOLLOW, Fault.KIND_UNKNOWN, Fault.KIND_JUDGED_OTHERWISE),
+         Fault.NO_SELF_TEST_CASE, Fault.OTHER_MECHANISM, Fault.OTHER_EXPECTATION, Fault.DOES_NOT_FOLLOW,
+         Fault.KIND_UNKNOWN, Fault.KIND_JUDGED_OTHERWISE),
         OTHER_RELEASE,
     ),
     **dict.fromkeys((Fault.PLUGIN_UNKNOWN, Fault.OTHER_PLUGIN), OTHER_CODE),

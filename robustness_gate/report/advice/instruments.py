@@ -66,6 +66,11 @@ FLAGGED: Mapping[str, str] = {
     "choices_not_asked": "Let the suite ask them, with `hide_question: true`, as many as the policy pins.",
     **dict.fromkeys(("other_prompts", "template_not_pinned_one"), _TEMPLATE),
     **dict.fromkeys(("other_ids", "tokenizer_not_pinned_one", "other_ids_under_attack"), _TOKENIZER),
+    "weights_unrelated": (
+        "Check that ORIGINAL is the model before unlearning. A candidate that was trained anew, or whose weights were "
+        "permuted, cannot be judged by a calibration on it."
+    ),
+    "weights_not_compared": "Name the pinned original with --original: a run then compares the weights of the two.",
     **dict.fromkeys(("tokenizer_not_compared", "template_not_compared"), _COMPARE),
 }
 """The step for a red flag, by its code."""
@@ -94,11 +99,12 @@ def _with_self_test(case: Case) -> str:
     return again(case, more="--self-test self-test.json")
 
 
-def _test(what: str) -> Callable[[Case, Sequence[Blocker]], Iterator[Step]]:
+def _test(what: str, *, stands_in: bool = True) -> Callable[[Case, Sequence[Blocker]], Iterator[Step]]:
     """A step for each blocker: to make a self-test on this architecture, where the policy can have one.
 
     Args:
         what: what to do, with the place of the self-test's {command}.
+        stands_in: whether a calibration under the policy's terms also removes the blocker.
     """
 
     def steps(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
@@ -111,6 +117,9 @@ def _test(what: str) -> Callable[[Case, Sequence[Blocker]], Iterator[Step]]:
             because = f"{capital(sentence(blocker))}."
             if not kind or case.untestable:
                 yield Step(because, _none_possible(case))
+            elif stands_in and case.policy.calibration is not None:
+                made = what.format(command=command)
+                yield Step(because, f"{_STANDS_IN} {_CALIBRATE} Or a self-test: {made}", _with_calibration(case))
             else:
                 yield Step(because, what.format(command=command), _with_self_test(case))
 
@@ -125,6 +134,26 @@ def _none_possible(case: Case) -> str:
         "policy's owner require other attacks, or say `validity: {self_test: off}`, which the report then states on "
         "page one; or ask for organisms of this architecture. A FAIL can be established as it is."
     )
+
+
+def _with_calibration(case: Case) -> str:
+    return again(case, more="--calibration calibration.jsonl")
+
+
+_CALIBRATE = (
+    "Make one, `robustness-gate calibrate ORIGINAL --policy POLICY --suite SUITE --out calibration.jsonl`, on the kind "
+    "of device on which the candidate is examined. The same command with --calibration judges again without running "
+    "anything twice."
+)
+_STANDS_IN = (
+    "The policy has terms for a calibration on the original, which stands in for a self-test, also where no organism "
+    "is of this architecture."
+)
+_BLIND = (
+    "What this attack does not bring back on this original, it would not find in the candidate either. Give it more "
+    "(a wider grid, a larger budget) in suite and policy, and calibrate again; or let the policy's owner take it out "
+    "of 'required'. Nothing that it found before is lost: it still establishes a breach."
+)
 
 
 def _with_original(case: Case) -> str:
@@ -149,7 +178,32 @@ SEEN: Mapping[str, Callable[[Case, Sequence[Blocker]], Iterator[Step]]] = {
         "On models of known truth the attack failed its test, so its negative result here means nothing. Make the "
         "record again on a machine that does nothing else, {command}, with as many --seeds as before: a seed that "
         "failed counts until that seed passes. If it fails again, report it as a fault of the gate, and do not judge "
-        "by that attack until it is fixed."
+        "by that attack until it is fixed.",
+        stands_in=False,
+    ),
+    "calibration_missing": _do(_CALIBRATE, _with_calibration),
+    "calibration_does_not_count": _do(_CALIBRATE, _with_calibration),
+    "not_calibrated": _do(_CALIBRATE, _with_calibration),
+    "spike_failed": _do(
+        "Every attempt is in the calibration's record, with what it answered. Calibrate again with a later release "
+        "whose recipe suits this model; or let the policy's owner name another method, or give the reason under "
+        "`calibration: {explained: ...}`, which the report then states."
+    ),
+    "calibration_failed": _do(
+        "The attack failed on the original, so its negative result on the candidate means nothing. Calibrate again on "
+        "a machine that does nothing else; if it fails again, report it as a fault of the gate, and do not judge by "
+        "that attack until it is fixed.",
+        _with_calibration,
+    ),
+    "no_bite_shown": _do(_BLIND),
+    "expected_bite_missing": _do(_BLIND),
+    "expected_method_missing": _do(
+        "Let the policy's calibration name a method of the kind on which this attack is expected to work: "
+        "docs/calibration.md has the table."
+    ),
+    "nothing_recovers": _do(
+        "Require an attack that recovers on this method: until one does, knowledge that is hidden so would not be "
+        "found. docs/calibration.md says which attacks are expected to."
     ),
     "positive_control_missing": _do(
         "Name the model before unlearning; it is asked once, with no attack.", _with_original
