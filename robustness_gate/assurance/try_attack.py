@@ -96,11 +96,11 @@ def attempt(
     installed.require_run_extra()
     organism = organism.removeprefix("organism:")
     bench = BENCHES[model_type(CheckpointRef(organisms.checkpoint(organism)))]
-    name = Law("no shipped attack has its name", _taken(named))
-    if name.fault:  # before it is imported under that name
-        return Tried((name,))
+    called = Law("no shipped attack has its name", _taken(named))
+    if called.fault:  # before it is imported under that name
+        return Tried((called,))
     module = _module_of(named)
-    checked = [*laws.declared(module), name]
+    checked = [*laws.declared(module), called]
     if any(law.fault for law in checked):
         return Tried(tuple(checked))
     config = _configured(module, settings)
