@@ -96,9 +96,11 @@ def attempt(
     installed.require_run_extra()
     organism = organism.removeprefix("organism:")
     bench = BENCHES[model_type(CheckpointRef(organisms.checkpoint(organism)))]
+    called = Law("no shipped attack has its name", _taken(named))
+    if called.fault:  # before it is imported under that name
+        return Tried((called,))
     module = _module_of(named)
-    checked = [*laws.declared(module)]
-    checked.append(Law("no shipped attack has its name", _taken(Path(str(module.__file__)))))
+    checked = [*laws.declared(module), called]
     if any(law.fault for law in checked):
         return Tried(tuple(checked))
     config = _configured(module, settings)
@@ -122,7 +124,7 @@ def attempt(
 
 def _taken(path: Path) -> str:
     """Why a file cannot have its name; empty where it can. A file in its own place in the package may."""
-    shipped = Path(attacks.__path__[0], path.name)
+    shipped = Path(attacks.__path__[0], f"{path.stem}.py")
     if path.stem not in attacks.names() or path.resolve() == shipped.resolve():
         return ""
     return f"{shipped} is '{path.stem}' already: give the file another name, or edit the shipped one in its place"

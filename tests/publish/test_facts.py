@@ -190,7 +190,7 @@ def test_the_limitations_are_what_is_switched_off_and_what_no_one_pinned():
     assert "train and choose on: dev." in rest
     assert "whole settings: relearn." in rest
     assert "choices alone give away was not asked of: forget." in rest
-    assert "no day on which it ends" in rest
+    assert "The policy has no last day" in rest
     assert "pin the original" not in rest, "none is asked for, and none was examined"
 
 

@@ -22,7 +22,7 @@ BORDERS = {
     "inputs/items.py": "each line with its own complaint",
     "inputs/validation.py": "a value shown in a complaint",
     "inputs/checkpoint/place.py": "the architecture that a config.json names, before anything is refused",
-    "inputs/plugins.py": "what pip writes beside an installed distribution",
+    "inputs/recorded.py": "what pip writes beside an installed distribution",
     "inputs/precision.py": "config.json and the headers of safetensors files",
     "assurance/doctor/files.py": "config.json and the headers of safetensors files, before anything is refused",
     "engine/account.py": "a config.json that was let in",
