@@ -173,10 +173,12 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
     job, workers = _job(request, prepared, folder), _workers(request, candidate)
     with ledgers.writing(folder / ledgers.NAME) as ledger:
+        _open(ledger, prepared, brought)  # before any code of an executor runs: what it is stands in the plan's trials
         with checked.start(executor, job, workers) as crew:
             # 3
-            prepared, problem = _tokenizers(prepared, ledger, job.original, crew)
-            _open(ledger, prepared, brought, request.device)
+            before, (prepared, problem) = prepared, _tokenizers(prepared, ledger, job.original, crew)
+            if prepared is not before:
+                _open(ledger, prepared, brought, request.device)
             with plugins.as_errors():
                 ran = _run_trials(prepared, ledger, crew, watch)
             # 4

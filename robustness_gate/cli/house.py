@@ -198,6 +198,7 @@ def self_test(
     """
     from robustness_gate.assurance import self_test
     from robustness_gate.cli import self_testing
+    from robustness_gate.inputs import plugins
     from robustness_gate.inputs.validation import load_suite
     from robustness_gate.policy_language import load_policy
     from robustness_gate.records.encode import encode
@@ -225,7 +226,8 @@ def self_test(
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count = workers or min(4, os.cpu_count() or 1)
     limits = limits_of(trial_timeout)
-    fresh = self_test.run(tried, at, model_type=kind, seeds=seeds, workers=count, limits=limits, watch=show)
+    with plugins.as_errors():  # before anything is written
+        fresh = self_test.run(tried, at, model_type=kind, seeds=seeds, workers=count, limits=limits, watch=show)
     failing = self_test.still_failing(known(out), fresh)
     tests = SelfTests(tests=(*fresh, *failing))
     writing.whole(out, encode(tests))

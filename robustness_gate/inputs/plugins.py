@@ -111,7 +111,7 @@ def origin(name: str, *, where: str = "") -> Plugin:
         PlanError: it is not installed, a file of its RECORD is missing, or one changed since it was first read.
     """
     found = _distribution(name, where)
-    return recorded.content(found, _rooms(found), where=where)
+    return recorded.content(found, _points(found, where), where=where)
 
 
 def of(names: Iterable[str]) -> tuple[Plugin, ...]:
@@ -120,16 +120,28 @@ def of(names: Iterable[str]) -> tuple[Plugin, ...]:
 
 
 def hold(distributions: Iterable[str]) -> None:
-    """Hold distributions by content, as in the process from which their objects come. Raises PlanError."""
+    """Import distributions from what is held, as in the process from which their objects come. Raises PlanError."""
     for each in distributions:
         found = _distribution(f"{each}/", "")
-        recorded.hold(found, _rooms(found))
+        recorded.serve(found, _points(found))
 
 
-def _rooms(found: Distribution) -> set[str]:
-    """Top levels of the modules that its entry points name."""
-    ours = (point.value for point in found.entry_points if point.group.startswith(PREFIX))
-    return {value.partition(".")[0] for value in ours if _is_module(value)}
+def _points(found: Distribution, where: str = "") -> set[str]:
+    """The modules that its entry points name. Raises PlanError where it has none in a group of ours."""
+    ours = [_module_of(point) for point in found.entry_points if point.group.startswith(PREFIX)]
+    if not ours:
+        raise PlanError(
+            f"the distribution '{found.name}' has no plug-in for this program.",
+            remedy="Name one that has an entry point in a group `robustness_gate.*`.",
+            where=where,
+            code="no-plugin",
+        )
+    return {each for each in ours if _is_module(each)}
+
+
+def _module_of(point: EntryPoint) -> str:
+    """What an entry point names, without its extras."""
+    return point.value.partition("[")[0].strip()
 
 
 def _distribution(name: str, where: str) -> Distribution:
@@ -156,10 +168,10 @@ def _distribution(name: str, where: str) -> Distribution:
 def _imported(door: Door, name: str, where: str) -> ModuleType:
     found = _distribution(name, where)
     point = _entry_point(door, found, name, where)
-    recorded.hold(found, _rooms(found), where=where)
+    recorded.serve(found, _points(found, where), where=where)
     try:
         with contextlib.redirect_stdout(sys.stderr), own_code.watched() as replaced:
-            module = importlib.import_module(point.value)
+            module = importlib.import_module(_module_of(point))
             other = replaced()
     except KeyboardInterrupt:
         raise
@@ -257,7 +269,7 @@ def _entry_point(door: Door, found: Distribution, name: str, where: str) -> Entr
         )
     fault = (
         "stands in its entry points twice" if len(matching) > 1
-        else f"is '{matching[0].value}', which is no module's name" if not _is_module(matching[0].value)
+        else f"is '{matching[0].value}', which is no module's name" if not _is_module(_module_of(matching[0]))
         else ""
     )  # fmt: skip
     if fault:

@@ -1,9 +1,10 @@
 """The files of a plug-in: what its RECORD lists is held by content, and nothing else of it is imported.
 
-`hold` hashes every file of a distribution once in a process, before anything of it is imported. From then on a finder
-before Python's own imports its modules: from these files alone, from their sources, and only with the bytes that were
-hashed. So a folder beside a module, an earlier folder of `sys.path`, bytecode, or a file that was changed in between is
-never run, whatever its code says about itself. `content` compares the disk with what is held whenever it is asked.
+`hold` hashes every file of a distribution once in a process, before anything of it is imported. From `serve` on, a
+finder before Python's own imports its modules: from these files alone, from their sources, and only with the bytes that
+were hashed. So a folder beside a module, an earlier folder of `sys.path`, bytecode, or a file that was changed in
+between is never run, whatever its code says about itself. `content` compares the disk with what is held whenever it is
+asked; whoever compares it with another digest does so before `serve`.
 
 The digest covers the distribution's own files, not those of its dependencies. Files that an installer writes
 (`NOT_ITS_OWN`), bytecode and scripts are left out, so that the same wheel has the same digest in every installation.
@@ -17,8 +18,16 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from importlib.abc import MetaPathFinder
-from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec, SourceFileLoader
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    ExtensionFileLoader,
+    ModuleSpec,
+    NamespaceLoader,
+    SourceFileLoader,
+)
 from importlib.metadata import Distribution
 from pathlib import Path, PurePosixPath
 from types import CodeType, ModuleType
@@ -28,6 +37,8 @@ from robustness_gate.inputs.digest import sha256_file
 from robustness_gate.records.base import Plugin
 from robustness_gate.records.encode import digest_of
 
+OURS = frozenset({"robustness_gate", "robustness_gate_organisms"})
+"""Top levels of this program."""
 NOT_ITS_OWN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 """Files of the .dist-info folder that the installer writes."""
 
@@ -40,24 +51,28 @@ class Held:
     """Path on the disk and sha256, by name in RECORD."""
     modules: Mapping[str, tuple[str, bool]]
     """Name in RECORD, and whether it is a package, by module."""
+    points: frozenset[str]
+    """The modules that its entry points name."""
     rooms: frozenset[str]
-    """Top levels of its modules, and of those that its entry points name."""
+    """Top levels of all these."""
     clean: bool
-    """Whether nothing of these had been imported by other means before."""
+    """Whether all modules of its RECORD are its own to name, and none of them had been imported before."""
 
 
 _HELD: dict[str, Held] = {}
 """By distribution."""
+_SERVED: dict[str, Held] = {}
+"""Those whose modules are imported from what is held."""
 _IMPORTED: dict[str, ModuleType] = {}
 """Every module that was imported from a held file."""
 
 
-def hold(found: Distribution, rooms: Iterable[str], *, where: str = "") -> Held:
-    """Hold a distribution's files by content; the first time in a process counts.
+def hold(found: Distribution, points: Iterable[str], *, where: str = "") -> Held:
+    """Hold a distribution's files by content; the first time in a process counts. Nothing is imported otherwise yet.
 
     Args:
         found: the installed distribution.
-        rooms: top levels of the modules that its entry points name.
+        points: the modules that its entry points name.
         where: the place of its name, for errors.
 
     Raises:
@@ -65,36 +80,46 @@ def hold(found: Distribution, rooms: Iterable[str], *, where: str = "") -> Held:
     """
     name = normalised(found.name)
     if name not in _HELD:
-        files = _files(found, where)
-        modules = _modules(files)
-        every = frozenset({*rooms, *(each.partition(".")[0] for each in modules)})
-        _HELD[name] = Held(files, modules, every, clean=not _strangers(every))
-        if _FINDER not in sys.meta_path:
-            sys.meta_path.insert(0, _FINDER)
+        files, own = _files(found, where), frozenset(points)
+        every = _modules(files)
+        others = {room for room in {_room(each) for each in every} if _belongs_to_others(room, name)}
+        modules = {each: place for each, place in every.items() if _room(each) not in others}
+        rooms = frozenset(map(_room, (*own, *modules)))
+        _HELD[name] = Held(files, modules, own, rooms, clean=not others and not _strangers(rooms))
     return _HELD[name]
 
 
+def serve(found: Distribution, points: Iterable[str], *, where: str = "") -> None:
+    """From now on the distribution's modules are imported from what is held. Raises PlanError, as `hold`."""
+    _SERVED[normalised(found.name)] = hold(found, points, where=where)
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+
+
 def names() -> tuple[str, ...]:
-    """The distributions that are held, sorted."""
-    return tuple(sorted(_HELD))
+    """The distributions that are served, sorted."""
+    return tuple(sorted(_SERVED))
 
 
 def forget() -> None:
     """Hold nothing any more: for another installation in the same process, as tests have it."""
-    _HELD.clear()
-    _IMPORTED.clear()
+    for each in (_HELD, _SERVED, _IMPORTED):
+        each.clear()
+    for found in (_claims, _listed_elsewhere):
+        found.cache_clear()
 
 
-def content(found: Distribution, rooms: Iterable[str], *, where: str = "") -> Plugin:
+def content(found: Distribution, points: Iterable[str], *, where: str = "") -> Plugin:
     """The distribution by name, version and content: that of its files when they were first read.
 
-    It is not `pinned` where its files may change (an editable installation), where RECORD lists none, or where a module
-    of it was imported by other means.
+    It is not `pinned` where this does not cover its code: an editable installation, an entry point whose module RECORD
+    does not list, a module that was imported by other means, or one under a name that belongs to Python, to this
+    program or to another distribution.
 
     Raises:
         PlanError: as `hold`, or the files on the disk are others by now.
     """
-    held = hold(found, rooms, where=where)
+    held = hold(found, points, where=where)
     now = _files(found, where)
     if changed := sorted(name for name, _ in {*held.files.items()} ^ {*now.items()}):
         raise PlanError(
@@ -103,11 +128,12 @@ def content(found: Distribution, rooms: Iterable[str], *, where: str = "") -> Pl
             where=where,
             code="broken-plugin",
         )
+    covered = held.clean and held.points <= held.modules.keys() and not _strangers(held.rooms)
     return Plugin(
         distribution=normalised(found.name),
         version=found.version,
         sha256=digest_of([[name, digest] for name, (_, digest) in sorted(held.files.items())]),
-        pinned=bool(held.modules) and held.clean and not _is_editable(found) and not _strangers(held.rooms),
+        pinned=covered and not _is_editable(found),
     )
 
 
@@ -127,7 +153,7 @@ def _files(found: Distribution, where: str) -> dict[str, tuple[Path, str]]:
     except OSError as error:
         raise PlanError(
             f"a file of the plug-in '{found.name}' cannot be read: {error.strerror or error}.",
-            remedy="Install it again.",
+            remedy="Install it again, into a folder and not as a zip file.",
             where=where,
             code="broken-plugin",
         ) from None
@@ -149,7 +175,7 @@ def _modules(files: Iterable[str]) -> dict[str, tuple[str, bool]]:
         path = PurePosixPath(file)
         suffix = next((each for each in rank if path.name.endswith(each)), None)
         parts = (*path.parts[:-1], path.name.removesuffix(suffix or ""))
-        if suffix is None or not all(part.isidentifier() for part in parts):
+        if suffix is None or not all(parts) or any("." in part for part in parts):
             continue
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)
@@ -175,17 +201,39 @@ def _is_editable(found: Distribution) -> bool:
 # --- imports ----------------------------------------------------------------------------------------------------------
 
 
+def _room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _belongs_to_others(room: str, distribution: str) -> bool:
+    """Whether a top level is Python's, this program's, or a package or module of another installed distribution.
+
+    A namespace, whose folder has no code, may be shared.
+    """
+    if room in OURS or room in sys.stdlib_module_names:
+        return True
+    others = (each for each in _claims().get(room, ()) if normalised(each) != distribution)
+    files = (each.as_posix() for name in others for each in metadata.files(name) or ())
+    return any(each in (f"{room}/__init__.py", f"{room}.py") for each in files)
+
+
+@cache
+def _claims() -> Mapping[str, list[str]]:
+    """The installed distributions by the top levels of their modules."""
+    return metadata.packages_distributions()
+
+
 def _strangers(rooms: Iterable[str]) -> list[str]:
     """Imported modules of these top levels that were not imported from a held file.
 
     A namespace package has no code: under the name of one that is held nothing else can have been imported.
     """
-    inside = [(name, module) for name, module in [*sys.modules.items()] if name.partition(".")[0] in set(rooms)]
+    inside = [(name, module) for name, module in [*sys.modules.items()] if _room(name) in set(rooms)]
     return [name for name, module in inside if _IMPORTED.get(name) is not module and not _is_namespace(name)]
 
 
 def _is_namespace(name: str) -> bool:
-    return any(name not in held.modules and _inside(name, held.modules) for held in _HELD.values())
+    return any(name not in held.modules and _inside(name, held.modules) for held in _SERVED.values())
 
 
 def _inside(package: str, modules: Iterable[str]) -> bool:
@@ -204,20 +252,32 @@ class _Finder(MetaPathFinder):
         """The spec of a module of a held file; None for a module of others.
 
         Raises:
-            ModuleNotFoundError: its RECORD lists no such module.
+            ModuleNotFoundError: it would stand among the modules of a held distribution, and no RECORD lists it.
         """
-        room = fullname.partition(".")[0]
-        for name, held in [*_HELD.items()]:
+        served = [
+            (name, held) for name, held in [*_SERVED.items()] if any(_room(fullname) == _room(m) for m in held.modules)
+        ]
+        for _, held in served:
             if fullname in held.modules:
                 return _spec(fullname, held)
-            if room in held.modules:  # a package of its own, and no namespace that others share
-                raise ModuleNotFoundError(f"the RECORD of '{name}' lists no module '{fullname}'", name=fullname)
-            if _inside(fullname, held.modules):
-                return _namespace(fullname)
+        if any(_inside(fullname, held.modules) for _, held in served):
+            return _namespace(fullname)
+        if served and not _listed_elsewhere(fullname):
+            raise ModuleNotFoundError(f"the RECORD of '{served[0][0]}' lists no module '{fullname}'", name=fullname)
         return None
 
 
 _FINDER = _Finder()
+
+
+@cache
+def _listed_elsewhere(fullname: str) -> bool:
+    """Whether another installed distribution, with which a plug-in shares a namespace, has a module."""
+    others = (each for each in _claims().get(_room(fullname), ()) if normalised(each) not in _SERVED)
+    return any(
+        fullname in every or _inside(fullname, every)
+        for every in (_modules([each.as_posix() for each in metadata.files(name) or ()]) for name in others)
+    )
 
 
 def _spec(fullname: str, held: Held) -> ModuleSpec | None:
@@ -233,11 +293,10 @@ def _spec(fullname: str, held: Held) -> ModuleSpec | None:
 
 def _namespace(fullname: str) -> ModuleSpec:
     """A folder without code, here and wherever else on `sys.path` there is one of that name."""
-    spec = ModuleSpec(fullname, None, is_package=True)
-    parts = fullname.split(".")
-    spec.submodule_search_locations = [
-        str(place) for place in (Path(each, *parts) for each in sys.path) if place.is_dir()
-    ]
+    places = [str(place) for place in (Path(each, *fullname.split(".")) for each in sys.path) if place.is_dir()]
+    loader = NamespaceLoader(fullname, places, lambda *_: None)
+    spec = ModuleSpec(fullname, loader, is_package=True)
+    spec.submodule_search_locations = vars(loader)["_path"]  # the kind of path that importlib.resources reads
     return spec
 
 

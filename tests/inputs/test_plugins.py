@@ -33,6 +33,7 @@ from robustness_gate.attestation.verify.plan import hold_plugins
 from robustness_gate.attestation.verify.records import Failed
 from robustness_gate.cli import main
 from robustness_gate.errors import BrokenTrial, Exit, FileError, PlanError, UsageError
+from robustness_gate.evidence import ledger as ledgers
 from robustness_gate.inputs import plugins, recorded
 from robustness_gate.policy_language import diff, load_policy
 from robustness_gate.records import codes
@@ -383,6 +384,25 @@ def test_a_trip_with_an_attack_a_kind_an_executor_and_a_publisher_of_others(benc
     changed = planned(bench, executor=SERIAL).plan
     assert "no PASS is possible" in changed.foreseen[-1]
     assert not {each.id for each in changed.trials} & {record.id for record in made.trials}
+
+
+def test_code_that_ran_beside_a_ledger_stands_in_it_whatever_became_of_it(bench: Path, site: Path) -> None:
+    """Else it could write there, leave with an error, and the next run without it would pass on what it wrote."""
+    (bench / "suite.yaml").write_text(
+        SUITE.replace("acme-gate/flip", "logit_lens").replace("kind: acme-gate/riddle, config: {first: 40}, ", ""),
+        encoding="utf-8",
+    )
+    (bench / "policy.yaml").write_text(POLICY.replace("acme-gate/flip", "logit_lens"), encoding="utf-8")
+    (site / "acme_gate" / "serial.py").write_text("def start(job, workers):\n    raise ValueError('no')\n")
+    request = gate.Request(
+        "organism:oracle", bench / "policy.yaml", bench / "suite.yaml", bench / "out", tracking_uri="", workers=1
+    )
+    with pytest.raises(ValueError, match="no"):
+        gate.run(request, executor=SERIAL)
+    (path,) = bench.rglob("ledger.jsonl")
+    alone = planned(bench).plan
+    told = ledgers.read(path).evidence(alone.candidate.manifest.digest, alone.trials)
+    assert {each.distribution for trial in told.extra for each in trial.plugins} == {"acme-gate"}
 
 
 def test_a_plug_in_that_changed_since_the_plan_runs_no_trial(bench: Path, site: Path) -> None:

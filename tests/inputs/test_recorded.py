@@ -9,6 +9,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
     def write(files: Mapping[str, str]) -> Path:
         about = "gate_exec-1.0.dist-info"
-        room = min(files).partition("/")[0].partition(".")[0]
-        points = f"[robustness_gate.executors]\nserial = {room}.serial\n"
-        if "serial.py" in files:
-            points = "[robustness_gate.executors]\nserial = serial\n"
+        module = "serial" if "serial.py" in files else "gate_exec.serial"
+        points = f"[robustness_gate.executors]\nserial = {module}\n"
         whole = {
             **files,
             f"{about}/METADATA": "Metadata-Version: 2.1\nName: gate-exec\nVersion: 1.0\n",
@@ -210,3 +209,75 @@ def test_verify_imports_nothing_of_which_no_trial_states_the_content(install: In
     with pytest.raises(Failed) as caught:
         hold_plugins([SERIAL], [(here,)])
     assert caught.value.code == Fault.PLUGIN_UNKNOWN
+
+
+# --- names that are not its own ---------------------------------------------------------------------------------------
+
+
+def test_a_digest_is_compared_before_anything_is_imported_from_what_is_held(install: Install) -> None:
+    install(PLAIN)
+    plugins.origin(SERIAL)
+    assert recorded.names() == ()
+    with pytest.raises(Failed):
+        hold_plugins([SERIAL], [()])
+    assert (recorded.names(), recorded._FINDER in sys.meta_path and bool(recorded._SERVED)) == ((), False)
+
+
+@pytest.mark.parametrize("room", ["robustness_gate/verdict/wording.py", "colorsys.py", "pytest/evil.py"])
+def test_modules_of_this_program_of_python_and_of_others_are_not_taken_over(install: Install, room: str) -> None:
+    place = install({**PLAIN, room: "WHO = 'other'\n"})
+    assert (place / room).is_file()
+    assert who() == "recorded"
+    assert plugins.origin(SERIAL).pinned is False
+    name = room.removesuffix(".py").replace("/", ".")
+    assert recorded._FINDER.find_spec(name) is None
+
+
+def test_an_entry_point_whose_module_no_record_lists_is_not_pinned(install: Install) -> None:
+    place = install({"gate_exec/__init__.py": "", "gate_exec/other.py": ""})
+    (place / "exec_core").mkdir()
+    (place / "exec_core" / "serial.py").write_text(OTHER, encoding="utf-8")
+    points = place / "gate_exec-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[robustness_gate.executors]\nserial = exec_core.serial\n", encoding="utf-8")
+    assert plugins.origin(SERIAL).pinned is False
+
+
+SPACE = {"gate_space/exec/serial.py": HONEST}
+
+
+def in_a_namespace(install: Install, more: Mapping[str, str]) -> Path:
+    place = install({**SPACE, **more})
+    points = place / "gate_exec-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[robustness_gate.executors]\nserial = gate_space.exec.serial [fast]\n", encoding="utf-8")
+    return place
+
+
+def test_a_namespace_holds_what_is_recorded_and_nothing_else(install: Install) -> None:
+    """Its folder has no code, so other distributions may share it, and a file that none of them lists may lie there."""
+    place = in_a_namespace(install, {"gate_space/exec/my-part.py": "PART = 1\n", "gate_space/exec/data.txt": "x"})
+    (place / "gate_space" / "exec" / "fast.py").write_text(OTHER, encoding="utf-8")
+    assert (who(), plugins.origin(SERIAL).pinned) == ("recorded", True)
+    with pytest.raises(ModuleNotFoundError, match=r"lists no module 'gate_space\.exec\.fast'"):
+        importlib.import_module("gate_space.exec.fast")
+    assert importlib.import_module("gate_space.exec.my-part").PART == 1
+    assert resources.files("gate_space.exec").joinpath("data.txt").read_text(encoding="utf-8") == "x"
+    assert plugins.origin(SERIAL).pinned
+
+
+def test_another_distribution_may_share_the_namespace_and_then_it_is_not_pinned(install: Install) -> None:
+    """Its code is not covered by this digest."""
+    place = in_a_namespace(install, {})
+    (place / "gate_space" / "core.py").write_text("CORE = 1\n", encoding="utf-8")
+    about = place / "gate_core-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: gate-core\nVersion: 1.0\n", encoding="utf-8")
+    (about / "RECORD").write_text("gate_space/core.py,,\n", encoding="utf-8")
+    forget()
+    assert who() == "recorded"
+    assert importlib.import_module("gate_space.core").CORE == 1
+    assert plugins.origin(SERIAL).pinned is False
+
+
+def test_a_distribution_without_a_plug_in_is_refused_before_its_files_are_read() -> None:
+    with pytest.raises(PlanError, match="the distribution 'pytest' has no plug-in for this program"):
+        plugins.origin("pytest/x")

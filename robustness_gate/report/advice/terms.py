@@ -120,7 +120,7 @@ def plugins(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
         yield Step(
             f"{capital(sentence(blocker))}.",
             "Read its code. Then install its wheel (not as editable) and let the policy's `plugins` name its digest, "
-            "which `policy pin` prints; or take it out of the suite.",
+            "which `policy pin` prints; or run without it and with another --ledgers, where it has never run.",
             again(case),
         )
 
