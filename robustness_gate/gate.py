@@ -173,7 +173,7 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
     job, workers = _job(request, prepared, folder), _workers(request, candidate)
     with ledgers.writing(folder / ledgers.NAME) as ledger:
-        _open(ledger, prepared, brought)  # before any code of an executor runs: what it is stands in the plan's trials
+        _open(ledger, prepared, brought, request.device)  # first: an executor of others is named there before it runs
         with checked.start(executor, job, workers) as crew:
             # 3
             before, (prepared, problem) = prepared, _tokenizers(prepared, ledger, job.original, crew)
