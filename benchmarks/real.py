@@ -61,7 +61,7 @@ METHODS = (
             "steps": 60, "batch": 8, "learning_rate": 5e-4,
         },
     ),
-    Method("npo", {"learning_rate": 5e-5, "steps": 60, "batch": 8}),
+    Method("npo", {"learning_rate": 5e-5, "steps": 40, "batch": 8, "retain_weight": 1}),
     Method("dpo", {"learning_rate": 5e-5, "steps": 40, "batch": 8}),
     Method("shallow", {"layers": 1, "learning_rate": 1e-3, "steps": 60, "batch": 4}),
 )  # fmt: skip
@@ -69,10 +69,11 @@ QUICK = ("rmu",)
 
 
 def main() -> int:
-    """Take every step that has no result yet, and print the table. Returns 0, or the code of a step that failed."""
+    """Take every step that has no result yet, and print the table. A step that fails ends it with its exit code."""
     parser = argparse.ArgumentParser(prog="./run real", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help=f"{' and '.join(QUICK)} alone, and three attacks")
     parser.add_argument("--methods", nargs="+", choices=[each.name for each in METHODS], help="these methods alone")
+    parser.add_argument("--models-only", action="store_true", help="convert and unlearn, and examine nothing")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "real", help="folder for models and reports")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ... (default: auto)")
     parser.add_argument("--workers", default="0", help="parallel trials, as in `run` (default: 0)")
@@ -85,6 +86,8 @@ def main() -> int:
     for method in METHODS:
         if method.name in chosen:
             models[method.name] = unlearned(original, method, asked.out / "models" / method.name, asked.device)
+    if asked.models_only:
+        return 0
     # Here comes `robustness-gate calibrate ORIGINAL --policy P --suite S --out FILE`: what each attack brings back of
     # facts that were taught to this original and suppressed. Its FILE then goes to every `run` below.
     reports: dict[str, Report] = {}
@@ -99,12 +102,14 @@ def main() -> int:
 
 
 def step(*words: object) -> int:
-    """Print a command of the gate and how long it took, run it and return its exit code."""
+    """Print a command of the gate, run it, print its exit code, minutes and CPU-minutes, and return the exit code."""
     arguments = [str(word) for word in words]
     print(f"\n$ robustness-gate {shlex.join(arguments)}", flush=True)
-    begun = time.monotonic()
+    begun, before = time.monotonic(), os.times()
     code = subprocess.run([sys.executable, "-m", "robustness_gate", *arguments], cwd=ROOT, check=False).returncode
-    print(f"exit code {code} after {(time.monotonic() - begun) / 60:.1f} minutes", flush=True)
+    minutes, now = (time.monotonic() - begun) / 60, os.times()
+    used = now.children_user + now.children_system - before.children_user - before.children_system
+    print(f"exit code {code} after {minutes:.1f} minutes ({used / 60:.1f} of a CPU)", flush=True)
     return code
 
 
