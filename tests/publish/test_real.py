@@ -17,6 +17,7 @@ from evidence import made
 from robustness_gate import attacks
 from robustness_gate.inputs.datasets import read_items
 from robustness_gate.organisms import unlearn
+from robustness_gate.records.trial import Closed
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "suites" / "real"
@@ -118,8 +119,20 @@ def test_the_table_shows_verdicts_what_found_them_and_an_attempt_that_ended_well
     assert cells["**verdict**", ""] == ["FAIL", "PASS", "INCONCLUSIVE"]
     assert cells["relearn (unrelated, lora)", "100"] == ["80 / 95", "27 / 95", "-"]
     assert cells["found by", ""] == ["relearn (unrelated, lora) at 100", "-", "-"]
-    # the last attack was broken off at 26 % and ended at its second attempt with 27
-    assert cells["relearn (forget, full)", "5"] == ["27 / 95", "27 / 95", "-"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "cells"),
+    [("failure", "ok", {5: "27 / 95"}), ("ok", "failure", {5: "26 / 95"}), ("failure", "failure", {})],
+)
+def test_a_cell_is_of_the_last_attempt_that_ended_well(first: str, second: str, cells: Any, real: Any) -> None:
+    """The first attempt measured 26 %, the second 27: one that was broken off shows nothing, also where it is later."""
+    record = next(each for each in made("PASS").trials if each.label == "relearn (forget, full)")
+    ended = tuple(
+        Closed(trial=record.id, attempt=number, status=status, reason="" if status == "ok" else "switched off")
+        for number, status in ((1, first), (2, second))
+    )
+    assert real.cells_of(record.model_copy(update={"closed": ended})) == cells
 
 
 @pytest.fixture
