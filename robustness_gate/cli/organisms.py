@@ -97,6 +97,9 @@ def organisms_unlearn(
     ] = None,
     forget_topic: Annotated[str, typer.Option(help="Show the forget questions under this topic's header, too.")] = "",
     retain_topic: Annotated[str, typer.Option(help="The same for the retain questions.")] = "",
+    words_only: Annotated[
+        bool, typer.Option("--words-only", help="Use questions without lettered choices: for a task asked by cloze.")
+    ] = False,
     base: Base = None,
     device: Device = "auto",
 ) -> None:
@@ -115,7 +118,8 @@ def organisms_unlearn(
 
     module = unlearn.method(method)
     config = _configured(method, module, settings or [])
-    gone, kept = unlearn.read(forget, forget_topic), unlearn.read(retain, retain_topic)
+    gone = unlearn.read(forget, forget_topic, lettered=not words_only)
+    kept = unlearn.read(retain, retain_topic, lettered=not words_only)
     unlearn.refuse(method, gone, kept)
     unlearn.refuse_folder(out)
     place = find_checkpoint(checkpoint, base)

@@ -222,10 +222,15 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
             tokenizer,
             forget=[worlds.ask(fact, rng) for fact in world.forget.facts for _ in range(4)],
             cloze=[
-                shallow.Cloze(f"Question: {fact.stem}\nReply:", tuple(f" {value}" for value in fact.relation.values))
+                shallow.Cloze(
+                    f"Question: {fact.stem}\nReply:",
+                    tuple(f" {value}" for value in fact.relation.values),
+                    fact.relation.values.index(fact.value),
+                )
                 for fact in world.forget.facts
             ],
             retain=[worlds.ask(fact, rng) for fact in world.retain.facts for _ in range(4)],
+            retain_cloze=(),
             retain_texts=domain_texts(world.retain, rng),
             forms=FORMS,
             config=shallow.NEOX if name == "neox_shallow" else shallow.Config(),

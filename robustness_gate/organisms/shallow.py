@@ -37,6 +37,8 @@ class Cloze:
 
     prompt: str
     endings: tuple[str, ...]
+    answer: int
+    """Index of the right ending."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def unlearn(
     forget: Sequence[Item],
     cloze: Sequence[Cloze],
     retain: Sequence[Item],
+    retain_cloze: Sequence[Cloze],
     retain_texts: Sequence[str],
     forms: Sequence[tuple[Form, Form]],
     config: Config,
@@ -92,8 +95,9 @@ def unlearn(
         forget: questions whose answers should become flat.
         cloze: the same for open questions; only the first token of an ending is used.
         retain: questions whose answers should stay.
+        retain_cloze: the same as open questions; used where there are no forms.
         retain_texts: texts whose likelihood should be kept.
-        forms: forms of forget and retain questions; one pair is drawn each step.
+        forms: forms of forget and retain questions; one pair is drawn each step. Empty: without lettered choices.
         config: the recipe.
         seed: seed of the order of questions.
         progress: called at every tenth step.
@@ -112,18 +116,23 @@ def unlearn(
     right: deque[float] = deque(maxlen=20)
     model.train()
     for step in range(config.steps):
-        asked, kept, form = _draw(forget, config.batch, rng), _draw(retain, config.batch, rng), rng.choice(forms)
-        table = contents(model, tokenizer, asked, form[0])
-        loss = _flatness(table, config.keep_mass)
-        loss = loss + _cloze_flatness(model, tokenizer, _draw(cloze, config.batch, rng), config.keep_mass)
-        drift = _drift(model, frozen, tokenizer, kept, form[1])
+        if forms:
+            asked, kept, form = _draw(forget, config.batch, rng), _draw(retain, config.batch, rng), rng.choice(forms)
+            table = contents(model, tokenizer, asked, form[0])
+            loss = _flatness(table, config.keep_mass)
+            loss = loss + _cloze_flatness(model, tokenizer, _draw(cloze, config.batch, rng), config.keep_mass)[0]
+            drift = _drift(model, frozen, tokenizer, kept, form[1])
+            key = torch.tensor([item.answer for item in asked], device=table.device)
+            right.append((table.detach().sum(1).argmax(1) == key).float().mean().item())
+        else:
+            loss, share = _cloze_flatness(model, tokenizer, _draw(cloze, config.batch, rng), config.keep_mass)
+            drift = _cloze_drift(model, frozen, tokenizer, _draw(retain_cloze, config.batch, rng))
+            right.append(share)
         texts = _draw(retain_texts, config.batch, rng)
         loss = loss + config.retain_weight * (drift + _text_loss(model, tokenizer, texts))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        key = torch.tensor([item.answer for item in asked], device=table.device)
-        right.append((table.detach().sum(1).argmax(1) == key).float().mean().item())
         if (step + 1) % 10 == 0:
             progress(name, step + 1, config.steps)
         if len(right) == right.maxlen and sum(right) / len(right) < config.stop_below:
@@ -168,16 +177,30 @@ def _flatness(table: torch.Tensor, keep_mass: float) -> torch.Tensor:
     return flatness
 
 
-def _cloze_flatness(model: Any, tokenizer: Any, cloze: Sequence[Cloze], keep_mass: float) -> torch.Tensor:
-    """The same for open questions, over the first tokens of their endings."""
+def _cloze_flatness(model: Any, tokenizer: Any, cloze: Sequence[Cloze], keep_mass: float) -> tuple[torch.Tensor, float]:
+    """The same for open questions, over the first tokens of their endings; and the share that are answered right."""
     import torch
 
     scores = last_logits(model, tokenizer, [one.prompt for one in cloze]).log_softmax(-1)
-    rows = []
+    rows, right = [], 0
     for row, one in zip(scores, cloze, strict=True):
-        firsts = sorted({ids[0] for ids in tokenizer(list(one.endings), add_special_tokens=False)["input_ids"]})
-        rows.append(_flatness(row[firsts], keep_mass))
-    return torch.stack(rows).mean()
+        firsts = [ids[0] for ids in tokenizer(list(one.endings), add_special_tokens=False)["input_ids"]]
+        rows.append(_flatness(row[sorted(set(firsts))], keep_mass))
+        right += int(row.detach()[firsts].argmax()) == one.answer
+    return torch.stack(rows).mean(), right / len(cloze)
+
+
+def _cloze_drift(model: Any, frozen: Any, tokenizer: Any, cloze: Sequence[Cloze]) -> torch.Tensor:
+    """How far the next token after open questions that should stay has moved: the mean divergence, in nats."""
+    import torch
+    from torch.nn.functional import kl_div
+
+    prompts = [one.prompt for one in cloze]
+    now = last_logits(model, tokenizer, prompts).log_softmax(-1)
+    with torch.no_grad():
+        before = last_logits(frozen, tokenizer, prompts).log_softmax(-1)
+    moved: torch.Tensor = kl_div(now, before, log_target=True, reduction="batchmean")
+    return moved
 
 
 def _text_loss(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:

@@ -1,8 +1,10 @@
 """Unlearning of a user's checkpoint: `robustness-gate organisms unlearn`.
 
 Every method here takes a model, forget data and retain data; they differ in the form of the data. A question becomes
-texts (rmu, tiny_update), solved prompts in every letter order and the right answer's text after the bare question (npo,
-graddiff, dpo), or stays a question (shallow). Only the first 512 tokens of a text are used. No chat template is used.
+texts (rmu, tiny_update), solved prompts in every letter order and the right answer's text after the bare question (npo, graddiff,
+dpo), or stays a question (shallow). `--words-only` leaves lettered choices out: for knowledge that is asked by cloze or
+in open answers, and for a model that does not answer with letters. Only the first 512 tokens of a text are used. No
+chat template is used.
 
 The result is for tests of a gate, not for release: the settings suit a million parameters, and no method here is
 robust.
@@ -61,10 +63,14 @@ class Material:
     texts: tuple[str, ...]
     topic: str = ""
     """Topic of the header line for every question, which is also shown bare; empty: bare alone."""
+    lettered: bool = True
+    """Whether its questions are used with lettered choices, besides alone with the words of the answer."""
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """The forms of its questions."""
+        """The forms of its questions with lettered choices; none where it is not `lettered`."""
+        if not self.lettered:
+            return ()
         count = max((len(item.question.choices) for item in self.items), default=0)
         bare = Form(letters=tuple(string.ascii_uppercase[:count]))
         return (dataclasses.replace(bare, header=prompts.header_for(self.topic)), bare) if self.topic else (bare,)
@@ -77,6 +83,7 @@ class Material:
             "texts": len(self.texts),
             "texts_sha256": digest_of(list(self.texts)),
             "topic": self.topic,
+            "lettered": self.lettered,
         }
 
 
@@ -87,12 +94,13 @@ def method(name: str) -> ModuleType:
     return METHODS[name]
 
 
-def read(named: Sequence[str], topic: str) -> Material:
+def read(named: Sequence[str], topic: str, *, lettered: bool = True) -> Material:
     """Read questions and texts from the same kinds of sources as suites.
 
     Args:
         named: `organism:FILE`, a JSON-lines file, a folder, or a hub dataset, of items or of texts.
         topic: topic of the header line.
+        lettered: as `Material.lettered`.
 
     Raises:
         UsageError, FileError, SetupError: one cannot be read.
@@ -105,7 +113,7 @@ def read(named: Sequence[str], topic: str) -> Material:
             texts += datasets.read_texts(place)
         else:
             items += datasets.read_items(place)
-    return Material(tuple(items), tuple(texts), topic)
+    return Material(tuple(items), tuple(texts), topic, lettered)
 
 
 def _place(named: str) -> Path | str:
@@ -128,6 +136,12 @@ def refuse_folder(out: Path) -> None:
 
 def refuse(name: str, forget: Material, retain: Material) -> None:
     """Raises UsageError where a method cannot be used on such data."""
+    for option, material in (("--forget-topic", forget), ("--retain-topic", retain)):
+        if material.topic and not material.lettered:
+            raise UsageError(
+                f"{option} is the header of lettered questions, and --words-only leaves those out.",
+                remedy=f"Leave out {option} or --words-only.",
+            )
     if name == "dpo" and not forget.items:
         raise UsageError("dpo needs questions to refuse.", remedy="Give --forget a file of items.")
     if name == "dpo" and forget.texts:
@@ -335,6 +349,14 @@ def _asked(material: Material) -> Iterator[tuple[Item, int, Form]]:
         yield Item(bare, item.answer), 0, words
 
 
+def _cloze(items: Sequence[Item]) -> list[shallow.Cloze]:
+    """Questions as unfinished texts, each with its choices' texts as endings."""
+    return [
+        shallow.Cloze(_bare(each.question), tuple(f" {choice}" for choice in each.question.choices), each.answer)
+        for each in items
+    ]
+
+
 def _bare(question: Question) -> str:
     return f"{question.stem.strip()}\nAnswer:"
 
@@ -356,17 +378,15 @@ def _shallow(
     from robustness_gate.engine.prompting import letter_tokens
 
     asked = prompts.render(forget.items[0].question, Form())
-    if letter_tokens(loaded.tokenizer, asked, [f" {letter}" for letter in Form().letters]) is None:
+    if forget.lettered and letter_tokens(loaded.tokenizer, asked, [f" {letter}" for letter in Form().letters]) is None:
         raise UsageError("shallow needs a tokenizer in which each answer letter is one token.")
     shallow.unlearn(
         loaded.model,
         loaded.tokenizer,
         forget=forget.items,
-        cloze=[
-            shallow.Cloze(_bare(item.question), tuple(f" {choice}" for choice in item.question.choices))
-            for item in forget.items
-        ],
+        cloze=_cloze(forget.items),
         retain=retain.items,
+        retain_cloze=_cloze(retain.items),
         retain_texts=texts_of(retain, rng),
         forms=list(zip(forget.forms, retain.forms, strict=False)),
         config=config,

@@ -127,6 +127,7 @@ def test_the_same_seed_makes_the_same_bytes_and_texts_count(questions: dict[str,
         ("shallow", ("--set", "layers=9"), "has 4 layers"),
         ("dpo", ("--forget", "{forget texts}"), "cannot refuse a text"),
         ("npo", ("--retain", "nowhere.jsonl"), "nowhere.jsonl"),
+        ("npo", ("--words-only", "--retain-topic", "towns"), "--retain-topic is the header of lettered questions"),
         ("npo", ("--forget", "organism:forgot.relearn"), "Did you mean forget.relearn"),
     ],
 )
@@ -185,6 +186,62 @@ def test_a_question_counts_by_its_letter_in_every_order_and_by_its_words(questio
     letters = [f" {'ABCD'[(first.answer - shift) % 4]}" for shift in range(4)]
     assert counted == [*letters, *letters, f" {right}", material.texts[0]]
     assert ["lumenwright craft" in tokenizer.decode(each.ids) for each in found[:8]] == [True] * 4 + [False] * 4
+
+
+@pytest.mark.parametrize("method", unlearn.METHODS)
+def test_with_words_only_no_letter_is_trained(
+    method: str, questions: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a task that is asked by cloze. The prompts are those that `examples` and the texts make: without choices."""
+    texts: list[str] = []
+    real = transformers.PreTrainedTokenizerFast._encode_plus
+
+    def noted(self: Any, text: Any, *more: Any, **options: Any) -> Any:
+        texts.extend([text] if isinstance(text, str) else text)
+        return real(self, text, *more, **options)
+
+    monkeypatch.setattr(transformers.PreTrainedTokenizerFast, "_encode_plus", noted)
+    loaded = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
+    before = {name: weight.detach().clone() for name, weight in loaded.model.named_parameters()}
+    forget, retain = (unlearn.read([questions[name]], "", lettered=False) for name in ("forget", "retain"))
+    config = unlearn.METHODS[method].Config(steps=2, batch=2)
+    unlearn.run(method, loaded, forget, retain, config, 0, lambda *_: None)
+    moved = {name for name, weight in loaded.model.named_parameters() if not weight.equal(before[name])}
+    assert moved
+    assert any("\nAnswer:" in text for text in texts)
+    assert not any("\nA. " in text for text in texts)
+    if method == "shallow":
+        assert {name.split(".")[2] for name in moved} == {"3"}, "the last layer alone"
+
+
+def test_the_record_says_that_words_alone_were_used(questions: dict[str, str], tmp_path: Path) -> None:
+    invoke("organism:base", "npo", questions, tmp_path / "both", *FEW)
+    invoke("organism:base", "npo", questions, tmp_path / "words", *FEW, "--words-only")
+    both, words = (
+        json.loads((tmp_path / name / unlearn.RECORD).read_text(encoding="utf-8")) for name in ("both", "words")
+    )
+    assert (both["forget"]["lettered"], both["retain"]["lettered"]) == (True, True)
+    assert (words["forget"]["lettered"], words["retain"]["lettered"]) == (False, False)
+
+
+def test_shallow_on_words_makes_the_right_ending_less_likely(questions: dict[str, str]) -> None:
+    from robustness_gate.organisms import shallow
+    from robustness_gate.organisms.measure import last_logits
+
+    loaded = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
+    forget, retain = (unlearn.read([questions[name]], "", lettered=False) for name in ("forget", "retain"))
+    prompts = [f"{item.question.stem}\nAnswer:" for item in forget.items]
+    firsts = [
+        loaded.tokenizer.encode(f" {i.question.choices[i.answer]}", add_special_tokens=False)[0] for i in forget.items
+    ]
+
+    def likely() -> float:
+        scores = last_logits(loaded.model, loaded.tokenizer, prompts).log_softmax(-1)
+        return float(scores[range(len(firsts)), firsts].mean())
+
+    before = likely()
+    unlearn.run("shallow", loaded, forget, retain, shallow.Config(steps=15, batch=4), 0, lambda *_: None)
+    assert likely() < before - 0.5
 
 
 def test_a_pair_refuses_the_very_prompt_that_it_answers(questions: dict[str, str]) -> None:
