@@ -1,10 +1,10 @@
 """Unlearning of a user's checkpoint: `robustness-gate organisms unlearn`.
 
 Every method here takes a model, forget data and retain data; they differ in the form of the data. A question becomes
-texts (rmu, tiny_update), solved prompts in every letter order and the right answer's text after the bare question (npo, graddiff,
-dpo), or stays a question (shallow). `--words-only` leaves lettered choices out: for knowledge that is asked by cloze or
-in open answers, and for a model that does not answer with letters. Only the first 512 tokens of a text are used. No
-chat template is used.
+texts (rmu, tiny_update), solved prompts in every letter order and the right answer's text after the bare question (npo,
+graddiff, dpo), or stays a question (shallow). `--words-only` leaves lettered choices out: for knowledge that is asked by
+cloze or in open answers, and for a model that does not answer with letters. Only the first 512 tokens of a text are
+used. No chat template is used.
 
 The result is for tests of a gate, not for release: the settings suit a million parameters, and no method here is
 robust.
