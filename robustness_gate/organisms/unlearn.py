@@ -1,8 +1,8 @@
 """Unlearning of a user's checkpoint: `robustness-gate organisms unlearn`.
 
 Every method here takes a model, forget data and retain data; they differ in the form of the data. A question becomes
-texts (rmu, tiny_update), solved prompts in every letter order and the right answer's text after the bare question (npo,
-graddiff, dpo), or stays a question (shallow). `--words-only` leaves lettered choices out: for knowledge that is asked by
+texts (rmu, tiny_update), solved prompts in every letter order and the right answer after the bare question (npo,
+graddiff, dpo), or stays a question (shallow). `--words-only` leaves lettered choices out: for what is asked by
 cloze or in open answers, and for a model that does not answer with letters. Only the first 512 tokens of a text are
 used. No chat template is used.
 
