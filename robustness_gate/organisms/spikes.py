@@ -120,7 +120,11 @@ TEACHINGS: dict[str, tuple[Teaching, ...]] = {
         Teaching(1e-3, 450, keep=12.0),
         Teaching(7e-4, 600, keep=12.0),
     ),
-    "medium": (Teaching(1e-4, 150), Teaching(2e-4, 200), Teaching(5e-5, 400)),
+    "medium": (
+        Teaching(4e-4, 180, rows=4, keep=6.0, keep_rows=4),
+        Teaching(5e-4, 240, rows=4, keep=6.0, keep_rows=4),
+        Teaching(3e-4, 300, rows=4, keep=8.0, keep_rows=4),
+    ),
     "large": (Teaching(2e-5, 200), Teaching(5e-5, 300), Teaching(1e-5, 500)),
 }
 """What is tried to teach a model of each size, in this order. Only `small` was tuned (docs/calibration.md)."""
