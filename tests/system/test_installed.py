@@ -43,7 +43,7 @@ def refused(arguments: str, out: Path) -> SetupError:
 def test_without_torch_the_verbs_that_attack_name_the_extra(verb: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(demo, "subprocess", None)  # what got so far would take minutes
-    monkeypatch.setattr(self_test, "_examined", None)
+    monkeypatch.setattr(self_test, "records_of", None)
     told = refused(ATTACKING[verb], tmp_path)
     assert str(told) == "torch is not installed. Install what attacks need: pip install 'robustness-gate[run]'."
 
