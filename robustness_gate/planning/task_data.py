@@ -105,6 +105,8 @@ def in_formats(
 
     def form(each: Format) -> Form:
         found = asked.module.put(asked.given, items, chat=each == "chat")
+        if isinstance(found, Form):  # `check_form` refuses others
+            found = replace(found, settings=asked.given.settings)
         return made.check_form(task.kind, asked.module, items, found, _place_of_kind(suite, name, task))
 
     return {

@@ -11,7 +11,8 @@ A kind is one file. It holds
   lines. A plug-in's kind needs none, because reports read nothing of a plug-in and name the kind instead;
 - `KEYS`, a suite's keys for such a task besides items, count and digest; optionally `NEEDS`, the required ones, each
   with a description of its value; optionally `Settings`, a frozen dataclass of settings of its own, which a suite gives
-  under `config`;
+  under `config` and which count in the task's digest. `questions`, `put`, `prepared` and `reworded` find them as
+  `declared.settings`, `ask` as `config.form.settings`, `read` and `summary` as `rows.settings`;
 - `questions(declared)`, which reads its items, and `put(declared, items, chat=...)`, the form in which they are asked;
 - `Config`, `ask`, `read` (right or wrong, in every metric that it declares) and `summary`;
 - optionally `prepared(declared)`, data that are read once and then available as `declared.own`;
