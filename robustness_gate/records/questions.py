@@ -245,3 +245,8 @@ class TaskRef(Record):
     def chance(self) -> float:
         """The expected accuracy of guessing."""
         return 0.0 if self.judged.generative else 1 / self.options
+
+    @property
+    def prompts(self) -> int:
+        """The prompts that all its items take: one each where answers are generated, else one for each option."""
+        return self.items * (1 if self.judged.generative else self.options)
