@@ -486,6 +486,8 @@ def test_at_a_tie_every_output_names_the_same_attack(first: bool) -> None:
     assert corrected is not None
     assert {found.attack, corrected.attack, top.attack} == {"relearn (unrelated, lora)"}
     assert corrected.budget == top.budget
+    backwards = made.verdict.model_copy(update={"findings": made.verdict.findings[::-1]})
+    assert list(facts.abilities(made.model_copy(update={"verdict": backwards}))) == [found], "whatever their order"
     assert "relearn (unrelated, lora)" in made.reason.lower()
 
 
