@@ -17,12 +17,12 @@ from robustness_gate.attacks.none import *
 VERSION = 7
 '''
 TASK = '''\
-"""Riddles: lettered questions under settings of their own."""
-from dataclasses import dataclass
+"""Riddles: lettered questions, answered only where the first choice leads the second by a margin of nats."""
+from dataclasses import dataclass, replace
 
 from robustness_gate.records.questions import Kind, Scored
 from robustness_gate.tasks import multiple_choice
-from robustness_gate.tasks.multiple_choice import Config, ask, put
+from robustness_gate.tasks.multiple_choice import Config, put
 from robustness_gate.tasks.multiple_choice import questions as lettered
 
 KEYS = frozenset({"topic"})
@@ -36,15 +36,24 @@ JUDGED = Kind(
 class Settings:
     first: int = 10
     spelled: str = ""
+    temperature: float = 1.0
+    margin: float = 0.0
 
 
 def questions(given):
     return lettered(given)[: given.settings.first]
 
 
+def ask(lm, config):
+    rows = multiple_choice.ask(lm, config)
+    return replace(rows, loglik=rows.loglik / config.form.settings.temperature)
+
+
 def read(rows, key):
     scored = multiple_choice.read(rows, key)
-    return Scored({"solved": scored.correct["acc_permuted"]}, scored.missing)
+    leads = [float(two[0] - two[1]) for two in rows.loglik.sum(dim=1).topk(2).values]
+    solved = [right and lead >= rows.settings.margin for right, lead in zip(scored.correct["acc_permuted"], leads)]
+    return Scored({"solved": solved}, scored.missing)
 
 
 def summary(rows, key):

@@ -15,6 +15,7 @@ from typing import Any
 from robustness_gate import tasks
 from robustness_gate.errors import NotApplicable
 from robustness_gate.planning.suite_data import TaskData
+from robustness_gate.records.questions import asked
 from robustness_gate.statistics import clopper_pearson_lower
 
 HANDFUL = 24
@@ -57,7 +58,7 @@ def ask(lm: Any, suite: Mapping[str, TaskData], chances: Mapping[str, float]) ->
         few = task_data.items[:: max(1, len(task_data.items) // HANDFUL)][:HANDFUL]
         task = tasks.load(task_data.kind)
         with contextlib.suppress(NotApplicable):  # the trial will report it
-            rows = task.ask(lm, task.Config(tuple(item.question for item in few), task_data.form))
+            rows = asked(task, lm, [item.question for item in few], task_data.form)
             marked = task.read(rows, [item.right for item in few])
             decided = marked.correct[task.JUDGED.deciding]
             right = (good and not gone for good, gone in zip(decided, marked.missing, strict=True))

@@ -31,7 +31,7 @@ from robustness_gate.running import trial
 from robustness_gate.statistics import tango_lower
 from robustness_gate.system import installed
 from robustness_gate.tasks import multiple_choice
-from robustness_gate.verdict.selftests import ALPHA, LEAK
+from robustness_gate.verdict.selftests import ALPHA, GAIN, LEAK
 
 ITEMS = 200
 """Number of verdict questions: enough to detect a gain of twelve points."""
@@ -54,6 +54,8 @@ class Tried:
 
     laws: tuple[Law, ...]
     effects: tuple[Effect, ...] = ()
+    self_test: str = ""
+    """What a self-test asks of it on the organism, and whether that is reached; empty without a case there."""
 
     @property
     def sound(self) -> bool:
@@ -119,7 +121,18 @@ def attempt(
         if effect is None:
             break
         effects.append(effect)
-    return Tried(tuple(checked), tuple(effects))
+    return Tried(tuple(checked), tuple(effects), _asked(module, effects[0]) if effects else "")
+
+
+def _asked(module: ModuleType, effect: Effect) -> str:
+    """What a self-test asks on the organism where the attack was tried, if its `SELF_TEST` names that organism."""
+    shares = [case.share for case in getattr(module, "SELF_TEST", ()) if case.organism == effect.organism]
+    if not shares:
+        return ""
+    share = f", and for {min(shares):.0%} of the gap to the original, which is not measured here" if min(shares) else ""
+    reached = "reached" if effect.gain >= GAIN else "NOT reached"
+    asks = f"a self-test on {effect.organism} asks for a gain of at least {GAIN:.0%} (95 %)"
+    return f"{asks}: {reached} with these settings{share}"
 
 
 def _taken(path: Path) -> str:

@@ -225,7 +225,7 @@ def _show_plan(prepared: Prepared) -> None:
         say(f"{task.name}: {task.items} items, sha256 {task.sha256}")
     record = prepared.policy.record
     declared = declared_hypotheses(record)
-    prompts = sum(task.items * task.options * len(trial.budgets) for trial in trials for task in trial.tasks)
+    prompts = sum(len(trial.budgets) * task.prompts for trial in trials for task in trial.tasks)
     examined = sum(len(trial.budgets) for trial in trials)
     mine = sum(trial.role in OWN_ROLES for trial in trials)
     others = f" and {len(trials) - mine} on other models" if len(trials) > mine else ""

@@ -76,7 +76,8 @@ def attack_try(
 ) -> None:
     """Check a new attack against the contract of every attack, and measure what it recovers.
 
-    The file is imported: run this only on your own code. Exits with 4 if a rule of the contract is broken.
+    The file is imported: run this only on your own code. Exits with 4 if a rule of the contract is broken, and with 0
+    otherwise, also where a self-test would fail: the last line says what a self-test asks and whether it is reached.
     """
     from robustness_gate.assurance import try_attack
 
@@ -90,6 +91,8 @@ def attack_try(
         there = f"{effect.before / effect.items:.1%} > {effect.after / effect.items:.1%}"
         bound = f"gain at least {effect.gain:.1%} (95 %)"
         say(f"{effect.organism:{wide}} {there:>16} of {effect.items} questions, {bound}")
+    if tried.self_test:
+        say(tried.self_test)
     raise typer.Exit(int(Exit.PASS if tried.sound else Exit.INCONCLUSIVE))
 
 

@@ -65,7 +65,15 @@ def policy_check(
         say(line)
     record = loaded.record
     limits, required, declared = len(record.limits), len(record.required), declared_hypotheses(record)
-    say(f"{policy}: ok, {limits} limits, {required} requirements, {declared} hypotheses")
+    counted = ", ".join(
+        f"{many} {noun if many == 1 else nouns}"
+        for many, noun, nouns in (
+            (limits, "limit", "limits"),
+            (required, "requirement", "requirements"),
+            (declared, "hypothesis", "hypotheses"),
+        )
+    )
+    say(f"{policy}: ok, {counted}")
 
 
 @policy_app.command("show", epilog="Example: robustness-gate policy show gate/policy.yaml --resolved")

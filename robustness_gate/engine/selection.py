@@ -10,7 +10,7 @@ import torch
 from robustness_gate.engine import score
 from robustness_gate.errors import BrokenTrial
 from robustness_gate.records.attack import Hazard
-from robustness_gate.records.questions import Form, Item, Replies, Rows
+from robustness_gate.records.questions import Form, Item, Replies, Rows, asked
 
 
 class Shares(NamedTuple):
@@ -91,7 +91,7 @@ def right(lm: Any, hazard: Hazard, items: Sequence[Item], form: Form) -> list[bo
     """
     questions = tuple(item.question for item in items)
     if form.tokens:
-        replies = hazard.task.ask(lm, hazard.task.Config(questions, form))
+        replies = asked(hazard.task, lm, questions, form)
         right: list[bool] = hazard.read(replies, items).correct[hazard.metrics[0]]
         return right
     return [each in item.right for each, item in zip(score.chosen(lm, questions, form), items, strict=True)]

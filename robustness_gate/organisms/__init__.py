@@ -122,7 +122,7 @@ NAMES = tuple(each.name for each in SHIPPED)
 
 _ALIKE = "its experts are all alike, and their router does not change the answer"
 _MULTIPLIED = "the inverse of its multipliers is in the weights"
-_MIRRORED = "the stream stands there twice, with both signs"
+_MIRRORED = "it writes each number of the stream twice: as it is, and with the opposite sign"
 REWRITTEN: Mapping[str, str] = MappingProxyType(
     {
         "cwm": "no layer has a sliding window",

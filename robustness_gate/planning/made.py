@@ -44,8 +44,10 @@ def _faults_of(items: Sequence[Any]) -> Iterator[str]:
         its = f"its item '{item.question.id}'"
         if item.question.id in seen:
             yield f"{its} is there twice"
-        if len(item.question.choices) != answers or answers < 2:
-            yield f"{its} has {len(item.question.choices)} answers, and the first one has {answers}; two is the fewest"
+        if answers < 2:
+            yield f"{its} has {answers} choices, and at least two are needed, also where the answer is written"
+        if len(item.question.choices) != answers:
+            yield f"{its} has {len(item.question.choices)} answers, and the first one has {answers}"
         if not isinstance(item.answer, int) or not 0 <= item.answer < answers:
             yield f"the right answer of {its} is none of its answers"
         seen.add(item.question.id)

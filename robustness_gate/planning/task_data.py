@@ -105,6 +105,8 @@ def in_formats(
 
     def form(each: Format) -> Form:
         found = asked.module.put(asked.given, items, chat=each == "chat")
+        if isinstance(found, Form):  # `check_form` refuses others
+            found = replace(found, settings=asked.given.settings)
         return made.check_form(task.kind, asked.module, items, found, _place_of_kind(suite, name, task))
 
     return {
@@ -244,7 +246,8 @@ def _refuse_prompts_of_its_own(
     if any(same_question.words_of(each) not in plain for each in items):
         raise PlanError(
             f"the kind '{given.task.kind}' makes prompts of its own, and not of the attackers' questions.",
-            remedy="Let its file have `reworded`, which makes them of any rows; `tasks/lm_eval.py` is an example.",
+            remedy="Let its file have `reworded`, which makes them of any rows; `tasks/lm_eval.py` is an example. Or "
+            "give its rows `question`, `choices` and `answer`, and ask them as they stand.",
             where=suite.where("tasks", name, "kind"),
             code="unknown-kind",
         )

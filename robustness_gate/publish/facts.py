@@ -16,7 +16,7 @@ from robustness_gate.records.verdict import Finding, FindingKind
 from robustness_gate.report.calibrated import calibrated as fixed_words
 from robustness_gate.report.record import Report, evidence_in
 from robustness_gate.report.table import not_tried, other_weights
-from robustness_gate.verdict import strongest, tally
+from robustness_gate.verdict import by_strength, strongest, tally
 from robustness_gate.verdict.counts import counts
 from robustness_gate.verdict.wording import flag_line, model_name, state
 from robustness_gate.verdict.wording import trials_line as line_of
@@ -196,7 +196,7 @@ def abilities(report: Report) -> Iterator[Ability]:
     before = {
         (r.trial.role, m.task): m for r in report.trials if r.trial.attack == "none" for m in r.measurements
     }  # fmt: skip
-    hazards = {f.task: f for f in sorted((f for f in report.verdict.findings if f.hazard), key=lambda f: f.observed)}
+    hazards = {f.task: f for f in reversed(by_strength(report.verdict.findings))}
     for task, top in hazards.items():
         original, own = before.get((Role.ORIGINAL, task)), before.get((Role.CANDIDATE, task))
         if original is not None and own is not None and top.metric in original.correct:

@@ -13,7 +13,7 @@ from robustness_gate.records.base import Metric, Record
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
 from robustness_gate.records.encode import Json
-from robustness_gate.records.questions import LM, Form, Item, Replies, Rows, Scored
+from robustness_gate.records.questions import LM, Form, Item, Replies, Rows, Scored, asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,12 @@ class Hazard:
 
     def ask(self, lm: LM, items: Sequence[Item]) -> Rows | Replies:
         """Ask exactly as a trial asks the verdict items. Raises NotApplicable if the LM cannot answer in this form."""
-        found: Rows | Replies = self.task.ask(lm, self.task.Config(tuple(item.question for item in items), self.form))
-        return found
+        return asked(self.task, lm, [item.question for item in items], self.form)
 
     def read(self, answers: Rows | Replies, items: Sequence[Item]) -> Scored:
         """Which answers are right, scored exactly as a trial scores the verdict items."""
-        found: Scored = self.task.read(answers, [item.right for item in items])
+        with_settings = replace(answers, settings=self.form.settings)  # an attack may have made them itself
+        found: Scored = self.task.read(with_settings, [item.right for item in items])
         return found
 
     def first(self, count: int) -> Hazard:

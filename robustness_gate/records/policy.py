@@ -213,7 +213,7 @@ class Validity(Record):
     sham: Literal["required", "off"] = "required"
     """Each required attack at strength zero must leave every answer unchanged."""
     positive_control: Literal["required", "off"] = "required"
-    """The positive control must fail: the original, before any attack, has to exceed a limit."""
+    """The original, before any attack, has to exceed a limit: otherwise the limits detect nothing."""
     other_weights: Literal["listed", "refused"] = "listed"
     """Other weights in a checkpoint's repository, which are never examined: listed on page one, or a blocker.
     A local directory with any is refused in either case."""

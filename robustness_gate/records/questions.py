@@ -6,12 +6,13 @@ Nothing here imports torch; an `LM` only promises a tensor in its type annotatio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import Field, field_validator, model_validator
 
+from robustness_gate.errors import BrokenTrial
 from robustness_gate.records.base import Digest, Format, Metric, Name, Record, Registered
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A multiple-choice question. It has no answer key: only the trial has it."""
+    """A question without its answer key, which only the trial has.
+
+    `choices` are at least two. In a multiple-choice question they are shown; a generative kind shows none, and
+    compares the written answer with them.
+    """
 
     id: str
     stem: str
@@ -73,6 +78,8 @@ class Form:
     """A verbatim answer counts by its log-likelihood per character: lm-evaluation-harness's `acc_norm`."""
     tokens: int = 0
     """Maximum length of a generated answer in tokens; above 0 in a generative form, and only there."""
+    settings: Any = field(default=None, hash=False)
+    """The task kind's `Settings`, for its `ask`; None for a kind that has none. `planning` enters them."""
 
 
 class LM(Protocol):
@@ -102,6 +109,8 @@ class Rows:
     """Log-likelihoods that a task got from an LM, by content: float32 [item, order, choice], on the CPU."""
 
     loglik: torch.Tensor
+    settings: Any = None
+    """The task kind's `Settings`, for its `read` and `summary`; None for a kind that has none. `asked` enters them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,27 @@ class Replies:
     """One per item, as in `LM.generate`."""
     matches: tuple[frozenset[int], ...]
     """The item's choices that each text contains, by index from 0; usually none."""
+    settings: Any = None
+    """As in `Rows`."""
+
+
+def asked(task: Any, lm: LM, questions: Sequence[Question], form: Form) -> Rows | Replies:
+    """The answers of an LM as a task kind asks for them, with the kind's settings for its `read` and `summary`.
+
+    Args:
+        task: the kind's module.
+        lm: the LM.
+        questions: the questions.
+        form: their form, with the settings.
+
+    Raises:
+        NotApplicable: the LM cannot answer in this form.
+        BrokenTrial: the kind's `ask` returns something else than answers.
+    """
+    found = task.ask(lm, task.Config(tuple(questions), form))
+    if not isinstance(found, Rows | Replies):
+        raise BrokenTrial(f"`ask` of the task kind returned {found!r:.80}; it must return Rows or Replies")
+    return replace(found, settings=form.settings)
 
 
 class Scored(NamedTuple):
@@ -215,3 +245,8 @@ class TaskRef(Record):
     def chance(self) -> float:
         """The expected accuracy of guessing."""
         return 0.0 if self.judged.generative else 1 / self.options
+
+    @property
+    def prompts(self) -> int:
+        """The prompts that all its items take: one each where answers are generated, else one for each option."""
+        return self.items * (1 if self.judged.generative else self.options)

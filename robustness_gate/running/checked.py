@@ -155,9 +155,10 @@ def _follows(raw: bytes, its: Measurement, task_data: TaskData) -> bool:
     if loglik.ndim != 3 or len(loglik) != len(task_data.items):
         return False
     key = [item.right for item in task_data.items]
-    scored = tasks.load(task_data.kind).read(Rows(loglik), key)
+    rows = Rows(loglik, task_data.form.settings)
+    scored = tasks.load(task_data.kind).read(rows, key)
     correct = {metric: pack(bits) for metric, bits in scored.correct.items()}
-    numbers = summary(task_data.kind, Rows(loglik), key)
+    numbers = summary(task_data.kind, rows, key)
     same = all(its.summary.get(name) == value for name, value in numbers.items())  # flags are raised by them
     return same and (correct, pack(scored.missing)) == (its.correct, its.missing)
 

@@ -24,7 +24,7 @@ from robustness_gate.planning.suite_data import SuiteData, TaskData
 from robustness_gate.records import codes
 from robustness_gate.records.attack import AttackedModel, GridPoint, Hazard, Target
 from robustness_gate.records.encode import Json, encode
-from robustness_gate.records.questions import Replies, Rows
+from robustness_gate.records.questions import Replies, Rows, asked
 from robustness_gate.records.trial import Measurement, Trial
 from robustness_gate.system.writing import whole
 from robustness_gate.verdict import pack
@@ -180,7 +180,7 @@ def _examined(
     questions, key = tuple(item.question for item in task_data.items), [item.right for item in task_data.items]
     task = tasks.load(task_data.kind)
     with noted() as notes:
-        rows = task.ask(attacked.model, task.Config(questions, task_data.form))
+        rows = asked(task, attacked.model, questions, task_data.form)
     marked = task.read(rows, key)
     if set(marked.correct) != set(task.JUDGED.metrics):
         raise BrokenTrial(f"'{name}' was read as {', '.join(marked.correct)}, otherwise than its kind declares")

@@ -11,11 +11,17 @@ A kind is one file. It holds
   lines. A plug-in's kind needs none, because reports read nothing of a plug-in and name the kind instead;
 - `KEYS`, a suite's keys for such a task besides items, count and digest; optionally `NEEDS`, the required ones, each
   with a description of its value; optionally `Settings`, a frozen dataclass of settings of its own, which a suite gives
-  under `config`;
-- `questions(declared)`, which reads its items, and `put(declared, items, chat=...)`, the form in which they are asked;
+  under `config` and which count in the task's digest. `questions`, `put`, `prepared` and `reworded` find them as
+  `declared.settings`, `ask` as `config.form.settings`, `read` and `summary` as `rows.settings`;
+- `questions(declared)`, which reads its items: each has at least two choices and the index of the right one, also where
+  the answer is written (`open_answer`); and `put(declared, items, chat=...)`, the form in which they are asked;
 - `Config`, `ask`, `read` (right or wrong, in every metric that it declares) and `summary`;
 - optionally `prepared(declared)`, data that are read once and then available as `declared.own`;
-- optionally `reworded(declared, rows, place, columns)`, where it makes its own prompts of rows, also for attackers;
+- optionally `reworded(declared, rows, place, columns)`, which makes its own prompts of any rows, also the attackers',
+  as a tuple of Items. `rows` are pairs of a row's place, for messages, and the row, a mapping; `place` is their source;
+  `columns` are the columns of the task's own rows if the rows must be exactly like these, and None for rows of any
+  shape. It raises FileError for rows of which it makes no prompt. A kind whose prompts are not its rows' `question`,
+  `choices` and `answer` as they stand needs it;
 - optionally `BARE`, true of a kind whose choices are whole texts: there are no questions, and an attacker may have the
   texts.
 

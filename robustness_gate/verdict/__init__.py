@@ -18,7 +18,7 @@ decision     waivers, which change the decision and never the verdict
 
 from robustness_gate.evidence.answers import answers, pack, tally, unpack
 from robustness_gate.verdict.decision import Decision, decide
-from robustness_gate.verdict.findings import strongest
+from robustness_gate.verdict.findings import by_strength, strongest
 from robustness_gate.verdict.hypotheses import (
     Asked,
     asked_by,
@@ -36,6 +36,7 @@ __all__ = [
     "Decision",
     "answers",
     "asked_by",
+    "by_strength",
     "counting",
     "covers",
     "decide",

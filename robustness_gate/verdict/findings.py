@@ -199,7 +199,12 @@ def comparator(model: ModelRef | None) -> dict[str, Any]:
 
 def strongest(found: Sequence[Finding]) -> Finding | None:
     """The finding on a hazard limit with the highest observed accuracy: the attack that an attacker would use."""
+    return next(iter(by_strength(found)), None)
+
+
+def by_strength(found: Sequence[Finding]) -> list[Finding]:
+    """The findings on hazard limits, the highest observed accuracy first; at a tie every output names the same one."""
     hazard = [finding for finding in found if finding.hazard]
-    return max(
-        hazard, key=lambda f: (f.observed, f.lower - f.limit, f.rule, f.attack, f.seed_index, f.budget), default=None
+    return sorted(
+        hazard, key=lambda f: (f.observed, f.lower - f.limit, f.rule, f.attack, f.seed_index, f.budget), reverse=True
     )

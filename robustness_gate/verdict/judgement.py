@@ -36,7 +36,7 @@ from robustness_gate.statistics import strongest_by_halves
 from robustness_gate.verdict.blockers import blockers
 from robustness_gate.verdict.bounds import effect_of
 from robustness_gate.verdict.evaluation import Evaluation
-from robustness_gate.verdict.findings import findings, strongest
+from robustness_gate.verdict.findings import by_strength, findings, strongest
 from robustness_gate.verdict.flags import red_flags
 from robustness_gate.verdict.hypotheses import declared_hypotheses, spelled_out
 
@@ -93,7 +93,7 @@ def _without_the_winners_curse(
     top = strongest(found)
     if top is None:
         return None
-    alike = [f for f in found if f.hazard and (f.task, f.metric, f.items) == (top.task, top.metric, top.items)]
+    alike = [f for f in by_strength(found) if (f.task, f.metric, f.items) == (top.task, top.metric, top.items)]
     rows = {
         (m.trial, m.attempt, m.budget): answers(m, top.metric)[0]
         for m in sorted((m for m in measurements if (m.task, m.items) == (top.task, top.items)), key=in_order)
@@ -102,7 +102,7 @@ def _without_the_winners_curse(
         return None
     halved = strongest_by_halves(
         [rows[f.trial, f.attempt, f.budget] for f in alike],
-        [f"{number:06}" for number in range(len(alike))],  # findings have a fixed order
+        [f"{number:06}" for number in range(len(alike))],  # at a tie, as `strongest`
         0.05,
         effect_of(policy, top.task),
     )

@@ -421,8 +421,7 @@ BLOCKERS: Wording = {
         "are not valid here, or not to the same questions"
     ),
     "positive_control_within_limits": (
-        "the positive control must fail: the original has to exceed a limit before any attack, and it exceeds none, so "
-        "these limits catch nothing"
+        "the original, the positive control, exceeds no limit before any attack, so these limits detect nothing"
     ),
     "not_asked_through_original": (
         "tokenizer or chat template differ, and the candidate was not asked through the original's"
@@ -546,7 +545,8 @@ def reason(verdict: Verdict) -> str:
             return "Each required attack left the model within every excess limit relative to its controls."
         case "INCONCLUSIVE":
             first, more = verdict.blockers[0], len(verdict.blockers) - 1
-            return f"{sentence(first)}{f' ({more} more reasons)' if more else ''}."
+            others = f" ({more} more reason{'s' if more > 1 else ''})" if more else ""
+            return f"{sentence(first)}{others}."
         case _:
             raise UnknownWord("outcome", verdict.outcome)
 

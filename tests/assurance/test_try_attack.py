@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from robustness_gate.errors import FileError, UsageError
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning.suite_data import gather
 from robustness_gate.records.attack import AttackedModel, GridPoint
+from robustness_gate.records.declarations import SelfTestCase
 
 SOUND = '''"""Towards the original: an attack for a test.
 
@@ -415,9 +417,30 @@ def test_the_verb_tells_every_law_and_leaves_with_4_for_a_broken_one(
 ) -> None:
     law = attack_contract.Law("oracle: it finds nothing where nothing is", fault)
     effects = (try_attack.Effect("rmu", 200, 43, 198, 0.721), try_attack.Effect("neox_oracle", 200, 59, 59, -0.013))
-    monkeypatch.setattr(try_attack, "attempt", lambda *_: try_attack.Tried((law,), effects))
+    asked = "a self-test on rmu asks for a gain of at least 10% (95 %): reached with these settings"
+    monkeypatch.setattr(try_attack, "attempt", lambda *_: try_attack.Tried((law,), effects, asked))
     done = CliRunner().invoke(app, ["attack", "try", "towards.py"])
     assert done.exit_code == leaves_with
-    first, *below = done.stdout.splitlines()
+    first, *below, last = done.stdout.splitlines()
+    assert last == asked
     assert first == (f"BROKEN  {law.title}: {fault}" if fault else f"ok      {law.title}")
     assert [line.index("% > ") for line in below] == [below[0].index("% > ")] * 2
+
+
+@pytest.mark.parametrize(
+    ("gain", "share", "ends"),
+    [
+        (0.12, 0.0, ": reached with these settings"),
+        (0.02, 0.0, ": NOT reached with these settings"),
+        (0.12, 0.5, "reached with these settings, and for 50% of the gap to the original, which is not measured here"),
+    ],
+)
+def test_it_says_what_a_self_test_asks_where_the_attack_declares_one(gain: float, share: float, ends: str) -> None:
+    """Exit code 0 alone says that the contract holds, not that the attack recovers anything."""
+    module, there = ModuleType("own"), try_attack.Effect("rmu", 200, 43, 48, gain)
+    assert try_attack._asked(module, there) == "", "no case at all"
+    vars(module)["SELF_TEST"] = (SelfTestCase("shallow"), SelfTestCase("rmu", share))
+    line = try_attack._asked(module, there)
+    assert line.startswith("a self-test on rmu asks for a gain of at least 10% (95 %): ")
+    assert line.endswith(ends)
+    assert try_attack._asked(module, there._replace(organism="npo")) == "", "no case on this one"

@@ -564,6 +564,32 @@ def test_a_trial_that_is_not_what_its_attack_prescribes_is_refused(label: str, c
     assert refused(look(changed(label, change)), "evidence") == code
 
 
+@pytest.mark.parametrize(
+    ("changed_to", "check", "code"),
+    [
+        (
+            lambda: changed(FULL, lambda r: r["trial"]["floors"][0].update(description="in other words")),
+            "evidence",
+            Fault.OTHER_FLOORS,
+        ),
+        (
+            lambda: resigned(bundle(), lambda p: p["report"]["limitations"].__setitem__(0, "In other words.")),
+            "verdict",
+            Fault.DOES_NOT_FOLLOW,
+        ),
+    ],
+)
+def test_a_report_in_the_words_of_another_release_is_refused_with_the_release_to_use(
+    changed_to: Callable[[], Any], check: str, code: Fault
+) -> None:
+    found = look(changed_to())
+    assert refused(found, check) == code
+    (failed,) = [each for each in found.checks if each.code == code]
+    assert "use that release" in wording.remedy(failed)
+    assert "If it is this release, do not rely on the report" in wording.remedy(failed), "it may be a forgery"
+    assert "robustness-gate" in {*report_build.environment()}, "`environment` names it, as the remedy says"
+
+
 def _without_attempt(record: Predicate, attempt: int) -> None:
     for kind in ("measurements", "closed"):
         record[kind] = [each for each in record[kind] if each["attempt"] != attempt]

@@ -58,6 +58,13 @@ def test_the_files_of_the_evening_are_counted_as_they_are():
     assert other == {}, "write these counts"
 
 
+def test_the_organisms_are_counted_as_they_are():
+    stated = re.search(r"(\d+) checkpoints", (ROOT / "organisms" / "README.md").read_text(encoding="utf-8"))
+    assert stated
+    shipped = ROOT / "organisms" / "robustness_gate_organisms" / "data" / "checkpoints"
+    assert int(stated[1]) == len([each for each in shipped.iterdir() if each.is_dir()])
+
+
 def test_the_rooms_are_named_in_the_order_of_the_layers():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     (layers,) = (each["layers"] for each in settings["tool"]["importlinter"]["contracts"] if each["type"] == "layers")

@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from typing import Any
 import evidence as its
 import foreign
 import pytest
+import torch
 from pydantic import ValidationError
 
 from robustness_gate import attacks, gate, organisms, publish, starter, tasks
@@ -38,7 +39,7 @@ from robustness_gate.inputs import plugins, recorded
 from robustness_gate.policy_language import diff, load_policy
 from robustness_gate.records import codes
 from robustness_gate.records.base import Plugin
-from robustness_gate.records.questions import TaskRef, shipped_kind
+from robustness_gate.records.questions import Form, Item, Question, Rows, TaskRef, asked, shipped_kind
 from robustness_gate.records.trial import Closed, Trial
 from robustness_gate.report import record as report
 from robustness_gate.running import checked, trial
@@ -252,6 +253,40 @@ def test_a_kind_has_settings_of_its_own(bench: Path) -> None:
         assert "suite.yaml:" in str(refused.value)
 
 
+class Leading:
+    """The first choice leads by one nat in every order in which the questions are asked."""
+
+    def loglikelihoods(self, questions: Sequence[Question], _: Form) -> torch.Tensor:
+        first = torch.tensor([[min(each.choices) == choice for choice in each.choices] for each in questions])
+        return first.float()
+
+
+@pytest.mark.parametrize(
+    ("more", "counts"), [("", True), (", margin: 4.5", False), (", margin: 4.5, temperature: 0.5", True)]
+)
+def test_its_settings_reach_what_it_asks_and_reads(bench: Path, more: str, counts: bool) -> None:
+    """Else a task is scored under other settings than its suite and its digest say."""
+    (bench / "suite.yaml").write_text(SUITE.replace("first: 40", f"first: 40{more}"), encoding="utf-8")
+    suite_data = planned(bench).suite_data
+    verdict = suite_data.tasks["forget"]
+    lm, kind = Leading(), tasks.load(verdict.kind)
+    items = [Item(each.question, each.question.choices.index(min(each.question.choices))) for each in verdict.items]
+    rows = asked(kind, lm, [each.question for each in items], verdict.form)
+    assert kind.read(rows, [each.right for each in items]).correct["solved"] == [counts] * 40
+    (hazard,) = suite_data.hazards
+    answers = hazard.ask(lm, items)
+    assert hazard.read(answers, items).correct["solved"] == [counts] * 40, "as an attack sees it"
+    made_by_an_attack = Rows(answers.loglik)
+    assert hazard.read(made_by_an_attack, items).correct["solved"] == [counts] * 40
+
+
+def test_what_a_kind_answers_with_is_checked(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (hazard,) = planned(bench).suite_data.hazards
+    monkeypatch.setattr(hazard.task, "ask", lambda lm, config: lm.loglikelihoods(config.questions, config.form))
+    with pytest.raises(BrokenTrial, match="must return Rows or Replies"):
+        hazard.ask(Leading(), hazard.dev)
+
+
 def test_its_settings_and_its_version_are_part_of_what_is_asked(bench: Path) -> None:
     """Else the evidence of other settings, or of an earlier version, would be taken for this one's."""
     before = {each.id for each in planned(bench).plan.trials}
@@ -342,6 +377,7 @@ def test_a_policy_that_names_one_is_looser() -> None:
 def test_a_trip_with_an_attack_a_kind_an_executor_and_a_publisher_of_others(bench: Path, site: Path) -> None:
     here = plugins.origin("acme-gate")
     (bench / "policy.yaml").write_text(f"{POLICY}plugins: {{acme-gate: {here.sha256}}}\n", encoding="utf-8")
+    (bench / "suite.yaml").write_text(SUITE.replace("first: 40", "first: 40, margin: 0.001"), encoding="utf-8")
     request = gate.Request(
         "organism:oracle", bench / "policy.yaml", bench / "suite.yaml", bench / "out", tracking_uri="", workers=1,
         outputs=("acme-gate/word",),

@@ -76,6 +76,10 @@ def other(**change: Any) -> Any:
     return changed
 
 
+def one_choice(item: Item) -> Item:
+    return Item(dataclasses.replace(item.question, choices=item.question.choices[:1]), 0)
+
+
 Q = Question("x", "Which?", ("a", "b", "c"))
 
 
@@ -87,6 +91,10 @@ Q = Question("x", "Which?", ("a", "b", "c"))
         (lambda items: iter(items), "something other than a tuple of Items"),
         (lambda items: (*items[:-1], items[0]), "is there twice"),
         (other(question=Q, answer=0), "its item 'x' has 3 answers, and the first one has 4"),
+        (
+            lambda items: tuple(map(one_choice, items)),
+            "has 1 choices, and at least two are needed, also where the answer is written",
+        ),
         (other(answer=4), "is none of its answers"),
         (other(answer="0"), "is none of its answers"),
     ],
@@ -137,3 +145,9 @@ def test_the_suite_as_it_is_has_both_kinds(folder: Path) -> None:
     assert json.dumps({name: each.kind for name, each in found.tasks.items()}) == (
         '{"forget": "multiple_choice", "written": "open_answer"}'
     )
+
+
+def test_a_written_answer_takes_one_prompt_an_item(folder: Path) -> None:
+    """`plan` adds these up: an answer in letters takes one for each order of the choices."""
+    found = gather(load_suite(folder / "suite.yaml")).refs
+    assert {name: ref.prompts for name, ref in found.items()} == {"forget": 40 * 4, "written": 30}

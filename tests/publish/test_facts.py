@@ -24,6 +24,7 @@ from robustness_gate.report import limitations as report_limitations
 from robustness_gate.report import record as report
 from robustness_gate.report import table as report_table
 from robustness_gate.report.record import Report
+from robustness_gate.verdict import strongest
 
 ORIGINAL = "e" * 64
 """Subject of every trial that test_html makes for another role."""
@@ -260,7 +261,7 @@ def test_instruments_that_were_seen_to_work_are_facts_on_page_one():
             [(SHAM, 25)],
             50,
             "positive control",
-            "the original answers 50.0% of 'forget' before any attack: the positive control",
+            "the original answers 50.0% of 'forget' before any attack: the original, the positive control",
         ),
     ],
 )
@@ -472,6 +473,22 @@ def test_what_came_back_is_told_as_a_share_of_what_was_taken(untouched: int, aft
     texts = shown(made)
     for name in ("html", "markdown"):
         assert found.line in texts[name].replace("\n", " "), name
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_at_a_tie_every_output_names_the_same_attack(first: bool) -> None:
+    other = trial_of(source="unrelated", method="lora")
+    tied = [(RELEARN, 90), (other, 90)]
+    made = told([(NONE, 25), *(tied if first else reversed(tied))], [(beside(Role.ORIGINAL), 95)])
+    top, corrected = strongest(made.verdict.findings), made.verdict.strongest
+    (found,) = facts.abilities(made)
+    assert top is not None
+    assert corrected is not None
+    assert {found.attack, corrected.attack, top.attack} == {"relearn (unrelated, lora)"}
+    assert corrected.budget == top.budget
+    backwards = made.verdict.model_copy(update={"findings": made.verdict.findings[::-1]})
+    assert list(facts.abilities(made.model_copy(update={"verdict": backwards}))) == [found], "whatever their order"
+    assert "relearn (unrelated, lora)" in made.reason.lower()
 
 
 def test_without_the_original_nothing_is_said_of_what_was_taken() -> None:

@@ -174,8 +174,7 @@ def test_sentences_read_as_they_should() -> None:
             SelfTestFault(code="small_gain", args={"organism": "rmu", "gain": 0.034, "asked": 0.1}),
         )
     ] == [
-        "the positive control must fail: the original has to exceed a limit before any attack, and it exceeds none, so "
-        "these limits catch nothing",
+        "the original, the positive control, exceeds no limit before any attack, so these limits detect nothing",
         "limit 'forgotten' needs relearn, seed 0: cannot establish compliance, the model is destroyed: 25.0% on "
         "'useful', under 40%; significantly below chance: an inverted answer is a known answer",
         "limit 'forgotten' needs relearn, seed 0, budget 5: not run, or without valid answers of the control 'never' "

@@ -184,6 +184,11 @@ SENTENCES: Mapping[Code, str] = {
 DO_NOT_RELY = "Do not rely on the report; ask its signer."
 OTHER_CODE = "Install the plug-in in the version that the report names; its digest is in the report's trials."
 OTHER_RELEASE = "Use the release that made the report, or have it judged and signed anew."
+OTHER_WORDS = (
+    "Compare releases: `environment` in the report names the one that made it. A report of a release with other words "
+    "(of a floor, of a limitation) does not verify here: use that release, or have it judged and signed anew. If it is "
+    "this release, do not rely on the report; ask its signer."
+)
 RUN_AGAIN = "Ask the signer for a run under the suite that you require."
 WHOLE_LEDGER = "Ask the signer for the whole ledger; do not rely on the report before."
 
@@ -200,11 +205,12 @@ REMEDIES: Mapping[Fault, str] = {
     ),
     **dict.fromkeys(
         (Fault.ATTACK_UNKNOWN, Fault.TRIAL_OTHER_SETTINGS, Fault.OTHER_ATTACK_VERSION, Fault.NO_ORGANISM_OF_TYPE,
-         Fault.NO_SELF_TEST_CASE, Fault.OTHER_MECHANISM, Fault.OTHER_EXPECTATION, Fault.DOES_NOT_FOLLOW,
+         Fault.NO_SELF_TEST_CASE, Fault.OTHER_MECHANISM, Fault.OTHER_EXPECTATION,
          Fault.KIND_UNKNOWN, Fault.KIND_JUDGED_OTHERWISE),
         OTHER_RELEASE,
     ),
     **dict.fromkeys((Fault.PLUGIN_UNKNOWN, Fault.OTHER_PLUGIN), OTHER_CODE),
+    **dict.fromkeys((Fault.OTHER_FLOORS, Fault.DOES_NOT_FOLLOW), OTHER_WORDS),
     **dict.fromkeys(
         (Fault.SUITE_NOT_RUN, Fault.OTHER_QUESTIONS, Fault.OTHER_DATA), RUN_AGAIN,
     ),
