@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,12 +32,14 @@ from robustness_gate.inputs.checkpoint.survey import unread
 from robustness_gate.inputs.validation import Loaded, load_record, load_suite, load_texts
 from robustness_gate.planning import plan
 from robustness_gate.planning.checkpoints import find_checkpoint
+from robustness_gate.planning.compatibility import compared_by_clusters
 from robustness_gate.planning.suite_data import SuiteData, gather
 from robustness_gate.policy_language import load_policy
 from robustness_gate.publish import delivery, outputs
 from robustness_gate.records.calibration import Calibration, WeightsCheck
 from robustness_gate.records.evidence import EvidenceIssue, Note, Planned, ProducerClaims, SelfTest, SelfTests
 from robustness_gate.records.policy import Policy
+from robustness_gate.records.questions import QuestionIds
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.records.verdict import Verdict
@@ -367,6 +369,7 @@ def _open(ledger: ledgers.Ledger, prepared: Prepared, brought: Brought, device: 
         *(each for each in brought.tested if each not in ledger.self_tests),
         *(each for each in brought.calibrated if each not in ledger.calibrations),
         *_weights(prepared, ledger),
+        *(each for each in _questions(prepared) if each not in ledger.questions),
     ):
         ledger.append(record)
 
@@ -391,6 +394,11 @@ def _weights(prepared: Prepared, ledger: ledgers.Ledger) -> Iterator[WeightsChec
 
     found = compare(candidate.place.base or candidate.place, original.place.base or original.place)
     yield WeightsCheck(subject=its[0], reference=its[1], **found._asdict())
+
+
+def _questions(prepared: Prepared) -> Iterable[QuestionIds]:
+    """Ids and clusters of the questions by which the judge joins and groups them."""
+    return compared_by_clusters(prepared.policy.record, prepared.suite_data).values()
 
 
 def _planned(prepared: Prepared, device: str) -> Planned:

@@ -11,9 +11,11 @@ import typer
 from robustness_gate.cli.common import (
     AsJson,
     Base,
+    Controls,
     Original,
     PolicyArgument,
     SuiteFile,
+    pairs,
     policy_app,
     say,
     say_json,
@@ -224,33 +226,42 @@ def policy_test(
 
 
 @policy_app.command("pin", epilog="Example: robustness-gate policy pin gate/policy.yaml --suite gate/suite.yaml")
-def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = None) -> None:
+def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = None, control: Controls = None) -> None:
     """Print the digests of a suite's questions, data and settings, as lines to paste into the policy.
 
-    With --original also those of that model and of its tokenizer.
+    With --original also those of that model and of its tokenizer, with --control those of the policy's controls.
     """
     from robustness_gate.inputs.validation import load_suite
     from robustness_gate.planning import plan as plans
+    from robustness_gate.planning.compatibility import compared_by_clusters
+    from robustness_gate.planning.suite_data import gather
     from robustness_gate.policy_language import load_policy
     from robustness_gate.policy_language.pin import lines
 
-    loaded = load_policy(policy)
-    unpinned = plans.without_pins(loaded)  # the current pins may be the ones to replace
-    made, read = _planned(unpinned, suite), load_suite(suite)
+    loaded, read = load_policy(policy, unpinned=True), load_suite(suite)
+    data = gather(read)
+    made = _planned(plans.without_pins(loaded, data), suite)  # the current pins may be the ones to replace
     refs = {task.name: task for task in made.trials[0].tasks}
     sources = {name: task.items for name, task in read.record.tasks.items()}
-    for line in lines(loaded.record, refs, made.trials[0].data, plans.of_candidate(made), sources):
+    questions = compared_by_clusters(loaded.record, data)
+    for line in lines(loaded.record, refs, made.trials[0].data, plans.of_candidate(made), sources, questions):
         say(line)
+    from robustness_gate.inputs.checkpoint.manifest import manifest_of
+    from robustness_gate.planning.checkpoints import find_checkpoint
+
+    controls = pairs(control, "--control", "oracle=models/oracle")
+    if controls:
+        say("controls:   # the digest of each")
+    for name, place in controls:
+        say(f"  {name}: {{sha256: {manifest_of(find_checkpoint(place)).digest}}}")
     if original is not None:
-        from robustness_gate.inputs.checkpoint.manifest import manifest_of
-        from robustness_gate.planning.checkpoints import find_checkpoint
         from robustness_gate.running import tokenizer_check
         from robustness_gate.system import bounded
 
-        place = find_checkpoint(original)
-        say(f"original: {manifest_of(place).digest}")
+        found = find_checkpoint(original)
+        say(f"original: {manifest_of(found).digest}")
         limits = bounded.Limits()
-        sha256, template = bounded.call(tokenizer_check.digests, place, limits=limits, name="reader of its tokenizer")
+        sha256, template = bounded.call(tokenizer_check.digests, found, limits=limits, name="reader of its tokenizer")
         say(f"tokenizer: {{sha256: {sha256}, template: {template}}}")
 
 

@@ -31,6 +31,7 @@ from robustness_gate.records.base import Record
 from robustness_gate.records.calibration import Calibration, Spike, WeightsCheck
 from robustness_gate.records.encode import NotPlain, decode, encode, parse
 from robustness_gate.records.evidence import Evidence, Note, Planned, ProducerClaims, SelfTest, TokenizerCheck
+from robustness_gate.records.questions import QuestionIds
 from robustness_gate.records.trial import OWN_ROLES, Closed, Measurement, Trial
 from robustness_gate.system.writing import as_write_error, refuse_what_is_no_file, unwritten
 
@@ -52,7 +53,7 @@ ROOM = "Every answer before it is kept: make room, or mend the disk, and give th
 
 Entry = (
     Trial | Measurement | Closed | Note | ProducerClaims | Planned | SelfTest | TokenizerCheck
-    | Spike | Calibration | WeightsCheck
+    | Spike | Calibration | WeightsCheck | QuestionIds
 )  # fmt: skip
 """A record that can be appended."""
 
@@ -92,6 +93,7 @@ LINES: Mapping[str, type[_Line[Any]]] = MappingProxyType(
         "spike": _Line[Spike],
         "calibration": _Line[Calibration],
         "weights_check": _Line[WeightsCheck],
+        "questions": _Line[QuestionIds],
     }
 )
 """The class of a line, by the kind of its record."""
@@ -114,6 +116,7 @@ class Ledger:
     """Only in the file of `calibrate`."""
     calibrations: list[Calibration] = field(default_factory=list)
     weights: list[WeightsCheck] = field(default_factory=list)
+    questions: list[QuestionIds] = field(default_factory=list)
     head: str = FIRST
     _file: Any = None
     """Open for appending, without a buffer: a write that fails on a full disk must not be repeated on close."""
@@ -197,6 +200,7 @@ class Ledger:
             if id_ not in ids and trial.role in OWN and trial.subject == subject
         )
         known = ids | {trial.id for trial in (*extra, *others)}
+        asked = {task.sha256 for trial in (*own, *extra, *others) for task in trial.tasks}
         last = next((plan for plan in reversed(self.plans) if plan.subject == subject), None)
         claims = [statement.claims for statement in self.statements if statement.subject == subject]
         return Evidence(
@@ -217,6 +221,7 @@ class Ledger:
             weights=tuple({each.digest: each for each in self.weights if each.subject == subject}.values()),
             devices=tuple(sorted({plan.device for plan in self.plans if plan.subject == subject})),
             tokenizers=tuple({each.digest: each for each in self.tokenizers if each.subject == subject}.values()),
+            questions=tuple({each.digest: each for each in self.questions if each.task in asked}.values()),
         )
 
     def latest_plan(self, subject: str | None = None) -> Planned:
@@ -274,6 +279,8 @@ class Ledger:
                 self.calibrations.append(record)
             case WeightsCheck():
                 self.weights.append(record)
+            case QuestionIds():
+                self.questions.append(record)
             case Planned():
                 self.plans.append(record)
             case Opening():

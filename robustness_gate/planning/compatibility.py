@@ -15,10 +15,10 @@ from robustness_gate.records.base import Metric
 from robustness_gate.records.declarations import ACCESSES
 from robustness_gate.records.encode import digest_of
 from robustness_gate.records.policy import Limit, Policy, Requirement, Selector, TaskPin
-from robustness_gate.records.questions import in_format
+from robustness_gate.records.questions import QuestionIds, in_format
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Trial
-from robustness_gate.verdict.hypotheses import DIAGNOSES, aimed, covers, limits
+from robustness_gate.verdict.hypotheses import DIAGNOSES, aimed, covers, limits, spelled_out
 
 """Levels of an adversary's access, from the least to the most."""
 
@@ -82,6 +82,14 @@ def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
             where=policy.where("tasks", name, "sha256"),
             code="wrong-questions",
         )
+    if pin.questions not in (None, suite_data.question_ids[in_format(name, pin.formats[0])].pin):
+        raise PlanError(
+            f"the policy pins other ids or clusters of the questions: the suite's have "
+            f"{suite_data.question_ids[in_format(name, pin.formats[0])].pin}.",
+            remedy="They must be joined and grouped as the policy says.",
+            where=policy.where("tasks", name, "questions"),
+            code="wrong-questions",
+        )
     if pin.source not in (None, asked.items):
         raise PlanError(
             f"the policy names another source than the suite, which takes the items from '{asked.items}'.",
@@ -108,6 +116,40 @@ def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
             )
 
 
+def compared_by_clusters(policy: Policy, suite_data: SuiteData) -> dict[str, QuestionIds]:
+    """Ids and clusters of the tasks for which the judge needs them: those of a score, and those with known clusters."""
+    spelled = spelled_out(policy)
+    joined = {task for limit in spelled.limits if limit.score for task in limit.readings}
+    return {
+        name: ids for name, ids in suite_data.question_ids.items()
+        if name in spelled.tasks and (name in joined or ids.clusters or spelled.tasks[name].questions)
+    }  # fmt: skip
+
+
+def _refuse_unjoined(policy: Loaded[Policy], suite_data: SuiteData, index: int, limit: Limit) -> None:
+    """Raises PlanError for a score whose tasks share no question, or that disagree on a question's cluster."""
+    cluster_of: dict[str, str] = {}
+    shared = 0
+    for task in limit.score:
+        ids = suite_data.question_ids[in_format(task, policy.record.tasks[task].formats[0])]
+        shared += len(cluster_of.keys() & set(ids.ids))
+        for question, cluster in zip(ids.ids, ids.clusters or ids.ids, strict=True):
+            if cluster_of.setdefault(question, cluster) != cluster:
+                raise PlanError(
+                    f"'{task}' puts a question into another cluster than an earlier task of the score does.",
+                    remedy="Give both tasks the same 'clusters'.",
+                    where=policy.where("limits", index, "score"),
+                    code="wrong-questions",
+                )
+    if limit.score[1:] and not shared:
+        raise PlanError(
+            "no two tasks of the score ask the same question: their ids have nothing in common.",
+            remedy="Name the column that identifies a question as 'id' in both of the suite's tasks.",
+            where=policy.where("limits", index, "score"),
+            code="wrong-questions",
+        )
+
+
 def _fit_limit(
     policy: Loaded[Policy],
     suite: Loaded[Suite],
@@ -116,13 +158,15 @@ def _fit_limit(
     index: int,
     limit: Limit,
 ) -> None:
-    task_data = _first_format(policy, suite_data, limit.task)
-    _refuse_informational(policy, task_data, "limits", index, "task")
-    _refuse_other_metric(policy, task_data, "limits", index, limit.metric)
+    for task in limit.readings:
+        task_data = _first_format(policy, suite_data, task)
+        _refuse_informational(policy, task_data, "limits", index, "score" if limit.score else "task")
+        _refuse_other_metric(policy, task_data, "limits", index, limit.metric)
+    _refuse_unjoined(policy, suite_data, index, limit)
     chance = suite_data.refs[in_format(limit.task, policy.record.tasks[limit.task].formats[0])].chance
-    if limit.relative_to is None and limit.max <= chance:
+    if limit.control is None and limit.most <= chance:
         raise PlanError(
-            f"{limit.max} is not above chance ({chance:.2f}), so no model can be shown to be under it.",
+            f"{limit.most} is not above chance ({chance:.2f}), so no model can be shown to be under it.",
             remedy="Raise the limit.",
             where=policy.where("limits", index, "max"),
             code="below-chance",

@@ -102,7 +102,7 @@ def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[
                 where=policy.where("controls", name, "sha256"),
                 code="wrong-control",
             )
-        if named is None and any(limit.relative_to == name for limit in spelled_out(policy.record).limits):
+        if named is None and any(limit.control == name for limit in spelled_out(policy.record).limits):
             how = "--anchor" if control.kind == "earlier_release" else "--control"
             yield f"the policy compares with '{name}': name it with {how} {name}=..."
 

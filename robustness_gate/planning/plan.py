@@ -30,7 +30,8 @@ from robustness_gate.records.attack import Floor
 from robustness_gate.records.base import Plugin
 from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.evidence import LeftOut
-from robustness_gate.records.policy import Policy
+from robustness_gate.records.policy import Limit, Policy
+from robustness_gate.records.questions import in_format
 from robustness_gate.records.suite import Suite, SuiteAttack
 from robustness_gate.records.trial import OWN_ROLES, ModelRef, Role, Trial, seed_of
 from robustness_gate.verdict import label, spelled_out
@@ -206,23 +207,35 @@ def sham_of(
 def _beside(
     policy: Policy, subject: Subject, own: Sequence[Trial], suite_data: SuiteData, dtype: str
 ) -> Iterator[Trial]:
-    """The trials of the original (no attack) and of a control (the attacks with which an excess is paired)."""
+    """The trials of the original and of a control: without attack, and the attacks after which it is compared."""
     none = attacks.load("none")
     yield trial_of(subject, None, none, none.Config(), 0, suite_data, dtype)
-    if subject.role != Role.CONTROL:
-        return
-    whose = {"subject": subject.manifest.digest, "role": subject.role, "control": subject.control}
+    whose: dict[str, Any] = {"subject": subject.manifest.digest, "role": subject.role, "control": subject.control}
+    if subject.role == Role.ORIGINAL:
+        whose["reference"] = None  # it cannot be compared with itself
     for trial in own:
-        paired = any(limit.relative_to == subject.control and limits(limit, trial) for limit in policy.limits)
+        paired = any(_compares(limit, subject) and limits(limit, trial) for limit in policy.limits)
         if paired and trial.attack != "none":
             seed = seed_of(subject.manifest.digest, trial.attack, trial.seed_index)
             yield trial.model_copy(update={**whose, "seed": seed})
 
 
-def without_pins(policy: Loaded[Policy]) -> Loaded[Policy]:
-    """The same policy without the digests of questions, data and settings that `policy pin` writes."""
+def _compares(limit: Limit, subject: Subject) -> bool:
+    """Whether a limit compares the attacked candidate with this model after the same attack."""
+    if subject.role == Role.CONTROL:
+        return limit.control == subject.control
+    return limit.recovered is not None and limit.recovered.yardstick == "same_attack"
+
+
+def without_pins(policy: Loaded[Policy], suite_data: SuiteData) -> Loaded[Policy]:
+    """The same policy without what `policy pin` writes: digests of questions, data and settings, counts of items."""
     record = policy.record
-    tasks = {name: pin.model_copy(update={"sha256": None, "source": None}) for name, pin in record.tasks.items()}
+    nothing: dict[str, Any] = {"sha256": None, "source": None, "questions": None}
+    held = {name: len(each.items) for name, each in suite_data.tasks.items()}
+    tasks = {
+        name: pin.model_copy(update={**nothing, "items": held.get(in_format(name, pin.formats[0]), pin.items)})
+        for name, pin in record.tasks.items()
+    }
     required = tuple(each.model_copy(update={"config_sha256": None}) for each in record.required)
     bare = record.model_copy(update={"tasks": tasks, "data": {}, "required": required})
     return dataclasses.replace(policy, record=bare)

@@ -20,7 +20,7 @@ from robustness_gate.planning.leaks import refuse_leaks
 from robustness_gate.planning.task_data import Asked, TaskData, in_formats, read_task, task_ref
 from robustness_gate.records.attack import Corpus, Hazard
 from robustness_gate.records.encode import digest_of
-from robustness_gate.records.questions import Form, Item, TaskRef, in_format
+from robustness_gate.records.questions import Form, Item, QuestionIds, TaskRef, in_format, question_ids
 from robustness_gate.records.suite import Suite
 
 __all__ = ["SuiteData", "TaskData", "Worded", "gather"]
@@ -50,6 +50,11 @@ class SuiteData:
     def refs(self) -> dict[str, TaskRef]:
         """Each task by its content; computed once, since every trial names them."""
         return {name: task_ref(name, task_data) for name, task_data in self.tasks.items()}
+
+    @cached_property
+    def question_ids(self) -> dict[str, QuestionIds]:
+        """Ids and clusters of each task's questions."""
+        return {name: question_ids(self.refs[name], task_data.items) for name, task_data in self.tasks.items()}
 
     @cached_property
     def data_digests(self) -> dict[str, str]:

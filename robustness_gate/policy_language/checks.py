@@ -46,6 +46,7 @@ def contradictions(policy: Policy) -> Iterator[Trouble]:
     yield from _idle(policy)
     yield from _vacuous(policy)
     yield from _controls(policy)
+    yield from _shares(policy)
     yield from _sources(policy)
     yield from _waivers(policy)
     yield from _calibration(policy)
@@ -100,13 +101,13 @@ def _duplicates(policy: Policy) -> Iterator[Trouble]:
     for index in _again([(each.task, each.metric) for each in policy.utility]):
         words = f"'{policy.utility[index].task}' has a utility before"
         yield Trouble("duplicate-id", words, "Keep the stricter.", ("utility", index, "task"))
-    rules = [(each.task, each.metric, each.relative_to, frozenset(map(_name, each.attacks))) for each in policy.limits]
+    rules = [(*_same(each), frozenset(map(_name, each.attacks))) for each in policy.limits]
     for index in _again(rules):
         limit, earlier = policy.limits[index], policy.limits[rules.index(rules[index])]
-        if limit.max == earlier.max:
+        if limit.most == earlier.most:
             words = f"says what the limit '{earlier.id}' says"
         else:
-            words = f"gives what the limit '{earlier.id}' holds at {earlier.max} another value, {limit.max}"
+            words = f"gives what the limit '{earlier.id}' holds at {earlier.most} another value, {limit.most}"
         yield Trouble("contradiction", words, "Keep one of the two.", ("limits", index))
     for index, limit in enumerate(policy.limits):
         for position in _again([_name(each) for each in limit.attacks]):
@@ -120,6 +121,17 @@ def _duplicates(policy: Policy) -> Iterator[Trouble]:
             words = f"'{name}': the ending '.chat' is kept for the chat format"
             remedy = "Write 'formats: [raw, chat]' under the task's own name."
             yield Trouble("reserved-name", words, remedy, ("tasks", name))
+
+
+def _same(limit: Limit) -> tuple[object, ...]:
+    """What two limits must have in common to be one rule with two numbers."""
+    yardstick = None if limit.recovered is None else limit.recovered.yardstick
+    return limit.readings, limit.metric, limit.control, yardstick
+
+
+def _control_at(limit: Limit, index: int) -> Path_:
+    """Where a limit names its control."""
+    return ("limits", index, "relative_to") if limit.recovered is None else ("limits", index, "recovered", "control")
 
 
 def _again(names: Sequence[Any]) -> list[int]:
@@ -140,8 +152,11 @@ def _selector(selector: Selector) -> str:
 def _names(policy: Policy) -> Iterator[Trouble]:
     pinned = list(policy.tasks)
     named: list[tuple[str, Path_]] = []
-    for key in ("limits", "utility", "guardrails"):
+    for key in ("utility", "guardrails"):
         named += [(each.task, (key, index, "task")) for index, each in enumerate(getattr(policy, key))]
+    for index, limit in enumerate(policy.limits):
+        where: Path_ = ("limits", index, "score" if limit.score else "task")
+        named += [(task, where) for task in limit.readings]
     named += [
         (pin.choices_only, ("tasks", name, "choices_only"))
         for name, pin in policy.tasks.items()
@@ -158,9 +173,9 @@ def _names(policy: Policy) -> Iterator[Trouble]:
                 "tasks", name, "choices_only",
             ))  # fmt: skip
     controls: list[tuple[str, Path_]] = [
-        (limit.relative_to, ("limits", index, "relative_to"))
+        (limit.control, _control_at(limit, index))
         for index, limit in enumerate(policy.limits)
-        if limit.relative_to is not None
+        if limit.control is not None
     ]
     if policy.ratchet:
         controls.append((policy.ratchet.relative_to, ("ratchet", "relative_to")))
@@ -216,9 +231,7 @@ def _vacuous(policy: Policy) -> Iterator[Trouble]:
 
 def _controls(policy: Policy) -> Iterator[Trouble]:
     used: list[tuple[str, Path_]] = [
-        (limit.relative_to, ("limits", index, "relative_to"))
-        for index, limit in enumerate(policy.limits)
-        if limit.relative_to
+        (limit.control, _control_at(limit, index)) for index, limit in enumerate(policy.limits) if limit.control
     ]
     if policy.ratchet and (anchor := policy.controls.get(policy.ratchet.relative_to)):
         if anchor.kind == "earlier_release":
@@ -237,6 +250,29 @@ def _controls(policy: Policy) -> Iterator[Trouble]:
             words = f"a control of the kind {control.kind} is examined anew, not read from a report"
             remedy = "Take 'report_sha256' out."
             yield Trouble("wrong-control", words, remedy, ("controls", name, "report_sha256"))
+
+
+MEASURED_EFFECT = 1.5
+"""The least design effect that a policy may decree for a score whose clusters are not known."""
+
+
+def _shares(policy: Policy) -> Iterator[Trouble]:
+    """A limit on a share of a gap needs pins of everything that could widen the gap, or narrow the bound."""
+    for index, limit in enumerate(policy.limits):
+        formats = {policy.tasks[task].formats for task in limit.readings if task in policy.tasks}
+        if len(formats) > 1:
+            words, at = "the tasks of its score are asked in different formats", ("limits", index, "score")
+            yield Trouble("contradiction", words, "Give them the same 'formats'.", at)
+        if limit.recovered is not None and policy.original is None:
+            words = f"the limit '{limit.id}' is on a share of what the original knows, and no original is pinned"
+            remedy = "Write the digest of its manifest as 'original': another original would widen the gap."
+            yield Trouble("share-not-pinned", words, remedy, ("limits", index, "recovered"))
+        for task in limit.score:
+            pin = policy.tasks.get(task)
+            if pin is not None and pin.questions is None:
+                words = f"the score '{limit.id}' joins '{task}' by the questions' ids, which are not pinned"
+                remedy = "Write the digest as 'questions': `robustness-gate policy pin` prints it."
+                yield Trouble("share-not-pinned", words, remedy, ("tasks", task))
 
 
 def _sources(policy: Policy) -> Iterator[Trouble]:
@@ -326,8 +362,8 @@ def overlaps(policy: Policy) -> Iterator[tuple[Limit, Limit]]:
     """Pairs of limits with different values for the same hypothesis: the stricter, which decides, then the looser."""
     for index, one in enumerate(policy.limits):
         for other in policy.limits[index + 1 :]:
-            same = (one.task, one.metric, one.relative_to) == (other.task, other.metric, other.relative_to)
+            same = _same(one) == _same(other)
             if same and any(covers(one, each) and covers(other, each) for each in policy.required):
-                strict, loose = sorted((one, other), key=lambda limit: limit.max)
-                if strict.max < loose.max:
+                strict, loose = sorted((one, other), key=lambda limit: limit.most)
+                if strict.most < loose.most:
                     yield strict, loose

@@ -95,6 +95,8 @@ def _rows(policy: Policy, chances: Mapping[str, float]) -> Iterator[Row]:
     numbers, alpha_hypothesis = policy.statistics, policy.statistics.alpha_fail / declared_hypotheses(policy)
     spelled = spelled_out(policy)
     for limit in spelled.limits:
+        if limit.recovered is not None or limit.score:  # `shares` has these
+            continue
         pin = spelled.tasks[limit.task]
         chance = chances.get(limit.task, 1 / OPTIONS)
         declared = sum(
@@ -103,20 +105,20 @@ def _rows(policy: Policy, chances: Mapping[str, float]) -> Iterator[Row]:
         effect = pin.design_effect
         paired = limit.relative_to is not None
         if paired:
-            at = above = _paired_power(pin.items / effect, limit.max, numbers.alpha_pass, chance)
+            at = above = _paired_power(pin.items / effect, limit.most, numbers.alpha_pass, chance)
             wrong = alpha_hypothesis
         else:
             at, above = (
-                pass_power(pin.items, limit.max, numbers.alpha_pass, min(1.0, accuracy), effect)
+                pass_power(pin.items, limit.most, numbers.alpha_pass, min(1.0, accuracy), effect)
                 for accuracy in (chance, chance + ABOVE)
             )
-            wrong = false_fail_rate(pin.items, limit.max, alpha_hypothesis, effect)
+            wrong = false_fail_rate(pin.items, limit.most, alpha_hypothesis, effect)
         yield Row(
             limit=limit.id,
             task=limit.task,
             items=pin.items,
             effective=pin.items / effect,
-            max=limit.max,
+            max=limit.most,
             paired=paired,
             hypotheses=declared,
             chance=chance,
@@ -129,10 +131,10 @@ def _rows(policy: Policy, chances: Mapping[str, float]) -> Iterator[Row]:
 
 
 def _needed(limit: Limit, alpha: float, chance: float, power: float, effect: float) -> int | None:
-    if limit.relative_to is not None or limit.max <= chance:
+    if limit.relative_to is not None or limit.most <= chance:
         return None
     try:
-        return items_needed(limit.max, alpha, chance, power, effect)
+        return items_needed(limit.most, alpha, chance, power, effect)
     except ValueError:  # more than ten million
         return None
 

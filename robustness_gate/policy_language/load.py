@@ -8,9 +8,10 @@ tighter: `diff` decides, and a change without a known direction is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from robustness_gate.errors import FileError
 from robustness_gate.inputs.validation import Loaded, validate
@@ -35,8 +36,21 @@ OWN = ("schema", "id", "version", "extends")
 ASK_FOR_IT = "Ask for the files that were used."
 
 
-def load_policy(path: Path) -> Loaded[Policy]:
+UNPINNED = "UNPINNED"
+"""Written where a digest or a count is not known yet. Only `policy pin` reads such a policy; all else refuses it."""
+PLACEHOLDERS: Mapping[str, Json] = {
+    **dict.fromkeys(("sha256", "questions", "original", "template", "report_sha256", "config_sha256"), "0" * 64),
+    "items": 1,
+}
+"""What `policy pin` puts there while it reads the policy; it prints none of them."""
+
+
+def load_policy(path: Path, *, unpinned: bool = False) -> Loaded[Policy]:
     """Read a policy file.
+
+    Args:
+        path: the file.
+        unpinned: accept `UNPINNED` for digests and counts: only for printing what belongs there.
 
     Returns:
         The policy, merged with its parent if it extends one. `sha256` and `text` are the file's own; `parent` has those
@@ -47,10 +61,44 @@ def load_policy(path: Path) -> Loaded[Policy]:
             than its parent. `refuse_untimely` checks dates, because nothing here reads a clock.
     """
     raw = read_yaml(path)
+    if unpinned:
+        raw = replace(raw, data=_filled(raw.data))
     extends = raw.data.get("extends")
     if extends is None:
         return _checked(raw, None)
     return _extended(raw, *_parent(raw, extends))
+
+
+def _filled(value: Json, key: str = "") -> Any:
+    """The data with a placeholder for each `UNPINNED` that may be one."""
+    if isinstance(value, dict):
+        return {name: _filled(each, name) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_filled(each) for each in value]
+    return PLACEHOLDERS.get(key, value) if value == UNPINNED else value
+
+
+def _unpinned(value: Json, at: Path_ = ()) -> Iterator[Path_]:
+    """The places where `UNPINNED` is written."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inside:
+        yield from _unpinned(each, (*at, key))
+    if value == UNPINNED:
+        yield at
+
+
+def _refuse_unpinned(raw: Raw) -> None:
+    """Raises FileError for a policy with values that are not known yet: nothing can be judged by it."""
+    found = [*_unpinned(raw.data)]
+    if found:
+        names = [".".join(map(str, at)) for at in found]
+        raise FileError(
+            f"{len(names)} values are not pinned yet: {', '.join(names)}",
+            remedy="`robustness-gate policy pin POLICY --suite SUITE --original ORIGINAL --control NAME=CHECKPOINT` "
+            "prints what belongs there.",
+            where=where_in(raw.places, found[0]) or str(raw.path),
+            code="unpinned",
+        )
 
 
 def policy_of(raw: Raw, base: Raw | None) -> Loaded[Policy]:
@@ -81,6 +129,7 @@ def _extended(raw: Raw, parent: Loaded[Policy], base: Raw) -> Loaded[Policy]:
 
 
 def _checked(raw: Raw, parent: Loaded[Policy] | None) -> Loaded[Policy]:
+    _refuse_unpinned(raw)
     checks.refuse_wrong_targets(raw)
     loaded = validate(raw, Policy, parent)
     first_of(loaded, checks.contradictions(loaded.record))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from robustness_gate.records.encode import digest_of
 from robustness_gate.records.policy import Policy
-from robustness_gate.records.questions import TaskRef, in_format
+from robustness_gate.records.questions import QuestionIds, TaskRef, in_format
 from robustness_gate.records.trial import Trial
 
 
@@ -20,6 +20,7 @@ def lines(
     data: Mapping[str, str],
     trials: Sequence[Trial],
     sources: Mapping[str, str],
+    questions: Mapping[str, QuestionIds],
 ) -> Iterator[str]:
     """YAML that pins the contents of a suite.
 
@@ -29,13 +30,15 @@ def lines(
         data: digests of dev items and corpora.
         trials: the candidate's trials, from a plan of policy and suite.
         sources: where the suite takes each task's items from.
+        questions: ids and clusters of the tasks that a rule joins or compares by clusters.
     """
     yield "tasks:"
     for name, task in policy.tasks.items():
         ref = refs[in_format(name, task.formats[0])]
         # a path depends on the suite's location; only a revision that anyone can fetch is worth pinning
         source = f", source: {sources[name]}" if "://" in sources.get(name, "") else ""
-        yield f"  {name}: {{items: {ref.items}, sha256: {ref.sha256}{source}}}"
+        ids = f", questions: {questions[name].pin}" if name in questions else ""
+        yield f"  {name}: {{items: {ref.items}, sha256: {ref.sha256}{ids}{source}}}"
     if data:
         yield "data:"
         yield from (f"  {name}: {digest}" for name, digest in sorted(data.items()))

@@ -119,7 +119,7 @@ def _paragraphs(policy: Policy) -> Iterator[str]:
         yield f"  the model still answers at least {utility.min:.0%} of '{utility.task}'{after}"
     yield from (f"  {_guardrail(each)}" for each in policy.guardrails)
     for strict, loose in overlaps(policy):
-        yield f"  '{strict.id}' ({strict.max:.0%}) decides where '{loose.id}' ({loose.max:.0%}) covers the same"
+        yield f"  '{strict.id}' ({strict.most:.0%}) decides where '{loose.id}' ({loose.most:.0%}) covers the same"
     yield "What must have been tried:"
     yield from (f"  {_requirement(each)}" for each in policy.required)
     if policy.dtype:
@@ -150,10 +150,20 @@ def _dates(policy: Policy) -> Iterator[str]:
 def _limit(limit: Limit) -> str:
     after = ", ".join(map(str, limit.attacks)) or "everything that is required"
     metric = limit.metric or "the metric that decides for its kind"
+    what = f"'{limit.task}' ({metric})"
+    if limit.score:
+        what = f"the mean score in {', '.join(map(repr, limit.score))}, question by question,"
+    if limit.recovered is not None:
+        rule = limit.recovered
+        when = "before any attack" if rule.yardstick == "untouched" else "after the same attack"
+        gap = f"what the original scores {when} above '{rule.control}'"
+        back = f"at most {rule.max_share:.0%} of {gap} is back in {what}"
+        each = f", and at most {rule.max_share_each:.0%} in each task alone" if len(limit.readings) > 1 else ""
+        points = f", and at most {limit.max:.1%} above '{rule.control}'" if limit.max is not None else ""
+        return f"{limit.id}: after {after}, {back}{each}{points}; that gap must be over {rule.min_gap:.1%}"
     if limit.relative_to:
-        most = f"at most {limit.max:.1%} above '{limit.relative_to}'"
-        return f"{limit.id}: after {after}, '{limit.task}' ({metric}) {most}"
-    return f"{limit.id}: after {after}, at most {limit.max:.1%} of '{limit.task}' right ({metric})"
+        return f"{limit.id}: after {after}, {what} at most {limit.most:.1%} above '{limit.relative_to}'"
+    return f"{limit.id}: after {after}, at most {limit.most:.1%} of '{limit.task}' right ({metric})"
 
 
 def _guardrail(rail: Guardrail) -> str:

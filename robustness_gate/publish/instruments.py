@@ -162,7 +162,7 @@ def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]
     held = [
         (limit, metric_of(limit, measurements[limit.task][0]), measurements[limit.task][1])
         for limit in policy.limits
-        if limit.relative_to is None and limit.task in measurements
+        if limit.control is None and limit.task in measurements
     ]
     if not held:
         text = fault or "the policy does not ask for it, and no original was examined"
@@ -175,14 +175,14 @@ def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]
             clopper_pearson_lower(correct / effect, measurement.items / effect, report.verdict.alpha_hypothesis) - limit
         )
 
-    limit, metric, measurement = max(held, key=lambda each: over(each[2], each[0].max, tally(each[2], each[1])[0]))
+    limit, metric, measurement = max(held, key=lambda each: over(each[2], each[0].most, tally(each[2], each[1])[0]))
     share = tally(measurement, metric)[0] / measurement.items
     result = f"the original answers {share:.1%} of '{measurement.task}' before any attack"
     if fault:
         yield Instrument("positive control", "fault", f"{result}: {fault}")
     elif asked:
-        yield Instrument("positive control", "ok", f"{result}, and breaks the limit '{limit.id}' of {limit.max:.0%}")
+        yield Instrument("positive control", "ok", f"{result}, and breaks the limit '{limit.id}' of {limit.most:.0%}")
     else:
         yield Instrument(
-            "positive control", "off", f"{result}; the limit '{limit.id}' is {limit.max:.0%}, and nothing was required"
+            "positive control", "off", f"{result}; the limit '{limit.id}' is {limit.most:.0%}, and nothing was required"
         )

@@ -61,7 +61,10 @@ PLACE: Args = {"kind": FindingKind, "rule": str, "attack": str, "seed_index": in
 """Which finding: the kind and the id of its rule, and its trial; here `attack` is the label."""
 COMPARATOR: Args = {"relative_to": (Role, NoneType), "control": str}
 """The role of the model with which the candidate is compared, if any, and a control's name."""
-BOUNDS: Args = {"observed": float, "lower": float, "upper": float, "limit": float, **COMPARATOR, "fell": bool}
+BOUNDS: Args = {
+    "observed": float, "lower": float, "upper": float, "limit": float, **COMPARATOR, "fell": bool, "share": bool
+}  # fmt: skip
+"""`share`: whether the numbers are shares of a gap."""
 HYPOTHESIS: Args = {
     "kind": FindingKind,
     "rule": str,
@@ -137,6 +140,9 @@ VALIDITY_ISSUES: Table = {
     "below_chance": {},
     "other_form": {"task": str},
     "nothing_to_lose": {},
+    "few_clusters": {"clusters": int, "asked": int},
+    "other_clusters": {"task": str},
+    "one_task_over": {"task": str, "upper": float, "asked": float},
     "unanswerable": {"by": str, "task": str, "accuracy": float, "chance": float},  # by: original or candidate
 }
 
@@ -193,6 +199,8 @@ INSTRUMENTS: Table = {
     "positive_control_missing": {},
     "positive_control_invalid": {},
     "positive_control_within_limits": {},
+    "gap_not_measured": {"rule": str, "control": str},
+    "no_gap": {"rule": str, "control": str, "gap": float, "lower": float, "asked": float},
 }
 """Blockers about the instruments: a negative result means something only if they were shown to work."""
 

@@ -14,6 +14,7 @@ from robustness_gate.records.base import Coded, Difference, Digest, Dtype, Name,
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
 from robustness_gate.records.encode import Json
+from robustness_gate.records.questions import QuestionIds
 from robustness_gate.records.trial import Closed, Measurement, ModelRef, Trial
 
 if TYPE_CHECKING:  # a calibration holds self-tests, so its records are above these
@@ -319,5 +320,7 @@ class Evidence:
     """The kinds of device of every run on the candidate, sorted."""
     tokenizers: tuple[TokenizerCheck, ...] = ()
     """Comparisons of the candidate's tokenizer with the original's."""
+    questions: tuple[QuestionIds, ...] = ()
+    """Ids and clusters of the questions of tasks whose suite names them."""
     left_out: tuple[LeftOut, ...] = ()
     """Trials that the last run's command excluded from the plan: each blocks a PASS, required or not."""

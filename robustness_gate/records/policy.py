@@ -52,19 +52,90 @@ def same(one: Json, other: Json) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
+class Recovered(Record):
+    """The largest share of a gap that may be back: the gap between the original and a model that never knew.
+
+    A score that a model without the knowledge already has is not counted, so the limit means the same on a benchmark
+    with many shortcuts as on one without. See `verdict.contrasts`.
+    """
+
+    max_share: float = Field(gt=0.0, le=0.5)
+    """The candidate's score over the control's, after the same attack, in parts of the gap. Above one half, a model
+    with half of the knowledge back would pass more often than alpha_pass."""
+    control: Name
+    """The model that never knew: a control of the policy, as able as the candidate in everything else."""
+    yardstick: Literal["untouched", "same_attack"] = "untouched"
+    """Which gap is measured: that of the two models before any attack, or that after the same attack."""
+    min_gap: Share = Field(default=0.05, ge=0.01)
+    """The gap before any attack must be larger, at alpha_pass; without a gap nothing passes."""
+    max_share_each: float = Field(default=0.70, gt=0.0, le=0.70)
+    """In a score of several readings, the largest share for each reading alone. A condition of a PASS only: it
+    establishes no breach."""
+
+
 class Limit(Record):
-    """After every attack that it covers, the accuracy on a task (or its excess over a control) is at most `max`."""
+    """After every attack that it covers, what the model knows is at most so much: an accuracy, its excess over a
+    control's, or the share of a gap.
+
+    It is on one task, or on a score: the mean, question by question, of the answers in several tasks.
+    """
 
     id: Name
-    task: Name
-    max: Share
+    task_: Name | None = Field(default=None, alias="task")
+    score: tuple[Name, ...] = ()
+    """Tasks that ask the same questions in different forms, joined by the questions' ids. Each question counts with the
+    mean of its answers. Only for a comparison with a control."""
+    max: Share | None = None
+    """The largest accuracy, or excess over a control. With `recovered` a second condition, in points over its control;
+    it can be left out there."""
     metric: Metric | None = None
     """One of the metrics of the task's kind; without it the one that decides, which is the kind's first."""
     attacks: tuple[Selector, ...] = ()
     """Empty: every attack in `required`."""
     relative_to: Name | None = None
     """The name of a control: `max` is then the largest excess over the control's accuracy, after the same attack on
-    the same questions (a paired difference, Tango's bound)."""
+    the same questions."""
+    recovered: Recovered | None = None
+    """The largest share of what the original knows more than a model that never knew."""
+
+    @model_validator(mode="after")
+    def _is_one_rule(self) -> Limit:
+        if (self.task_ is None) == (not self.score):
+            raise PydanticCustomError("limit", "needs one of 'task' and 'score', and only one")
+        if self.score and len(set(self.score)) < len(self.score):
+            raise PydanticCustomError("limit", "names a task twice in its score")
+        if self.recovered is None and self.max is None:
+            raise PydanticCustomError("limit", "needs 'max', 'recovered', or both")
+        if self.recovered is not None and self.relative_to is not None:
+            raise PydanticCustomError("limit", "names a control twice: 'recovered' has its own")
+        if self.score and self.recovered is None and self.relative_to is None:
+            raise PydanticCustomError("limit", "has a score, which only a comparison with a control can be on")
+        if self.score and self.metric is not None:
+            raise PydanticCustomError("limit", "names a metric for a score: each of its tasks has the one that decides")
+        return self
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """The tasks that it is on: one, or those of its score."""
+        return self.score if self.task_ is None else (self.task_,)
+
+    @property
+    def task(self) -> str:
+        """Its task; the first of a score."""
+        return self.readings[0]
+
+    @property
+    def most(self) -> float:
+        """Its number: a share of the gap, an excess, or an accuracy. Raises ValueError for a limit without one."""
+        most = self.max if self.recovered is None else self.recovered.max_share
+        if most is None:
+            raise ValueError(f"the limit '{self.id}' has no number")
+        return most
+
+    @property
+    def control(self) -> str | None:
+        """The control with which the candidate is compared, if any."""
+        return self.relative_to if self.recovered is None else self.recovered.control
 
 
 class Tuning(Record):
@@ -159,7 +230,11 @@ class TaskPin(Record):
     roles: Roles | None = None
     """How the suite must divide the items into dev and verdict items."""
     design_effect: float = Field(default=1.0, ge=1.0)
-    """Variance inflation by clustered items: pinned, never estimated from the trial under judgement."""
+    """Variance inflation by clustered items: pinned, never estimated from the trial under judgement. A comparison of
+    two models uses it only where the clusters themselves are not known."""
+    questions: Digest | None = None
+    """Digest of the questions' ids and clusters in their order, as `policy pin` prints it: needed to join the tasks of
+    a score. Without it any clusters of the suite's are accepted."""
     formats: tuple[Format, ...] = Field(default=("raw",), min_length=1)
     """Every rule must hold in each format: an attack may succeed in one of them only."""
     choices_only: Name | None = None

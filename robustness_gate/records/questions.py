@@ -5,10 +5,11 @@ Nothing here imports torch; an `LM` only promises a tensor in its type annotatio
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,6 +17,7 @@ from robustness_gate.errors import BrokenTrial
 from robustness_gate.records.base import Digest, Format, Metric, Name, Record, Registered
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
+from robustness_gate.records.encode import digest_of
 from robustness_gate.records.literals import declared, modules
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Item:
 
     question: Question
     answer: int
+    cluster: str = ""
+    """The group of questions that are not independent of it (of one paper); empty: it is a cluster of its own."""
 
     @property
     def right(self) -> frozenset[int]:
@@ -250,3 +254,48 @@ class TaskRef(Record):
     def prompts(self) -> int:
         """The prompts that all its items take: one each where answers are generated, else one for each option."""
         return self.items * (1 if self.judged.generative else self.options)
+
+
+Short = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+"""The first 16 hexadecimal digits of a SHA-256: enough to join thousands of ids, and no text of a question."""
+
+
+class QuestionIds(Record):
+    """Which question each item of a task asks, and to which cluster it belongs, in the committed order.
+
+    Two tasks that ask the same question in different forms have the same id for it. Questions of one cluster (of one
+    paper, or one paragraph) are not independent, so a comparison of two models counts clusters and not questions.
+    """
+
+    kind: Literal["questions"] = "questions"
+    task: Digest
+    """Digest of the task's `TaskRef`."""
+    ids: tuple[Short, ...] = Field(min_length=1)
+    """One per item, each once."""
+    clusters: tuple[Short, ...] = ()
+    """One per item; empty if every question is a cluster of its own."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> QuestionIds:
+        if len(set(self.ids)) < len(self.ids):
+            raise ValueError("an id is listed twice")
+        if self.clusters and len(self.clusters) != len(self.ids):
+            raise ValueError("needs one cluster per id, or none")
+        return self
+
+    @property
+    def pin(self) -> str:
+        """The digest that a policy pins: ids and clusters, independent of the form in which they are asked."""
+        return digest_of([list(self.ids), list(self.clusters)])
+
+
+def question_ids(task: TaskRef, items: Sequence[Item]) -> QuestionIds:
+    """The ids and clusters of a task's items, as digests."""
+    ids = tuple(_short(item.question.id) for item in items)
+    clustered = any(item.cluster for item in items)
+    clusters = tuple(_short(item.cluster or item.question.id) for item in items) if clustered else ()
+    return QuestionIds(task=task.sha256, ids=ids, clusters=clusters)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

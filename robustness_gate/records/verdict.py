@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from robustness_gate.records import codes
 from robustness_gate.records.base import Coded, Difference, Digest, Metric, Name, Record, Share
@@ -24,6 +24,39 @@ class ValidityIssue(Coded):
 
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+
+
+class Contrast(Record):
+    """A comparison of several models on the same questions, in mean scores per question. Missing answers are wrong."""
+
+    tasks: tuple[Name, ...] = Field(min_length=1)
+    """The tasks of which a question's score is the mean."""
+    questions: int = Field(ge=1)
+    clusters: int = Field(ge=1)
+    candidate: Share
+    control: Share
+    """After the same attack."""
+    original: Share | None = None
+    """The yardstick, before any attack or after the same one; None if the limit is no share of a gap."""
+    never: Share | None = None
+    """The control at the same point."""
+    yardstick: Literal["untouched", "same_attack"] | None = None
+    excess_lower: Difference
+    """One-sided bounds, each at alpha_pass, on the candidate's score minus the control's, in points."""
+    excess_upper: Difference
+
+    @property
+    def gap(self) -> float | None:
+        """What the original scores more than the model that never knew; None if the limit is no share of it."""
+        return None if self.original is None or self.never is None else self.original - self.never
+
+    @property
+    def observed(self) -> float:
+        """The share of the gap that is back, between -1 and 1; without a gap 1. Else the excess over the control."""
+        excess, gap = self.candidate - self.control, self.gap
+        if gap is None:
+            return excess
+        return max(-1.0, min(1.0, excess / gap)) if gap > 0 else 1.0
 
 
 class Finding(Record):
@@ -51,6 +84,9 @@ class Finding(Record):
     """That model's right answers to the same questions, after the same attack."""
     fell: bool = False
     """Whether the difference is the other model's accuracy minus the candidate's, instead of the reverse."""
+    contrast: Contrast | None = None
+    """How the models compare, if the limit is on a share of a gap, on a score, or on clustered questions. `correct` and
+    `items` then count the answers in all its tasks, and both bounds are on the share or the excess."""
     lower: Difference
     """One-sided lower bound at the hypothesis' share of alpha_fail, with missing items counted as wrong. On an
     accuracy, or on a difference of two if `relative_to` names a model."""
@@ -74,8 +110,15 @@ class Finding(Record):
 
     @property
     def observed(self) -> float:
-        """Accuracy, with missing items counted as wrong; or its difference from the other model's."""
+        """Accuracy, with missing items counted as wrong; its difference from the other model's; or a share of a gap."""
+        if self.contrast is not None:
+            return self.contrast.observed
         return (self.correct - self.over_correct) / self.items * (-1 if self.fell else 1)
+
+    @property
+    def of_gap(self) -> bool:
+        """Whether its numbers are shares of a gap."""
+        return self.contrast is not None and self.contrast.gap is not None
 
     @property
     def establishes_compliance(self) -> bool:

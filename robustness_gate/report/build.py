@@ -90,6 +90,7 @@ def make(
         weights=tuple(sorted(evidence.weights, key=lambda each: each.digest)),
         devices=evidence.devices,
         tokenizers=tuple(sorted(evidence.tokenizers, key=lambda each: each.digest)),
+        questions=tuple(sorted(evidence.questions, key=lambda each: (each.task, each.digest))),
         preregistration=preregistration,
         trials=tuple(sorted(records, key=lambda each: (each.trial.role, each.trial.control, each.label, each.id))),
         environment={**environment(), **machine},

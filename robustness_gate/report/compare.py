@@ -17,7 +17,7 @@ from robustness_gate.records.trial import Measurement, Role
 from robustness_gate.report.record import Report, TrialRecord
 from robustness_gate.statistics import tango_lower, tango_upper
 from robustness_gate.verdict import spelled_out, tally
-from robustness_gate.verdict.hypotheses import judged_in, metric_of
+from robustness_gate.verdict.hypotheses import judged_in, metric_in
 
 ALPHA = 0.05
 """Two-sided: each bound is at half of it."""
@@ -100,7 +100,10 @@ def compare(a: Report, b: Report) -> Comparison:
     effects = {name: max(_effects(each).get(name, 1.0) for each in (a, b)) for name in {*_effects(a), *_effects(b)}}
     rules = [(limit, found) for each, found in ((a, ours), (b, theirs)) for limit in spelled_out(each.resolved).limits]
     held = {
-        (key, metric_of(limit, found[key][0].trial)) for limit, found in rules for key in shared if key[3] == limit.task
+        (key, metric_in(limit, key[3], found[key][0].trial))
+        for limit, found in rules
+        for key in shared
+        if key[3] in limit.readings
     }
     lines = tuple(
         _line(

@@ -68,8 +68,8 @@ def limitations(
     found += _on_the_way(evidence)
     found += _lost(evidence)
     written = {task.name for trial in evidence.planned for task in trial.tasks if task.judged.generative}
-    unread = sorted({limit.task for limit in policy.limits if (pin := policy.tasks.get(limit.task)) is not None
-                     and pin.choices_only is None and limit.task not in written})  # fmt: skip
+    limited = {task for limit in policy.limits if limit.recovered is None for task in limit.readings}
+    unread = sorted(task for task in limited - written if (pin := policy.tasks.get(task)) and pin.choices_only is None)
     if unread:
         found.append(f"How much the choices alone give away was not asked of: {', '.join(unread)}.")
     if policy.expires is None:

@@ -18,6 +18,7 @@ from robustness_gate.records.base import Digest, Record
 from robustness_gate.records.calibration import Calibration, WeightsCheck
 from robustness_gate.records.evidence import Evidence, EvidenceIssue, LeftOut, SelfTest, Stored, TokenizerCheck, Unread
 from robustness_gate.records.policy import Policy
+from robustness_gate.records.questions import QuestionIds
 from robustness_gate.records.trial import Closed, Measurement, ModelRef, Role, Trial
 from robustness_gate.records.verdict import Verdict
 from robustness_gate.verdict import Decision, label
@@ -128,6 +129,8 @@ class Report(Record):
     """The kinds of device of every run on the candidate."""
     tokenizers: tuple[TokenizerCheck, ...] = ()
     """Comparisons of the candidate's tokenizer with the original's, sorted by digest."""
+    questions: tuple[QuestionIds, ...] = ()
+    """Ids and clusters of the questions, sorted by the digest of their task."""
     trials: tuple[TrialRecord, ...]
     environment: dict[str, str]
 
@@ -152,6 +155,7 @@ def evidence_in(report: Report) -> Evidence:
         weights=report.weights,
         devices=report.devices,
         tokenizers=report.tokenizers,
+        questions=report.questions,
         left_out=report.left_out,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from robustness_gate.records.encode import Json
 from robustness_gate.records.policy import Guardrail, Limit, Requirement, Utility
-from robustness_gate.records.trial import OWN_ROLES, Closed, ModelRef, Role, Trial
+from robustness_gate.records.trial import OWN_ROLES, Closed, Measurement, ModelRef, Role, Trial
 from robustness_gate.records.verdict import Blocker, Finding, FindingKind, ValidityIssue
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.findings import comparator, place
@@ -109,6 +109,7 @@ def _numbers(findings: Sequence[Finding]) -> Iterator[Blocker]:
             code = "breach" if finding.state == "over" else "open"
             bounds = {"observed": finding.observed, "lower": finding.lower, "upper": finding.upper}
             against = {"limit": finding.limit, **comparator(finding.relative_to), "fell": finding.fell}
+            against["share"] = finding.of_gap
             yield Blocker(code=code, args={**place(finding), **bounds, **against})
         elif finding.has("below_chance"):  # evidence of knowledge, in any trial or attempt
             yield Blocker(code="inverted", args=place(finding))
@@ -123,8 +124,8 @@ def _idle_rules(case: Evaluation) -> Iterator[Blocker]:
     for limit in policy.limits:
         if not any(covers(limit, requirement) for requirement in policy.required):
             yield Blocker(code="limit_on_nothing", args={"rule": limit.id})
-        if limit.relative_to is not None and limit.relative_to not in policy.controls:
-            yield Blocker(code="unknown_control", args={"rule": limit.id, "control": limit.relative_to})
+        if limit.control is not None and limit.control not in policy.controls:
+            yield Blocker(code="unknown_control", args={"rule": limit.id, "control": limit.control})
     rules = [limit.id for limit in policy.limits] + [rule.id for rule in policy.guardrails]
     for rule in sorted({each for each in rules if rules.count(each) > 1}):
         yield Blocker(code="rule_twice", args={"rule": rule})
@@ -193,11 +194,11 @@ def _invalid(
 ) -> Iterator[Blocker]:
     """A planned trial that ended well, but whose answers cannot establish compliance."""
     covering = [each for each in case.policy.limits if limits(each, trial) and trial.role != Role.SHAM]
-    absolute = {each.task for each in covering if each.relative_to is None}
+    absolute = {each.task for each in covering if each.control is None}
     for limit, budget in product(covering, trial.budgets):
-        if limit.relative_to is not None and limit.task in absolute:  # the absolute limit reports it already
+        if limit.control is not None and limit.task in absolute:  # the absolute limit reports it already
             continue
-        if case.lost(trial, limit.task, budget):  # `incomplete` reports it already
+        if any(case.lost(trial, task, budget) for task in limit.readings):  # `incomplete` reports it already
             continue
         if without_metric(limit, trial) is not None:  # `no_such_metric` reports it already
             continue
@@ -235,10 +236,10 @@ def _open_hypotheses(case: Evaluation, findings: Sequence[Finding]) -> Iterator[
             continue
         own = [f for f in findings if (f.kind, f.rule) == (FindingKind.LIMIT, limit.id)]
         mine = [f for f in own if declares(requirement, trials.get(f.trial), f.budget)]
-        control = ModelRef(role=Role.CONTROL, control=limit.relative_to) if limit.relative_to else None
+        control = ModelRef(role=Role.CONTROL, control=limit.control) if limit.control else None
         for seed, budget in product(range(requirement.seeds), requirement.budgets or (None,)):
             at = [f for f in mine if f.seed_index == seed and budget in (None, f.budget)]
-            if not at and _has_its_cause(case, requirement, seed, budget, limit.task):
+            if not at and any(_has_its_cause(case, requirement, seed, budget, task) for task in limit.readings):
                 continue
             about = str(requirement)
             which = {"kind": FindingKind.LIMIT.value, "rule": limit.id, "requirement": about}
@@ -280,27 +281,50 @@ def _not_compared(case: Evaluation, findings: Sequence[Finding]) -> Iterator[Blo
 
     Otherwise the result of a strong attack from an earlier run could be dropped by not running the control.
     """
-    names = {limit.id for limit in case.policy.limits}
-    held = {(f.trial, f.attempt, f.budget, f.task) for f in findings if f.kind == FindingKind.LIMIT and f.rule in names}
+    tasks = {limit.id: limit.readings for limit in case.policy.limits}
+    held = {
+        (f.trial, f.attempt, f.budget, task)
+        for f in findings
+        if f.kind == FindingKind.LIMIT
+        for task in tasks.get(f.rule, ())
+    }
     found: dict[tuple[Any, ...], Blocker] = {}
     for trial in case.own:
         about = str(next((each for each in case.policy.required if each.selects(trial)), ""))
-        for measurement in case.measurements(trial):
-            if (measurement.trial, measurement.attempt, measurement.budget, measurement.task) in held:
+        measurements = case.measurements(trial)
+        again = {_answers(m) for m in measurements if _key(m) in held}
+        for measurement in measurements:
+            if _key(measurement) in held:
+                continue
+            # An attempt that was cut off between the tasks of a score is judged by a later one with the same answers.
+            if (
+                measurement.budget,
+                measurement.task,
+                *sorted(measurement.correct.items()),
+                measurement.missing,
+            ) in again:
                 continue
             for limit in case.policy.limits:
-                covered = limit.task == measurement.task and limits(limit, trial)
-                if limit.relative_to and covered and without_metric(limit, trial) is None:
+                covered = measurement.task in limit.readings and limits(limit, trial)
+                if limit.control and covered and without_metric(limit, trial) is None:
                     where = {
                         "kind": FindingKind.LIMIT.value,
                         "attack": label(trial),
                         "seed_index": trial.seed_index,
                         "budget": measurement.budget,
                     }
-                    args = {"rule": limit.id, **where, "control": limit.relative_to}
+                    args = {"rule": limit.id, **where, "control": limit.control}
                     blocker = Blocker(code="not_compared", args=args, about=about)
                     found[limit.id, label(trial), trial.seed_index, measurement.budget, about] = blocker
     yield from (blocker for _, blocker in sorted(found.items(), key=lambda each: each[0]))
+
+
+def _key(measurement: Measurement) -> tuple[str, int, int, str]:
+    return measurement.trial, measurement.attempt, measurement.budget, measurement.task
+
+
+def _answers(measurement: Measurement) -> tuple[Any, ...]:
+    return measurement.budget, measurement.task, tuple(sorted(measurement.correct.items())), measurement.missing
 
 
 def _other_weights(case: Evaluation) -> Iterator[Blocker]:

@@ -69,9 +69,9 @@ def _smallest(limit: Limit, findings: Sequence[Finding]) -> str:
     if least is None:
         return f"{what}: not known, nothing was measured"
     hardest = max(findings, key=lambda f: (f.upper, f.attack, f.budget))
-    verb = "is" if least <= limit.max else "would have to be"
+    verb = "is" if least <= limit.most else "would have to be"
     at = f", for {hardest.attack}" + (f" at {hardest.budget}" if hardest.budget else "")
-    return f"{what}: {least:.3f}{at}; the limit is {limit.max:g}" + ("" if verb == "is" else ", which is lower")
+    return f"{what}: {least:.3f}{at}; the limit is {limit.most:g}" + ("" if verb == "is" else ", which is lower")
 
 
 def _recorded(verdict: Verdict) -> Iterator[str]:

@@ -11,7 +11,7 @@ from robustness_gate.records.policy import Guardrail, Limit, Utility
 from robustness_gate.records.trial import Measurement, ModelRef, Role, Trial
 from robustness_gate.records.verdict import Finding, FindingKind, ValidityIssue
 from robustness_gate.statistics import clopper_pearson_upper
-from robustness_gate.verdict import bounds
+from robustness_gate.verdict import bounds, contrasts
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.flags import SUSPICION
 from robustness_gate.verdict.hypotheses import (
@@ -21,6 +21,7 @@ from robustness_gate.verdict.hypotheses import (
     judged_in,
     label,
     limits,
+    metric_in,
     metric_of,
     without_metric,
 )
@@ -65,13 +66,84 @@ def _limited(
         issues = (*issues, issue("below_chance"))  # missing items cannot hide it
     if not aimed(limit.task, trial):
         issues = (*issues, issue("other_form", task=limit.task))
+    if limit.recovered is not None or limit.score or (limit.relative_to and _clustered(case, limit, trial)):
+        yield from _contrasted(case, limit, trial, measurement, issues, alpha, declared)
+        return
     if limit.relative_to is not None:
         for _, its in case.partners(Role.CONTROL, limit.relative_to, trial, measurement):
             between = bounds.paired(policy, measurement, its, metric, alpha)
-            yield _finding(limit, trial, measurement, between, limit.max, issues, declared, its=its)
+            yield _finding(limit, trial, measurement, between, limit.most, issues, declared, its=its)
         return
     between = bounds.limited(policy, trial, measurement, metric, alpha)
-    yield _finding(limit, trial, measurement, between, limit.max, issues, declared)
+    yield _finding(limit, trial, measurement, between, limit.most, issues, declared)
+
+
+def _clustered(case: Evaluation, limit: Limit, trial: Trial) -> bool:
+    asked = contrasts.asked_by(case, limit.readings, trial)
+    return asked is not None and len(asked.sizes) < asked.questions
+
+
+def _contrasted(
+    case: Evaluation,
+    limit: Limit,
+    trial: Trial,
+    measurement: Measurement,
+    issues: Issues,
+    alpha: float,
+    declared: bool,
+) -> Iterator[Finding]:
+    """A limit that compares several models, cluster by cluster."""
+    asked = contrasts.asked_by(case, limit.readings, trial, limit.metric)
+    own = contrasts.whole(case, limit.readings, trial, measurement)
+    if asked is None or own is None:
+        return
+    for each in own[1:]:
+        issues = (*issues, *(found for found in case.issues(trial, each) if found not in issues))
+        if not aimed(each.task, trial):
+            issues = (*issues, issue("other_form", task=each.task))
+    issues = (*issues, *_of_questions(case, asked, trial))
+    for found in contrasts.compared(case, limit, trial, asked, own, alpha):
+        all_ = (*issues, *_alone(case, limit, trial, asked, own))
+        made = _finding(
+            limit, trial, measurement, (found.lower, found.upper), limit.most, all_, declared, its=found.theirs[0]
+        )
+        yield made.model_copy(
+            update={
+                "contrast": found.contrast,
+                "state": "over" if found.over else "under" if found.under else "open",
+                "correct": sum(tally(each, metric_in(limit, each.task, trial))[0] for each in own),
+                "over_correct": sum(tally(each, metric_in(limit, each.task, trial))[0] for each in found.theirs),
+                "items": sum(each.items for each in own),
+                "missing": sum(tally(each, metric_in(limit, each.task, trial))[1] for each in own),
+            }
+        )
+
+
+def _of_questions(case: Evaluation, asked: contrasts.Asked, trial: Trial) -> Iterator[ValidityIssue]:
+    """Issues with the clusters of the questions: too few of them, or others than the policy pins."""
+    if len(asked.sizes) < contrasts.LEAST_CLUSTERS:
+        yield issue("few_clusters", clusters=len(asked.sizes), asked=contrasts.LEAST_CLUSTERS)
+    for task in asked.tasks:
+        pin = case.policy.tasks.get(task)
+        if pin is not None and pin.questions is not None and pin.questions != contrasts.pin_of(case, task, trial):
+            yield issue("other_clusters", task=task)
+
+
+def _alone(
+    case: Evaluation, limit: Limit, trial: Trial, asked: contrasts.Asked, own: contrasts.Answers
+) -> Iterator[ValidityIssue]:
+    """Issues if one task of a score, alone, may show more than `max_share_each`: the mean would dilute it."""
+    if limit.recovered is None or len(asked.tasks) < 2:
+        return
+    rule = limit.recovered.model_copy(update={"max_share": limit.recovered.max_share_each})
+    for task, measurement in zip(asked.tasks, own, strict=True):
+        single = limit.model_copy(update={"task_": task, "score": (), "recovered": rule})
+        alone = contrasts.asked_by(case, (task,), trial)
+        if alone is None:
+            continue
+        for found in contrasts.compared(case, single, trial, alone, (measurement,), case.alpha_hypothesis):
+            if not found.under:
+                yield issue("one_task_over", task=task, upper=found.upper, asked=rule.max_share)
 
 
 def _useful(case: Evaluation, rule: Utility, trial: Trial, measurement: Measurement, issues: Issues) -> Finding:
@@ -149,7 +221,7 @@ def _finding(
     metric = metric_of(rule, trial)
     correct, missing = tally(measurement, metric)
     kind, id_ = _kind_and_id(rule)
-    control = rule.relative_to if isinstance(rule, Limit) else None
+    control = rule.control if isinstance(rule, Limit) else None
     other = ModelRef(role=Role.CONTROL, control=control) if control else ModelRef(role=Role.ORIGINAL)
     return Finding(
         kind=kind,

@@ -35,7 +35,16 @@ from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Flag, RedFlag
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper, tango_lower
 from robustness_gate.verdict import tokenizers
-from robustness_gate.verdict.hypotheses import DIAGNOSES, declares, judged_in, kind_of, label, limits, metric_of
+from robustness_gate.verdict.hypotheses import (
+    DIAGNOSES,
+    declares,
+    judged_in,
+    kind_of,
+    label,
+    limits,
+    metric_in,
+    metric_of,
+)
 
 COLLAPSED = 0.9
 """Share of the commonest letter above which accuracy in a single letter order means little."""
@@ -155,8 +164,9 @@ class _Look:
         """Limits by task; with `absolute` only those on an accuracy, for flags about the distance from a limit."""
         found: dict[str, list[Limit]] = {}
         for limit in self.policy.limits:
-            if limit.relative_to is None or not absolute:
-                found.setdefault(limit.task, []).append(limit)
+            if limit.control is None or not absolute:
+                for task in limit.readings:
+                    found.setdefault(task, []).append(limit)
         return found
 
     def letter_collapse(self) -> Iterator[RedFlag]:
@@ -165,7 +175,7 @@ class _Look:
             summaries = [measurement.summary for _, measurement in asked]
             share = max((summary.get(key, 0.0) for summary in summaries for key in COMMONEST), default=0.0)
             if share > COLLAPSED:
-                decides = not all(_over_all_orders(limit, trial) for limit, (trial, _) in product(held, asked))
+                decides = not all(_over_all_orders(limit, task, trial) for limit, (trial, _) in product(held, asked))
                 freed = max((summary.get("calibrated_accuracy", 0.0) for summary in summaries), default=0.0)
                 args: dict[str, Json] = {"task": task, "share": share, "decides": decides, "calibrated": freed}
                 yield _up("letter_collapse", "one_letter", blocks=decides, **args)
@@ -175,7 +185,7 @@ class _Look:
         for task, held in sorted(self.hazards(absolute=True).items()):
             for limit in held:
                 if any(
-                    measurement.task == task and _upper(measurement, metric_of(limit, trial)) <= limit.max
+                    measurement.task == task and _upper(measurement, metric_of(limit, trial)) <= limit.most
                     for trial, measurement in measurements
                 ):
                     yield _up("vacuous", "original_within_limit", rule=limit.id)
@@ -193,7 +203,7 @@ class _Look:
             for limit, (trial, baseline) in product(held, asked):
                 metric = limit.metric or judged_in(pin.choices_only, trial).deciding
                 share = sum(tally(baseline, metric)) / baseline.items  # missing items count as right
-                if share >= limit.max - NEAR:
+                if share >= limit.most - NEAR:
                     yield _up("choices_only", "choices_suffice", task=task, share=share, near=NEAR, rule=limit.id)
 
     def identical_answers(self) -> Iterator[RedFlag]:
@@ -256,7 +266,7 @@ class _Look:
                     for earlier, later in product(
                         *([m for m in measurements if m.budget == rung] for rung in (low, high))
                     ):
-                        metric = metric_of(limit, trial)
+                        metric = metric_in(limit, task, trial)
                         gain = _gain(later, earlier, metric) if rising else _gain(earlier, later, metric)
                         if gain > NEAR:
                             where: dict[str, Json] = {
@@ -279,8 +289,8 @@ class _Look:
                     if not weaker or not stronger:
                         continue
                     for (trial, measurement), (other, best) in product(weaker, _at_their_best(stronger, limit)):
-                        metric = metric_of(limit, trial)
-                        gain = _gain(measurement, best, metric) if metric == metric_of(limit, other) else 0.0
+                        metric = metric_in(limit, task, trial)
+                        gain = _gain(measurement, best, metric) if metric == metric_in(limit, task, other) else 0.0
                         if gain > NEAR:
                             pair: dict[str, Json] = {
                                 "weaker": label(trial),
@@ -299,9 +309,9 @@ class _Look:
                 yield from ((trial, m) for m in self.measurements(trial) if m.task == task and (wanted or not declared))
 
 
-def _over_all_orders(limit: Limit, trial: Trial) -> bool:
+def _over_all_orders(limit: Limit, task: str, trial: Trial) -> bool:
     """Whether a limit's metric sums over all letter orders, so that a preference for a letter cancels."""
-    return (kind_of(limit.task, trial), metric_of(limit, trial)) == ("multiple_choice", "acc_permuted")
+    return (kind_of(task, trial), metric_in(limit, task, trial)) == ("multiple_choice", "acc_permuted")
 
 
 def _gain(one: Measurement, other: Measurement, metric: Metric) -> float:
@@ -321,7 +331,7 @@ def _at_their_best(found: Sequence[tuple[Trial, Measurement]], limit: Limit) -> 
     """The measurement of each trial with the most right answers: at a low budget a strong attack may be weaker."""
     best: dict[int, tuple[Trial, Measurement]] = {}
     for trial, measurement in found:
-        metric = metric_of(limit, trial)
+        metric = metric_in(limit, measurement.task, trial)
         rank = tally(measurement, metric)[0], in_order(measurement)
         if id(trial) not in best or rank > (tally(best[id(trial)][1], metric)[0], in_order(best[id(trial)][1])):
             best[id(trial)] = trial, measurement

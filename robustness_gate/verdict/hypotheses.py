@@ -24,7 +24,7 @@ AIMLESS = frozenset({"none", "quantize", "interpolate"})
 
 def spelled_out(policy: Policy) -> Policy:
     """The same policy without shorthand: the ratchet as limits, and each format as a separate task."""
-    return _by_format(_ratcheted(policy))
+    return _by_format(_in_points(_ratcheted(policy)))
 
 
 def declared_hypotheses(policy: Policy) -> int:
@@ -55,7 +55,7 @@ def limits(limit: Limit, trial: Trial) -> bool:
 
     No limit covers a diagnostic attack or a diagnostic task.
     """
-    if trial.attack in DIAGNOSES or not judged_in(limit.task, trial).hazard:
+    if trial.attack in DIAGNOSES or not all(judged_in(task, trial).hazard for task in limit.readings):
         return False
     return not limit.attacks or any(selector.selects(trial) for selector in limit.attacks)
 
@@ -80,7 +80,12 @@ def judged_in(task: str, trial: Trial) -> Kind:
 
 def metric_of(rule: Limit | Utility | Guardrail, trial: Trial) -> Metric:
     """The metric of a rule in a trial: the one that it names, else the one that decides in the kind of its task."""
-    return rule.metric or judged_in(rule.task, trial).deciding
+    return metric_in(rule, rule.task, trial)
+
+
+def metric_in(rule: Limit | Utility | Guardrail, task: str, trial: Trial) -> Metric:
+    """The same for one of the tasks of a score."""
+    return rule.metric or judged_in(task, trial).deciding
 
 
 def without_metric(rule: Limit | Utility | Guardrail, trial: Trial) -> TaskRef | None:
@@ -237,9 +242,21 @@ def _ratcheted(policy: Policy) -> Policy:
             }
         )
         for limit in policy.limits
-        if limit.relative_to is None
+        if limit.control is None
     )
     return policy.model_copy(update={"limits": (*policy.limits, *again), "ratchet": None})
+
+
+def _in_points(policy: Policy) -> Policy:
+    """Make the `max` of a share limit an excess limit of its own, over the same control."""
+    limits: list[Limit] = []
+    for limit in policy.limits:
+        if limit.recovered is None or limit.max is None:
+            limits.append(limit)
+            continue
+        excess = {"id": f"{limit.id}.points", "recovered": None, "relative_to": limit.recovered.control}
+        limits += [limit.model_copy(update={"max": None}), limit.model_copy(update=excess)]
+    return policy.model_copy(update={"limits": tuple(limits)})
 
 
 def _by_format(policy: Policy) -> Policy:
@@ -260,7 +277,13 @@ def _by_format(policy: Policy) -> Policy:
         for each in pin.formats
     }
     limits = tuple(
-        limit.model_copy(update={"id": named(limit.id, each), "task": in_format(limit.task, each)})
+        limit.model_copy(
+            update={
+                "id": named(limit.id, each),
+                "task_": None if limit.task_ is None else in_format(limit.task_, each),
+                "score": tuple(in_format(task, each) for task in limit.score),
+            }
+        )
         for limit in policy.limits
         for each in formats(limit.task)
     )

@@ -9,7 +9,7 @@ from robustness_gate.evidence.answers import changes
 from robustness_gate.records.policy import Limit
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Blocker
-from robustness_gate.verdict import bounds, calibrations
+from robustness_gate.verdict import bounds, calibrations, contrasts
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.hypotheses import asked_by, label, metric_of
 from robustness_gate.verdict.selftests import counting, faults
@@ -27,6 +27,7 @@ def instruments(case: Evaluation) -> Iterator[Blocker]:
             yield from _sham(case, attack)
     if validity.positive_control != "off":
         yield from _positive_control(case)
+    yield from _gaps(case)
 
 
 def _self_tests(case: Evaluation) -> Iterator[Blocker]:
@@ -74,7 +75,7 @@ def _sham(case: Evaluation, attack: str) -> Iterator[Blocker]:
                 seen |= {measurement.task} if measurement in sound else set()
                 if many := changes(measurement, before):
                     changed.add((measurement.task, many, measurement.items))
-    unseen = sorted({limit.task for limit in case.policy.limits} - seen)
+    unseen = sorted({task for limit in case.policy.limits for task in limit.readings} - seen)
     if changed:
         task, many, items = min(changed)
         args = {"attack": attack, "changed": many, "items": items, "task": task}
@@ -100,6 +101,10 @@ def _positive_control(case: Evaluation) -> Iterator[Blocker]:
         yield Blocker(code="positive_control_invalid" if there else "positive_control_missing")
         return
     for limit in case.policy.limits:
+        if limit.recovered is not None:  # its gap, which it cannot do without, has blockers of its own
+            if any(gap.enough for gap in contrasts.gaps(case, limit)):
+                return
+            continue
         its = [
             _exceeds(case, limit, trial, measurement) for trial, measurement in found if measurement.task == limit.task
         ]
@@ -112,6 +117,22 @@ def _exceeds(case: Evaluation, limit: Limit, trial: Trial, measurement: Measurem
     """Whether the original is over a limit, by the candidate's own rule."""
     policy, alpha, metric = case.policy, case.alpha_hypothesis, metric_of(limit, trial)
     if limit.relative_to is None:
-        return bounds.accuracy(policy, measurement, metric, alpha)[0] > limit.max
+        return bounds.accuracy(policy, measurement, metric, alpha)[0] > limit.most
     others = [its for _, its in case.partners(Role.CONTROL, limit.relative_to, trial, measurement)]
-    return bool(others) and all(bounds.paired(policy, measurement, its, metric, alpha)[0] > limit.max for its in others)
+    most = limit.most
+    return bool(others) and all(bounds.paired(policy, measurement, its, metric, alpha)[0] > most for its in others)
+
+
+def _gaps(case: Evaluation) -> Iterator[Blocker]:
+    """Share limits without a gap, or whose gap was not measured. No policy can switch this off: nothing passes then."""
+    for limit in case.policy.limits:
+        if limit.recovered is None:
+            continue
+        where = {"rule": limit.id, "control": limit.recovered.control}
+        found = [*contrasts.gaps(case, limit)]
+        small = min(found, key=lambda gap: gap.lower, default=None)
+        if small is None:
+            yield Blocker(code="gap_not_measured", args=where)
+        elif not all(gap.enough for gap in found):
+            numbers = {"gap": small.points, "lower": small.lower, "asked": limit.recovered.min_gap}
+            yield Blocker(code="no_gap", args={**where, **numbers})

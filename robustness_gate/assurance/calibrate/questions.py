@@ -33,7 +33,7 @@ def form_of(policy: Policy, data: SuiteData, suite: Loaded[Suite]) -> str:
     Raises:
         UsageError: a limit is on a task of another form.
     """
-    limited = {limit.task for limit in spelled_out(policy).limits}
+    limited = {task for limit in spelled_out(policy).limits for task in limit.readings}
     kinds = {each.task.JUDGED.attacked_as for each in data.hazards if each.name in limited}
     if kinds <= {spikes.LETTERS, spikes.CLOZE} and kinds:
         return spikes.CLOZE if kinds == {spikes.CLOZE} else spikes.LETTERS

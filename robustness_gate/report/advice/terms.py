@@ -59,7 +59,7 @@ def not_asked(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
 
 def _no_control(case: Case) -> Iterator[Step]:
     """Controls of the policy that were not given, or whose answers are not valid."""
-    for name in sorted({limit.relative_to for limit in case.policy.limits if limit.relative_to is not None}):
+    for name in sorted({limit.control for limit in case.policy.limits if limit.control is not None}):
         model, control = (Role.CONTROL, name), case.policy.controls.get(name)
         if control is None or model in _held(case):
             continue
