@@ -13,7 +13,6 @@ An auditor can read each module without knowing scipy; the tests compare them wi
 """
 
 from robustness_gate.statistics.binomial import clopper_pearson_lower, clopper_pearson_upper
-from robustness_gate.statistics.likelihood import likelihood_ratio, t_quantile
 from robustness_gate.statistics.paired import tango_lower, tango_upper
 from robustness_gate.statistics.power import (
     JointPower,
@@ -39,10 +38,8 @@ __all__ = [
     "false_fail_rate",
     "items_needed",
     "joint_pass_power",
-    "likelihood_ratio",
     "pass_power",
     "strongest_by_halves",
-    "t_quantile",
     "tango_lower",
     "tango_upper",
 ]
