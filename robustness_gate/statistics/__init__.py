@@ -4,15 +4,27 @@ An auditor can read each module without knowing scipy; the tests compare them wi
 
     binomial    Clopper and Pearson's bounds on an accuracy
     paired      Tango's bounds on the difference of two accuracies on the same items
+    likelihood  bounds on the difference of two scores by clusters of questions
+    share       whether a candidate is under or over a share of the gap between its original and a control
+    clusters    the design effect, measured
     sequential  a betting test that can stop a trial early with a breach
     power       the power of a design: probabilities of a true PASS and a true FAIL, and the items that they need
     selection   the accuracy of the strongest attack, corrected for its selection
 
 `binomial` and `power` at design effect 1 are exact, `sequential` and `selection` are valid at any number of items;
-`paired` uses a normal approximation and documents its error.
+`paired` uses a normal approximation, `likelihood` and `share` a likelihood ratio's: their error rates are documented.
 """
 
 from robustness_gate.statistics.binomial import clopper_pearson_lower, clopper_pearson_upper
+from robustness_gate.statistics.clusters import design_effect
+from robustness_gate.statistics.likelihood import (
+    difference_lower,
+    difference_over,
+    difference_upper,
+    established,
+    likelihood_ratio,
+    t_quantile,
+)
 from robustness_gate.statistics.paired import tango_lower, tango_upper
 from robustness_gate.statistics.power import (
     JointPower,
@@ -24,22 +36,47 @@ from robustness_gate.statistics.power import (
 )
 from robustness_gate.statistics.selection import Strongest, strongest_by_halves
 from robustness_gate.statistics.sequential import BETS, betting_lower, betting_stop, betting_wealth
+from robustness_gate.statistics.share import (
+    LARGEST_SHARE,
+    ShareEvidence,
+    Yardstick,
+    share_evidence,
+    share_lower,
+    share_over,
+    share_under,
+    share_upper,
+)
 
 __all__ = [
     "BETS",
+    "LARGEST_SHARE",
     "JointPower",
+    "ShareEvidence",
     "Strongest",
+    "Yardstick",
     "betting_lower",
     "betting_stop",
     "betting_wealth",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
+    "design_effect",
+    "difference_lower",
+    "difference_over",
+    "difference_upper",
+    "established",
     "fail_power",
     "false_fail_rate",
     "items_needed",
     "joint_pass_power",
+    "likelihood_ratio",
     "pass_power",
+    "share_evidence",
+    "share_lower",
+    "share_over",
+    "share_under",
+    "share_upper",
     "strongest_by_halves",
+    "t_quantile",
     "tango_lower",
     "tango_upper",
 ]
