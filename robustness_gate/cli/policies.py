@@ -238,7 +238,7 @@ def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = No
     unpinned = plans.without_pins(loaded)  # the current pins may be the ones to replace
     made, read = _planned(unpinned, suite), load_suite(suite)
     refs = {task.name: task for task in made.trials[0].tasks}
-    sources = {name: task.items for name, task in read.record.tasks.items()}
+    sources = {name: task.source for name, task in read.record.tasks.items()}
     for line in lines(loaded.record, refs, made.trials[0].data, plans.of_candidate(made), sources):
         say(line)
     if original is not None:

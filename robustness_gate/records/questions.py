@@ -41,6 +41,9 @@ class Item:
 
     question: Question
     answer: int
+    cluster: str = ""
+    """What its answer depends on besides itself, such as the paper or the person that it is about: items of one cluster
+    are not independent observations. Empty: the question is its own cluster."""
 
     @property
     def right(self) -> frozenset[int]:
