@@ -242,7 +242,7 @@ def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = No
     data = gather(read)
     made = _planned(plans.without_pins(loaded, data), suite)  # the current pins may be the ones to replace
     refs = {task.name: task for task in made.trials[0].tasks}
-    sources = {name: task.items for name, task in read.record.tasks.items()}
+    sources = {name: task.source for name, task in read.record.tasks.items()}
     questions = compared_by_clusters(loaded.record, data)
     for line in lines(loaded.record, refs, made.trials[0].data, plans.of_candidate(made), sources, questions):
         say(line)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,13 @@ from robustness_gate.inputs.items import (
     load_texts,
     text_of,
 )
+from robustness_gate.inputs.rows import Place, Source, kept, named
 from robustness_gate.records.questions import Item, Question
 from robustness_gate.system import utf8
 
 
-def read_items(place: str | Path) -> tuple[Item, ...]:
-    """Items from a JSON-lines file, a folder, or a hub dataset.
+def read_items(place: Place) -> tuple[Item, ...]:
+    """Items from a JSON-lines file, a folder, a hub dataset, or a `Source` of these.
 
     Raises:
         FileError: the source does not contain such items.
@@ -56,24 +58,29 @@ def read_items(place: str | Path) -> tuple[Item, ...]:
     """
     if isinstance(place, Path) and place.is_file():
         return load_items(place)
+    if isinstance(place, Source) and place.own_file is not None:
+        return load_items(place.own_file, place.also, place.id or "id")
     return of_rows(read_rows(place), place)
 
 
-def read_rows(place: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_rows(place: Place) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The rows of a source, each with its place for messages. Raises as `read_items` does."""
-    if isinstance(place, Path) and place.is_file():
+    if isinstance(place, Source):
+        found = (each for one in place.places for each in read_rows(one))
+        yield from ((where, named(row, place, where)) for where, row in found if kept(row, place, where))
+    elif isinstance(place, Path) and place.is_file():
         yield from ((f"{place}:{line}", row) for line, row in json_lines(place))
     else:
         rows = tables.of_folder(place) if isinstance(place, Path) else tables.of_hub(place)
         yield from ((f"{place}, row {number}", row) for number, row in enumerate(rows, start=1))
 
 
-def of_rows(rows: Iterable[tuple[str, Mapping[str, Any]]], place: str | Path) -> tuple[Item, ...]:
+def of_rows(rows: Iterable[tuple[str, Mapping[str, Any]]], place: Place) -> tuple[Item, ...]:
     """Items from rows of the shape of WMDP and MMLU. Raises FileError for other rows."""
     return distinct((_item(row, where) for where, row in rows), place)
 
 
-def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
+def distinct(found: Iterable[Item], place: Place) -> tuple[Item, ...]:
     """The items; repeated ids become ID-2 and so on. Raises FileError where there is none."""
     items: dict[str, Item] = {}
     for item in found:
@@ -89,13 +96,13 @@ def distinct(found: Iterable[Item], place: str | Path) -> tuple[Item, ...]:
         while id_ in items:  # public benchmarks repeat rows; each counts, as in other evaluations
             copies += 1
             id_ = f"{item.question.id}-{copies}"
-        items[id_] = Item(Question(id_, item.question.stem, item.question.choices), item.answer)
+        items[id_] = replace(item, question=replace(item.question, id=id_))
     if not items:
         raise FileError("holds no items.", remedy=ONE_ITEM, where=str(place), code="bad-item")
     return tuple(items.values())
 
 
-def read_texts(place: str | Path) -> tuple[str, ...]:
+def read_texts(place: Place) -> tuple[str, ...]:
     """Training texts from a JSON-lines file, a folder, or a hub dataset: the column `text`.
 
     In a folder or a dataset a text of white space alone is left out; in a single file, which is the user's own, it is

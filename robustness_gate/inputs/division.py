@@ -12,11 +12,12 @@ import hmac
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from robustness_gate.errors import FileError, UsageError
 from robustness_gate.inputs.same_question import words_of
-from robustness_gate.records.questions import Item, Question
+from robustness_gate.records.questions import Item
 from robustness_gate.records.suite import Roles
 
 KEY_VARIABLE = "ROBUSTNESS_GATE_ROLE_KEY_"
@@ -33,30 +34,53 @@ class Divided(NamedTuple):
 def divide(items: Sequence[Item], roles: Roles) -> Divided:
     """Split by keyed hash: round(share x n) items are dev, then train likewise, independent of their order in the file.
 
-    Items with the same text have the same role, so that no copy of a verdict item is visible to an attacker.
+    Items with the same text have the same role, so that no copy of a verdict item is visible to an attacker. So have
+    items of one cluster, as far as the suite gives clusters: attackers then train on other papers or persons than those
+    by which the model is judged.
 
     Raises:
         UsageError: the key's variable is not set.
     """
     key = role_key(roles.key)
 
-    def rank(words: tuple[str, str]) -> bytes:
+    together = _kept_together(items)
+
+    def rank(words: tuple[str, ...]) -> bytes:
         return hmac.new(key, "\n".join(words).encode(), hashlib.sha256).digest()
 
-    twins: dict[tuple[str, str], list[str]] = {}
-    for item in items:
-        twins.setdefault(words_of(item), []).append(item.question.id)
     dev, train = set[str](), set[str]()
-    for words in sorted(twins, key=rank):
+    for words in sorted(together, key=rank):
         for part, share in ((dev, roles.dev), (train, roles.train)):
-            if len(part) + len(twins[words]) <= round(share * len(items)):
-                part |= set(twins[words])
+            if len(part) + len(together[words]) <= round(share * len(items)):
+                part |= set(together[words])
                 break
     return Divided(
         tuple(item for item in items if item.question.id not in dev | train),
         tuple(item for item in items if item.question.id in dev),
         tuple(item for item in items if item.question.id in train),
     )
+
+
+def _kept_together(items: Sequence[Item]) -> dict[tuple[str, ...], list[str]]:
+    """Ids of the items that have one role, by the words that rank them: the same text, or the same cluster.
+
+    A text that stands in two clusters joins them.
+    """
+    words = [words_of(item) for item in items]
+    by_text: dict[tuple[str, str], set[str]] = {}
+    for item, each in zip(items, words, strict=True):
+        by_text.setdefault(each, set()).add(item.cluster)
+    joined = {cluster: {cluster} for item in items if (cluster := item.cluster)}
+    for clusters in by_text.values():
+        named = sorted(clusters - {""})
+        for other in named[1:]:
+            both = joined[named[0]] | joined[other]
+            joined |= dict.fromkeys(both, both)
+    found: dict[tuple[str, ...], list[str]] = {}
+    for item, each in zip(items, words, strict=True):
+        named = sorted(by_text[each] - {""})
+        found.setdefault(tuple(sorted(joined[named[0]])) if named else each, []).append(item.question.id)
+    return found
 
 
 def role_key(name: str) -> bytes:
@@ -93,7 +117,5 @@ def keep(items: Sequence[Item], ids: Sequence[str], where: str) -> tuple[Item, .
 
 def question_hidden(items: Sequence[Item]) -> tuple[Item, ...]:
     """The same choices without the question: accuracy on them alone is not knowledge of the domain."""
-    return tuple(
-        Item(Question(item.question.id, "Which of these is right?", item.question.choices), item.answer)
-        for item in items
-    )
+    hidden = "Which of these is right?"
+    return tuple(replace(item, question=replace(item.question, stem=hidden)) for item in items)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,13 @@ PARQUET = b"PAR1"
 """First bytes of a Parquet file."""
 
 
-def load_items(path: Path) -> tuple[Item, ...]:
+def load_items(path: Path, also: Collection[str] = (), id_column: str = "id") -> tuple[Item, ...]:
     """Read multiple-choice items from JSON lines: `id`, `question`, `choices`, `answer` (index from 0).
+
+    Args:
+        path: the file.
+        also: further fields that the suite uses, and that are no unknown ones.
+        id_column: the field that identifies an item.
 
     Raises:
         FileError: with file:line, for a line that is not such an item, a repeated id, choices that are not distinct,
@@ -38,7 +43,7 @@ def load_items(path: Path) -> tuple[Item, ...]:
     items: list[Item] = []
     ids: set[str] = set()
     for line, record in json_lines(path):
-        item = _item(record, f"{path}:{line}")
+        item = _item(record, f"{path}:{line}", also, id_column)
         if item.question.id in ids:
             raise FileError(
                 f"the id '{item.question.id}' was used before",
@@ -118,18 +123,27 @@ def items_digest(items: Sequence[Item]) -> str:
     return digest_of([[i.question.id, i.question.stem, list(i.question.choices), i.answer] for i in items])
 
 
-def _item(record: dict[str, Json], where: str) -> Item:
-    fields = ("id", "question", "choices", "answer")
+def _item(record: dict[str, Json], where: str, also: Collection[str], id_column: str) -> Item:
+    fields = (id_column, "question", "choices", "answer")
+    for key in (*also, *([id_column] if id_column != "id" else [])):  # what the suite names comes first
+        if key not in record:
+            words = f"there is no column '{key}': {columns_of(record)}"
+            raise FileError(words, remedy="Correct the name in the suite.", where=where, code="bad-item")
     for key in record:
-        if key not in fields:
+        if key not in fields and key not in also:
             raise FileError(f"unknown field '{key}'", remedy=nearest(key, fields), where=where, code="bad-item")
     for key in fields:
         if key not in record:
             raise FileError(f"the field '{key}' is missing", remedy=ONE_ITEM, where=where, code="bad-item")
     id_, stem, choices, key = (record[name] for name in fields)
+    if id_column != "id" and isinstance(id_, int | str) and not isinstance(id_, bool):
+        id_ = str(id_).strip()
     if not isinstance(id_, str) or not id_ or not isinstance(stem, str) or not stem.strip():
         raise FileError(
-            "'id' and 'question' must be text that is not empty", remedy=ONE_ITEM, where=where, code="bad-item"
+            f"'{id_column}' and 'question' must be text that is not empty",
+            remedy=ONE_ITEM,
+            where=where,
+            code="bad-item",
         )
     if (
         not isinstance(choices, list)

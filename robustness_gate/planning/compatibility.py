@@ -90,9 +90,9 @@ def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
             where=policy.where("tasks", name, "questions"),
             code="wrong-questions",
         )
-    if pin.source not in (None, asked.items):
+    if pin.source not in (None, asked.source):
         raise PlanError(
-            f"the policy names another source than the suite, which takes the items from '{asked.items}'.",
+            f"the policy names another source than the suite, which takes the items from '{asked.source}'.",
             remedy="They must be the same, with the same revision.",
             where=policy.where("tasks", name, "source"),
             code="wrong-source",

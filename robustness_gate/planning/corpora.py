@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustness_gate.errors import FileError, PlanError
 from robustness_gate.inputs import datasets
 from robustness_gate.inputs.prompts import header_for
+from robustness_gate.inputs.rows import Place
 from robustness_gate.inputs.validation import Loaded
-from robustness_gate.planning.sources import locate
+from robustness_gate.planning.sources import locate, source_of
 from robustness_gate.planning.task_data import Asked
 from robustness_gate.records.attack import Corpus
 from robustness_gate.records.questions import Item
@@ -36,7 +36,7 @@ class Worded:
 class Rows(NamedTuple):
     """The rows of a corpus's questions, so that each task can put them into its own form."""
 
-    place: str | Path = ""
+    place: Place = ""
     rows: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     odd: str = ""
     """Why the rows alone are not questions, where only a harness's task makes questions of them."""
@@ -47,7 +47,9 @@ def read_corpus(
 ) -> tuple[Corpus, Rows]:
     """A corpus for attackers, and the rows of its questions."""
     items, rows = _questions_of(corpus, _rows_to_train_on(suite, name, corpus, read), read, hazards)
-    texts = datasets.read_texts(locate(corpus.texts, suite, "corpora", name, "texts")) if corpus.texts else ()
+    texts = (
+        datasets.read_texts(source_of(corpus.texts, suite, corpus, "corpora", name, "texts")) if corpus.texts else ()
+    )
     return Corpus(items, texts, header_for(corpus.topic) if corpus.topic else ""), rows
 
 
@@ -62,6 +64,7 @@ def in_words_of(
     asked = read[name]
     record, missing, dev = suite.record, dict[str, str](), asked.dev
     own = columns(asked.given.place) if asked.rewords else frozenset()
+    place: Place
     if not record.tasks[name].roles and record.dev:
         place = locate(record.dev, suite, "dev")
         mixed = not asked.rewords and any(read[each].rewords for each in record.hazards)
@@ -95,7 +98,7 @@ def _rows_to_train_on(suite: Loaded[Suite], name: str, corpus: SuiteCorpus, read
     if corpus.train_of is None:
         if corpus.items is None:
             return Rows()
-        place = locate(corpus.items, suite, "corpora", name, "items")
+        place = source_of(corpus.items, suite, corpus, "corpora", name, "items")
         return Rows(place, tuple(datasets.read_rows(place))[: corpus.first])
     asked = read.get(corpus.train_of)
     if corpus.items is not None or asked is None or not asked.train:
@@ -107,7 +110,7 @@ def _rows_to_train_on(suite: Loaded[Suite], name: str, corpus: SuiteCorpus, read
             where=suite.where("corpora", name, "train_of"),
             code="no-train-items",
         )
-    place = locate(suite.record.tasks[corpus.train_of].items, suite, "tasks", corpus.train_of, "items")
+    place = asked.given.place
     kept = {item.question.id for item in asked.train}
     rows = tuple(datasets.read_rows(place))
     if len(rows) != len(asked.items):
@@ -146,6 +149,6 @@ def _questions_of(
         raise
 
 
-def columns(place: str | Path) -> frozenset[str]:
+def columns(place: Place) -> frozenset[str]:
     """The columns of a source's rows."""
     return frozenset(column for _, row in datasets.read_rows(place) for column in row)

@@ -11,11 +11,11 @@ import contextlib
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustness_gate.errors import FileError, PlanError
 from robustness_gate.inputs import datasets, same_question
+from robustness_gate.inputs.rows import Place
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning.corpora import Rows, columns
 from robustness_gate.planning.sources import locate, readable
@@ -38,7 +38,7 @@ class Side(NamedTuple):
     """The same questions as their rows state them, where that differs."""
 
 
-Place = tuple[str, ...]
+At = tuple[str, ...]
 Words = tuple[str, str]
 """A question's stem and its right answer."""
 
@@ -64,7 +64,7 @@ def refuse_leaks(
     Raises:
         PlanError: an item is on both sides.
     """
-    record, seen = suite.record, list[tuple[Place, Side]]()
+    record, seen = suite.record, list[tuple[At, Side]]()
     for name, corpus in corpora.items():
         plain = readable(rows[name].rows, rows[name].place) if rows[name].odd else ()
         seen.append((("corpora", name), Side(corpus.items, plain=plain)))
@@ -90,8 +90,8 @@ def refuse_leaks(
 
 
 def _as_reworded(
-    at: Place, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, read: Mapping[str, Asked]
-) -> Iterator[tuple[Place, Side]]:
+    at: At, rows: Sequence[tuple[str, Mapping[str, Any]]], place: Place, read: Mapping[str, Asked]
+) -> Iterator[tuple[At, Side]]:
     """The attackers' rows as each kind of the suite rewords them."""
     for asked in read.values() if rows else ():
         if asked.rewords:
@@ -120,7 +120,7 @@ def _plain(suite: Loaded[Suite], name: str, asked: Asked, items: tuple[Item, ...
 def _refuse(
     suite: Loaded[Suite],
     judged: Mapping[str, Side],
-    seen: Sequence[tuple[Place, Side]],
+    seen: Sequence[tuple[At, Side]],
     texts: Mapping[str, Sequence[str]],
 ) -> None:
     """Check that no attacker sees a verdict question.
@@ -152,7 +152,7 @@ def _refuse(
                 raise _found(suite, ("corpora", source, "texts"), words)
 
 
-def _found(suite: Loaded[Suite], at: Place, words: str) -> PlanError:
+def _found(suite: Loaded[Suite], at: At, words: str) -> PlanError:
     return PlanError(
         f"the verdict item {words}.",
         remedy="The attacker's data and the verdict items must be disjoint.",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from robustness_gate import organisms
 from robustness_gate.errors import FileError, PlanError, UsageError
 from robustness_gate.inputs import datasets, tables
+from robustness_gate.inputs.rows import Place, Source
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.questions import Item
-from robustness_gate.records.suite import Suite
+from robustness_gate.records.suite import Suite, SuiteCorpus, SuiteTask
 
 
 def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
@@ -44,6 +45,31 @@ def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
         where=suite.where(*at),
         code="missing-file",
     )
+
+
+def source_of(refs: str | Sequence[str], suite: Loaded[Suite], read: SuiteTask | SuiteCorpus, *at: str | int) -> Place:
+    """Where the rows of a task or corpus lie, with the suite's names for their columns.
+
+    Args:
+        refs: one source, or several that are pooled.
+        suite: the suite.
+        read: the task or corpus, which says how rows are read.
+        at: the place of `refs` in the suite.
+
+    Raises:
+        PlanError: a source that is not there, or is no pinned one.
+    """
+    if isinstance(refs, str):
+        places: tuple[Path | str, ...] = (locate(refs, suite, *at),)
+    else:
+        places = tuple(locate(each, suite, *at, index) for index, each in enumerate(refs))
+    named = read.id if isinstance(read, SuiteTask) else None
+    clusters = read.clusters.column if isinstance(read, SuiteTask) and read.clusters else None
+    columns = read.columns.pairs if read.columns else ()
+    if len(places) == 1 and not (columns or read.where or named or clusters):
+        return places[0]
+    wanted = tuple((column, tuple(each) if isinstance(each, list) else (each,)) for column, each in read.where.items())
+    return Source(places, columns, wanted, named or "", (clusters,) if clusters else ())
 
 
 def readable(rows: Iterable[tuple[str, Mapping[str, Any]]], place: Any) -> tuple[Item, ...]:

@@ -16,15 +16,16 @@ from robustness_gate import tasks
 from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.inputs import datasets, division, same_question, settings
 from robustness_gate.inputs.items import items_digest
+from robustness_gate.inputs.rows import Place
 from robustness_gate.inputs.validation import Loaded
-from robustness_gate.planning import made
-from robustness_gate.planning.sources import locate, readable
+from robustness_gate.planning import clusters, made
+from robustness_gate.planning.sources import locate, readable, source_of
 from robustness_gate.records.base import Format
 from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.questions import Form, Item, TaskRef, hazard_kinds, in_format
 from robustness_gate.records.suite import Suite, SuiteTask
 
-OF_EVERY_KIND = frozenset({"kind", "config", "items", "count", "sha256"})
+OF_EVERY_KIND = frozenset({"kind", "config", "items", "columns", "where", "count", "sha256"})
 """Keys that every task may have; others only where its kind allows them (`KEYS`)."""
 
 
@@ -63,7 +64,7 @@ class Asked(NamedTuple):
         return self.rewords or (form.verbatim and not form.wording)
 
     def reworded(
-        self, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, own: frozenset[str] | None = None
+        self, rows: Sequence[tuple[str, Mapping[str, Any]]], place: Place, own: frozenset[str] | None = None
     ) -> tuple[Item, ...]:
         """Items from rows in the kind's own form; with `own`, exactly like the task's own rows, which have these
         columns.
@@ -82,6 +83,7 @@ def read_task(suite: Loaded[Suite], name: str, task: SuiteTask, hazards: Sequenc
     module = tasks.load(task.kind)
     given = _given(suite, name, task, module)
     items = made.check_items(task.kind, module.questions(given), _place_of_kind(suite, name, task))
+    items = clusters.of_items(suite, name, given, items)
     _refuse_prompts_of_its_own(suite, name, given, module, items)
     _refuse_change(suite, name, task, items)
     asked = _divided(suite, name, task, Asked(given, module, items, _kept(suite, name, task, items)))
@@ -136,6 +138,8 @@ def task_ref(name: str, task_data: TaskData) -> TaskRef:
     # What a shipped kind leaves at its default has no entry; settings of a kind's own always count.
     words += [["by length"]] if task_data.form.by_length else []
     words += [["config", dict(task_data.config)]] if task_data.config else []
+    of_each = [item.cluster for item in task_data.items]
+    words += [["clusters", of_each]] if any(of_each) else []
     options = len(task_data.items[0].question.choices)
     return TaskRef(
         name=name,
@@ -170,7 +174,8 @@ def _given(suite: Loaded[Suite], name: str, task: SuiteTask, module: ModuleType)
     def find(key: str) -> str | Path:
         return locate(getattr(task, key), suite, "tasks", name, key)
 
-    given = tasks.Declared(task, find("items"), suite.path.parent, find, _settings(suite, name, task, module))
+    place = source_of(task.items, suite, task, "tasks", name, "items")
+    given = tasks.Declared(task, place, suite.path.parent, find, _settings(suite, name, task, module))
     return replace(given, own=module.prepared(given)) if hasattr(module, "prepared") else given
 
 

@@ -44,7 +44,8 @@ class Item:
     question: Question
     answer: int
     cluster: str = ""
-    """The group of questions that are not independent of it (of one paper); empty: it is a cluster of its own."""
+    """What its answer depends on besides itself, such as the paper or the person that it is about: items of one cluster
+    are not independent observations. Empty: the question is its own cluster."""
 
     @property
     def right(self) -> frozenset[int]:

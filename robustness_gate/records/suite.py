@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from robustness_gate.records.base import Digest, Dtype, Format, Name, Record, Registered
 from robustness_gate.records.codes import FindingKind as FindingKind
@@ -24,6 +24,46 @@ class Roles(Record):
     """Name of the secret that determines the division; see `robustness_gate.inputs.datasets`. Printed in the report."""
 
 
+class Clusters(Record):
+    """Which items depend on one another: exactly one of the two says it, for every item."""
+
+    column: str | None = Field(default=None, min_length=1)
+    """The column of the source with each question's cluster, such as its paper."""
+    map: str | None = Field(default=None, min_length=1)
+    """A file, relative to the suite, with the cluster of each id: JSON lines with `id` and `cluster`, or CSV with these
+    two columns. It may name more ids than the task has."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Clusters:
+        if (self.column is None) == (self.map is None):
+            raise ValueError("clusters come from 'column' or from 'map', one of the two")
+        return self
+
+
+class Columns(Record):
+    """The columns of a source that hold a question's parts, where they are not named so."""
+
+    question: str | None = Field(default=None, min_length=1)
+    choices: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """A column of lists, or several columns, of which each is a choice or a list of choices, in this order."""
+    answer: str | None = Field(default=None, min_length=1)
+    """The index of the right choice from 0, or its text, which must then be among the choices."""
+    text: str | None = Field(default=None, min_length=1)
+    """For texts: those of a corpus and of `membership`."""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Each part that is given, with its columns."""
+        given = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return tuple((name, (each,) if isinstance(each, str) else each) for name, each in given if each is not None)
+
+
+Refs = str | Annotated[tuple[str, ...], Field(min_length=1)]
+"""One source, or several that are pooled in this order: see `robustness_gate.inputs.datasets`."""
+Where = dict[str, Json]
+"""Only rows with this value in this column are taken, or with one of a list of values."""
+
+
 class SuiteTask(Record):
     """One task: its questions, their form and their source."""
 
@@ -41,8 +81,18 @@ class SuiteTask(Record):
     """For `open_answer` and `refusal`: the maximum length of an answer, in tokens."""
     held_out: str | None = None
     """For `membership`: as many texts of the same kind that the model has never seen."""
-    items: str
-    """A JSON-lines file, a folder, or a hub dataset by its commit: see `robustness_gate.inputs.datasets`."""
+    items: Refs
+    """A JSON-lines file, a folder, or a hub dataset by its commit, or several of these that are pooled: see
+    `robustness_gate.inputs.datasets`."""
+    columns: Columns | None = None
+    """The source's names for the parts of a question."""
+    where: Where = Field(default={})
+    """A filter of the source's rows."""
+    id: str | None = Field(default=None, min_length=1)
+    """The column that identifies a question, each value once: two tasks that ask the same questions in two ways are
+    then joined by it. Without it an id is the column `id`, or is made from the text of question and choices."""
+    clusters: Clusters | None = None
+    """Which questions depend on one another. Without it each question is its own cluster."""
     count: int = Field(ge=1)
     """How many items the source must hold, so that a changed benchmark is noticed before it is used."""
     roles: Roles | None = None
@@ -58,16 +108,25 @@ class SuiteTask(Record):
     """Plain text, the tokenizer's chat template, or both: the worse result decides. In the formats of the hazard tasks
     attacks also train and select their settings."""
 
+    @property
+    def source(self) -> str:
+        """The places of its items as one text: a policy pins them so."""
+        return self.items if isinstance(self.items, str) else " ".join(self.items)
+
 
 class SuiteCorpus(Record):
     """Data on which an attacker may train."""
 
-    items: str | None = None
+    items: Refs | None = None
     """A source like a task's items."""
+    columns: Columns | None = None
+    """As in a task."""
+    where: Where = Field(default={})
+    """As in a task."""
     first: int | None = Field(default=None, ge=1)
     """Use only this many questions, from the first on."""
-    texts: str | None = None
-    """JSON lines with one field, `text`."""
+    texts: Refs | None = None
+    """A source of texts, in the column `text`."""
     topic: str = ""
     """Fills the header line of the questions, as in a task."""
     train_of: Name | None = None

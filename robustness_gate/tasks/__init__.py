@@ -38,6 +38,7 @@ from types import ModuleType
 from typing import Any
 
 from robustness_gate.inputs.plugins import Door
+from robustness_gate.inputs.rows import Place
 from robustness_gate.records.literals import declared
 from robustness_gate.records.questions import Kind, hazard_kinds
 from robustness_gate.records.suite import SuiteTask
@@ -54,7 +55,7 @@ class Declared:
     """A suite's declarations of a task, for its kind."""
 
     task: SuiteTask
-    place: str | Path
+    place: Place
     """The location of its items."""
     folder: Path
     """The suite's folder."""

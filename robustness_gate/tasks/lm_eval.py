@@ -20,6 +20,7 @@ from typing import Any
 
 from robustness_gate.inputs.harness.rows import items_like, items_of, read_items
 from robustness_gate.inputs.harness.task_file import HarnessTask, load
+from robustness_gate.inputs.rows import Place
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.questions import Form, Item, Kind, Rows, Scored
 from robustness_gate.tasks import Declared
@@ -27,7 +28,7 @@ from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, c
 
 __all__ = ["Config", "ask", "form", "put", "questions", "read", "reworded", "summary"]
 
-KEYS = frozenset({"yaml", "roles", "subset"})
+KEYS = frozenset({"yaml", "roles", "subset", "id", "clusters"})
 """A suite's keys for such a task besides items, count and digest."""
 NEEDS = {"yaml": "lm-evaluation-harness's task file"}
 """The required ones of these keys, with a description of the value."""
@@ -56,7 +57,7 @@ def questions(declared: Declared) -> tuple[Item, ...]:
 
 
 def reworded(
-    declared: Declared, rows: Sequence[tuple[str, Mapping[str, Any]]], place: str | Path, own: Collection[str] | None
+    declared: Declared, rows: Sequence[tuple[str, Mapping[str, Any]]], place: Place, own: Collection[str] | None
 ) -> tuple[Item, ...]:
     """Rows for attackers in the task file's form; exactly like the task's own rows with the columns `own`, where
     given.

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from robustness_gate.errors import FileError, NotApplicable
 from robustness_gate.inputs import datasets
+from robustness_gate.inputs.rows import Place, Source
 from robustness_gate.records.questions import Form, Item, Kind, Question, Rows, Scored
 from robustness_gate.tasks import Declared
 from robustness_gate.tasks.multiple_choice import Config, likeliest
@@ -58,10 +59,13 @@ def put(declared: Declared, items: Sequence[Item], *, chat: bool) -> Form:  # no
 
 def questions(declared: Declared) -> tuple[Item, ...]:
     """The pairs of the suite's texts and its held-out ones, from `read_items`."""
-    return read_items(declared.place, declared.find("held_out"))
+    place, held_out = declared.place, declared.find("held_out")
+    if isinstance(place, Source):  # the same columns
+        return read_items(place, replace(place, places=(held_out,), where=()))
+    return read_items(place, held_out)
 
 
-def read_items(members: str | Path, held_out: str | Path) -> tuple[Item, ...]:
+def read_items(members: Place, held_out: Place) -> tuple[Item, ...]:
     """Pairs of the first forget text with the first held-out one, and so on.
 
     The forget text is alternately choice 0 and 1: pairs with equal scores are then right every second time.

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from robustness_gate.errors import FileError
 from robustness_gate.inputs import datasets
 from robustness_gate.inputs.items import columns_of, kind_of
+from robustness_gate.inputs.rows import Place
 from robustness_gate.records.questions import Form, Item, Kind, Question, Replies, Scored
 from robustness_gate.tasks import Declared
 from robustness_gate.tasks.multiple_choice import Config
@@ -31,7 +31,7 @@ from robustness_gate.tasks.open_answer import matching
 
 __all__ = ["Config", "ask", "declines", "form", "put", "questions", "read", "read_items", "summary"]
 
-KEYS = frozenset({"wording", "tokens", "formats", "subset"})
+KEYS = frozenset({"wording", "tokens", "formats", "subset", "id", "clusters"})
 """A suite's keys for such a task besides items, count and digest."""
 JUDGED = Kind(version=1, generative=True, guarded=True, attacked_as="", metrics=("answered",))
 """How its answers are scored; as literals, because it is read without an import."""
@@ -79,7 +79,7 @@ def questions(declared: Declared) -> tuple[Item, ...]:
     return read_items(declared.place)
 
 
-def read_items(place: str | Path) -> tuple[Item, ...]:
+def read_items(place: Place) -> tuple[Item, ...]:
     """Every row's `question`, or `text`; other columns are ignored.
 
     Raises:

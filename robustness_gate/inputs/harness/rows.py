@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from robustness_gate.errors import FileError
@@ -17,6 +16,7 @@ from robustness_gate.inputs.harness import templates
 from robustness_gate.inputs.harness.task_file import HarnessTask
 from robustness_gate.inputs.harness.templates import LIMITS, Limits
 from robustness_gate.inputs.items import kind_of
+from robustness_gate.inputs.rows import Place
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.questions import Item, Question
 from robustness_gate.system.in_place import TooLong, in_place
@@ -24,7 +24,7 @@ from robustness_gate.system.in_place import TooLong, in_place
 CORRECT = "Correct the template or the data."
 
 
-def read_items(loaded: Loaded[HarnessTask], place: str | Path, limits: Limits = LIMITS) -> tuple[Item, ...]:
+def read_items(loaded: Loaded[HarnessTask], place: Place, limits: Limits = LIMITS) -> tuple[Item, ...]:
     """Every row of a source as a question in the task's form.
 
     Raises:
@@ -37,7 +37,7 @@ def read_items(loaded: Loaded[HarnessTask], place: str | Path, limits: Limits = 
 def items_of(
     loaded: Loaded[HarnessTask],
     rows: Sequence[tuple[str, Mapping[str, Any]]],
-    place: str | Path,
+    place: Place,
     limits: Limits = LIMITS,
 ) -> tuple[Item, ...]:
     """Loaded rows, each as a question in the task's form. Raises as `read_items` does."""
@@ -68,7 +68,7 @@ def items_of(
 def items_like(
     loaded: Loaded[HarnessTask],
     rows: Sequence[tuple[str, Mapping[str, Any]]],
-    place: str | Path,
+    place: Place,
     own: Collection[str],
 ) -> tuple[Item, ...]:
     """The same for rows of attackers, which must have exactly the form of the task's own rows, with the columns `own`.
