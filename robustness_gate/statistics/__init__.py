@@ -24,6 +24,7 @@ from robustness_gate.statistics.likelihood import (
     established,
     likelihood_ratio,
     t_quantile,
+    t_tail,
 )
 from robustness_gate.statistics.paired import tango_lower, tango_upper
 from robustness_gate.statistics.power import (
@@ -77,6 +78,7 @@ __all__ = [
     "share_upper",
     "strongest_by_halves",
     "t_quantile",
+    "t_tail",
     "tango_lower",
     "tango_upper",
 ]

@@ -130,11 +130,11 @@ def t_quantile(df: float, alpha: float) -> float:
     if not (1 <= df < inf and 0 < alpha < 0.5):
         raise ValueError(f"need df >= 1 and 0 < alpha < 0.5 (so at least two clusters); got {df}, {alpha}")
     low, high = 0.0, 1.0
-    while _t_tail(high, df) > alpha:
+    while t_tail(high, df) > alpha:
         low, high = high, 2 * high
     for _ in range(60):
         middle = (low + high) / 2
-        if _t_tail(middle, df) > alpha:
+        if t_tail(middle, df) > alpha:
             low = middle
         else:
             high = middle
@@ -168,6 +168,6 @@ def _log_wealth(counts: Sequence[tuple[float, int]], bet: float) -> float:
     return fsum(times * log1p(bet * value) for value, times in counts)
 
 
-def _t_tail(t: float, df: float) -> float:
-    """P(T > t) for t >= 0."""
+def t_tail(t: float, df: float) -> float:
+    """P(T > t) of Student's t with `df` degrees of freedom, for t >= 0: the inverse of `t_quantile`."""
     return incomplete_beta(df / (df + t * t), df / 2, 0.5) / 2

@@ -19,7 +19,7 @@ guardrail on such questions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import sqrt
@@ -31,15 +31,22 @@ from robustness_gate.records.policy import Limit, Policy, Recovered
 from robustness_gate.records.questions import QuestionIds, TaskRef
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Contrast
-from robustness_gate.statistics import likelihood_ratio, t_quantile
+from robustness_gate.statistics import (
+    difference_lower,
+    difference_upper,
+    share_lower,
+    share_over,
+    share_under,
+    share_upper,
+    t_quantile,
+    t_tail,
+)
 from robustness_gate.verdict.bounds import effect_of, questions_of
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.hypotheses import judged_in
 
 LEAST_CLUSTERS = 30
 """With fewer clusters the error rates of the test are not known, so it decides nothing."""
-BISECTIONS = 24
-"""Steps of a bisection over [-1, 1]: a printed bound is exact to a ten-millionth."""
 Answers = tuple[Measurement, ...]
 """One model's answers in each task of a rule."""
 
@@ -51,13 +58,6 @@ class Sums(NamedTuple):
     """With missing answers counted as wrong."""
     high: Sequence[float]
     """With missing answers counted as right."""
-
-
-class Term(NamedTuple):
-    """One model's part in a comparison."""
-
-    weight: float
-    sums: Sums
 
 
 @dataclass(frozen=True)
@@ -108,61 +108,34 @@ class Asked:
         return Sums(low, high)
 
 
-def refutes(asked: Asked, terms: Sequence[Term], least: float, alpha: float, *, below: bool) -> bool:
-    """Whether the mean of the weighted sum of scores per question is significantly above `least`, or below it.
+def decides(asked: Asked) -> bool:
+    """Whether there are enough clusters for the error rates of the test to be known."""
+    return len(asked.sizes) >= LEAST_CLUSTERS
 
-    Missing answers count against what is to be shown. With fewer than `LEAST_CLUSTERS` clusters nothing is.
 
-    Args:
-        asked: the questions.
-        terms: the models, with their weights.
-        least: in the unit of the scores, from -1 to 1.
-        alpha: one-sided error rate, in (0, 0.5).
-        below: show that the mean is below `least`; else that it is above.
+def alpha_of(asked: Asked, alpha: float) -> float:
+    """The error rate at which clusters are tested so that a decreed design effect is allowed for.
+
+    The evidence is a signed root, so variance larger by the effect makes it larger by its square root.
     """
-    clusters = len(asked.sizes)
-    if clusters < LEAST_CLUSTERS:
-        return False
-    sign = -1.0 if below else 1.0
-    values = [-sign * least * size for size in asked.sizes]
-    for weight, sums in terms:
-        part = sums.high if (weight > 0) == below else sums.low
-        values = [value + sign * weight * each for value, each in zip(values, part, strict=True)]
-    worst = abs(least) + sum(abs(weight) for weight, _ in terms if (weight > 0) == below)  # that one question can do
-    return likelihood_ratio(values, worst) / sqrt(asked.effect) >= t_quantile(clusters - 1, alpha)
+    return t_tail(sqrt(asked.effect) * t_quantile(len(asked.sizes) - 1, alpha), len(asked.sizes) - 1)
+
+
+def _minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(one, other, strict=True)]
 
 
 def difference(asked: Asked, one: Sums, other: Sums, alpha: float, *, upper: bool) -> float:
-    """A one-sided bound on the mean score of one model minus that of another, in [-1, 1]; +-1 if nothing is shown."""
-    terms = (Term(1.0, one), Term(-1.0, other))
-    return _bound(lambda middle: refutes(asked, terms, middle, alpha, below=upper), upper=upper)
+    """A one-sided bound on the mean score of one model minus that of another, in [-1, 1]; +-1 if nothing is shown.
 
-
-def _bound(shown: Callable[[float], bool], *, upper: bool) -> float:
-    """The least value in [-1, 1] that is shown to be too large, or the largest that is too small; else 1 or -1."""
-    low, high = -1.0, 1.0
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if shown(middle) == upper:
-            high = middle
-        else:
-            low = middle
-    return high if upper else low
-
-
-def share_terms(share: float, own: Sums, control: Sums, original: Sums, never: Sums | None) -> list[Term]:
-    """The models of a share limit at one share, with their weights.
-
-    Args:
-        share: the share of the gap, r.
-        own: the candidate.
-        control: the model that never knew, after the same attack.
-        original: the original, before any attack or after the same one.
-        never: the control before any attack; None if the gap is that after the same attack.
+    Missing answers count against what is to be shown: towards a large difference for the upper bound, else a small one.
     """
-    if never is None:  # the control's answers are the same ones in both differences
-        return [Term(1.0, own), Term(share - 1.0, control), Term(-share, original)]
-    return [Term(1.0, own), Term(-1.0, control), Term(-share, original), Term(share, never)]
+    if not decides(asked):
+        return 1.0 if upper else -1.0
+    at = alpha_of(asked, alpha)
+    if upper:
+        return difference_upper(_minus(one.high, other.low), asked.sizes, at)
+    return difference_lower(_minus(one.low, other.high), asked.sizes, at)
 
 
 def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metric | None = None) -> Asked | None:
@@ -314,16 +287,23 @@ def _in_shares(
     theirs: Answers,
 ) -> Compared:
     """What decides is the comparison at `max_share` itself; the bounds are what is printed."""
-    alpha_pass = policy.statistics.alpha_pass
-
-    def shown(share: float, alpha: float, *, below: bool) -> bool:
-        return refutes(asked, share_terms(share, *sums), 0.0, alpha, below=below)
-
-    lower = _bound(lambda share: shown(share, alpha, below=False), upper=False)
-    upper = _bound(lambda share: shown(share, alpha_pass, below=True), upper=True)
-    over, under = shown(rule.max_share, alpha, below=False), shown(rule.max_share, alpha_pass, below=True)
     contrast = _contrast(policy, asked, *sums).model_copy(update={"yardstick": rule.yardstick})
-    return Compared(contrast, lower, upper, over, under, theirs)
+    if not decides(asked):
+        return Compared(contrast, -1.0, 1.0, False, False, theirs)
+    own, control, original, never = sums
+    at_pass, at_fail = alpha_of(asked, policy.statistics.alpha_pass), alpha_of(asked, alpha)
+    # Missing answers count against what is to be shown. After the same attack the control's are one and the same set.
+    low = _minus(own.high, control.low), _minus(original.low, control.low if never is None else never.high)
+    high = _minus(own.low, control.high), _minus(original.high, control.high if never is None else never.low)
+    upper = share_upper(*low, rule.yardstick, at_pass)
+    return Compared(
+        contrast,
+        lower=min(1.0, share_lower(*high, rule.yardstick, at_fail)),
+        upper=1.0 if upper is None else min(1.0, upper),
+        over=share_over(*high, rule.max_share, rule.yardstick, at_fail),
+        under=share_under(*low, rule.max_share, rule.yardstick, at_pass),
+        theirs=theirs,
+    )
 
 
 def _contrast(
@@ -365,6 +345,6 @@ def gaps(case: Evaluation, limit: Limit) -> Iterator[Gap]:
             originals = others(case, Role.ORIGINAL, "", at, its)
             for one, other in product(originals, others(case, Role.CONTROL, rule.control, at, its)):
                 knew, never = asked.sums(*one), asked.sums(*other)
-                enough = refutes(asked, [Term(1.0, knew), Term(-1.0, never)], rule.min_gap, alpha, below=False)
+                lower = difference(asked, knew, never, alpha, upper=False)
                 points = asked.mean(knew) - asked.mean(never)
-                yield Gap(points, difference(asked, knew, never, alpha, upper=False), enough)
+                yield Gap(points, lower, lower > rule.min_gap)
