@@ -11,7 +11,7 @@ selftests    what the records of self-tests show
 flags        red flags; `tokenizers` has those about the tokenizer
 blockers     the reasons against a PASS
 counts       how many trials are on record
-wording      every sentence in English
+wording      every sentence in English; one module for each family
 explain      the steps from the numbers to the verdict
 decision     waivers, which change the decision and never the verdict
 """

@@ -223,7 +223,7 @@ def test_a_digest_is_compared_before_anything_is_imported_from_what_is_held(inst
     assert (recorded.names(), recorded._FINDER in sys.meta_path and bool(recorded._SERVED)) == ((), False)
 
 
-@pytest.mark.parametrize("room", ["robustness_gate/verdict/wording.py", "colorsys.py", "pytest/evil.py"])
+@pytest.mark.parametrize("room", ["robustness_gate/verdict/judgement.py", "colorsys.py", "pytest/evil.py"])
 def test_modules_of_this_program_of_python_and_of_others_are_not_taken_over(install: Install, room: str) -> None:
     place = install({**PLAIN, room: "WHO = 'other'\n"})
     assert (place / room).is_file()

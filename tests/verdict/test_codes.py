@@ -184,6 +184,20 @@ def test_sentences_read_as_they_should() -> None:
     ]
 
 
+def test_other_rooms_take_sentences_from_the_package_and_not_from_its_tables() -> None:
+    """So that a code's sentence has one way out: `sentence`, which raises on a code that it does not know."""
+    room = ROOT / "verdict" / "wording"
+    assert {path.stem for path in room.glob("*.py")} > {"names", "blockers"}
+    inside = [
+        f"{path.relative_to(ROOT)}: {node.module}"
+        for path, tree in trees().items()
+        if path.parent != room
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("robustness_gate.verdict.wording.")
+    ]
+    assert inside == []
+
+
 # --- no module parses English -----------------------------------------------------------------------------------------
 
 PARSING = frozenset(
