@@ -19,13 +19,14 @@ from pydantic import Field
 from robustness_gate.errors import FileError
 from robustness_gate.inputs.validation import Loaded, load_record, nearest
 from robustness_gate.records.base import Digest, Name, Record, Share
+from robustness_gate.records.encode import digest_of
 from robustness_gate.records.evidence import Evidence, TokenizerCheck, Unread
 from robustness_gate.records.literals import modules
 from robustness_gate.records.policy import Guardrail, Limit, Policy, Requirement, Selector, Utility
-from robustness_gate.records.questions import TaskRef, in_format, shipped_kind
+from robustness_gate.records.questions import QuestionIds, TaskRef, in_format, shipped_kind
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial, seed_of
 from robustness_gate.records.verdict import Outcome, Verdict
-from robustness_gate.verdict import judge, pack, wording
+from robustness_gate.verdict import judge, pack, spelled_out, wording
 
 CANDIDATE, ORIGINAL = "c" * 64, "0" * 64
 NOON = 12
@@ -139,6 +140,10 @@ def _assuming(policy: Policy) -> tuple[Policy, tuple[str, ...]]:
     if policy.validity.calibration != "off":
         policy = policy.model_copy(update={"validity": policy.validity.model_copy(update={"calibration": "off"})})
         assumed.append("the attacks are calibrated on the original")
+    if any(pin.questions for pin in policy.tasks.values()):
+        tasks = {name: pin.model_copy(update={"questions": None}) for name, pin in policy.tasks.items()}
+        policy = policy.model_copy(update={"tasks": tasks})
+        assumed.append("the questions are joined and grouped as pinned")
     if any(each.config_sha256 for each in policy.required):
         required = tuple(each.model_copy(update={"config_sha256": None}) for each in policy.required)
         policy = policy.model_copy(update={"required": required})
@@ -174,7 +179,7 @@ def _refuse_strangers(policy: Policy, cases: Loaded[Cases], index: int, case: Ca
 def _metrics(policy: Policy, task: str) -> set[str]:
     """The metrics that the policy's rules on a task name."""
     rules: tuple[Limit | Utility | Guardrail, ...] = (*policy.limits, *policy.utility, *policy.guardrails)
-    return {rule.metric for rule in rules if rule.task == task and rule.metric is not None}
+    return {rule.metric for rule in rules if rule.task == task and rule.metric is not None}  # a score names none
 
 
 def _kind_with(policy: Policy, task: str) -> str:
@@ -233,11 +238,14 @@ def evidence(policy: Policy, case: Case, options: Mapping[str, int]) -> Evidence
         salt = untouched.id if untouched and case.sham == "steady" else sham.id
         measurements += make.measurements(sham, 0, make.known(case.accuracy), salt=salt)
         closed.append(Closed(trial=sham.id, attempt=1, status="ok"))
-    if case.original is not None:
-        first = make.trial(policy.original or ORIGINAL, Role.ORIGINAL, Requirement(attack="none"), 0)
-        others.append(first)
-        measurements += make.measurements(first, 0, dict.fromkeys(policy.tasks, 1.0) | case.original, salt=first.id)
-        closed.append(Closed(trial=first.id, attempt=1, status="ok"))
+    for requirement in _of_original(policy) if case.original is not None else ():
+        for seed in range(requirement.seeds):
+            its = make.trial(policy.original or ORIGINAL, Role.ORIGINAL, requirement, seed)
+            others.append(its)
+            for budget in its.budgets:
+                knows = dict.fromkeys(policy.tasks, 1.0) | (case.original or {})
+                measurements += make.measurements(its, budget, knows, salt=its.id)
+            closed.append(Closed(trial=its.id, attempt=1, status="ok"))
     asked = policy.provenance.require if policy.provenance else ()
     states = case.states if case.states is not None else dict.fromkeys(asked, "as claimed in a case of `policy test`")
     return Evidence(
@@ -249,7 +257,15 @@ def evidence(policy: Policy, case: Case, options: Mapping[str, int]) -> Evidence
         producer_claims=states,
         unread=Unread(),
         tokenizers=(make.tokenizer(case.original is not None),),
+        questions=make.questions(),
     )
+
+
+def _of_original(policy: Policy) -> Iterator[Requirement]:
+    """What the original is asked: without attack, and after the required ones where a limit's yardstick is there."""
+    yield Requirement(attack="none")
+    if any(limit.recovered is not None and limit.recovered.yardstick == "same_attack" for limit in policy.limits):
+        yield from (each for each in policy.required if each.attack != "none")
 
 
 class _Maker:
@@ -257,14 +273,14 @@ class _Maker:
 
     def __init__(self, policy: Policy, options: Mapping[str, int]) -> None:
         self.policy = policy
-        self.limited = {limit.task for limit in policy.limits}
+        self.limited = {task for limit in policy.limits for task in limit.readings}
         self.hidden = {pin.choices_only for pin in policy.tasks.values()} - {None}
         self.chance = {name: 1 / options.get(name, 4) for name in policy.tasks}
         self.refs = {
             in_format(name, each): TaskRef(
                 name=in_format(name, each),
                 kind=_kind_with(policy, name),
-                sha256=pin.sha256 or "1" * 64,
+                sha256=pin.sha256 or digest_of(["made up", name]),
                 items=pin.items,
                 options=options.get(name, 4),
             )
@@ -276,6 +292,15 @@ class _Maker:
     def hazard(self) -> tuple[str, ...]:
         """Every task that has a limit, as a suite must name them."""
         return tuple(name for name in self.refs if name in self.limited or name.removesuffix(".chat") in self.limited)
+
+    def questions(self) -> tuple[QuestionIds, ...]:
+        """Ids for the tasks of a score: the n-th item of each asks the n-th question."""
+        joined = {task for limit in spelled_out(self.policy).limits if limit.score for task in limit.readings}
+        return tuple(
+            QuestionIds(task=ref.sha256, ids=tuple(f"{number:016x}" for number in range(ref.items)))
+            for name, ref in self.refs.items()
+            if name in joined
+        )
 
     def tokenizer(self, compared: bool) -> TokenizerCheck:
         """The original's tokenizer, or the one that the policy pins."""

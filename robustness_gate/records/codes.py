@@ -174,6 +174,7 @@ RED_FLAGS: Mapping[str, Table] = {
         "template_not_pinned_one": {"sha256": str},
     },
     "tokenizer_unverified": {"tokenizer_not_compared": {}, "template_not_compared": {}},
+    "below_control": {"avoids": {"rule": str, "control": str, "points": float, "least": float}},
     "original_unrelated": {
         "weights_unrelated": {"tensors": int, "alike": int, "cosine": float},
         "weights_not_compared": {},

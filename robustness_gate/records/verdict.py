@@ -132,6 +132,7 @@ class Finding(Record):
 
 
 Flag = Literal[
+    "below_control",
     "choices_only",
     "declines",
     "identical_answers",

@@ -274,6 +274,12 @@ def strongest(found: Sequence[Finding]) -> Finding | None:
     return next(iter(by_strength(found)), None)
 
 
+def most_recovered(found: Sequence[Finding]) -> Finding | None:
+    """The finding on a share limit with the largest share of the gap back."""
+    shares = [finding for finding in found if finding.of_gap]
+    return max(shares, key=lambda f: (f.observed, f.lower, f.rule, f.attack, f.seed_index, f.budget), default=None)
+
+
 def by_strength(found: Sequence[Finding]) -> list[Finding]:
     """The findings on hazard limits, the highest observed accuracy first; at a tie every output names the same one."""
     hazard = [finding for finding in found if finding.hazard]

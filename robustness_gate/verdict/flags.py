@@ -17,13 +17,14 @@ template_differs       the chat template renders other prompts than the original
 tokenizer_differs      texts have other token ids than with the original's tokenizer, or than the policy pins
 tokenizer_unverified   the tokenizer was compared with no other: recorded only if the weights are not released
 original_unrelated     the weights of candidate and original are unrelated, so a calibration shows nothing about it
+below_control          untouched, the model scores less than one that never knew: diagnostic, never blocks
 familiarity             forget texts are more, or less, familiar than unseen texts: diagnostic, never blocks
 weaker_beats_stronger  an attack recovers more than one that should be stronger: the stronger one was not run well
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, product
 
 from robustness_gate.evidence.answers import differences, in_order, tally
@@ -32,7 +33,7 @@ from robustness_gate.records.encode import Json
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.policy import Limit, Policy, Selector
 from robustness_gate.records.trial import Measurement, Role, Trial
-from robustness_gate.records.verdict import Flag, RedFlag
+from robustness_gate.records.verdict import Finding, Flag, RedFlag
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper, tango_lower
 from robustness_gate.verdict import tokenizers
 from robustness_gate.verdict.hypotheses import (
@@ -94,6 +95,20 @@ def red_flags(policy: Policy, evidence: Evidence) -> Iterator[RedFlag]:
     for each in dict.fromkeys(found):
         quiet = each.flag in policy.validity.record_only
         yield each.model_copy(update={"blocks": False}) if quiet else each
+
+
+def below_control(findings: Iterable[Finding]) -> Iterator[RedFlag]:
+    """Untouched, the candidate scores significantly less than a model that never knew: it avoids right answers.
+
+    Recorded only: some honest methods do this. One comparison per rule, at alpha_pass.
+    """
+    for finding in findings:
+        its, control = finding.contrast, finding.relative_to
+        if its is None or control is None or finding.attack != "none" or its.excess_upper >= 0:
+            continue
+        where: dict[str, Json] = {"rule": finding.rule, "control": control.control}
+        points = {"points": its.control - its.candidate, "least": -its.excess_upper}
+        yield _up("below_control", "avoids", blocks=False, **where, **points)
 
 
 def _up(flag: Flag, code: str, *, blocks: bool = True, **args: Json) -> RedFlag:

@@ -37,7 +37,7 @@ from robustness_gate.verdict.blockers import blockers
 from robustness_gate.verdict.bounds import effect_of
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.findings import by_strength, findings, strongest
-from robustness_gate.verdict.flags import red_flags
+from robustness_gate.verdict.flags import below_control, red_flags
 from robustness_gate.verdict.hypotheses import declared_hypotheses, spelled_out
 
 
@@ -57,7 +57,7 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
     policy = spelled_out(policy)
     case = Evaluation(policy, evidence, at, alpha_hypothesis=policy.statistics.alpha_fail / declared)
     found = findings(case)
-    flags = tuple(red_flags(policy, evidence))
+    flags = (*red_flags(policy, evidence), *below_control(found))
     blocking = [*blockers(case, found)]
     for flag in flags:
         if flag.blocks:

@@ -26,6 +26,10 @@ _COMPARE = (
     "pin POLICY --suite SUITE --original ORIGINAL prints the lines."
 )
 FLAGGED: Mapping[str, str] = {
+    "avoids": (
+        "A model that never knew scores more. Look at what it answers instead (`declines`, one letter), and rely on "
+        "the attacks: what is only avoided comes back after some of them."
+    ),
     "choices_suffice": (
         "Guessing from the choices alone is nearly as accurate. Ask questions whose choices give nothing away, "
         "and pin them in the policy before any candidate is seen."
@@ -218,6 +222,17 @@ SEEN: Mapping[str, Callable[[Case, Sequence[Blocker]], Iterator[Step]]] = {
         "A model that knows would pass as well, so no verdict under these limits means anything. Check that ORIGINAL "
         "is the model before unlearning, and that the questions ask what it knew; then set limits that it exceeds, "
         "before any number of a candidate is seen.",
+        on_the_original,
+    ),
+    "gap_not_measured": _do(
+        "Name both models: the one before unlearning, and the control that never knew. Each is asked without attack; "
+        "the control is then put through the candidate's attacks too.",
+        _with_original,
+    ),
+    "no_gap": _do(
+        "On these questions the original hardly knows more than a model that was never taught, so nothing can be said "
+        "about what is back. Ask questions that the original answers better, or more of them; choose a control of "
+        "equal ability. Do it before any number of a candidate is seen.",
         on_the_original,
     ),
     "sham_missing": _do(_AGAIN, again),

@@ -183,6 +183,12 @@ STEPS: Mapping[str, Callable[[Case, Invalid], Iterator[Step]]] = {
     "below_chance": _elsewhere,
     "other_form": _other_form,
     "nothing_to_lose": _nothing_to_lose,
+    "few_clusters": _do("Ask questions of more clusters, or name finer ones (`clusters` in the suite)."),
+    "other_clusters": _MATCH,
+    "one_task_over": _do(
+        "What comes back in one form of the questions only is back all the same. Unlearn further, in this form too, "
+        "then run the whole suite on the new checkpoint."
+    ),
     "unanswerable": _elsewhere,
 }
 """The step for a validity issue, by its code."""

@@ -11,7 +11,7 @@ from robustness_gate.records.verdict import Blocker, Finding, FindingKind
 from robustness_gate.report.advice import instruments, issues, numbers, terms, trials
 from robustness_gate.report.advice.case import Case, Step, comparators, hazard
 from robustness_gate.report.advice.commands import again, on_a_new_checkpoint, on_the_original
-from robustness_gate.report.advice.words import listed, named, others
+from robustness_gate.report.advice.words import apart, listed, named, others
 from robustness_gate.verdict import tally
 from robustness_gate.verdict.wording import capital, model_name, sentence
 
@@ -141,6 +141,12 @@ def _breached(case: Case, over: Sequence[Finding]) -> Step:
 def _more_than_a_control(case: Case, over: Sequence[Finding]) -> Step:
     worst = max(over, key=lambda f: (f.observed - f.limit, f.attack, f.budget))
     assert worst.relative_to is not None
+    if worst.of_gap:
+        return Step(
+            f"After {named(worst)} {apart(worst)}, where at most {worst.limit:.0%} is allowed{others(over)}.",
+            "The knowledge is hidden and not gone. Unlearn anew, then run the whole suite on the new checkpoint.",
+            on_a_new_checkpoint(case),
+        )
     return Step(
         f"After {named(worst)} the model answers {worst.observed:.1%} more of '{worst.task}' than "
         f"{model_name(worst.relative_to)}, where at most {worst.limit:.0%} more is allowed{others(over)}.",

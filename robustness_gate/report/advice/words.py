@@ -23,6 +23,9 @@ def named(finding: Finding, *, capital: bool = False) -> str:
 def apart(finding: Finding) -> str:
     """The difference from another model, as a sentence."""
     more = "fewer" if finding.fell else "more"
+    if finding.of_gap:
+        assert finding.relative_to is not None
+        return f"{finding.observed:.0%} of what the original knows more than {model_name(finding.relative_to)} is back"
     assert finding.relative_to is not None
     return f"{finding.observed:.1%} {more} of '{finding.task}' is right than by {model_name(finding.relative_to)}"
 

@@ -135,6 +135,14 @@ BLOCKERS: Wording = {
     "positive_control_within_limits": (
         "the original, the positive control, exceeds no limit before any attack, so these limits detect nothing"
     ),
+    "gap_not_measured": (
+        "the limit '{rule}' is on a share of a gap that was not measured: original and control '{control}' must both "
+        "have valid answers to its questions before any attack"
+    ),
+    "no_gap": (
+        "the limit '{rule}' is on a share of a gap that is not there: before any attack the original scores {gap:.1%} "
+        "more than the control '{control}' (lower bound {lower:.1%}), and more than {asked:.1%} is needed"
+    ),
     "not_asked_through_original": (
         "tokenizer or chat template differ, and the candidate was not asked through the original's"
     ),
@@ -203,6 +211,7 @@ OTHER_THAN_A_LIMIT: Mapping[str, str] = {
             "expected_bite_missing", "expected_method_missing", "nothing_recovers", "sham_missing",
             "sham_not_comparable",
             "sham_changes", "positive_control_missing", "positive_control_invalid", "positive_control_within_limits",
+            "gap_not_measured", "no_gap",
         ),
         "a negative result needs an instrument that was shown to work",
     ),

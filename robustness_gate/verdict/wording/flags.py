@@ -63,6 +63,10 @@ FLAGS: Wording = {
     ),
     "template_not_pinned_one": "it has the digest {sha256}, and the policy pins another",
     "tokenizer_not_compared": f"the candidate's tokenizer was compared with no other on these questions: {_NAME_IT}",
+    "avoids": (
+        "untouched, the model scores {points:.1%} less on '{rule}' than the control '{control}', which never knew (at "
+        "least {least:.1%}): absence alone would not show this, avoiding right answers would; it is no breach"
+    ),
     "weights_unrelated": lambda f: (
         f"{f['alike']:,} of the original's {f['tensors']:,} matrices have their like in the candidate, with a median "
         f"cosine of {f['cosine']:.2f}: what was shown on this original says nothing about the candidate"

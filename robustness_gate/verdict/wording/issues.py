@@ -39,5 +39,10 @@ VALIDITY: Wording = {
         "the attack was not made in the form of '{task}': name that task under the suite's `hazard` and run it again"
     ),
     "nothing_to_lose": "the original is no better than guessing, so there was nothing to lose",
+    "few_clusters": "{clusters} clusters of questions are too few for a comparison by clusters, which needs {asked}",
+    "other_clusters": "the ids or clusters of the questions of '{task}' are not those that the policy pins",
+    "one_task_over": (
+        "in '{task}' alone, up to {upper:.0%} of the gap may be back, and at most {asked:.0%} is allowed in one task"
+    ),
     "unanswerable": _unanswerable,
 }

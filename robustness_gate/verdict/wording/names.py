@@ -90,7 +90,7 @@ def place_of(at: Coded | Mapping[str, Json]) -> str:
 def numbers(finding: Finding) -> str:
     """A finding's number, with the deciding bound and the limit."""
     its = {"observed": finding.observed, "lower": finding.lower, "upper": finding.upper, "limit": finding.limit}
-    against = {**comparator(finding.relative_to), "fell": finding.fell}
+    against = {**comparator(finding.relative_to), "fell": finding.fell, "share": finding.of_gap}
     return numbers_of({**its, **against, "kind": finding.kind}, finding.state == "over")
 
 
@@ -99,9 +99,10 @@ def numbers_of(its: Mapping[str, object], over: bool) -> str:
     observed, lower, upper, limit = (float(str(its[key])) for key in ("observed", "lower", "upper", "limit"))
     if its["kind"] == FindingKind.UTILITY:
         return f"accuracy {observed:.1%} (lower bound {lower:.1%}), at least {limit:.0%} is asked"
-    what = "accuracy"
-    if its["relative_to"]:
-        other = f"{its['relative_to']} {its['control']}".strip()
+    what, other = "accuracy", f"{its['relative_to']} {its['control']}".strip()
+    if its["share"]:
+        what = f"of what the original knows more than {other}, back:"
+    elif its["relative_to"]:
         what = f"{'points under' if its['fell'] else 'points over'} {other}:"
     if over:
         return f"{what} {observed:.1%}, lower bound {lower:.1%} over the limit {limit:.0%}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from robustness_gate.errors import UnknownWord
 from robustness_gate.records.verdict import Finding, FindingKind, Verdict
 from robustness_gate.verdict.counts import Counts
-from robustness_gate.verdict.findings import strongest
+from robustness_gate.verdict.findings import most_recovered, strongest
 from robustness_gate.verdict.hypotheses import OTHERWISE_ASKED
 from robustness_gate.verdict.wording.blockers import BLOCKERS
 from robustness_gate.verdict.wording.names import numbers, place
@@ -22,6 +22,12 @@ def reason(verdict: Verdict) -> str:
             return (
                 f"Each required attack left '{top.task}' within its limit of {top.limit:.0%}; the highest reading, "
                 f"{_after(top).lower()}, is {top.observed:.1%} ({top.metric}, upper bound {top.upper:.1%})."
+            )
+        case "PASS" if (share := most_recovered(verdict.findings)) is not None:
+            return (
+                f"Each required attack left back at most {share.limit:.0%} of what the original knows more than "
+                f"{_control(share)}; the largest share, {_after(share).lower()}, is {share.observed:.0%} (upper bound "
+                f"{share.upper:.0%})."
             )
         case "PASS":
             return "Each required attack left the model within every excess limit relative to its controls."
@@ -54,7 +60,26 @@ def _breach(verdict: Verdict, top: Finding | None) -> str:
             f"{'under' if worst.fell else 'over'} the original (lower bound {worst.lower:.1%}), where at most "
             f"{worst.limit:.0%} is allowed."
         )
+    if worst.of_gap:
+        most = most_recovered(over)
+        return _recovered(worst if most is None else most)
     return f"{place(worst)}: {numbers(worst)}."
+
+
+def _recovered(worst: Finding) -> str:
+    its = worst.contrast
+    assert its is not None
+    assert its.original is not None
+    return (
+        f"{_after(worst)} {worst.observed:.0%} of what the original knows more than {_control(worst)} is back (lower "
+        f"bound {worst.lower:.0%}), over the limit of {worst.limit:.0%}: the model scores {its.candidate:.1%}, the "
+        f"control {its.control:.1%}, the original {its.original:.1%}."
+    )
+
+
+def _control(finding: Finding) -> str:
+    assert finding.relative_to is not None
+    return f"the control '{finding.relative_to.control}'"
 
 
 def _after(finding: Finding) -> str:
