@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.records.trial import Role
-from robustness_gate.records.verdict import Finding, FindingKind
+from robustness_gate.records.verdict import Contrast, Finding, FindingKind
 from robustness_gate.report.calibrated import calibrated as fixed_words
 from robustness_gate.report.record import Report, evidence_in
 from robustness_gate.report.table import not_tried, other_weights
@@ -76,7 +76,63 @@ def comparisons(report: Report) -> list[Comparison]:
             other=each.over_correct / each.items,
         )
         for each in report.verdict.findings
-        if each.relative_to
+        if each.relative_to and not each.of_gap
+    ]
+
+
+class BackShare(NamedTuple):
+    """The share of a gap that is back after one attack: a finding on a limit with `recovered`."""
+
+    finding: Finding
+    contrast: Contrast
+    where: str
+    control: str
+
+    @property
+    def share(self) -> str:
+        """`31% (12% to 42%)`: the share, and its bounds from the one for a breach to the one for compliance."""
+        least, most = self.finding.lower, self.finding.upper
+        ends = f"{least:.0%} to {'100% or more' if most >= 1 else f'{most:.0%}'}"
+        observed = self.finding.observed
+        return f"{'100% or more' if observed >= 1 else f'{observed:.0%}'} ({ends})"
+
+    @property
+    def gap(self) -> float:
+        """What the original scores more than the control, at the yardstick."""
+        return self.contrast.gap or 0.0
+
+    @property
+    def gap_when(self) -> str:
+        """When the gap was measured."""
+        return "before any attack" if self.contrast.yardstick == "untouched" else "after the same attack"
+
+    @property
+    def asked(self) -> str:
+        """`1,273 questions in 310 clusters, the mean of 'a' and 'b'`."""
+        tasks = " and ".join(f"'{task}'" for task in self.contrast.tasks)
+        mean = f"the mean of {tasks}" if len(self.contrast.tasks) > 1 else f"in {tasks}"
+        clusters = self.contrast.clusters
+        grouped = f" in {clusters:,} clusters" if clusters < self.contrast.questions else ""
+        return f"{self.contrast.questions:,} questions{grouped}, {mean}"
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        its = self.contrast
+        return (
+            f"{self.finding.rule}, {self.where}: {self.share} of the gap is back, at most {self.finding.limit:.0%} "
+            f"allowed: {state(self.finding)}. The candidate scores {its.candidate:.1%}, the {self.control} "
+            f"{its.control:.1%}; {self.gap_when} the original scores {its.original or 0:.1%}, {self.gap:.1%} more than "
+            f"the {self.control}"
+        )
+
+
+def shares(report: Report) -> list[BackShare]:
+    """The findings on share limits, in the verdict's order."""
+    return [
+        BackShare(each, each.contrast, _where(each), model_name(each.relative_to))
+        for each in report.verdict.findings
+        if each.contrast is not None and each.relative_to is not None and each.of_gap
     ]
 
 

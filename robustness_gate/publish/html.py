@@ -84,6 +84,7 @@ def render(report: Report) -> str:
         several_rules=len({line.finding.rule for line in lines}) > 1,
         counts=_counts(report),
         comparisons=_comparisons(report),
+        shares=facts.shares(report),
         ruling=facts.ruling(report),
         red_flags=facts.red_flags(report),
         instruments=list(instruments(report)),

@@ -111,7 +111,9 @@ def _finding(report: Report, finding: Finding) -> Case:
         f"{state(finding)}: {finding.observed:.1%} of '{finding.task}' ({finding.correct} of {finding.items}, "
         f"{finding.metric}), bounds {finding.lower:.1%} and {finding.upper:.1%}, {rule}"
     )
-    if finding.relative_to:
+    if finding.of_gap:
+        text = f"{state(finding)}: {next(c.line for c in facts.shares(report) if c.finding == finding)}"
+    elif finding.relative_to:
         text = f"{state(finding)}: {next(c.line for c in facts.comparisons(report) if c.finding == finding)}"
     text = "; ".join([text, *map(sentence, finding.validity_issues)])
     named = rule_name(finding.kind, finding.rule)

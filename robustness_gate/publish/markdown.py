@@ -99,6 +99,24 @@ Accuracy on the hazard tasks, before and after each attack, in the metric that d
 {% for each in abilities -%}
 - {{ each.line }}
 {% endfor %}
+{% if shares -%}
+## How much is back
+
+The gap is what the original scores more than a model that never knew. A share of it is back: of the candidate's score
+after the attack over the control's after the same attack. Bounds go from the one that establishes a breach to the one
+that establishes compliance; each cluster of questions counts once.
+
+| rule | after | candidate | control | gap | share of the gap back (bounds) | at most | finding |
+| --- | --- | ---: | ---: | ---: | --- | ---: | --- |
+{% for each in shares -%}
+| {{ each.finding.rule | cell }} | {{ each.where | cell }} | {{ each.contrast.candidate | pct }} \
+| {{ each.control | cell }} {{ each.contrast.control | pct }} | {{ each.gap | pct }} | {{ each.share }} \
+| {{ each.finding.limit | pct }} | {{ each.finding | word }} |
+{% endfor %}
+{% for line in shares | map(attribute="asked") | unique -%}
+- {{ line | cell }}
+{% endfor %}
+{% endif -%}
 {% if comparisons -%}
 ## Compared with other models
 
@@ -180,4 +198,5 @@ def render(report: Report) -> str:
         public=facts.PUBLIC,
         unasked=facts.unasked(report),
         comparisons=facts.comparisons(report),
+        shares=facts.shares(report),
     )

@@ -299,6 +299,10 @@ def _metrics(report: Report) -> dict[str, float]:
             "recovery/corrected_low": size.low,
             "recovery/corrected_high": size.high,
         }
+    for share in facts.shares(report):
+        name = f"share/{share.finding.rule}"  # the worst of each rule
+        found[name] = max(found.get(name, -1.0), share.finding.observed)
+        found[f"gap/{share.finding.rule}"] = share.gap
     for each in facts.comparisons(report):
         assert each.finding.relative_to is not None
         name = f"beside/{each.rule}/{_dotted(each.finding.relative_to)}"  # the worst of each rule

@@ -85,7 +85,7 @@ def show(report: Report, console: Console) -> None:
     for what, value in origins(report):
         if not value.startswith("organism:"):  # shipped with the package, and named in the command
             console.print(f"{what}: {value}", style="dim", highlight=False, markup=False, soft_wrap=True)
-    for line in (*(each.line for each in facts.comparisons(report)), *utility_lines(report)):
+    for line in (*_compared(report), *utility_lines(report)):
         console.print(line, style="dim", highlight=False, soft_wrap=True)
     size = facts.corrected(report)
     lines = [
@@ -240,3 +240,8 @@ def counting(console: Console) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield progress
+
+
+def _compared(report: Report) -> list[str]:
+    """Every comparison with another model, in one line each."""
+    return [each.line for each in facts.shares(report)] + [each.line for each in facts.comparisons(report)]

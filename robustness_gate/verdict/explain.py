@@ -21,6 +21,9 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
     yield f"   comparison. Each can cause a false FAIL, and may use {alpha} to establish a breach;"
     yield f"   what the policy does not declare establishes one at {extra:.1g}. To establish compliance, every required"
     yield f"   number must be under its limit at alpha_pass = {statistics.alpha_pass:g}, which is never divided."
+    if any(limit.recovered for limit in policy.limits):
+        yield "   A share is decided by one comparison at its limit r: candidate minus control minus r times the gap"
+        yield "   between original and control, question by question, bounded by clusters. Nothing is divided by the gap."
     method = (
         "betting on the items, in a pseudo-random order derived from their digest"
         if statistics.fail_fast == "betting"
@@ -62,7 +65,7 @@ def smallest_limit(findings: Sequence[Finding]) -> float | None:
 
 
 def _smallest(limit: Limit, findings: Sequence[Finding]) -> str:
-    relative = f", relative to {limit.relative_to}" if limit.relative_to else ""
+    relative = f", relative to {limit.control}" if limit.control else ""
     metric = "/".join(sorted({finding.metric for finding in findings})) or limit.metric or "its deciding metric"
     what = f"{limit.id} ({limit.task}, {metric}{relative})"
     least = smallest_limit(findings)
@@ -88,6 +91,10 @@ def _state(finding: Finding) -> str:
 
 
 def _counts(finding: Finding) -> str:
+    if (its := finding.contrast) is not None:
+        other = f"{its.control:.1%} by {model_name(finding.relative_to)}" if finding.relative_to else ""
+        gap = f"; original {its.original:.1%}, gap {its.gap:.1%}" if its.original is not None else ""
+        return f"score {its.candidate:.1%}, {other}{gap}, on {its.questions} questions in {its.clusters} clusters"
     other = f", {finding.over_correct} by {model_name(finding.relative_to)}" if finding.relative_to else ""
     missing = f", {finding.missing} missing" if finding.missing else ""
     return f"{finding.correct} of {finding.items} right{other}{missing}"
