@@ -252,10 +252,6 @@ def _controls(policy: Policy) -> Iterator[Trouble]:
             yield Trouble("wrong-control", words, remedy, ("controls", name, "report_sha256"))
 
 
-MEASURED_EFFECT = 1.5
-"""The least design effect that a policy may decree for a score whose clusters are not known."""
-
-
 def _shares(policy: Policy) -> Iterator[Trouble]:
     """A limit on a share of a gap needs pins of everything that could widen the gap, or narrow the bound."""
     for index, limit in enumerate(policy.limits):

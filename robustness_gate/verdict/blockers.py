@@ -297,12 +297,7 @@ def _not_compared(case: Evaluation, findings: Sequence[Finding]) -> Iterator[Blo
             if _key(measurement) in held:
                 continue
             # An attempt that was cut off between the tasks of a score is judged by a later one with the same answers.
-            if (
-                measurement.budget,
-                measurement.task,
-                *sorted(measurement.correct.items()),
-                measurement.missing,
-            ) in again:
+            if _answers(measurement) in again:
                 continue
             for limit in case.policy.limits:
                 covered = measurement.task in limit.readings and limits(limit, trial)

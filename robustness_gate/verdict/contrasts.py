@@ -47,6 +47,9 @@ from robustness_gate.verdict.hypotheses import judged_in
 
 LEAST_CLUSTERS = 30
 """With fewer clusters the error rates of the test are not known, so it decides nothing."""
+LEAST_EFFECT = 1.5
+"""The least design effect of a score whose clusters are not known: the mean of two answers varies more by cluster than
+one answer. A policy can pin a larger one."""
 Answers = tuple[Measurement, ...]
 """One model's answers in each task of a rule."""
 
@@ -159,9 +162,11 @@ def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metri
                 return None
     numbers = {name: number for number, name in enumerate(dict.fromkeys(cluster_of.values()))}
     sizes = Counter(numbers[each] for each in cluster_of.values())
-    effect = 1.0 if known else max(effect_of(case.policy, task) for task in tasks)
+    decreed = max([LEAST_EFFECT] * (len(tasks) > 1) + [effect_of(case.policy, task) for task in tasks])
     clusters = {question: numbers[cluster] for question, cluster in cluster_of.items()}
-    return Asked(tuple(tasks), ids, clusters, [sizes[n] for n in range(len(numbers))], effect, metric)
+    return Asked(
+        tuple(tasks), ids, clusters, [sizes[n] for n in range(len(numbers))], 1.0 if known else decreed, metric
+    )
 
 
 def _listed(case: Evaluation, ref: TaskRef) -> QuestionIds | None:
