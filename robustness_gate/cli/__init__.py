@@ -27,6 +27,7 @@ from robustness_gate.cli import (
 )
 from robustness_gate.cli.common import app
 from robustness_gate.errors import Exit, GateError
+from robustness_gate.inputs import recorded
 from robustness_gate.system import installed, redaction, writing
 
 __all__ = [
@@ -39,13 +40,44 @@ __all__ = [
     "main",
     "organisms",
     "policies",
+    "script",
     "signing",
     "verifying",
 ]
 
 
+def script() -> NoReturn:
+    """`main` in a process of its own, whose exit code no plug-in changes after it.
+
+    What a plug-in left behind runs between `main` and the end of the process: functions registered with `atexit`,
+    finalizers, threads that wait for the end. Any of them could leave with 0 after a FAIL. So where code of a plug-in
+    was imported, the process ends here. Nothing of ours runs later: files, temporary folders and worker processes are
+    closed by the `with` and `finally` blocks inside `main`.
+    """
+    try:
+        main()
+    except BaseException as left:
+        if not recorded.names():
+            raise
+        _end(left)
+    raise AssertionError("main returned without an exit code")
+
+
+def _end(left: BaseException) -> NoReturn:
+    """End the process at once, with the exit code that `left` stands for; a crash is printed first."""
+    code = left.code if isinstance(left, SystemExit) else None
+    try:
+        if not isinstance(left, SystemExit):
+            redaction.tell_crash(type(left), left, left.__traceback__)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+                stream.flush()
+    finally:
+        os._exit(code if isinstance(code, int) else Exit.INTERNAL)
+
+
 def main() -> NoReturn:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and raise SystemExit with its exit code."""
     sys.excepthook = redaction.tell_crash
     sys.stdout, sys.stderr = _safe_stream(sys.stdout, sys.__stdout__), _safe_stream(sys.stderr, sys.__stderr__)
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import foreign
 import pytest
 import torch
 
-from robustness_gate import attacks, gate, organisms, publish
+from robustness_gate import attacks, cli, gate, organisms, publish
 from robustness_gate.cli import main
 from robustness_gate.errors import Exit, PlanError
 from robustness_gate.inputs import own_code, plugins, recorded
@@ -64,6 +66,13 @@ ATTACKS = {
     "fails": f"{OURS}\ndef questions(config):\n    return {{}}['no']\n",
     "later": f"from robustness_gate import gate\n{OURS}\ndef questions(config):\n    gate._judge = 1\n    return ()\n",
 }
+LEAVES = {
+    "handler": "import atexit, os\natexit.register(os._exit, 0)\n",
+    "waiting": "import os, threading\nmain = threading.main_thread()\n"
+    "threading.Thread(target=lambda: (main.join(), os._exit(0))).start()\n",
+}
+"""What ends the process with 0 once the command has ended."""
+ATTACKS |= {name: f"{text}{OURS}" for name, text in LEAVES.items()}
 WRITES = 'FILE = "word.txt"\n\n\ndef render(report):\n    {}\n'
 CHANGES = (
     "object.__setattr__(report.verdict, 'outcome', 'PASS'); report.verdict.__dict__['outcome'] = 'PASS'; return 'x'"
@@ -78,6 +87,7 @@ PUBLISHERS = {
     "sends": "def send(report, sending):\n    raise KeyError('no')\n",
     "nowhere": "def send(report, sending):\n    return 7\n",
     "writes": "def send(report, sending):\n    (sending.folder / 'report.json').write_text('PASS')\n    return ''\n",
+    "last": LEAVES["handler"] + WRITES.format("return 'x'"),
     "removes": "def send(report, sending):\n    (sending.folder / 'report.json').unlink()\n    return ''\n",
 }
 
@@ -146,7 +156,6 @@ tasks:
   retain: {items: retain.jsonl, count: 30}
 attacks:
   - attack: none
-  - attack: acme-gate/NAME
 """
 POLICY = """
 schema: robustness-gate/policy/v1
@@ -165,6 +174,16 @@ validity: {self_test: off, sham: off, positive_control: off}
 """
 
 
+def written(folder: Path, attack: str = "") -> list[str]:
+    """Questions, policy and suite in a folder, and the options that name them."""
+    for source, count in (("forget", 40), ("retain", 30)):
+        lines = organisms.world(f"{source}.verdict").read_text(encoding="utf-8").splitlines()[:count]
+        (folder / f"{source}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "suite.yaml").write_text(f"{SUITE}{attack}", encoding="utf-8")
+    (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
+    return ["--policy", str(folder / "policy.yaml"), "--suite", str(folder / "suite.yaml")]
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -181,13 +200,8 @@ def test_it_does_not_decide_how_a_command_ends(
     name: str,
     says: str,
 ) -> None:
-    for source, count in (("forget", 40), ("retain", 30)):
-        lines = organisms.world(f"{source}.verdict").read_text(encoding="utf-8").splitlines()[:count]
-        (tmp_path / f"{source}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (tmp_path / "suite.yaml").write_text(SUITE.replace("NAME", name), encoding="utf-8")
-    (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
+    files = written(tmp_path, f"  - attack: acme-gate/{name}\n")
     before = gate._judge
-    files = ["--policy", str(tmp_path / "policy.yaml"), "--suite", str(tmp_path / "suite.yaml")]
     monkeypatch.setattr(sys, "argv", ["robustness-gate", "plan", "organism:oracle", *files])
     with pytest.raises(SystemExit) as left:
         main()
@@ -320,3 +334,71 @@ def test_a_publisher_cannot_change_the_ledger_either(tmp_path: Path) -> None:
     ):
         (tmp_path / "ledger" / "it").write_bytes(b"before and after")
     assert (tmp_path / "ledger" / "it").read_bytes() == b"before"
+
+
+# --- when the process ends --------------------------------------------------------------------------------------------
+
+COMMAND = """
+import sys
+from robustness_gate import attacks, cli, errors
+
+def app():
+    attacks.load(sys.argv[1])
+    print("it ran")
+    raise {}
+
+cli.app = app
+cli.script()
+"""
+
+
+def child(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python, with our packages and the plug-in."""
+    path = os.pathsep.join([str(site), *(each for each in sys.path if each)])
+    return subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        check=False, timeout=240,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("left_behind", "end", "code"),
+    [
+        *((name, "SystemExit(3)", Exit.FAIL) for name in LEAVES),
+        ("handler", "errors.UsageError('no')", Exit.USAGE),
+        ("handler", "ValueError('no')", Exit.INTERNAL),
+        ("handler", "SystemExit('no')", Exit.INTERNAL),
+    ],
+)
+def test_what_a_plug_in_leaves_behind_does_not_change_the_exit_code(
+    site: Path, left_behind: str, end: str, code: Exit
+) -> None:
+    done = child(site, "-c", COMMAND.format(end), f"acme-gate/{left_behind}")
+    assert (done.returncode, done.stdout) == (code, "it ran\n"), done.stderr
+    assert ("ValueError: no" in done.stderr) == (code == Exit.INTERNAL and "ValueError" in end)
+
+
+def test_the_command_line_itself_ends_so(site: Path, tmp_path: Path) -> None:
+    files = written(tmp_path, "  - attack: acme-gate/handler\n")
+    done = child(site, "-m", "robustness_gate", "plan", "organism:oracle", *files, "--only", "no-such-attack")
+    assert (done.returncode, "Traceback" in done.stderr) == (Exit.USAGE, False)
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_leaves_with_3_whatever_its_publisher_registered(site: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = child(
+        site, "-m", "robustness_gate", "run", "organism:base", *written(tmp_path), "--out", str(out), "--no-mlflow",
+        "--output", "acme-gate/last",
+    )  # fmt: skip
+    assert (done.returncode, json.loads((out / "report.json").read_bytes())["verdict"]["outcome"]) == (3, "FAIL")
+    assert (out / "acme-gate.word.txt").read_text(encoding="utf-8") == "x"
+
+
+def test_without_a_plug_in_the_process_ends_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So functions that others registered, as tools that measure do, still run."""
+    recorded.forget()
+    monkeypatch.setattr(cli, "main", lambda: sys.exit(Exit.FAIL))
+    with pytest.raises(SystemExit) as left:
+        cli.script()
+    assert left.value.code == Exit.FAIL
