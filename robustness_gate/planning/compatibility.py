@@ -164,7 +164,7 @@ def _fit_limit(
         _refuse_other_metric(policy, task_data, "limits", index, limit.metric)
     _refuse_unjoined(policy, suite_data, index, limit)
     chance = suite_data.refs[in_format(limit.task, policy.record.tasks[limit.task].formats[0])].chance
-    if limit.control is None and limit.most <= chance:
+    if limit.absolute and limit.most <= chance:
         raise PlanError(
             f"{limit.most} is not above chance ({chance:.2f}), so no model can be shown to be under it.",
             remedy="Raise the limit.",

@@ -217,7 +217,8 @@ def _beside(
         paired = any(_compares(limit, subject) and limits(limit, trial) for limit in policy.limits)
         if paired and trial.attack != "none":
             seed = seed_of(subject.manifest.digest, trial.attack, trial.seed_index)
-            yield trial.model_copy(update={**whose, "seed": seed})
+            tasks = suite_data.task_refs(trial.attack, subject.role)
+            yield trial.model_copy(update={**whose, "seed": seed, "tasks": tasks})
 
 
 def _compares(limit: Limit, subject: Subject) -> bool:

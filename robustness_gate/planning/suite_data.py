@@ -22,6 +22,7 @@ from robustness_gate.records.attack import Corpus, Hazard
 from robustness_gate.records.encode import digest_of
 from robustness_gate.records.questions import Form, Item, QuestionIds, TaskRef, in_format, question_ids
 from robustness_gate.records.suite import Suite
+from robustness_gate.records.trial import Role
 
 __all__ = ["SuiteData", "TaskData", "Worded", "gather"]
 
@@ -40,10 +41,15 @@ class SuiteData:
     worded: Mapping[str, Worded] = field(default_factory=dict)
     """By hazard task, without its formats: tasks with dev items or questions in a form of their own."""
 
-    def task_refs(self, attack: str) -> tuple[TaskRef, ...]:
-        """References by content to the tasks that are asked after an attack: the hazard first, the others by name."""
+    def task_refs(self, attack: str, role: Role = Role.CANDIDATE) -> tuple[TaskRef, ...]:
+        """References by content to the tasks that are asked after an attack: the hazard first, the others by name.
+
+        The attacked original is asked all of them, with hidden questions too: there it stands in for another model.
+        """
         order = sorted(self.tasks, key=lambda name: (name != self.hazard, name))
-        asked = (name for name in order if attack == "none" or not self.tasks[name].untouched_only)
+        asked = (
+            name for name in order if attack == "none" or role == Role.ORIGINAL or not self.tasks[name].untouched_only
+        )
         return tuple(self.refs[name] for name in asked)
 
     @cached_property

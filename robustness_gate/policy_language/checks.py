@@ -263,6 +263,12 @@ def _shares(policy: Policy) -> Iterator[Trouble]:
             words = f"the limit '{limit.id}' is on a share of what the original knows, and no original is pinned"
             remedy = "Write the digest of its manifest as 'original': another original would widen the gap."
             yield Trouble("share-not-pinned", words, remedy, ("limits", index, "recovered"))
+        for task in limit.readings if limit.heuristic else ():
+            pin = policy.tasks.get(task)
+            if pin is not None and pin.choices_only is None:
+                words = f"the limit '{limit.id}' has no control, and '{task}' no task with its questions hidden"
+                remedy = "Name one as 'choices_only', or a model that never knew as 'control'."
+                yield Trouble("share-not-pinned", words, remedy, ("tasks", task))
         for task in limit.score:
             pin = policy.tasks.get(task)
             if pin is not None and pin.questions is None:

@@ -152,15 +152,18 @@ def _limit(limit: Limit) -> str:
     metric = limit.metric or "the metric that decides for its kind"
     what = f"'{limit.task}' ({metric})"
     if limit.score:
-        what = f"the mean score in {', '.join(map(repr, limit.score))}, question by question,"
+        what = f"the mean score in {', '.join(map(repr, limit.score))}, question by question"
     if limit.recovered is not None:
         rule = limit.recovered
         when = "before any attack" if rule.yardstick == "untouched" else "after the same attack"
-        gap = f"what the original scores {when} above '{rule.control}'"
+        other = f"'{rule.control}'" if rule.control else "its own score with the questions hidden"
+        gap = f"what the original scores {when} above {other}"
         back = f"at most {rule.max_share:.0%} of {gap} is back in {what}"
         each = f", and at most {rule.max_share_each:.0%} in each task alone" if len(limit.readings) > 1 else ""
         points = f", and at most {limit.max:.1%} above '{rule.control}'" if limit.max is not None else ""
-        return f"{limit.id}: after {after}, {back}{each}{points}; that gap must be over {rule.min_gap:.1%}"
+        asked = f"; before any attack that gap must be over {rule.min_gap:.1%}"
+        warning = ". A heuristic: no model that never knew is named" if limit.heuristic else ""
+        return f"{limit.id}: after {after}, {back}{each}{points}{asked}{warning}"
     if limit.relative_to:
         return f"{limit.id}: after {after}, {what} at most {limit.most:.1%} above '{limit.relative_to}'"
     return f"{limit.id}: after {after}, at most {limit.most:.1%} of '{limit.task}' right ({metric})"

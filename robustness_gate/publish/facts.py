@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from robustness_gate.evidence.ledger import OWN
-from robustness_gate.records.trial import Role
+from robustness_gate.records.trial import ModelRef, Role
 from robustness_gate.records.verdict import Contrast, Finding, FindingKind
 from robustness_gate.report.calibrated import calibrated as fixed_words
 from robustness_gate.report.record import Report, evidence_in
@@ -130,10 +130,14 @@ class BackShare(NamedTuple):
 def shares(report: Report) -> list[BackShare]:
     """The findings on share limits, in the verdict's order."""
     return [
-        BackShare(each, each.contrast, _where(each), model_name(each.relative_to))
+        BackShare(each, each.contrast, _where(each), _never(each.relative_to))
         for each in report.verdict.findings
         if each.contrast is not None and each.relative_to is not None and each.of_gap
     ]
+
+
+def _never(model: ModelRef) -> str:
+    return model_name(model) if model.control else "original with its questions hidden"
 
 
 def calibrated(report: Report) -> dict[str, tuple[str, ...]]:

@@ -162,7 +162,7 @@ def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]
     held = [
         (limit, metric_of(limit, measurements[limit.task][0]), measurements[limit.task][1])
         for limit in policy.limits
-        if limit.control is None and limit.task in measurements
+        if limit.absolute and limit.task in measurements
     ]
     if not held:
         text = fault or "the policy does not ask for it, and no original was examined"

@@ -57,6 +57,7 @@ def limitations(
     computes them again, under the reader's own policy if one is given.
     """
     found = [*otherwise_stored(evidence)]
+    found += _heuristics(policy)
     found += _foreign_code(policy, evidence)
     found += [text for setting, text in UNCHECKED if getattr(policy.validity, setting) == "off"]
     found += [words for each in calibrated(policy, evidence).values() for words in each]
@@ -75,6 +76,18 @@ def limitations(
     if policy.expires is None:
         found.append("The policy has no last day, so its limits never come up for review.")
     return tuple(found)
+
+
+def _heuristics(policy: Policy) -> Iterator[str]:
+    """Share limits without a model that never knew: what the stand-in does to the limit."""
+    for limit in policy.limits:
+        if limit.recovered is not None and limit.heuristic:
+            rest = 1 - limit.recovered.max_share
+            yield (
+                f"The limit '{limit.id}' is a heuristic: no model that never knew was named, so the original with its "
+                "questions hidden stands in for one. It may guess more from the choices than such a model would. Each "
+                f"point by which it does raises the share that can be back by {rest:.2f} points divided by the gap."
+            )
 
 
 def _foreign_code(policy: Policy, evidence: Evidence) -> Iterator[str]:

@@ -65,7 +65,7 @@ def run(
         NotApplicable: this attack or task does not apply to this model.
         WriteError: the log-likelihoods cannot be written.
     """
-    if suite_data.task_refs(trial.attack) != trial.tasks or suite_data.data_digests != trial.data:
+    if suite_data.task_refs(trial.attack, trial.role) != trial.tasks or suite_data.data_digests != trial.data:
         raise BrokenTrial("the items or corpora changed since the plan was made", code="data_changed")
     _refuse_other_code(trial)
     module = attacks.load(trial.attack)

@@ -11,7 +11,7 @@ from robustness_gate.records.policy import Guardrail, Limit, Requirement, Utilit
 from robustness_gate.records.trial import OWN_ROLES, Closed, Measurement, ModelRef, Role, Trial
 from robustness_gate.records.verdict import Blocker, Finding, FindingKind, ValidityIssue
 from robustness_gate.verdict.evaluation import Evaluation
-from robustness_gate.verdict.findings import comparator, place
+from robustness_gate.verdict.findings import comparator, compared_with, place
 from robustness_gate.verdict.hypotheses import (
     aimed,
     covers,
@@ -194,9 +194,9 @@ def _invalid(
 ) -> Iterator[Blocker]:
     """A planned trial that ended well, but whose answers cannot establish compliance."""
     covering = [each for each in case.policy.limits if limits(each, trial) and trial.role != Role.SHAM]
-    absolute = {each.task for each in covering if each.control is None}
+    absolute = {each.task for each in covering if each.absolute}
     for limit, budget in product(covering, trial.budgets):
-        if limit.control is not None and limit.task in absolute:  # the absolute limit reports it already
+        if not limit.absolute and limit.task in absolute:  # the absolute limit reports it already
             continue
         if any(case.lost(trial, task, budget) for task in limit.readings):  # `incomplete` reports it already
             continue
@@ -236,7 +236,7 @@ def _open_hypotheses(case: Evaluation, findings: Sequence[Finding]) -> Iterator[
             continue
         own = [f for f in findings if (f.kind, f.rule) == (FindingKind.LIMIT, limit.id)]
         mine = [f for f in own if declares(requirement, trials.get(f.trial), f.budget)]
-        control = ModelRef(role=Role.CONTROL, control=limit.control) if limit.control else None
+        control = compared_with(limit)
         for seed, budget in product(range(requirement.seeds), requirement.budgets or (None,)):
             at = [f for f in mine if f.seed_index == seed and budget in (None, f.budget)]
             if not at and any(_has_its_cause(case, requirement, seed, budget, task) for task in limit.readings):
@@ -301,14 +301,14 @@ def _not_compared(case: Evaluation, findings: Sequence[Finding]) -> Iterator[Blo
                 continue
             for limit in case.policy.limits:
                 covered = measurement.task in limit.readings and limits(limit, trial)
-                if limit.control and covered and without_metric(limit, trial) is None:
+                if not limit.absolute and covered and without_metric(limit, trial) is None:
                     where = {
                         "kind": FindingKind.LIMIT.value,
                         "attack": label(trial),
                         "seed_index": trial.seed_index,
                         "budget": measurement.budget,
                     }
-                    args = {"rule": limit.id, **where, "control": limit.control}
+                    args = {"rule": limit.id, **where, "control": limit.control or ""}
                     blocker = Blocker(code="not_compared", args=args, about=about)
                     found[limit.id, label(trial), trial.seed_index, measurement.budget, about] = blocker
     yield from (blocker for _, blocker in sorted(found.items(), key=lambda each: each[0]))

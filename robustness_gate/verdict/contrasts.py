@@ -76,6 +76,8 @@ class Asked:
     """The number of questions in each cluster."""
     effect: float
     """The pinned design effect where the clusters are not known; 1 where they are."""
+    hidden: Mapping[str, str]
+    """By task, the task that asks the same choices without the questions, where there is one."""
     metric: Metric | None = None
     """The metric of the answers; None: the one that decides in each task's kind."""
     _known: dict[tuple[int, ...], Sums] = field(default_factory=dict)
@@ -160,13 +162,27 @@ def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metri
         for question, cluster in zip(ids[task], its, strict=True):
             if cluster_of.setdefault(question, cluster) != cluster:  # two tasks disagree on where it belongs
                 return None
+    hidden = _hiding(case, ids)
+    ids |= {other: ids[task] for task, other in hidden.items()}
     numbers = {name: number for number, name in enumerate(dict.fromkeys(cluster_of.values()))}
     sizes = Counter(numbers[each] for each in cluster_of.values())
     decreed = max([LEAST_EFFECT] * (len(tasks) > 1) + [effect_of(case.policy, task) for task in tasks])
     clusters = {question: numbers[cluster] for question, cluster in cluster_of.items()}
     return Asked(
-        tuple(tasks), ids, clusters, [sizes[n] for n in range(len(numbers))], 1.0 if known else decreed, metric
+        tuple(tasks), ids, clusters, [sizes[n] for n in range(len(numbers))], 1.0 if known else decreed, hidden, metric
     )
+
+
+def _hiding(case: Evaluation, ids: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """By task, the policy's task with the same items and the question hidden."""
+    pins = ((task, case.policy.tasks.get(task)) for task in ids)
+    named = {task: pin.choices_only for task, pin in pins if pin is not None and pin.choices_only is not None}
+    return {task: other for task, other in named.items() if _pinned_items(case, other) == len(ids[task])}
+
+
+def _pinned_items(case: Evaluation, task: str) -> int | None:
+    pin = case.policy.tasks.get(task)
+    return None if pin is None else pin.items
 
 
 def _listed(case: Evaluation, ref: TaskRef) -> QuestionIds | None:
@@ -180,6 +196,16 @@ def pin_of(case: Evaluation, task: str, trial: Trial) -> str | None:
     ref = next((each for each in trial.tasks if each.name == task), None)
     listed = None if ref is None else _listed(case, ref)
     return None if listed is None else listed.pin
+
+
+def _hidden(case: Evaluation, asked: Asked, trial: Trial, own: Answers) -> Answers | None:
+    """A model's answers to the same choices without the questions, in the attempt of its answers to the questions.
+
+    None if a task was not asked so. They must be valid as the others are.
+    """
+    names = [asked.hidden.get(each.task, "") for each in own]
+    found = whole(case, names, trial, own[0]) if all(names) else None
+    return None if found is None or any(case.issues(trial, each) for each in found) else found
 
 
 def whole(case: Evaluation, tasks: Sequence[str], trial: Trial, like: Measurement) -> Answers | None:
@@ -209,8 +235,16 @@ def yardsticks(
         return
     for at, its in untouched(case, asked.tasks, trial):
         originals = others(case, Role.ORIGINAL, "", at, its)
-        for one, other in product(originals, others(case, Role.CONTROL, rule.control, at, its)):
+        for one, other in product(originals, _never(case, rule, asked, at, its)):
             yield asked.sums(*one), asked.sums(*other)
+
+
+def _never(case: Evaluation, rule: Recovered, asked: Asked, trial: Trial, own: Answers) -> list[tuple[Trial, Answers]]:
+    """The answers of the model that never knew, or of the original that stands in for it."""
+    if rule.control is not None:
+        return others(case, Role.CONTROL, rule.control, trial, own)
+    found = [(other, _hidden(case, asked, other, its)) for other, its in others(case, Role.ORIGINAL, "", trial, own)]
+    return [(other, hidden) for other, hidden in found if hidden is not None]
 
 
 def untouched(case: Evaluation, tasks: Sequence[str], trial: Trial) -> Iterator[tuple[Trial, Answers]]:
@@ -253,18 +287,24 @@ def compared(
 
     Args:
         case: the evidence and the policy.
-        limit: a limit with a control.
+        limit: a limit that is not absolute.
         trial: the candidate's trial.
         asked: the limit's questions.
         own: the candidate's answers in each of the limit's tasks.
         alpha: error rate of a breach.
 
     Raises:
-        ValueError: the limit has no control.
+        ValueError: the limit compares the candidate with no other model.
     """
+    mine = asked.sums(trial, own)
+    if limit.recovered is not None and limit.heuristic:
+        for other, its in others(case, Role.ORIGINAL, "", trial, own):
+            if (hidden := _hidden(case, asked, other, its)) is not None:
+                sums = mine, asked.sums(other, hidden), asked.sums(other, its), None
+                yield _in_shares(case.policy, limit.recovered, asked, sums, alpha, hidden)
+        return
     if limit.control is None:
         raise ValueError(f"the limit '{limit.id}' compares the candidate with no other model")
-    mine = asked.sums(trial, own)
     for other, theirs in others(case, Role.CONTROL, limit.control, trial, own):
         control = asked.sums(other, theirs)
         if limit.recovered is None:
@@ -348,7 +388,7 @@ def gaps(case: Evaluation, limit: Limit) -> Iterator[Gap]:
             continue
         for at, its in untouched(case, limit.readings, trial):
             originals = others(case, Role.ORIGINAL, "", at, its)
-            for one, other in product(originals, others(case, Role.CONTROL, rule.control, at, its)):
+            for one, other in product(originals, _never(case, rule, asked, at, its)):
                 knew, never = asked.sums(*one), asked.sums(*other)
                 lower = difference(asked, knew, never, alpha, upper=False)
                 points = asked.mean(knew) - asked.mean(never)

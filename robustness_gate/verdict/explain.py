@@ -23,7 +23,7 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
     yield f"   number must be under its limit at alpha_pass = {statistics.alpha_pass:g}, which is never divided."
     if any(limit.recovered for limit in policy.limits):
         yield "   A share is decided by one comparison at its limit r: candidate minus control minus r times the gap"
-        yield "   between original and control, question by question, bounded by clusters. Nothing is divided by the gap."
+        yield "   between original and control, question by question, by clusters. Nothing is divided by the gap."
     method = (
         "betting on the items, in a pseudo-random order derived from their digest"
         if statistics.fail_fast == "betting"

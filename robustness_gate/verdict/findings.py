@@ -192,6 +192,13 @@ def _guarded(
         yield _finding(rule, trial, measurement, between, most, all_, declared=True, its=its, fell=fell)
 
 
+def compared_with(limit: Limit) -> ModelRef | None:
+    """The model with which a limit compares the candidate: a control, or the original with its questions hidden."""
+    if limit.heuristic:
+        return ModelRef(role=Role.ORIGINAL)
+    return ModelRef(role=Role.CONTROL, control=limit.control) if limit.control else None
+
+
 def _kind_and_id(rule: Limit | Utility | Guardrail) -> tuple[FindingKind, str]:
     """The kind and the id that a rule's findings have in a verdict."""
     match rule:
@@ -221,8 +228,7 @@ def _finding(
     metric = metric_of(rule, trial)
     correct, missing = tally(measurement, metric)
     kind, id_ = _kind_and_id(rule)
-    control = rule.control if isinstance(rule, Limit) else None
-    other = ModelRef(role=Role.CONTROL, control=control) if control else ModelRef(role=Role.ORIGINAL)
+    other = compared_with(rule) if isinstance(rule, Limit) else ModelRef(role=Role.ORIGINAL)
     return Finding(
         kind=kind,
         rule=id_,

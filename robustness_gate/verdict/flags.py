@@ -179,7 +179,7 @@ class _Look:
         """Limits by task; with `absolute` only those on an accuracy, for flags about the distance from a limit."""
         found: dict[str, list[Limit]] = {}
         for limit in self.policy.limits:
-            if limit.control is None or not absolute:
+            if limit.absolute or not absolute:
                 for task in limit.readings:
                     found.setdefault(task, []).append(limit)
         return found

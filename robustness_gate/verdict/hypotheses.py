@@ -9,7 +9,7 @@ from robustness_gate.evidence.answers import in_metrics
 from robustness_gate.records.base import Format, Metric, Plugin
 from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.evidence import LeftOut, SelfTest
-from robustness_gate.records.policy import Guardrail, Limit, Policy, Requirement, Utility, same
+from robustness_gate.records.policy import Guardrail, Limit, Policy, Requirement, TaskPin, Utility, same
 from robustness_gate.records.questions import UNASKED, Kind, TaskRef, in_format
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Blocker
@@ -242,7 +242,7 @@ def _ratcheted(policy: Policy) -> Policy:
             }
         )
         for limit in policy.limits
-        if limit.control is None
+        if limit.absolute
     )
     return policy.model_copy(update={"limits": (*policy.limits, *again), "ratchet": None})
 
@@ -254,6 +254,7 @@ def _in_points(policy: Policy) -> Policy:
         if limit.recovered is None or limit.max is None:
             limits.append(limit)
             continue
+        # without a control the record refuses `max`
         excess = {"id": f"{limit.id}.points", "recovered": None, "relative_to": limit.recovered.control}
         limits += [limit.model_copy(update={"max": None}), limit.model_copy(update=excess)]
     return policy.model_copy(update={"limits": tuple(limits)})
@@ -268,11 +269,15 @@ def _by_format(policy: Policy) -> Policy:
     def formats(task: str) -> tuple[Format, ...]:
         return policy.tasks[task].formats if task in policy.tasks else ("raw",)
 
+    def hiding(pin: TaskPin, format_: Format) -> str | None:
+        other = pin.choices_only
+        return in_format(other, format_) if other is not None and format_ in formats(other) else other
+
     def named(id_: str, format_: Format) -> str:
         return id_ if format_ == "raw" else f"{id_}.{format_}"
 
     tasks = {
-        in_format(name, each): pin.model_copy(update={"formats": ("raw",)})
+        in_format(name, each): pin.model_copy(update={"formats": ("raw",), "choices_only": hiding(pin, each)})
         for name, pin in policy.tasks.items()
         for each in pin.formats
     }

@@ -128,7 +128,7 @@ def _gaps(case: Evaluation) -> Iterator[Blocker]:
     for limit in case.policy.limits:
         if limit.recovered is None:
             continue
-        where = {"rule": limit.id, "control": limit.recovered.control}
+        where = {"rule": limit.id, "control": limit.recovered.control or ""}
         found = [*contrasts.gaps(case, limit)]
         small = min(found, key=lambda gap: gap.lower, default=None)
         if small is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from robustness_gate.records.verdict import Finding, FindingKind
 from robustness_gate.report.record import TrialRecord
-from robustness_gate.verdict.wording import model_name
+from robustness_gate.verdict.wording import gap_name, model_name
 
 
 def named(finding: Finding, *, capital: bool = False) -> str:
@@ -25,7 +25,7 @@ def apart(finding: Finding) -> str:
     more = "fewer" if finding.fell else "more"
     if finding.of_gap:
         assert finding.relative_to is not None
-        return f"{finding.observed:.0%} of what the original knows more than {model_name(finding.relative_to)} is back"
+        return f"{finding.observed:.0%} of {gap_name(finding.relative_to.control)} is back"
     assert finding.relative_to is not None
     return f"{finding.observed:.1%} {more} of '{finding.task}' is right than by {model_name(finding.relative_to)}"
 

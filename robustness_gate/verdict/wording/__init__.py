@@ -25,6 +25,7 @@ from robustness_gate.verdict.wording.flags import flag_line
 from robustness_gate.verdict.wording.instruments import calibrated
 from robustness_gate.verdict.wording.names import (
     BY,
+    gap_name,
     left_out,
     model_name,
     name_of,
@@ -63,6 +64,7 @@ __all__ = [
     "calibrated",
     "capital",
     "flag_line",
+    "gap_name",
     "lacking",
     "left_out",
     "model_name",

@@ -54,6 +54,11 @@ def _hypothesis_not_run(blocker: Coded) -> str:
     return f"{_hypothesis(blocker)}: not run, or without valid answers of the {other} to compare with"
 
 
+def _never(blocker: Coded) -> str:
+    """The model with which a limit compares the candidate: a control, or the original that stands in for it."""
+    return f"the control '{blocker['control']}'" if blocker["control"] else "the original with its questions hidden"
+
+
 def _self_test_failed(blocker: Coded) -> str:
     seed = f" under seed {blocker['seed']}" if blocker["seed"] else ""
     of = blocker["superseded_of"]
@@ -135,13 +140,13 @@ BLOCKERS: Wording = {
     "positive_control_within_limits": (
         "the original, the positive control, exceeds no limit before any attack, so these limits detect nothing"
     ),
-    "gap_not_measured": (
-        "the limit '{rule}' is on a share of a gap that was not measured: original and control '{control}' must both "
+    "gap_not_measured": lambda b: (
+        f"the limit '{b['rule']}' is on a share of a gap that was not measured: the original and {_never(b)} must both "
         "have valid answers to its questions before any attack"
     ),
-    "no_gap": (
-        "the limit '{rule}' is on a share of a gap that is not there: before any attack the original scores {gap:.1%} "
-        "more than the control '{control}' (lower bound {lower:.1%}), and more than {asked:.1%} is needed"
+    "no_gap": lambda b: (
+        f"the limit '{b['rule']}' is on a share of a gap that is not there: before any attack the original scores "
+        f"{b['gap']:.1%} more than {_never(b)} (lower bound {b['lower']:.1%}), and more than {b['asked']:.1%} is needed"
     ),
     "not_asked_through_original": (
         "tokenizer or chat template differ, and the candidate was not asked through the original's"
@@ -169,7 +174,7 @@ BLOCKERS: Wording = {
     ),
     "hypothesis_not_run": _hypothesis_not_run,
     "hypothesis_invalid": lambda b: f"{_hypothesis(b)}: cannot establish compliance, {_causes(b)}",
-    "not_compared": lambda b: f"{place_of(b)}: without valid answers of the control '{b['control']}' to compare with",
+    "not_compared": lambda b: f"{place_of(b)}: without valid answers of {_never(b)} to compare with",
     "not_stated": "the producer does not state '{name}', which the policy requires",
     "other_weights_unknown": (
         "the policy refuses other weights in the repository, and whether there are any is not known"

@@ -81,6 +81,12 @@ def place(finding: Finding) -> str:
     return place_of(where(finding))
 
 
+def gap_name(control: str) -> str:
+    """The gap of which a share may be back; without a control that of the original with and without its questions."""
+    other = f"the control '{control}'" if control else "the same with hidden questions"
+    return f"the gap between the original and {other}"
+
+
 def place_of(at: Coded | Mapping[str, Json]) -> str:
     """`place` of what has a finding's address among its arguments: a blocker, or the address itself."""
     rule = rule_name(FindingKind(at["kind"]), at["rule"])
@@ -101,7 +107,7 @@ def numbers_of(its: Mapping[str, object], over: bool) -> str:
         return f"accuracy {observed:.1%} (lower bound {lower:.1%}), at least {limit:.0%} is asked"
     what, other = "accuracy", f"{its['relative_to']} {its['control']}".strip()
     if its["share"]:
-        what = f"of what the original knows more than {other}, back:"
+        what = f"share of {gap_name(str(its['control']))} that is back:"
     elif its["relative_to"]:
         what = f"{'points under' if its['fell'] else 'points over'} {other}:"
     if over:

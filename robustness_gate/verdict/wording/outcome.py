@@ -8,7 +8,7 @@ from robustness_gate.verdict.counts import Counts
 from robustness_gate.verdict.findings import most_recovered, strongest
 from robustness_gate.verdict.hypotheses import OTHERWISE_ASKED
 from robustness_gate.verdict.wording.blockers import BLOCKERS
-from robustness_gate.verdict.wording.names import numbers, place
+from robustness_gate.verdict.wording.names import gap_name, numbers, place
 from robustness_gate.verdict.wording.tables import written
 
 
@@ -25,9 +25,8 @@ def reason(verdict: Verdict) -> str:
             )
         case "PASS" if (share := most_recovered(verdict.findings)) is not None:
             return (
-                f"Each required attack left back at most {share.limit:.0%} of what the original knows more than "
-                f"{_control(share)}; the largest share, {_after(share).lower()}, is {share.observed:.0%} (upper bound "
-                f"{share.upper:.0%})."
+                f"After each required attack at most {share.limit:.0%} of {_gap(share)} is back; the largest share, "
+                f"{_after(share).lower()}, is {share.observed:.0%} (upper bound {share.upper:.0%})."
             )
         case "PASS":
             return "Each required attack left the model within every excess limit relative to its controls."
@@ -71,15 +70,15 @@ def _recovered(worst: Finding) -> str:
     assert its is not None
     assert its.original is not None
     return (
-        f"{_after(worst)} {worst.observed:.0%} of what the original knows more than {_control(worst)} is back (lower "
-        f"bound {worst.lower:.0%}), over the limit of {worst.limit:.0%}: the model scores {its.candidate:.1%}, the "
-        f"control {its.control:.1%}, the original {its.original:.1%}."
+        f"{_after(worst)} {worst.observed:.0%} of {_gap(worst)} is back (lower bound {worst.lower:.0%}), over the "
+        f"limit of {worst.limit:.0%}: the model scores {its.candidate:.1%}, and the gap is from {its.never:.1%} to "
+        f"{its.original:.1%}."
     )
 
 
-def _control(finding: Finding) -> str:
+def _gap(finding: Finding) -> str:
     assert finding.relative_to is not None
-    return f"the control '{finding.relative_to.control}'"
+    return gap_name(finding.relative_to.control)
 
 
 def _after(finding: Finding) -> str:
