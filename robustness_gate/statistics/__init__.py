@@ -9,6 +9,7 @@ An auditor can read each module without knowing scipy; the tests compare them wi
     clusters    the design effect, measured
     sequential  a betting test that can stop a trial early with a breach
     power       the power of a design: probabilities of a true PASS and a true FAIL, and the items that they need
+    share_power the same for a share limit, from the gap in its standard errors
     selection   the accuracy of the strongest attack, corrected for its selection
 
 `binomial` and `power` at design effect 1 are exact, `sequential` and `selection` are valid at any number of items;
@@ -47,19 +48,36 @@ from robustness_gate.statistics.share import (
     share_under,
     share_upper,
 )
+from robustness_gate.statistics.share_power import (
+    ShareDesign,
+    abler_share,
+    cell_fail_power,
+    contrast_error,
+    convicted_from,
+    least_share,
+    needed_t_gap,
+    questions_needed,
+    share_fail_power,
+    share_pass_power,
+)
 
 __all__ = [
     "BETS",
     "LARGEST_SHARE",
     "JointPower",
+    "ShareDesign",
     "ShareEvidence",
     "Strongest",
     "Yardstick",
+    "abler_share",
     "betting_lower",
     "betting_stop",
     "betting_wealth",
+    "cell_fail_power",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
+    "contrast_error",
+    "convicted_from",
     "design_effect",
     "difference_lower",
     "difference_over",
@@ -69,11 +87,16 @@ __all__ = [
     "false_fail_rate",
     "items_needed",
     "joint_pass_power",
+    "least_share",
     "likelihood_ratio",
+    "needed_t_gap",
     "pass_power",
+    "questions_needed",
     "share_evidence",
+    "share_fail_power",
     "share_lower",
     "share_over",
+    "share_pass_power",
     "share_under",
     "share_upper",
     "strongest_by_halves",

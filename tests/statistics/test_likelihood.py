@@ -111,6 +111,19 @@ def test_students_quantile_is_scipys(df: int, alpha: float) -> None:
     assert t_quantile(df, alpha) == pytest.approx(expected, abs=1e-9 if df >= 29 else 0, rel=1e-9)
 
 
+def test_what_is_established_turns_where_students_tail_is_alpha() -> None:
+    differences, sizes = [1.0, 0.5, 1.0, -0.5, 1.5, 0.0, 1.0, 0.5], [1, 2, 2, 1, 3, 1, 1, 2]
+    ratio = likelihood_ratio(differences, 1.45)
+    tail = student.sf(ratio, 7)
+    assert established(differences, 1.45, tail * 1.0001)
+    assert not established(differences, 1.45, tail * 0.9999)
+
+    over = [d - 0.05 * n for d, n in zip(differences, sizes, strict=True)]
+    tail = student.sf(likelihood_ratio(over, 1.05), 7)  # a question loses at most 1 + 0.05
+    assert difference_over(differences, sizes, 0.05, tail * 1.0001)
+    assert not difference_over(differences, sizes, 0.05, tail * 0.9999)
+
+
 @st.composite
 def clusters(draw: st.DrawFn) -> tuple[list[float], list[int]]:
     """Differences by cluster, and the clusters' sizes."""
