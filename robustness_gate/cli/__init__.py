@@ -23,6 +23,7 @@ from robustness_gate.cli import (
     organisms,
     policies,
     signing,
+    suites,
     verifying,
 )
 from robustness_gate.cli.common import app
@@ -40,6 +41,7 @@ __all__ = [
     "organisms",
     "policies",
     "signing",
+    "suites",
     "verifying",
 ]
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from robustness_gate.errors import FileError, UsageError
-from robustness_gate.inputs.same_question import words_of
+from robustness_gate.inputs.same_question import bare_words_of, words_of
 from robustness_gate.records.questions import Item
 from robustness_gate.records.suite import Roles
 
@@ -59,6 +59,29 @@ def divide(items: Sequence[Item], roles: Roles) -> Divided:
         tuple(item for item in items if item.question.id in dev),
         tuple(item for item in items if item.question.id in train),
     )
+
+
+def divide_as(items: Sequence[Item], other: Divided) -> Divided:
+    """Split as another task's items are: attackers have here what they have there, all else is judged.
+
+    An item is the same as one there by its id, by stem and right answer, or by its cluster. What is in neither is a
+    verdict item.
+    """
+    known = [
+        (
+            {item.question.id for item in part},
+            {bare_words_of(item) for item in part},
+            {item.cluster for item in part} - {""},
+        )
+        for part in (other.dev, other.train)
+    ]
+
+    parts: list[list[Item]] = [[], [], []]
+    for item in items:
+        words = bare_words_of(item)
+        among = [item.question.id in ids or words in its or item.cluster in groups for ids, its, groups in known]
+        parts[1 if among[0] else 2 if among[1] else 0].append(item)
+    return Divided(*map(tuple, parts))
 
 
 def _kept_together(items: Sequence[Item]) -> dict[tuple[str, ...], list[str]]:
