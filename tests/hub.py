@@ -37,6 +37,10 @@ class Hub:
     repositories: Mapping[str, Mapping[str, Mapping[str, bytes]]]
     """`models/OWNER/NAME` or `datasets/OWNER/NAME`, then commit, then path: the file."""
     endpoint: str = ""
+    main: Mapping[str, str] = field(default_factory=dict)
+    """The commit of each repository's branch `main`."""
+    gated: Mapping[str, str] = field(default_factory=dict)
+    """Repositories whose files need a token, with that token. Their lists of files do not."""
     asked: list[str] = field(default_factory=list)
     """`METHOD path` of every request."""
 
@@ -46,9 +50,9 @@ class Hub:
 
 
 @contextmanager
-def serving(repositories: Mapping[str, Mapping[str, Mapping[str, bytes]]]) -> Iterator[Hub]:
-    """A hub for the length of the block."""
-    hub = Hub(repositories)
+def serving(repositories: Mapping[str, Mapping[str, Mapping[str, bytes]]], **more: Mapping[str, str]) -> Iterator[Hub]:
+    """A hub for the length of the block; `more` are further fields of `Hub`."""
+    hub = Hub(repositories, **more)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": hub}))
     hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -96,6 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def api(self, name: str, rest: list[str], body: str) -> None:
         verb, revision = (rest[0], rest[1]) if len(rest) > 1 else ("revision", "main")
+        revision = self.hub.main.get(name, revision) if revision == "main" else revision
         files = self.files(name, revision)
         if files is None:
             return
@@ -132,6 +137,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in files:
             self.refuse("EntryNotFound", {"X-Repo-Commit": revision})
             return
+        if self.headers.get("Authorization") != f"Bearer {self.hub.gated.get(name, '')}" and name in self.hub.gated:
+            self.refuse("GatedRepo", {"X-Repo-Commit": revision}, status=403)
+            return
         content, told = files[path], {"X-Repo-Commit": revision}
         if path.endswith(LARGE):
             sha256 = hashlib.sha256(content).hexdigest()
@@ -156,8 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
     def tell(self, content: object) -> None:
         self.send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
-    def refuse(self, code: str, told: Mapping[str, str] | None = None) -> None:
-        self.send(404, b"", {"X-Error-Code": code, "X-Error-Message": f"{code}: not on this hub", **(told or {})})
+    def refuse(self, code: str, told: Mapping[str, str] | None = None, status: int = 404) -> None:
+        self.send(status, b"", {"X-Error-Code": code, "X-Error-Message": f"{code}: not on this hub", **(told or {})})
 
     def send(self, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)

@@ -12,8 +12,8 @@ deterministic and cheap, but it detects no refusals in other languages or wordin
 an answer.
 
 Asked of the untouched model alone and of the original, and where the suite says `after_attacks: true` after every
-attack too. Then the report shows whether an attack removes refusals (harmful prompts: XSTest's unsafe ones, StrongREJECT) or
-teaches them (harmless ones: OR-Bench). No rule of a policy reads the answers after attacks.
+attack too. Then the report shows whether an attack removes refusals (harmful prompts: XSTest's unsafe ones,
+StrongREJECT) or teaches them (harmless ones: OR-Bench). No rule of a policy reads the answers after attacks.
 """
 
 from __future__ import annotations
