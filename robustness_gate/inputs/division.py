@@ -62,10 +62,12 @@ def divide(items: Sequence[Item], roles: Roles) -> Divided:
 
 
 def divide_as(items: Sequence[Item], other: Divided) -> Divided:
-    """Split as another task's items are: attackers have here what they have there, all else is judged.
+    """Split as another task's items are: attackers have here what they have there, and the rest is judged.
 
-    An item is the same as one there by its id, by stem and right answer, or by its cluster. What is in neither is a
-    verdict item.
+    An item is the same as one there by its id, by stem and right answer, or by its cluster.
+
+    Raises:
+        UsageError: an item is none of the other task's, so that nothing says whether attackers have it.
     """
     known = [
         (
@@ -73,15 +75,23 @@ def divide_as(items: Sequence[Item], other: Divided) -> Divided:
             {bare_words_of(item) for item in part},
             {item.cluster for item in part} - {""},
         )
-        for part in (other.dev, other.train)
+        for part in (other.dev, other.train, other.verdict)
     ]
-
-    parts: list[list[Item]] = [[], [], []]
+    parts: list[list[Item]] = [[], [], [], []]
     for item in items:
         words = bare_words_of(item)
         among = [item.question.id in ids or words in its or item.cluster in groups for ids, its, groups in known]
-        parts[1 if among[0] else 2 if among[1] else 0].append(item)
-    return Divided(*map(tuple, parts))
+        parts[among.index(True) if True in among else 3].append(item)
+    dev, train, verdict, unknown = map(tuple, parts)
+    if unknown:
+        raise UsageError(
+            f"{len(unknown)} of its {len(items)} items are none of that task's, the first "
+            f"'{unknown[0].question.id[:60]}': nothing says whether attackers have them.",
+            remedy="Name the columns that identify the questions (`id`) or what they are about (`clusters`) in both "
+            "tasks, or take the same source for both.",
+            code="roles",
+        )
+    return Divided(verdict, dev, train)
 
 
 def _kept_together(items: Sequence[Item]) -> dict[tuple[str, ...], list[str]]:

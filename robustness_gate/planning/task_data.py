@@ -313,17 +313,17 @@ def _divided(suite: Loaded[Suite], name: str, task: SuiteTask, asked: Asked, rea
     if not task.divided:
         return asked
     at = ("tasks", name, "roles" if task.roles is not None else "roles_of")
-    if task.roles is None:
-        found = division.divide_as(asked.judged, _other(suite, name, task, read))
-    elif task.roles_of is not None:
+    if task.roles is not None and task.roles_of is not None:
         words = "its items are divided by its own roles or as those of another task, not by both."
         raise PlanError(words, remedy="Take one of the two out.", where=suite.where(*at), code="roles")
-    else:
-        try:
+    try:
+        if task.roles is not None:
             found = division.divide(asked.judged, task.roles)
-        except UsageError as error:
-            place = suite.where(*at, "key")
-            raise PlanError(error.message, remedy=error.remedy, where=place, code="no-role-key") from None
+        else:
+            found = division.divide_as(asked.judged, _other(suite, name, task, read))
+    except UsageError as error:
+        place = suite.where(*at, *(["key"] if error.code == "no-role-key" else []))
+        raise PlanError(error.message, remedy=error.remedy, where=place, code=error.code) from None
     if not found.verdict:
         raise PlanError("no item is left to be judged by.", remedy="Lower 'dev'.", where=suite.where(*at), code="roles")
     return asked._replace(judged=found.verdict, dev=found.dev, train=found.train)

@@ -209,6 +209,15 @@ def test_questions_are_also_the_same_by_their_id_or_cluster(tmp_path, readings):
         assert len(judged) == 42
 
 
+def test_a_question_that_the_other_task_does_not_have_may_be_one_that_attackers_have(tmp_path, readings):
+    """Such as the same one in other words: nothing would show that it was trained on."""
+    rows = [{"question": f"Q{n}?" if n else "Reworded?", "choices": [f"r{n}", "v", "w"], "answer": 0} for n in range(9)]
+    readings["cloze"] |= {"items": write(tmp_path, "reworded", rows), "count": 9}
+    error = refused(tmp_path, readings, ["facts", "cloze"])
+    assert error.code == "roles"
+    assert "1 of its 9 items are none of that task's" in error.message
+
+
 def test_only_a_task_with_roles_can_be_followed(tmp_path, readings):
     readings["cloze"]["roles_of"] = "fact"
     error = refused(tmp_path, readings)
