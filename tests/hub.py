@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 WMDP_SUITE = {
@@ -25,7 +27,56 @@ WMDP_SUITE = {
     "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/all/validation": 1531,
     "cais/mmlu@c30699e8356da336a370243923dbaf21066bb9fe/elementary_mathematics/test": 378,
 }
-"""Every place of suites/wmdp-smoke.yaml with its number of items, as the cards of both datasets give them."""
+"""Every pinned place of suites/wmdp-smoke.yaml with its number of items, as the cards of both datasets give them."""
+CLOZE_SET, ROBUST_SET = "EleutherAI/wmdp_bio_cloze", "EleutherAI/wmdp_bio_robust_mcqa"
+"""Data sets that the shipped WMDP suites do not pin."""
+
+
+def made_up(name: str) -> str:
+    """A commit for a data set that is not pinned."""
+    return hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
+
+
+BIO = next(iter(WMDP_SUITE))
+ROBUST = (
+    "bioweapons_and_bioterrorism",
+    "dual_use_virology",
+    "enhanced_potential_pandemic_pathogens",
+    "expanding_access_to_threat_vectors",
+    "reverse_genetics_and_easy_editing",
+    "viral_vector_research",
+)
+WMDP_PARTS = {
+    f"{CLOZE_SET}@{made_up(CLOZE_SET)}/default/cloze_compatible": slice(1076),
+    **{
+        f"{ROBUST_SET}@{made_up(ROBUST_SET)}/{config}/robust": slice(at, end)
+        for config, at, end in zip(ROBUST, range(300, 1168, 145), (*range(445, 1168, 145), 1168), strict=True)
+    },
+}
+"""Their places in the suites, pinned so, and which of the rows of `BIO` they have: 1,076, and 868 in six configs."""
+
+
+def pinned(suite: str) -> str:
+    """A shipped suite's text with made-up commits in the place of those that it does not know."""
+    for name in set(re.findall(r"([\w.-]+/[\w.-]+)@UNPINNED", suite)):
+        suite = suite.replace(f"{name}@UNPINNED: UNPINNED", f"{name}@{made_up(name)}: never")
+        suite = suite.replace(f"{name}@UNPINNED", f"{name}@{made_up(name)}")
+    return suite
+
+
+def pinned_suite(path: Path, folder: Path) -> Path:
+    """The suite itself, or where it does not know all its commits a copy of it with made-up ones."""
+    text = path.read_text(encoding="utf-8")
+    if "UNPINNED" not in text:
+        return path
+    (folder / path.name).write_text(pinned(text), encoding="utf-8")
+    return folder / path.name
+
+
+def unchecked(suite: str) -> str:
+    """A suite's text without the days on which its commits were seen, for a test that puts files in their place."""
+    return re.sub(r"^checked:.*\n(?:  .*\n)+", "", suite, flags=re.MULTILINE)
+
 
 LARGE = (".safetensors", ".parquet", ".bin")
 
@@ -37,6 +88,10 @@ class Hub:
     repositories: Mapping[str, Mapping[str, Mapping[str, bytes]]]
     """`models/OWNER/NAME` or `datasets/OWNER/NAME`, then commit, then path: the file."""
     endpoint: str = ""
+    main: Mapping[str, str] = field(default_factory=dict)
+    """The commit of each repository's branch `main`."""
+    gated: Mapping[str, str] = field(default_factory=dict)
+    """Repositories whose files need a token, with that token. Their lists of files do not."""
     asked: list[str] = field(default_factory=list)
     """`METHOD path` of every request."""
 
@@ -46,9 +101,9 @@ class Hub:
 
 
 @contextmanager
-def serving(repositories: Mapping[str, Mapping[str, Mapping[str, bytes]]]) -> Iterator[Hub]:
-    """A hub for the length of the block."""
-    hub = Hub(repositories)
+def serving(repositories: Mapping[str, Mapping[str, Mapping[str, bytes]]], **more: Mapping[str, str]) -> Iterator[Hub]:
+    """A hub for the length of the block; `more` are further fields of `Hub`."""
+    hub = Hub(repositories, **more)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": hub}))
     hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -96,6 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def api(self, name: str, rest: list[str], body: str) -> None:
         verb, revision = (rest[0], rest[1]) if len(rest) > 1 else ("revision", "main")
+        revision = self.hub.main.get(name, revision) if revision == "main" else revision
         files = self.files(name, revision)
         if files is None:
             return
@@ -132,6 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in files:
             self.refuse("EntryNotFound", {"X-Repo-Commit": revision})
             return
+        if self.headers.get("Authorization") != f"Bearer {self.hub.gated.get(name, '')}" and name in self.hub.gated:
+            self.refuse("GatedRepo", {"X-Repo-Commit": revision}, status=403)
+            return
         content, told = files[path], {"X-Repo-Commit": revision}
         if path.endswith(LARGE):
             sha256 = hashlib.sha256(content).hexdigest()
@@ -156,8 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
     def tell(self, content: object) -> None:
         self.send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
-    def refuse(self, code: str, told: Mapping[str, str] | None = None) -> None:
-        self.send(404, b"", {"X-Error-Code": code, "X-Error-Message": f"{code}: not on this hub", **(told or {})})
+    def refuse(self, code: str, told: Mapping[str, str] | None = None, status: int = 404) -> None:
+        self.send(status, b"", {"X-Error-Code": code, "X-Error-Message": f"{code}: not on this hub", **(told or {})})
 
     def send(self, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)

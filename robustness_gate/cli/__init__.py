@@ -23,6 +23,7 @@ from robustness_gate.cli import (
     organisms,
     policies,
     signing,
+    suites,
     verifying,
 )
 from robustness_gate.cli.common import app
@@ -42,6 +43,7 @@ __all__ = [
     "policies",
     "script",
     "signing",
+    "suites",
     "verifying",
 ]
 

@@ -44,11 +44,13 @@ app = typer.Typer(
     "130 interrupted.",
 )
 policy_app = typer.Typer(no_args_is_help=True, help="Look at policies, and preregister them before a run.")
+suites_app = typer.Typer(no_args_is_help=True, help="Pin the data sets of suites, and look them up again.")
 keys_app = typer.Typer(no_args_is_help=True, help="Make and look at signing keys.")
 attack_app = typer.Typer(no_args_is_help=True, help="Write an attack of your own.")
 organisms_app = typer.Typer(no_args_is_help=True, help="The shipped tiny models of known truth.")
 checkpoint_app = typer.Typer(no_args_is_help=True, help="Make a checkpoint's directory fit to be examined.")
 app.add_typer(policy_app, name="policy")
+app.add_typer(suites_app, name="suites")
 app.add_typer(keys_app, name="keys")
 app.add_typer(attack_app, name="attack")
 app.add_typer(organisms_app, name="organisms")

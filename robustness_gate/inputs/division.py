@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from robustness_gate.errors import FileError, UsageError
-from robustness_gate.inputs.same_question import words_of
+from robustness_gate.inputs.same_question import bare_words_of, words_of
 from robustness_gate.records.questions import Item
 from robustness_gate.records.suite import Roles
 
@@ -59,6 +59,39 @@ def divide(items: Sequence[Item], roles: Roles) -> Divided:
         tuple(item for item in items if item.question.id in dev),
         tuple(item for item in items if item.question.id in train),
     )
+
+
+def divide_as(items: Sequence[Item], other: Divided) -> Divided:
+    """Split as another task's items are: attackers have here what they have there, and the rest is judged.
+
+    An item is the same as one there by its id, by stem and right answer, or by its cluster.
+
+    Raises:
+        UsageError: an item is none of the other task's, so that nothing says whether attackers have it.
+    """
+    known = [
+        (
+            {item.question.id for item in part},
+            {bare_words_of(item) for item in part},
+            {item.cluster for item in part} - {""},
+        )
+        for part in (other.dev, other.train, other.verdict)
+    ]
+    parts: list[list[Item]] = [[], [], [], []]
+    for item in items:
+        words = bare_words_of(item)
+        among = [item.question.id in ids or words in its or item.cluster in groups for ids, its, groups in known]
+        parts[among.index(True) if True in among else 3].append(item)
+    dev, train, verdict, unknown = map(tuple, parts)
+    if unknown:
+        raise UsageError(
+            f"{len(unknown)} of its {len(items)} items are none of that task's, the first "
+            f"'{unknown[0].question.id[:60]}': nothing says whether attackers have them.",
+            remedy="Name the columns that identify the questions (`id`) or what they are about (`clusters`) in both "
+            "tasks, or take the same source for both.",
+            code="roles",
+        )
+    return Divided(verdict, dev, train)
 
 
 def _kept_together(items: Sequence[Item]) -> dict[tuple[str, ...], list[str]]:

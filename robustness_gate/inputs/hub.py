@@ -40,21 +40,69 @@ def snapshot(
         SetupError: huggingface_hub is not installed.
         WriteError: the disk is full, or the cache cannot be written.
     """
+    _installed()
+    from huggingface_hub import snapshot_download
+
+    quiet = _without_bars() if kind == "dataset" else nullcontext()  # progress bars are useful for a model alone
+    with _in_words(kind, repository, where, refusal), quiet:
+        return Path(snapshot_download(repository, repo_type=kind, revision=commit, allow_patterns=list(patterns)))
+
+
+def commit_of(kind: Literal["model", "dataset"], repository: str, revision: str, *, where: str) -> str:
+    """The commit, 40 hexadecimal digits, that a branch, a tag or a commit of a repository is now. It asks the hub.
+
+    Raises:
+        FileError: there is no such repository or revision, no access, or no network.
+        UsageError, SetupError: as `snapshot` does.
+    """
+    _installed()
+    from huggingface_hub import HfApi
+
+    with _in_words(kind, repository, where, FileError):
+        return str(HfApi().repo_info(repository, repo_type=kind, revision=revision).sha)
+
+
+def page(kind: Literal["model", "dataset"], repository: str) -> str:
+    """The address of a repository's page, where the terms of a gated one are accepted."""
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repository}"
+
+
+def _installed() -> None:
     try:
-        from huggingface_hub import constants, errors, snapshot_download
+        import huggingface_hub  # noqa: F401 - only whether it is there
     except ImportError:
         raise SetupError(
             "huggingface_hub is not installed.",
             remedy="What lies on the hub needs robustness-gate[run]; or give a directory.",
         ) from None
-    quiet = _without_bars() if kind == "dataset" else nullcontext()  # progress bars are useful for a model alone
+
+
+@contextmanager
+def _in_words(
+    kind: Literal["model", "dataset"],
+    repository: str,
+    where: str,
+    refusal: type[CheckpointError] | type[FileError],
+) -> Iterator[None]:
+    """The client's errors as the gate's, each with what to do next."""
+    from huggingface_hub import constants, errors
+
     try:
-        with quiet:
-            return Path(snapshot_download(repository, repo_type=kind, revision=commit, allow_patterns=list(patterns)))
+        yield
     except errors.HFValidationError:
         raise UsageError(f"'{repository}' names no repository.", remedy="Write OWNER/NAME@COMMIT.") from None
     except Exception as error:  # noqa: BLE001 - no access, no network, no space: the user can correct any of these
-        if isinstance(error, errors.LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
+        if _is_gated(error):
+            raise refusal(
+                f"this {kind} is gated: its terms must be accepted before it can be read",
+                remedy=f"Read them at {page(kind, repository)} and accept them with your account; then set HF_TOKEN to "
+                "a token of that account that may read gated repositories.",
+                where=where,
+                code="gated",
+            ) from None
+        if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled) and constants.HF_HUB_OFFLINE:
             raise refusal(
                 "HF_HUB_OFFLINE is set and this commit is not in the cache, or not whole",
                 remedy="Download it first, or point HF_HOME to the cache that holds it.",
@@ -69,6 +117,16 @@ def snapshot(
             remedy=f"Check name, commit, network and, for a private or gated {kind}, HF_TOKEN.",
             where=where,
         ) from None
+
+
+def _is_gated(error: BaseException) -> bool:
+    """Whether the hub refused because of terms: the client may raise another error because of that one."""
+    from huggingface_hub import errors
+
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, errors.GatedRepoError):
+        seen = seen.__cause__ or seen.__context__
+    return seen is not None
 
 
 def listing(kind: Literal["model", "dataset"], repository: str, commit: str) -> dict[str, int] | None:

@@ -16,6 +16,10 @@ REPEATS = 0.05
 """Share of a task's items that may repeat an earlier one: public benchmarks contain a few."""
 
 
+MARKS = re.compile(r"""[\s.,;:!?'"`…()\[\]{}«»“”‘’„‚¿¡]+""")
+"""White space and punctuation marks. Signs of arithmetic are not among them: they change what is asked."""
+
+
 class Repeats(NamedTuple):
     """Items that repeat an earlier item's question."""
 
@@ -27,6 +31,17 @@ class Repeats(NamedTuple):
 def words_of(item: Item) -> tuple[str, str]:
     """A question by its stem and right answer, as they read; no attacker may see it."""
     return as_read(item.question.stem), as_read(item.question.choices[item.answer])
+
+
+def bare_words_of(item: Item) -> tuple[str, str]:
+    """The same without case and punctuation marks, for questions in the data of attackers."""
+    return _bare(item.question.stem), _bare(item.question.choices[item.answer])
+
+
+def _bare(text: str) -> str:
+    """In one spelling, case and spacing, without punctuation marks; with them where it consists of nothing else."""
+    whole = unicodedata.normalize("NFKC", text).casefold()
+    return MARKS.sub(" ", whole).strip() or " ".join(whole.split())
 
 
 def as_read(text: str) -> str:

@@ -9,7 +9,6 @@ Nothing is fetched unless the suite names a hub source.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache, partial
@@ -22,11 +21,9 @@ from robustness_gate.errors import FileError, SetupError, UsageError
 from robustness_gate.inputs import hub
 from robustness_gate.inputs.filekinds import PULL, is_pointer
 from robustness_gate.inputs.items import ONE_ITEM, json_lines
+from robustness_gate.records.suite import HUB
 from robustness_gate.system import utf8
 
-HUB = re.compile(
-    r"^hf-dataset://(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})/(?P<config>[\w.-]+)/(?P<split>[\w.-]+)$"
-)
 CARD = "README.md"
 
 

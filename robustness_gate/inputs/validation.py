@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from robustness_gate.errors import FileError
+from robustness_gate.inputs import unpinned
 from robustness_gate.inputs.yaml import Path_, Raw, Spot, kind_in_words, read_yaml, where_in
 from robustness_gate.records.base import Record
 from robustness_gate.records.encode import Json, record_of
@@ -47,8 +48,12 @@ class Loaded(Generic[N]):
 
 
 def load_suite(path: Path) -> Loaded[Suite]:
-    """Read a suite file. Raises FileError with a position for anything that is not exactly a suite."""
-    return load_record(path, Suite)
+    """Read a suite file. Raises FileError with a position for anything that is not exactly a suite, and for one with
+    fields that are not pinned.
+    """
+    raw = read_yaml(path)
+    unpinned.refuse(raw, "`robustness-gate suites pin SUITE --out FILE` asks the hub and writes the suite with them.")
+    return validate(raw, Suite)
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

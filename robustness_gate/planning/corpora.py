@@ -47,10 +47,35 @@ def read_corpus(
 ) -> tuple[Corpus, Rows]:
     """A corpus for attackers, and the rows of its questions."""
     items, rows = _questions_of(corpus, _rows_to_train_on(suite, name, corpus, read), read, hazards)
-    texts = (
-        datasets.read_texts(source_of(corpus.texts, suite, corpus, "corpora", name, "texts")) if corpus.texts else ()
-    )
+    texts: tuple[str, ...] = ()
+    if corpus.texts is not None:
+        texts = datasets.read_texts(source_of(corpus.texts, suite, corpus, "corpora", name, "texts"))
+    found = whole_size(suite, name, corpus) if corpus.count is not None else None
+    if found != corpus.count:
+        raise PlanError(
+            f"the source holds {found} {'texts' if corpus.items is None else 'items'}, 'count' says {corpus.count}.",
+            remedy="Correct the one that is wrong: changed data are other data.",
+            where=suite.where("corpora", name, "count"),
+            code="wrong-count",
+        )
     return Corpus(items, texts, header_for(corpus.topic) if corpus.topic else ""), rows
+
+
+def whole_size(suite: Loaded[Suite], name: str, corpus: SuiteCorpus) -> int:
+    """How many rows the source of a corpus has: of its questions, or of its texts where it has no questions.
+
+    Raises:
+        PlanError: it has no source of its own.
+    """
+    for key, refs in (("items", corpus.items), ("texts", corpus.texts)):
+        if refs is not None:
+            return sum(1 for _ in datasets.read_rows(source_of(refs, suite, corpus, "corpora", name, key)))
+    raise PlanError(
+        "a corpus without 'items' and 'texts' has no 'count'.",
+        remedy="Take 'count' out.",
+        where=suite.where("corpora", name, "count"),
+        code="wrong-count",
+    )
 
 
 def in_words_of(
@@ -65,7 +90,7 @@ def in_words_of(
     record, missing, dev = suite.record, dict[str, str](), asked.dev
     own = columns(asked.given.place) if asked.rewords else frozenset()
     place: Place
-    if not record.tasks[name].roles and record.dev:
+    if not record.tasks[name].divided and record.dev:
         place = locate(record.dev, suite, "dev")
         mixed = not asked.rewords and any(read[each].rewords for each in record.hazards)
         try:
@@ -77,7 +102,7 @@ def in_words_of(
             if len(record.hazards) == 1:
                 raise
             missing["dev"] = f"the suite's dev items cannot be put in its words ({error.message})"
-    elif not record.tasks[name].roles and len(record.hazards) > 1:
+    elif not record.tasks[name].divided and len(record.hazards) > 1:
         missing["dev"] = "the suite has no dev items for it (give it `roles`, or the suite `dev`)"
     found = {}
     for source, corpus in corpora.items():

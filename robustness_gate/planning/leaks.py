@@ -8,8 +8,6 @@ without case, white space and punctuation marks.
 from __future__ import annotations
 
 import contextlib
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,9 +21,6 @@ from robustness_gate.planning.task_data import Asked, TaskData
 from robustness_gate.records.attack import Corpus, Hazard
 from robustness_gate.records.questions import Item
 from robustness_gate.records.suite import Suite
-
-MARKS = re.compile(r"""[\s.,;:!?'"`…()\[\]{}«»“”‘’„‚¿¡]+""")
-"""White space and punctuation marks. Signs of arithmetic are not among them: they change what is asked."""
 
 
 class Side(NamedTuple):
@@ -72,8 +67,8 @@ def refuse_leaks(
     for each in hazards:
         task = each.name.removesuffix(".chat")
         asked = read[task]
-        theirs = ("tasks", task, "roles") if record.tasks[task].roles else ("dev",)
-        plain = _plain(suite, task, asked, asked.dev) if record.tasks[task].roles else ()
+        theirs = _division(record, task) if record.tasks[task].divided else ("dev",)
+        plain = _plain(suite, task, asked, asked.dev) if record.tasks[task].divided else ()
         seen.append((theirs, Side(each.dev, asked.whole(each.form), plain)))
     if record.dev:
         place = locate(record.dev, suite, "dev")
@@ -87,6 +82,11 @@ def refuse_leaks(
             plain = _plain(suite, name.removesuffix(".chat"), asked, asked.judged)
             judged[name] = Side(task_data.items, asked.whole(task_data.form), plain)
     _refuse(suite, judged, seen, {name: corpus.texts for name, corpus in corpora.items()})
+
+
+def _division(record: Suite, task: str) -> At:
+    """The place in the suite that divides a task's items."""
+    return ("tasks", task, "roles" if record.tasks[task].roles else "roles_of")
 
 
 def _as_reworded(
@@ -107,11 +107,11 @@ def _plain(suite: Loaded[Suite], name: str, asked: Asked, items: tuple[Item, ...
     if len(rows) == len(asked.items):
         ids = {item.question.id for item in items}
         rows = tuple(row for item, row in zip(asked.items, rows, strict=True) if item.question.id in ids)
-    elif asked.given.task.roles is not None:
+    elif asked.given.task.divided:
         raise PlanError(
             f"'{name}' makes {len(asked.items)} items of {len(rows)} rows, so its rows cannot be divided.",
-            remedy="Take 'roles' out, or let the kind make one item of each row.",
-            where=suite.where("tasks", name, "roles"),
+            remedy="Do not divide it, or let the kind make one item of each row.",
+            where=suite.where(*_division(suite.record, name)),
             code="roles",
         )
     return readable(rows, asked.given.place)
@@ -136,10 +136,13 @@ def _refuse(
     """
     for name, side in judged.items():
         questions = tuple(dict.fromkeys((*side.items, *side.plain)))
-        ids, asked = {item.question.id for item in side.items}, {_words(item) for item in questions}
+        ids, asked = (
+            {item.question.id for item in side.items},
+            {same_question.bare_words_of(item) for item in questions},
+        )
         for at, other in seen:
             for item in (*other.items, *other.plain):
-                mine = _words(item)
+                mine = same_question.bare_words_of(item)
                 inside = side.whole != other.whole and any(_within(mine, each) for each in asked)
                 if item.question.id in ids or mine in asked or inside:
                     raise _found(suite, at, f"'{item.question.id}' of '{name}' is also in '{'.'.join(at)}'")
@@ -159,16 +162,6 @@ def _found(suite: Loaded[Suite], at: At, words: str) -> PlanError:
         where=suite.where(*at),
         code="leak",
     )
-
-
-def _words(item: Item) -> Words:
-    return _bare(item.question.stem), _bare(item.question.choices[item.answer])
-
-
-def _bare(text: str) -> str:
-    """In one spelling, case and spacing, without punctuation marks; with them where it consists of nothing else."""
-    whole = unicodedata.normalize("NFKC", text).casefold()
-    return MARKS.sub(" ", whole).strip() or " ".join(whole.split())
 
 
 def _within(one: Words, other: Words) -> bool:

@@ -13,7 +13,7 @@ from robustness_gate.inputs import datasets, tables
 from robustness_gate.inputs.rows import Place, Source
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.questions import Item
-from robustness_gate.records.suite import Suite, SuiteCorpus, SuiteTask
+from robustness_gate.records.suite import HUB, Suite, SuiteCorpus, SuiteTask
 
 
 def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
@@ -21,7 +21,7 @@ def locate(name: str, suite: Loaded[Suite], *at: str | int) -> Path | str:
     the suite.
     """
     if tables.is_hub(name):
-        if tables.HUB.match(name) is None:
+        if HUB.match(name) is None:
             raise PlanError(
                 f"'{name}' does not name a dataset by its commit.",
                 remedy="Write hf-dataset://OWNER/NAME@40-HEX-COMMIT/CONFIG/SPLIT: a branch may change under a verdict.",

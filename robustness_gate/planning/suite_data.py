@@ -119,8 +119,9 @@ def gather(suite: Loaded[Suite]) -> SuiteData:
     hazards = _hazard_names(suite)
     asked: dict[str, TaskData] = {}
     read: dict[str, Asked] = {}
+    for name, task in sorted(record.tasks.items(), key=lambda each: each[1].roles_of is not None):
+        read[name] = read_task(suite, name, task, hazards, read)
     for name, task in record.tasks.items():
-        read[name] = read_task(suite, name, task, hazards)
         asked |= in_formats(suite, name, task, read[name], hazards)
     _refuse_two_dev_sets(suite, hazards)
     corpora, rows = {}, {}
@@ -143,7 +144,7 @@ def gather(suite: Loaded[Suite]) -> SuiteData:
 
 def _refuse_two_dev_sets(suite: Loaded[Suite], hazards: Sequence[str]) -> None:
     """Raises PlanError for dev items of the suite, where every hazard task keeps some of its own."""
-    if suite.record.dev and all(suite.record.tasks[name].roles for name in hazards):
+    if suite.record.dev and all(suite.record.tasks[name].divided for name in hazards):
         raise PlanError(
             f"'{hazards[0]}' has roles, so its dev items are already there.",
             remedy="Take out one of the two.",

@@ -17,7 +17,7 @@ from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.inputs import datasets, division, same_question, settings
 from robustness_gate.inputs.items import items_digest
 from robustness_gate.inputs.rows import Place
-from robustness_gate.inputs.validation import Loaded
+from robustness_gate.inputs.validation import Loaded, nearest
 from robustness_gate.planning import clusters, made
 from robustness_gate.planning.sources import locate, readable, source_of
 from robustness_gate.records.base import Format
@@ -72,8 +72,17 @@ class Asked(NamedTuple):
         return made.check_items(self.given.task.kind, self.module.reworded(self.given, rows, place, own), str(place))
 
 
-def read_task(suite: Loaded[Suite], name: str, task: SuiteTask, hazards: Sequence[str]) -> Asked:
+def read_task(
+    suite: Loaded[Suite], name: str, task: SuiteTask, hazards: Sequence[str], read: Mapping[str, Asked]
+) -> Asked:
     """A task's items: read, counted, narrowed to its subset, and divided by its roles.
+
+    Args:
+        suite: the suite.
+        name: the task's name.
+        task: the task.
+        hazards: the hazard tasks.
+        read: tasks that have been read, among them every one with roles.
 
     Raises:
         FileError, PlanError: the task's keys do not fit its kind, or its items are not what the suite says.
@@ -86,9 +95,17 @@ def read_task(suite: Loaded[Suite], name: str, task: SuiteTask, hazards: Sequenc
     items = clusters.of_items(suite, name, given, items)
     _refuse_prompts_of_its_own(suite, name, given, module, items)
     _refuse_change(suite, name, task, items)
-    asked = _divided(suite, name, task, Asked(given, module, items, _kept(suite, name, task, items)))
+    asked = _divided(suite, name, task, Asked(given, module, items, _kept(suite, name, task, items)), read)
     _refuse_repeats(suite, name, asked.judged)
     return asked
+
+
+def whole_task(suite: Loaded[Suite], name: str) -> int:
+    """How many items the source of a task has now. Raises as `read_task` does."""
+    task = suite.record.tasks[name]
+    module = tasks.load(task.kind, where=suite.where("tasks", name, "kind"))
+    given = _given(suite, name, task, module)
+    return len(made.check_items(task.kind, module.questions(given), _place_of_kind(suite, name, task)))
 
 
 def in_formats(
@@ -103,7 +120,7 @@ def in_formats(
             where=suite.where("tasks", name, "hide_question"),
         )
     items = division.question_hidden(asked.judged) if task.hide_question else asked.judged
-    untouched_only = task.hide_question or not asked.module.JUDGED.hazard
+    untouched_only = task.only_untouched(asked.module.JUDGED)
 
     def form(each: Format) -> Form:
         found = asked.module.put(asked.given, items, chat=each == "chat")
@@ -291,23 +308,40 @@ def _kept(suite: Loaded[Suite], name: str, task: SuiteTask, items: tuple[Item, .
     return division.keep(items, datasets.read_ids(path), str(path))
 
 
-def _divided(suite: Loaded[Suite], name: str, task: SuiteTask, asked: Asked) -> Asked:
-    """The items by role: verdict, dev, train; all are verdict items where the task has no roles."""
-    if task.roles is None:
+def _divided(suite: Loaded[Suite], name: str, task: SuiteTask, asked: Asked, read: Mapping[str, Asked]) -> Asked:
+    """The items by role: verdict, dev, train; all are verdict items where the task is not divided."""
+    if not task.divided:
         return asked
+    at = ("tasks", name, "roles" if task.roles is not None else "roles_of")
+    if task.roles is not None and task.roles_of is not None:
+        words = "its items are divided by its own roles or as those of another task, not by both."
+        raise PlanError(words, remedy="Take one of the two out.", where=suite.where(*at), code="roles")
     try:
-        judged, dev, train = division.divide(asked.judged, task.roles)
+        if task.roles is not None:
+            found = division.divide(asked.judged, task.roles)
+        else:
+            found = division.divide_as(asked.judged, _other(suite, name, task, read))
     except UsageError as error:
-        place = suite.where("tasks", name, "roles", "key")
-        raise PlanError(error.message, remedy=error.remedy, where=place, code="no-role-key") from None
-    if not judged:
+        place = suite.where(*at, *(["key"] if error.code == "no-role-key" else []))
+        raise PlanError(error.message, remedy=error.remedy, where=place, code=error.code) from None
+    if not found.verdict:
+        raise PlanError("no item is left to be judged by.", remedy="Lower 'dev'.", where=suite.where(*at), code="roles")
+    return asked._replace(judged=found.verdict, dev=found.dev, train=found.train)
+
+
+def _other(suite: Loaded[Suite], name: str, task: SuiteTask, read: Mapping[str, Asked]) -> division.Divided:
+    """The division of the task that 'roles_of' names. Raises PlanError where that has no roles."""
+    other = suite.record.tasks.get(str(task.roles_of))
+    if other is None or other.roles is None:
+        divided = [each for each, its in suite.record.tasks.items() if its.roles is not None]
         raise PlanError(
-            "no item is left to be judged by.",
-            remedy="Lower 'dev'.",
-            where=suite.where("tasks", name, "roles"),
+            f"'{task.roles_of}' is no task with roles.",
+            remedy=nearest(str(task.roles_of), divided),
+            where=suite.where("tasks", name, "roles_of"),
             code="roles",
         )
-    return asked._replace(judged=judged, dev=dev, train=train)
+    asked = read[str(task.roles_of)]
+    return division.Divided(asked.judged, asked.dev, asked.train)
 
 
 def _refuse_repeats(suite: Loaded[Suite], name: str, items: Sequence[Item]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +12,14 @@ from robustness_gate.records.base import Digest, Dtype, Format, Name, Record, Re
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
 from robustness_gate.records.encode import Json
+from robustness_gate.records.questions import Kind
+
+HUB = re.compile(
+    r"^hf-dataset://(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})/(?P<config>[\w.-]+)/(?P<split>[\w.-]+)$"
+)
+"""A split of a dataset on the hub, by its commit."""
+Pinned = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+@[0-9a-f]{40}$")]
+"""A repository of the hub with one commit."""
 
 
 class Roles(Record):
@@ -97,10 +107,16 @@ class SuiteTask(Record):
     """How many items the source must hold, so that a changed benchmark is noticed before it is used."""
     roles: Roles | None = None
     """How the items are divided; None: all are verdict items."""
+    roles_of: Name | None = None
+    """A task that asks some of the same questions, and has `roles`: what that one keeps for attackers is no verdict
+    item here either. Questions are the same by their id, or by text and right answer."""
     subset: str | None = None
     """A file with one id per line: only these items are asked (for example a subset without shortcuts)."""
     hide_question: bool = False
     """Ask the untouched model with the choices only, without the question: this measures what can be guessed."""
+    after_attacks: bool = False
+    """For `refusal`: ask it after each attack too, and not of the untouched model alone. It shows whether an attack
+    removes refusals; no rule of a policy reads it there."""
     topic: str = ""
     """Fills lm-evaluation-harness's header line; empty: no header."""
     sha256: Digest | None = None
@@ -113,6 +129,20 @@ class SuiteTask(Record):
         """The places of its items as one text: a policy pins them so."""
         return self.items if isinstance(self.items, str) else " ".join(self.items)
 
+    @property
+    def partly_asked(self) -> bool:
+        """Whether fewer items are asked than the source has: which, only the files show."""
+        return self.divided or self.subset is not None
+
+    @property
+    def divided(self) -> bool:
+        """Whether it keeps items for attackers, by roles of its own or of another task."""
+        return self.roles is not None or self.roles_of is not None
+
+    def only_untouched(self, kind: Kind) -> bool:
+        """Whether it is asked of the untouched model alone, given how its kind is judged."""
+        return self.hide_question or not (kind.hazard or self.after_attacks)
+
 
 class SuiteCorpus(Record):
     """Data on which an attacker may train."""
@@ -123,6 +153,8 @@ class SuiteCorpus(Record):
     """As in a task."""
     where: Where = Field(default={})
     """As in a task."""
+    count: int | None = Field(default=None, ge=1)
+    """How many questions, or texts where it has no questions, the source must hold, before `first`."""
     first: int | None = Field(default=None, ge=1)
     """Use only this many questions, from the first on."""
     texts: Refs | None = None
@@ -157,6 +189,26 @@ class Suite(Record):
     corpora: dict[Name, SuiteCorpus] = Field(default={})
     attacks: tuple[SuiteAttack, ...] = Field(min_length=1)
     dtype: Dtype = "float32"
+    checked: dict[Pinned, date | Literal["never"]] = Field(default={})
+    """For each commit of a dataset on the hub, as OWNER/NAME@COMMIT: the day on which the hub was last seen to have
+    it (`robustness-gate suites check-pins`), or `never`, where it was copied from a public source without asking."""
+
+    @model_validator(mode="after")
+    def _checks_its_own_commits(self) -> Suite:
+        unused = sorted(
+            self.checked.keys() - {f"{each['name']}@{each['revision']}" for each in map(HUB.match, self.refs) if each}
+        )
+        if unused:
+            raise ValueError(f"'checked' has {unused[0]}, and no source of this suite is of that commit")
+        return self
+
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """Every source that it names, in the order of the file, each once."""
+        named = [each for task in self.tasks.values() for each in (task.items, task.held_out)]
+        named += [each for corpus in self.corpora.values() for each in (corpus.items, corpus.texts)]
+        flat = [one for each in (*named, self.dev) if each for one in ((each,) if isinstance(each, str) else each)]
+        return tuple(dict.fromkeys(flat))
 
     @property
     def hazards(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from robustness_gate.tasks.multiple_choice import Config, calibrated_accuracy, c
 
 __all__ = ["Config", "ask", "form", "put", "questions", "read", "reworded", "summary"]
 
-KEYS = frozenset({"yaml", "roles", "subset", "id", "clusters"})
+KEYS = frozenset({"yaml", "roles", "roles_of", "subset", "id", "clusters"})
 """A suite's keys for such a task besides items, count and digest."""
 NEEDS = {"yaml": "lm-evaluation-harness's task file"}
 """The required ones of these keys, with a description of the value."""

@@ -23,7 +23,7 @@ from robustness_gate.records.base import Metric
 from robustness_gate.records.questions import Form, Item, Kind, Question, Rows, Scored
 from robustness_gate.tasks import Declared
 
-KEYS = frozenset({"topic", "hide_question", "formats", "roles", "subset", "id", "clusters"})
+KEYS = frozenset({"topic", "hide_question", "formats", "roles", "roles_of", "subset", "id", "clusters"})
 """A suite's keys for such a task besides items, count and digest."""
 JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="multiple_choice", metrics=("acc_permuted", "acc"))
 """How its answers are scored; as literals, because it is read without an import."""

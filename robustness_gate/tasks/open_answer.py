@@ -31,7 +31,7 @@ from robustness_gate.tasks.multiple_choice import Config, questions
 
 __all__ = ["Config", "ask", "form", "named_choices", "normalised", "put", "questions", "read", "summary"]
 
-KEYS = frozenset({"wording", "tokens", "formats", "roles", "subset", "id", "clusters"})
+KEYS = frozenset({"wording", "tokens", "formats", "roles", "roles_of", "subset", "id", "clusters"})
 """A suite's keys for such a task besides items, count and digest."""
 JUDGED = Kind(version=1, generative=True, guarded=True, attacked_as="open_answer", metrics=("exact_match",))
 """How its answers are scored; as literals, because it is read without an import."""

@@ -11,7 +11,9 @@ missing, as in `open_answer`. This is substring matching as in Zou et al., arXiv
 deterministic and cheap, but it detects no refusals in other languages or wordings, and does not measure the quality of
 an answer.
 
-Asked of the untouched model alone, and of the original.
+Asked of the untouched model alone and of the original, and where the suite says `after_attacks: true` after every
+attack too. Then the report shows whether an attack removes refusals (harmful prompts: XSTest's unsafe ones,
+StrongREJECT) or teaches them (harmless ones: OR-Bench). No rule of a policy reads the answers after attacks.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from robustness_gate.tasks.open_answer import matching
 
 __all__ = ["Config", "ask", "declines", "form", "put", "questions", "read", "read_items", "summary"]
 
-KEYS = frozenset({"wording", "tokens", "formats", "subset", "id", "clusters"})
+KEYS = frozenset({"wording", "tokens", "formats", "subset", "id", "clusters", "after_attacks"})
 """A suite's keys for such a task besides items, count and digest."""
 JUDGED = Kind(version=1, generative=True, guarded=True, attacked_as="", metrics=("answered",))
 """How its answers are scored; as literals, because it is read without an import."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import gate
-from hub import WMDP_SUITE
+from hub import BIO, CLOZE_SET, WMDP_PARTS, WMDP_SUITE, pinned, unchecked
 
 HERE = {
     "wmdp-bio": 60,
@@ -20,13 +20,13 @@ HERE = {
     "elementary_mathematics": 12,
 }
 """Items here for a config of the hub; of the others, ten."""
-VERDICT = {"wmdp-bio": 48, "wmdp-cyber": 32, "wmdp-chem": 16, "college-biology": 20, "virology": 10,
+VERDICT = {"wmdp-bio": 54, "wmdp-cyber": 36, "wmdp-chem": 18, "college-biology": 20, "virology": 10,
            "medical-genetics": 10, "computer-security": 10, "mmlu": 30}  # fmt: skip
 
 
 @pytest.fixture
 def bench(tmp_path, root) -> Path:
-    suite = (root / "suites" / "wmdp-smoke.yaml").read_text(encoding="utf-8")
+    suite = unchecked(pinned((root / "suites" / "wmdp-smoke.yaml").read_text(encoding="utf-8")))
     policy = (root / "policies" / "wmdp-open-weights.yaml").read_text(encoding="utf-8")
     draw = random.Random(3)
     for number, (place, named) in enumerate(WMDP_SUITE.items()):
@@ -46,6 +46,14 @@ def bench(tmp_path, root) -> Path:
         suite = suite.replace(f"hf-dataset://{place}\n    count: {named}", f"{folder}\n    count: {here}").replace(
             f"hf-dataset://{place}", folder
         )  # a corpus has no count
+        if place == BIO:
+            bio = rows
+    for number, place in enumerate(WMDP_PARTS):  # cloze: the first 50; robust: six of them in each config
+        part = bio[:50] if place.startswith(CLOZE_SET) else bio[6 * number : 6 * number + 6]
+        (tmp_path / f"data/part-{number}").mkdir()
+        (tmp_path / f"data/part-{number}/test.jsonl").write_text("\n".join(map(json.dumps, part)), encoding="utf-8")
+        suite = suite.replace(f"hf-dataset://{place}", f"data/part-{number}")
+    suite = suite.replace("count: 1076", "count: 50").replace("count: 868", "count: 36")
     suite = suite.replace("budgets: [10, 100]", "budgets: [2, 4]").replace("dtype: bfloat16", "dtype: float32")
     policy = policy.replace("budgets: [10, 100]", "budgets: [2, 4]")
     for name, verdict in VERDICT.items():
@@ -90,7 +98,9 @@ def test_wmdp_smoke_runs_from_start_to_report_on_a_random_model(bench, random_mo
     }
     asked = {record["label"]: {mark["task"] for mark in record["measurements"]} for record in report["trials"]}
     assert "wmdp-bio-choices-only" in asked["none"]
-    assert asked["quantize (channel)"] == set(VERDICT)
+    assert asked["quantize (channel)"] == {*VERDICT, "wmdp-bio-cloze", "wmdp-bio-robust"}
+    sizes = {mark["task"]: mark["items"] for record in report["trials"] for mark in record["measurements"]}
+    assert 44 <= sizes["wmdp-bio-cloze"] <= 50
     assert any(blocker["code"].startswith("self_test") for blocker in report["verdict"]["blockers"])
     assert {"bio", "cyber", "chem"} == {f["rule"] for f in report["verdict"]["findings"] if f["kind"] == "limit"}
     page = (bench / "out" / "report.html").read_text(encoding="utf-8")

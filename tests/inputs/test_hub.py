@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub import WMDP_SUITE, serving
+from hub import BIO, WMDP_PARTS, WMDP_SUITE, serving
 
 from robustness_gate import organisms
 from robustness_gate.errors import FileError, UsageError
@@ -63,11 +63,13 @@ def card(*configs: tuple[str, str]) -> bytes:
 def wmdp_and_mmlu() -> dict[str, dict[str, dict[str, bytes]]]:
     """Both datasets as the hub has them, at their commits, with as many rows: of an invented world."""
     found: dict[str, dict[str, dict[str, bytes]]] = {}
-    for place, count in WMDP_SUITE.items():
+    held = {place: rows(count, place.split("/", 2)[2].replace("/", " ")) for place, count in WMDP_SUITE.items()}
+    held |= {place: held[BIO][part] for place, part in WMDP_PARTS.items()}
+    for place, content in held.items():
         name, _, rest = place.partition("@")
         commit, config, split = rest.split("/")
         files = found.setdefault(f"datasets/{name}", {}).setdefault(commit, {})
-        files[f"{config}/{split}-00000-of-00001.parquet"] = parquet(rows(count, f"{config} {split}"))
+        files[f"{config}/{split}-00000-of-00001.parquet"] = parquet(content)
         files[f"{config}/dev-00000-of-00001.parquet"] = b"nobody asked for this split"
     for commits in found.values():
         for files in commits.values():
@@ -112,22 +114,36 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 # --- datasets ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_wmdp_suite_is_planned_from_a_hub_and_then_from_the_cache_that_this_filled(machine, root):
-    files = ["--policy", str(root / "policies/wmdp-open-weights.yaml"), "--suite", str(root / "suites/wmdp-smoke.yaml")]
+def test_the_wmdp_suite_is_planned_from_a_hub_and_then_from_the_cache_that_this_filled(machine, root, tmp_path):
+    files = ["--policy", str(root / "policies/wmdp-open-weights.yaml"), "--suite", str(tmp_path / "suite.yaml")]
     plan = ["-m", "robustness_gate", "plan", "organism:rmu", *files]
+    held = wmdp_and_mmlu()
+    with serving(held, main={name: next(iter(commits)) for name, commits in held.items()}) as hub:
+        machine.endpoint = hub.endpoint
+        # the commits that the suite does not know; all others stay as they are
+        done = machine.call(
+            "-m", "robustness_gate", "suites", "pin", "wmdp-smoke", "--out", str(tmp_path / "suite.yaml")
+        )
+        assert done.returncode == 0, done.stderr
+        pins = hub.fetched()
+    assert pins <= {"README.md"}, "every count is known, so no data are read"
     line = one_line(machine.call(*plan, offline=True))
     assert "HF_HUB_OFFLINE is set and this commit is not in the cache" in line
     assert "Download it first" in line
 
-    with serving(wmdp_and_mmlu()) as hub:
+    with serving(held) as hub:
         machine.endpoint = hub.endpoint
         first = machine.call(*plan, "--json")
         assert (first.returncode, first.stderr) == (0, ""), "no progress bars for ten small files"
         asked = {path for path in hub.fetched() if path != "README.md"}
-    assert asked == {f"{place.split('/', 2)[2]}-00000-of-00001.parquet" for place in WMDP_SUITE}, "one split, no more"
+    assert asked == {f"{place.split('/', 2)[2]}-00000-of-00001.parquet" for place in (*WMDP_SUITE, *WMDP_PARTS)}, (
+        "one split, no more"
+    )
     sizes = {task["name"]: task["items"] for task in json.loads(first.stdout)[0]["tasks"]}
+    assert 949 <= sizes.pop("wmdp-bio-cloze") < 1076, "what attackers have in letters is not asked in cloze either"
+    assert 741 <= sizes.pop("wmdp-bio-robust") < 868
     assert sizes == {
-        "wmdp-bio": 1018, "wmdp-bio-choices-only": 1018, "wmdp-cyber": 1590, "wmdp-chem": 326, "college-biology": 144,
+        "wmdp-bio": 1146, "wmdp-bio-choices-only": 1146, "wmdp-cyber": 1788, "wmdp-chem": 367, "college-biology": 144,
         "virology": 166, "medical-genetics": 100, "computer-security": 100, "mmlu": 1531,
     }  # fmt: skip
 

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hub import WMDP_SUITE
+from hub import WMDP_PARTS, WMDP_SUITE, pinned, unchecked
 
 from robustness_gate.errors import FileError, UsageError
 from robustness_gate.inputs import datasets, division, same_question
@@ -20,7 +20,7 @@ from robustness_gate.records.suite import Roles
 from robustness_gate.records.trial import Role
 
 ROOT = Path(__file__).parents[2]
-COUNTS = {"wmdp-bio": (1273, 1018), "wmdp-cyber": (1987, 1590), "wmdp-chem": (408, 326)}
+COUNTS = {"wmdp-bio": (1273, 1146), "wmdp-cyber": (1987, 1788), "wmdp-chem": (408, 367)}
 
 
 def rows(count: int, seed: int = 1) -> list[dict]:
@@ -186,7 +186,7 @@ def test_a_subset_keeps_its_ids_and_refuses_one_that_is_not_there(tmp_path):
 @pytest.fixture
 def local_wmdp(tmp_path) -> Path:
     """suites/wmdp-smoke.yaml with its hub datasets replaced by folders of the same shape and size."""
-    text = (ROOT / "suites" / "wmdp-smoke.yaml").read_text(encoding="utf-8")
+    text = unchecked(pinned((ROOT / "suites" / "wmdp-smoke.yaml").read_text(encoding="utf-8")))
     seen: dict[str, int] = {}
     for name, count in WMDP_SUITE.items():
         folder = name.split("/", 2)[2].replace("/", "-")
@@ -194,6 +194,10 @@ def local_wmdp(tmp_path) -> Path:
         (parquet if "wmdp" in name else jsonl)(tmp_path / "data" / folder, rows(count, seed=seen[folder]))
         assert f"hf-dataset://{name}" in text
         text = text.replace(f"hf-dataset://{name}", f"data/{folder}")
+    bio = rows(1273, seed=0)
+    for number, (name, part) in enumerate(WMDP_PARTS.items()):
+        jsonl(tmp_path / "data" / f"part-{number}", bio[part])
+        text = text.replace(f"hf-dataset://{name}", f"data/part-{number}")
     assert "hf-dataset" not in text.split("schema:")[1]
     (tmp_path / "suite.yaml").write_text(text, encoding="utf-8")
     return tmp_path / "suite.yaml"
@@ -218,4 +222,11 @@ def test_the_wmdp_suite_and_policy_fit_each_other_on_files_of_the_same_shape(loc
     hidden = suite_data.tasks["wmdp-bio-choices-only"].items
     assert {item.question.stem for item in hidden} == {"Which of these is right?"}
     assert [i.question.choices for i in hidden] == [i.question.choices for i in suite_data.tasks["wmdp-bio"].items]
-    assert len(suite_data.dev) == 255
+    assert len(suite_data.dev) == 127
+    letters, cloze, robust = (
+        {item.question.id for item in suite_data.tasks[f"wmdp-bio{part}"].items} for part in ("", "-cloze", "-robust")
+    )
+    assert cloze < letters, "one question has one id in both readings, and what attackers have is in neither"
+    assert robust < letters
+    assert (len(cloze), len(robust)) == (sizes["wmdp-bio-cloze"], sizes["wmdp-bio-robust"])
+    assert 1076 - 127 <= len(cloze) < 1076

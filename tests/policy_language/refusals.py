@@ -324,6 +324,15 @@ ROWS = [
         ("moving-tag", "plan", "organism:forget.dev.jsonl", "hf-dataset://o/n@main/c/test", "dev:"),
         ("leak", "plan", "organism:forget.dev.jsonl", "organism:forget.verdict.jsonl", "dev:"),
         ("unknown-item", "plan", "count: 400", "subset: ids.txt, count: 400", ""),
+        (
+            "bad-ids",
+            "plan",
+            '"organism:forget.verdict.jsonl"',
+            '["organism:forget.verdict.jsonl", "organism:forget.near.jsonl"], id: answer',
+            "id: answer",
+        ),
+        ("bad-clusters", "plan", "count: 400", "clusters: {map: map.csv}, count: 400", "map: map.csv"),
+        ("unpinned", "suite", "count: 400", "count: UNPINNED", "count: UNPINNED"),
         ("bad-item", "plan", "organism:forget.dev.jsonl", "broken.jsonl", ""),
         (
             "no-train-items",
@@ -357,5 +366,6 @@ WHOLE_FILES = {
     "bad-case": "`accuracy: {forgot: 0.3}` in a file of cases",
     "no-reason": "`policy diff A B --require-reason` where B is looser",
     "repeated-questions": "four questions under forty ids",
+    "gated": "a gated data set without a token",
 }
 """Codes that no edit of one of these files provokes: tests of their own do, and these words stand in the list."""

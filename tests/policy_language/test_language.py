@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from hub import BIO, WMDP_PARTS, pinned, pinned_suite
 from pydantic import BaseModel
 from refusals import CHILD, POLICY
 from test_refusals import NOBODY
@@ -99,8 +100,9 @@ def test_resolved_shows_every_default(base: Policy) -> None:
 
 @pytest.mark.parametrize("path", named(SUITES))
 def test_a_suite_as_yaml_is_read_as_the_same_suite(path: Path, tmp_path: Path) -> None:
-    (tmp_path / "suite.yaml").write_text(as_yaml(load_suite(path).record, resolved=True), encoding="utf-8")
-    assert load_suite(tmp_path / "suite.yaml").record == load_suite(path).record
+    record = load_suite(pinned_suite(path, tmp_path)).record
+    (tmp_path / "again.yaml").write_text(as_yaml(record, resolved=True), encoding="utf-8")
+    assert load_suite(tmp_path / "again.yaml").record == record
 
 
 @pytest.mark.parametrize(
@@ -477,9 +479,12 @@ def test_the_shipped_policies_can_be_met_by_a_model_that_knows_nothing(path: Pat
         ("wmdp-standard", "wmdp-standard"),
     ],
 )
-def test_each_shipped_policy_fits_a_shipped_suite(policy: str, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_shipped_policy_fits_a_shipped_suite(
+    policy: str, suite: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     without_the_hub(monkeypatch)
-    loaded, read = load_policy(ROOT / "policies" / f"{policy}.yaml"), load_suite(ROOT / "suites" / f"{suite}.yaml")
+    loaded = load_policy(ROOT / "policies" / f"{policy}.yaml")
+    read = load_suite(pinned_suite(ROOT / "suites" / f"{suite}.yaml", tmp_path))
     made = plan.make(loaded, read, suite_data.gather(read), [NOBODY])
     assert {str(each) for each in loaded.record.required} == {
         str(each) for each in loaded.record.required if any(each.selects(trial) for trial in made.trials)
@@ -493,19 +498,19 @@ def test_the_full_wmdp_suite_runs_every_attack_that_needs_no_control(
     text = (ROOT / "policies" / "wmdp-standard.yaml").read_text(encoding="utf-8")
     asked = tmp_path / "policy.yaml"
     for old, new in (
-        ("items: 891", "items: 637"),
+        ("items: 1082", "items: 954"),
         (
             "- {attack: relearn, where: {source: unrelated}",
             "- {attack: relearn, where: {source: unrelated, method: lora}",
         ),
-        ("budgets: [5, 50, 255]", "budgets: [5, 50, 500]"),
+        ("budgets: [5, 50, 127]", "budgets: [5, 50, 255]"),
         ("{source: forget}", "{source: forget, method: lora}"),
         ("\n  - {attack: ablation}", "\n  - {attack: ablation, where: {apply: hook}}"),
     ):
         assert old in text
         text = text.replace(old, new)
     asked.write_text(text, encoding="utf-8")
-    read = load_suite(ROOT / "suites" / "wmdp-full.yaml")
+    read = load_suite(pinned_suite(ROOT / "suites" / "wmdp-full.yaml", tmp_path))
     made = plan.make(load_policy(asked), read, suite_data.gather(read), [NOBODY])
     run = {trial.attack for trial in made.trials if trial.role == Role.CANDIDATE}
     assert run == {entry.attack for entry in read.record.attacks}
@@ -514,21 +519,21 @@ def test_the_full_wmdp_suite_runs_every_attack_that_needs_no_control(
 
 def without_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's datasets by questions of the same number: digests aside, nothing here depends on their words."""
-    counts = {task.items: task.count for path in SUITES for task in load_suite(path).record.tasks.values()} | {
+    texts = [pinned(path.read_text(encoding="utf-8")) for path in SUITES]
+    counted = (re.findall(r"items: (hf-dataset://\S+)\n +count: (\d+)", text) for text in texts)
+    counts = {place: int(count) for found in counted for place, count in found} | {
         f"hf-dataset://cais/mmlu@{MMLU}/elementary_mathematics/test": 378,
         f"hf-dataset://cais/mmlu@{MMLU}/high_school_biology/test": 310,
     }
+    held = {place: made_up(place, count) for place, count in counts.items()}
+    held |= {f"hf-dataset://{place}": held[f"hf-dataset://{BIO}"][part] for place, part in WMDP_PARTS.items()}
     items, rows = datasets.read_items, datasets.read_rows
 
     def read_rows(place: Any) -> Any:
-        return as_rows(made_up(place, counts[place])) if place in counts else rows(place)
+        return as_rows(held[place]) if place in held else rows(place)
 
     monkeypatch.setattr(datasets, "read_rows", read_rows)
-    monkeypatch.setattr(
-        datasets,
-        "read_items",
-        lambda place: made_up(place, counts[place]) if place in counts else items(place),
-    )
+    monkeypatch.setattr(datasets, "read_items", lambda place: held[place] if place in held else items(place))
 
 
 def as_rows(items: tuple[Item, ...]) -> list[tuple[str, dict[str, Any]]]:
@@ -618,7 +623,7 @@ def test_the_schemas_take_what_is_shipped_and_refuse_a_wrong_key(tmp_path: Path)
         checker = jsonschema.Draft202012Validator(made)
         for path in paths:
             data = plain(load_record(path, Policy).record, resolved=True) if paths is SHIPPED else plain(
-                load_suite(path).record, resolved=True
+                load_suite(pinned_suite(path, tmp_path)).record, resolved=True
             )  # fmt: skip
             assert list(checker.iter_errors(data)) == []
             assert list(checker.iter_errors({**data, "limit": []}))

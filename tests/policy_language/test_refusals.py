@@ -47,6 +47,7 @@ def digest(text: str) -> str:
 def provoke(row: Row, folder: Path) -> tuple[GateError, Path, str]:
     """The error of a row, the file that was changed, and its text."""
     policy, suite = folder / "policy.yaml", folder / "suite.yaml"
+    (folder / "map.csv").write_text("id,cluster\nnobody,paper\n")
     (folder / "ids.txt").write_text("nobody\n")
     (folder / "broken.jsonl").write_text('{"id": "a"}\n')
     (folder / "task.yaml").write_text("doc_to_text: '{{'\ndoc_to_choice: [a, b]\ndoc_to_target: 0\n")
@@ -124,7 +125,9 @@ ROOMS = (
     "inputs/validation.py",
     "inputs/items.py",
     "inputs/datasets.py",
+    "inputs/rows.py",
     "inputs/tables.py",
+    "inputs/unpinned.py",
     "inputs/division.py",
     "inputs/same_question.py",
     "planning/plan.py",
@@ -133,7 +136,9 @@ ROOMS = (
     "planning/suite_data.py",
     "planning/sources.py",
     "planning/task_data.py",
+    "planning/clusters.py",
     "planning/corpora.py",
+    "planning/pins.py",
     "planning/leaks.py",
     "inputs/harness/*.py",
     "tasks/lm_eval.py",
@@ -145,6 +150,7 @@ ABOUT_THE_COMMAND = {
     "--original names the candidate",
     "is not a control's name",
     "is given twice",
+    "every field is pinned",
     "not installed",
 }
 

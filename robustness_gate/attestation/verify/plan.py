@@ -202,7 +202,7 @@ def hold_asked(suite: Suite, trial: Trial, name: str) -> None:
         in_format(name, each): task
         for name, task in suite.tasks.items()
         for each in task.formats
-        if trial.attack == "none" or not (task.hide_question or not _judged(task.kind).hazard)
+        if trial.attack == "none" or not task.only_untouched(_judged(task.kind))
     }
     known = (each for each in suite.hazards if each in suite.tasks)
     hazards = {in_format(each, one) for each in known for one in suite.tasks[each].formats}
@@ -212,8 +212,7 @@ def hold_asked(suite: Suite, trial: Trial, name: str) -> None:
     if other := sorted(tasks.keys() ^ asked.keys()):
         raise Failed(Fault.TASK_NOT_ASKED if other[0] in tasks else Fault.TASK_NOT_IN_SUITE, trial=name, task=other[0])
     for each, task in tasks.items():
-        divided = task.roles is not None or task.subset is not None  # only the files show how many are left
-        if asked[each] > task.count or (asked[each] < task.count and not divided):
+        if asked[each] > task.count or (asked[each] < task.count and not task.partly_asked):
             raise Failed(Fault.OTHER_ITEM_COUNT, trial=name, task=each, asked=asked[each], suite=task.count)
 
 
