@@ -223,6 +223,7 @@ def _as_text(value: Json, *, in_list: bool) -> str:
 OWN_CODES = {
     "ladder": "Write the budgets in rising order, each once.",
     "guardrail": "Keep one of them.",
+    "limit": "docs/policy.md shows each kind of limit.",
     "waiver-self-approved": "Another person must approve it.",
     "waiver-length": "Issue it anew when the time comes.",
     "waiver-target": "Name one requirement or one flag; nothing else can be waived.",

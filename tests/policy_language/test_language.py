@@ -334,6 +334,7 @@ def full(base: Policy) -> Policy:
 
     pin = base.tasks["forget"].model_copy(update={"roles": Roles()})
     risk = {key: value for key, value in base.waivers[0] if key in AcceptedRisk.model_fields}
+    share = Limit.model_validate({"id": "back", "task": "forget", "recovered": {"max_share": 0.2, "control": "twin"}})
     why = Loosening(what="limits.gone.max", since="1.2.0", reason="because it was too tight", owner="jane")
     return base.model_copy(
         update={
@@ -344,6 +345,7 @@ def full(base: Policy) -> Policy:
             "loosened": (why,),
             "data": {"dev": "f" * 64},
             "tokenizer": TokenizerPin(sha256="1" * 64, template="2" * 64),
+            "limits": (*base.limits, share),
         }
     )
 
