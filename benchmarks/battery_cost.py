@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import tempfile
 import time
 from collections import Counter
@@ -23,24 +22,37 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
 PARAMETERS = 7.6e9
 PEAK = 989e12
 """Dense bfloat16 operations a second of an H100 SXM, by its data sheet."""
+ASKS = ("multiple_choice", "cloze")
 ASKED = 300
 """Questions of a set whose number the suite does not state."""
 SYLLABLES = ("ar", "be", "co", "du", "el", "fi", "go", "hu", "il", "jo", "ka", "lu", "me", "no", "or", "pa")
 
 
 def invented(suite: str, folder: Path, words: int) -> Path:
-    """The suite with every set of the hub replaced by as many invented questions of so many words."""
-    draw = random.Random(0)
+    """The suite with every set of the hub replaced by as many invented questions of so many words.
+
+    A task that asks a part of another one's questions (`roles_of`) asks all of them here.
+    """
+    draw, made = random.Random(0), yaml.safe_load(suite)
 
     def word() -> str:
         return "".join(draw.choices(SYLLABLES, k=2))
 
-    for number, place in enumerate(sorted(set(re.findall(r"hf-dataset://(\S+?)[,}\s]", suite)), key=len, reverse=True)):
-        named = re.search(rf"hf-dataset://{re.escape(place)}\s+count: (\d+)", suite)
+    made.pop("checked", None)
+    for task in made["tasks"].values():
+        if "roles_of" in task:
+            task |= {key: made["tasks"][task["roles_of"]][key] for key in ("items", "count")}
+    sources = [each for each in (*made["tasks"].values(), *made["corpora"].values()) if "items" in each]
+    counts: dict[str, int] = {}
+    for each in sources:
+        counts.setdefault(each["items"], each.get("count", ASKED))
+    for number, (place, count) in enumerate(counts.items()):
         (folder / f"set{number}").mkdir()
         rows = [
             {
@@ -49,12 +61,14 @@ def invented(suite: str, folder: Path, words: int) -> Path:
                 "answer": draw.randrange(4),
                 "subject": "invented",
             }
-            for index in range(int(named[1]) if named else ASKED)
+            for index in range(count)
         ]
         (folder / f"set{number}" / "test.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-        suite = suite.replace(f"hf-dataset://{place}", f"set{number}")
+        for each in sources:
+            if each["items"] == place:
+                each["items"] = f"set{number}"
     path = folder / "suite.yaml"
-    path.write_text(suite.replace("dtype: bfloat16", "dtype: float32"), encoding="utf-8")
+    path.write_text(json.dumps({**made, "dtype": "float32"}), encoding="utf-8")
     return path
 
 
@@ -129,7 +143,7 @@ def main() -> None:
         loaded = load(narrow(place / "model", given.layers), dtype="float32", device="cpu")
         told = counted(loaded.model)
         target = trial.target_of(suite_data, loaded, None)
-        exams = [task_data for task_data in suite_data.tasks.values() if task_data.kind == "multiple_choice"]
+        exams = [task_data for task_data in suite_data.tasks.values() if task_data.kind in ASKS]
         for task_data in exams:  # a prompt's length, by the model's own count
             target.lm.loglikelihoods([item.question for item in task_data.items[:8]], task_data.form)
         length, once = told["read"] / (8 * len(exams)), sum(len(task_data.items) for task_data in exams)
