@@ -74,7 +74,8 @@ def step_down(model: Any, optimizer: torch.optim.Optimizer, loss: torch.Tensor, 
         model: whose weights the optimizer holds.
         optimizer: of these weights.
         loss: a scalar with its gradient.
-        name, number: the training and its step, from 0, for the error.
+        name: the training's, for the error.
+        number: the step's, from 0, for the error.
 
     Raises:
         Diverged: the loss is not finite; the message names the step.
