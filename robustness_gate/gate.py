@@ -14,44 +14,37 @@ The steps are numbered here and in `run`:
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from robustness_gate import publish, verdict
-from robustness_gate.errors import CheckpointError, Exit, UsageError
+from robustness_gate import publish
+from robustness_gate.errors import Exit, UsageError
 from robustness_gate.evidence import ledger as ledgers
-from robustness_gate.inputs import plugins, precision
+from robustness_gate.inputs import plugins
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
-from robustness_gate.inputs.checkpoint.place import model_type
-from robustness_gate.inputs.checkpoint.survey import unread
-from robustness_gate.inputs.validation import Loaded, load_record, load_suite, load_texts
-from robustness_gate.planning import plan
-from robustness_gate.planning.checkpoints import find_checkpoint
+from robustness_gate.inputs.validation import load_record, load_suite, load_texts
+from robustness_gate.planning import checkpoints, plan
 from robustness_gate.planning.compatibility import compared_by_clusters
-from robustness_gate.planning.suite_data import SuiteData, gather
+from robustness_gate.planning.plan import Prepared
+from robustness_gate.planning.suite_data import gather
 from robustness_gate.policy_language import load_policy
 from robustness_gate.publish import delivery, outputs
-from robustness_gate.records.calibration import Calibration, WeightsCheck
-from robustness_gate.records.evidence import EvidenceIssue, Note, Planned, ProducerClaims, SelfTest, SelfTests
-from robustness_gate.records.policy import Policy
+from robustness_gate.records.calibration import Calibration
+from robustness_gate.records.evidence import Note, ProducerClaims, SelfTest, SelfTests
 from robustness_gate.records.questions import QuestionIds
-from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
-from robustness_gate.records.verdict import Verdict
 from robustness_gate.report import build as report_build
 from robustness_gate.report import record as report
 from robustness_gate.report.anchors import anchor
-from robustness_gate.running import checked, executors
-from robustness_gate.running.executors import Event
+from robustness_gate.running import checked, executors, recording
+from robustness_gate.running.recording import Watch
 from robustness_gate.system import installed, machine, writing
 from robustness_gate.system.bounded import Limits
 
-SMALL_MODEL_BYTES = 50_000_000
 EXIT = MappingProxyType({"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE})
 
 
@@ -94,23 +87,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything that was read and planned, before anything runs."""
-
-    policy: Loaded[Policy]
-    suite: Loaded[Suite]
-    suite_data: SuiteData
-    plan: plan.Plan
-    anchored: tuple[Trial, ...] = ()
-    """Trials of earlier releases, from their reports."""
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """All trials on which the verdict may rest."""
-        return (*self.plan.trials, *self.anchored)
-
-
-@dataclass(frozen=True)
 class Brought:
     """What a command names besides policy, suite and checkpoint."""
 
@@ -138,10 +114,6 @@ class Outcome:
     def exit_code(self) -> Exit:
         """0 PASS, 3 FAIL, 4 INCONCLUSIVE."""
         return EXIT[self.report.verdict.outcome]
-
-
-Watch = Callable[[Event, int, int], None]
-"""Called for every event with the numbers of closed trials and of all trials; for progress only."""
 
 
 def run(request: Request, watch: Watch = lambda *_: None, executor: str = executors.USUAL) -> Outcome:
@@ -173,18 +145,18 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
     _check_installation(request)
     candidate = prepared.plan.candidate
     folder = ledgers.home(_ledgers(request), candidate.manifest.digest)
-    job, workers = _job(request, prepared, folder), _workers(request, candidate)
+    job, workers = _job(request, prepared, folder), executors.workers(request.workers, request.device, candidate)
     with ledgers.writing(folder / ledgers.NAME) as ledger:
         _open(ledger, prepared, brought, request.device)  # first: an executor of others is named there before it runs
         with checked.start(executor, job, workers) as crew:
             # 3
-            before, (prepared, problem) = prepared, _tokenizers(prepared, ledger, job.original, crew)
+            before, (prepared, problem) = prepared, recording.compare_tokenizers(prepared, ledger, crew)
             if prepared is not before:
                 _open(ledger, prepared, brought, request.device)
             with plugins.as_errors():
-                ran = _run_trials(prepared, ledger, crew, watch)
+                ran = recording.run_trials(prepared, ledger, crew, watch)
             # 4
-            if ran and (changed := _changed(candidate)):
+            if ran and (changed := checkpoints.changed(candidate.place, candidate.manifest.digest)):
                 ledger.append(Note(subject=candidate.manifest.digest, what=changed))
             # 5
             made = _report(prepared, ledger, brought.preregistered)
@@ -217,7 +189,7 @@ def prepare(
         named += [(Role.CONTROL, name, place) for name, place in controls]
         subjects = []
         for role, control, place in named:
-            found = find_checkpoint(place, base if role == Role.CANDIDATE else None)
+            found = checkpoints.find_checkpoint(place, base if role == Role.CANDIDATE else None)
             subjects.append(plan.Subject(role, found, manifest_of(found), control))
         made = plan.make(policy, suite, suite_data, subjects, only=only, executor=executor)
         return Prepared(policy, suite, suite_data, made)
@@ -307,53 +279,9 @@ def _job(request: Request, prepared: Prepared, folder: Path) -> executors.Job:
         places={subject.manifest.digest: subject.place for subject in prepared.plan.subjects},
         device=request.device,
         rows_in=folder / "rows",
-        original=_original(prepared),
+        original=prepared.original,
         limits=request.limits,
     )
-
-
-def _original(prepared: Prepared) -> str | None:
-    """The original's digest, if it is another model than the candidate."""
-    digests = (each.manifest.digest for each in prepared.plan.subjects if each.role == Role.ORIGINAL)
-    return next((each for each in digests if each != prepared.plan.candidate.manifest.digest), None)
-
-
-def _workers(request: Request, candidate: plan.Subject) -> int:
-    """The number of workers: several for a small model on the CPU, which gains little from threads; else one."""
-    if request.workers:
-        return request.workers
-    weights = sum(entry.size for entry in candidate.manifest.files if entry.path.endswith(".safetensors"))
-    alone = candidate.place.base is None  # an adapter is small, its base is not
-    small = alone and weights < SMALL_MODEL_BYTES and request.device in ("auto", "cpu")
-    return min(4, os.cpu_count() or 1) if small else 1
-
-
-def _tokenizers(
-    prepared: Prepared, ledger: ledgers.Ledger, original: str | None, crew: checked.Checked
-) -> tuple[Prepared, tuple[str, ...]]:
-    """Compare the candidate's tokenizer with the original's, unless the ledger has the comparison, and record it.
-
-    Returns the plan, with one more trial if the two differ, and warnings. If nothing was compared, the judge finds no
-    record, and that is no success.
-    """
-    subject, suite_data = prepared.plan.candidate.manifest.digest, prepared.suite_data
-    if original is None and prepared.policy.record.tokenizer is None:  # nothing to compare with
-        return prepared, ()
-    tasks = {name: ref.sha256 for name, ref in suite_data.refs.items()}
-    wanted = (subject, original, tasks, suite_data.data_digests)
-    known = [c for c in ledger.tokenizers if (c.subject, c.reference, c.tasks, c.data) == wanted]
-    if not known:
-        found = crew.compare(subject)
-        if isinstance(found, str):
-            return prepared, (f"the candidate's tokenizer was compared with nothing: {found}",)
-        ledger.append(found)
-        known = [found]
-    if original is None or not any(check.otherwise or check.templated for check in known):
-        return prepared, ()
-    more = plan.through_original(prepared.plan, suite_data, prepared.suite.record.dtype)
-    first = sum(each.attack == "none" and each.role == Role.CANDIDATE for each in prepared.plan.trials)
-    trials = (*prepared.plan.trials[:first], more, *prepared.plan.trials[first:])
-    return replace(prepared, plan=replace(prepared.plan, trials=trials)), ()
 
 
 def _open(ledger: ledgers.Ledger, prepared: Prepared, brought: Brought, device: str) -> None:
@@ -364,36 +292,14 @@ def _open(ledger: ledgers.Ledger, prepared: Prepared, brought: Brought, device: 
     for record in (
         *(each for each in brought.anchored if each not in known),
         *prepared.plan.trials,
-        _planned(prepared, _device(device)),
+        recording.planned(prepared, device),
         *([ProducerClaims(subject=subject, claims=brought.claims)] if brought.claims else []),
         *(each for each in brought.tested if each not in ledger.self_tests),
         *(each for each in brought.calibrated if each not in ledger.calibrations),
-        *_weights(prepared, ledger),
+        *recording.compared_weights(prepared, ledger),
         *(each for each in _questions(prepared) if each not in ledger.questions),
     ):
         ledger.append(record)
-
-
-def _device(wish: str) -> str:
-    """The kind of device on which trials run."""
-    from robustness_gate.engine.load import pick_device
-
-    return pick_device(wish).type
-
-
-def _weights(prepared: Prepared, ledger: ledgers.Ledger) -> Iterator[WeightsCheck]:
-    """The candidate's weights compared with the original's, where the policy requires a calibration on it."""
-    candidate = prepared.plan.candidate
-    original = next((each for each in prepared.plan.subjects if each.role == Role.ORIGINAL), None)
-    if prepared.policy.record.validity.calibration == "off" or original is None:
-        return
-    its = candidate.manifest.digest, original.manifest.digest
-    if any((each.subject, each.reference) == its for each in ledger.weights):
-        return
-    from robustness_gate.engine.kinship import compare
-
-    found = compare(candidate.place.base or candidate.place, original.place.base or original.place)
-    yield WeightsCheck(subject=its[0], reference=its[1], **found._asdict())
 
 
 def _questions(prepared: Prepared) -> Iterable[QuestionIds]:
@@ -401,79 +307,7 @@ def _questions(prepared: Prepared) -> Iterable[QuestionIds]:
     return compared_by_clusters(prepared.policy.record, prepared.suite_data).values()
 
 
-def _planned(prepared: Prepared, device: str) -> Planned:
-    return Planned(
-        subject=prepared.plan.candidate.manifest.digest,
-        trials=tuple(trial.id for trial in prepared.trials),
-        left_out=prepared.plan.left_out,
-        model_type=model_type(prepared.plan.candidate.place),
-        unread=unread(prepared.plan.candidate.place),
-        stored=precision.stored(prepared.plan.candidate.place),
-        device=device,
-        policy=prepared.policy.sha256,
-        suite=prepared.suite.sha256,
-    )
-
-
-def _run_trials(prepared: Prepared, ledger: ledgers.Ledger, crew: checked.Checked, watch: Watch) -> bool:
-    """Run the trials that are not settled yet. Returns whether anything was run.
-
-    A breach can end the run early, and a candidate that cannot be loaded always does, so that it is not tried again for
-    every trial.
-
-    Raises:
-        NotLoaded: a checkpoint's files were refused, and there is no measurement that could be judged.
-    """
-    planned = prepared.plan.trials
-    ids = {trial.id for trial in planned}
-    fail_fast = prepared.policy.record.statistics.fail_fast != "off"
-
-    def breached() -> bool:
-        return fail_fast and _judge(prepared, ledger).outcome == "FAIL"
-
-    todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in planned if not ledger.is_settled(t.id)]
-    with _noted(prepared, ledger, crew), contextlib.closing(crew.execute(todo, breached)) as events:
-        for event in events:
-            lost = event.not_loaded
-            if lost is not None and lost.by_files and not ledger.measurements:
-                raise lost
-            if event.record is not None:
-                ledger.append(event.record)
-            watch(event, sum(ledger.has_ended(each) for each in ids), len(ids))
-            if lost is not None and event.trial.subject == prepared.plan.candidate.manifest.digest:
-                break
-    return bool(todo)
-
-
-@contextlib.contextmanager
-def _noted(prepared: Prepared, ledger: ledgers.Ledger, crew: checked.Checked) -> Iterator[None]:
-    """Note in the ledger that its executor returned what cannot be true: else the next run would judge the rest."""
-    try:
-        yield
-    except checked.BrokenExecutor as error:
-        args = {"executor": crew.name, "what": error.message}
-        subject = prepared.plan.candidate.manifest.digest
-        ledger.append(Note(subject=subject, what=EvidenceIssue(code="executor_broken", args=args)))
-        raise
-
-
 # --- 4, 5: the checkpoint again, and the report ----------------------------------------------------------------------
-
-
-def _changed(candidate: plan.Subject) -> EvidenceIssue | None:
-    """A note if the checkpoint changed during the run; None if it did not."""
-    try:
-        after = manifest_of(candidate.place).digest
-    except CheckpointError as error:
-        return EvidenceIssue(code="checkpoint_unreadable", args={"reason": error.message})
-    if after == candidate.manifest.digest:
-        return None
-    return EvidenceIssue(code="checkpoint_changed", args={"sha256": after})
-
-
-def _judge(prepared: Prepared, ledger: ledgers.Ledger) -> Verdict:
-    evidence = ledger.evidence(prepared.plan.candidate.manifest.digest, prepared.trials)
-    return verdict.judge(prepared.policy.record, evidence, datetime.now(UTC))
 
 
 def _report(

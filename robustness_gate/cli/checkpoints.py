@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from robustness_gate.assurance.doctor import Check
-    from robustness_gate.gate import Prepared
+    from robustness_gate.planning.plan import Prepared
     from robustness_gate.records.policy import Policy
     from robustness_gate.report.record import Report
 

@@ -67,6 +67,31 @@ def references(model: Any, examples: Sequence[Example], chosen: Sequence[Sequenc
     return found
 
 
+def step_down(model: Any, optimizer: torch.optim.Optimizer, loss: torch.Tensor, name: str, number: int) -> None:
+    """One step of an optimizer down a loss; the norm of the gradient of all weights is cut at 1.
+
+    Args:
+        model: whose weights the optimizer holds.
+        optimizer: of these weights.
+        loss: a scalar with its gradient.
+        name: the training's, for the error.
+        number: the step's, from 0, for the error.
+
+    Raises:
+        Diverged: the loss is not finite; the message names the step.
+    """
+    import torch
+
+    from robustness_gate.engine.train import Diverged
+
+    if not math.isfinite(loss.item()):
+        raise Diverged(f"{name}: the loss is {loss.item()} at step {number}", remedy="Lower the learning rate.")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+
+
 def descend(
     model: Any,
     forget: Callable[[int], torch.Tensor],
@@ -92,7 +117,7 @@ def descend(
     """
     import torch
 
-    from robustness_gate.engine.train import Diverged, batch_loss
+    from robustness_gate.engine.train import batch_loss
 
     device = model.get_input_embeddings().weight.device
     model.requires_grad_(True).train()
@@ -102,12 +127,7 @@ def descend(
             group["lr"] = course.learning_rate * min(1.0, (course.steps - step) / ((1 - FLAT) * course.steps))
         kept = [rng.choice(retain) for _ in range(course.batch)]
         loss = forget(step) + course.retain_weight * batch_loss(model, kept, device)
-        if not math.isfinite(loss.item()):
-            raise Diverged(f"{name}: the loss is {loss.item()} at step {step}", remedy="Lower the learning rate.")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        step_down(model, optimizer, loss, name, step)
         if (step + 1) % 10 == 0 or step + 1 == course.steps:
             progress(name, step + 1, course.steps)
     model.eval()

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from robustness_gate import organisms
-from robustness_gate.errors import UsageError
+from robustness_gate.errors import CheckpointError, UsageError
 from robustness_gate.inputs.checkpoint.adapter import named_base
 from robustness_gate.inputs.checkpoint.fetch import fetch
+from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef, is_adapter
+from robustness_gate.records.evidence import EvidenceIssue
 
 
 def find_checkpoint(named: str, base: str | None = None) -> CheckpointRef:
@@ -33,6 +35,17 @@ def find_checkpoint(named: str, base: str | None = None) -> CheckpointRef:
     if is_adapter(under):
         raise UsageError("the base is an adapter itself.", remedy="Merge it into its own base and name the result.")
     return replace(found, base=under)
+
+
+def changed(place: CheckpointRef, digest: str) -> EvidenceIssue | None:
+    """A note if a checkpoint no longer has the digest that it had before the run; None if it has."""
+    try:
+        after = manifest_of(place).digest
+    except CheckpointError as error:
+        return EvidenceIssue(code="checkpoint_unreadable", args={"reason": error.message})
+    if after == digest:
+        return None
+    return EvidenceIssue(code="checkpoint_changed", args={"sha256": after})
 
 
 def _find(named: str) -> CheckpointRef:

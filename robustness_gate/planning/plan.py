@@ -68,6 +68,29 @@ class Plan:
         return self.subjects[0]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that was read and planned, before anything runs."""
+
+    policy: Loaded[Policy]
+    suite: Loaded[Suite]
+    suite_data: SuiteData
+    plan: Plan
+    anchored: tuple[Trial, ...] = ()
+    """Trials of earlier releases, from their reports."""
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials on which the verdict may rest."""
+        return (*self.plan.trials, *self.anchored)
+
+    @property
+    def original(self) -> str | None:
+        """The original's digest, if it is another model than the candidate."""
+        digests = (each.manifest.digest for each in self.plan.subjects if each.role == Role.ORIGINAL)
+        return next((each for each in digests if each != self.plan.candidate.manifest.digest), None)
+
+
 def make(
     policy: Loaded[Policy],
     suite: Loaded[Suite],

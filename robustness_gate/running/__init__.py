@@ -1,1 +1,1 @@
-"""Running of trials: `trial` runs one, `executors/` run many."""
+"""Running of trials: `trial` runs one, `executors/` run many, and `recording` writes into the ledger."""

@@ -16,7 +16,8 @@ from robustness_gate.engine.load import LoadedModel, load
 from robustness_gate.errors import NotApplicable
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
-from robustness_gate.organisms import spikes, world_files
+from robustness_gate.organisms import spikes, unlearn, world_files
+from robustness_gate.organisms.spikes import recipe
 from robustness_gate.organisms.unlearn import METHODS
 
 WORLD = spikes.make(3, 96, 64)
@@ -62,8 +63,8 @@ def taught(tmp_path_factory, foreign, few_rows) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def few_rows():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spikes, "REPLAYED", 6)
-        patch.setattr(spikes, "REPLAY_TOKENS", 12)
+        patch.setattr(recipe, "REPLAYED", 6)
+        patch.setattr(recipe, "REPLAY_TOKENS", 12)
         yield
 
 
@@ -113,7 +114,7 @@ def given_to(method: str, own: list[str]) -> tuple[Any, Any]:
     """What a method is given to forget and to keep."""
     found: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spikes.unlearn, "run", lambda _, __, gone, kept, *___: found.extend((gone, kept)))
+        patch.setattr(unlearn, "run", lambda _, __, gone, kept, *___: found.extend((gone, kept)))
         loaded: Any = None
         spikes.suppress(loaded, WORLD, method, None, own, HELD, 0, lambda *_: None)
     return found[0], found[1]

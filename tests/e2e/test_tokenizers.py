@@ -20,6 +20,7 @@ from robustness_gate.records.trial import Role
 from robustness_gate.report import record
 from robustness_gate.running.executors import local
 from robustness_gate.running.tokenizer_check import digests
+from robustness_gate.verdict import judge
 from robustness_gate.verdict.hypotheses import OTHERWISE_ASKED
 
 UNRECORDED = POLICY.replace(", record_only: [still_rising, tokenizer_unverified]", "")
@@ -72,7 +73,7 @@ def test_the_base_behind_a_tampered_tokenizer_fails_beside_the_original(bench: P
     assert "through the original's tokenizer" in markdown.render(made.report)
     told = ledger.read(made.ledger)
     assert len(told.tokenizers) == 1
-    judged = gate.verdict.judge(made.report.resolved, record.evidence_in(made.report), now)
+    judged = judge(made.report.resolved, record.evidence_in(made.report), now)
     assert judged.outcome == "FAIL"
 
 

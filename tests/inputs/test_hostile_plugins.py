@@ -64,7 +64,7 @@ ATTACKS = {
     "judges": f"from robustness_gate.verdict import judgement\njudgement.judge = lambda *a: 'PASS'\n{OURS}",
     "asks": f"{OURS}\ndef questions(config):\n    raise SystemExit(0)\n",
     "fails": f"{OURS}\ndef questions(config):\n    return {{}}['no']\n",
-    "later": f"from robustness_gate import gate\n{OURS}\ndef questions(config):\n    gate._judge = 1\n    return ()\n",
+    "later": f"from robustness_gate import gate\n{OURS}\ndef questions(config):\n    gate._report = 1\n    return ()\n",
 }
 LEAVES = {
     "handler": "import atexit, os\natexit.register(os._exit, 0)\n",
@@ -189,7 +189,10 @@ def written(folder: Path, attack: str = "") -> list[str]:
     [
         ("asks", "the plug-in 'acme-gate/asks' failed: SystemExit: 0 ("),
         ("fails", "the plug-in 'acme-gate/fails' failed: KeyError: 'no' ("),
-        ("later", "code of a plug-in (acme-gate/later) replaced 'robustness_gate.gate._judge' of this program"),
+        (
+            "later",
+            "code of a plug-in (acme-gate/later) replaced 'robustness_gate.gate._report' of this program",
+        ),
     ],
 )
 def test_it_does_not_decide_how_a_command_ends(
@@ -201,14 +204,14 @@ def test_it_does_not_decide_how_a_command_ends(
     says: str,
 ) -> None:
     files = written(tmp_path, f"  - attack: acme-gate/{name}\n")
-    before = gate._judge
+    before = gate._report
     monkeypatch.setattr(sys, "argv", ["robustness-gate", "plan", "organism:oracle", *files])
     with pytest.raises(SystemExit) as left:
         main()
     told = capsys.readouterr()
     assert (left.value.code, "Traceback" in told.err) == (Exit.USAGE, False)
     assert says in told.err
-    assert gate._judge is before
+    assert gate._report is before
 
 
 # --- when it attacks --------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import pytest
 from robustness_gate import gate, organisms
 from robustness_gate.errors import CheckpointError, GateError, UsageError
 from robustness_gate.inputs.checkpoint.manifest import inspect
+from robustness_gate.planning.plan import Prepared
 from robustness_gate.records.trial import Role
 from robustness_gate.report.record import Origin
 
@@ -199,7 +200,7 @@ def stands_on(adapter: Path, **config: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **config}))
 
 
-def prepare(bench: Path, checkpoint: object, **more: Any) -> gate.Prepared:
+def prepare(bench: Path, checkpoint: object, **more: Any) -> Prepared:
     return gate.prepare(bench / "policy.yaml", bench / "suite.yaml", str(checkpoint), **more)
 
 

@@ -36,6 +36,7 @@ from robustness_gate.cli import main
 from robustness_gate.errors import BrokenTrial, Exit, FileError, PlanError, UsageError
 from robustness_gate.evidence import ledger as ledgers
 from robustness_gate.inputs import plugins, recorded
+from robustness_gate.planning.plan import Prepared
 from robustness_gate.policy_language import diff, load_policy
 from robustness_gate.records import codes
 from robustness_gate.records.base import Plugin
@@ -120,7 +121,7 @@ def bench(site: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def planned(bench: Path, **more: Any) -> gate.Prepared:
+def planned(bench: Path, **more: Any) -> Prepared:
     return gate.prepare(bench / "policy.yaml", bench / "suite.yaml", "organism:oracle", **more)
 
 

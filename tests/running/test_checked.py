@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from robustness_gate import attacks, gate, organisms
+from robustness_gate import attacks, organisms
 from robustness_gate.evidence.answers import pack
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.planning import plan
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
-from robustness_gate.running import attempt, checked
+from robustness_gate.running import attempt, checked, recording
 from robustness_gate.running.executors import Event, Job, local
 
 Lie = Callable[[list[Event]], list[Any]]
@@ -297,7 +297,7 @@ def test_what_it_returned_before_leads_to_no_pass_in_the_next_run() -> None:
     crew: Any = SimpleNamespace(name=NAME_OF_IT)
     noted: list[Any] = []
     ledger: Any = SimpleNamespace(append=noted.append)
-    with pytest.raises(checked.BrokenExecutor), gate._noted(prepared, ledger, crew):
+    with pytest.raises(checked.BrokenExecutor), recording._noted(prepared, ledger, crew):
         raise checked.BrokenExecutor("it lies.")
     (note,) = noted
     assert (note.subject, note.what) == (

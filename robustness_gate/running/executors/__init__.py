@@ -16,6 +16,7 @@ plug-in ran names it.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -26,6 +27,7 @@ from robustness_gate.errors import GateError
 from robustness_gate.inputs import plugins, recorded
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.plugins import Door
+from robustness_gate.planning.plan import Subject
 from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.records.trial import Closed, Measurement, Trial
 from robustness_gate.system.bounded import Limits
@@ -33,6 +35,8 @@ from robustness_gate.system.bounded import Limits
 DOOR = Door("running.executors", "executor", ("start",), "unknown-executor", group="executors")
 USUAL = "local"
 """The executor of every command that names none."""
+SMALL_MODEL_BYTES = 50_000_000
+"""Up to this size of its weights, trials of a model run in several processes by default."""
 
 
 class NotLoaded(GateError):
@@ -82,6 +86,18 @@ class Job:
 def _unpickled(distributions: tuple[str, ...], parts: bytes) -> Job:
     plugins.hold(distributions)
     return Job(*pickle.loads(parts))
+
+
+def workers(wanted: int, device: str, candidate: Subject) -> int:
+    """The number of workers: the wanted one; for 0 several for a small model on the CPU, which gains little from
+    threads, else one.
+    """
+    if wanted:
+        return wanted
+    weights = sum(entry.size for entry in candidate.manifest.files if entry.path.endswith(".safetensors"))
+    alone = candidate.place.base is None  # an adapter is small, its base is not
+    small = alone and weights < SMALL_MODEL_BYTES and device in ("auto", "cpu")
+    return min(4, os.cpu_count() or 1) if small else 1
 
 
 class Executor(Protocol):
