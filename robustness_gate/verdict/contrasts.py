@@ -83,6 +83,11 @@ class Asked:
     _known: dict[tuple[int, ...], Sums] = field(default_factory=dict)
 
     @property
+    def clustered(self) -> bool:
+        """Whether some questions are known to belong together."""
+        return len(self.sizes) < self.questions
+
+    @property
     def questions(self) -> int:
         """The number of questions."""
         return len(self.clusters)
@@ -314,13 +319,30 @@ def compared(
             yield _in_shares(case.policy, limit.recovered, asked, (mine, control, original, never), alpha, theirs)
 
 
+def between(
+    policy: Policy, asked: Asked, own: Sums, theirs: Sums, alpha: float, *, fell: bool
+) -> tuple[float, float, Contrast]:
+    """Bounds on a candidate's mean score minus another model's, or with `fell` on the reverse, and the comparison.
+
+    Args:
+        policy: alpha_pass, the error rate of the upper bound.
+        asked: the questions.
+        own: the candidate's scores.
+        theirs: the other model's.
+        alpha: error rate of the lower bound.
+        fell: the difference is theirs minus the candidate's.
+    """
+    one, other = (theirs, own) if fell else (own, theirs)
+    lower = difference(asked, one, other, alpha, upper=False)
+    upper = difference(asked, one, other, policy.statistics.alpha_pass, upper=True)
+    return lower, upper, _contrast(policy, asked, own, theirs)
+
+
 def _in_points(
     policy: Policy, limit: Limit, asked: Asked, own: Sums, control: Sums, alpha: float, theirs: Answers
 ) -> Compared:
-    most, alpha_pass = limit.max or 0.0, policy.statistics.alpha_pass
-    lower = difference(asked, own, control, alpha, upper=False)
-    upper = difference(asked, own, control, alpha_pass, upper=True)
-    return Compared(_contrast(policy, asked, own, control), lower, upper, lower > most, upper <= most, theirs)
+    lower, upper, contrast = between(policy, asked, own, control, alpha, fell=False)
+    return Compared(contrast, lower, upper, lower > limit.most, upper <= limit.most, theirs)
 
 
 def _in_shares(

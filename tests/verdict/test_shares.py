@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from robustness_gate.policy_language import cases
 from robustness_gate.records.evidence import Evidence
-from robustness_gate.records.policy import Policy
+from robustness_gate.records.policy import Guardrail, Policy
 from robustness_gate.records.questions import QuestionIds
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Finding, Verdict
@@ -378,3 +378,21 @@ def test_one_more_right_answer_of_the_candidate_never_raises_the_verdict(
         bits[number] = True
     more = rewritten(evidence, trial, task, correct={**its.correct, "acc_permuted": pack(bits)})
     assert RANK[judged(policy, more).outcome] <= RANK[judged(policy, evidence).outcome]
+
+
+def test_a_guardrail_on_clustered_questions_is_bounded_by_clusters():
+    plain = policy_of()
+    rail = Guardrail(id="kept", task="a", max_drop=0.10)
+    policy = plain.model_copy(update={"guardrails": (rail,)})
+    evidence = evidence_of(policy, {"a": 0.75, "b": 0.3})
+
+    def kept(found: Evidence) -> Finding:
+        return next(each for each in judged(policy, found).findings if each.rule == "kept")
+
+    single, fours = kept(changed(evidence, questions=())), kept(changed(evidence, questions=grouped(evidence, 4)))
+    assert single.contrast is None
+    assert fours.contrast is not None
+    assert single.observed == pytest.approx(fours.observed) == pytest.approx(0.05)
+    assert fours.lower < fours.observed < fours.upper
+    tens = kept(changed(evidence, questions=grouped(evidence, 10)))  # too few clusters to decide anything
+    assert (tens.lower, tens.upper, tens.state) == (-1.0, 1.0, "open")
