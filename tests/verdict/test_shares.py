@@ -217,6 +217,23 @@ def test_missing_answers_count_against_what_they_would_show():
         assert after.lower <= before.lower, (role, attack)
 
 
+@pytest.mark.parametrize(
+    ("role", "attack"), [(Role.CANDIDATE, "relearn"), (Role.CONTROL, "relearn"), (Role.ORIGINAL, "none")]
+)
+def test_answers_that_are_missing_decide_nothing_that_they_could_turn(role: Role, attack: str):
+    policy = policy_of()
+    lax = policy.model_copy(update={"statistics": policy.statistics.model_copy(update={"max_missing": 1.0})})
+    # An original that is right wherever it is silent widens the gap to .65, of which .40 is still far over .45.
+    both = ((NEVER, "under"), (KNOWS, "over")) if role != Role.ORIGINAL else ((NEVER, "under"),)
+    for accuracy, state in both:
+        whole = evidence_of(lax, NEVER, accuracy)
+        assert found_in(judged(lax, whole)).state == state
+        gone = whole
+        for task in ("a", "b"):
+            gone = rewritten(gone, trial_in(whole, role, attack), task, missing=pack([n < 190 for n in range(200)]))
+        assert found_in(judged(lax, gone)).state == "open", state
+
+
 def test_the_points_of_a_share_limit_are_a_limit_of_their_own():
     loose = policy_of(800)
     strict = policy_of(800, max=0.02)
