@@ -75,7 +75,7 @@ class Asked:
     sizes: Sequence[int]
     """The number of questions in each cluster."""
     effect: float
-    """The pinned design effect where the clusters are not known; 1 where they are."""
+    """The pinned design effect where the policy does not pin the clusters; 1 where it does."""
     hidden: Mapping[str, str]
     """By task, the task that asks the same choices without the questions, where there is one."""
     metric: Metric | None = None
@@ -163,7 +163,7 @@ def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metri
             return None
         ids[task] = listed.ids if listed is not None else [str(number) for number in range(ref.items)]
         its = listed.clusters if listed is not None and listed.clusters else ids[task]
-        known = known and its is not ids[task]
+        known = known and its is not ids[task] and _pinned(case.policy, task)
         for question, cluster in zip(ids[task], its, strict=True):
             if cluster_of.setdefault(question, cluster) != cluster:  # two tasks disagree on where it belongs
                 return None
@@ -176,6 +176,12 @@ def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metri
     return Asked(
         tuple(tasks), ids, clusters, [sizes[n] for n in range(len(numbers))], 1.0 if known else decreed, hidden, metric
     )
+
+
+def _pinned(policy: Policy, task: str) -> bool:
+    """Whether the policy pins a task's clusters: others, however fine, do not replace its design effect."""
+    pin = policy.tasks.get(task)
+    return pin is not None and pin.questions is not None
 
 
 def _hiding(case: Evaluation, ids: Mapping[str, Sequence[str]]) -> dict[str, str]:

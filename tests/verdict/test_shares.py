@@ -310,6 +310,24 @@ def test_clusters_count_and_not_questions():
     assert known.outcome == "INCONCLUSIVE"
 
 
+def test_clusters_that_are_not_pinned_do_not_replace_the_design_effect():
+    policy = policy_of()
+    plain = policy.limits[0].model_copy(
+        update={"task_": "a", "score": (), "recovered": None, "relative_to": "never", "max": 0.15}
+    )
+    tasks = {**policy.tasks, "a": policy.tasks["a"].model_copy(update={"design_effect": 4.0})}
+    loose = policy.model_copy(update={"limits": (plain,), "tasks": tasks})
+    joined = evidence_of(policy, NEVER)
+    pairs = grouped(joined, 2)
+    evidence = changed(evidence_of(loose, NEVER), questions=pairs)
+    pins = {each.task: each.pin for each in pairs}
+    its = next(each for each in evidence.planned[0].tasks if each.name == "a")
+    strict = {**tasks, "a": tasks["a"].model_copy(update={"questions": pins[its.sha256]})}
+    decreed = found_in(judged(loose, evidence))
+    known = found_in(judged(loose.model_copy(update={"tasks": strict}), evidence))
+    assert decreed.upper - decreed.observed > 1.5 * (known.upper - known.observed)
+
+
 def test_other_clusters_than_the_pinned_ones_establish_no_compliance():
     policy = policy_of()
     evidence = evidence_of(policy, NEVER)
