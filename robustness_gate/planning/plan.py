@@ -147,8 +147,8 @@ def make(
 def _refuse_itself(policy: Policy, subjects: Sequence[Subject]) -> None:
     """Refuse the candidate as its own original: it would be compared with itself, and every difference would be 0.
 
-    Where the policy pins that model as the original, no run has chosen it. The original is then examined as a candidate,
-    to see that it FAILs; a limit on a share of a gap cannot judge it without its own untouched answers.
+    Where the policy pins that model as the original, no run has chosen it. The original is then examined as a
+    candidate, to see that it FAILs; a limit on a share of a gap cannot judge it without its own untouched answers.
     """
     candidate = subjects[0].manifest.digest
     if policy.original != candidate and any(
