@@ -1,6 +1,7 @@
 """The laws that every attack obeys, as tests: each attack of the folder, with the rows that its file declares.
 
-A row is run to its end twice, by itself and from its trial's record, and several laws read what came of it. Tests come
+A row is run to its end by itself, and an attack's first row from its trial's record too (its others by
+`./run test-slow`), and several laws read what came of it. Tests come
 row by row, so that what a row did is kept no longer than its laws need it.
 """
 
