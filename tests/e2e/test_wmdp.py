@@ -87,6 +87,7 @@ def random_model(tmp_path) -> Path:
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 def test_wmdp_smoke_runs_from_start_to_report_on_a_random_model(bench, random_model):
     files = ["--policy", str(bench / "policy.yaml"), "--suite", str(bench / "suite.yaml"), "--out", str(bench / "out")]
     done = gate("run", random_model, *files, "--no-mlflow")
