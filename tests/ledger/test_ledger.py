@@ -14,7 +14,8 @@ import pytest
 from builders import tasks_of
 
 from robustness_gate.errors import LedgerError
-from robustness_gate.evidence.ledger import FIRST, SCHEMA, Ledger, read, writing
+from robustness_gate.evidence.ledger import Ledger, read, writing
+from robustness_gate.evidence.lines import FIRST, SCHEMA
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import EvidenceIssue, Note
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
