@@ -124,7 +124,7 @@ def test_an_attack_that_is_broken_in_one_way_fails_for_that_reason(
     assert any(fault in sentence(each) for each in result_of(addresses, **changes).faults)
 
 
-def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_from_being_tested(addresses: Any) -> None:
+def test_an_attack_that_yields_nothing_is_reported_as_such_and_keeps_no_other_from_being_tested(addresses: Any) -> None:
     ends = {"before": 82, "base": 398, "oracle": 110, "decoy": 100}
     found = {}
     for (name, what, seed), trial in addresses.items():
@@ -141,7 +141,7 @@ def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_fr
 
 
 @pytest.mark.parametrize("where", [("rmu", compared.SHAM), ("oracle", 0), ("decoy", 0), ("rmu", 0)])
-def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, where: tuple[str, int]) -> None:
+def test_a_trial_that_ends_well_and_yields_nothing_is_a_fault(addresses: Any, where: tuple[str, int]) -> None:
     """Else silence at strength zero, or where there was nothing, would count as nothing changed and nothing gained."""
     right = {"before": 82, "base": 398, "oracle": 110, "decoy": 100}
     found = {}

@@ -229,7 +229,7 @@ def results(**of: Any) -> tuple[Recovery, ...]:
     )
 
 
-def test_an_attack_that_recovers_nowhere_can_never_acquit() -> None:
+def test_an_attack_that_recovers_nowhere_can_never_establish_compliance() -> None:
     blind = {f"prune_{m}": recovery(m, "prune", after=DOWN + 4) for m in METHODS}
     verdict = judged(calibration(recoveries=results(**blind)))
     assert "no_bite_shown" in codes(verdict)
