@@ -165,7 +165,8 @@ def policy_lint(
 def _unprovable(policy: Loaded[Policy], suite: Path | None) -> list[str]:
     """Requirements that make a PASS impossible, because no architecture has a self-test of them."""
     from robustness_gate.inputs.validation import load_suite
-    from robustness_gate.planning.bench import BENCHES, uncalibrated, unprovable
+    from robustness_gate.planning.bench import BENCHES, unprovable
+    from robustness_gate.planning.calibrated import uncalibrated
 
     if policy.record.validity.self_test == "off":
         return []
