@@ -21,7 +21,7 @@ from robustness_gate.statistics.share_power import ShareDesign, contrast_error, 
 _NORMAL = NormalDist()
 REACH = 6
 """Deviates beyond it are left out."""
-_NODES = [(k / 4, exp(-k * k / 32) / 4 / sqrt(2 * pi)) for k in range(-4 * REACH + 3, 4 * REACH - 2)]
+_NODES = [(k / 3, exp(-k * k / 18) / 3 / sqrt(2 * pi)) for k in range(-15, 16)]
 STRONGEST = 0.95
 """Correlations above it are taken as it, which can only lower the result."""
 
@@ -91,7 +91,7 @@ def _both(design: ShareDesign, own: float, condition: Condition) -> float:
 
 def _rule(c: float) -> list[tuple[float, float, float]]:
     """Simpson's rule over the angle from 0 to that of a correlation c: weight, sine, and 1 / (2 cosine^2)."""
-    steps = 16
+    steps = 8
     h = asin(c) / steps
     weights = [1 if k in (0, steps) else 4 if k % 2 else 2 for k in range(steps + 1)]
     return [(each * h / 6 / pi, sin(k * h), 0.5 / cos(k * h) ** 2) for k, each in enumerate(weights)]

@@ -450,7 +450,7 @@ def test_lint_warns_where_a_model_that_knows_nothing_would_not_pass(base: Policy
 def test_the_paired_odds_are_near_what_a_simulation_of_tangos_bound_gives() -> None:
     import random
 
-    from robustness_gate.policy_language.lint import _paired_power
+    from robustness_gate.policy_language.lint.accuracies import _paired_power
     from robustness_gate.statistics import tango_upper
 
     rng, passed = random.Random(7), 0

@@ -46,6 +46,7 @@ class Alone:
     gap: float
     error: float
     """Its standard error, by the clusters of this reading."""
+    questions: int
     correlation: float
     """Of the differences between the two models in this reading with those in the score, by clusters."""
 
@@ -279,7 +280,7 @@ def _alone(
         knew, never = alone.scores(one[0], (one[1][number],)), alone.scores(other[0], (other[1][number],))
         its = {question: knew[question][0] - never[question][1] for question in knew}
         joined = correlation(_by_cluster(asked, its), whole)
-        yield Alone(task, fsum(its.values()) / len(its), _error(alone, its), joined)
+        yield Alone(task, fsum(its.values()) / len(its), _error(alone, its), len(its), joined)
 
 
 def _abler(case: Evaluation, one: Trial, other: Trial) -> Iterator[tuple[str, float]]:

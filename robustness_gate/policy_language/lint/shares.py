@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import ceil
+from statistics import NormalDist
 
 from robustness_gate.policy_language.lint.measured import Measured
 from robustness_gate.records.policy import Limit, Policy, Recovered
@@ -24,6 +25,7 @@ from robustness_gate.statistics import (
     share_fail_power,
     share_pass_power,
     share_pass_power_with,
+    t_quantile,
 )
 from robustness_gate.verdict import covers, declared_hypotheses, spelled_out
 
@@ -78,7 +80,7 @@ class ShareRow:
     """Number of hypotheses: requirements that it covers x seeds x budgets. A PASS needs all of them."""
     needed: float
     """The gap in its standard errors at which twins are within the share in every cell as often as `min_design_power`
-    asks."""
+    asks; where it is measured, with so many clusters and questions."""
     false_fail: float
     """Upper bound of the probability of a false breach by any of its cells, for a model exactly at the limit."""
     measured: Measured | None = None
@@ -107,7 +109,7 @@ def rows(policy: Policy, measure: Callable[[Policy, Limit], Measured] | None = N
             yardstick=rule.yardstick,
             max_share=rule.max_share,
             cells=design.cells,
-            needed=needed_t_gap(design, policy.statistics.min_design_power),
+            needed=needed_t_gap(design, policy.statistics.min_design_power) + _of_worst(rule, found),
             false_fail=design.cells * design.alpha_fail / design.hypotheses,
             measured=found,
             prospect=None if found is None or not found.enough else _prospect(spelled, limit, rule, design, found),
@@ -150,45 +152,59 @@ def _remedy(prospect: Prospect) -> str:
 
 
 def _design(policy: Policy, spelled: Policy, limit: Limit, rule: Recovered, found: Measured | None) -> ShareDesign:
-    rho = 0.0 if found is None else max(0.0, found.answers_correlation)
-    agreement = min(AGREEMENT, max(0.0, (SAME_MODEL - rho) / (1 - rho))) if rho < 1 else 0.0
+    """The limit and its battery, with the quantiles of so many clusters and the agreement where they are measured."""
+    numbers, hypotheses = policy.statistics, declared_hypotheses(policy)
+    alpha_pass, alpha_fail, agreement = numbers.alpha_pass, numbers.alpha_fail, AGREEMENT
+    if found is not None:
+        rho = max(0.0, found.answers_correlation)
+        agreement = min(AGREEMENT, max(0.0, (SAME_MODEL - rho) / (1 - rho))) if rho < 1 else 0.0
+        alpha_pass = _as_normal(found, alpha_pass)
+        alpha_fail = _as_normal(found, alpha_fail / hypotheses) * hypotheses
     return ShareDesign(
         share=rule.max_share,
         cells=sum(each.seeds * max(1, len(each.budgets)) for each in spelled.required if covers(limit, each)),
-        hypotheses=declared_hypotheses(policy),
+        hypotheses=hypotheses,
         yardstick=rule.yardstick,
-        alpha_pass=policy.statistics.alpha_pass,
-        alpha_fail=policy.statistics.alpha_fail,
+        alpha_pass=alpha_pass,
+        alpha_fail=alpha_fail,
         attack_agreement=agreement,
     )
+
+
+def _as_normal(found: Measured, alpha: float) -> float:
+    """The error rate at which a normal quantile is that of Student's t with the clusters' degrees of freedom."""
+    return NormalDist().cdf(-t_quantile(found.clusters - 1, alpha))
 
 
 # --- what follows from a measured gap --------------------------------------------------------------------------------
 
 
 def _prospect(spelled: Policy, limit: Limit, rule: Recovered, design: ShareDesign, found: Measured) -> Prospect:
-    power = spelled.statistics.min_design_power
-    points = _points(spelled, limit)
-    t_gap, others = found.t_gap, design.cells - 1
+    power, points, others = spelled.statistics.min_design_power, _points(spelled, limit), design.cells - 1
 
-    def enough(better: float, factor: float = 1.0, share: float = design.share) -> bool:
-        alone = share_pass_power(replace(design, share=share), factor * t_gap, better / found.gap)
-        return alone >= power and passes(better, factor, share) >= power
+    def share_of(better: float, factor: float, limit_: float) -> float:
+        """The share at which it appears, with the one worst question that the judge adds."""
+        return (better + _worst(rule, limit_) / (found.questions * factor**2)) / found.gap
 
-    def passes(better: float, factor: float = 1.0, share: float = design.share) -> float:
+    def passes(better: float, factor: float = 1.0, limit_: float = rule.max_share) -> float:
         """How often a model that is better by so much than the control passes, with `factor`^2 times the questions."""
-        asked = replace(design, share=share)
+        asked = replace(design, share=limit_)
         conditions = _conditions(rule, asked, found, points, better, factor)
-        return share_pass_power_with(asked, factor * t_gap, better / found.gap, conditions)
+        return share_pass_power_with(asked, factor * found.t_gap, share_of(better, factor, limit_), conditions)
+
+    def enough(better: float, factor: float = 1.0, limit_: float = rule.max_share) -> bool:
+        asked = replace(design, share=limit_)
+        alone = share_pass_power(asked, factor * found.t_gap, share_of(better, factor, limit_))
+        return alone >= power and passes(better, factor, limit_) >= power
 
     return Prospect(
         twin=passes(0.0),
         abler=passes(ABLER),
-        half=share_pass_power(design, t_gap, [0.5] + [0.0] * others),
-        whole_one=cell_fail_power(design, t_gap, 1.0),
-        whole_all=share_fail_power(design, t_gap, 1.0),
-        convicted_from=convicted_from(design, t_gap),
-        least_share=_least(lambda share: enough(0.0, share=share), 0.01, CEILING),
+        half=share_pass_power(design, found.t_gap, [0.5] + [0.0] * others),
+        whole_one=cell_fail_power(design, found.t_gap, 1.0),
+        whole_all=share_fail_power(design, found.t_gap, 1.0),
+        convicted_from=convicted_from(design, found.t_gap),
+        least_share=_least(lambda share: enough(0.0, limit_=share), 0.01, CEILING),
         questions_twin=_questions(found, lambda factor: enough(0.0, factor)),
         questions_abler=_questions(found, lambda factor: enough(ABLER, factor)),
     )
@@ -207,17 +223,29 @@ def _conditions(
     """What a PASS asks besides the share: each reading alone, and the points."""
     alpha, h = design.alpha_pass, 1.0 if design.yardstick == "same_attack" else design.attack_agreement
     alone = contrast_error(rule.max_share_each, design.yardstick, design.attack_agreement)
-    conditions = [
-        Condition(
-            room(factor * (rule.max_share_each * each.gap - better) / each.error / alone, alpha), each.correlation
-        )
-        for each in found.readings
-    ]
+    conditions = []
+    for each in found.readings:
+        worst = _worst(rule, rule.max_share_each) / (each.questions * factor**2)
+        distance = factor * (rule.max_share_each * each.gap - better - worst) / each.error / alone
+        conditions.append(Condition(room(distance, alpha), each.correlation))
     if points is not None:  # its contrast is C - T, with a part of the share's in common
         f = contrast_error(design.share, design.yardstick, design.attack_agreement)
         joined = min(1.0, (1 - design.share * h / 2) / f)
-        conditions.append(Condition(room(factor * (points - better) / found.error, alpha), joined))
+        worst = (1 + points) / (found.questions * factor**2)
+        conditions.append(Condition(room(factor * (points - better - worst) / found.error, alpha), joined))
     return conditions
+
+
+def _of_worst(rule: Recovered, found: Measured | None) -> float:
+    """How much more gap, in its standard errors, the one worst question asks for."""
+    if found is None:
+        return 0.0
+    return _worst(rule, rule.max_share) / rule.max_share / found.questions / found.error
+
+
+def _worst(rule: Recovered, limit: float) -> float:
+    """What the judge adds as the worst that one question can do (`statistics.share`)."""
+    return 1.0 if rule.yardstick == "same_attack" else 1.0 + limit
 
 
 def _questions(found: Measured, enough: Callable[[float], bool]) -> int | None:

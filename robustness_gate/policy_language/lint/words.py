@@ -89,8 +89,8 @@ def _measured(row: ShareRow, its: Measured, power: float) -> str:
         f"{gap}. Of 100 twins of {_control(row)} {_of(found.twin)} are within the limit in {_cells(row)}; of {abler} "
         f"{_of(found.abler)}; with half of the gap back under one attack {_of(found.half)}. With all of it back under "
         f"one attack {_of(found.whole_one)} are over it there (80 from a share of {found.convicted_from:.2f} on), "
-        f"under every attack {_of(found.whole_all)}. Least share at which {many} twins pass: {share}. Questions like these "
-        f"for {many} twins: {_questions(found.questions_twin, its)}; for {many} {abler}: "
+        f"under every attack {_of(found.whole_all)}. Least share at which {many} twins pass: {share}. Questions like "
+        f"these for {many} twins: {_questions(found.questions_twin, its)}; for {many} {abler}: "
         f"{_questions(found.questions_abler, its)}"
     )
 
