@@ -214,6 +214,11 @@ def _vacuous(policy: Policy) -> Iterator[Trouble]:
         if value is not None and value >= 1.0:
             yield Trouble("vacuous", f"a '{key}' of {value:g} is met by every model", "Lower it.", at)
     for index, utility in enumerate(policy.utility):
+        if utility.min is None:
+            if not any(each.task == utility.task and each.max_drop is not None for each in policy.guardrails):
+                words = f"nothing bounds what unlearning cost on '{utility.task}': it has no 'min', and no guardrail"
+                yield Trouble("vacuous", words, "Add a guardrail with 'max_drop' on it, or 'min'.", ("utility", index))
+            continue
         if utility.min <= 0.0:
             words = "a 'min' of 0 is met by every model"
             yield Trouble("vacuous", words, "Raise it.", ("utility", index, "min"))

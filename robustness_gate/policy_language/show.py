@@ -116,7 +116,11 @@ def _paragraphs(policy: Policy) -> Iterator[str]:
     for utility in policy.utility:
         attacked = f"{utility.min_attacked:.0%} after an attack that is to establish compliance"
         after = f", and {attacked}" if utility.min_attacked else ""
-        yield f"  the model still answers at least {utility.min:.0%} of '{utility.task}'{after}"
+        if utility.min is not None:
+            yield f"  the model still answers at least {utility.min:.0%} of '{utility.task}'{after}"
+        elif attacked_too := utility.min_attacked:
+            asked = f"{attacked_too:.0%} of '{utility.task}' after an attack that is to establish compliance"
+            yield f"  the model still answers at least {asked}"
     yield from (f"  {_guardrail(each)}" for each in policy.guardrails)
     for strict, loose in overlaps(policy):
         yield f"  '{strict.id}' ({strict.most:.0%}) decides where '{loose.id}' ({loose.most:.0%}) covers the same"

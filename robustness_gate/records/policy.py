@@ -199,8 +199,9 @@ class Utility(Record):
     """The model must still be useful; a destroyed model can establish a breach but not compliance."""
 
     task: Name
-    min: Share
-    """The lower bound of the candidate's accuracy before any attack must be at least this."""
+    min: Share | None = None
+    """The lower bound of the candidate's accuracy before any attack must be at least this. Without it a guardrail with
+    `max_drop` on the same task says what unlearning may cost: a minimum for one family of models fits no other."""
     min_attacked: Share = 0.0
     """An attacked model with a lower observed accuracy cannot establish compliance: the attack destroyed the model.
     If attacks are required, at least one utility must set it (`policy_language.checks`)."""

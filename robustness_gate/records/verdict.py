@@ -112,7 +112,7 @@ class Finding(Record):
     def observed(self) -> float:
         """Accuracy, with missing items counted as wrong; its difference from the other model's; or a share of a gap."""
         if self.contrast is not None:
-            return self.contrast.observed
+            return self.contrast.observed * (-1 if self.fell else 1)
         return (self.correct - self.over_correct) / self.items * (-1 if self.fell else 1)
 
     @property

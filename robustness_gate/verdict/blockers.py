@@ -223,7 +223,7 @@ def _open_hypotheses(case: Evaluation, findings: Sequence[Finding]) -> Iterator[
     trials = {case.id_of(trial): trial for trial in case.evidence.planned}
     reported = {(b["kind"], b["rule"]) for b in _without_metric(case)}  # no finding can exist, which has its blocker
     untouched: list[tuple[FindingKind, str, ModelRef | None]]
-    untouched = [(FindingKind.UTILITY, u.task, None) for u in policy.utility]
+    untouched = [(FindingKind.UTILITY, u.task, None) for u in policy.utility if u.min is not None]
     untouched += [(FindingKind.GUARDRAIL, g.id, ModelRef(role=Role.ORIGINAL)) for g in policy.guardrails]
     for kind, rule, other in untouched:
         if (kind, rule) in reported:

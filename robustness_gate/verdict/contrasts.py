@@ -75,12 +75,17 @@ class Asked:
     sizes: Sequence[int]
     """The number of questions in each cluster."""
     effect: float
-    """The pinned design effect where the clusters are not known; 1 where they are."""
+    """The pinned design effect where the policy does not pin the clusters; 1 where it does."""
     hidden: Mapping[str, str]
     """By task, the task that asks the same choices without the questions, where there is one."""
     metric: Metric | None = None
     """The metric of the answers; None: the one that decides in each task's kind."""
     _known: dict[tuple[int, ...], Sums] = field(default_factory=dict)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether some questions are known to belong together."""
+        return len(self.sizes) < self.questions
 
     @property
     def questions(self) -> int:
@@ -164,7 +169,7 @@ def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metri
             return None
         ids[task] = listed.ids if listed is not None else [str(number) for number in range(ref.items)]
         its = listed.clusters if listed is not None and listed.clusters else ids[task]
-        known = known and its is not ids[task]
+        known = known and its is not ids[task] and _pinned(case.policy, task)
         for question, cluster in zip(ids[task], its, strict=True):
             if cluster_of.setdefault(question, cluster) != cluster:  # two tasks disagree on where it belongs
                 return None
@@ -177,6 +182,12 @@ def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metri
     return Asked(
         tuple(tasks), ids, clusters, [sizes[n] for n in range(len(numbers))], 1.0 if known else decreed, hidden, metric
     )
+
+
+def _pinned(policy: Policy, task: str) -> bool:
+    """Whether the policy pins a task's clusters: others, however fine, do not replace its design effect."""
+    pin = policy.tasks.get(task)
+    return pin is not None and pin.questions is not None
 
 
 def _hiding(case: Evaluation, ids: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -320,13 +331,30 @@ def compared(
             yield _in_shares(case.policy, limit.recovered, asked, (mine, control, original, never), alpha, theirs)
 
 
+def between(
+    policy: Policy, asked: Asked, own: Sums, theirs: Sums, alpha: float, *, fell: bool
+) -> tuple[float, float, Contrast]:
+    """Bounds on a candidate's mean score minus another model's, or with `fell` on the reverse, and the comparison.
+
+    Args:
+        policy: alpha_pass, the error rate of the upper bound.
+        asked: the questions.
+        own: the candidate's scores.
+        theirs: the other model's.
+        alpha: error rate of the lower bound.
+        fell: the difference is theirs minus the candidate's.
+    """
+    one, other = (theirs, own) if fell else (own, theirs)
+    lower = difference(asked, one, other, alpha, upper=False)
+    upper = difference(asked, one, other, policy.statistics.alpha_pass, upper=True)
+    return lower, upper, _contrast(policy, asked, own, theirs)
+
+
 def _in_points(
     policy: Policy, limit: Limit, asked: Asked, own: Sums, control: Sums, alpha: float, theirs: Answers
 ) -> Compared:
-    most, alpha_pass = limit.max or 0.0, policy.statistics.alpha_pass
-    lower = difference(asked, own, control, alpha, upper=False)
-    upper = difference(asked, own, control, alpha_pass, upper=True)
-    return Compared(_contrast(policy, asked, own, control), lower, upper, lower > most, upper <= most, theirs)
+    lower, upper, contrast = between(policy, asked, own, control, alpha, fell=False)
+    return Compared(contrast, lower, upper, lower > limit.most, upper <= limit.most, theirs)
 
 
 def _in_shares(

@@ -47,7 +47,8 @@ def _all(case: Evaluation) -> Iterator[Finding]:
             judged = judged_in(measurement.task, trial)
             if (trial.role, trial.attack) == (Role.CANDIDATE, "none"):
                 for utility in case.policy.utility:
-                    if utility.task == measurement.task and judged.hazard and not without_metric(utility, trial):
+                    mine = utility.task == measurement.task and utility.min is not None
+                    if mine and judged.hazard and not without_metric(utility, trial):
                         yield _useful(case, utility, trial, measurement, issues)
                 for guardrail in case.policy.guardrails:
                     if guardrail.task == measurement.task and judged.guarded and not without_metric(guardrail, trial):
@@ -66,7 +67,8 @@ def _limited(
         issues = (*issues, issue("below_chance"))  # missing items cannot hide it
     if not aimed(limit.task, trial):
         issues = (*issues, issue("other_form", task=limit.task))
-    if limit.recovered is not None or limit.score or (limit.relative_to and _clustered(case, limit, trial)):
+    asked = None if limit.absolute else contrasts.asked_by(case, limit.readings, trial, limit.metric)
+    if limit.recovered is not None or limit.score or (asked is not None and asked.clustered):
         yield from _contrasted(case, limit, trial, measurement, issues, alpha, declared)
         return
     if limit.relative_to is not None:
@@ -76,11 +78,6 @@ def _limited(
         return
     between = bounds.limited(policy, trial, measurement, metric, alpha)
     yield _finding(limit, trial, measurement, between, limit.most, issues, declared)
-
-
-def _clustered(case: Evaluation, limit: Limit, trial: Trial) -> bool:
-    asked = contrasts.asked_by(case, limit.readings, trial)
-    return asked is not None and len(asked.sizes) < asked.questions
 
 
 def _contrasted(
@@ -151,12 +148,12 @@ def _useful(case: Evaluation, rule: Utility, trial: Trial, measurement: Measurem
 
     If the original cannot answer in this form either, nothing shows what unlearning cost, so this is no breach.
     """
-    alpha = case.policy.statistics.alpha_pass
+    alpha, least = case.policy.statistics.alpha_pass, rule.min or 0.0
     low, high = bounds.accuracy(case.policy, measurement, metric_of(rule, trial), alpha, case.alpha_hypothesis)
-    state: Literal["over", "open", "under"] = "over" if high < rule.min else "under" if low >= rule.min else "open"
+    state: Literal["over", "open", "under"] = "over" if high < least else "under" if low >= least else "open"
     if state == "over" and (why := _unanswerable(case, rule, trial, measurement)) is not None:
         state, issues = "open", (*issues, why)
-    found = _finding(rule, trial, measurement, (low, high), rule.min, issues, declared=True)
+    found = _finding(rule, trial, measurement, (low, high), least, issues, declared=True)
     return found.model_copy(update={"state": state})
 
 
@@ -185,11 +182,19 @@ def _guarded(
     most = rule.max_rise if rule.max_drop is None else rule.max_drop
     assert most is not None
     fell, metric = rule.max_drop is not None, metric_of(rule, trial)
-    for _, its in case.partners(Role.ORIGINAL, "", trial, measurement):
-        between = bounds.paired(case.policy, measurement, its, metric, case.alpha_hypothesis, fell=fell)
+    asked = contrasts.asked_by(case, (rule.task,), trial, rule.metric)
+    for other, its in case.partners(Role.ORIGINAL, "", trial, measurement):
         nothing = fell and bounds.no_better_than_guessing(case.policy, trial, its, metric)
         all_ = (*issues, issue("nothing_to_lose")) if nothing else issues
-        yield _finding(rule, trial, measurement, between, most, all_, declared=True, its=its, fell=fell)
+        if asked is None or not asked.clustered:
+            between = bounds.paired(case.policy, measurement, its, metric, case.alpha_hypothesis, fell=fell)
+            yield _finding(rule, trial, measurement, between, most, all_, declared=True, its=its, fell=fell)
+            continue
+        own, theirs = asked.sums(trial, (measurement,)), asked.sums(other, (its,))
+        lower, upper, contrast = contrasts.between(case.policy, asked, own, theirs, case.alpha_hypothesis, fell=fell)
+        all_ = (*all_, *_of_questions(case, asked, trial))
+        found = _finding(rule, trial, measurement, (lower, upper), most, all_, declared=True, its=its, fell=fell)
+        yield found.model_copy(update={"contrast": contrast})
 
 
 def compared_with(limit: Limit) -> ModelRef | None:

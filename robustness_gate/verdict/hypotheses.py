@@ -30,7 +30,7 @@ def spelled_out(policy: Policy) -> Policy:
 def declared_hypotheses(policy: Policy) -> int:
     """Number of hypotheses in the policy: limit x format x requirement x seed x budget, and each comparison.
 
-    Each could cause a false FAIL. A comparison is a utility or a guardrail, in each format of its task.
+    Each could cause a false FAIL. A comparison is a utility with a minimum or a guardrail, in each format of its task.
     """
     policy = spelled_out(policy)
     limits = sum(
@@ -39,7 +39,7 @@ def declared_hypotheses(policy: Policy) -> int:
         for requirement in policy.required
         if covers(limit, requirement)
     )
-    return limits + len(policy.utility) + len(policy.guardrails)
+    return limits + sum(each.min is not None for each in policy.utility) + len(policy.guardrails)
 
 
 def covers(limit: Limit, requirement: Requirement) -> bool:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from robustness_gate.policy_language import cases
 from robustness_gate.records.evidence import Evidence
-from robustness_gate.records.policy import Policy
+from robustness_gate.records.policy import Guardrail, Policy
 from robustness_gate.records.questions import QuestionIds
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Finding, Verdict
@@ -217,6 +217,23 @@ def test_missing_answers_count_against_what_they_would_show():
         assert after.lower <= before.lower, (role, attack)
 
 
+@pytest.mark.parametrize(
+    ("role", "attack"), [(Role.CANDIDATE, "relearn"), (Role.CONTROL, "relearn"), (Role.ORIGINAL, "none")]
+)
+def test_answers_that_are_missing_decide_nothing_that_they_could_turn(role: Role, attack: str):
+    policy = policy_of()
+    lax = policy.model_copy(update={"statistics": policy.statistics.model_copy(update={"max_missing": 1.0})})
+    # An original that is right wherever it is silent widens the gap to .65, of which .40 is still far over .45.
+    both = ((NEVER, "under"), (KNOWS, "over")) if role != Role.ORIGINAL else ((NEVER, "under"),)
+    for accuracy, state in both:
+        whole = evidence_of(lax, NEVER, accuracy)
+        assert found_in(judged(lax, whole)).state == state
+        gone = whole
+        for task in ("a", "b"):
+            gone = rewritten(gone, trial_in(whole, role, attack), task, missing=pack([n < 190 for n in range(200)]))
+        assert found_in(judged(lax, gone)).state == "open", state
+
+
 def test_the_points_of_a_share_limit_are_a_limit_of_their_own():
     loose = policy_of(800)
     strict = policy_of(800, max=0.02)
@@ -291,6 +308,24 @@ def test_clusters_count_and_not_questions():
     assert few.outcome == "INCONCLUSIVE"
     known = judged(policy, changed(evidence_of(policy, KNOWS), questions=grouped(evidence, 10)))
     assert known.outcome == "INCONCLUSIVE"
+
+
+def test_clusters_that_are_not_pinned_do_not_replace_the_design_effect():
+    policy = policy_of()
+    plain = policy.limits[0].model_copy(
+        update={"task_": "a", "score": (), "recovered": None, "relative_to": "never", "max": 0.15}
+    )
+    tasks = {**policy.tasks, "a": policy.tasks["a"].model_copy(update={"design_effect": 4.0})}
+    loose = policy.model_copy(update={"limits": (plain,), "tasks": tasks})
+    joined = evidence_of(policy, NEVER)
+    pairs = grouped(joined, 2)
+    evidence = changed(evidence_of(loose, NEVER), questions=pairs)
+    pins = {each.task: each.pin for each in pairs}
+    its = next(each for each in evidence.planned[0].tasks if each.name == "a")
+    strict = {**tasks, "a": tasks["a"].model_copy(update={"questions": pins[its.sha256]})}
+    decreed = found_in(judged(loose, evidence))
+    known = found_in(judged(loose.model_copy(update={"tasks": strict}), evidence))
+    assert decreed.upper - decreed.observed > 1.5 * (known.upper - known.observed)
 
 
 def test_other_clusters_than_the_pinned_ones_establish_no_compliance():
@@ -378,3 +413,21 @@ def test_one_more_right_answer_of_the_candidate_never_raises_the_verdict(
         bits[number] = True
     more = rewritten(evidence, trial, task, correct={**its.correct, "acc_permuted": pack(bits)})
     assert RANK[judged(policy, more).outcome] <= RANK[judged(policy, evidence).outcome]
+
+
+def test_a_guardrail_on_clustered_questions_is_bounded_by_clusters():
+    plain = policy_of()
+    rail = Guardrail(id="kept", task="a", max_drop=0.10)
+    policy = plain.model_copy(update={"guardrails": (rail,)})
+    evidence = evidence_of(policy, {"a": 0.75, "b": 0.3})
+
+    def kept(found: Evidence) -> Finding:
+        return next(each for each in judged(policy, found).findings if each.rule == "kept")
+
+    single, fours = kept(changed(evidence, questions=())), kept(changed(evidence, questions=grouped(evidence, 4)))
+    assert single.contrast is None
+    assert fours.contrast is not None
+    assert single.observed == pytest.approx(fours.observed) == pytest.approx(0.05)
+    assert fours.lower < fours.observed < fours.upper
+    tens = kept(changed(evidence, questions=grouped(evidence, 10)))  # too few clusters to decide anything
+    assert (tens.lower, tens.upper, tens.state) == (-1.0, 1.0, "open")

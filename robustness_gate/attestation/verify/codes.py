@@ -130,6 +130,7 @@ class Fault(StrEnum):
     WEIGHTS_OTHER_CHECKPOINT = "weights-other-checkpoint"
     TOKENIZERS_OTHER_CHECKPOINT = "tokenizers-other-checkpoint"
     TOKENIZERS_TWICE = "tokenizers-twice"
+    QUESTIONS_NOT_ASKED = "questions-not-asked"
     # 9: verdict
     OTHER_OUTCOME = "other-outcome"
     OTHER_BOUNDS = "other-bounds"

@@ -55,6 +55,9 @@ def evidence(its: Context) -> Found:
         raise Failed(Fault.TOKENIZERS_OTHER_CHECKPOINT)
     if len({each.digest for each in made.tokenizers}) < len(made.tokenizers):
         raise Failed(Fault.TOKENIZERS_TWICE)
+    named = [each.task for each in made.questions]
+    if len(set(named)) < len(named) or not set(named) <= {t.sha256 for r in made.trials for t in r.trial.tasks}:
+        raise Failed(Fault.QUESTIONS_NOT_ASKED)
     _hold_tasks(made)
     own = sum(record.trial.role in ledger.OWN for record in made.trials)
     answers = sum(measurement.items for record in made.trials for measurement in record.measurements)

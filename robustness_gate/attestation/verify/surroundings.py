@@ -179,7 +179,13 @@ def _hold_ledger(its: Context, stated: Issued, path: Path) -> None:
 
 def _records(evidence: Evidence) -> set[object]:
     trials = (*evidence.planned, *evidence.extra, *evidence.comparators)
-    tested = (*evidence.self_tests, *evidence.calibrations, *evidence.weights, *evidence.tokenizers)
+    tested = (
+        *evidence.self_tests,
+        *evidence.calibrations,
+        *evidence.weights,
+        *evidence.tokenizers,
+        *evidence.questions,
+    )
     records = (*evidence.measurements, *evidence.closed, *tested, *trials)
     around = (each for each in (evidence.unread, evidence.stored) if each is not None)
     digests = {each.digest for each in (*records, *around)}

@@ -139,6 +139,7 @@ SENTENCES: Mapping[Code, str] = {
     Fault.WEIGHTS_OTHER_CHECKPOINT: "a comparison of weights is about another checkpoint, or there twice",
     Fault.TOKENIZERS_OTHER_CHECKPOINT: "a comparison of tokenizers is about another checkpoint",
     Fault.TOKENIZERS_TWICE: "a comparison of tokenizers is there twice",
+    Fault.QUESTIONS_NOT_ASKED: "ids of questions are listed twice for a task, or for a task that no trial asks",
     Fault.OTHER_OUTCOME: "computed again from the signed answers it is {outcome}, and it says {stated}: {reason}",
     Fault.OTHER_BOUNDS: "computed again from the signed answers it is {outcome}, but on {rule} after {attack}, budget "
     "{budget}, {lower:.4f} to {upper:.4f}, where it says otherwise",
