@@ -21,7 +21,7 @@ from robustness_gate.errors import FileError
 from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.policy_language import cases, load_policy
-from robustness_gate.policy_language.lint import Lint, lint, never_taught, words
+from robustness_gate.policy_language.lint import Lint, lint, never_taught, shares, words
 from robustness_gate.policy_language.lint.measured import Reported, correlation, measured
 from robustness_gate.policy_language.lint.shares import Prospect
 from robustness_gate.records.evidence import Evidence
@@ -126,6 +126,14 @@ def grouped(report: Reported, of: int) -> Reported:
     return replaced(report, questions=tuple(questions))
 
 
+def pinning(policy: Policy, report: Reported) -> Policy:
+    """The policy with the ids and clusters of a report's questions."""
+    pins = {each.task: each.pin for each in report.evidence.questions}
+    refs = {each.name: pins.get(each.sha256) for each in report.evidence.planned[0].tasks}
+    tasks = {name: pin.model_copy(update={"questions": refs[name]}) for name, pin in policy.tasks.items()}
+    return policy.model_copy(update={"tasks": tasks})
+
+
 # --- without answers --------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +196,7 @@ def test_the_gap_its_error_and_the_correlation_are_those_of_the_answers(
     with_worst = np.append(o - t, -1.0)
     # without clusters the judge takes a design effect of 1.5 for a score
     assert its.error == pytest.approx(math.sqrt(1.5 * with_worst.var(ddof=1) * (ITEMS + 1)) / ITEMS)
-    assert (its.questions, its.clusters, its.clusters_known, its.design_effect) == (ITEMS, ITEMS, False, 1.5)
+    assert (its.questions, its.clusters, its.design_effect, its.assumed_effect) == (ITEMS, ITEMS, None, 1.5)
     for number, each in enumerate(its.readings):
         task = "ab"[number]
         d = np.array(answers_of(original, task), float) - np.array(answers_of(control, task), float)
@@ -208,10 +216,19 @@ def test_clusters_are_measured_and_copies_of_a_question_are_no_more_questions() 
         for who, its in once.items()
     }
     as_one = linted(policy, fours["original"], fours["never"]).shares[0].measured
-    known = linted(policy, grouped(fours["original"], 4), grouped(fours["never"], 4)).shares[0].measured
+    clustered = grouped(fours["original"], 4), grouped(fours["never"], 4)
+    unpinned = linted(policy, *clustered).shares[0].measured
+    known = linted(pinning(policy, clustered[0]), *clustered).shares[0].measured
     assert as_one is not None
     assert known is not None
-    assert (known.clusters, known.clusters_known) == (100, True)
+    assert unpinned is not None
+    assert (known.clusters, known.assumed_effect) == (100, 1.0)
+    assert (unpinned.clusters, unpinned.assumed_effect) == (
+        100,
+        1.5,
+    )  # as the judge, which trusts pinned clusters alone
+    assert unpinned.t_gap == pytest.approx(known.t_gap / math.sqrt(1.5))
+    assert unpinned.design_effect == known.design_effect
     o, t = (np.mean([answers_of(fours[who], task) for task in "ab"], axis=0) for who in ("original", "never"))
     assert known.design_effect == pytest.approx(design_effect(list(o - t), [n // 4 for n in range(400)]))
     assert known.design_effect == pytest.approx(4, abs=0.1)
@@ -320,7 +337,7 @@ def test_twins_pass_about_as_often_under_the_rule_itself_as_lint_promises() -> N
                 grouped(report_of(policy, who, {}, {t: list(map(bool, its[k, n])) for k, t in enumerate("ab")}), 2)
                 for who, its in (("original", original), ("never", control))
             ]
-            promised.append(prospect(linted(policy, *reports)).twin)
+            promised.append(prospect(linted(pinning(policy, reports[0]), *reports)).twin)
     assert 0.6 < passed / times < 0.95
     assert np.mean(promised) == pytest.approx(passed / times, abs=0.05)
 
@@ -339,6 +356,20 @@ def test_a_reading_without_a_gap_is_seen_although_the_mean_has_one() -> None:
     assert prospect(found).least_share is None
     assert "the score's gap is enough, but only" in found.warnings[0]
     assert "that in 'b' alone" in found.warnings[0] or "'b' alone" in found.warnings[0]
+
+
+def test_models_whose_answers_agree_anyway_are_not_taken_to_agree_more_after_an_attack(
+    both: tuple[Policy, Reported, Reported],
+) -> None:
+    policy, *reports = both
+    its = linted(policy, *reports).shares[0].measured
+    limit = policy.limits[0]
+    assert its is not None
+    assert limit.recovered is not None
+    for rho, agreement in ((-0.1, 0.7), (0.0, 0.7), (0.4, 0.633), (0.6, 0.45), (0.9, 0.0), (1.0, 0.0)):
+        found = dataclasses.replace(its, answers_correlation=rho)
+        design = shares._design(policy, policy, limit, limit.recovered, found)
+        assert design.attack_agreement == pytest.approx(agreement, abs=0.001)
 
 
 def test_points_that_a_twin_would_miss_are_counted() -> None:
@@ -400,10 +431,17 @@ def test_the_paragraph_names_every_figure_and_no_certainty(both: tuple[Policy, R
     found = linted(*both)
     text = words.paragraph(found.shares[0], 0.8)
     for part in (
-        "points = ", "of its standard errors", "design effect 1.50 assumed", "correlate", "Of 100 twins of 'never' ",
-        "1.5 points abler", "half of the gap back under one attack", "are over it there (80 from a share of ",
-        "Least share at which 80 twins pass: 0.", "Questions like these for 80 twins: ",
-    ):  # fmt: skip
+        "points = ",
+        "of its standard errors",
+        "design effect 1.50 assumed: no clusters are pinned",
+        "correlate",
+        "Of 100 twins of 'never' ",
+        "1.5 points abler",
+        "half of the gap back under one attack",
+        "are over it there (80 from a share of ",
+        "Least share at which 80 twins pass: 0.",
+        "Questions like these for 80 twins: ",
+    ):
         assert part in text
     assert "chance" not in text
     assert words._of(1.0) == "over 99"
@@ -578,10 +616,7 @@ def written(both: tuple[Policy, Reported, Reported], tmp_path_factory: pytest.Te
     """policy.yaml, and the reports of the two models as `run` writes them."""
     policy, original, control = both
     folder = tmp_path_factory.mktemp("lint")
-    pins = {ref.name: next((q.pin for q in original.evidence.questions if q.task == ref.sha256), None)
-            for ref in original.evidence.planned[0].tasks}  # fmt: skip
-    tasks = {name: pin.model_copy(update={"questions": pins[name]}) for name, pin in policy.tasks.items()}
-    policy = policy.model_copy(update={"tasks": tasks})
+    policy = pinning(policy, original)
     plain = policy.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
     (folder / "policy.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
     loaded, suite = load_policy(folder / "policy.yaml"), load_suite(ROOT / "suites" / "organism-shares.yaml")

@@ -66,9 +66,10 @@ class Measured:
     clusters: int
     answers_correlation: float
     """Of the two models' scores, question by question."""
-    design_effect: float
-    """Measured on the differences where the clusters are known, else the one that the judge takes."""
-    clusters_known: bool
+    design_effect: float | None
+    """Measured on the differences, where clusters are known."""
+    assumed_effect: float
+    """The design effect that the judge takes besides, where the policy does not pin the clusters; else 1."""
     enough: bool
     """Whether the gap is significantly above `min_gap`, without which nothing passes."""
     readings: tuple[Alone, ...]
@@ -220,7 +221,7 @@ def _measure(
     knew, never = asked.scores(*one), asked.scores(*other)
     gaps = {question: knew[question][0] - never[question][1] for question in knew}
     values, clusters = list(gaps.values()), [asked.clusters[question] for question in gaps]
-    known = len(asked.sizes) < asked.questions
+    shown = asked.clustered and min(values) < max(values)
     return Measured(
         original=asked.mean(asked.sums(*one)),
         control=asked.mean(asked.sums(*other)),
@@ -229,8 +230,8 @@ def _measure(
         questions=asked.questions,
         clusters=len(asked.sizes),
         answers_correlation=correlation([knew[q][0] for q in gaps], [never[q][0] for q in gaps]),
-        design_effect=design_effect(values, clusters) if known and min(values) < max(values) else asked.effect,
-        clusters_known=known,
+        design_effect=design_effect(values, clusters) if shown else None,
+        assumed_effect=asked.effect,
         enough=_enough(case, limit, asked, one, other),
         readings=tuple(_alone(case, limit, asked, gaps, one, other)) if limit.score else (),
         abler=dict(_abler(case, one[0], other[0])),
@@ -246,7 +247,7 @@ def _enough(
 
 
 def _error(asked: Asked, gaps: Mapping[str, float]) -> float:
-    """The standard error of the mean difference, by clusters; at a decreed design effect where they are not known.
+    """The standard error of the mean difference, by clusters; at the assumed design effect where they are not pinned.
 
     As the judge does, it adds to the observed clusters the worst that one question can do, so it is above 0.
     """

@@ -73,12 +73,15 @@ def _unmeasured(row: ShareRow, power: float) -> str:
 
 
 def _measured(row: ShareRow, its: Measured, power: float) -> str:
-    effect = "measured" if its.clusters_known else "assumed, clusters are not known"
+    effects = [] if its.design_effect is None else [f"design effect {its.design_effect:.2f} measured"]
+    effects += (
+        [f"design effect {its.assumed_effect:.2f} assumed: no clusters are pinned"] if its.assumed_effect > 1 else []
+    )
     gap = (
         f"{row.limit}: without attack the original reads {its.original:.1%} and {_control(row)} {its.control:.1%}: a "
         f"gap of {100 * its.gap:.1f} points = {its.t_gap:.1f} of its standard errors; a share of {row.max_share:g} "
-        f"needs {row.needed:.1f} ({its.questions:,} questions in {its.clusters:,} clusters, design effect "
-        f"{its.design_effect:.2f} {effect}, the two models' answers correlate {its.answers_correlation:.2f})"
+        f"needs {row.needed:.1f} ({its.questions:,} questions in {its.clusters:,} clusters, "
+        f"{'; '.join(effects) or 'no design effect'}; the two models' answers correlate {its.answers_correlation:.2f})"
     )
     found = row.prospect
     if found is None:
