@@ -386,6 +386,20 @@ def test_points_that_a_twin_would_miss_are_counted() -> None:
     assert reports[0.03] < 0.3 < 0.6 < reports[0.2]
 
 
+def test_fewer_questions_are_not_said_to_do_than_the_judge_would_decide_on() -> None:
+    """With a gap this large a handful would do for the bound, but 30 clusters and a gap over `min_gap` are asked."""
+    policy, knows, never = policy_of(200), {"a": 0.99, "b": 0.99}, {"a": 0.25, "b": 0.25}
+    reports = [
+        grouped(report_of(policy, who, {}, drawn(accuracy, seed, 200)), 2)
+        for who, accuracy, seed in (("original", knows, 1), ("never", never, 2))
+    ]
+    assert prospect(linted(pinning(policy, reports[0]), *reports)).questions_twin == 60
+    high = policy_of(200, recovered={"min_gap": 0.64})
+    needed = prospect(linted(pinning(high, reports[0]), *reports)).questions_twin
+    assert needed is not None
+    assert needed > 60
+
+
 def test_under_the_smallest_gap_nothing_is_promised() -> None:
     policy = policy_of(recovered={"min_gap": 0.2})
     found = linted(
@@ -433,7 +447,7 @@ def test_the_paragraph_names_every_figure_and_no_certainty(both: tuple[Policy, R
     for part in (
         "points = ",
         "of its standard errors",
-        "design effect 1.50 assumed: no clusters are pinned",
+        "design effect 1.50 assumed: no clusters are known",
         "correlate",
         "Of 100 twins of 'never' ",
         "1.5 points abler",

@@ -28,6 +28,7 @@ from robustness_gate.statistics import (
     t_quantile,
 )
 from robustness_gate.verdict import covers, declared_hypotheses, spelled_out
+from robustness_gate.verdict.contrasts import LEAST_CLUSTERS
 
 ABLER = 0.015
 """How much better than its control the second model is, on everything: a published control is 1.8 points of MMLU weaker
@@ -205,8 +206,8 @@ def _prospect(spelled: Policy, limit: Limit, rule: Recovered, design: ShareDesig
         whole_all=share_fail_power(design, found.t_gap, 1.0),
         convicted_from=convicted_from(design, found.t_gap),
         least_share=_least(lambda share: enough(0.0, limit_=share), 0.01, CEILING),
-        questions_twin=_questions(found, lambda factor: enough(0.0, factor)),
-        questions_abler=_questions(found, lambda factor: enough(ABLER, factor)),
+        questions_twin=_questions(rule, design.alpha_pass, found, power, lambda factor: enough(0.0, factor)),
+        questions_abler=_questions(rule, design.alpha_pass, found, power, lambda factor: enough(ABLER, factor)),
     )
 
 
@@ -248,10 +249,20 @@ def _worst(rule: Recovered, limit: float) -> float:
     return 1.0 if rule.yardstick == "same_attack" else 1.0 + limit
 
 
-def _questions(found: Measured, enough: Callable[[float], bool]) -> int | None:
-    """How many questions like these are enough: with n times as many, every gap is sqrt(n) times its errors."""
-    factor = _least(enough, MOST**-0.5, MOST**0.5)
-    return None if factor is None else ceil(found.questions * factor**2)
+def _questions(
+    rule: Recovered, alpha: float, found: Measured, power: float, enough: Callable[[float], bool]
+) -> int | None:
+    """How many questions like these are enough: with n times as many, every gap is sqrt(n) times its errors.
+
+    They must also be enough clusters for a judgement, and show the gap to be over `min_gap` as often.
+    """
+
+    def shown(factor: float) -> bool:
+        return NormalDist().cdf(room(factor * (found.gap - rule.min_gap) / found.error, alpha)) >= power
+
+    factor = _least(lambda factor: shown(factor) and enough(factor), MOST**-0.5, MOST**0.5)
+    least = found.questions * LEAST_CLUSTERS / found.clusters
+    return None if factor is None else ceil(max(least, found.questions * factor**2))
 
 
 def _least(enough: Callable[[float], bool], low: float, high: float) -> float | None:
