@@ -78,6 +78,7 @@ def record(runner: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_unfinished_battery_is_red_too_and_has_original_and_self_test_on_record(runner):
     given = {"original": "organism:base", "only": "none", "device": "cpu", "self-test": str(record(runner))}
     done = gated(runner, checkpoint="organism:oracle", **given)
@@ -132,6 +133,7 @@ def test_a_bare_name_is_a_file_of_the_calling_repository_and_never_a_shipped_one
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_the_hub_is_examined_as_plain_files(runner):
     cache = runner / "hub" / "hub" / "models--lab--tiny"
     snapshot = cache / "snapshots" / COMMIT
@@ -174,6 +176,7 @@ def adapter(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_adapter_is_examined_on_the_base_that_is_named(runner, adapter):
     done = gated(runner, checkpoint=str(adapter), base="organism:base", only="none", device="cpu")
     assert done.code == 3, done.log

@@ -147,7 +147,7 @@ def test_a_full_disk_leaves_the_last_report_as_it_was(tmp_path, trip, monkeypatc
     assert states(out) != was
 
 
-SIZES = (4, 12, 28, 60, 100, 160)
+SIZES = (4, 28, 160, *(pytest.param(each, marks=pytest.mark.slow) for each in (12, 60, 100)))
 
 
 @contextlib.contextmanager

@@ -116,8 +116,19 @@ def test_a_fresh_folder_finds_the_evidence_runs_nothing_and_says_the_same(bench,
     assert (two.folder / "ledger.jsonl").read_bytes() == two.ledger.read_bytes()
 
 
-@pytest.mark.parametrize(("count", "outcome"), [(90, "FAIL"), (48, "INCONCLUSIVE")])
-@pytest.mark.parametrize("how", ["suite", "policy", "only", "both"])
+@pytest.mark.parametrize(
+    ("how", "count", "outcome"),
+    [
+        ("suite", 48, "INCONCLUSIVE"),
+        ("policy", 48, "INCONCLUSIVE"),
+        ("only", 90, "FAIL"),
+        ("both", 90, "FAIL"),
+        pytest.param("suite", 90, "FAIL", marks=pytest.mark.slow),
+        pytest.param("policy", 90, "FAIL", marks=pytest.mark.slow),
+        pytest.param("only", 48, "INCONCLUSIVE", marks=pytest.mark.slow),
+        pytest.param("both", 48, "INCONCLUSIVE", marks=pytest.mark.slow),
+    ],
+)
 def test_retrying_until_green_does_not_work(bench, stand_in, count, outcome, how):  # noqa: F811
     small_policy(bench)
     stand_in(knowing(count))

@@ -89,6 +89,15 @@ def loaded(model):
     return LoadedModel(model, tokenizer)
 
 
+LONG = {"falcon_h1", "mamba2"}
+"""State-space blocks computed step by step: jamba, mamba and falcon_mamba have such blocks too, and take less."""
+
+
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in families.FAMILIES],
+    indirect=True,
+)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_on_weights_tells_that_it_touched_nearly_all_of_them(name, loaded, small_suite_data):
     module = attacks.load(name)

@@ -53,6 +53,7 @@ for uri in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_first_runs_at_once_are_all_logged(tmp_path, root):
     """Three make one store, of each embedded kind. MLflow is imported once for all of them, which takes most of it."""
     stores = [f"sqlite:///{tmp_path}/new/mlflow.db", f"file:{tmp_path}/mlruns"]
