@@ -74,9 +74,8 @@ def _unmeasured(row: ShareRow, power: float) -> str:
 
 def _measured(row: ShareRow, its: Measured, power: float) -> str:
     effects = [] if its.design_effect is None else [f"design effect {its.design_effect:.2f} measured"]
-    effects += (
-        [f"design effect {its.assumed_effect:.2f} assumed: no clusters are pinned"] if its.assumed_effect > 1 else []
-    )
+    why = "no clusters are known" if its.design_effect is None else "the clusters are not pinned"
+    effects += [f"design effect {its.assumed_effect:.2f} assumed: {why}"] if its.assumed_effect > 1 else []
     gap = (
         f"{row.limit}: without attack the original reads {its.original:.1%} and {_control(row)} {its.control:.1%}: a "
         f"gap of {100 * its.gap:.1f} points = {its.t_gap:.1f} of its standard errors; a share of {row.max_share:g} "
