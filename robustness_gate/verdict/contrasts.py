@@ -103,18 +103,24 @@ class Asked:
             self._known[key] = self._summed(trial, own)
         return self._known[key]
 
-    def _summed(self, trial: Trial, own: Answers) -> Sums:
+    def scores(self, trial: Trial, own: Answers) -> dict[str, tuple[float, float]]:
+        """A model's score in each question, by id: with missing answers counted as wrong, and as right."""
         hits: dict[str, list[tuple[bool, bool]]] = {}
         for measurement in own:
             metric = self.metric or judged_in(measurement.task, trial).deciding
             right, gone = answers(measurement, metric)
             for question, hit, missing in zip(self.ids[measurement.task], right, gone, strict=True):
                 hits.setdefault(question, []).append((hit, hit or missing))
+        return {
+            question: (sum(hit for hit, _ in found) / len(found), sum(hit for _, hit in found) / len(found))
+            for question, found in hits.items()
+        }
+
+    def _summed(self, trial: Trial, own: Answers) -> Sums:
         low, high = [0.0] * len(self.sizes), [0.0] * len(self.sizes)
-        for question, found in hits.items():
-            cluster = self.clusters[question]
-            low[cluster] += sum(hit for hit, _ in found) / len(found)
-            high[cluster] += sum(hit for _, hit in found) / len(found)
+        for question, (least, most) in self.scores(trial, own).items():
+            low[self.clusters[question]] += least
+            high[self.clusters[question]] += most
         return Sums(low, high)
 
 
@@ -409,15 +415,25 @@ class Gap(NamedTuple):
 
 def gaps(case: Evaluation, limit: Limit) -> Iterator[Gap]:
     """Every gap that a share limit rests on. Its alpha is not divided: it can block a PASS, and convicts no model."""
-    rule, alpha = limit.recovered, case.policy.statistics.alpha_pass
+    for asked, one, other in untouched_pairs(case, limit):
+        knew, never = asked.sums(*one), asked.sums(*other)
+        lower = difference(asked, knew, never, case.policy.statistics.alpha_pass, upper=False)
+        points = asked.mean(knew) - asked.mean(never)
+        yield Gap(points, lower, limit.recovered is not None and lower > limit.recovered.min_gap)
+
+
+def untouched_pairs(
+    case: Evaluation, limit: Limit
+) -> Iterator[tuple[Asked, tuple[Trial, Answers], tuple[Trial, Answers]]]:
+    """Every pair of answers before any attack that a share limit rests on: the original's, and those without knowledge.
+
+    Nothing for a limit that is not on a share.
+    """
+    rule = limit.recovered
     for trial in case.own_planned if rule is not None else ():
         asked = asked_by(case, limit.readings, trial, limit.metric) if trial.attack == "none" else None
         if rule is None or asked is None:
             continue
         for at, its in untouched(case, limit.readings, trial):
-            originals = others(case, Role.ORIGINAL, "", at, its)
-            for one, other in product(originals, _never(case, rule, asked, at, its)):
-                knew, never = asked.sums(*one), asked.sums(*other)
-                lower = difference(asked, knew, never, alpha, upper=False)
-                points = asked.mean(knew) - asked.mean(never)
-                yield Gap(points, lower, lower > rule.min_gap)
+            for one, other in product(others(case, Role.ORIGINAL, "", at, its), _never(case, rule, asked, at, its)):
+                yield asked, one, other
