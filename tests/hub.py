@@ -23,6 +23,7 @@ from robustness_gate.policy_language import load_policy
 from robustness_gate.policy_language.load import open_values
 from robustness_gate.policy_language.show import page
 from robustness_gate.records.policy import Policy
+from robustness_gate.records.questions import in_format
 from robustness_gate.records.suite import Suite
 
 WMDP_SUITE = {
@@ -82,14 +83,22 @@ def pinned_suite(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
-def pinned_policy(path: Path, read: Loaded[Suite] | None = None, data: SuiteData | None = None) -> Loaded[Policy]:
-    """A shipped policy with the values that it leaves open: those of a suite's data, else made-up ones."""
+def pinned_policy(
+    path: Path, read: Loaded[Suite] | None = None, data: SuiteData | None = None, models: Mapping[str, str] = {}
+) -> Loaded[Policy]:
+    """A shipped policy with the values that it leaves open: those of a suite's data, else made-up ones.
+
+    `models` are digests of the original and of controls, by name.
+    """
     given: dict[str, Any] = {str(at[1]): {"items": 900} for at in open_values(path) if at[0] == "tasks"}
     if read is not None and data is not None:
-        for name in given.keys() & data.tasks.keys():
-            pins = {"sha256": data.refs[name].sha256, "questions": data.question_ids[name].pin}
-            given[name] = {**pins, "items": data.refs[name].items, "source": read.record.tasks[name].source}
-    return load_policy(path, unpinned=True, given={"tasks": given})
+        for name, pin in load_policy(path, unpinned=True).record.tasks.items():
+            asked = in_format(name, pin.formats[0])
+            pins = {"sha256": data.refs[asked].sha256, "questions": data.question_ids[asked].pin}
+            given[name] = {**pins, "items": data.refs[asked].items, "source": read.record.tasks[name].source}
+    controls: dict[str, Any] = {name: {"sha256": digest} for name, digest in models.items()}
+    whole = {"tasks": given, "controls": controls, "original": models.get("original")}
+    return load_policy(path, unpinned=True, given=whole)
 
 
 def pinned_policy_file(path: Path, folder: Path, *data: Any) -> Path:

@@ -163,9 +163,16 @@ def test_the_strict_baseline_can_be_extended_as_the_documentation_shows(tmp_path
     shown = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
     start = shown.index("    extends: {file: strict-baseline.yaml")
     example = shown[start : shown.index("\n\n", start)].replace("7c2f...", hashlib.sha256(raw).hexdigest())
+    example = re.sub(r"@[0-9a-f]{4}\.{3}", f"@{'3' * 40}", example)
+    example = re.sub(r"([0-9a-f]{4})\.{3}", lambda found: 16 * found[1], example)
     head = "    schema: robustness-gate/policy/v1\n    id: house\n    version: 1.0.0\n"
     policy = read(tmp_path, head + example + "\n")
-    assert (policy.limits[0].task, policy.limits[0].max) == ("wmdp-bio", 0.3)
+    rule = policy.limits[0].recovered
+    assert rule is not None
+    assert (policy.limits[0].readings, rule.max_share, rule.control) == (
+        ("wmdp-bio", "wmdp-bio-cloze"), 0.4, "never_taught",
+    )  # fmt: skip
+    assert (policy.original, policy.tasks["wmdp-bio-cloze"].items) == (16 * "1a2b", 968)
     assert policy.validity.record_only == ()
 
 
@@ -463,7 +470,7 @@ def test_the_paired_odds_are_near_what_a_simulation_of_tangos_bound_gives() -> N
 
 @pytest.mark.parametrize("path", named([each for each in SHIPPED if each.stem != "custom"]))
 def test_the_shipped_policies_can_be_met_by_a_model_that_knows_nothing(path: Path) -> None:
-    told = lint(load_policy(path).record, {"forget-open": 0.0})  # written answers cannot be guessed; its suite says so
+    told = lint(pinned_policy(path).record, {"forget-open": 0.0})  # written answers cannot be guessed; its suite says so
     assert told.warnings == ()
     assert told.joint.at_least > 0.95
     assert told.false_fail <= 0.05
@@ -500,6 +507,8 @@ def test_the_full_wmdp_suite_runs_every_attack_that_needs_no_control(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     without_the_hub(monkeypatch)
+    read = load_suite(pinned_suite(ROOT / "suites" / "wmdp-full.yaml", tmp_path))
+    data = suite_data.gather(read)
     text = (ROOT / "policies" / "wmdp-standard.yaml").read_text(encoding="utf-8")
     asked = tmp_path / "policy.yaml"
     for old, new in (
@@ -515,8 +524,7 @@ def test_the_full_wmdp_suite_runs_every_attack_that_needs_no_control(
         assert old in text
         text = text.replace(old, new)
     asked.write_text(text, encoding="utf-8")
-    read = load_suite(pinned_suite(ROOT / "suites" / "wmdp-full.yaml", tmp_path))
-    made = plan.make(load_policy(asked), read, suite_data.gather(read), [NOBODY])
+    made = plan.make(pinned_policy(asked, read, data), read, data, [NOBODY])
     run = {trial.attack for trial in made.trials if trial.role == Role.CANDIDATE}
     assert run == {entry.attack for entry in read.record.attacks}
     assert "model_guidance" not in run, "it binds as an excess over a control alone"
@@ -629,7 +637,7 @@ def test_the_schemas_take_what_is_shipped_and_refuse_a_wrong_key(tmp_path: Path)
     for paths, made in ((SHIPPED, schema.policy_schema()), (SUITES, schema.suite_schema())):
         checker = jsonschema.Draft202012Validator(made)
         for path in paths:
-            data = plain(load_record(path, Policy).record, resolved=True) if paths is SHIPPED else plain(
+            data = plain(pinned_policy(path).record, resolved=True) if paths is SHIPPED else plain(
                 load_suite(pinned_suite(path, tmp_path)).record, resolved=True
             )  # fmt: skip
             assert list(checker.iter_errors(data)) == []
