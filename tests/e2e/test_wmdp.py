@@ -103,7 +103,12 @@ def test_wmdp_smoke_runs_from_start_to_report_on_random_models(bench, random_mod
     models = {"original": digests["original"], "never_taught": never, "never_taught_cyber": never}
     pinned_policy_file(bench / "policy.yaml", bench, suite, gather(suite), models)
     files = ["--policy", str(bench / "policy.yaml"), "--suite", str(bench / "suite.yaml"), "--out", str(bench / "out")]
-    files += ["--original", str(random_models["original"]), "--control", f"never_taught={random_models['never_taught']}"]
+    files += [
+        "--original",
+        str(random_models["original"]),
+        "--control",
+        f"never_taught={random_models['never_taught']}",
+    ]
     done = gate("run", random_models["candidate"], *files, "--no-mlflow")
     assert done.returncode in (3, 4), done.stderr  # a random model is useless, so it can never pass
     report = json.loads((bench / "out" / "report.json").read_text(encoding="utf-8"))

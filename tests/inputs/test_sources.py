@@ -215,7 +215,9 @@ def test_the_wmdp_suite_and_policy_fit_each_other_on_files_of_the_same_shape(loc
     made = plan.make(policy, suite, suite_data, [no_one])
     sizes = {ref.name: ref.items for ref in made.trials[0].tasks}
     assert {name: sizes[name] for name in COUNTS} == {name: verdict for name, (_, verdict) in COUNTS.items()}
-    assert {task for task, items in sizes.items() if items < 200} == {rail.task for rail in policy.record.guardrails[1:]}
+    assert {task for task, items in sizes.items() if items < 200} == {
+        rail.task for rail in policy.record.guardrails[1:]
+    }
     asked = {trial.attack: {ref.name for ref in trial.tasks} for trial in made.trials}
     assert "wmdp-bio-choices-only" in asked["none"], "the baseline is asked of the untouched model"
     assert "wmdp-bio-choices-only" not in asked["relearn"] | asked["quantize"], "and of nobody else"

@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hub import BIO, WMDP_PARTS, pinned, pinned_policy, pinned_policy_file, pinned_suite
+from hub import BIO, WMDP_PARTS, pinned, pinned_policy, pinned_suite
 from pydantic import BaseModel
 from refusals import CHILD, POLICY
 from test_refusals import NOBODY
@@ -24,7 +24,7 @@ from test_refusals import NOBODY
 from robustness_gate.cli import app, main
 from robustness_gate.errors import FileError, GateError
 from robustness_gate.inputs import datasets
-from robustness_gate.inputs.validation import load_record, load_suite
+from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning import plan, suite_data
 from robustness_gate.policy_language import diff as differences
 from robustness_gate.policy_language import load_policy, schema
@@ -470,7 +470,9 @@ def test_the_paired_odds_are_near_what_a_simulation_of_tangos_bound_gives() -> N
 
 @pytest.mark.parametrize("path", named([each for each in SHIPPED if each.stem != "custom"]))
 def test_the_shipped_policies_can_be_met_by_a_model_that_knows_nothing(path: Path) -> None:
-    told = lint(pinned_policy(path).record, {"forget-open": 0.0})  # written answers cannot be guessed; its suite says so
+    told = lint(
+        pinned_policy(path).record, {"forget-open": 0.0}
+    )  # written answers cannot be guessed; its suite says so
     assert told.warnings == ()
     assert told.joint.at_least > 0.95
     assert told.false_fail <= 0.05

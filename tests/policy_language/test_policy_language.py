@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from cases import AT, IDS, cases
 from effort import examples
+from hub import pinned_policy
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from hub import pinned_policy
 
 from robustness_gate.errors import FileError, GateError
 from robustness_gate.inputs.validation import load_suite, validate

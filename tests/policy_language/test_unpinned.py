@@ -1,4 +1,4 @@
-"""Values that are not pinned: refused by name, given by a policy that extends, and made up for made-up results alone."""
+"""Values that are not pinned: refused by name, given by a policy that extends, made up for made-up results alone."""
 
 from __future__ import annotations
 
