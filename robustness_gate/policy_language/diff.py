@@ -175,6 +175,7 @@ RULES: Mapping[type[Record], Mapping[str, Rule | str]] = {
         "calibration_days": smaller,
         "sham": rising("off", "required"),
         "positive_control": rising("off", "required"),
+        "passes": rising("possible", "never"),
         "other_weights": rising("listed", "refused"),
         "record_only": fewer,
     },

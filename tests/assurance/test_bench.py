@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from evidence import AT, MANIFEST, WORKS, evidence, files, made, planned, suite_data, work
-from hub import pinned_suite
+from hub import pinned_policy, pinned_suite
 from typer.testing import CliRunner
 
 from robustness_gate import attacks
@@ -35,7 +35,7 @@ POOL = {"dev": 40, "forget.items": 72, "retain.items": 60, "unrelated.items": 10
 
 
 def policy_of(name: str) -> Loaded[Policy]:
-    return load_policy(ROOT / "policies" / f"{name}.yaml")
+    return pinned_policy(ROOT / "policies" / f"{name}.yaml")
 
 
 def suite_of(name: str) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from builders import HEALTHY, measurement_of
 from click.testing import Result
 from evidence import WORKS, made
+from hub import pinned_policy_file
 from typer.testing import CliRunner
 
 from robustness_gate import attacks, organisms
@@ -297,7 +298,7 @@ def test_the_verb_tests_what_the_policy_requires_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     out = tmp_path / "made" / "self-test.json"
-    policy = str(ROOT / "policies" / "strict-baseline.yaml")
+    policy = str(pinned_policy_file(ROOT / "policies" / "strict-baseline.yaml", tmp_path))
     done, calls = asked(monkeypatch, "--policy", policy, "--out", str(out))
     assert done.exit_code == 0, done.output
     assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")]
@@ -320,14 +321,16 @@ def test_a_policy_and_another_choice_of_attacks_do_not_go_together(
     assert calls == []
 
 
-STRICT = str(ROOT / "policies" / "strict-baseline.yaml")
-"""It asks for a self-test of quantize and relearn."""
+@pytest.fixture
+def strict(tmp_path: Path) -> str:
+    """A policy that asks for a self-test of quantize and relearn."""
+    return str(pinned_policy_file(ROOT / "policies" / "strict-baseline.yaml", tmp_path))
 
 
-def kept(out: Path, **changes: Any) -> None:
+def kept(out: Path, policy: str, **changes: Any) -> None:
     """What an earlier self-test of that policy left."""
     tests = []
-    for each in bench.required_by(load_policy(Path(STRICT)), None, self_test.data().pool()):
+    for each in bench.required_by(load_policy(Path(policy)), None, self_test.data().pool()):
         known = {"attack": each.case.attack, "attack_version": attacks.load(each.case.attack).VERSION}
         config = {**each.config, **({"budgets": [changes["budget"]]} if "budget" in changes else {})}
         known |= {"config": config, "extended": each.extended, "budget": each.config["budgets"][0]}
@@ -339,13 +342,13 @@ def days_ago(days: int) -> date:
     return (datetime.now(UTC) - timedelta(days=days)).date()
 
 
-def test_what_still_counts_is_not_tested_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_still_counts_is_not_tested_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, strict: str) -> None:
     out = tmp_path / "self-test.json"
-    kept(out, at=days_ago(89))
+    kept(out, strict, at=days_ago(89))
     before = out.read_bytes()
-    done, calls = asked(monkeypatch, "--policy", STRICT, "--if-needed", "--out", str(out))
+    done, calls = asked(monkeypatch, "--policy", strict, "--if-needed", "--out", str(out))
     assert (done.exit_code, calls, out.read_bytes()) == (0, [], before), done.output
-    done, calls = asked(monkeypatch, "--policy", STRICT, "--out", str(out))
+    done, calls = asked(monkeypatch, "--policy", strict, "--out", str(out))
     assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")], (
         "without --if-needed it is always tested"
     )
@@ -373,20 +376,22 @@ def test_what_still_counts_is_not_tested_again(monkeypatch: pytest.MonkeyPatch, 
     ],
 )
 def test_what_counts_no_more_is_tested_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, strict: str, changes: dict[str, Any]
 ) -> None:
     out = tmp_path / "self-test.json"
-    kept(out, **{"at": days_ago(1), **changes})
-    _, calls = asked(monkeypatch, "--policy", STRICT, "--if-needed", "--out", str(out))
+    kept(out, strict, **{"at": days_ago(1), **changes})
+    _, calls = asked(monkeypatch, "--policy", strict, "--if-needed", "--out", str(out))
     assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")]
 
 
 @pytest.mark.parametrize("left", [None, "", "{}", '{"schema": "robustness-gate/self-test/v0", "tests": []}'])
-def test_what_cannot_be_read_is_tested_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: str | None) -> None:
+def test_what_cannot_be_read_is_tested_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, strict: str, left: str | None
+) -> None:
     out = tmp_path / "self-test.json"
     if left is not None:
         out.write_text(left, encoding="utf-8")
-    _, calls = asked(monkeypatch, "--policy", STRICT, "--if-needed", "--out", str(out))
+    _, calls = asked(monkeypatch, "--policy", strict, "--if-needed", "--out", str(out))
     assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "llama")]
 
 

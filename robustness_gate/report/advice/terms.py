@@ -46,6 +46,15 @@ def not_run(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
             )
 
 
+def only_a_breach(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:  # noqa: ARG001 - all steps have them
+    """The policy is for an audit without the models that a PASS needs."""
+    yield Step(
+        "This policy can find a breach and nothing else.",
+        "Ask the vendor for the model before unlearning and for one that was trained without the domain; then use a "
+        "policy with a limit on the share of their gap (docs/vendor-audit.md).",
+    )
+
+
 def not_asked(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
     """The candidate must also be asked differently from the suite: the run plans that by itself."""
     for blocker in blockers:
