@@ -60,6 +60,7 @@ EARLIER = {
     "limit": (0.046, 0.032, 0.032),
     "whole": (0.93, 0.97, 0.996),
     "original": (1.0, 1.0, 1.0),
+    "close": (0.791, 0.860),  # the twin, where readings correlate 0.49
     "t_gap": (6.7, 7.3, 8.5),
     "letters": (5.8, 6.3, 7.3),
     "cloze": (5.5, 6.0, 6.8),
@@ -333,20 +334,11 @@ def _beside(found: Simulation) -> Iterator[str]:
         "each reading is left out here, as it was there."
     )
     yield ""
-    rows = []
     worlds = [found.batteries[World(sisters)] for sisters in CORRELATIONS]
-    kinds = {"twin": "passed", "half": "passed", "limit": "passed", "whole": "failed", "original": "failed"}
-    for name, kind in kinds.items():
-        cells, differs = [], []
-        for of, there, sisters in zip(worlds, EARLIER[name], CORRELATIONS, strict=True):
-            key = (name, "untouched", SHARES[0])
-            here = Rate(of.passed[*key, False] if kind == "passed" else of.failed[key], of.replicates)
-            error = math.hypot(here.error, math.sqrt(max(there * (1 - there), 0.001) / 1000))
-            cells.append(f"{100 * here.rate:.1f} / {100 * there:.1f}")
-            differs += [f"{sisters:g}"] if abs(here.rate - there) > max(3 * error, 0.01) else []
-        rows.append(
-            [f"{'PASS' if kind == 'passed' else 'FAIL'}, {CANDIDATES[name]}", *cells, ", ".join(differs) or "no"]
-        )
+    close = [found.batteries[World(sisters, readings=0.49)] for sisters in CORRELATIONS[:2]]
+    rows = [_compared(f"PASS, {CANDIDATES[name]}", worlds, name, EARLIER[name]) for name in ("twin", "half", "limit")]
+    rows.append(_compared("PASS, a twin, readings correlate 0.49", close, "twin", EARLIER["close"]))
+    rows += [_compared(f"FAIL, {CANDIDATES[name]}", worlds, name, EARLIER[name]) for name in ("whole", "original")]
     for index, name in enumerate(("t_gap", "letters", "cloze")):
         means = [float(np.mean([t[index] for t in of.t_gaps])) for of in worlds]
         cells = [f"{mean:.2f} / {there:.1f}" for mean, there in zip(means, EARLIER[name], strict=True)]
@@ -358,6 +350,18 @@ def _beside(found: Simulation) -> Iterator[str]:
         words = {"t_gap": "mean score", "letters": "letters", "cloze": "cloze"}[name]
         rows.append([f"gap in standard errors, {words}", *cells, ", ".join(differs) or "no"])
     yield from _table(["what", *(f"{c:g}" for c in CORRELATIONS), "differs"], rows)
+
+
+def _compared(what: str, batteries: list[Battery], name: str, earlier: Sequence[float]) -> list[str]:
+    """One row: the simulated rates here and there, and where they differ."""
+    cells, differs = [], []
+    for of, there in zip(batteries, earlier, strict=True):
+        key = (name, "untouched", SHARES[0])
+        here = Rate(of.passed[*key, False] if what.startswith("PASS") else of.failed[key], of.replicates)
+        error = math.hypot(here.error, math.sqrt(max(there * (1 - there), 0.001) / 1000))
+        cells.append(f"{100 * here.rate:.1f} / {100 * there:.1f}")
+        differs += [f"{of.world.sisters:g}"] if abs(here.rate - there) > max(3 * error, 0.01) else []
+    return [what, *cells, *[""] * (len(CORRELATIONS) - len(cells)), ", ".join(differs) or "no"]
 
 
 def _boundaries(at_limit: list[tuple[Boundary, Rate, Rate]]) -> Iterator[str]:
