@@ -269,7 +269,8 @@ def _misses(found: Simulation) -> Iterator[str]:
             spans.append(f"{name} {min(apart):+.1f} to {max(apart):+.1f}")
         kind = "all models differ a little everywhere" if better else "the original knows questions for certain"
         yield (
-            f"- Closed form minus simulation, in points, where {kind}: {'; '.join(spans)}. The design notes say within 3."
+            f"- Closed form minus simulation, in points, where {kind}: {'; '.join(spans)}. "
+            "The design notes say within 3."
         )
     yield ""
 
