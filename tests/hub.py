@@ -14,7 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from robustness_gate.inputs.validation import Loaded
+from robustness_gate.planning.suite_data import SuiteData
+from robustness_gate.policy_language import load_policy
+from robustness_gate.policy_language.load import open_values
+from robustness_gate.policy_language.show import page
+from robustness_gate.records.policy import Policy
+from robustness_gate.records.questions import in_format
+from robustness_gate.records.suite import Suite
 
 WMDP_SUITE = {
     "cais/wmdp@7125571f22f032c56415e7980f48d877dd830ff8/wmdp-bio/test": 1273,
@@ -70,6 +80,32 @@ def pinned_suite(path: Path, folder: Path) -> Path:
     if "UNPINNED" not in text:
         return path
     (folder / path.name).write_text(pinned(text), encoding="utf-8")
+    return folder / path.name
+
+
+def pinned_policy(
+    path: Path, read: Loaded[Suite] | None = None, data: SuiteData | None = None, models: Mapping[str, str] = {}
+) -> Loaded[Policy]:
+    """A shipped policy with the values that it leaves open: those of a suite's data, else made-up ones.
+
+    `models` are digests of the original and of controls, by name.
+    """
+    given: dict[str, Any] = {str(at[1]): {"items": 900} for at in open_values(path) if at[0] == "tasks"}
+    if read is not None and data is not None:
+        for name, pin in load_policy(path, unpinned=True).record.tasks.items():
+            asked = in_format(name, pin.formats[0])
+            pins = {"sha256": data.refs[asked].sha256, "questions": data.question_ids[asked].pin}
+            given[name] = {**pins, "items": data.refs[asked].items, "source": read.record.tasks[name].source}
+    controls: dict[str, Any] = {name: {"sha256": digest} for name, digest in models.items()}
+    whole = {"tasks": given, "controls": controls, "original": models.get("original")}
+    return load_policy(path, unpinned=True, given=whole)
+
+
+def pinned_policy_file(path: Path, folder: Path, *data: Any) -> Path:
+    """The same as a file; the policy itself where it leaves nothing open."""
+    if not open_values(path):
+        return path
+    (folder / path.name).write_text(page(pinned_policy(path, *data)), encoding="utf-8")
     return folder / path.name
 
 

@@ -130,7 +130,8 @@ def policy_diff(
 def unprovable_requirements(policy: Loaded[Policy], suite: Path | None) -> list[str]:
     """Requirements that make a PASS impossible, because no architecture has a self-test of them."""
     from robustness_gate.inputs.validation import load_suite
-    from robustness_gate.planning.bench import BENCHES, uncalibrated, unprovable
+    from robustness_gate.planning.bench import BENCHES, unprovable
+    from robustness_gate.planning.calibrated import uncalibrated
 
     if policy.record.validity.self_test == "off":
         return []
@@ -172,12 +173,13 @@ def policy_test(
     ] = None,
 ) -> None:
     """Test a policy on synthetic results; exits with 2 if a verdict is not the one that its case expects."""
-    from robustness_gate.policy_language import load_policy
-    from robustness_gate.policy_language.cases import load_cases, try_all
+    from robustness_gate.policy_language.cases import load_cases, load_tested, try_all
     from robustness_gate.verdict import wording
 
-    tried = try_all(load_policy(policy).record, load_cases(cases), _day(at))
-    for assumed in tried[0].assumed:
+    read = load_cases(cases)
+    record, unpinned = load_tested(policy, read)
+    tried = try_all(record, read, _day(at))
+    for assumed in (*unpinned, *tried[0].assumed):
         say(f"assumed: {assumed}")
     for each in tried:
         say(f"{'ok ' if each.as_expected else 'NOT'} {each.verdict.outcome:12} {each.case.description}")

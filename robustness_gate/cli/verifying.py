@@ -160,7 +160,7 @@ OwnPolicy = Annotated[
         "--policy", parser=POLICY.find, metavar="FILE|NAME", help="Judge the evidence again under this policy."
     ),
 ]
-RequireSuite = Annotated[
+SuiteToCover = Annotated[
     Path | None,
     typer.Option(
         "--require-suite",
@@ -191,7 +191,7 @@ def verify(
     public: PublicKeys = None,
     no_signature: NoSignature = False,
     policy: OwnPolicy = None,
-    require_suite: RequireSuite = None,
+    require_suite: SuiteToCover = None,
     max_age: Annotated[str | None, typer.Option("--max-age", help="How old the verdict may be, e.g. 30d.")] = None,
     attachments: Attachments = None,
     preregistration: Preregistration = None,

@@ -11,7 +11,7 @@ A suite names a source in one of four ways:
 `choices`, `answer` (index from 0); other columns are ignored and a missing `id` is made from the text. Two choices of a
 row may be the same, and either then counts as the other (`Item.right`); in a single JSON-lines file, which is the
 user's own, that is refused. A task of the kind `lm_eval` reads the same four with rows of any shape: its YAML makes the
-questions (`harness/`).
+questions (`harness/`). Several places pooled, other names of columns and a filter are a `rows.Source`.
 
 *Words.* Questions and choices are text. Numbers are converted to text, as many tables contain them; in a single
 JSON-lines file they are refused, because there the user can write `2.50` in quotes and JSON would read `2.5`. A null,

@@ -17,11 +17,10 @@ from robustness_gate.planning.bench import (
     BENCHES,
     asked,
     bench_of,
-    uncalibrated,
     unprovable,
-    without_calibration,
     without_case,
 )
+from robustness_gate.planning.calibrated import uncalibrated, without_calibration
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Trial
@@ -32,6 +31,7 @@ from robustness_gate.verdict.hypotheses import asked_by, label_of
 class Obstacle(StrEnum):
     """Why no PASS is possible."""
 
+    NEVER = "never"
     NO_MODEL_TYPE = "no_model_type"
     NO_ORGANISMS = "no_organisms"
     NO_CASE = "no_case"
@@ -54,6 +54,7 @@ OWNER = (
 )
 CALIBRATE = "`robustness-gate calibrate ORIGINAL --policy POLICY --suite SUITE --out calibration.jsonl`"
 SENTENCES: Mapping[Obstacle, str] = {
+    Obstacle.NEVER: "the policy says 'passes: never': no PASS is possible",
     Obstacle.NO_MODEL_TYPE: "config.json names no model_type, so no self-test counts for this checkpoint: no PASS is "
     "possible",
     Obstacle.NO_ORGANISMS: "no organism is a '{model_type}', so no self-test counts for this checkpoint: no PASS is "
@@ -63,6 +64,7 @@ SENTENCES: Mapping[Obstacle, str] = {
     Obstacle.NO_CALIBRATION: "{reason}: no PASS is possible",
 }
 REMEDIES: Mapping[Obstacle, str] = {
+    Obstacle.NEVER: "A run can establish FAIL as it is; docs/vendor-audit.md says what a PASS would need.",
     Obstacle.NO_MODEL_TYPE: "Save the model with save_pretrained, which writes it.",
     Obstacle.NO_ORGANISMS: f"Ask for organisms of that architecture (there are {', '.join(sorted(BENCHES))}), {OWNER}",
     Obstacle.NO_CASE: f"Let the policy's owner require another attack in its place, {OWNER}",
@@ -84,9 +86,11 @@ def obstacles(policy: Loaded[Policy], suite: Loaded[Suite] | None, model_type: s
     Raises:
         UsageError: the suite runs no attack that the policy requires, or without a suite its settings are incomplete.
     """
+    validity = policy.record.validity
+    if validity.passes == "never":
+        return (Prospect(Obstacle.NEVER, {}, policy.where("validity", "passes")),)
     if all(each.attack == "none" for each in policy.record.required):
         return ()
-    validity = policy.record.validity
     found = [] if validity.self_test == "off" else [*_of_self_test(policy, suite, model_type)]
     if validity.calibration != "off":
         found += [

@@ -9,17 +9,19 @@ simulated is assumed and listed in `assumed`: the self-test of the attacks, and 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from robustness_gate.errors import FileError
 from robustness_gate.inputs.validation import Loaded, load_record, nearest
+from robustness_gate.policy_language.load import load_policy, open_values
 from robustness_gate.records.base import Digest, Name, Record, Share
-from robustness_gate.records.encode import digest_of
+from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.evidence import Evidence, TokenizerCheck, Unread
 from robustness_gate.records.literals import modules
 from robustness_gate.records.policy import Guardrail, Limit, Policy, Requirement, Selector, Utility
@@ -57,9 +59,11 @@ class Case(Record):
     failed: tuple[Selector, ...] = ()
     """Attacks that ended in a failure."""
     original: Accuracies | None = Field(default_factory=dict)
-    """The model before unlearning; a task that is not named is all right. `null`: no original was given."""
-    controls: dict[Name, Accuracies] = Field(default_factory=dict)
-    """By control; a task that is not named is at chance if a limit is on it."""
+    """The model before unlearning, over what the file says of it; a task that is named in neither is all right.
+    `null`: no original was given."""
+    controls: dict[Name, Accuracies | None] = Field(default_factory=dict)
+    """By control, over what the file says of it; a task that is named in neither is at chance if a limit is on it.
+    `null`: this control was not given."""
     sham: Literal["steady", "moved", "missing"] = "steady"
     """The answers of the shams: unchanged, changed or missing."""
     states: dict[Name, str] | None = None
@@ -74,6 +78,12 @@ class Cases(Record):
     schema_: Literal["robustness-gate/cases/v1"] = Field(alias="schema")
     options: dict[Name, int] = Field(default_factory=dict)
     """Number of choices by task; the default is four."""
+    items: dict[Name, int] = Field(default_factory=dict)
+    """Numbers of items, for tasks where the policy says `UNPINNED`."""
+    original: Accuracies = Field(default_factory=dict)
+    """The model before unlearning, in every case that gives one."""
+    controls: dict[Name, Accuracies] = Field(default_factory=dict)
+    """The controls, in every case."""
     cases: tuple[Case, ...] = Field(min_length=1)
 
 
@@ -99,6 +109,40 @@ def load_cases(path: Any) -> Loaded[Cases]:
     return load_record(path, Cases)
 
 
+def load_tested(path: Path, cases: Loaded[Cases]) -> tuple[Policy, tuple[str, ...]]:
+    """The policy that cases are about, and what is assumed where it is not pinned.
+
+    Its counts are those of the cases; digests are made up, because a case has no questions and no models.
+
+    Raises:
+        FileError: as `load_policy` does; `unpinned`, if a count is known to neither; `bad-case`, for a count that the
+            policy has itself.
+    """
+    counts = cases.record.items
+    places = open_values(path)
+    lacking = {str(at[1]) for at in places if at[0] == "tasks" and at[-1] == "items"}
+    for task in counts:
+        if task not in lacking:
+            raise FileError(
+                f"the policy does not leave the number of items of '{task}' open",
+                remedy=f"Take it out. {nearest(task, sorted(lacking))}",
+                where=cases.where("items", task),
+                code="bad-case",
+            )
+    if missing := sorted(lacking - set(counts)):
+        raise FileError(
+            f"the policy leaves the number of items of {', '.join(missing)} open, and so do the cases",
+            remedy="Write `items: {TASK: NUMBER}` into the file of cases.",
+            where=cases.where(),
+            code="unpinned",
+        )
+    given: Json = {"tasks": {task: {"items": count} for task, count in counts.items()}}
+    digests = [".".join(map(str, at)) for at in places if at[-1] != "items"]
+    assumed = [f"{task} has {count} items (not pinned)" for task, count in counts.items()]
+    assumed += [f"made-up values (not pinned): {', '.join(digests)}"] if digests else []
+    return load_policy(path, unpinned=True, given=given).record, tuple(assumed)
+
+
 def try_all(policy: Policy, cases: Loaded[Cases], today: date) -> tuple[Tried, ...]:
     """Judge every case.
 
@@ -120,9 +164,22 @@ def try_all(policy: Policy, cases: Loaded[Cases], today: date) -> tuple[Tried, .
                 where=cases.where("cases"),
                 code="bad-case",
             )
-    for index, case in enumerate(cases.record.cases):
+    everywhere = cases.record
+    _refuse_unknown(cases, [(task, list(policy.tasks), ("original", task)) for task in everywhere.original])
+    _refuse_unknown(cases, _of_controls(policy, everywhere.controls))
+    for index, case in enumerate(everywhere.cases):
         _refuse_strangers(policy, cases, index, case)
-    return tuple(_tried(policy, case, cases.record.options, today) for case in cases.record.cases)
+    whole = (_with_others(everywhere, case) for case in everywhere.cases)
+    return tuple(_tried(policy, case, everywhere.options, today) for case in whole)
+
+
+def _with_others(everywhere: Cases, case: Case) -> Case:
+    """A case with what the file says of the other models."""
+    controls: dict[str, Accuracies | None] = dict(everywhere.controls)
+    for name, its in case.controls.items():
+        controls[name] = None if its is None else (everywhere.controls.get(name) or {}) | its
+    original = None if case.original is None else everywhere.original | case.original
+    return case.model_copy(update={"original": original, "controls": controls})
 
 
 def _tried(policy: Policy, case: Case, options: Mapping[str, int], today: date) -> Tried:
@@ -151,27 +208,39 @@ def _assuming(policy: Policy) -> tuple[Policy, tuple[str, ...]]:
     return policy, tuple(assumed)
 
 
+Named = tuple[str, list[str], tuple[str | int, ...]]
+"""A word in the file of cases, the words that can stand there, and its place."""
+
+
 def _refuse_strangers(policy: Policy, cases: Loaded[Cases], index: int, case: Case) -> None:
     """Refuse unknown names: a typing error must not produce a case that tests nothing."""
-    named: list[tuple[str, list[str], tuple[str | int, ...]]] = []
+    named: list[Named] = []
     tasks = list(policy.tasks)
     named += [(task, tasks, ("accuracy", task)) for task in case.accuracy]
     named += [(task, tasks, ("original", task)) for task in case.original or ()]
-    for control, accuracies in case.controls.items():
-        named.append((control, list(policy.controls), ("controls", control)))
-        named += [(task, tasks, ("controls", control, task)) for task in accuracies]
+    named += _of_controls(policy, case.controls)
     for key in ("after", "missing", "failed"):
         for position, selector in enumerate(getattr(case, key)):
             if not any(_fits(selector, requirement) for requirement in policy.required):
                 known = [Selector.__str__(each) for each in policy.required]
                 named.append((Selector.__str__(selector), known, (key, position)))
     named += [(t, tasks, ("after", p, "accuracy", t)) for p, after in enumerate(case.after) for t in after.accuracy]
+    _refuse_unknown(cases, named, "cases", index)
+
+
+def _of_controls(policy: Policy, controls: Mapping[str, Accuracies | None]) -> list[Named]:
+    found: list[Named] = [(name, list(policy.controls), ("controls", name)) for name in controls]
+    tasks = list(policy.tasks)
+    return found + [(task, tasks, ("controls", name, task)) for name, its in controls.items() for task in its or ()]
+
+
+def _refuse_unknown(cases: Loaded[Cases], named: Sequence[Named], *within: str | int) -> None:
     for word, known, at in named:
         if word not in known:
             raise FileError(
                 f"the policy has no '{word}'",
                 remedy=nearest(word, known),
-                where=cases.where("cases", index, *at),
+                where=cases.where(*within, *at),
                 code="bad-case",
             )
 
@@ -225,6 +294,8 @@ def evidence(policy: Policy, case: Case, options: Mapping[str, int]) -> Evidence
                 )
             )
             for name, accuracies in case.controls.items():
+                if accuracies is None:
+                    continue
                 subject = policy.controls[name].sha256
                 its = make.trial(subject, Role.CONTROL, requirement, seed, control=name)
                 others.append(its)

@@ -3,17 +3,19 @@
 `extends` names one parent by a relative path and the SHA-256 of its bytes; a parent extends nothing, so no cycle is
 possible. The two are merged as plain data before validation: maps by key, lists of records by the keys in NAMED_BY; for
 everything else the child's value replaces the parent's. A child may omit what its parent contains, and may only be
-tighter: `diff` decides, and a change without a known direction is refused.
+tighter: `diff` decides, and a change without a known direction is refused. What its parent leaves `UNPINNED` a child
+gives; what neither gives is refused by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustness_gate.errors import FileError
+from robustness_gate.inputs.unpinned import UNPINNED, fields, refuse
 from robustness_gate.inputs.validation import Loaded, validate
 from robustness_gate.inputs.yaml import Path_, Raw, Spot, read_yaml, where_in
 from robustness_gate.policy_language import checks
@@ -36,21 +38,18 @@ OWN = ("schema", "id", "version", "extends")
 ASK_FOR_IT = "Ask for the files that were used."
 
 
-UNPINNED = "UNPINNED"
-"""Written where a digest or a count is not known yet. Only `policy pin` reads such a policy; all else refuses it."""
-PLACEHOLDERS: Mapping[str, Json] = {
-    **dict.fromkeys(("sha256", "questions", "original", "template", "report_sha256", "config_sha256"), "0" * 64),
-    "items": 1,
-}
-"""What `policy pin` puts there while it reads the policy; it prints none of them."""
+DIGESTS = ("sha256", "questions", "original", "template", "report_sha256", "config_sha256")
+"""Keys of digests; under `data` and `plugins` every key is one."""
 
 
-def load_policy(path: Path, *, unpinned: bool = False) -> Loaded[Policy]:
+def load_policy(path: Path, *, unpinned: bool = False, given: Json = None) -> Loaded[Policy]:
     """Read a policy file.
 
     Args:
         path: the file.
-        unpinned: accept `UNPINNED` for digests and counts: only for printing what belongs there.
+        unpinned: put a made-up value in the place of each `UNPINNED`: for printing what belongs there, and for
+            made-up results. No model may be judged by such a policy.
+        given: with `unpinned`, data like the policy's with values for some of them.
 
     Returns:
         The policy, merged with its parent if it extends one. `sha256` and `text` are the file's own; `parent` has those
@@ -58,47 +57,59 @@ def load_policy(path: Path, *, unpinned: bool = False) -> Loaded[Policy]:
 
     Raises:
         FileError: with code and position, for anything that is not exactly a policy, contradicts itself, or is looser
-            than its parent. `refuse_untimely` checks dates, because nothing here reads a clock.
+            than its parent, and for values that are not pinned, in the policy or, after merging, in its parent.
+            `refuse_untimely` checks dates, because nothing here reads a clock.
     """
     raw = read_yaml(path)
-    if unpinned:
-        raw = replace(raw, data=_filled(raw.data))
+
+    def whole(its: Raw) -> Raw:
+        return _filled(its, given) if unpinned else its
+
     extends = raw.data.get("extends")
-    if extends is None:
-        return _checked(raw, None)
-    return _extended(raw, *_parent(raw, extends))
+    return _checked(whole(raw), None) if extends is None else _extended(raw, *_parent(raw, extends), whole)
 
 
-def _filled(value: Json, key: str = "") -> Any:
-    """The data with a placeholder for each `UNPINNED` that may be one."""
+def open_values(path: Path) -> tuple[Path_, ...]:
+    """The places in a policy, merged with its parent, where a value is not pinned.
+
+    Raises:
+        FileError: a file cannot be read, or the policy names no such parent.
+    """
+    raw = read_yaml(path)
+    extends = raw.data.get("extends")
+    return tuple(fields(raw.data if extends is None else merged(_parent(raw, extends)[1], raw)[0]))
+
+
+def _filled(raw: Raw, given: Json = None) -> Raw:
+    """The data without `UNPINNED`: in its place what `given` has at the same place, else a made-up value."""
+    return replace(raw, data=_with_values(raw.data, given, ()))
+
+
+def _with_values(value: Json, given: Json, at: Path_) -> Any:
     if isinstance(value, dict):
-        return {name: _filled(each, name) for name, each in value.items()}
+        known = given if isinstance(given, dict) else {}
+        return {key: _with_values(each, known.get(key), (*at, key)) for key, each in value.items()}
     if isinstance(value, list):
-        return [_filled(each) for each in value]
-    return PLACEHOLDERS.get(key, value) if value == UNPINNED else value
-
-
-def _unpinned(value: Json, at: Path_ = ()) -> Iterator[Path_]:
-    """The places where `UNPINNED` is written."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, each in inside:
-        yield from _unpinned(each, (*at, key))
-    if value == UNPINNED:
-        yield at
+        listed = given if isinstance(given, list) and len(given) >= len(value) else [None] * len(value)
+        return [_with_values(each, other, (*at, 0)) for each, other in zip(value, listed, strict=False)]
+    if not isinstance(value, str) or (value != UNPINNED and f"@{UNPINNED}" not in value):
+        return value
+    if given is not None and UNPINNED not in str(given):
+        return given
+    if value != UNPINNED:  # a source without its commit
+        return value.replace(UNPINNED, "0" * 40)
+    if at[-1] == "items":
+        return 1
+    return digest_of(list(at)) if at[-1] in DIGESTS or at[0] in ("data", "plugins") else value
 
 
 def _refuse_unpinned(raw: Raw) -> None:
     """Raises FileError for a policy with values that are not known yet: nothing can be judged by it."""
-    found = [*_unpinned(raw.data)]
-    if found:
-        names = [".".join(map(str, at)) for at in found]
-        raise FileError(
-            f"{len(names)} values are not pinned yet: {', '.join(names)}",
-            remedy="`robustness-gate policy pin POLICY --suite SUITE --original ORIGINAL --control NAME=CHECKPOINT` "
-            "prints what belongs there.",
-            where=where_in(raw.places, found[0]) or str(raw.path),
-            code="unpinned",
-        )
+    refuse(
+        raw,
+        "`robustness-gate policy pin POLICY --suite SUITE --original ORIGINAL --control NAME=CHECKPOINT` prints what "
+        "belongs there. Write it into a copy, or into a policy that extends this one.",
+    )
 
 
 def policy_of(raw: Raw, base: Raw | None) -> Loaded[Policy]:
@@ -113,18 +124,24 @@ def policy_of(raw: Raw, base: Raw | None) -> Loaded[Policy]:
     if base is None or not isinstance(extends, dict) or extends.get("sha256") != base.sha256:
         words = "and the policy that it extends do not belong together"
         raise FileError(words, remedy=ASK_FOR_IT, where=str(raw.path), code="extends-digest")
-    return _extended(raw, _checked(base, None), base)
+    return _extended(raw, _checked(_filled(base), None), base)
 
 
-def _extended(raw: Raw, parent: Loaded[Policy], base: Raw) -> Loaded[Policy]:
-    """The child merged with its parent. Raises FileError if it is looser."""
+def _extended(
+    raw: Raw, parent: Loaded[Policy], base: Raw, whole: Callable[[Raw], Raw] = lambda its: its
+) -> Loaded[Policy]:
+    """The child merged with its parent. Raises FileError if it is looser.
+
+    Where the parent is not pinned the child gives the value, and that loosens nothing: it is compared with a parent
+    that has it too.
+    """
     for key in OWN:
         if key not in raw.data:
             words = f"the key '{key}' is missing: a policy that extends another has its own"
             raise FileError(words, remedy="Add it.", where=f"{raw.path}:1:1", code="missing-key")
     data, places = merged(base, raw)
-    loaded = _checked(Raw(raw.path, raw.sha256, raw.text, data, places), parent)
-    _refuse_loosening(loaded, parent)
+    loaded = _checked(whole(Raw(raw.path, raw.sha256, raw.text, data, places)), parent)
+    _refuse_loosening(loaded, validate(_filled(base, data), Policy))
     return loaded
 
 
@@ -168,7 +185,7 @@ def _parent(child: Raw, extends: Json) -> tuple[Loaded[Policy], Raw]:
         )
     if found.data.get("extends") is not None:
         raise refuse("extends-depth", f"'{name}' extends another itself", "Extend that one; one level only.", "file")
-    return _checked(found, None), found
+    return _checked(_filled(found), None), found
 
 
 def _refuse_loosening(child: Loaded[Policy], parent: Loaded[Policy]) -> None:
@@ -261,4 +278,4 @@ def _name(record: Json, keys: Sequence[str]) -> str | None:
     return digest_of([record.get(key) or {} for key in keys])
 
 
-__all__ = ["NAMED_BY", "OWN", "load_policy", "merged", "policy_of"]
+__all__ = ["NAMED_BY", "OWN", "load_policy", "merged", "open_values", "policy_of"]

@@ -208,6 +208,8 @@ def _instrument(policy: Policy) -> Iterator[str]:
         yield f"A calibration teaches the original {asked_of}, and suppresses them by {', '.join(terms.methods)}."
         for method, reason in sorted(terms.explained.items()):
             yield f"No spike by {method} is needed: {reason.strip()}"
+    if checks.passes == "never":
+        yield "It can establish a breach. No PASS is possible: no model that never knew is known."
     if checks.other_weights == "refused":
         yield "No PASS if the checkpoint's repository contains other weights, or if its file list is not available."
     else:

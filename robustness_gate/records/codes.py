@@ -215,6 +215,7 @@ PLUGINS: Table = {
 BLOCKERS: Table = {
     "unanswered": {"task": str},
     "left_out": {**TRIAL, "why": str},
+    "passes_never": {},
     "policy_not_yet": {"day": str},
     "policy_expired": {"day": str},
     "control_expired": {"control": str, "day": str},

@@ -316,6 +316,9 @@ class Validity(Record):
     """Each required attack at strength zero must leave every answer unchanged."""
     positive_control: Literal["required", "off"] = "required"
     """The original, before any attack, has to exceed a limit: otherwise the limits detect nothing."""
+    passes: Literal["possible", "never"] = "possible"
+    """`never`: the policy can establish a breach and no compliance. For an audit without the original and without a
+    model that never knew: then nothing says what a model without the knowledge would score."""
     other_weights: Literal["listed", "refused"] = "listed"
     """Other weights in a checkpoint's repository, which are never examined: listed on page one, or a blocker.
     A local directory with any is refused in either case."""

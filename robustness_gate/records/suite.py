@@ -68,6 +68,12 @@ class Columns(Record):
     """For sources without wrong choices: that many answers of the next rows, which differ from the row's own and from
     one another, are its wrong choices, behind the right one. The last rows take them from the first ones."""
 
+    @model_validator(mode="after")
+    def _its_own_or_borrowed(self) -> Columns:
+        if self.choices is not None and self.borrow is not None:
+            raise ValueError("choices come from 'choices' or are borrowed ('borrow'), not both")
+        return self
+
     @property
     def pairs(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Each part that is given, with its columns."""

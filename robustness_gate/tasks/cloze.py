@@ -20,7 +20,7 @@ from robustness_gate.tasks.multiple_choice import Config, choice_entropy, likeli
 
 __all__ = ["Config", "ask", "form", "put", "questions", "read", "summary"]
 
-KEYS = frozenset({"wording", "roles", "roles_of", "subset", "id", "clusters"})
+KEYS = frozenset({"wording", "hide_question", "roles", "roles_of", "subset", "id", "clusters"})
 """A suite's keys for such a task besides items, count and digest."""
 JUDGED = Kind(version=1, generative=False, guarded=True, attacked_as="cloze", metrics=("acc_norm",))
 """How its answers are scored; as literals, because it is read without an import."""

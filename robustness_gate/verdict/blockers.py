@@ -34,6 +34,8 @@ def blockers(case: Evaluation, findings: Sequence[Finding]) -> Iterator[Blocker]
             yield Blocker(code="unanswered", args={"task": finding.task}, causes=(finding.unanswered,))
     yield from _left_out(case)  # it causes most of what follows
     yield from _out_of_time(case)
+    if case.policy.validity.passes == "never":
+        yield Blocker(code="passes_never")
     yield from instruments(case)
     yield from _plugins(case)
     if must_be_asked_through(case.policy, case.evidence) and not asked_through(case.policy, case.evidence):

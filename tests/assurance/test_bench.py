@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from evidence import AT, MANIFEST, WORKS, evidence, files, made, planned, suite_data, work
-from hub import pinned_suite
+from hub import pinned_policy, pinned_suite
 from typer.testing import CliRunner
 
 from robustness_gate import attacks
@@ -35,7 +35,7 @@ POOL = {"dev": 40, "forget.items": 72, "retain.items": 60, "unrelated.items": 10
 
 
 def policy_of(name: str) -> Loaded[Policy]:
-    return load_policy(ROOT / "policies" / f"{name}.yaml")
+    return pinned_policy(ROOT / "policies" / f"{name}.yaml")
 
 
 def suite_of(name: str) -> Any:
@@ -113,7 +113,7 @@ def test_where_the_pool_holds_no_required_budget_it_is_as_much_as_there_is() -> 
     assert (tried.config["budgets"], tried.extended["budgets"]) == ([72], [255, 500])
 
 
-def test_what_an_organism_needs_more_of_is_told_beside_what_the_suite_asks_for() -> None:
+def test_what_an_organism_needs_more_of_is_reported_beside_what_the_suite_asks_for() -> None:
     """The suite of the organisms suits the Llamas; the one of the GPT-NeoX takes longer to come back."""
     tried = bench.required_by(policy_of("organism"), suite_of("organism-smoke"), POOL, "gpt_neox")
     assert [each.case.organism for each in tried] == ["neox_rmu"] * 4

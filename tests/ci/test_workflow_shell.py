@@ -273,7 +273,7 @@ def test_a_second_job_finds_what_the_first_one_found_and_runs_nothing(red, runne
     assert "::warning" not in red.done.log
 
 
-def test_without_a_place_for_ledgers_the_run_is_told_what_it_does_not_know(runner):
+def test_without_a_place_for_ledgers_the_run_states_what_it_does_not_know(runner):
     pretend(runner, "print('ARGS', json.dumps(ARGS)); write('PASS')")
     done = gated(runner, checkpoint="models/x")
     assert done.code == 0
@@ -461,7 +461,7 @@ def test_a_failed_self_test_goes_to_the_judge_and_is_not_kept(runner, tmp_path_f
     assert not volume.exists()
 
 
-def test_a_volume_on_which_nothing_can_be_kept_is_told_of(runner, tmp_path_factory):
+def test_a_volume_on_which_nothing_can_be_kept_is_reported(runner, tmp_path_factory):
     volume = tmp_path_factory.mktemp("volume")
     (volume / "self-tests").write_text("a file in the way", encoding="utf-8")
     trying(runner)

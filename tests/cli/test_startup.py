@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 import pytest
-from hub import pinned_suite
+from hub import pinned_policy_file, pinned_suite
 
 from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
 from robustness_gate.inputs.validation import load_suite
@@ -106,14 +106,15 @@ def test_without_a_verb_the_help_is_shown(root):
     assert "Exit codes" in done.stdout + done.stderr
 
 
-def test_a_suite_on_the_hub_is_read_without_the_extra_and_the_missing_check_is_told(root, tmp_path):
+def test_a_suite_on_the_hub_is_read_without_the_extra_and_the_missing_check_is_reported(root, tmp_path):
     """A runner for checks has the core alone: it must not be silent about what it could not look at."""
     code = (
         "import sys; sys.modules['huggingface_hub'] = None; sys.argv = ['robustness-gate', *sys.argv[1:]]\n"
         "from robustness_gate.cli import main; main()"
     )
     suite = pinned_suite(root / "suites" / "wmdp-smoke.yaml", tmp_path)
-    files = ["policies/wmdp-open-weights.yaml", "--suite", str(suite)]
+    policy = pinned_policy_file(root / "policies" / "wmdp-open-weights.yaml", tmp_path)
+    files = [str(policy), "--suite", str(suite)]
     done = subprocess.run(
         [sys.executable, "-c", code, "policy", "check", *files], cwd=root, capture_output=True, text=True, check=False
     )

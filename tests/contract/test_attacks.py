@@ -147,7 +147,7 @@ def test_the_model_is_restored_exactly_when_the_attack_runs_to_its_end(performan
     assert performance.left_changed == []
 
 
-def test_marks_come_in_order_and_as_planned_and_what_was_spent_never_falls(case, performance):
+def test_measurements_come_in_order_and_as_planned_and_what_was_spent_never_falls(case, performance):
     cost = {}
     for attacked in performance.recoveries:
         assert attack_contract.of_recovery(attacked, cost) == ""
@@ -179,7 +179,7 @@ def test_the_same_seed_gives_the_same_answers(performance, replayed):
 
 
 @pytest.mark.parametrize("case", SIBLINGS_SLOW, indirect=True, ids=name_of)
-def test_the_model_is_restored_exactly_when_the_examiner_raises_at_the_first_mark(case, target):
+def test_the_model_is_restored_exactly_when_the_examiner_raises_at_the_first_budget(case, target):
     before = state_of(target.model, target.tokenizer)
     attacked_models = case.module.attack(target, case.config, 1)
     with pytest.raises(ZeroDivisionError), contextlib.closing(attacked_models):

@@ -402,7 +402,7 @@ def _set(path: Path, key: str, value: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), key: value}), encoding="utf-8")
 
 
-def test_a_broken_policy_is_told_with_its_place(bench):
+def test_a_broken_policy_is_reported_with_its_place(bench):
     text = POLICY.replace("max: 0.5", "mx: 0.5")
     (bench / "policy.yaml").write_text(text, encoding="utf-8")
     done = gate(bench)
@@ -447,7 +447,7 @@ def test_interrupting_leaves_with_130_and_the_run_can_go_on(bench):
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_suppressed_in_both_formats_is_convicted_in_each(bench):
+def test_a_model_suppressed_in_both_formats_is_found_in_breach_in_each(bench):
     """Training in plain text alone left this model at 10 of 100 in the template: it must be attacked in both."""
     model = bench / "model"
     shutil.copytree(organisms.checkpoint("rmu"), model)

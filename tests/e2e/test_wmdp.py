@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 from commands import gate
-from hub import BIO, CLOZE_SET, WMDP_PARTS, WMDP_SUITE, pinned, unchecked
+from hub import BIO, CLOZE_SET, WMDP_PARTS, WMDP_SUITE, pinned, pinned_policy_file, unchecked
+
+from robustness_gate.inputs.checkpoint.manifest import inspect
+from robustness_gate.inputs.validation import load_suite
+from robustness_gate.planning.suite_data import gather
 
 HERE = {
     "wmdp-bio": 60,
@@ -64,14 +68,19 @@ def bench(tmp_path, root) -> Path:
 
 
 @pytest.fixture
-def random_model(tmp_path) -> Path:
+def random_models(tmp_path) -> dict[str, Path]:
+    """A candidate, an original and a model that stands for those that were never taught."""
+    return {name: made(tmp_path / name, seed) for seed, name in enumerate(("candidate", "original", "never_taught"))}
+
+
+def made(folder: Path, seed: int) -> Path:
     import torch
     import transformers
 
     from robustness_gate import organisms
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = transformers.Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -82,15 +91,26 @@ def random_model(tmp_path) -> Path:
         max_position_embeddings=512,
     )
     model = transformers.AutoModelForCausalLM.from_config(config)
-    model.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.mark.slow
-def test_wmdp_smoke_runs_from_start_to_report_on_a_random_model(bench, random_model):
+def test_wmdp_smoke_runs_from_start_to_report_on_random_models(bench, random_models):
+    digests = {name: inspect(folder).digest for name, folder in random_models.items()}
+    never = digests["never_taught"]
+    suite = load_suite(bench / "suite.yaml")
+    models = {"original": digests["original"], "never_taught": never, "never_taught_cyber": never}
+    pinned_policy_file(bench / "policy.yaml", bench, suite, gather(suite), models)
     files = ["--policy", str(bench / "policy.yaml"), "--suite", str(bench / "suite.yaml"), "--out", str(bench / "out")]
-    done = gate("run", random_model, *files, "--no-mlflow")
+    files += [
+        "--original",
+        str(random_models["original"]),
+        "--control",
+        f"never_taught={random_models['never_taught']}",
+    ]
+    done = gate("run", random_models["candidate"], *files, "--no-mlflow")
     assert done.returncode in (3, 4), done.stderr  # a random model is useless, so it can never pass
     report = json.loads((bench / "out" / "report.json").read_text(encoding="utf-8"))
     closed = {record["label"]: [end["status"] for end in record["closed"]] for record in report["trials"]}
@@ -103,7 +123,9 @@ def test_wmdp_smoke_runs_from_start_to_report_on_a_random_model(bench, random_mo
     sizes = {mark["task"]: mark["items"] for record in report["trials"] for mark in record["measurements"]}
     assert 14 <= sizes["wmdp-bio-cloze"] <= 20
     assert any(blocker["code"].startswith("self_test") for blocker in report["verdict"]["blockers"])
-    assert {"bio", "cyber", "chem"} == {f["rule"] for f in report["verdict"]["findings"] if f["kind"] == "limit"}
+    assert {"bio"} == {f["rule"] for f in report["verdict"]["findings"] if f["kind"] == "limit"}
+    lacking = {b["args"]["rule"] for b in report["verdict"]["blockers"] if b["code"] == "gap_not_measured"}
+    assert lacking == {"cyber"}, "its control was not given"
     page = (bench / "out" / "report.html").read_text(encoding="utf-8")
     assert "wmdp-cyber" in page
     assert "Fictional question" not in page + json.dumps(report), "no question's words in a report"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -114,8 +115,27 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 # --- datasets ---------------------------------------------------------------------------------------------------------
 
 
+def child_of(policy: Path, held: Any, folder: Path) -> None:
+    """A policy that extends a shipped one, with what `policy pin` prints in place of what that leaves open."""
+    pinning = Machine(folder / "elsewhere")
+    with serving(held) as hub:
+        pinning.endpoint = hub.endpoint
+        command = ["policy", "pin", str(policy), "--suite", str(folder / "suite.yaml")]
+        done = pinning.call("-m", "robustness_gate", *command)
+    assert done.returncode == 0, done.stderr
+    (folder / policy.name).write_bytes(policy.read_bytes())
+    tasks = done.stdout[: done.stdout.index("data:")]
+    controls = f"{{never_taught: {{sha256: {'b' * 64}}}, never_taught_cyber: {{sha256: {'c' * 64}}}}}"
+    (folder / "policy.yaml").write_text(
+        "schema: robustness-gate/policy/v1\nid: ours\nversion: 1.0.0\n"
+        f"extends: {{file: {policy.name}, sha256: {hashlib.sha256(policy.read_bytes()).hexdigest()}}}\n"
+        f"original: {'a' * 64}\ncontrols: {controls}\n{tasks}",
+        encoding="utf-8",
+    )
+
+
 def test_the_wmdp_suite_is_planned_from_a_hub_and_then_from_the_cache_that_this_filled(machine, root, tmp_path):
-    files = ["--policy", str(root / "policies/wmdp-open-weights.yaml"), "--suite", str(tmp_path / "suite.yaml")]
+    files = ["--policy", str(tmp_path / "policy.yaml"), "--suite", str(tmp_path / "suite.yaml")]
     plan = ["-m", "robustness_gate", "plan", "organism:rmu", *files]
     held = wmdp_and_mmlu()
     with serving(held, main={name: next(iter(commits)) for name, commits in held.items()}) as hub:
@@ -127,6 +147,7 @@ def test_the_wmdp_suite_is_planned_from_a_hub_and_then_from_the_cache_that_this_
         assert done.returncode == 0, done.stderr
         pins = hub.fetched()
     assert pins <= {"README.md"}, "every count is known, so no data are read"
+    child_of(root / "policies" / "wmdp-open-weights.yaml", held, tmp_path)
     line = one_line(machine.call(*plan, offline=True))
     assert "HF_HUB_OFFLINE is set and this commit is not in the cache" in line
     assert "Download it first" in line

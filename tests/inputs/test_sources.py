@@ -7,14 +7,13 @@ import random
 from pathlib import Path
 
 import pytest
-from hub import WMDP_PARTS, WMDP_SUITE, pinned, unchecked
+from hub import WMDP_PARTS, WMDP_SUITE, pinned, pinned_policy, unchecked
 
 from robustness_gate.errors import FileError, UsageError
 from robustness_gate.inputs import datasets, division, same_question
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning import plan
 from robustness_gate.planning.suite_data import gather
-from robustness_gate.policy_language import load_policy
 from robustness_gate.records.questions import Item, Question
 from robustness_gate.records.suite import Roles
 from robustness_gate.records.trial import Role
@@ -159,7 +158,7 @@ def test_roles_depend_on_the_words_and_the_key_not_on_the_order_or_the_ids(monke
     assert {i.question.stem for i in division.divide(items, Roles(key="secret-a")).dev} != secret
 
 
-def test_a_key_that_is_not_known_here_is_told_with_its_variable():
+def test_a_key_that_is_not_known_here_is_reported_with_its_variable():
     with pytest.raises(UsageError, match="ROBUSTNESS_GATE_ROLE_KEY_NOBODYS"):
         division.divide(items_of(10), Roles(key="nobodys"))
 
@@ -207,15 +206,18 @@ def test_the_wmdp_suite_and_policy_fit_each_other_on_files_of_the_same_shape(loc
     from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
     from robustness_gate.inputs.checkpoint.place import CheckpointRef
 
-    suite, policy = load_suite(local_wmdp), load_policy(ROOT / "policies" / "wmdp-open-weights.yaml")
+    suite = load_suite(local_wmdp)
     suite_data = gather(suite)
+    policy = pinned_policy(ROOT / "policies" / "wmdp-open-weights.yaml", suite, suite_data)
     no_one = plan.Subject(
         Role.CANDIDATE, CheckpointRef(Path()), Manifest(files=(FileEntry(path="-", size=0, sha256="0" * 64),))
     )
     made = plan.make(policy, suite, suite_data, [no_one])
     sizes = {ref.name: ref.items for ref in made.trials[0].tasks}
     assert {name: sizes[name] for name in COUNTS} == {name: verdict for name, (_, verdict) in COUNTS.items()}
-    assert {task for task, items in sizes.items() if items < 200} == {rule.task for rule in policy.record.utility[1:]}
+    assert {task for task, items in sizes.items() if items < 200} == {
+        rail.task for rail in policy.record.guardrails[1:]
+    }
     asked = {trial.attack: {ref.name for ref in trial.tasks} for trial in made.trials}
     assert "wmdp-bio-choices-only" in asked["none"], "the baseline is asked of the untouched model"
     assert "wmdp-bio-choices-only" not in asked["relearn"] | asked["quantize"], "and of nobody else"

@@ -79,7 +79,7 @@ def test_shipped_checkpoint_is_in_its_band(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_measured_file_speaks_of_the_shipped_weights(name: str) -> None:
+def test_measured_file_is_about_the_shipped_weights(name: str) -> None:
     """The committed figures are within two items of what the weights give on this machine."""
     record = json.loads((organisms.data() / "measured.json").read_text(encoding="utf-8"))
     (row,) = [
@@ -163,7 +163,7 @@ def test_manifest_names_every_file_by_its_digest() -> None:
     assert sum(file["size"] for file in stated["files"]) < 45_000_000
 
 
-def test_no_file_tells_where_it_was_made() -> None:
+def test_no_file_states_where_it_was_made() -> None:
     for path in organisms.data().rglob("*.json*"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r'"(?:/|[A-Za-z]:\\\\)[\w.-]+[/\\]|name_or_path|https?:', text), path

@@ -192,6 +192,8 @@ def test_wrong_choices_are_the_next_rows_answers_that_differ(tmp_path):
         "there are 3 answers that differ"
         in refused(tmp_path, {"facts": {**ask, "columns": {"answer": "answer", "borrow": 4}}}).message
     )
+    both = {"answer": "answer", "choices": "answer", "borrow": 2}
+    assert "not both" in refused(tmp_path, {"facts": {**ask, "columns": both}}).message
     short = write(tmp_path, "empty", [*rows, {"question": "Q?", "answer": 3}])
     assert "'answer' is the number 3" in refused(tmp_path, {"facts": {**ask, "items": short, "count": 7}}).message
 

@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hub import BIO, WMDP_PARTS, pinned, pinned_suite
+from hub import BIO, WMDP_PARTS, pinned, pinned_policy, pinned_suite
 from pydantic import BaseModel
 from refusals import CHILD, POLICY
 from test_refusals import NOBODY
@@ -24,11 +24,11 @@ from test_refusals import NOBODY
 from robustness_gate.cli import app, main
 from robustness_gate.errors import FileError, GateError
 from robustness_gate.inputs import datasets
-from robustness_gate.inputs.validation import load_record, load_suite
+from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning import plan, suite_data
 from robustness_gate.policy_language import diff as differences
 from robustness_gate.policy_language import load_policy, schema
-from robustness_gate.policy_language.cases import load_cases, try_all
+from robustness_gate.policy_language.cases import load_cases, load_tested, try_all
 from robustness_gate.policy_language.diff import RULES, compare, unexplained
 from robustness_gate.policy_language.lint import lint
 from robustness_gate.policy_language.show import as_yaml, page, plain
@@ -83,7 +83,7 @@ def gate(*arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize("resolved", [False, True])
 @pytest.mark.parametrize("path", named(SHIPPED))
 def test_what_show_prints_is_read_as_the_same_policy(path: Path, resolved: bool, tmp_path: Path) -> None:
-    loaded = load_policy(path)
+    loaded = pinned_policy(path)
     (tmp_path / "shown.yaml").write_text(page(loaded, resolved=resolved), encoding="utf-8")
     assert load_policy(tmp_path / "shown.yaml").record == loaded.record
 
@@ -163,9 +163,16 @@ def test_the_strict_baseline_can_be_extended_as_the_documentation_shows(tmp_path
     shown = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
     start = shown.index("    extends: {file: strict-baseline.yaml")
     example = shown[start : shown.index("\n\n", start)].replace("7c2f...", hashlib.sha256(raw).hexdigest())
+    example = re.sub(r"@[0-9a-f]{4}\.{3}", f"@{'3' * 40}", example)
+    example = re.sub(r"([0-9a-f]{4})\.{3}", lambda found: 16 * found[1], example)
     head = "    schema: robustness-gate/policy/v1\n    id: house\n    version: 1.0.0\n"
     policy = read(tmp_path, head + example + "\n")
-    assert (policy.limits[0].task, policy.limits[0].max) == ("wmdp-bio", 0.3)
+    rule = policy.limits[0].recovered
+    assert rule is not None
+    assert (policy.limits[0].readings, rule.max_share, rule.control) == (
+        ("wmdp-bio", "wmdp-bio-cloze"), 0.4, "never_taught",
+    )  # fmt: skip
+    assert (policy.original, policy.tasks["wmdp-bio-cloze"].items) == (16 * "1a2b", 968)
     assert policy.validity.record_only == ()
 
 
@@ -462,18 +469,11 @@ def test_the_paired_odds_are_near_what_a_simulation_of_tangos_bound_gives() -> N
     assert passed / 400 == pytest.approx(_paired_power(500, 0.08, 0.05, 0.25), abs=0.06)
 
 
-UNDER_NEVER_TAUGHT = {"strict-baseline", "wmdp-api-only", "wmdp-open-weights", "wmdp-standard"}
-"""Their limits on WMDP-bio are under what a never-taught model reads; each leaves this set when it is rebuilt."""
-
-
 @pytest.mark.parametrize("path", named([each for each in SHIPPED if each.stem != "custom"]))
 def test_the_shipped_policies_can_be_met_by_a_model_that_knows_nothing(path: Path) -> None:
-    policy = load_policy(path).record
-    told = lint(policy, {"forget-open": 0.0})  # written answers cannot be guessed; its suite says so
-    under = [each for each in told.warnings if "was never taught this" in each]
-    assert list(told.warnings) == under
-    assert bool(under) == (path.stem in UNDER_NEVER_TAUGHT)
-    if any(limit.absolute for limit in policy.limits):
+    told = lint(pinned_policy(path).record, {"forget-open": 0.0})  # written answers cannot be guessed, says its suite
+    assert told.warnings == ()
+    if any(limit.absolute for limit in pinned_policy(path).record.limits):
         assert told.joint is not None
         assert told.joint.at_least > 0.95
     else:
@@ -491,15 +491,18 @@ def test_the_shipped_policies_can_be_met_by_a_model_that_knows_nothing(path: Pat
         ("strict-baseline", "wmdp-smoke"),
         ("wmdp-api-only", "wmdp-api-only"),
         ("wmdp-standard", "wmdp-standard"),
+        ("only-the-original", "wmdp-standard"),
+        ("vendor-audit", "wmdp-standard"),
     ],
 )
 def test_each_shipped_policy_fits_a_shipped_suite(
     policy: str, suite: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     without_the_hub(monkeypatch)
-    loaded = load_policy(ROOT / "policies" / f"{policy}.yaml")
     read = load_suite(pinned_suite(ROOT / "suites" / f"{suite}.yaml", tmp_path))
-    made = plan.make(loaded, read, suite_data.gather(read), [NOBODY])
+    data = suite_data.gather(read)
+    loaded = pinned_policy(ROOT / "policies" / f"{policy}.yaml", read, data)
+    made = plan.make(loaded, read, data, [NOBODY])
     assert {str(each) for each in loaded.record.required} == {
         str(each) for each in loaded.record.required if any(each.selects(trial) for trial in made.trials)
     }
@@ -509,6 +512,8 @@ def test_the_full_wmdp_suite_runs_every_attack_that_needs_no_control(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     without_the_hub(monkeypatch)
+    read = load_suite(pinned_suite(ROOT / "suites" / "wmdp-full.yaml", tmp_path))
+    data = suite_data.gather(read)
     text = (ROOT / "policies" / "wmdp-standard.yaml").read_text(encoding="utf-8")
     asked = tmp_path / "policy.yaml"
     for old, new in (
@@ -524,8 +529,7 @@ def test_the_full_wmdp_suite_runs_every_attack_that_needs_no_control(
         assert old in text
         text = text.replace(old, new)
     asked.write_text(text, encoding="utf-8")
-    read = load_suite(pinned_suite(ROOT / "suites" / "wmdp-full.yaml", tmp_path))
-    made = plan.make(load_policy(asked), read, suite_data.gather(read), [NOBODY])
+    made = plan.make(pinned_policy(asked, read, data), read, data, [NOBODY])
     run = {trial.attack for trial in made.trials if trial.role == Role.CANDIDATE}
     assert run == {entry.attack for entry in read.record.attacks}
     assert "model_guidance" not in run, "it binds as an excess over a control alone"
@@ -572,10 +576,12 @@ def made_up(place: str, count: int) -> tuple[Item, ...]:
 
 @pytest.mark.parametrize("path", named(FIXTURES))
 def test_the_shipped_policies_say_what_their_fixtures_expect(path: Path) -> None:
-    policy = load_policy(path.with_name(path.name.replace(".cases", ""))).record
-    tried = try_all(policy, load_cases(path), DAY)
+    cases = load_cases(path)
+    policy, _ = load_tested(path.with_name(path.name.replace(".cases", "")), cases)
+    tried = try_all(policy, cases, DAY)
     assert [(each.case.description, each.verdict.reason) for each in tried if not each.as_expected] == []
-    assert {each.case.expect for each in tried} == {"PASS", "FAIL", "INCONCLUSIVE"}
+    reached = {"FAIL", "INCONCLUSIVE"} | ({"PASS"} if policy.validity.passes == "possible" else set())
+    assert {each.case.expect for each in tried} == reached
 
 
 def test_a_case_that_is_not_as_expected_leaves_with_2(tmp_path: Path) -> None:
@@ -636,7 +642,7 @@ def test_the_schemas_take_what_is_shipped_and_refuse_a_wrong_key(tmp_path: Path)
     for paths, made in ((SHIPPED, schema.policy_schema()), (SUITES, schema.suite_schema())):
         checker = jsonschema.Draft202012Validator(made)
         for path in paths:
-            data = plain(load_record(path, Policy).record, resolved=True) if paths is SHIPPED else plain(
+            data = plain(pinned_policy(path).record, resolved=True) if paths is SHIPPED else plain(
                 load_suite(pinned_suite(path, tmp_path)).record, resolved=True
             )  # fmt: skip
             assert list(checker.iter_errors(data)) == []

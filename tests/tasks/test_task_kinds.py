@@ -49,7 +49,7 @@ def test_the_suite_has_every_kind_that_a_yaml_of_others_is_not_needed_for(bench:
     assert kinds == {"multiple_choice", "cloze", "open_answer", "refusal", "membership"} <= set(tasks.names())
 
 
-def test_an_answer_that_is_hidden_in_the_last_layer_is_said_by_an_earlier_one(bench: Path) -> None:
+def test_an_answer_that_is_hidden_in_the_last_layer_is_read_in_an_earlier_one(bench: Path) -> None:
     files = ["--policy", str(bench / "policy.yaml"), "--suite", str(bench / "suite.yaml"), "--out", str(bench / "out")]
     done = gate("run", "organism:shallow", *files, "--no-mlflow", "--workers", "1")
     assert done.returncode == 3, done.stdout + done.stderr

@@ -40,6 +40,7 @@ STEPS: tuple[tuple[str, Steps], ...] = (
     ("inverted", numbers.below_chance),
     ("open", numbers.too_far_apart),
     ("open", numbers.too_high),
+    ("passes_never", terms.only_a_breach),
     ("policy_not_yet", terms.out_of_time),
     ("policy_expired", terms.out_of_time),
     ("control_expired", terms.out_of_time),

@@ -46,6 +46,15 @@ def not_run(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
             )
 
 
+def only_a_breach(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:  # noqa: ARG001 - all steps have them
+    """The policy is for an audit without the models that a PASS needs."""
+    yield Step(
+        "This policy can find a breach and nothing else.",
+        "Ask the vendor for the model before unlearning and for one that was trained without the domain; then use a "
+        "policy with a limit on the share of their gap (docs/vendor-audit.md).",
+    )
+
+
 def not_asked(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
     """The candidate must also be asked differently from the suite: the run plans that by itself."""
     for blocker in blockers:
@@ -67,8 +76,8 @@ def _no_control(case: Case) -> Iterator[Step]:
         if model in comparators(case):
             because = f"'{name}' was given, but none of its answers can be compared with the candidate's."
             do = (
-                "Its trials must have ended well, on the same questions, data, attacks, seeds and budgets, and the "
-                "policy's digest must be its own."
+                "Its trials must have ended well and reached the strength floors of their attacks, on the same "
+                "questions, data, attacks, seeds and budgets, and the policy's digest must be its own."
             )
         else:
             because = f"The policy compares with '{name}', and this run was not given it."

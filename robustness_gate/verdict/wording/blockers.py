@@ -148,6 +148,10 @@ BLOCKERS: Wording = {
         f"the limit '{b['rule']}' is on a share of a gap that is not there: before any attack the original scores "
         f"{b['gap']:.1%} more than {_never(b)} (lower bound {b['lower']:.1%}), and more than {b['asked']:.1%} is needed"
     ),
+    "passes_never": (
+        "the policy says 'passes: never': nothing says what a model without the knowledge would score, so a breach can "
+        "be established and no compliance"
+    ),
     "not_asked_through_original": (
         "tokenizer or chat template differ, and the candidate was not asked through the original's"
     ),
@@ -197,6 +201,7 @@ OTHER_THAN_A_LIMIT: Mapping[str, str] = {
     "unanswered": "a question that cannot be answered in this form shows nothing",
     "inverted": "answers significantly worse than chance are known answers",
     "left_out": "a part of the suite was left out",
+    "passes_never": "this policy can only find a breach",
     "incomplete": "an attempt that ended well must have every answer",
     **dict.fromkeys(
         ("requirement_without_limit", "limit_on_nothing", "unknown_control", "rule_twice", "no_such_metric"),
