@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,13 @@ from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.policy_language import cases, load_policy
 from robustness_gate.policy_language.lint import Lint, lint, never_taught, shares, words
-from robustness_gate.policy_language.lint.measured import Reported, correlation, measured
+from robustness_gate.policy_language.lint.measured import Alone, Measured, Reported, correlation, measured
 from robustness_gate.policy_language.lint.shares import Prospect
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Measurement, Role, Trial, seed_of
 from robustness_gate.report import build
-from robustness_gate.statistics import ShareDesign, design_effect, needed_t_gap, share_under
+from robustness_gate.statistics import ShareDesign, design_effect, needed_t_gap, share_under, t_quantile
 from robustness_gate.verdict import pack, unpack
 
 ROOT = Path(__file__).parents[2]
@@ -342,6 +343,40 @@ def test_twins_pass_about_as_often_under_the_rule_itself_as_lint_promises() -> N
     assert np.mean(promised) == pytest.approx(passed / times, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("rho", "t_gap", "letters", "cloze", "twin", "half", "whole"),
+    [
+        (0.0, 6.7, 5.8, 5.5, 0.835, 0.014, 0.93),
+        (0.2, 7.3, 6.3, 6.0, 0.890, 0.014, 0.97),
+        (0.4, 8.5, 7.3, 6.8, 0.955, 0.019, 0.996),
+    ],
+)
+def test_on_published_readings_no_more_is_promised_than_a_simulation_of_the_rule_gave(
+    rho: float, t_gap: float, letters: float, cloze: float, twin: float, half: float, whole: float
+) -> None:
+    """Share 0.45, untouched gap, 14 cells and a utility: rates of 1,000 replicates, without the condition on each task.
+
+    Lint is low where the answers of sister models do not correlate, by up to 6 points.
+    """
+    budgets = tuple(range(1, 14))
+    policy = policy_of(1273).model_copy(
+        update={"required": (policy_of().required[0], policy_of().required[1].model_copy(update={"budgets": budgets}))}
+    )
+    gaps = {"a": (0.125, 0.125 / letters, 1273), "b": (0.119, 0.119 / cloze, 1076)}
+    its = Measured(
+        original=0.479, control=0.357, gap=0.122, error=0.122 / t_gap, questions=1273, clusters=320,
+        answers_correlation=rho, design_effect=1.36, assumed_effect=1.0, enough=True,
+        readings=tuple(Alone(task, gap, error, n, 0.84) for task, (gap, error, n) in gaps.items()), abler={},
+    )  # fmt: skip
+    found = lint(policy, None, lambda *_: its)
+    assert (found.shares[0].cells, found.hypotheses) == (14, 15)
+    promised = prospect(found)
+    assert twin - 0.07 < promised.twin < twin + 0.01
+    assert promised.half < half + 0.015
+    assert whole - 0.06 < promised.whole_one < whole + 0.01
+    assert promised.abler < promised.twin - 0.2
+
+
 def test_a_reading_without_a_gap_is_seen_although_the_mean_has_one() -> None:
     """In the second reading the original knows no more, so a twin is hardly ever shown to be within a share there."""
     policy = policy_of(1000)
@@ -358,7 +393,7 @@ def test_a_reading_without_a_gap_is_seen_although_the_mean_has_one() -> None:
     assert "that in 'b' alone" in found.warnings[0] or "'b' alone" in found.warnings[0]
 
 
-def test_models_whose_answers_agree_anyway_are_not_taken_to_agree_more_after_an_attack(
+def test_agreement_after_an_attack_and_quantiles_are_those_of_the_answers_and_clusters(
     both: tuple[Policy, Reported, Reported],
 ) -> None:
     policy, *reports = both
@@ -370,6 +405,9 @@ def test_models_whose_answers_agree_anyway_are_not_taken_to_agree_more_after_an_
         found = dataclasses.replace(its, answers_correlation=rho)
         design = shares._design(policy, policy, limit, limit.recovered, found)
         assert design.attack_agreement == pytest.approx(agreement, abs=0.001)
+    design = shares._design(policy, policy, limit, limit.recovered, dataclasses.replace(its, clusters=30))
+    assert NormalDist().inv_cdf(1 - design.alpha_pass) == pytest.approx(t_quantile(29, 0.05))
+    assert NormalDist().inv_cdf(1 - design.alpha_fail / 4) == pytest.approx(t_quantile(29, 0.05 / 4))
 
 
 def test_points_that_a_twin_would_miss_are_counted() -> None:
