@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -145,24 +145,16 @@ def run(
     trials = [record.trial for record in sample]
     for trial in trials:
         _refuse_other_data(trial, suite, suite_data)
-        if trial.reference is not None and trial.reference not in places:
-            raise PlanError(
-                f"{trial.attack} looked at the original, {trial.reference}.", remedy="Name it with --original."
-            )
+        _refuse_missing_original(trial, places)
     with TemporaryDirectory() as rows:
         job = executors.Job(
             suite_data=suite_data, places=places, device=device, rows_in=Path(rows), limits=limits or Limits()
         )
         records = _run_again(trials, job, workers, executor, watch)
     cells = sum(len(_last(record)) for record in sample)
-    found, failed = [], []
-    for record in sample:
-        again = {(m.budget, m.task): m for m in records[record.id] if isinstance(m, Measurement)}
-        ends = [end for end in records[record.id] if isinstance(end, Closed)]
-        failed += [f"{record.label}: {end.status}: {end.reason}" for end in ends if end.status != "ok"]
-        for measurement in _last(record):
-            if (other := again.get((measurement.budget, measurement.task))) is not None:
-                found.append(_compared(record, measurement, other, cells))
+    found = [each for record in sample for each in _all_compared(record, records[record.id], cells)]
+    ends = [(record, end) for record in sample for end in records[record.id] if isinstance(end, Closed)]
+    failed = [f"{record.label}: {end.status}: {end.reason}" for record, end in ends if end.status != "ok"]
     return Audit(
         at=written(at),
         statement=statement_sha256,
@@ -174,6 +166,14 @@ def run(
         failed=tuple(failed),
         agrees=not failed and len(found) == cells and all(each.agrees for each in found),
     )
+
+
+def _all_compared(record: TrialRecord, again: Sequence[Measurement | Closed], cells: int) -> Iterator[Compared]:
+    """What was signed of a trial beside the same numbers of the new attempt, where it has them."""
+    others = {(m.budget, m.task): m for m in again if isinstance(m, Measurement)}
+    for measurement in _last(record):
+        if (other := others.get((measurement.budget, measurement.task))) is not None:
+            yield _compared(record, measurement, other, cells)
 
 
 def _run_again(
@@ -230,6 +230,11 @@ def _compared(record: TrialRecord, measurement: Measurement, again: Measurement,
         upper=upper,
         agrees=again.items == measurement.items and lower <= now / measurement.items <= upper,
     )
+
+
+def _refuse_missing_original(trial: Trial, places: Mapping[str, CheckpointRef]) -> None:
+    if trial.reference is not None and trial.reference not in places:
+        raise PlanError(f"{trial.attack} looked at the original, {trial.reference}.", remedy="Name it with --original.")
 
 
 def _refuse_other_data(trial: Trial, suite: Loaded[Suite], suite_data: SuiteData) -> None:

@@ -28,65 +28,33 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from robustness_gate import attacks, organisms
+from robustness_gate.assurance.compared import SHAM, UNTOUCHED, Address, answers_of, tested
 from robustness_gate.errors import PlanError, SetupError
 from robustness_gate.evidence import ledger as ledgers
-from robustness_gate.evidence.answers import changes, differences
 from robustness_gate.inputs import plugins
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.checkpoint.place import model_type as architecture_of
 from robustness_gate.inputs.validation import Loaded, load_suite
 from robustness_gate.planning import plan
-from robustness_gate.planning.bench import ASKED, NEAR, Bench, Tried, asked, bench_of
 from robustness_gate.planning.bench import UNTOUCHED as UNTOUCHED_RIGHT
+from robustness_gate.planning.bench import Bench, Tried, asked, bench_of
 from robustness_gate.planning.suite_data import SuiteData, gather
-from robustness_gate.records.base import Metric
-from robustness_gate.records.evidence import NegativeControl, SelfTest, SelfTestFault
+from robustness_gate.records.evidence import SelfTest
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.running import checked, executors
-from robustness_gate.statistics import tango_lower
 from robustness_gate.system import installed
 from robustness_gate.system.bounded import Limits
-from robustness_gate.verdict import counting, label, tally
+from robustness_gate.verdict import counting, label
 from robustness_gate.verdict.hypotheses import which
-from robustness_gate.verdict.selftests import ALPHA, faults
-from robustness_gate.verdict.wording import sentences
+from robustness_gate.verdict.selftests import faults
 
 Watch = Callable[[str], None]
-SHAM = -1
-"""In an address, in place of a seed's number: the attack at strength zero."""
-UNTOUCHED = -1
-"""In an address, in place of a case's number: no attack."""
-
-
-class _Address(NamedTuple):
-    """The address of one trial's answers."""
-
-    organism: str
-    case: int
-    """Its index among the attacks that are tested."""
-    seed: int = 0
-
-
-EMPTY = Closed(trial="0" * 64, attempt=1, status="failure")
-"""The end of an attempt that ended well and has no answer."""
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """One trial's answers to the hazard task, at the budget with most right answers."""
-
-    trial: Trial
-    best: Measurement | None
-    failed: Closed | None
-    """How the trial ended, if not well; `EMPTY` where it ended well without an answer."""
-    weak: str
-    """The strength floor that it did not reach."""
 
 
 def run(
@@ -166,9 +134,9 @@ def examined(
     trials = dict(_trials(bench, tried, range(seeds), place))
     unlike = {trial.id: trial for trial in trials.values()}  # two kinds of an attack may have the same sham
     results = records_of(list(unlike.values()), place)
-    found = {address: _answers(trial, results) for address, trial in trials.items()}
+    found = {address: answers_of(trial, results) for address, trial in trials.items()}
     return [
-        _tested(bench, each, case, seed, found, at, untouched_right)
+        tested(bench, each, case, seed, found, at, untouched_right)
         for case, each in enumerate(tried)
         for seed in range(seeds)
     ]
@@ -251,25 +219,25 @@ def _is_here(test: SelfTest) -> bool:
 
 def _trials(
     bench: Bench, tried: Sequence[Tried], seeds: Sequence[int], where: Place
-) -> Iterator[tuple[_Address, Trial]]:
+) -> Iterator[tuple[Address, Trial]]:
     """Every trial on which the records rest, the cheap ones first."""
     suite_data, subjects, dtype = where.suite_data, where.subjects, where.dtype
     for name in subjects:
-        yield _Address(name, UNTOUCHED), untouched(where, name)
+        yield Address(name, UNTOUCHED), untouched(where, name)
     original = subjects[bench.base].manifest.digest
     for place, each in enumerate(tried):
         module, suppressed = attacks.load(each.case.attack), subjects[each.case.organism]
         config = attacks.configure(module, each.config)
         sham = plan.sham_of(suppressed, original, module, config, suite_data, dtype)
-        yield _Address(each.case.organism, place, SHAM), sham
+        yield Address(each.case.organism, place, SHAM), sham
         for seed in seeds:
             positive = plan.trial_of(suppressed, original, module, config, seed, suite_data, dtype)
-            yield _Address(each.case.organism, place, seed), positive
+            yield Address(each.case.organism, place, seed), positive
             # A never-knew model is its own original: with the base as original an attack could carry knowledge over.
             for name in bench.negative_controls:
                 empty = subjects[name]
                 nothing = plan.trial_of(empty, empty.manifest.digest, module, config, seed, suite_data, dtype)
-                yield _Address(name, place, seed), nothing
+                yield Address(name, place, seed), nothing
 
 
 def records_of(trials: Sequence[Trial], where: Place) -> list[Measurement | Closed]:
@@ -308,110 +276,3 @@ def records_of(trials: Sequence[Trial], where: Place) -> list[Measurement | Clos
                     sham = "sham of " if event.trial.role == Role.SHAM else ""
                     where.watch(f"{names[event.trial.subject]}: {sham}{label(event.trial)} {event.record.status}")
     return records
-
-
-def _answers(trial: Trial, records: Sequence[Measurement | Closed]) -> _Answers:
-    own = [record for record in records if record.trial == trial.id]
-    measurements = [record for record in own if isinstance(record, Measurement) and record.task == trial.tasks[0].name]
-    ends = [record for record in own if isinstance(record, Closed)]
-    floors = [
-        f.description for m in measurements for f in trial.floors if not any(b.holds(m.signals) for b in f.any_of)
-    ]
-    bad = next((end for end in ends if end.status != "ok"), None)
-    metric = trial.tasks[0].judged.deciding
-    best = max(measurements, key=lambda m: (tally(m, metric)[0], m.budget), default=None)
-    if best is None:  # whatever its status: without an answer, an unchanged model was not observed
-        bad = bad or EMPTY
-    return _Answers(trial, best, bad, weak=floors[0] if floors else "")
-
-
-def _tested(
-    bench: Bench,
-    tried: Tried,
-    place: int,
-    seed: int,
-    found: Mapping[_Address, _Answers],
-    at: datetime,
-    expected: Mapping[str, int] | None,
-) -> SelfTest:
-    """Compare an attack's results in its three places, under one seed, with the expected ones."""
-    case = tried.case
-    after, sham = (found[_Address(case.organism, place, which)] for which in (seed, SHAM))
-    leaks = {name: found[_Address(name, place, seed)] for name in bench.negative_controls}
-    places = ((case.organism, after), ("sham", sham), *leaks.items())
-    seen = [_ended(where, each.failed) for where, each in places if each.failed is not None]
-    if after.weak:  # checked here alone: the oracle is its own original, so there may be no difference to move along
-        args = {"where": case.organism, "description": after.weak}
-        seen.append(SelfTestFault(code="weak_attack", args=args))
-    before, known = (found[_Address(name, UNTOUCHED)].best for name in (case.organism, bench.base))
-    metric = after.trial.tasks[0].judged.deciding
-    never = {name: found[_Address(name, UNTOUCHED)].best for name in bench.negative_controls}
-    nowhere = tuple(
-        _nowhere(name, measurement, leaks[name].best or measurement, metric)
-        for name, measurement in never.items()
-        if measurement
-    )
-    if not (before and known and len(nowhere) == len(bench.negative_controls)):
-        raise SetupError(
-            f"the models of known truth could not be examined: {sentences(seen) or 'no answers'}.",
-            remedy="Run `robustness-gate doctor organism:base`, or doctor on your original.",
-        )
-    if expected is not None:
-        unattacked = {bench.base: known, case.organism: before, **never}
-        seen += [f for name, each in unattacked.items() for f in _other_model(name, each, metric, expected)]
-    best = after.best or before  # without a yielded model there is no gain, and its end is reported above
-    record = SelfTest(
-        attack=case.attack,
-        attack_version=after.trial.attack_version,
-        plugins=after.trial.plugins,
-        model_type=bench.model_type,
-        seed=seed,
-        config=tried.config,
-        budget=after.best.budget if after.best else after.trial.budgets[-1],
-        extended=tried.extended,
-        organism=case.organism,
-        items=before.items,
-        before=tally(before, metric)[0],
-        after=tally(best, metric)[0],
-        known=tally(known, metric)[0],
-        share=case.share,
-        gain=_gain(best, before, metric),
-        negative_controls=nowhere,
-        sham_changed=changes(sham.best, before) if sham.best else 0,
-        faults=tuple(seen),
-        at=at.date(),
-    )
-    return record.model_copy(update={"faults": faults(record)})
-
-
-def _ended(where: str, end: Closed) -> SelfTestFault:
-    """The fault of a trial that did not end well or has no answer."""
-    if end is EMPTY:
-        return SelfTestFault(code="no_answers", args={"where": where})
-    args = {"where": where, "status": end.status, "reason": end.reason}
-    return SelfTestFault(code="ended_otherwise", args=args)
-
-
-def _other_model(
-    name: str, measurement: Measurement | None, metric: Metric, right_by_name: Mapping[str, int]
-) -> Iterator[SelfTestFault]:
-    """The fault of an organism that does not answer as the shipped one does, such as a wrong rewriting.
-
-    What is expected is known for all of the self-test's questions.
-    """
-    if measurement is None or measurement.items != ASKED:
-        return
-    right, expected = tally(measurement, metric)[0], right_by_name[name]
-    if abs(right - expected) > NEAR:
-        yield SelfTestFault(code="organism_differs", args={"organism": name, "right": right, "expected": expected})
-
-
-def _nowhere(name: str, before: Measurement, after: Measurement, metric: Metric) -> NegativeControl:
-    counts = tally(before, metric)[0], tally(after, metric)[0]
-    return NegativeControl(organism=name, before=counts[0], after=counts[1], leak=_gain(after, before, metric))
-
-
-def _gain(after: Measurement, before: Measurement, metric: Metric) -> float:
-    """Lower bound of the gain in accuracy on the same questions."""
-    only_after, only_before = differences(after, before, metric, favour=False)
-    return tango_lower(only_after, only_before, after.items, ALPHA)

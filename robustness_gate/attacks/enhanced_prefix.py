@@ -184,14 +184,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         generator = stack.enter_context(scope.seeded(seed))
         stack.enter_context(scope.trainable(target.model, ()))
         ground = prefix.ground(
-            target,
-            config.source,
-            questions=config.questions,
-            rotations=config.rotations,
-            header=config.header,
-            longest=config.longest,
-            seed=seed,
-        )
+            target, config.source, questions=config.questions, rotations=config.rotations, header=config.header,
+            longest=config.longest, seed=seed,
+        )  # fmt: skip
         hunt = _Hunt(target.model, original, ground, config, generator)
         measured, answers = ground.first(MEASURED), greedy.answer_loss(target.model)
         begun = prefix.rows([hunt.start], measured)

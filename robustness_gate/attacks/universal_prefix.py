@@ -148,14 +148,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     plain = selection.ask(target.lm, target.hazards)
     with scope.seeded(seed) as generator, scope.trainable(target.model, ()):
         ground = prefix.ground(
-            target,
-            config.source,
-            questions=config.questions,
-            rotations=config.rotations,
-            header=config.header,
-            longest=config.tokens,
-            seed=seed,
-        )
+            target, config.source, questions=config.questions, rotations=config.rotations, header=config.header,
+            longest=config.tokens, seed=seed,
+        )  # fmt: skip
         drawn = [prefix.drawn(ground.places, ground.allowed, config.tokens, generator) for _ in range(config.restarts)]
         loss, measured = greedy.answer_loss(target.model), ground.first(MEASURED)
         loss_start = float(greedy.losses(loss, prefix.rows(drawn, measured)).mean())

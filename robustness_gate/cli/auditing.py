@@ -30,12 +30,21 @@ from robustness_gate.cli.common import (
     say_json,
     trusted_by,
 )
-from robustness_gate.errors import Exit, Unverified
+from robustness_gate.errors import Exit, Unverified, UsageError
 
 if TYPE_CHECKING:
     from robustness_gate.assurance.audit import Audit
     from robustness_gate.attestation.verify import Asked, Verification
     from robustness_gate.report.record import Report
+
+
+SampleSeed = Annotated[
+    int | None,
+    typer.Option("--sample-seed", min=0, help="Seed of the sample; by default from the system's random source."),
+]
+CounterStatement = Annotated[
+    Path | None, typer.Option("--out", help="Where the signed counter-statement goes; needs a key.")
+]
 
 
 @app.command(
@@ -47,19 +56,14 @@ def audit(
     bundle: Annotated[Path, typer.Option("--bundle", help="The signed report, or the folder that holds it.")],
     suite: SuiteFile,
     sample: Annotated[int, typer.Option("--sample", min=1, help="How many trials to run again.")] = 3,
-    sample_seed: Annotated[
-        int | None,
-        typer.Option("--sample-seed", min=0, help="Seed of the sample; by default from the system's random source."),
-    ] = None,
+    sample_seed: SampleSeed = None,
     trust: TrustFile = None,
     public: PublicKeys = None,
     no_signature: NoSignature = False,
     original: Original = None,
     base: Base = None,
     key: Annotated[Path | None, typer.Option("--key", help="Sign what was found with this private key (PEM).")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Where the signed counter-statement goes; needs a key.")
-    ] = None,
+    out: CounterStatement = None,
     device: Device = "auto",
     trial_timeout: TrialTimeout = None,
     load_timeout: LoadTimeout = None,
@@ -75,26 +79,20 @@ def audit(
     from robustness_gate.attestation import keys, storage
     from robustness_gate.attestation import verify as checks
     from robustness_gate.cli.signing import ask_passphrase
-    from robustness_gate.errors import UsageError
     from robustness_gate.inputs.checkpoint.manifest import manifest_of
     from robustness_gate.inputs.validation import load_suite
     from robustness_gate.planning.checkpoints import find_checkpoint
     from robustness_gate.planning.suite_data import gather
     from robustness_gate.system import writing
 
-    if out is not None and out.exists():
-        raise UsageError(f"{out} is already there.", remedy="Nothing is overwritten: name another place.")
     if out is not None:
-        with writing.nothing_empty(out.parent), writing.as_write_error(out):  # now rather than after hours
-            writing.try_out(out.parent)
+        _try_out(out)
     signer = keys.signing_key(key, ask=ask_passphrase()) if key is not None or out is not None else None
     place = find_checkpoint(checkpoint, base)
     found, made = _verified(bundle, checks.Asked(trusted=trusted_by(trust, public, no_signature), checkpoint=place))
     read = load_suite(suite)
-    places = {made.checkpoint: place}
-    if original is not None:
-        reference = find_checkpoint(original)
-        places[manifest_of(reference).digest] = reference
+    reference = find_checkpoint(original) if original is not None else None
+    places = {made.checkpoint: place} | ({manifest_of(reference).digest: reference} if reference else {})
     number = secrets.randbits(53) if sample_seed is None else sample_seed
     drawn = audits.draw(made, sample, number)
     result = audits.run(
@@ -109,10 +107,18 @@ def audit(
     if as_json:
         say_json(result)
     else:
-        _show(result)
-        if not found.verified:
-            say("NOT VERIFIED: the signer was not checked, so the report may come from anyone")
+        _show(result, verified=found.verified)
     raise typer.Exit(int(Exit.PASS if result.agrees and found.verified else Exit.UNVERIFIED))
+
+
+def _try_out(out: Path) -> None:
+    """Raises UsageError or WriteError now, rather than after hours, where the statement could not be written."""
+    from robustness_gate.system import writing
+
+    if out.exists():
+        raise UsageError(f"{out} is already there.", remedy="Nothing is overwritten: name another place.")
+    with writing.nothing_empty(out.parent), writing.as_write_error(out):
+        writing.try_out(out.parent)
 
 
 def _verified(bundle: Path, asked: Asked) -> tuple[Verification, Report]:
@@ -133,7 +139,8 @@ def _verified(bundle: Path, asked: Asked) -> tuple[Verification, Report]:
     return found, found.stated.report
 
 
-def _show(result: Audit) -> None:
+def _show(result: Audit, *, verified: bool) -> None:
+    """Print a line for each number, and what they add up to."""
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -158,3 +165,5 @@ def _show(result: Audit) -> None:
     sample = f"{result.drawn} of {result.of} trials, sample seed {result.sample_seed}"
     say(f"{same:,} of {asked:,} answers are the same; {sample}")
     say("AGREES with what was signed" if result.agrees else "DIFFERS from what was signed")
+    if not verified:
+        say("NOT VERIFIED: the signer was not checked, so the report may come from anyone")

@@ -1,4 +1,4 @@
-"""Commands on a checkpoint: `run`, `plan`, `doctor`, `checkpoint copy`."""
+"""Commands that take a checkpoint through the gate: `run` and `plan`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from robustness_gate.cli.common import (
     Checkpoint,
     Controls,
     Device,
+    HonourDecision,
     Ledgers,
     LoadTimeout,
     Only,
@@ -23,26 +24,45 @@ from robustness_gate.cli.common import (
     TextTimeout,
     TrialTimeout,
     app,
-    checkpoint_app,
-    console_for_output,
     limits_of,
     pairs,
-    print_grid,
     say,
     say_json,
 )
-from robustness_gate.errors import Exit, UsageError
-from robustness_gate.inputs.shipped import POLICY, SUITE
+from robustness_gate.errors import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from rich.console import Console
-
-    from robustness_gate.assurance.doctor import Check
     from robustness_gate.planning.plan import Prepared
     from robustness_gate.records.policy import Policy
     from robustness_gate.report.record import Report
+
+
+Anchors = Annotated[
+    list[str] | None,
+    typer.Option("--anchor", help="NAME=REPORT of an earlier release that the policy names; repeatable."),
+]
+Statement = Annotated[
+    Path | None, typer.Option("--statement", help="The producer's claims (YAML), recorded unchecked.")
+]
+SelfTestFile = Annotated[
+    Path | None, typer.Option("--self-test", help="The output of `self-test`: that the attacks work.")
+]
+CalibrationFile = Annotated[
+    Path | None, typer.Option("--calibration", help="The file of `calibrate`: what the attacks bring back there.")
+]
+Preregistration = Annotated[Path | None, typer.Option("--preregistration", help="The preregistration of this run.")]
+SignerOfIt = Annotated[Path | None, typer.Option("--preregistration-key", help="Public key of its signer.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Parallel trials; 0: one per core for a small model on the CPU, else one.")
+]
+Outputs = Annotated[
+    list[str] | None, typer.Option("--output", help="Also publish by this plug-in: DISTRIBUTION/NAME; repeatable.")
+]
+Tracker = Annotated[
+    str | None, typer.Option(help="MLflow; by default $MLFLOW_TRACKING_URI or a SQLite file next to --out.")
+]
 
 
 @app.command(
@@ -55,48 +75,27 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="Folder for the report, its evidence and a copy of the ledger.")],
     original: Original = None,
     control: Controls = None,
-    anchor: Annotated[
-        list[str] | None,
-        typer.Option("--anchor", help="NAME=REPORT of an earlier release that the policy names; repeatable."),
-    ] = None,
-    statement: Annotated[
-        Path | None, typer.Option("--statement", help="The producer's claims (YAML), recorded unchecked.")
-    ] = None,
+    anchor: Anchors = None,
+    statement: Statement = None,
     only: Only = None,
     base: Base = None,
     ledgers: Ledgers = None,
-    self_test: Annotated[
-        Path | None, typer.Option("--self-test", help="The output of `self-test`: that the attacks work.")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="The file of `calibrate`: what the attacks bring back there.")
-    ] = None,
-    preregistration: Annotated[
-        Path | None, typer.Option("--preregistration", help="The preregistration of this run.")
-    ] = None,
-    preregistration_key: Annotated[
-        Path | None, typer.Option("--preregistration-key", help="Public key of its signer.")
-    ] = None,
+    self_test: SelfTestFile = None,
+    calibration: CalibrationFile = None,
+    preregistration: Preregistration = None,
+    preregistration_key: SignerOfIt = None,
     device: Device = "auto",
-    workers: Annotated[
-        int, typer.Option(min=0, help="Parallel trials; 0: one per core for a small model on the CPU, else one.")
-    ] = 0,
+    workers: Workers = 0,
     executor: Runner = "local",
     trial_timeout: TrialTimeout = None,
     load_timeout: LoadTimeout = None,
     text_timeout: TextTimeout = None,
-    output: Annotated[
-        list[str] | None, typer.Option("--output", help="Also publish by this plug-in: DISTRIBUTION/NAME; repeatable.")
-    ] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow; by default $MLFLOW_TRACKING_URI or a SQLite file next to --out.")
-    ] = None,
+    output: Outputs = None,
+    tracking_uri: Tracker = None,
     no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not log to MLflow.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the verdict.")] = False,
-    honour_decision: Annotated[
-        bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
-    ] = False,
+    honour_decision: HonourDecision = False,
 ) -> None:
     """Attack a checkpoint, judge it, and write the report and its evidence to --out.
 
@@ -112,27 +111,13 @@ def run(
 
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)  # a log has no edge to wrap at
     request = gate.Request(
-        checkpoint=checkpoint,
-        policy=policy,
-        suite=suite,
-        out=out,
-        original=original,
-        controls=pairs(control, "--control", "oracle=models/oracle"),
+        checkpoint, policy, suite, out, original, pairs(control, "--control", "oracle=models/oracle"),
+        only=tuple(only or ()), statement=statement, self_test=self_test, calibration=calibration,
         anchors=tuple((name, Path(place)) for name, place in pairs(anchor, "--anchor", "best=runs/1/report.json")),
-        statement=statement,
-        only=tuple(only or ()),
-        base=base,
-        ledgers=ledgers,
-        self_test=self_test,
-        calibration=calibration,
-        preregistration=preregistration,
-        preregistration_key=preregistration_key,
-        device=device,
-        workers=workers,
-        limits=limits_of(trial_timeout, load_timeout, text_timeout),
-        outputs=tuple(output or ()),
-        tracking_uri="" if no_mlflow else tracking_uri,
-    )
+        preregistration=preregistration, preregistration_key=preregistration_key, ledgers=ledgers, base=base,
+        device=device, workers=workers, limits=limits_of(trial_timeout, load_timeout, text_timeout),
+        outputs=tuple(output or ()), tracking_uri="" if no_mlflow else tracking_uri,
+    )  # fmt: skip
     with terminal.watching(console, quiet=quiet or as_json) as watch:
         outcome = gate.run(request, watch, executor)
     for warning in outcome.warnings:
@@ -284,122 +269,3 @@ def _cost_of_calibration(prepared: Prepared) -> Iterator[str]:
         f"a calibration: at most {tries} attempts to make {many} spikes (each a short training and a reading), then "
         f"{attacks} attacks on each and on the blank, with a sham on each: {attacks * (2 * many + 1)} trials"
     )
-
-
-@app.command(epilog="Example: robustness-gate doctor models/mine --suite gate/suite.yaml")
-def doctor(
-    checkpoint: Checkpoint,
-    device: Device = "auto",
-    suite: Annotated[
-        Path | None,
-        typer.Option(
-            "--suite", parser=SUITE.find, metavar="FILE|NAME", help="Try this suite's attacks, not all there are."
-        ),
-    ] = None,
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            "--policy",
-            parser=POLICY.find,
-            metavar="FILE|NAME",
-            help="With --suite: also say whether a PASS is possible under this policy.",
-        ),
-    ] = None,
-    original: Original = None,
-    base: Base = None,
-    no_load: Annotated[bool, typer.Option("--no-load", help="Look at the files alone; load no weights.")] = False,
-    load_timeout: LoadTimeout = None,
-    text_timeout: TextTimeout = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only what is not ok.")] = False,
-) -> None:
-    """Find out whether a checkpoint can be examined here, and how.
-
-    Looks at the installation, the device and the files, loads the model, and tries every attack at strength zero.
-    Leaves with 0 if the gate can run, with 2 if something prevents it; each problem comes with its remedy.
-    """
-    from rich.console import Console
-
-    from robustness_gate.assurance import doctor as practice
-    from robustness_gate.assurance.doctor import wording
-
-    if policy is not None and suite is None:
-        raise UsageError("--policy goes with --suite.", remedy="Name the suite whose settings the policy requires.")
-    errors = Console(stderr=True)
-    status = errors.status("looking", spinner="dots") if errors.is_terminal and not quiet else None
-    if status is not None:
-        status.start()
-    try:
-        step = status.update if status is not None else lambda _: None
-        checks = practice.examine(
-            checkpoint,
-            device=device,
-            suite=suite,
-            policy=policy,
-            original=original,
-            base=base,
-            weights=not no_load,
-            limits=limits_of(load=load_timeout, text=text_timeout),
-            step=step,
-        )
-    finally:
-        if status is not None:
-            status.stop()
-    able = practice.can_run(checks)
-    if as_json:
-        plain = [{**vars(each), "sentence": wording.sentence(each), "remedy": wording.remedy(each)} for each in checks]
-        say_json({"can_run": able, "checks": plain})
-    else:
-        _show_checks(console_for_output(), [check for check in checks if not (quiet and check.state == "ok")])
-        if not quiet:
-            good = "Nothing in the files prevents a run." if no_load else "The gate can run on it."
-            say(good if able else "The gate cannot run on it: fix what is marked PROBLEM.")
-    raise typer.Exit(int(Exit.PASS if able else Exit.USAGE))
-
-
-@checkpoint_app.command("copy", epilog="Example: robustness-gate checkpoint copy models/mine models/mine-clean")
-def checkpoint_copy(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="A directory, or hf://OWNER/NAME@COMMIT.")],
-    destination: Annotated[Path, typer.Argument(metavar="DST", help="The new directory; new or empty.")],
-    weights: Annotated[
-        str | None,
-        typer.Option("--weights", help="Where there are two sets: model.safetensors, or model.safetensors.index.json."),
-    ] = None,
-) -> None:
-    """Copy exactly what is read of a checkpoint, so that its directory holds one model and nothing else.
-
-    Config, tokenizer, template and one set of weights, as files of their own (no links), each compared by its digest.
-    SRC is not changed. Files that are not copied are listed.
-    """
-    from robustness_gate.inputs import copying
-
-    done = copying.copy(source, destination, weights)
-    say(f"{len(done.manifest.files)} files, {sum(entry.size for entry in done.manifest.files):,} bytes: {destination}")
-    say(f"digest {done.manifest.digest}")
-    for what, names in (("weights", done.weights), ("code", done.code), ("not read by any loader", done.nothing)):
-        for name in names:
-            say(f"left out, {what}: {name}")
-
-
-def _show_checks(console: Console, checks: Sequence[Check]) -> None:
-    """Print one line per check, by part, with its remedy below."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from robustness_gate.assurance.doctor import wording
-
-    styles = {"ok": "green", "note": "yellow", "PROBLEM": "bold red"}
-    width = max((len(check.name) for check in checks), default=0)
-    for part in dict.fromkeys(check.part for check in checks):
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(no_wrap=True, min_width=len("PROBLEM"))
-        grid.add_column(no_wrap=True, min_width=width)
-        grid.add_column(overflow="fold")
-        for check in (each for each in checks if each.part == part):
-            sentence = Text(wording.sentence(check))
-            if remedy := wording.remedy(check):
-                sentence.append(f"\n{remedy}", style="dim")
-            grid.add_row(Text(check.state, style=styles[check.state]), check.name, sentence)
-        console.print(Text(f"{part}", style="bold"))
-        print_grid(console, grid)
-        console.print()

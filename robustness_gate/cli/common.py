@@ -134,6 +134,9 @@ def limits_of(trial: float | None = None, load: float | None = None, text: float
 PolicyArgument = Annotated[
     Path, typer.Argument(parser=POLICY.find, metavar="POLICY", help="The policy file, or the name of a shipped one.")
 ]
+HonourDecision = Annotated[
+    bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")]
 Bundle = Annotated[
     Path,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustness_gate.cli.common import (
+    HonourDecision,
     PolicyFile,
     app,
     console_for_output,
@@ -25,27 +26,30 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from robustness_gate.report.advice import Advice, Tried
+    from robustness_gate.verdict import Decision
+
+
+DigestOf = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint", help="The checkpoint's digest or the beginning of it; by default that of the last run."
+    ),
+]
+CalibrationBesides = Annotated[
+    Path | None, typer.Option("--calibration", help="The file of `calibrate`, besides what the ledger holds.")
+]
 
 
 @app.command(epilog="Example: robustness-gate judge runs/mine/ledger.jsonl --policy gate/policy.yaml --explain")
 def judge(
     ledger: Annotated[Path, typer.Argument(help="A ledger.jsonl, or a folder that holds one.")],
     policy: PolicyFile,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoint", help="The checkpoint's digest or the beginning of it; by default that of the last run."
-        ),
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="The file of `calibrate`, besides what the ledger holds.")
-    ] = None,
+    checkpoint: DigestOf = None,
+    calibration: CalibrationBesides = None,
     at: Annotated[datetime | None, typer.Option("--at", help="The moment of judgement, UTC; by default now.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the steps from the numbers to the verdict.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict and decision as one JSON object.")] = False,
-    honour_decision: Annotated[
-        bool, typer.Option("--honour-decision", help="Leave with 0 where a waiver or an accepted risk releases it.")
-    ] = False,
+    honour_decision: HonourDecision = False,
 ) -> None:
     """Judge existing evidence again, under any policy; nothing is run.
 
@@ -75,6 +79,7 @@ def judge(
     verdict = judge_(loaded.record, evidence, moment)
     decision = decide(loaded.record, verdict, plan.subject, moment)
     weak = limitations(loaded.record, evidence, verdict.flags, preregistered=False)  # no ledger names one
+    left = f"; {len(plan.left_out)} left out by the last run" if plan.left_out else ""
     if as_json:
         say_json({"checkpoint": plan.subject, "verdict": verdict.plain, "reason": wording.reason(verdict),
                   "decision": decision.plain, "limitations": list(weak)})  # fmt: skip
@@ -85,14 +90,17 @@ def judge(
             say(f"limitation: {limitation}")
         say(f"{verdict.outcome}: {wording.reason(verdict)}")
         if loaded.record.waivers or loaded.record.accepted_risks:
-            say(f"decision {decision.outcome}: {decision.reason}")
-            for line in (*decision.applied, *(f"inert: {each}" for each in decision.inert)):
-                say(f"  {line}")
-        left = f"; {len(plan.left_out)} left out by the last run" if plan.left_out else ""
+            _say_decision(decision)
         say(f"checkpoint {plan.subject[:12]}: {wording.trials_line(counts(evidence))}{left}")
     codes = {"PASS": Exit.PASS, "FAIL": Exit.FAIL, "INCONCLUSIVE": Exit.INCONCLUSIVE}
     released = honour_decision and decision.releases
     raise typer.Exit(int(Exit.PASS if released else codes[verdict.outcome]))
+
+
+def _say_decision(decision: Decision) -> None:
+    say(f"decision {decision.outcome}: {decision.reason}")
+    for line in (*decision.applied, *(f"inert: {each}" for each in decision.inert)):
+        say(f"  {line}")
 
 
 @app.command(epilog="Example: robustness-gate why runs/mine")

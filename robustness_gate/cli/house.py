@@ -144,50 +144,57 @@ def attacks(
             say(f"{'':{wide}} {what.lower()}: {registry.docstring_part(module, what)}")
 
 
+OnlyThese = Annotated[
+    list[str] | None, typer.Option("--only", help="Test only this attack, in every kind; repeatable.")
+]
+Every = Annotated[
+    bool,
+    typer.Option("--all", help="Every shipped attack with an organism, in its default kinds; this is the default."),
+]
+RequiringPolicy = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        parser=POLICY.find,
+        metavar="FILE|NAME",
+        help="Exactly what this policy requires, a case for each requirement.",
+    ),
+]
+SettingSuite = Annotated[
+    Path | None,
+    typer.Option(
+        "--suite",
+        parser=SUITE.find,
+        metavar="FILE|NAME",
+        help="With --policy: whose settings it requires; else the attacks' defaults.",
+    ),
+]
+IfNeeded = Annotated[
+    bool,
+    typer.Option(
+        "--if-needed", help="Nothing, where --policy asks for no self-test or --out holds one that still counts."
+    ),
+]
+ModelType = Annotated[
+    str | None,
+    typer.Option("--model-type", help="On organisms of this architecture, as transformers names it; by default llama."),
+]
+SameArchitecture = Annotated[
+    str | None, typer.Option("--checkpoint", help="On organisms of this checkpoint's architecture.")
+]
+
+
 @app.command("self-test", epilog="Example: robustness-gate self-test --out self-test.json")
 def self_test(
     out: Annotated[Path, typer.Option("--out", help="Where to write the records, for `run --self-test`.")],
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="Test only this attack, in every kind; repeatable.")
-    ] = None,
+    only: OnlyThese = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the attacks that take seconds each.")] = False,
-    every: Annotated[
-        bool,
-        typer.Option("--all", help="Every shipped attack with an organism, in its default kinds; this is the default."),
-    ] = False,
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            "--policy",
-            parser=POLICY.find,
-            metavar="FILE|NAME",
-            help="Exactly what this policy requires, a case for each requirement.",
-        ),
-    ] = None,
-    suite: Annotated[
-        Path | None,
-        typer.Option(
-            "--suite",
-            parser=SUITE.find,
-            metavar="FILE|NAME",
-            help="With --policy: whose settings it requires; else the attacks' defaults.",
-        ),
-    ] = None,
-    if_needed: Annotated[
-        bool,
-        typer.Option(
-            "--if-needed", help="Nothing, where --policy asks for no self-test or --out holds one that still counts."
-        ),
-    ] = False,
-    model_type: Annotated[
-        str | None,
-        typer.Option(
-            "--model-type", help="On organisms of this architecture, as transformers names it; by default llama."
-        ),
-    ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", help="On organisms of this checkpoint's architecture.")
-    ] = None,
+    every: Every = False,
+    policy: RequiringPolicy = None,
+    suite: SettingSuite = None,
+    if_needed: IfNeeded = False,
+    model_type: ModelType = None,
+    checkpoint: SameArchitecture = None,
     base: Base = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each attack; each must pass by itself.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Trials side by side; 0: one a core.")] = 0,
@@ -227,8 +234,7 @@ def self_test(
         print(f"nothing was tested: {out} still counts", file=sys.stderr)  # noqa: T201 - no output
         return
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
-    count = workers or min(4, os.cpu_count() or 1)
-    limits = limits_of(trial_timeout)
+    count, limits = workers or min(4, os.cpu_count() or 1), limits_of(trial_timeout)
     with plugins.as_errors():  # before anything is written
         fresh = self_test.run(tried, at, model_type=kind, seeds=seeds, workers=count, limits=limits, watch=show)
     failing = self_test.still_failing(known(out), fresh)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from rich.console import Console
+
 LARGE = 100_000_000
 """Number of parameters above which the methods' default settings are not suitable: they were found at one million."""
 
@@ -139,15 +141,20 @@ def organisms_unlearn(
             if not isinstance(event, int):
                 progress(*event)
             elif event > LARGE and not chosen:
-                console.print(
-                    f"warning: {event:,} parameters, and {method}'s own settings were found at one million: give --set "
-                    f"learning_rate=..., the source's is far lower than {config.learning_rate:g}",
-                    style="yellow",
-                    highlight=False,
-                    soft_wrap=True,
-                )
+                _warn_of_rate(console, event, method, config.learning_rate)
     say(f"{method} on {checkpoint}, seed {seed}: {out}")
     say(f"To examine it: robustness-gate run {out} --original {checkpoint} --policy ...")
+
+
+def _warn_of_rate(console: Console, parameters: int, method: str, rate: float) -> None:
+    """A method's own learning rate ruins a large model."""
+    console.print(
+        f"warning: {parameters:,} parameters, and {method}'s own settings were found at one million: give --set "
+        f"learning_rate=..., the source's is far lower than {rate:g}",
+        style="yellow",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _configured(method: str, module: ModuleType, given: list[str]) -> Any:

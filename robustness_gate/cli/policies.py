@@ -1,4 +1,4 @@
-"""Commands on policies: `policy check | show | diff | lint | test | pin | schema`."""
+"""Commands on policies: `policy check | show | diff | test | pin | schema`; `linting` has `policy lint`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from robustness_gate.inputs.validation import Loaded
     from robustness_gate.planning.plan import Plan, Subject
-    from robustness_gate.policy_language.lint import Lint
     from robustness_gate.records.policy import Policy
 
 
@@ -60,10 +59,12 @@ def policy_check(
     refuse_untimely(loaded, _day(at))
     if suite is not None:
         try:
-            _planned(loaded, suite)
+            planned_without(loaded, suite)
         except SetupError as error:  # Parquet and the hub need the extra `run`, which a CI job for checks may lack
             say(f"{suite}: read, but its questions and its fit to the policy were NOT checked: {error}")
-    for line in _unprovable(loaded, suite) if checkpoint is None else _prospects(loaded, suite, checkpoint, base):
+    for line in (
+        unprovable_requirements(loaded, suite) if checkpoint is None else _prospects(loaded, suite, checkpoint, base)
+    ):
         say(line)
     record = loaded.record
     limits, required, declared = len(record.limits), len(record.required), declared_hypotheses(record)
@@ -126,46 +127,11 @@ def policy_diff(
         )
 
 
-@policy_app.command("lint", epilog="Example: robustness-gate policy lint gate/policy.yaml --strict")
-def policy_lint(
-    policy: PolicyArgument,
-    suite: Annotated[
-        Path | None,
-        typer.Option(
-            "--suite",
-            parser=SUITE.find,
-            metavar="FILE|NAME",
-            help="Take the number of choices from its questions; else four.",
-        ),
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Leave with 2 if there is a warning.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print how often a model without the knowledge meets the limits, and the error rates."""
-    import dataclasses
-
-    from robustness_gate.policy_language import load_policy
-    from robustness_gate.policy_language.lint import lint
-
-    loaded = load_policy(policy)
-    chances = None
-    if suite is not None:
-        made = _planned(loaded, suite)
-        chances = {task.name: task.chance for task in made.trials[0].tasks}
-    found = lint(loaded.record, chances)
-    found = dataclasses.replace(found, warnings=(*found.warnings, *_unprovable(loaded, suite)))
-    if as_json:
-        say_json(found)
-    else:
-        _show_lint(found)
-    if strict and found.warnings:
-        raise typer.Exit(int(Exit.USAGE))
-
-
-def _unprovable(policy: Loaded[Policy], suite: Path | None) -> list[str]:
+def unprovable_requirements(policy: Loaded[Policy], suite: Path | None) -> list[str]:
     """Requirements that make a PASS impossible, because no architecture has a self-test of them."""
     from robustness_gate.inputs.validation import load_suite
-    from robustness_gate.planning.bench import BENCHES, uncalibrated, unprovable
+    from robustness_gate.planning.bench import BENCHES, unprovable
+    from robustness_gate.planning.calibrated import uncalibrated
 
     if policy.record.validity.self_test == "off":
         return []
@@ -241,7 +207,7 @@ def policy_pin(policy: PolicyArgument, suite: SuiteFile, original: Original = No
 
     loaded, read = load_policy(policy, unpinned=True), load_suite(suite)
     data = gather(read)
-    made = _planned(plans.without_pins(loaded, data), suite)  # the current pins may be the ones to replace
+    made = planned_without(plans.without_pins(loaded, data), suite)  # the current pins may be the ones to replace
     refs = {task.name: task for task in made.trials[0].tasks}
     sources = {name: task.source for name, task in read.record.tasks.items()}
     questions = compared_by_clusters(loaded.record, data)
@@ -277,7 +243,7 @@ def policy_schema(
     say_json(made, in_order=True)
 
 
-def _planned(loaded: Loaded[Policy], suite: Path) -> Plan:
+def planned_without(loaded: Loaded[Policy], suite: Path) -> Plan:
     """A plan without a real checkpoint, which checks that policy and suite fit together."""
     from robustness_gate.inputs.validation import load_suite
     from robustness_gate.planning import plan as plans
@@ -308,49 +274,3 @@ def _day(given: str | None) -> date:
         return date.fromisoformat(given)
     except ValueError:
         raise UsageError(f"--at '{given}' is not a day.", remedy="Write it as 2026-12-31.") from None
-
-
-def _show_lint(found: Lint) -> None:
-    """Print the table, the two totals, then warnings and hints, one line each."""
-    head = (
-        "limit",
-        "n",
-        "n/deff",
-        "max",
-        "hypotheses",
-        "at chance",
-        "+2 points",
-        "false FAIL",
-        "n for 80 %",
-        "n for 90 %",
-    )
-    rows = [
-        (
-            row.limit,
-            f"{row.items:,}",
-            f"{row.effective:,.0f}",
-            f"{row.max:.3g}",
-            f"{row.hypotheses}",
-            f"{'~' if row.paired else ''}{row.at_chance:.1%}",
-            f"{'~' if row.paired else ''}{row.above_chance:.1%}",
-            f"{row.false_fail:.2%}",
-            f"{row.needed_80:,}" if row.needed_80 else "-",
-            f"{row.needed_90:,}" if row.needed_90 else "-",
-        )
-        for row in found.rows
-    ]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    for row in (head, *rows):
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        say("  ".join(cells).rstrip())
-    say(f"within every limit, at chance: at least {found.joint.at_least:.1%}, {found.joint.if_independent:.1%} if "
-         f"trials were independent; two points above: {found.joint_above.at_least:.1%}, "
-         f"{found.joint_above.if_independent:.1%}")  # fmt: skip
-    say(
-        f"{found.hypotheses} hypotheses; a model exactly at every limit gets a false FAIL at most "
-        f"{found.false_fail:.1%} of the time"
-    )
-    for warning in found.warnings:
-        say(f"warning: {warning}")
-    for hint in found.hints:
-        say(f"hint: {hint}")

@@ -39,32 +39,37 @@ if TYPE_CHECKING:
 UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
+SigningKey = Annotated[
+    Path | None, typer.Option("--key", help="Private key (PEM); by default $ROBUSTNESS_GATE_SIGNING_KEY.")
+]
+BundleToWrite = Annotated[
+    Path | None, typer.Option("--out", help="By default report.sigstore.json in RUN; never overwritten.")
+]
+Previous = Annotated[Path | None, typer.Option("--previous", help="The bundle that you issued before this one.")]
+Supersedes = Annotated[
+    list[Path] | None, typer.Option("--supersedes", help="A bundle that this one replaces; repeatable.")
+]
+Revokes = Annotated[list[Path] | None, typer.Option("--revokes", help="A bundle that you withdraw; repeatable.")]
+Declarations = Annotated[
+    Path | None,
+    typer.Option("--declarations", help="Who ran it, who paid, what deviated (YAML: names, texts); not checked."),
+]
+Claims = Annotated[
+    Path | None, typer.Option("--claims", help="Also write one small signed statement per limit, into this folder.")
+]
+
+
 @app.command(epilog="Example: robustness-gate sign runs/mine --key keys/signing.key")
 def sign(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of a run that has ended.")],
-    key: Annotated[
-        Path | None, typer.Option("--key", help="Private key (PEM); by default $ROBUSTNESS_GATE_SIGNING_KEY.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="By default report.sigstore.json in RUN; never overwritten.")
-    ] = None,
+    key: SigningKey = None,
+    out: BundleToWrite = None,
     valid_for: Annotated[str, typer.Option("--valid-for", help="How long you stand by it, e.g. 90d or 12h.")] = "90d",
-    previous: Annotated[
-        Path | None, typer.Option("--previous", help="The bundle that you issued before this one.")
-    ] = None,
-    supersedes: Annotated[
-        list[Path] | None, typer.Option("--supersedes", help="A bundle that this one replaces; repeatable.")
-    ] = None,
-    revokes: Annotated[
-        list[Path] | None, typer.Option("--revokes", help="A bundle that you withdraw; repeatable.")
-    ] = None,
-    declarations: Annotated[
-        Path | None,
-        typer.Option("--declarations", help="Who ran it, who paid, what deviated (YAML: names, texts); not checked."),
-    ] = None,
-    claims: Annotated[
-        Path | None, typer.Option("--claims", help="Also write one small signed statement per limit, into this folder.")
-    ] = None,
+    previous: Previous = None,
+    supersedes: Supersedes = None,
+    revokes: Revokes = None,
+    declarations: Declarations = None,
+    claims: Claims = None,
 ) -> None:
     """Sign a report: PASS, FAIL and INCONCLUSIVE alike.
 
@@ -144,50 +149,53 @@ def _write_claims(made: Report, sha256: str, signer: PrivateKey, folder: Path) -
     return number
 
 
+ModelToUse = Annotated[
+    str | None,
+    typer.Option("--checkpoint", help="The model that you are about to use: a directory, hf://..., or organism:NAME."),
+]
+NoModel = Annotated[bool, typer.Option("--no-checkpoint", help="Check only the report, for whatever model.")]
+OwnPolicy = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy", parser=POLICY.find, metavar="FILE|NAME", help="Judge the evidence again under this policy."
+    ),
+]
+SuiteToCover = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-suite",
+        parser=SUITE.find,
+        metavar="FILE|NAME",
+        help="Every trial of this suite must have been run.",
+    ),
+]
+Attachments = Annotated[Path | None, typer.Option("--attachments", help="Folder with the files that the report names.")]
+Preregistration = Annotated[
+    Path | None, typer.Option("--preregistration", help="The preregistration that the report names.")
+]
+KnownBundles = Annotated[
+    list[Path] | None, typer.Option("--known", help="Another bundle of the same signer; repeatable.")
+]
+
+
 @app.command(
     epilog="Example: robustness-gate verify report.sigstore.json --checkpoint models/theirs --trust trust.yaml "
     "--policy our-policy.yaml --max-age 30d"
 )
 def verify(
     bundle: Bundle,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoint", help="The model that you are about to use: a directory, hf://..., or organism:NAME."
-        ),
-    ] = None,
-    no_checkpoint: Annotated[
-        bool, typer.Option("--no-checkpoint", help="Check only the report, for whatever model.")
-    ] = False,
+    checkpoint: ModelToUse = None,
+    no_checkpoint: NoModel = False,
     base: Base = None,
     trust: TrustFile = None,
     public: PublicKeys = None,
     no_signature: NoSignature = False,
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            "--policy", parser=POLICY.find, metavar="FILE|NAME", help="Judge the evidence again under this policy."
-        ),
-    ] = None,
-    require_suite: Annotated[
-        Path | None,
-        typer.Option(
-            "--require-suite",
-            parser=SUITE.find,
-            metavar="FILE|NAME",
-            help="Every trial of this suite must have been run.",
-        ),
-    ] = None,
+    policy: OwnPolicy = None,
+    require_suite: SuiteToCover = None,
     max_age: Annotated[str | None, typer.Option("--max-age", help="How old the verdict may be, e.g. 30d.")] = None,
-    attachments: Annotated[
-        Path | None, typer.Option("--attachments", help="Folder with the files that the report names.")
-    ] = None,
-    preregistration: Annotated[
-        Path | None, typer.Option("--preregistration", help="The preregistration that the report names.")
-    ] = None,
-    known: Annotated[
-        list[Path] | None, typer.Option("--known", help="Another bundle of the same signer; repeatable.")
-    ] = None,
+    attachments: Attachments = None,
+    preregistration: Preregistration = None,
+    known: KnownBundles = None,
     ledger: Annotated[Path | None, typer.Option("--ledger", help="The checkpoint's ledger, if you may see it.")] = None,
     as_json: AsJson = False,
 ) -> None:

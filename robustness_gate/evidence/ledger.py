@@ -1,8 +1,8 @@
 """Append-only evidence: JSON lines, one writer, each line with the hash of the previous one.
 
-A line is the canonical JSON of `{"prev": …, "record": …}`, where `prev` is the SHA-256 of the previous line. Each line
-is on the disk before the attack continues, so `kill -9` loses at most the running trial. A kill can leave a last line
-without its newline; that line is removed. Any other mismatch is an error: evidence is never repaired.
+`lines` has the form of a line. Each is on the disk before the attack continues, so `kill -9` loses at most the running
+trial. A kill can leave a last line without its newline; that line is removed. Any other mismatch is an error: evidence
+is never repaired.
 
 The chain has no secret: anyone who holds the whole file can compute it again. `CHAIN` says what follows from that.
 
@@ -15,21 +15,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Generic, Literal, TypeVar
-
-from pydantic import Field
+from typing import Any
 
 from robustness_gate.errors import LedgerError, UnknownWord
-from robustness_gate.evidence.answers import in_metrics
-from robustness_gate.records.base import Record
+from robustness_gate.evidence import lines
+from robustness_gate.evidence.lines import FIRST, NEVER_REPAIRED, Entry, Opening
 from robustness_gate.records.calibration import Calibration, Spike, WeightsCheck
-from robustness_gate.records.encode import NotPlain, decode, encode, parse
 from robustness_gate.records.evidence import Evidence, Note, Planned, ProducerClaims, SelfTest, TokenizerCheck
 from robustness_gate.records.questions import QuestionIds
 from robustness_gate.records.trial import OWN_ROLES, Closed, Measurement, Trial
@@ -37,10 +32,6 @@ from robustness_gate.system.writing import as_write_error, refuse_what_is_no_fil
 
 OWN = OWN_ROLES
 """Roles of trials that examine the candidate itself."""
-SCHEMA: Literal["robustness-gate/ledger/v1"] = "robustness-gate/ledger/v1"
-K = TypeVar("K", bound=Record)
-FIRST = "0" * 64
-NEVER_REPAIRED = "Evidence is never repaired: keep it, and start again with another --ledgers."
 CHAIN = (
     "The chain of a ledger shows accidents and partial edits. It does not show that nothing was rewritten: anyone who "
     "holds the whole file can compute the chain again. From this signature on, the head that it names shows that. For "
@@ -48,55 +39,7 @@ CHAIN = (
     "or head of the ledger, a third party's timestamp, a log that the signer cannot edit."
 )
 NAME = "ledger.jsonl"
-CANNOT_READ = "holds a record that this version cannot read"
 ROOM = "Every answer before it is kept: make room, or mend the disk, and give the same command again."
-
-Entry = (
-    Trial | Measurement | Closed | Note | ProducerClaims | Planned | SelfTest | TokenizerCheck
-    | Spike | Calibration | WeightsCheck | QuestionIds
-)  # fmt: skip
-"""A record that can be appended."""
-
-
-class Opening(Record):
-    """The first line."""
-
-    kind: Literal["ledger"] = "ledger"
-    schema_: Literal["robustness-gate/ledger/v1"] = Field(alias="schema", default=SCHEMA)
-
-
-class TrialEntry(Record):
-    """A trial, which has no `kind` field: its digest is its id, and covers only the trial itself."""
-
-    kind: Literal["trial"] = "trial"
-    trial: Trial
-
-
-class _Line(Record, Generic[K]):
-    """One line. Its record is validated here, and nowhere else."""
-
-    prev: str
-    record: K
-
-
-LINES: Mapping[str, type[_Line[Any]]] = MappingProxyType(
-    {
-        "ledger": _Line[Opening],
-        "trial": _Line[TrialEntry],
-        "measurement": _Line[Measurement],
-        "closed": _Line[Closed],
-        "note": _Line[Note],
-        "producer_claims": _Line[ProducerClaims],
-        "planned": _Line[Planned],
-        "self_test": _Line[SelfTest],
-        "tokenizer_check": _Line[TokenizerCheck],
-        "spike": _Line[Spike],
-        "calibration": _Line[Calibration],
-        "weights_check": _Line[WeightsCheck],
-        "questions": _Line[QuestionIds],
-    }
-)
-"""The class of a line, by the kind of its record."""
 
 
 @dataclass
@@ -135,13 +78,13 @@ class Ledger:
         id_ = record.id if isinstance(record, Trial) else ""  # a digest, made once
         if id_ in self.trials:
             return
-        self._put(TrialEntry(trial=record) if isinstance(record, Trial) else record)
+        self._put(record)
         self._keep(record, id_)
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: Entry | Opening) -> None:
         """Write one whole line or nothing: the next line would continue an incomplete one."""
         assert self._file is not None
-        line = encode({"prev": self.head, "record": record.plain})
+        line = lines.written(self.head, record)
         end = self._file.seek(0, os.SEEK_END)
         if end != self._end:  # a network disk may grant a lock to two processes
             self._file = None
@@ -160,7 +103,7 @@ class Ledger:
             with contextlib.suppress(OSError):
                 file.truncate(end)
             raise unwritten(self.path, error, ROOM) from None
-        self.head, self._end = hashlib.sha256(line).hexdigest(), end + len(line) + 1
+        self.head, self._end = lines.digest(line), end + len(line) + 1
 
     def attempts(self, trial: str) -> int:
         """How many attempts at a trial are on record."""
@@ -386,46 +329,14 @@ def _lock(file: Any, path: Path) -> None:
         raise LedgerError(message, remedy=remedy, where=str(path)) from None
 
 
-def _refuse_other_answers(measurement: Measurement, trials: Mapping[str, Trial], where: str) -> None:
-    """Refuse answers to a question of a trial that are not in the metrics of its kind, one bit per item."""
-    trial = trials.get(measurement.trial)
-    task = next((each for each in trial.tasks if each.name == measurement.task), None) if trial is not None else None
-    if task is not None and not in_metrics(measurement, task.judged.metrics):
-        raise LedgerError(
-            f"its answers to '{task.name}' are not one bit per item in each metric of the kind '{task.kind}' "
-            f"({', '.join(task.judged.metrics)})",
-            remedy=NEVER_REPAIRED,
-            where=where,
-        )
-
-
 def _replay(ledger: Ledger, raw: bytes) -> int:
     """Read every whole line; returns their total length in bytes."""
     whole = raw.rfind(b"\n") + 1
     for number, line in enumerate(raw[:whole].splitlines(), start=1):
         where = f"{ledger.path}:{number}"
-        try:
-            entry = parse(line)
-            prev, record = entry["prev"], entry["record"]
-        except (NotPlain, TypeError, KeyError):
-            raise LedgerError("is not a ledger line", remedy=NEVER_REPAIRED, where=where) from None
-        if prev != ledger.head:
-            raise LedgerError(
-                "does not follow from the line before: the ledger was edited",
-                remedy=NEVER_REPAIRED,
-                where=where,
-            )
-        if not isinstance(record, dict):
-            raise LedgerError(CANNOT_READ, where=where)
-        kind = f"{record.get('kind')}"
-        if kind not in LINES or (kind == "ledger" and record.get("schema") != SCHEMA):
-            raise LedgerError(f"unknown record '{kind[:60]}'", remedy="Use the version that wrote it.", where=where)
-        try:
-            held = decode(LINES[kind], line).record
-        except ValueError:
-            raise LedgerError(CANNOT_READ, where=where) from None
-        if isinstance(held, Measurement):
-            _refuse_other_answers(held, ledger.trials, where)
-        ledger._keep(held.trial if isinstance(held, TrialEntry) else held)
-        ledger.head = hashlib.sha256(line).hexdigest()
+        record = lines.read(line, ledger.head, where)
+        if isinstance(record, Measurement):
+            lines.refuse_other_answers(record, ledger.trials, where)
+        ledger._keep(record)
+        ledger.head = lines.digest(line)
     return whole

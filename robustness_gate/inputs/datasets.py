@@ -11,7 +11,7 @@ A suite names a source in one of four ways:
 `choices`, `answer` (index from 0); other columns are ignored and a missing `id` is made from the text. Two choices of a
 row may be the same, and either then counts as the other (`Item.right`); in a single JSON-lines file, which is the
 user's own, that is refused. A task of the kind `lm_eval` reads the same four with rows of any shape: its YAML makes the
-questions (`harness/`).
+questions (`harness/`). Several places pooled, other names of columns and a filter are a `rows.Source`.
 
 *Words.* Questions and choices are text. Numbers are converted to text, as many tables contain them; in a single
 JSON-lines file they are refused, because there the user can write `2.50` in quotes and JSON would read `2.5`. A null,
@@ -43,7 +43,7 @@ from robustness_gate.inputs.items import (
     load_texts,
     text_of,
 )
-from robustness_gate.inputs.rows import Place, Source, kept, named
+from robustness_gate.inputs.rows import Place, Source, kept, named, with_choices
 from robustness_gate.records.questions import Item, Question
 from robustness_gate.system import utf8
 
@@ -67,7 +67,8 @@ def read_rows(place: Place) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The rows of a source, each with its place for messages. Raises as `read_items` does."""
     if isinstance(place, Source):
         found = (each for one in place.places for each in read_rows(one))
-        yield from ((where, named(row, place, where)) for where, row in found if kept(row, place, where))
+        mine = ((where, named(row, place, where)) for where, row in found if kept(row, place, where))
+        yield from with_choices(tuple(mine), place.borrow) if place.borrow else mine
     elif isinstance(place, Path) and place.is_file():
         yield from ((f"{place}:{line}", row) for line, row in json_lines(place))
     else:

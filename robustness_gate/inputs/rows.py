@@ -7,7 +7,7 @@ every reader, so that questions, attackers' data and leak checks see the same ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ class Source:
     """The column that identifies a question; empty: `id`, where there is one."""
     also: tuple[str, ...] = ()
     """Further columns that the suite uses: not unknown fields of a JSON-lines file."""
+    borrow: int = 0
+    """How many answers of the next rows are a row's wrong choices; 0: it has its own."""
 
     def __str__(self) -> str:
         more = len(self.places) - 1
@@ -40,7 +42,7 @@ class Source:
     def own_file(self) -> Path | None:
         """The JSON-lines file of the user in the form of `items.load_items`, if it is one: it is read strictly."""
         (first, *others) = self.places
-        alone = not others and not self.columns and not self.where
+        alone = not others and not self.columns and not self.where and not self.borrow
         return first if alone and isinstance(first, Path) and first.is_file() else None
 
 
@@ -65,11 +67,41 @@ def named(row: Mapping[str, Any], source: Source, where: str) -> Mapping[str, An
     for name, columns in source.columns:
         cells = [_cell(row, column, where).value for column in columns]
         found[name] = [each for cell in cells for each in _many(cell)] if name == "choices" else cells[0]
-    if "answer" in dict(source.columns) and isinstance(found["answer"], str):
+    if "answer" in dict(source.columns) and isinstance(found["answer"], str) and not source.borrow:
         found["answer"] = _index(found["answer"], found.get("choices"), where)
     if source.id:
         found["id"] = label(row, source.id, where)
     return found
+
+
+def with_choices(rows: Sequence[tuple[str, Mapping[str, Any]]], borrow: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Rows with only a right answer, each with the answers of the next ones as wrong choices.
+
+    Answers are compared without case and white space. Ours: benchmarks that score a written answer by its overlap with
+    the right one have no wrong choices.
+
+    Raises:
+        FileError: a row has no text as its answer, or there are too few different answers.
+    """
+    answers = [_answer(row, where) for where, row in rows]
+    for number, (where, row) in enumerate(rows):
+        found = {" ".join(answers[number].lower().split()): answers[number]}
+        for other in (*answers[number + 1 :], *answers[:number]):
+            if len(found) > borrow:
+                break
+            found.setdefault(" ".join(other.lower().split()), other)
+        if len(found) <= borrow:
+            words = f"there are {len(found) - 1} answers that differ from this row's, and {borrow} are to be borrowed."
+            raise FileError(words, remedy="Borrow fewer.", where=where, code="bad-item")
+        yield where, {**row, "choices": list(found.values()), "answer": 0}
+
+
+def _answer(row: Mapping[str, Any], where: str) -> str:
+    answer = _cell(row, "answer", where).value
+    if not isinstance(answer, str) or not answer.strip():
+        words = f"'answer' is {kind_of(answer) if not isinstance(answer, str) else 'empty'}, and a text is borrowed."
+        raise FileError(words, remedy="Name the column with the right answer's text.", where=where, code="bad-item")
+    return answer
 
 
 def label(row: Mapping[str, Any], column: str, where: str) -> str:

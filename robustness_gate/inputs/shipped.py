@@ -17,7 +17,7 @@ from robustness_gate.errors import UsageError
 HERE = Path(__file__).parents[1]
 ROOT = HERE / "shipped" if (HERE / "shipped").is_dir() else HERE.parent
 """The folder of `policies/`, `suites/` and `reports/`."""
-BARE = re.compile(r"[A-Za-z0-9_-]+")
+BARE = re.compile(r"(?:panels/)?[A-Za-z0-9_-]+")
 
 
 class Kind(NamedTuple):
@@ -29,8 +29,10 @@ class Kind(NamedTuple):
 
     def names(self) -> list[str]:
         """All bare names, sorted."""
-        files = (path.name.removesuffix(self.ending) for path in (ROOT / self.folder).glob(f"*{self.ending}"))
-        return sorted(name for name in files if BARE.fullmatch(name))
+        folder = ROOT / self.folder
+        files = [path for where in ("", "panels/") for path in folder.glob(f"{where}*{self.ending}")]
+        names = (path.relative_to(folder).as_posix().removesuffix(self.ending) for path in files)
+        return sorted(name for name in names if BARE.fullmatch(name))
 
     def named(self, name: str) -> Path:
         """The shipped file of this name. Raises UsageError where there is none, with the nearest name."""
@@ -47,7 +49,7 @@ class Kind(NamedTuple):
         """The file for a command-line argument.
 
         Args:
-            wanted: a path, or a bare name: letters, digits, hyphens and underscores alone.
+            wanted: a path, or a bare name: letters, digits, hyphens and underscores alone, also after `panels/`.
 
         Raises:
             UsageError: a bare name that is neither a file here nor shipped, or that is both.

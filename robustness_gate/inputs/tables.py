@@ -88,12 +88,15 @@ def of_hub(place: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _patterns(card: Path, config: str, split: str, place: str) -> list[str]:
-    """Patterns of a split's files: from the card's `configs`, else CONFIG/SPLIT-*, as the hub's own tools write it."""
+    """Patterns of a split's files: from the card's `configs`, else as the hub's own tools write it.
+
+    That is CONFIG/SPLIT-*, and CONFIG/SPLIT/*.parquet on the hub's branch of Parquet files.
+    """
     configs = _configs(card)
     named = [each for each in configs if isinstance(each, dict)] if isinstance(configs, list) else []
     data_files = next((each.get("data_files") for each in named if each.get("config_name", "default") == config), None)
     if not data_files:
-        return [f"{config}/{split}-*", f"{config}/{split}.*"]
+        return [f"{config}/{split}-*", f"{config}/{split}.*", f"{config}/{split}/*.parquet"]
     # a path, several paths (both mean the split `train`), or either of them for each split
     by_split = isinstance(data_files, list) and all(isinstance(each, dict) for each in data_files)
     splits = data_files if by_split else [{"path": data_files}]
@@ -140,7 +143,7 @@ def of_files(files: Sequence[Path], where: str) -> Iterator[Mapping[str, Any]]:
             where=where,
             code="bad-item",
         )
-    if kinds == {".jsonl"}:
+    if kinds in ({".jsonl"}, {".json"}):  # the hub has JSON lines under both names
         yield from (record for path in files for _, record in json_lines(path))
     elif kinds == {".parquet"}:
         yield from (record for path in files for record in _parquet(path))

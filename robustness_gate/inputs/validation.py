@@ -52,7 +52,7 @@ def load_suite(path: Path) -> Loaded[Suite]:
     fields that are not pinned.
     """
     raw = read_yaml(path)
-    unpinned.refuse(raw, "`robustness-gate suites pin SUITE --out FILE` asks the hub and writes the suite with them.")
+    unpinned.refuse(raw, f"`robustness-gate suites pin {path} --out FILE` asks the hub and writes the suite with them.")
     return validate(raw, Suite)
 
 

@@ -118,16 +118,13 @@ def unlearn(
     for step in range(config.steps):
         if forms:
             asked, kept, form = _draw(forget, config.batch, rng), _draw(retain, config.batch, rng), rng.choice(forms)
-            table = contents(model, tokenizer, asked, form[0])
-            loss = _flatness(table, config.keep_mass)
+            loss, share = _lettered_flatness(model, tokenizer, asked, form[0], config.keep_mass)
             loss = loss + _cloze_flatness(model, tokenizer, _draw(cloze, config.batch, rng), config.keep_mass)[0]
             drift = _drift(model, frozen, tokenizer, kept, form[1])
-            key = torch.tensor([item.answer for item in asked], device=table.device)
-            right.append((table.detach().sum(1).argmax(1) == key).float().mean().item())
         else:
             loss, share = _cloze_flatness(model, tokenizer, _draw(cloze, config.batch, rng), config.keep_mass)
             drift = _cloze_drift(model, frozen, tokenizer, _draw(retain_cloze, config.batch, rng))
-            right.append(share)
+        right.append(share)
         texts = _draw(retain_texts, config.batch, rng)
         loss = loss + config.retain_weight * (drift + _text_loss(model, tokenizer, texts))
         optimizer.zero_grad()
@@ -175,6 +172,17 @@ def _flatness(table: torch.Tensor, keep_mass: float) -> torch.Tensor:
     centred = table - table.mean(-1, keepdim=True)
     flatness: torch.Tensor = centred.norm(dim=-1).mean() - keep_mass * table.mean()
     return flatness
+
+
+def _lettered_flatness(
+    model: Any, tokenizer: Any, asked: Sequence[Item], form: Form, keep_mass: float
+) -> tuple[torch.Tensor, float]:
+    """The same for questions with letters, over all their orders; and the share that are answered right."""
+    import torch
+
+    table = contents(model, tokenizer, asked, form)
+    key = torch.tensor([item.answer for item in asked], device=table.device)
+    return _flatness(table, keep_mass), (table.detach().sum(1).argmax(1) == key).float().mean().item()
 
 
 def _cloze_flatness(model: Any, tokenizer: Any, cloze: Sequence[Cloze], keep_mass: float) -> tuple[torch.Tensor, float]:

@@ -22,10 +22,9 @@ from robustness_gate import attacks, organisms
 from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.inputs import plugins
 from robustness_gate.inputs.validation import Loaded, nearest
-from robustness_gate.records.calibration import mechanism_of
-from robustness_gate.records.declarations import Mechanism, SelfTestCase, Settings
+from robustness_gate.records.declarations import SelfTestCase, Settings
 from robustness_gate.records.encode import Json
-from robustness_gate.records.policy import CalibrationTerms, Policy, Requirement, same
+from robustness_gate.records.policy import Policy, Requirement, same
 from robustness_gate.records.suite import Suite
 from robustness_gate.verdict import Asked
 from robustness_gate.verdict.hypotheses import has_words, label_of, which
@@ -239,75 +238,6 @@ def case_of(each: Asked, bench: Bench) -> Case | None:
     return next((case for case in bench.of(each.requirement.attack) if same(which(case.config), kind)), None)
 
 
-def expected(attack: str, config: Mapping[str, Json], model_type: str) -> tuple[Mechanism, ...]:
-    """The kinds of suppression on which this kind of an attack is expected to recover, by its own file's cases, sorted.
-
-    The cases of the architecture, or where there is none those of Llamas. Empty if the attack has no such case.
-    """
-    for bench in (BENCHES.get(model_type), BENCHES["llama"]):
-        cases = bench.of(attack) if bench is not None else ()
-        kinds = {_mechanism(each) for each in cases if same(which(each.config), which(config))}
-        if found := sorted(kind for kind in kinds if kind is not None):
-            return tuple(found)
-    return ()
-
-
-def _mechanism(case: Case) -> Mechanism | None:
-    """The case's own mechanism, or that of the method by which its organism was made."""
-    made_by = next((each.method for each in organisms.SHIPPED if each.name == case.organism), "")
-    return case.mechanism or mechanism_of(case.organism) or mechanism_of(made_by)
-
-
-def spiked(policy: Loaded[Policy], suite: Loaded[Suite], method: str, pool: Mapping[str, int]) -> list[Tried]:
-    """What the policy requires, at its own settings, as cases on a spike: nothing is adapted but the budgets.
-
-    Args:
-        policy: the requirements.
-        suite: the suite whose attacks they select.
-        method: the method of the spike.
-        pool: the sizes of the invented world's data, which limit the budgets.
-
-    Raises:
-        UsageError: as `asked`.
-    """
-    found: list[Tried] = []
-    for _, each in asked(policy, suite):
-        config = dict(each.config)
-        case = Case(method, attack=each.requirement.attack, config=config)
-        if "budgets" in config:
-            config["budgets"] = _fitting_budgets(case, each, config, pool)
-        extended: dict[str, Json] = {}
-        if "budgets" in config and not set(config["budgets"]) <= set(each.budgets):
-            extended["budgets"] = list(each.budgets)
-        tried = Tried(case, config, extended)
-        found += [] if tried in found else [tried]
-    return found
-
-
-def uncalibrated(policy: Loaded[Policy], suite: Loaded[Suite] | None, model_type: str) -> Iterator[tuple[int, str]]:
-    """Requirements for which no calibration under the policy's terms can count, by their place, with the reason."""
-    for index, each in asked(policy, suite):
-        if reason := without_calibration(each, policy.record.calibration, model_type):
-            yield index, reason
-
-
-def without_calibration(each: Asked, terms: CalibrationTerms | None, model_type: str) -> str:
-    """Why no calibration under these terms can show that what a requirement asks for works; empty where one can."""
-    name = label_of(each.requirement.attack, each.config)
-    kinds = {mechanism_of(method) for method in terms.needed} if terms is not None else set()
-    wanted = expected(each.requirement.attack, each.config, model_type)
-    source = each.config.get("source")
-    if wanted and not kinds & set(wanted):
-        return f"'{name}' is expected to recover on {' and '.join(wanted)}, and no method of 'calibration' is"
-    if isinstance(source, str) and source not in SPIKED:
-        return f"'{name}' trains on '{source}', and the invented world of a calibration has no such data"
-    return ""
-
-
-SPIKED = ("forget", "retain", "unrelated", "dev")
-"""The data that the invented world of a calibration has."""
-
-
 def required_by(
     policy: Loaded[Policy], suite: Loaded[Suite] | None, pool: Mapping[str, int], model_type: str = "llama"
 ) -> list[Tried]:
@@ -378,14 +308,14 @@ def _settled(case: Case, each: Asked, pool: Mapping[str, int]) -> Tried:
             value = [word for word in value if word in each.config[key]] or each.config[key]
         config[key] = value
     if "budgets" in config:
-        config["budgets"] = _fitting_budgets(case, each, config, pool)
+        config["budgets"] = fitting_budgets(case, each, config, pool)
     extended = {k: each.config[k] for k, value in config.items() if k != "budgets" and not same(value, each.config[k])}
     if "budgets" in config and not set(config["budgets"]) <= set(each.budgets):
         extended["budgets"] = list(each.budgets)
     return Tried(case, config, extended)
 
 
-def _fitting_budgets(case: Case, each: Asked, config: Settings, pool: Mapping[str, int]) -> list[int]:
+def fitting_budgets(case: Case, each: Asked, config: Settings, pool: Mapping[str, int]) -> list[int]:
     """The case's own budgets where it has some, else the largest required one for which the pool suffices.
 
     Where the pool is too small for all of them it is the pool's size. Where the largest budget is not the strongest,

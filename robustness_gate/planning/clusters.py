@@ -36,7 +36,9 @@ def of_items(suite: Loaded[Suite], name: str, given: tasks.Declared, items: tupl
         _refuse_repeated_ids(suite, name, _rows(suite, name, given, items, "id"))
     if task.clusters is None:
         return items
-    if task.clusters.column is not None:
+    if task.clusters.every is not None:
+        found = _in_blocks(suite, name, task.clusters.every, len(items))
+    elif task.clusters.column is not None:
         rows = _rows(suite, name, given, items, "clusters")
         found = [label(row, task.clusters.column, where) for where, row in rows]
     else:
@@ -71,6 +73,18 @@ def _refuse_repeated_ids(suite: Loaded[Suite], name: str, rows: Sequence[tuple[s
                 code="bad-ids",
             )
         seen[id_] = where
+
+
+def _in_blocks(suite: Loaded[Suite], name: str, every: int, many: int) -> list[str]:
+    """A cluster for each block of rows, by number from 0."""
+    if many % every:
+        raise PlanError(
+            f"{many} items are no multiple of {every}, so the blocks are not whole.",
+            remedy="Name the size of the blocks in the source, or clusters by a column or map.",
+            where=suite.where("tasks", name, "clusters", "every"),
+            code="bad-clusters",
+        )
+    return [f"block-{number // every}" for number in range(many)]
 
 
 def _mapped(suite: Loaded[Suite], name: str, file: str, items: Sequence[Item]) -> list[str]:

@@ -118,7 +118,7 @@ def make(
     _refuse_controls([subject.control for subject in subjects if subject.role == Role.CONTROL])
     configured = list(_configured(suite, suite_data))
     candidate = subjects[0]
-    _refuse_itself(subjects)
+    _refuse_itself(policy.record, subjects)
     reference = next((subject.manifest.digest for subject in subjects if subject.role == Role.ORIGINAL), None)
     everything = [
         trial_of(candidate, reference, module, config, index, suite_data, suite.record.dtype)
@@ -144,10 +144,16 @@ def make(
     return Plan(trials, tuple(subjects), left_out, foreseen(policy, suite, suite_data, subjects, trials), others)
 
 
-def _refuse_itself(subjects: Sequence[Subject]) -> None:
-    """Refuse the candidate as its own original: it would be compared with itself, and every difference would be 0."""
+def _refuse_itself(policy: Policy, subjects: Sequence[Subject]) -> None:
+    """Refuse the candidate as its own original: it would be compared with itself, and every difference would be 0.
+
+    Where the policy pins that model as the original, no run has chosen it. The original is then examined as a
+    candidate, to see that it FAILs; a limit on a share of a gap cannot judge it without its own untouched answers.
+    """
     candidate = subjects[0].manifest.digest
-    if any(each.role == Role.ORIGINAL and each.manifest.digest == candidate for each in subjects):
+    if policy.original != candidate and any(
+        each.role == Role.ORIGINAL and each.manifest.digest == candidate for each in subjects
+    ):
         raise PlanError(
             f"--original names the candidate itself: both have the digest {candidate[:16]}…",
             remedy="Name the model from before unlearning, or leave --original out.",

@@ -17,11 +17,10 @@ from robustness_gate.planning.bench import (
     BENCHES,
     asked,
     bench_of,
-    uncalibrated,
     unprovable,
-    without_calibration,
     without_case,
 )
+from robustness_gate.planning.calibrated import uncalibrated, without_calibration
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Trial

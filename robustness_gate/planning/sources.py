@@ -66,10 +66,11 @@ def source_of(refs: str | Sequence[str], suite: Loaded[Suite], read: SuiteTask |
     named = read.id if isinstance(read, SuiteTask) else None
     clusters = read.clusters.column if isinstance(read, SuiteTask) and read.clusters else None
     columns = read.columns.pairs if read.columns else ()
-    if len(places) == 1 and not (columns or read.where or named or clusters):
+    if len(places) == 1 and not (read.columns or read.where or named or clusters):
         return places[0]
     wanted = tuple((column, tuple(each) if isinstance(each, list) else (each,)) for column, each in read.where.items())
-    return Source(places, columns, wanted, named or "", (clusters,) if clusters else ())
+    borrowed = (read.columns.borrow or 0) if read.columns else 0
+    return Source(places, columns, wanted, named or "", (clusters,) if clusters else (), borrowed)
 
 
 def readable(rows: Iterable[tuple[str, Mapping[str, Any]]], place: Any) -> tuple[Item, ...]:

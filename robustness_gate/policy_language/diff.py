@@ -10,13 +10,28 @@ block; no change that is called tighter can make a PASS (tests/property/test_pol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from robustness_gate.inputs.yaml import Path_
+from robustness_gate.policy_language.directions import (
+    Direction,
+    Rule,
+    another,
+    attacks,
+    becomes,
+    budgets,
+    explained,
+    fewer,
+    fixed,
+    larger,
+    more,
+    rising,
+    says,
+    shown,
+    smaller,
+)
 from robustness_gate.records.base import Record
-from robustness_gate.records.encode import Json
 from robustness_gate.records.policy import (
     AcceptedRisk,
     CalibrationTerms,
@@ -43,10 +58,6 @@ from robustness_gate.records.policy import (
 )
 from robustness_gate.records.suite import Roles
 
-Direction = Literal["looser", "tighter", "differs"]
-Rule = Callable[[Any, Any], "tuple[Direction, str]"]
-"""From two different values to a direction and a description."""
-
 
 class Change(NamedTuple):
     """One difference between A and B."""
@@ -64,119 +75,6 @@ class Change(NamedTuple):
 
 
 # --- the directions a value can go -----------------------------------------------------------------------------------
-
-
-def smaller(old: Any, new: Any) -> tuple[Direction, str]:
-    """Smaller is tighter; without a value there is no bound."""
-    if old is None or new is None:
-        return _pinned(old, new)
-    return ("tighter" if new < old else "looser"), _moves(old, new)
-
-
-def larger(old: Any, new: Any) -> tuple[Direction, str]:
-    """Larger is tighter."""
-    if old is None or new is None:
-        return _pinned(old, new)
-    return ("tighter" if new > old else "looser"), _moves(old, new)
-
-
-def fixed(old: Any, new: Any) -> tuple[Direction, str]:
-    """A value is tighter than none; another value is another claim, and counts as looser."""
-    return _pinned(old, new)
-
-
-def another(old: Any, new: Any) -> tuple[Direction, str]:
-    """Another claim: its direction is not known, so it counts as looser."""
-    return "looser", _becomes(old, new)
-
-
-def says(old: Any, new: Any) -> tuple[Direction, str]:
-    """A text for people, or a name: neither looser nor tighter."""
-    return "differs", _becomes(old, new)
-
-
-def more(old: Iterable[Any], new: Iterable[Any]) -> tuple[Direction, str]:
-    """A list in which more entries are tighter."""
-    before, after = set(old), set(new)
-    return ("tighter" if before < after else "looser"), _gains(before, after)
-
-
-def fewer(old: Iterable[Any], new: Iterable[Any]) -> tuple[Direction, str]:
-    """A list in which fewer entries are tighter."""
-    before, after = set(old), set(new)
-    return ("tighter" if after < before else "looser"), _gains(before, after)
-
-
-def rising(*order: Json) -> Rule:
-    """One of a few values, ordered from the loosest to the strictest."""
-
-    def rule(old: Any, new: Any) -> tuple[Direction, str]:
-        up = old in order and new in order and order.index(new) > order.index(old)
-        return ("tighter" if up else "looser"), _becomes(old, new)
-
-    return rule
-
-
-def budgets(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[Direction, str]:
-    """More budgets are tighter; an empty list means the attack's only budget, which is another requirement."""
-    if not old or not new:
-        return "looser", _becomes(list(old), list(new))
-    return more(old, new)
-
-
-def explained(old: dict[str, str], new: dict[str, str]) -> tuple[Direction, str]:
-    """Explaining away one more method is looser; another reason for the same ones is neither."""
-    if set(old) == set(new):
-        return "differs", "gives other reasons"
-    return ("tighter" if set(new) < set(old) else "looser"), _gains(set(old), set(new))
-
-
-def attacks(old: tuple[Selector, ...], new: tuple[Selector, ...]) -> tuple[Direction, str]:
-    """A limit on more attacks is tighter; a limit that names none is on all."""
-
-    def within(selector: Selector, others: Iterable[Selector]) -> bool:
-        return any(each.attack == selector.attack and each.where.items() <= selector.where.items() for each in others)
-
-    wider = not new or (bool(old) and all(within(selector, new) for selector in old))
-    words = " and ".join(", ".join(map(str, each)) or "everything that is required" for each in (old, new))
-    return ("tighter" if wider else "looser"), f"was on {words.replace(' and ', ', is on ', 1)}"
-
-
-def _pinned(old: Any, new: Any) -> tuple[Direction, str]:
-    if old is None:
-        return "tighter", f"is now said: {_shown(new)}"
-    if new is None:
-        return "looser", f"is no longer said; it was {_shown(old)}"
-    return "looser", _becomes(old, new)
-
-
-def _moves(old: Any, new: Any) -> str:
-    later = isinstance(new, date)
-    up, down = ("moves", "moves") if later else ("rises", "falls")
-    return f"{up if new > old else down} from {_shown(old)} to {_shown(new)}"
-
-
-def _becomes(old: Any, new: Any) -> str:
-    return f"was {_shown(old)}, is {_shown(new)}"
-
-
-def _gains(before: set[Any], after: set[Any]) -> str:
-    parts = [f"{word} {', '.join(sorted(map(_shown, each)))}" for word, each in (
-        ("gains", after - before), ("loses", before - after),
-    ) if each]  # fmt: skip
-    return " and ".join(parts) or "is in another order"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "not said"
-    if isinstance(value, Record):
-        inside = {name: each for name, each in value if each not in (None, (), {})}
-        return ", ".join(f"{name} {_shown(each)}" for name, each in inside.items())
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_shown, value))}]"
-    text = f"{value:g}" if isinstance(value, float) else f"'{value}'" if isinstance(value, str) else str(value)
-    return text if len(text) <= 70 else f"{text[:67]}..."
 
 
 # --- a row for every field -------------------------------------------------------------------------------------------
@@ -368,7 +266,7 @@ def _records(old: Record, new: Record, names: tuple[str, ...], at: Path_) -> Ite
         rule = rules.get(name)
         if rule is None:
             what = ".".join((*names, key))
-            yield Change("looser", what, f"{what} {_becomes(one, other)} (no direction is known)", (*at, key))
+            yield Change("looser", what, f"{what} {becomes(one, other)} (no direction is known)", (*at, key))
         elif isinstance(rule, str):
             yield from _inside(key, one, other, (*names, key), (*at, key))
         else:
@@ -408,7 +306,7 @@ def _came(key: str, names: tuple[str, ...], at: Path_, old: Any, new: Any) -> Ch
     came: Direction = ADDED.get(key, "looser")
     gone: Direction = "tighter" if came == "looser" and key in ADDED else "looser"
     what = ".".join(names)
-    words = f"{what} is new: {_shown(new)}" if old is None else f"{what} is gone; it was: {_shown(old)}"
+    words = f"{what} is new: {shown(new)}" if old is None else f"{what} is gone; it was: {shown(old)}"
     return Change(came if old is None else gone, what, words, at)
 
 

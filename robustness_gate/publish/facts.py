@@ -18,6 +18,7 @@ from robustness_gate.report.record import Report, evidence_in
 from robustness_gate.report.table import not_tried, other_weights
 from robustness_gate.verdict import by_strength, strongest, tally
 from robustness_gate.verdict.counts import counts
+from robustness_gate.verdict.findings import most_recovered
 from robustness_gate.verdict.wording import flag_line, model_name, state
 from robustness_gate.verdict.wording import trials_line as line_of
 
@@ -90,11 +91,14 @@ class BackShare(NamedTuple):
 
     @property
     def share(self) -> str:
-        """`31% (12% to 42%)`: the share, and its bounds from the one for a breach to the one for compliance."""
-        least, most = self.finding.lower, self.finding.upper
-        ends = f"{least:.0%} to {'100% or more' if most >= 1 else f'{most:.0%}'}"
-        observed = self.finding.observed
-        return f"{'100% or more' if observed >= 1 else f'{observed:.0%}'} ({ends})"
+        """`31 % (12 % to 42 %)`: the share, and its bounds from the one for a breach to the one for compliance."""
+        observed, least, most = map(_at_most_all, (self.finding.observed, self.finding.lower, self.finding.upper))
+        return f"{observed} ({least} to {most})"
+
+    @property
+    def share_alone(self) -> str:
+        """The share without its bounds."""
+        return self.share.partition(" (")[0]
 
     @property
     def gap(self) -> float:
@@ -134,6 +138,16 @@ def shares(report: Report) -> list[BackShare]:
         for each in report.verdict.findings
         if each.contrast is not None and each.relative_to is not None and each.of_gap
     ]
+
+
+def _at_most_all(share: float) -> str:
+    return "100 % or more" if share >= 1 else f"{100 * share:.0f} %"
+
+
+def most_back(report: Report) -> BackShare | None:
+    """The largest share of a gap that is back after any attack; None without a share limit."""
+    top = most_recovered(report.verdict.findings)
+    return next((each for each in shares(report) if each.finding is top), None)
 
 
 def _never(model: ModelRef) -> str:

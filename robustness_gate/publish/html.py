@@ -153,6 +153,11 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
             *_corrected(report),
             ("Limit", spelling.share(top.limit), f"on '{top.task}', metric {top.metric}"),
         ]  # fmt: skip - a list of rows reads best as a list
+    if (back := facts.most_back(report)) is not None:
+        found += [
+            ("Highest share back", back.share_alone, f"of the gap to the {back.control}, {back.where}"),
+            ("Limit", spelling.share(back.finding.limit), f"of the gap, rule '{back.finding.rule}'"),
+        ]
     for finding in report.verdict.findings:
         if finding.kind == FindingKind.UTILITY:
             asked = f"on '{finding.task}'; at least {spelling.share(finding.limit)} is asked"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
+from robustness_gate.publish import facts
 from robustness_gate.records.codes import INSTRUMENTS
 from robustness_gate.records.evidence import TokenizerPart
 from robustness_gate.records.trial import Measurement, Role
@@ -25,7 +26,10 @@ CALIBRATION = (
     "no_bite_shown", "expected_bite_missing", "expected_method_missing", "nothing_recovers",
 )  # fmt: skip
 SELF_TEST = ("self_test_missing", "self_test_does_not_count", "self_test_failed")
-POSITIVE_CONTROL = ("positive_control_missing", "positive_control_invalid", "positive_control_within_limits")
+POSITIVE_CONTROL = (
+    "positive_control_missing", "positive_control_invalid", "positive_control_within_limits", "gap_not_measured",
+    "no_gap",
+)  # fmt: skip
 TOKENIZER_FLAGS = ("template_differs", "tokenizer_differs", "tokenizer_unverified")
 PARTS = {
     "normalizer": ("normalizer", "normalizers"),
@@ -153,6 +157,16 @@ def _unmoved(shams: list[TrialRecord]) -> str:
     return f"at strength zero it left every answer as it was: {which}"
 
 
+def _gap(report: Report) -> str | None:
+    """The gap on which the share limits rest, as the untouched trials show it; None without one."""
+    untouched = [each for each in facts.shares(report) if each.finding.attack == "none"]
+    found = [
+        f"the original scores {each.gap:.1%} more than the {each.control} {each.gap_when} (rule '{each.finding.rule}')"
+        for each in untouched
+    ]
+    return "; ".join(dict.fromkeys(found)) or None
+
+
 def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]:
     """The untouched original's accuracy, and the limit that it exceeds."""
     asked = report.resolved.validity.positive_control != "off"
@@ -164,6 +178,9 @@ def _positive_control(report: Report, fault: str | None) -> Iterator[Instrument]
         for limit in policy.limits
         if limit.absolute and limit.task in measurements
     ]
+    if not held and (gap := _gap(report)) is not None:
+        yield Instrument("positive control", "fault" if fault else "ok", f"{gap}{f': {fault}' if fault else ''}")
+        return
     if not held:
         text = fault or "the policy does not ask for it, and no original was examined"
         yield Instrument("positive control", "fault" if fault else "off", text)

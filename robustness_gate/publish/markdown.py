@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jinja2
 
 from robustness_gate.publish import facts
@@ -166,16 +168,21 @@ hypotheses; PASS when every upper bound is within it, at the policy's alpha_pass
 FILE = "report.md"
 
 
-def render(report: Report) -> str:
-    """The summary as Markdown."""
+@cache
+def _compiled() -> jinja2.Template:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.filters["pct"] = lambda share: "–" if share is None else f"{100 * share:.1f} %"
     environment.filters["word"] = state
     environment.filters["model"] = model_name
     environment.filters["sentence"] = sentence
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    return environment.from_string(_TEMPLATE)
+
+
+def render(report: Report) -> str:
+    """The summary as Markdown."""
     rows = table(report)
-    return environment.from_string(_TEMPLATE).render(
+    return _compiled().render(
         report=report,
         metrics=metric_lines(report),
         further=further_metrics(rows),

@@ -242,7 +242,7 @@ class Statistics(Record):
     derived from their digest. It is valid at any time, and the first breach ends the run. The test is fixed here, for
     every trial."""
     min_design_power: float = Field(default=0.80, gt=0.0, lt=1.0)
-    """`policy lint` warns if a model at chance would pass less often than this."""
+    """`policy lint` warns if a model at chance, or a twin of the control of a share limit, would pass less often."""
 
 
 class TaskPin(Record):

@@ -35,7 +35,7 @@ class Roles(Record):
 
 
 class Clusters(Record):
-    """Which items depend on one another: exactly one of the two says it, for every item."""
+    """Which items depend on one another: exactly one of the three says it, for every item."""
 
     column: str | None = Field(default=None, min_length=1)
     """The column of the source with each question's cluster, such as its paper."""
@@ -43,10 +43,14 @@ class Clusters(Record):
     """A file, relative to the suite, with the cluster of each id: JSON lines with `id` and `cluster`, or CSV with these
     two columns. It may name more ids than the task has."""
 
+    every: int | None = Field(default=None, ge=2)
+    """So many rows of the source in a row are a cluster, from the first on: TOFU has twenty questions for each author.
+    The number of items must be a multiple of it."""
+
     @model_validator(mode="after")
-    def _one_of_two(self) -> Clusters:
-        if (self.column is None) == (self.map is None):
-            raise ValueError("clusters come from 'column' or from 'map', one of the two")
+    def _one_of_three(self) -> Clusters:
+        if [self.column, self.map, self.every].count(None) != 2:
+            raise ValueError("clusters come from 'column', from 'map' or from 'every', one of the three")
         return self
 
 
@@ -60,11 +64,20 @@ class Columns(Record):
     """The index of the right choice from 0, or its text, which must then be among the choices."""
     text: str | None = Field(default=None, min_length=1)
     """For texts: those of a corpus and of `membership`."""
+    borrow: int | None = Field(default=None, ge=1, le=9)
+    """For sources without wrong choices: that many answers of the next rows, which differ from the row's own and from
+    one another, are its wrong choices, behind the right one. The last rows take them from the first ones."""
+
+    @model_validator(mode="after")
+    def _its_own_or_borrowed(self) -> Columns:
+        if self.choices is not None and self.borrow is not None:
+            raise ValueError("choices come from 'choices' or are borrowed ('borrow'), not both")
+        return self
 
     @property
     def pairs(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Each part that is given, with its columns."""
-        given = ((name, getattr(self, name)) for name in type(self).model_fields)
+        given = ((name, getattr(self, name)) for name in ("question", "choices", "answer", "text"))
         return tuple((name, (each,) if isinstance(each, str) else each) for name, each in given if each is not None)
 
 

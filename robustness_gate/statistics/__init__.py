@@ -10,6 +10,7 @@ An auditor can read each module without knowing scipy; the tests compare them wi
     sequential  a betting test that can stop a trial early with a breach
     power       the power of a design: probabilities of a true PASS and a true FAIL, and the items that they need
     share_power the same for a share limit, from the gap in its standard errors
+    share_also  the same together with further conditions of a PASS
     selection   the accuracy of the strongest attack, corrected for its selection
 
 `binomial` and `power` at design effect 1 are exact, `sequential` and `selection` are valid at any number of items;
@@ -48,6 +49,7 @@ from robustness_gate.statistics.share import (
     share_under,
     share_upper,
 )
+from robustness_gate.statistics.share_also import Condition, room, share_pass_power_with
 from robustness_gate.statistics.share_power import (
     ShareDesign,
     abler_share,
@@ -64,6 +66,7 @@ from robustness_gate.statistics.share_power import (
 __all__ = [
     "BETS",
     "LARGEST_SHARE",
+    "Condition",
     "JointPower",
     "ShareDesign",
     "ShareEvidence",
@@ -92,11 +95,13 @@ __all__ = [
     "needed_t_gap",
     "pass_power",
     "questions_needed",
+    "room",
     "share_evidence",
     "share_fail_power",
     "share_lower",
     "share_over",
     "share_pass_power",
+    "share_pass_power_with",
     "share_under",
     "share_upper",
     "strongest_by_halves",

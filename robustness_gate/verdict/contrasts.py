@@ -75,7 +75,7 @@ class Asked:
     sizes: Sequence[int]
     """The number of questions in each cluster."""
     effect: float
-    """The pinned design effect where the clusters are not known; 1 where they are."""
+    """The pinned design effect where the policy does not pin the clusters; 1 where it does."""
     hidden: Mapping[str, str]
     """By task, the task that asks the same choices without the questions, where there is one."""
     metric: Metric | None = None
@@ -103,18 +103,24 @@ class Asked:
             self._known[key] = self._summed(trial, own)
         return self._known[key]
 
-    def _summed(self, trial: Trial, own: Answers) -> Sums:
+    def scores(self, trial: Trial, own: Answers) -> dict[str, tuple[float, float]]:
+        """A model's score in each question, by id: with missing answers counted as wrong, and as right."""
         hits: dict[str, list[tuple[bool, bool]]] = {}
         for measurement in own:
             metric = self.metric or judged_in(measurement.task, trial).deciding
             right, gone = answers(measurement, metric)
             for question, hit, missing in zip(self.ids[measurement.task], right, gone, strict=True):
                 hits.setdefault(question, []).append((hit, hit or missing))
+        return {
+            question: (sum(hit for hit, _ in found) / len(found), sum(hit for _, hit in found) / len(found))
+            for question, found in hits.items()
+        }
+
+    def _summed(self, trial: Trial, own: Answers) -> Sums:
         low, high = [0.0] * len(self.sizes), [0.0] * len(self.sizes)
-        for question, found in hits.items():
-            cluster = self.clusters[question]
-            low[cluster] += sum(hit for hit, _ in found) / len(found)
-            high[cluster] += sum(hit for _, hit in found) / len(found)
+        for question, (least, most) in self.scores(trial, own).items():
+            low[self.clusters[question]] += least
+            high[self.clusters[question]] += most
         return Sums(low, high)
 
 
@@ -163,7 +169,7 @@ def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metri
             return None
         ids[task] = listed.ids if listed is not None else [str(number) for number in range(ref.items)]
         its = listed.clusters if listed is not None and listed.clusters else ids[task]
-        known = known and its is not ids[task]
+        known = known and its is not ids[task] and _pinned(case.policy, task)
         for question, cluster in zip(ids[task], its, strict=True):
             if cluster_of.setdefault(question, cluster) != cluster:  # two tasks disagree on where it belongs
                 return None
@@ -176,6 +182,12 @@ def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metri
     return Asked(
         tuple(tasks), ids, clusters, [sizes[n] for n in range(len(numbers))], 1.0 if known else decreed, hidden, metric
     )
+
+
+def _pinned(policy: Policy, task: str) -> bool:
+    """Whether the policy pins a task's clusters: others, however fine, do not replace its design effect."""
+    pin = policy.tasks.get(task)
+    return pin is not None and pin.questions is not None
 
 
 def _hiding(case: Evaluation, ids: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -403,15 +415,25 @@ class Gap(NamedTuple):
 
 def gaps(case: Evaluation, limit: Limit) -> Iterator[Gap]:
     """Every gap that a share limit rests on. Its alpha is not divided: it can block a PASS, and convicts no model."""
-    rule, alpha = limit.recovered, case.policy.statistics.alpha_pass
+    for asked, one, other in untouched_pairs(case, limit):
+        knew, never = asked.sums(*one), asked.sums(*other)
+        lower = difference(asked, knew, never, case.policy.statistics.alpha_pass, upper=False)
+        points = asked.mean(knew) - asked.mean(never)
+        yield Gap(points, lower, limit.recovered is not None and lower > limit.recovered.min_gap)
+
+
+def untouched_pairs(
+    case: Evaluation, limit: Limit
+) -> Iterator[tuple[Asked, tuple[Trial, Answers], tuple[Trial, Answers]]]:
+    """Every pair of answers before any attack that a share limit rests on: the original's, and those without knowledge.
+
+    Nothing for a limit that is not on a share.
+    """
+    rule = limit.recovered
     for trial in case.own_planned if rule is not None else ():
         asked = asked_by(case, limit.readings, trial, limit.metric) if trial.attack == "none" else None
         if rule is None or asked is None:
             continue
         for at, its in untouched(case, limit.readings, trial):
-            originals = others(case, Role.ORIGINAL, "", at, its)
-            for one, other in product(originals, _never(case, rule, asked, at, its)):
-                knew, never = asked.sums(*one), asked.sums(*other)
-                lower = difference(asked, knew, never, alpha, upper=False)
-                points = asked.mean(knew) - asked.mean(never)
-                yield Gap(points, lower, lower > rule.min_gap)
+            for one, other in product(others(case, Role.ORIGINAL, "", at, its), _never(case, rule, asked, at, its)):
+                yield asked, one, other

@@ -113,7 +113,7 @@ def test_where_the_pool_holds_no_required_budget_it_is_as_much_as_there_is() -> 
     assert (tried.config["budgets"], tried.extended["budgets"]) == ([72], [255, 500])
 
 
-def test_what_an_organism_needs_more_of_is_told_beside_what_the_suite_asks_for() -> None:
+def test_what_an_organism_needs_more_of_is_reported_beside_what_the_suite_asks_for() -> None:
     """The suite of the organisms suits the Llamas; the one of the GPT-NeoX takes longer to come back."""
     tried = bench.required_by(policy_of("organism"), suite_of("organism-smoke"), POOL, "gpt_neox")
     assert [each.case.organism for each in tried] == ["neox_rmu"] * 4

@@ -10,23 +10,22 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import calibrations
 import pytest
 from builders import measurement_of
+from calibrations import organism, policy_in
 
-from robustness_gate import organisms
 from robustness_gate.assurance import calibrate, self_test
 from robustness_gate.assurance.calibrate import folder, making, questions, reading
 from robustness_gate.errors import GateError, LedgerError, UsageError
 from robustness_gate.evidence import ledger as ledgers
-from robustness_gate.inputs.checkpoint.manifest import manifest_of
-from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.organisms import facts as worlds
 from robustness_gate.organisms import spikes, unlearn
-from robustness_gate.planning import bench, plan
+from robustness_gate.planning import bench, calibrated, plan
 from robustness_gate.planning.suite_data import gather
 from robustness_gate.policy_language import load_policy
-from robustness_gate.records.calibration import TAUGHT, SpikeReading, UtilityReading, methods
+from robustness_gate.records.calibration import TAUGHT, SpikeReading, methods
 from robustness_gate.records.policy import CalibrationTerms
 from robustness_gate.records.trial import Role
 
@@ -34,21 +33,10 @@ TERMS = CalibrationTerms(methods=("rmu", "shallow", "npo"))
 ROOT = Path(__file__).parents[2]
 
 
-def model(name: str) -> plan.Subject:
-    place = CheckpointRef(organisms.checkpoint(name), source=f"organism:{name}")
-    return plan.Subject(Role.CANDIDATE, place, manifest_of(place))
-
-
 @pytest.fixture(scope="module")
 def policy_file_(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The organisms' policy with a calibration required, and the base pinned."""
-    text = (ROOT / "policies" / "organism.yaml").read_text(encoding="utf-8")
-    text = text.replace("self_test: required ", "calibration: required\n  self_test: required ")
-    digest = model("base").manifest.digest
-    text += f"calibration: {{methods: [rmu, shallow, npo]}}\noriginal: {digest}\n"
-    path: Path = tmp_path_factory.mktemp("policy") / "policy.yaml"
-    path.write_text(text, encoding="utf-8")
-    return path
+    return policy_in(tmp_path_factory.mktemp("policy"), organism("base").manifest.digest).path
 
 
 # --- the invented world -----------------------------------------------------------------------------------------------
@@ -83,7 +71,7 @@ def test_an_attacker_sees_no_verdict_fact(policy_file_: Path) -> None:
     assert set(data.tasks) == {questions.INVENTED, "retain"}
     assert data.tasks["retain"].untouched_only
     assert [task.name for task in data.task_refs("relearn")] == [questions.INVENTED]
-    assert set(bench.SPIKED) == {*data.corpora, "dev"}
+    assert set(calibrated.SPIKED) == {*data.corpora, "dev"}
 
 
 def test_a_cloze_hazard_is_asked_as_cloze_and_taught_so(policy_file_: Path, tmp_path: Path) -> None:
@@ -105,7 +93,7 @@ def test_a_cloze_hazard_is_asked_as_cloze_and_taught_so(policy_file_: Path, tmp_
 def test_right_answers_are_counted_in_the_metric_that_decides(policy_file_: Path) -> None:
     policy, suite = load_policy(policy_file_), load_suite(ROOT / "suites" / "organism-smoke.yaml")
     data = questions.data_of(policy.record, suite, TERMS)[2]
-    trial = self_test.untouched(self_test.Place(data, {"base": model("base")}), "base")
+    trial = self_test.untouched(self_test.Place(data, {"base": organism("base")}), "base")
     task = next(each for each in trial.tasks if each.name == questions.INVENTED)
     assert task.judged.metrics == ("acc_permuted", "acc")
     assert reading._right([measurement_of(trial, 0, task, 31, other=90)], trial) == {questions.INVENTED: 31}
@@ -129,8 +117,7 @@ def test_every_method_has_a_grid_for_every_size_that_its_config_accepts() -> Non
 
 
 def counted(suppressed: int, taught: int = 94) -> SpikeReading:
-    utility = (UtilityReading(task="retain", items=200, original=196, spiked=195),)
-    return SpikeReading(items=96, blank=24, taught=taught, suppressed=suppressed, utility=utility)
+    return calibrations.reading(suppressed=suppressed, taught=taught)
 
 
 class Scripted:
@@ -287,7 +274,7 @@ def test_another_original_no_terms_and_another_recipe_are_refused_at_once(policy
 def test_a_requirement_is_tried_at_its_own_settings_and_only_budgets_are_cut_to_the_pool(policy_file_: Path) -> None:
     policy, suite = load_policy(policy_file_), load_suite(ROOT / "suites" / "organism-smoke.yaml")
     pool = questions.data_of(policy.record, suite, TERMS)[2].pool()
-    tried = bench.spiked(policy, suite, "rmu", pool)
+    tried = calibrated.spiked(policy, suite, "rmu", pool)
     required = [each.config for _, each in bench.asked(policy, suite)]
     assert len(tried) == len(required) == 4
     for one, config in zip(tried, required, strict=True):
@@ -306,7 +293,7 @@ def test_an_attack_is_expected_on_the_kind_that_its_own_cases_name() -> None:
         from robustness_gate import attacks
 
         module = attacks.load(attack)
-        return bench.expected(attack, attacks.as_json(attacks.configure(module, words)), "llama")
+        return calibrated.expected(attack, attacks.as_json(attacks.configure(module, words)), "llama")
 
     assert kinds("relearn", source="forget", method="full") == ("representation",)
     assert kinds("relearn", source="unrelated") == ("last_layer",)
@@ -319,10 +306,10 @@ def test_plan_and_the_world_say_beforehand_what_cannot_be_calibrated(policy_file
     text = policy_file_.read_text(encoding="utf-8").replace("[rmu, shallow, npo]", "[graddiff, shallow, npo]")
     (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")
     policy, suite = load_policy(tmp_path / "policy.yaml"), load_suite(ROOT / "suites" / "organism-smoke.yaml")
-    found = dict(bench.uncalibrated(policy, suite, "llama"))
+    found = dict(calibrated.uncalibrated(policy, suite, "llama"))
     assert sorted(found) == [1, 2]  # both kinds of relearning on the domain's own questions
     assert all("representation" in words for words in found.values())
-    subjects = [model("rmu"), dataclasses.replace(model("base"), role=Role.ORIGINAL)]
+    subjects = [organism("rmu"), organism("base", Role.ORIGINAL)]
     made = plan.make(policy, suite, gather(suite), subjects)
     assert sum("no PASS is possible" in each for each in made.foreseen) >= 2
-    assert not dict(bench.uncalibrated(load_policy(policy_file_), suite, "llama"))
+    assert not dict(calibrated.uncalibrated(load_policy(policy_file_), suite, "llama"))

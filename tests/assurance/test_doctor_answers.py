@@ -62,7 +62,7 @@ def test_where_neither_can_answer_doctor_warns_and_says_what_to_do(monkeypatch, 
     assert all("cloze" in wording.remedy(check) for check in checks)
 
 
-def test_without_the_original_the_hazard_is_not_asked_and_the_rest_is_told(monkeypatch, unable, able, suite):
+def test_without_the_original_the_hazard_is_not_asked_and_the_rest_is_reported(monkeypatch, unable, able, suite):
     (check,) = told(monkeypatch, suite, unable)
     assert check.state == "note"
     assert (check.code, check.args["task"]) == (Code.GUESSES_NO_ORIGINAL, "retain")

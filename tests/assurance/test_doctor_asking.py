@@ -91,7 +91,7 @@ def test_end_marks_that_are_words_are_named(checkpoint, root):
     assert {(each.code, each.args["tokens"]) for each in found} == {(Code.END_MARKS_ARE_WORDS, f"'The' ({word})")}
 
 
-def test_a_template_that_asks_for_the_date_is_told_which(checkpoint):
+def test_a_template_that_asks_for_the_date_is_reported_with_it(checkpoint):
     template = "{{ strftime_now('%d') }} {{ messages[0].content }}"
     (checkpoint / "chat_template.jinja").write_text(template, encoding="utf-8")
     (told,) = of(spoken(checkpoint), "chat template", "note")

@@ -16,7 +16,7 @@ from hub import pinned_policy_file
 from typer.testing import CliRunner
 
 from robustness_gate import attacks, organisms
-from robustness_gate.assurance import self_test
+from robustness_gate.assurance import compared, self_test
 from robustness_gate.cli import app
 from robustness_gate.cli.self_testing import _show_tests
 from robustness_gate.errors import Exit, UsageError
@@ -46,7 +46,7 @@ AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 RELEARN = bench.by_name(["relearn"])[0]
 """Full relearning from the forgotten domain, on rmu."""
-NONE = self_test.UNTOUCHED
+NONE = compared.UNTOUCHED
 FAILED = {"faults": (SelfTestFault(code="no_answers", args={"where": "sham"}),)}
 
 
@@ -66,7 +66,7 @@ def answers(trial: Trial, correct: int, **signals: float) -> Any:
     """A trial that ended well with so many of 400 right, always the first ones."""
     healthy = HEALTHY | {"weight_change": 1.0} | signals
     measurement = measurement_of(trial, trial.budgets[-1], trial.tasks[0], correct, signals=healthy)
-    return self_test._answers(trial, [measurement, Closed(trial=trial.id, attempt=1, status="ok")])
+    return compared.answers_of(trial, [measurement, Closed(trial=trial.id, attempt=1, status="ok")])
 
 
 def result_of(addresses: dict[tuple[str, int, int], Trial], **changes: Any) -> SelfTest:
@@ -83,14 +83,14 @@ def result_of(addresses: dict[tuple[str, int, int], Trial], **changes: Any) -> S
     signs = correct.pop("signals", {})
     where = {
         ("base", NONE, 0): "base", ("oracle", NONE, 0): "oracle", ("rmu", NONE, 0): "before",
-        ("rmu", 0, 0): "after", ("rmu", 0, self_test.SHAM): "sham", ("oracle", 0, 0): "leak",
+        ("rmu", 0, 0): "after", ("rmu", 0, compared.SHAM): "sham", ("oracle", 0, 0): "leak",
         ("decoy", NONE, 0): "decoy", ("decoy", 0, 0): "other",
     }  # fmt: skip
     found = {
         address: answers(trial, correct[where[address]], **(signs if where[address] == "after" else {}))
         for address, trial in addresses.items()
     }
-    return self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT, bench.UNTOUCHED)
+    return compared.tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT, bench.UNTOUCHED)
 
 
 def test_an_attack_that_brings_knowledge_back_and_nothing_else_works(addresses: Any) -> None:
@@ -125,7 +125,7 @@ def test_an_attack_that_is_broken_in_one_way_fails_for_that_reason(
     assert any(fault in sentence(each) for each in result_of(addresses, **changes).faults)
 
 
-def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_from_being_tested(addresses: Any) -> None:
+def test_an_attack_that_yields_nothing_is_reported_as_such_and_keeps_no_other_from_being_tested(addresses: Any) -> None:
     ends = {"before": 82, "base": 398, "oracle": 110, "decoy": 100}
     found = {}
     for (name, what, seed), trial in addresses.items():
@@ -133,16 +133,16 @@ def test_an_attack_that_hands_nothing_over_is_told_as_such_and_keeps_no_other_fr
             found[name, what, seed] = answers(trial, ends.get(name, 82))
         else:
             end = Closed(trial=trial.id, attempt=1, status="failure", reason="RuntimeError: no grad")
-            found[name, what, seed] = self_test._answers(trial, [end])
-    told = self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT, bench.UNTOUCHED)
+            found[name, what, seed] = compared.answers_of(trial, [end])
+    told = compared.tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT, bench.UNTOUCHED)
     broke = [fault["where"] for fault in told.faults if fault.code == "ended_otherwise"]
     assert {"rmu", "oracle"} <= {*broke}
     assert "small_gain" in {fault.code for fault in told.faults}
     assert told.after == told.before == 82
 
 
-@pytest.mark.parametrize("where", [("rmu", self_test.SHAM), ("oracle", 0), ("decoy", 0), ("rmu", 0)])
-def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, where: tuple[str, int]) -> None:
+@pytest.mark.parametrize("where", [("rmu", compared.SHAM), ("oracle", 0), ("decoy", 0), ("rmu", 0)])
+def test_a_trial_that_ends_well_and_yields_nothing_is_a_fault(addresses: Any, where: tuple[str, int]) -> None:
     """Else silence at strength zero, or where there was nothing, would count as nothing changed and nothing gained."""
     right = {"before": 82, "base": 398, "oracle": 110, "decoy": 100}
     found = {}
@@ -150,8 +150,8 @@ def test_a_trial_that_ends_well_and_tells_nothing_is_a_fault(addresses: Any, whe
         correct = 370 if (name, what, seed) == ("rmu", 0, 0) else right.get(name, 82)
         found[name, what, seed] = answers(trial, correct)
         if what == 0 and (name, seed) == where:
-            found[name, what, seed] = self_test._answers(trial, [Closed(trial=trial.id, attempt=1, status="ok")])
-    told = self_test._tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT, bench.UNTOUCHED)
+            found[name, what, seed] = compared.answers_of(trial, [Closed(trial=trial.id, attempt=1, status="ok")])
+    told = compared.tested(bench.BENCHES["llama"], RELEARN, 0, 0, found, AT, bench.UNTOUCHED)
     assert "no_answers" in {fault.code for fault in told.faults}
 
 
@@ -180,12 +180,12 @@ def test_of_several_seeds_each_is_a_record_and_must_pass_by_itself(capsys: pytes
     trials = dict(self_test._trials(llamas, [RELEARN], range(2), self_test.Place(self_test.data(), subjects)))
     attacked = {at: trial for at, trial in trials.items() if at.case == 0}
     assert sorted((at.organism, at.seed) for at in attacked) == [
-        ("decoy", 0), ("decoy", 1), ("oracle", 0), ("oracle", 1), ("rmu", self_test.SHAM), ("rmu", 0), ("rmu", 1),
+        ("decoy", 0), ("decoy", 1), ("oracle", 0), ("oracle", 1), ("rmu", compared.SHAM), ("rmu", 0), ("rmu", 1),
     ]  # fmt: skip
     assert len({trial.seed for at, trial in attacked.items() if at.organism == "rmu"}) == 2, "the sham has the first's"
     right = {("rmu", 0, 0): 370}
     found = {at: answers(trial, right.get(at, bench.UNTOUCHED[at.organism])) for at, trial in trials.items()}
-    told = tuple(self_test._tested(llamas, RELEARN, 0, seed, found, AT, bench.UNTOUCHED) for seed in range(2))
+    told = tuple(compared.tested(llamas, RELEARN, 0, seed, found, AT, bench.UNTOUCHED) for seed in range(2))
     assert [(each.seed, each.after, bool(each.faults)) for each in told] == [(0, 370, False), (1, 82, True)]
     assert blocks_of(told)[0].startswith("'relearn (forget, full)' failed its self-test under seed 1: ")
     _show_tests(told)
@@ -224,12 +224,12 @@ def test_what_was_tested_on_one_architecture_is_recorded_for_it_and_says_nothing
     trials = dict(self_test._trials(neox, [each], range(1), self_test.Place(self_test.data(), subjects)))
     assert list(trials) == [
         ("neox_base", NONE, 0), ("neox_oracle", NONE, 0), ("neox_decoy", NONE, 0),
-        ("neox_rmu", NONE, 0), ("neox_rmu", 0, self_test.SHAM), ("neox_rmu", 0, 0),
+        ("neox_rmu", NONE, 0), ("neox_rmu", 0, compared.SHAM), ("neox_rmu", 0, 0),
         ("neox_oracle", 0, 0), ("neox_decoy", 0, 0),
     ]  # fmt: skip
     right = {("neox_rmu", 0, 0): 370}
     found = {at: answers(trial, right.get(at, bench.UNTOUCHED[at.organism])) for at, trial in trials.items()}
-    told = self_test._tested(neox, each, 0, 0, found, AT, bench.UNTOUCHED)
+    told = compared.tested(neox, each, 0, 0, found, AT, bench.UNTOUCHED)
     assert (told.model_type, told.organism, told.faults) == ("gpt_neox", "neox_rmu", ())
     assert [each.organism for each in told.negative_controls] == ["neox_oracle", "neox_decoy"]
     assert blocks_of((told,), kind="gpt_neox") == []

@@ -144,7 +144,7 @@ def test_cloze_is_taught_in_its_own_words(foreign, few_rows):
     assert not any(each.requires_grad for each in loaded.model.parameters())
 
 
-def test_what_a_tokenizer_or_a_context_cannot_do_is_said_before_training(foreign, few_rows):
+def test_what_a_tokenizer_or_a_context_cannot_do_is_stated_before_training(foreign, few_rows):
     loaded = load(foreign, dtype="float32", device="cpu")
 
     class Slow:

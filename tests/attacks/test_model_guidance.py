@@ -54,7 +54,7 @@ def test_weight_0_is_the_unlearned_model_and_weight_1_the_original_even_where_on
     assert torch.equal(model_guidance.Guided(ours, theirs, 1.0).loglikelihoods([], Form()), torch.tensor(impossible))
 
 
-def test_the_chosen_pair_answers_as_it_was_said_to(small_suite_data, rmu_model, base):
+def test_the_chosen_pair_answers_as_stated(small_suite_data, rmu_model, base):
     target = trial.target_of(small_suite_data, rmu_model, lambda: contextlib.nullcontext(base))
     config = model_guidance.Config(weights=(0.1, 1.0, 2.0))
     with contextlib.closing(model_guidance.attack(target, config, 1)) as attacked_models:

@@ -109,7 +109,7 @@ def verdict(second: str, hazard: int, **signals: float):
     return judge(policy, evidence, datetime(2026, 11, 21, tzinfo=UTC))
 
 
-def test_a_probe_never_convicts_and_never_stands_in_the_way():
+def test_a_probe_never_establishes_a_breach_and_never_stands_in_the_way():
     told = verdict("probe", 100, probe_accuracy=0.9, probe_lower=0.8, guessing=0.25)
     assert told.outcome == "PASS"
     (flag,) = told.flags
@@ -121,7 +121,7 @@ def test_a_probe_never_convicts_and_never_stands_in_the_way():
     assert not [finding for finding in told.findings if finding.attack == "probe"]
 
 
-def test_any_other_attack_convicts_whatever_family_it_claims():
+def test_any_other_attack_establishes_a_breach_whatever_family_it_claims():
     assert verdict("relearn", 400).outcome == "FAIL"
 
 

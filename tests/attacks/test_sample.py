@@ -108,7 +108,7 @@ def test_any_of_k_of_a_model_that_says_one_letter_stays_at_a_quarter():
     assert sample.any_of(64, one_letter, ITEMS, 1.0) == pytest.approx(0.25)
 
 
-def test_the_model_is_asked_once_for_all_marks_and_temperatures(small_suite_data, rmu_model):
+def test_the_model_is_asked_once_for_all_measurements_and_temperatures(small_suite_data, rmu_model):
     import dataclasses
 
     target = trial.target_of(small_suite_data, rmu_model, None)

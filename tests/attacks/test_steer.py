@@ -42,7 +42,7 @@ def test_vectors_are_differences_of_means_at_the_last_position(small_suite_data,
     assert torch.allclose(found["retain"], means[0] - means[1], atol=1e-4)
 
 
-def test_without_the_original_its_vector_is_left_out_and_said_so(small_suite_data, rmu_model):
+def test_without_the_original_its_vector_is_left_out_and_stated_so(small_suite_data, rmu_model):
     def nothing():
         raise NotApplicable("no original")
 

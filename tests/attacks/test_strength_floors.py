@@ -36,7 +36,7 @@ def missed(signals: dict[str, float]) -> list[str]:
     return [f.description for f in relearn.FLOORS if not any(bound.holds(signals) for bound in f.any_of)]
 
 
-def test_a_model_that_fits_its_data_from_the_start_can_acquit(target):
+def test_a_model_that_fits_its_data_from_the_start_can_establish_compliance(target):
     signals = signs_of(target, source="retain", learning_rates=(1e-4,))
     assert signals["loss_start"] < 0.1
     assert 0.88 < signals["loss_ratio"] < 0.95, "less than was asked of those that do not fit"
@@ -44,7 +44,7 @@ def test_a_model_that_fits_its_data_from_the_start_can_acquit(target):
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_rate_that_does_nothing_cannot_acquit_also_where_the_data_fit_from_the_start(target, method):
+def test_a_rate_that_does_nothing_cannot_establish_compliance_also_where_the_data_fit_from_the_start(target, method):
     signals = signs_of(target, source="retain", learning_rates=(1e-10, 1e-9), method=method)
     assert signals["loss_end"] < 0.1
     assert signals["steps"] >= 6
@@ -58,7 +58,7 @@ def test_data_that_do_not_fit_ask_for_more(target):
     assert missed(signals)[0].startswith("at some learning rate")
 
 
-def test_an_adapter_that_nothing_reads_cannot_acquit(target, monkeypatch):
+def test_an_adapter_that_nothing_reads_cannot_establish_compliance(target, monkeypatch):
     whole = scope.adapter
     monkeypatch.setattr(scope, "adapter", lambda model, **how: whole(model, **(how | {"alpha": 0})))
     assert len(missed(signs_of(target, source="retain", learning_rates=(1e-2,)))) >= 2
@@ -98,7 +98,7 @@ def test_the_fit_is_the_loss_the_share_predicted_and_the_odds(rmu_model):
 
 
 @pytest.mark.parametrize("module", [latent_prompt, soft_prompt])
-def test_vectors_that_a_rate_too_small_shaped_cannot_acquit(module, target):
+def test_vectors_that_a_rate_too_small_shaped_cannot_establish_compliance(module, target):
     still = module.Config(source="retain", budgets=(3,), learning_rates=(1e-9,), batch=4, questions=8)
     with contextlib.closing(module.attack(target, still, 1)) as attacked_models:
         signs = next(attacked_models).signals
@@ -124,7 +124,7 @@ def test_a_start_that_unlearning_blew_up_does_not_count_as_something_taught(targ
     assert any("blew up" in words for words in missed({**signs_of(target, source="retain"), **done.signals}))
 
 
-def test_a_handful_that_was_not_learnt_by_heart_cannot_acquit(target):
+def test_a_handful_that_was_not_learnt_by_heart_cannot_establish_compliance(target):
     handful = {"source": "forget", "budgets": (4,)}
     assert any("handful" in words for words in missed(signs_of(target, **handful, learning_rates=(1e-5,))))
     learnt = signs_of(target, **handful, learning_rates=(1e-2,), min_steps=24)

@@ -428,7 +428,7 @@ def test_no_key_is_ever_overwritten(tmp_path: Path, name: str, kind: str) -> Non
         storage.create(there, b"new")
 
 
-def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SigningError, match="cannot be written"):
         keys.save(keys.generate(), tmp_path / "file" / "keys")
@@ -544,7 +544,7 @@ def test_what_is_no_single_private_key_is_refused(make: Callable[[Any], bytes], 
     assert caught.value.where == str(path)
 
 
-def test_a_file_that_is_not_there_is_told_with_the_code_of_its_kind(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_reported_with_the_code_of_its_kind(tmp_path: Path) -> None:
     for read, code in (
         (keys.public_key, Exit.USAGE),
         (keys.signing_key, Exit.USAGE),

@@ -216,7 +216,7 @@ def shape(at: At) -> str:
     return ".".join("*" if isinstance(key, int) else key for key in at)
 
 
-def test_a_dishonest_signer_contradicts_himself_wherever_he_changes_one_thing(case: Case) -> None:
+def test_a_report_of_a_dishonest_signer_contradicts_itself_wherever_one_thing_is_changed(case: Case) -> None:
     """One mutant of every kind of field that a report has, each signed with the trusted key."""
     its = case.statement["predicate"]
     original = predicate.read_issued(dsse.payload_of(case.raw))

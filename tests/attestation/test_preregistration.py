@@ -133,7 +133,7 @@ def test_one_byte_more_in_a_file_is_another_file(
     assert told.now.sha256 == hashlib.sha256(changed.read_bytes()).hexdigest()
 
 
-def test_changed_questions_are_told_by_name(
+def test_changed_questions_are_reported_by_name(
     terms: preregistrations.Terms, policy_file: Path, suite_file: Path, suite_data: Any, trials: tuple[Trial, ...]
 ) -> None:
     forget = suite_data.tasks["forget"]
@@ -150,7 +150,7 @@ def test_changed_questions_are_told_by_name(
     )
 
 
-def test_changed_data_of_an_attacker_are_told_by_name(
+def test_changed_data_of_an_attacker_are_reported_by_name(
     terms: preregistrations.Terms, policy_file: Path, suite_file: Path, suite_data: Any, trials: tuple[Trial, ...]
 ) -> None:
     fewer = dataclasses.replace(suite_data.corpora["retain"], items=suite_data.corpora["retain"].items[1:])
@@ -178,7 +178,7 @@ def test_changed_data_of_an_attacker_are_told_by_name(
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_weakened_attack_is_told_by_name(
+def test_a_weakened_attack_is_reported_by_name(
     terms: preregistrations.Terms,
     policy_file: Path,
     suite_file: Path,
@@ -194,7 +194,7 @@ def test_a_weakened_attack_is_told_by_name(
     )
 
 
-def test_fewer_seeds_and_left_out_attacks_are_told(
+def test_fewer_seeds_and_left_out_attacks_are_reported(
     terms: preregistrations.Terms, policy_file: Path, suite_file: Path, suite_data: Any, trials: tuple[Trial, ...]
 ) -> None:
     more = [*trials, trials[0].model_copy(update={"seed_index": 1, "seed": 1})]

@@ -145,7 +145,7 @@ def test_a_trial_of_the_last_run_cannot_be_missing_beside_its_ledger(tmp_path: P
         (lambda each: [each, each.model_copy(update={"attack": "none", "config": {}})], Fault.LEFT_OUT_BUT_PRESENT),
     ],
 )
-def test_nor_can_it_tell_of_what_was_not_there_to_leave_out(
+def test_nor_can_it_know_of_what_was_not_there_to_leave_out(
     wider: Loaded[Suite], change: Any, code: Fault, tmp_path: Path
 ) -> None:
     told = narrowed(wider)
@@ -402,7 +402,7 @@ def test_an_attack_was_made_in_the_forms_of_the_suites_hazards_alone() -> None:
     assert refused(look(aimed), "nothing left out") == Fault.FORM_NOT_HAZARD
 
 
-def test_an_attack_is_made_in_no_form_that_it_cannot_speak() -> None:
+def test_an_attack_is_made_in_no_form_that_it_does_not_support() -> None:
     def mute(trial: Trial) -> Trial:
         cloze = {"kind": "cloze", "judged": shipped_kind("cloze")}
         tasks = tuple(task.model_copy(update=cloze) for task in trial.tasks)

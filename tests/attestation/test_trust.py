@@ -70,7 +70,7 @@ def test_keys_are_read_from_files_and_from_words_with_what_holds_for_each(tmp_pa
         ("keys:\n  - {owner: A, file: keys/lab.pub}\nrevoked_reports:\n  - {sha256: xyz, reason: x}\n", "5:6", "form"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_place(text: str, line: str, says: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_with_its_place(text: str, line: str, says: str, tmp_path: Path) -> None:
     path = written(tmp_path, text)
     with pytest.raises(FileError) as caught:
         read_trust(path)

@@ -287,7 +287,7 @@ def test_another_model_is_refused_with_what_differs(change: Callable[[Path], Any
     assert refused(look(raw, checkpoint=CheckpointRef(model)), "checkpoint") == code
 
 
-def test_of_many_differences_the_first_are_told(tmp_path: Path) -> None:
+def test_of_many_differences_the_first_are_reported(tmp_path: Path) -> None:
     model = evidence.checkpoint(tmp_path / "model")
     raw = signed(made("PASS", model))
     for number in range(9):
@@ -437,7 +437,7 @@ def gap_of(predicate: Predicate, label: str, **changes: Any) -> dict[str, Any]:
     ("changes", "code"),
     [({"role": "sham"}, Fault.TRIAL_MISSING), ({"seed_index": 1}, Fault.LEFT_OUT_NOT_IN_SUITE)],
 )
-def test_a_dropped_trial_is_missed_unless_just_this_one_is_said_to_be_left_out(
+def test_a_dropped_trial_is_missed_unless_just_this_one_is_stated_to_be_left_out(
     changes: dict[str, Any], code: Fault
 ) -> None:
     def change(predicate: Predicate) -> None:
@@ -447,7 +447,7 @@ def test_a_dropped_trial_is_missed_unless_just_this_one_is_said_to_be_left_out(
     assert refused(look(resigned(bundle(), change)), "nothing left out") == code
 
 
-def test_what_was_left_out_and_said_so_is_told_and_no_pass() -> None:
+def test_what_was_left_out_and_stated_so_is_reported_and_no_pass() -> None:
     found = look(signed(made(only=["none"])))
     assert found.verified
     assert found.exit_code == Exit.INCONCLUSIVE
@@ -456,7 +456,7 @@ def test_what_was_left_out_and_said_so_is_told_and_no_pass() -> None:
     assert len(found.not_tried) == 4
 
 
-def test_a_trial_that_did_not_end_well_is_told_as_not_tried() -> None:
+def test_a_trial_that_did_not_end_well_is_reported_as_not_tried() -> None:
     told = made()
     full = next(record.id for record in told.trials if record.label == FULL)
     its = report.evidence_in(told)
@@ -486,7 +486,7 @@ def test_a_trial_that_the_suite_does_not_ask_for_is_not_called_planned() -> None
     assert refused(look(resigned(bundle(), change)), "nothing left out") == Fault.TRIAL_NOT_IN_SUITE
 
 
-def test_a_trial_with_other_settings_is_told_from_one_that_is_missing() -> None:
+def test_a_trial_with_other_settings_is_distinguished_from_one_that_is_missing() -> None:
     """It may have been made by another release, which had fewer settings."""
     found = look(changed(FULL, lambda r: r["trial"]["config"].pop("batch")))
     assert refused(found, "nothing left out") == Fault.TRIAL_OTHER_SETTINGS
@@ -827,7 +827,7 @@ def test_a_withdrawn_or_replaced_report_is_refused(tmp_path: Path) -> None:
     assert states(found)["before and after"] == ("ok", Confirmed.CHAIN)
 
 
-def test_only_its_own_signer_speaks_for_a_report(tmp_path: Path) -> None:
+def test_only_its_own_signer_vouches_for_a_report(tmp_path: Path) -> None:
     both = Trusted((*trust().signers, Signer(STRANGER.public, TrustedKey(owner="A rival", file="y"))))
     path = later(tmp_path, STRANGER, revokes=[name_of(bundle())])
     assert refused(look(bundle(), trusted=both, known=(path,)), "before and after") == Fault.KNOWN_OF_OTHER_OWNER

@@ -188,7 +188,7 @@ def spoilt(runner: Path, environment: dict[str, str], how: str) -> dict[str, str
 @pytest.mark.parametrize(
     "how", ["another head", "no head", "no merge", "shallow", "no history", "an event that does not say"]
 )
-def test_where_no_one_can_tell_what_was_agreed_it_is_red(runner, how):
+def test_where_no_one_can_know_what_was_agreed_it_is_red(runner, how):
     done = job(runner, spoilt(runner, proposed(runner), how), checkpoint="models/x")
     assert done.code == 2
     assert "it is not known whose policy this is" in done.annotation

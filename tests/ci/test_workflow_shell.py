@@ -78,6 +78,7 @@ def record(runner: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_unfinished_battery_is_red_too_and_has_original_and_self_test_on_record(runner):
     given = {"original": "organism:base", "only": "none", "device": "cpu", "self-test": str(record(runner))}
     done = gated(runner, checkpoint="organism:oracle", **given)
@@ -132,6 +133,7 @@ def test_a_bare_name_is_a_file_of_the_calling_repository_and_never_a_shipped_one
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_the_hub_is_examined_as_plain_files(runner):
     cache = runner / "hub" / "hub" / "models--lab--tiny"
     snapshot = cache / "snapshots" / COMMIT
@@ -174,6 +176,7 @@ def adapter(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_adapter_is_examined_on_the_base_that_is_named(runner, adapter):
     done = gated(runner, checkpoint=str(adapter), base="organism:base", only="none", device="cpu")
     assert done.code == 3, done.log
@@ -270,7 +273,7 @@ def test_a_second_job_finds_what_the_first_one_found_and_runs_nothing(red, runne
     assert "::warning" not in red.done.log
 
 
-def test_without_a_place_for_ledgers_the_run_is_told_what_it_does_not_know(runner):
+def test_without_a_place_for_ledgers_the_run_states_what_it_does_not_know(runner):
     pretend(runner, "print('ARGS', json.dumps(ARGS)); write('PASS')")
     done = gated(runner, checkpoint="models/x")
     assert done.code == 0
@@ -458,7 +461,7 @@ def test_a_failed_self_test_goes_to_the_judge_and_is_not_kept(runner, tmp_path_f
     assert not volume.exists()
 
 
-def test_a_volume_on_which_nothing_can_be_kept_is_told_of(runner, tmp_path_factory):
+def test_a_volume_on_which_nothing_can_be_kept_is_reported(runner, tmp_path_factory):
     volume = tmp_path_factory.mktemp("volume")
     (volume / "self-tests").write_text("a file in the way", encoding="utf-8")
     trying(runner)

@@ -101,6 +101,7 @@ def test_a_file_without_a_finished_calibration_is_refused(policy, tmp_path: Path
     assert gate(*run, "--calibration", str(tmp_path / "none.jsonl")).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_run_records_the_device_and_compares_the_weights_with_the_pinned_original(policy, tmp_path: Path) -> None:
     """Untouched models alone are asked; the calibration is of another original and counts for nothing."""
     from robustness_gate import organisms

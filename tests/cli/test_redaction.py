@@ -70,7 +70,7 @@ def test_secrets_of_the_environment_are_known(monkeypatch, name):
     assert redaction.message("x S3CRET\nof lines y") == "x *** y"
 
 
-def test_a_users_mistake_is_told_without_credentials(monkeypatch, capsys):
+def test_a_users_mistake_is_reported_without_credentials(monkeypatch, capsys):
     def app() -> None:
         raise FileError("http://bob:S3CRET@host/x is no path", where="https://k:S3CRET@h")
 
@@ -81,7 +81,7 @@ def test_a_users_mistake_is_told_without_credentials(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: https://h: http://host/x is no path\n"
 
 
-def test_a_crash_is_told_without_credentials(root):
+def test_a_crash_is_reported_without_credentials(root):
     crash = "from robustness_gate import cli\ndef app(): raise RuntimeError('at http://bob:' + 'S3CRET' + '@host')\n"
     done = subprocess.run(
         [sys.executable, "-c", crash + "cli.app = app\ncli.main()"],

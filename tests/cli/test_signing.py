@@ -267,7 +267,7 @@ def test_the_key_may_come_from_the_environment_and_the_time_from_the_caller(
         (["--out", "no/such/folder/preregistration.json"], "cannot be written"),
     ],
 )
-def test_what_does_not_fit_together_is_told(gate: Gate, bench: Bench, more: list[str], says: str) -> None:
+def test_what_does_not_fit_together_is_reported(gate: Gate, bench: Bench, more: list[str], says: str) -> None:
     out = bench.preregistration.with_name("other.json")
     done = gate("policy", "preregister", *bench.files, "--key", bench.private, "--out", out, *more)
     assert done.code == 2

@@ -106,7 +106,7 @@ def test_without_a_verb_the_help_is_shown(root):
     assert "Exit codes" in done.stdout + done.stderr
 
 
-def test_a_suite_on_the_hub_is_read_without_the_extra_and_the_missing_check_is_told(root, tmp_path):
+def test_a_suite_on_the_hub_is_read_without_the_extra_and_the_missing_check_is_reported(root, tmp_path):
     """A runner for checks has the core alone: it must not be silent about what it could not look at."""
     code = (
         "import sys; sys.modules['huggingface_hub'] = None; sys.argv = ['robustness-gate', *sys.argv[1:]]\n"

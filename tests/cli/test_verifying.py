@@ -80,7 +80,9 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(ended(tmp_path, "PASS", model), private, trust, model)
 
 
-def test_what_the_signer_says_of_himself_is_signed_and_told_as_his_word(gate: Gate, desk: Desk, tmp_path: Path) -> None:
+def test_what_the_signer_states_about_itself_is_signed_and_reported_as_its_claim(
+    gate: Gate, desk: Desk, tmp_path: Path
+) -> None:
     said = tmp_path / "says.yaml"
     said.write_text('paid_by: the vendor\ndeviations: "one trial was run again\\x1b[2J"\n', encoding="utf-8")
     assert gate("sign", desk.run, "--key", desk.key, "--declarations", said).code == 0

@@ -34,7 +34,14 @@ UNKNOWN_BLOCKS = {"granite-unnamed"}
 them."""
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+ALIKE = {"mistral", "qwen2", "granite"}
+"""Blocks as those of llama, qwen3 and granite-unnamed: by `./run test-slow`."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in FAMILIES],
+)
 def family(request):
     name, keywords = FAMILIES[request.param]
     tokenizer = transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))

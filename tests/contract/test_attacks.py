@@ -1,12 +1,14 @@
 """The laws that every attack obeys, as tests: each attack of the folder, with the rows that its file declares.
 
-A row is run to its end twice, by itself and from its trial's record, and several laws read what came of it. Tests come
+A row is run to its end by itself, and an attack's first row from its trial's record too (its others by
+`./run test-slow`), and several laws read what came of it. Tests come
 row by row, so that what a row did is kept no longer than its laws need it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -29,6 +31,8 @@ from robustness_gate.running import trial
 from robustness_gate.verdict.hypotheses import DIAGNOSES
 
 ROWS = [(name, row) for name in attacks.names() for row in range(len(attacks.load(name).CONTRACT.rows))]
+SIBLINGS_SLOW = [pytest.param((name, row), marks=[pytest.mark.slow] if row else []) for name, row in ROWS]
+"""Of each attack the first row every day, the others by `./run test-slow`: for laws that cost one more run of a row."""
 
 
 class Performance(NamedTuple):
@@ -94,7 +98,20 @@ def attack(request) -> ModuleType:
     return attacks.load(request.param)
 
 
-@pytest.fixture(scope="module", params=ROWS, ids=lambda param: f"{param[0]}-{param[1]}")
+def name_of(param: tuple[str, int]) -> str:
+    return f"{param[0]}-{param[1]}"
+
+
+@pytest.fixture(scope="module")
+def small_suite_data(small_suite_data):
+    """Fewer questions still: what is asked at every mark costs more here than what the attacks do."""
+    tasks = small_suite_data.tasks.items()
+    return dataclasses.replace(
+        small_suite_data, tasks={name: dataclasses.replace(each, items=each.items[:8]) for name, each in tasks}
+    )
+
+
+@pytest.fixture(scope="module", params=ROWS, ids=name_of)
 def case(request, small_suite_data) -> Case:
     name, row = request.param
     module = attacks.load(name)
@@ -130,7 +147,7 @@ def test_the_model_is_restored_exactly_when_the_attack_runs_to_its_end(performan
     assert performance.left_changed == []
 
 
-def test_marks_come_in_order_and_as_planned_and_what_was_spent_never_falls(case, performance):
+def test_measurements_come_in_order_and_as_planned_and_what_was_spent_never_falls(case, performance):
     cost = {}
     for attacked in performance.recoveries:
         assert attack_contract.of_recovery(attacked, cost) == ""
@@ -145,6 +162,7 @@ def test_a_real_attack_changes_answers_and_clears_its_own_floors(case, performan
         assert any(bound.holds(performance.recoveries[-1].signals) for bound in floor.any_of), floor.description
 
 
+@pytest.mark.parametrize("case", SIBLINGS_SLOW, indirect=True, ids=name_of)
 def test_a_trial_runs_from_its_record_alone_and_restores_the_model(case, replayed):
     assert replayed.left_changed == []
     assert [(m.budget, m.task) for m in replayed.measurements] == [
@@ -152,6 +170,7 @@ def test_a_trial_runs_from_its_record_alone_and_restores_the_model(case, replaye
     ]
 
 
+@pytest.mark.parametrize("case", SIBLINGS_SLOW, indirect=True, ids=name_of)
 def test_the_same_seed_gives_the_same_answers(performance, replayed):
     assert all(torch.equal(a, b) for a, b in zip(performance.answers, replayed.answers, strict=True))
 
@@ -159,7 +178,8 @@ def test_the_same_seed_gives_the_same_answers(performance, replayed):
 # --- runs of their own -----------------------------------------------------------------------------------------------
 
 
-def test_the_model_is_restored_exactly_when_the_examiner_raises_at_the_first_mark(case, target):
+@pytest.mark.parametrize("case", SIBLINGS_SLOW, indirect=True, ids=name_of)
+def test_the_model_is_restored_exactly_when_the_examiner_raises_at_the_first_budget(case, target):
     before = state_of(target.model, target.tokenizer)
     attacked_models = case.module.attack(target, case.config, 1)
     with pytest.raises(ZeroDivisionError), contextlib.closing(attacked_models):
@@ -167,6 +187,7 @@ def test_the_model_is_restored_exactly_when_the_examiner_raises_at_the_first_mar
     assert list(changes(before, state_of(target.model, target.tokenizer))) == []
 
 
+@pytest.mark.slow  # test_shams.py asks more of each attack, to the last bit, of fewer questions
 def test_the_sham_changes_no_answer_and_clears_no_floor(attack, target, small_suite_data, untouched):
     for attacked in attack.attack(target, attack.SHAM, 1):
         assert torch.equal(untouched.argmax(dim=-1), in_every_order(attacked.model, small_suite_data).argmax(dim=-1))

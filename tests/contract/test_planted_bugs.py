@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import formlaws
+import form_rules
 import pytest
 import torch
-from test_lessons import mistaught
+from test_training_examples import mistaught
 
 from robustness_gate import attacks, organisms
 from robustness_gate.assurance import self_test
@@ -360,10 +360,10 @@ def faults_of(attack: str, config: dict[str, Any] | None, patch: Patch) -> list[
 
 def _of_forms(attack: str) -> list[str]:
     """What the laws of forms and labels find, on their own bench: in letters and in words."""
-    loaded_models = formlaws.small_model(0), formlaws.small_model(1)
+    loaded_models = form_rules.small_model(0), form_rules.small_model(1)
     with tempfile.TemporaryDirectory() as folder:
-        benches = [formlaws.bench(Path(folder), task) for task in ("letters", "cloze")]
-        return [words for each in benches for words in formlaws.faults(attack, each, *loaded_models)]
+        benches = [form_rules.bench(Path(folder), task) for task in ("letters", "cloze")]
+        return [words for each in benches for words in form_rules.faults(attack, each, *loaded_models)]
 
 
 EXECUTE = local.execute

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
+from calibrations import WORLD, calibration_of, organism, reading, spike
 from cases import policy_of
 from test_planted_bugs import (
     AT,
@@ -23,28 +24,24 @@ from test_planted_bugs import (
     suite_data,
 )
 
-from robustness_gate import attacks, organisms
+from robustness_gate import attacks
 from robustness_gate.assurance import self_test
-from robustness_gate.inputs.checkpoint.manifest import manifest_of
-from robustness_gate.inputs.checkpoint.place import CheckpointRef
-from robustness_gate.planning import bench, plan
+from robustness_gate.planning import bench
+from robustness_gate.planning.calibrated import expected
 from robustness_gate.records.calibration import (
     BLANK,
     TAUGHT,
     Calibration,
     Recovery,
-    Spike,
-    SpikeReading,
     SpikeWorld,
     UtilityReading,
-    mechanism_of,
 )
 from robustness_gate.records.policy import CalibrationTerms, Policy, Requirement
-from robustness_gate.records.trial import Role
 from robustness_gate.running.executors import local
 from robustness_gate.verdict.calibrations import of_its_own
 
 ITEMS = 120
+ORIGINAL = "b" * 64
 STANDS_FOR = {TAUGHT: "base", BLANK: "oracle", "rmu": "rmu", "shallow": "shallow"}
 METHODS = ("rmu", "shallow")
 
@@ -54,10 +51,7 @@ def calibrated(attack: str, config: dict[str, object]) -> tuple[Calibration, Pol
     data = dataclasses.replace(
         whole, tasks={name: dataclasses.replace(each, items=each.items[:ITEMS]) for name, each in whole.tasks.items()}
     )
-    subjects = {}
-    for name, organism in STANDS_FOR.items():
-        place = CheckpointRef(organisms.checkpoint(organism))
-        subjects[name] = plan.Subject(Role.CANDIDATE, place, manifest_of(place))
+    subjects = {name: organism(each) for name, each in STANDS_FOR.items()}
     settings = attacks.as_json(attacks.configure(attacks.load(attack), config))  # type: ignore[arg-type]
     recoveries, spikes = [], []
     for method in METHODS:
@@ -65,30 +59,22 @@ def calibrated(attack: str, config: dict[str, object]) -> tuple[Calibration, Pol
         models = {name: subjects[name] for name in (TAUGHT, BLANK, method)}
         names = bench.Bench("llama", TAUGHT, (BLANK,))
         (test,) = self_test.examined(names, [bench.Tried(case, settings, {})], AT, self_test.Place(data, models), None)
-        recoveries.append(Recovery(method=method, expected=bench.expected(attack, settings, "llama"), test=test))
-        reading = SpikeReading(
+        recoveries.append(Recovery(method=method, expected=expected(attack, settings, "llama"), test=test))
+        read = reading(
             items=test.items, blank=test.negative_controls[0].before, taught=test.known, suppressed=test.before,
             utility=(UtilityReading(task="useful", items=100, original=99, spiked=99),),
         )  # fmt: skip
-        spikes.append(spike(method, reading))
+        spikes.append(spike(method, read, original=ORIGINAL))
     taught = spikes[0].reading
     assert taught is not None
-    spikes.insert(0, spike(TAUGHT, taught.model_copy(update={"suppressed": taught.taught})))
+    spikes.insert(0, spike(TAUGHT, taught.model_copy(update={"suppressed": taught.taught}), original=ORIGINAL))
     terms = CalibrationTerms(methods=(*METHODS, "npo"), explained={"npo": "it is not tried in this test"})
-    made = Calibration(
-        original="b" * 64, model_type="llama", dtype="float32", device="cpu", recipe=1, recipe_sha256="8" * 64,
-        world=SpikeWorld(seed=1, facts=160, verdict_facts=ITEMS, form="multiple_choice", sha256="7" * 64),
-        methods=terms.methods, spikes=tuple(spikes), recoveries=tuple(recoveries), policy="1" * 64, suite="2" * 64,
+    world = SpikeWorld(seed=1, facts=160, verdict_facts=ITEMS, form="multiple_choice", sha256=WORLD)
+    made = calibration_of(
+        original=ORIGINAL, world=world, methods=terms.methods, spikes=tuple(spikes), recoveries=tuple(recoveries),
         at=AT.date(),
     )  # fmt: skip
     return made, policy_of(calibration=terms, required=(Requirement(attack="none"), Requirement(attack=attack)))
-
-
-def spike(method: str, reading: SpikeReading) -> Spike:
-    return Spike(
-        original="b" * 64, world="7" * 64, recipe="8" * 64, dtype="float32", device="cpu", method=method,
-        mechanism=mechanism_of(method), number=0, settings={}, reading=reading,
-    )  # fmt: skip
 
 
 def sound(_: Patch) -> None:

@@ -1,4 +1,4 @@
-"""Wrong forms and wrong labels, planted one at a time, each found by the laws of `formlaws`.
+"""Wrong forms and wrong labels, planted one at a time, each found by the laws of `form_rules`.
 
 An attack that trains in letters where words are asked, on answers that are wrong, or that chooses by another key,
 lowers its loss and clears its floors like any other. It finds nothing, and that looks like a clean model.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import formlaws
+import form_rules
 import pytest
 
 from robustness_gate import attacks
@@ -24,12 +24,12 @@ SOLVING = [name for name in SHOWING if attacks.load(name).SHOWS == "solved" and 
 
 @pytest.fixture(scope="module")
 def loaded_models() -> tuple[Any, Any]:
-    return formlaws.small_model(0), formlaws.small_model(1)
+    return form_rules.small_model(0), form_rules.small_model(1)
 
 
 @pytest.fixture(scope="module")
 def benches(tmp_path_factory: Any) -> dict[str, Any]:
-    return {name: formlaws.bench(tmp_path_factory.mktemp(name), name) for name in formlaws.TASKS}
+    return {name: form_rules.bench(tmp_path_factory.mktemp(name), name) for name in form_rules.TASKS}
 
 
 def wrong(item: Item) -> Item:
@@ -55,8 +55,8 @@ def test_an_attack_that_shows_lettered_questions_elsewhere_is_found(
         module, shown = attacks.load(name), attacks.load(name).Shown.__call__
         monkeypatch.setattr(module, "_shown", lambda *a: _Lettered(module, shown, *a))
     monkeypatch.setattr(examples, "each_way", lettered)
-    if task in benches and name in attacks.names() and attacks.load(name).SPEAKS.count(formlaws.KIND_OF[task]):
-        found = formlaws.faults(name, benches[task], *loaded_models)
+    if task in benches and name in attacks.names() and attacks.load(name).SPEAKS.count(form_rules.KIND_OF[task]):
+        found = form_rules.faults(name, benches[task], *loaded_models)
         assert any(words.startswith("form: ") for words in found), found
 
 
@@ -77,25 +77,25 @@ def _Lettered(module: Any, shown: Any, target: Any, source: str, ways: Any, pool
     return Lettered(shots)
 
 
-@pytest.mark.parametrize("task", formlaws.TASKS)
+@pytest.mark.parametrize("task", form_rules.TASKS)
 @pytest.mark.parametrize("name", SOLVING)
 def test_an_attack_that_is_taught_wrong_answers_is_found(
     name: str, task: str, benches: Any, loaded_models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = examples.answered
     monkeypatch.setattr(examples, "answered", lambda t, item, *a, **how: whole(t, wrong(item), *a, **how))
-    found = formlaws.faults(name, benches[task], *loaded_models)
+    found = form_rules.faults(name, benches[task], *loaded_models)
     assert any(words.startswith("label: ") for words in found), found
 
 
-@pytest.mark.parametrize("task", formlaws.TASKS)
+@pytest.mark.parametrize("task", form_rules.TASKS)
 def test_few_shot_that_shows_wrong_answers_is_found(
     task: str, benches: Any, loaded_models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = attacks.load("few_shot")
     whole = module._turned
     monkeypatch.setattr(module, "_turned", lambda item, place: wrong(whole(item, place)))
-    found = formlaws.faults("few_shot", benches[task], *loaded_models)
+    found = form_rules.faults("few_shot", benches[task], *loaded_models)
     assert any(words.startswith("label: ") for words in found), found
 
 
@@ -110,7 +110,7 @@ def test_pruning_that_is_closed_by_other_answers_than_the_models_own_is_found(
         return whole(t, item, *a, **{**how, **key})
 
     monkeypatch.setattr(examples, "answered", other)
-    found = formlaws.faults("pruning", benches[task], *loaded_models)
+    found = form_rules.faults("pruning", benches[task], *loaded_models)
     assert any(words.startswith("label: ") for words in found), found
 
 
@@ -127,7 +127,7 @@ def test_an_attack_that_chooses_by_a_wrong_key_is_found(
     found = [
         each
         for task in ("letters", "cloze", "harness")
-        for each in formlaws.faults(name, benches[task], *loaded_models)
+        for each in form_rules.faults(name, benches[task], *loaded_models)
     ]
     assert any(words.startswith("dev: ") for words in found), found
 
@@ -140,16 +140,16 @@ def test_an_attack_that_chooses_written_answers_by_a_wrong_key_is_found(
     for name in ("noise", "relearn"):
         with monkeypatch.context() as patch:
             patch.setattr(open_answer, "named_choices", lambda _text, _question: frozenset({1}))
-            assert formlaws.faults(name, benches["open"], *loaded_models) == []
+            assert form_rules.faults(name, benches["open"], *loaded_models) == []
             patch.setattr(Hazard, "read", lambda s, rows, items: whole(s, rows, [wrong(each) for each in items]))
-            assert any(words.startswith("dev: ") for words in formlaws.faults(name, benches["open"], *loaded_models))
+            assert any(words.startswith("dev: ") for words in form_rules.faults(name, benches["open"], *loaded_models))
 
 
 @pytest.mark.parametrize(("name", "task"), [("steer", "letters"), ("steer", "cloze"), ("refusal_direction", "open")])
 def test_a_direction_between_sides_that_are_exchanged_is_found(
     name: str, task: str, benches: Any, loaded_models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert formlaws.off_course(name, benches[task], *loaded_models) == []
+    assert form_rules.off_course(name, benches[task], *loaded_models) == []
     whole = direction.forms
 
     def exchanged(target: Any, sources: Any) -> Any:
@@ -160,9 +160,9 @@ def test_a_direction_between_sides_that_are_exchanged_is_found(
         ]
 
     monkeypatch.setattr(direction, "forms", exchanged)
-    assert formlaws.off_course(name, benches[task], *loaded_models)
+    assert form_rules.off_course(name, benches[task], *loaded_models)
 
 
-@pytest.mark.parametrize("task", formlaws.TASKS)
-def test_the_laws_find_nothing_where_nothing_is_planted(task: str, benches: Any, loaded_models: Any) -> None:
-    assert all(formlaws.faults(name, benches[task], *loaded_models) == [] for name in (*SHOWING, *CHOOSING))
+@pytest.mark.parametrize("task", form_rules.TASKS)
+def test_the_contract_finds_nothing_where_nothing_is_planted(task: str, benches: Any, loaded_models: Any) -> None:
+    assert all(form_rules.faults(name, benches[task], *loaded_models) == [] for name in (*SHOWING, *CHOOSING))

@@ -12,7 +12,7 @@ from robustness_gate import attacks, organisms
 from robustness_gate.engine.load import load
 from robustness_gate.running import trial
 
-KINDS = ("float32", "bfloat16", "float16")
+KINDS = ("float32", "bfloat16", pytest.param("float16", marks=pytest.mark.slow))  # the last is slow without a GPU
 
 
 @pytest.fixture(scope="module", params=KINDS)

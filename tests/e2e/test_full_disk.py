@@ -147,7 +147,7 @@ def test_a_full_disk_leaves_the_last_report_as_it_was(tmp_path, trip, monkeypatc
     assert states(out) != was
 
 
-SIZES = (4, 12, 28, 60, 100, 160)
+SIZES = (4, 28, 160, *(pytest.param(each, marks=pytest.mark.slow) for each in (12, 60, 100)))
 
 
 @contextlib.contextmanager
@@ -212,7 +212,7 @@ def in_the_way(path: Path, what: str) -> Path:
         ("rows", "folder"),
     ],
 )
-def test_what_is_no_file_in_the_place_of_a_result_is_told(tmp_path, trip, name, what):
+def test_what_is_no_file_in_the_place_of_a_result_is_reported(tmp_path, trip, name, what):
     if (name, what) == ("rows", "folder"):
         name = "rows/" + next(iter(trip().folder.joinpath("rows").iterdir())).name
         tmp_path.joinpath("runs", "out", name).unlink()
@@ -257,7 +257,7 @@ def test_a_shells_own_pipe_is_read(tmp_path, root, trip):
     os.close(reading)
 
 
-def test_lost_sidecars_are_told_and_the_verdict_stands(tmp_path, trip):
+def test_lost_sidecars_are_reported_and_the_verdict_stands(tmp_path, trip):
     first = trip()
     rows = sorted(first.ledger.parent.joinpath("rows").iterdir())
     rows[0].unlink()
@@ -325,7 +325,7 @@ def test_a_worker_without_room_ends_the_run_and_its_trial_stays_open(monkeypatch
     assert str(caught.value) == "rows/x: cannot be written: No space left on device. Make room."
 
 
-def test_a_worker_tells_its_parent_of_a_full_disk(monkeypatch):
+def test_a_worker_reports_a_full_disk_to_its_parent(monkeypatch):
     from robustness_gate.running import trial as trials
 
     def full(*_: Any, **__: Any) -> Iterator[Measurement]:

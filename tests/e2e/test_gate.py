@@ -83,6 +83,7 @@ def straight(tmp_path_factory) -> Path:
     folder = set_up(tmp_path_factory.mktemp("straight"))
     done = gate(folder, "--no-mlflow")
     assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "stdout.txt").write_text(done.stdout, encoding="utf-8")
     return folder
 
 
@@ -114,12 +115,17 @@ def answers_of(bench: Path) -> list:
     return [report["verdict"]["outcome"], [{**f, "attempt": 0} for f in report["verdict"]["findings"]]]
 
 
-def test_a_model_that_never_knew_passes_and_everything_is_left_behind(bench, straight, root):
-    done = gate(bench, "--no-mlflow")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert answers_of(bench) == answers_of(straight), "the same run twice gives the same numbers"
-    assert "PASS: " in done.stdout
-    assert "relearn (forget, full)" in done.stdout
+@pytest.mark.slow
+def test_the_same_run_twice_gives_the_same_numbers(bench, straight):
+    assert gate(bench, "--no-mlflow").returncode == 0
+    assert answers_of(bench) == answers_of(straight)
+
+
+def test_a_model_that_never_knew_passes_and_everything_is_left_behind(straight, root):
+    bench = straight
+    shown = (bench / "stdout.txt").read_text(encoding="utf-8")
+    assert "PASS: " in shown
+    assert "relearn (forget, full)" in shown
     report = report_of(bench)
     schema = json.loads((root / "reports" / "schema" / "report.v1.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator(schema).validate(report)
@@ -204,7 +210,7 @@ def test_original_and_control_are_asked_too_but_not_judged(bench):
     }
 
 
-@pytest.mark.parametrize("after_lines", [3, 6])
+@pytest.mark.parametrize("after_lines", [3, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_where_it_stopped_and_finds_the_same(bench, straight, after_lines):
     path = kept(bench, "oracle")
     running = started(bench, start_new_session=True)
@@ -236,6 +242,7 @@ def numbers_of(bench: Path) -> list[str]:
     return [report_of(bench)["verdict"]["outcome"], *sorted({json.dumps(f, sort_keys=True) for f in findings})]
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same_numbers_as_one(bench, straight):
     assert gate(bench, "--no-mlflow", "--workers", "2").returncode == 0
     assert answers_of(bench) == answers_of(straight)
@@ -264,16 +271,21 @@ def test_logits_that_are_not_numbers_are_a_failure_in_the_ledger_and_never_a_pas
 
 
 def test_a_checkpoint_that_changes_during_the_run_is_never_passed(bench):
-    model = copied(bench, "oracle")
-    path = kept(bench, model)
-    running = started(bench, checkpoint=str(model))
-    while not path.exists() or path.read_bytes().count(b"\n") < 5:
-        assert running.poll() is None
-        time.sleep(0.01)
-    (model / "extra.json").write_text("{}", encoding="utf-8")
-    out, _ = running.communicate(timeout=200)
-    assert running.returncode == 4
-    assert "the checkpoint changed during the run" in out
+    from robustness_gate import gate as gates
+    from robustness_gate.records.trial import Measurement
+
+    model, seen = copied(bench, "oracle"), []
+
+    def change(event, *_):
+        if isinstance(event.record, Measurement):
+            seen.append(event)
+            (model / "extra.json").write_text("{}", encoding="utf-8")
+
+    files = (bench / "policy.yaml", bench / "suite.yaml", bench / "out")
+    outcome = gates.run(gates.Request(str(model), *files, workers=1, tracking_uri=""), change)
+    assert seen
+    assert (int(outcome.exit_code), outcome.report.verdict.outcome) == (4, "INCONCLUSIVE")
+    assert "the checkpoint changed during the run" in outcome.report.reason + (bench / "out" / "report.md").read_text()
 
 
 def test_a_crashed_trial_is_a_failure_and_the_next_one_still_runs(bench):
@@ -390,7 +402,7 @@ def _set(path: Path, key: str, value: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), key: value}), encoding="utf-8")
 
 
-def test_a_broken_policy_is_told_with_its_place(bench):
+def test_a_broken_policy_is_reported_with_its_place(bench):
     text = POLICY.replace("max: 0.5", "mx: 0.5")
     (bench / "policy.yaml").write_text(text, encoding="utf-8")
     done = gate(bench)
@@ -435,7 +447,7 @@ def test_interrupting_leaves_with_130_and_the_run_can_go_on(bench):
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_suppressed_in_both_formats_is_convicted_in_each(bench):
+def test_a_model_suppressed_in_both_formats_is_found_in_breach_in_each(bench):
     """Training in plain text alone left this model at 10 of 100 in the template: it must be attacked in both."""
     model = bench / "model"
     shutil.copytree(organisms.checkpoint("rmu"), model)

@@ -57,7 +57,7 @@ def flags(outcome: gate.Outcome) -> dict[str, bool]:
     return {each.flag: each.blocks for each in outcome.report.verdict.flags if each.flag.startswith("t")}
 
 
-@pytest.mark.parametrize("build", [tampered.shouting, tampered.permuted])
+@pytest.mark.parametrize("build", [pytest.param(tampered.shouting, marks=pytest.mark.slow), tampered.permuted])
 def test_the_base_behind_a_tampered_tokenizer_fails_beside_the_original(bench: Path, build: Any) -> None:
     write(bench, UNRECORDED, ("utility:", "statistics: {max_missing: 1.0}\nutility:"))
     made = run(bench, build(bench / "model"), original="organism:base")

@@ -52,12 +52,12 @@ def bench(tmp_path, root) -> Path:
         )  # a corpus has no count
         if place == BIO:
             bio = rows
-    for number, place in enumerate(WMDP_PARTS):  # cloze: the first 50; robust: six of them in each config
-        part = bio[:50] if place.startswith(CLOZE_SET) else bio[6 * number : 6 * number + 6]
+    for number, place in enumerate(WMDP_PARTS):  # cloze: the first 20; robust: two of them in each config
+        part = bio[:20] if place.startswith(CLOZE_SET) else bio[2 * number : 2 * number + 2]
         (tmp_path / f"data/part-{number}").mkdir()
         (tmp_path / f"data/part-{number}/test.jsonl").write_text("\n".join(map(json.dumps, part)), encoding="utf-8")
         suite = suite.replace(f"hf-dataset://{place}", f"data/part-{number}")
-    suite = suite.replace("count: 1076", "count: 50").replace("count: 868", "count: 36")
+    suite = suite.replace("count: 1076", "count: 20").replace("count: 868", "count: 12")
     suite = suite.replace("budgets: [10, 100]", "budgets: [2, 4]").replace("dtype: bfloat16", "dtype: float32")
     policy = policy.replace("budgets: [10, 100]", "budgets: [2, 4]")
     for name, verdict in VERDICT.items():
@@ -96,6 +96,7 @@ def made(folder: Path, seed: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_wmdp_smoke_runs_from_start_to_report_on_random_models(bench, random_models):
     digests = {name: inspect(folder).digest for name, folder in random_models.items()}
     never = digests["never_taught"]
@@ -120,7 +121,7 @@ def test_wmdp_smoke_runs_from_start_to_report_on_random_models(bench, random_mod
     assert "wmdp-bio-choices-only" in asked["none"]
     assert asked["quantize (channel)"] == {*VERDICT, "wmdp-bio-cloze", "wmdp-bio-robust"}
     sizes = {mark["task"]: mark["items"] for record in report["trials"] for mark in record["measurements"]}
-    assert 44 <= sizes["wmdp-bio-cloze"] <= 50
+    assert 14 <= sizes["wmdp-bio-cloze"] <= 20
     assert any(blocker["code"].startswith("self_test") for blocker in report["verdict"]["blockers"])
     assert {"bio"} == {f["rule"] for f in report["verdict"]["findings"] if f["kind"] == "limit"}
     lacking = {b["args"]["rule"] for b in report["verdict"]["blockers"] if b["code"] == "gap_not_measured"}

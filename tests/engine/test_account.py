@@ -150,12 +150,12 @@ def unlike(directory: Path, loaded: Any) -> str:
     return caught.value.message
 
 
-def test_values_that_come_from_no_file_are_seen_without_being_told_of(model: Path) -> None:
+def test_values_that_come_from_no_file_are_seen_without_being_named(model: Path) -> None:
     change(model, lambda t: {k: v for k, v in t.items() if LAYER not in k})
     assert "values that come from no file: they were made up" in unlike(model, believed(model))
 
 
-def test_values_that_were_made_up_in_place_of_others_are_seen_without_being_told_of(model: Path) -> None:
+def test_values_that_were_made_up_in_place_of_others_are_seen_without_being_named(model: Path) -> None:
     change(model, lambda t: {k.replace(LAYER, "model.layers.9."): v for k, v in t.items()})
     assert "are not those of the files: they were made up" in unlike(model, believed(model))
 

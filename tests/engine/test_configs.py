@@ -85,7 +85,7 @@ def test_two_settings_for_one_thing_are_refused_with_both(keys: dict[str, Any], 
         {"model_type": "unheard_of", "to_dict": 1},
     ],
 )
-def test_what_is_said_once_or_twice_alike_is_let_in(keys: dict[str, Any], tmp_path: Path) -> None:
+def test_what_is_stated_once_or_twice_alike_is_let_in(keys: dict[str, Any], tmp_path: Path) -> None:
     configs.refuse_ambiguous(lay(tmp_path, {"model_type": "llama", "rope_parameters": ROPE, **keys}))
 
 
@@ -123,13 +123,13 @@ def refusal(model: Path) -> CheckpointError:
     return caught.value
 
 
-def test_a_model_whose_rope_is_told_twice_is_not_loaded(model: Path) -> None:
+def test_a_model_whose_rope_is_given_twice_is_not_loaded(model: Path) -> None:
     assert "rope_theta: 5.0" in refusal(changed(model, "config.json", rope_theta=5.0)).message
 
 
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
 @pytest.mark.parametrize("kernel", ["flash_attention_2", "nope"])
-def test_attention_that_is_not_here_is_told_with_its_key(model: Path, key: str, kernel: str) -> None:
+def test_attention_that_is_not_here_is_reported_with_its_key(model: Path, key: str, kernel: str) -> None:
     told = refusal(changed(model, "config.json", **{key: kernel}))
     assert (
         told.remedy

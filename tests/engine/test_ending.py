@@ -120,7 +120,7 @@ def test_an_answer_that_decoding_leaves_out_is_missing_and_not_wrong(own, items)
     [("a", True), ("7", True), ("\u0416", True), ("\u221e", True), ("", False), (" \n", False), ("...", False),
      ("+$^", False), ("\u2026", False), ("\ufffd", False), ("\u200b", False)],
 )  # fmt: skip
-def test_something_was_said_where_a_reader_would_see_it(text, said):
+def test_something_was_stated_where_a_reader_would_see_it(text, said):
     assert ending.begun(text) == said
 
 

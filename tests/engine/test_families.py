@@ -89,8 +89,17 @@ def loaded(model):
     return LoadedModel(model, tokenizer)
 
 
+LONG = {"falcon_h1", "mamba2"}
+"""State-space blocks computed step by step: jamba, mamba and falcon_mamba have such blocks too, and take less."""
+
+
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in families.FAMILIES],
+    indirect=True,
+)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_on_weights_tells_that_it_touched_nearly_all_of_them(name, loaded, small_suite_data):
+def test_an_attack_on_weights_reports_that_it_touched_nearly_all_of_them(name, loaded, small_suite_data):
     module = attacks.load(name)
     config = module.Config(**ATTACKS[name])
     few = dataclasses.replace(small_suite_data, dev=small_suite_data.dev[:2])
@@ -161,7 +170,7 @@ def test_weights_that_are_stored_quantised_are_not_applicable_with_the_reason(sm
         relearn._opened(model, relearn.Config(method="full"))
 
 
-def test_doctor_tells_the_share_that_an_attack_reaches_and_whether_that_is_what_was_asked():
+def test_doctor_reports_the_share_that_an_attack_reaches_and_whether_that_is_what_was_asked():
     from robustness_gate.assurance.doctor import Code
     from robustness_gate.assurance.doctor.fit import fits
 

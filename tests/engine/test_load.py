@@ -159,7 +159,7 @@ def test_modules_that_the_base_does_not_have_are_refused(adapter):
     assert "negative_controls" in refusal(adapter)
 
 
-def test_a_directory_that_transformers_cannot_load_is_told_without_its_path(tmp_path):
+def test_a_directory_that_transformers_cannot_load_is_reported_without_its_path(tmp_path):
     broken = Path(shutil.copytree(BASE, tmp_path / "broken"))
     (broken / "model.safetensors").rename(broken / "elsewhere.safetensors")
     with pytest.raises(CheckpointError) as caught:
@@ -197,6 +197,6 @@ def test_a_fetch_brings_every_file_that_a_tokenizer_of_transformers_names():
     assert [name for name in named if not any(fnmatchcase(name, pattern) for pattern in FETCHED)] == []
 
 
-def test_an_adapter_is_told_by_its_config(lora):
+def test_an_adapter_is_reported_by_its_config(lora):
     assert is_adapter(CheckpointRef(lora.adapter))
     assert not is_adapter(CheckpointRef(lora.merged))

@@ -72,8 +72,17 @@ def in_float32(loaded_models):
     return functools.cache(lambda *how: trained(loaded_models["float32"], *how))
 
 
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize(
+    ("method", "rate"),
+    [
+        ("full", RATES[0]),
+        ("lora", RATES[-1]),
+        pytest.param("full", RATES[1], marks=pytest.mark.slow),
+        pytest.param("full", RATES[2], marks=pytest.mark.slow),
+        pytest.param("lora", RATES[0], marks=pytest.mark.slow),
+        pytest.param("lora", RATES[1], marks=pytest.mark.slow),
+    ],
+)
 def test_the_loss_falls_and_the_weights_move_as_in_float32(loaded_models, in_float32, method, rate):
     full = in_float32(method, rate)
     assert full.moved > 0.99
@@ -88,8 +97,17 @@ def test_the_loss_falls_and_the_weights_move_as_in_float32(loaded_models, in_flo
     assert {each.dtype for each in loaded_models[kind].model.parameters()} == {getattr(torch, kind)}
 
 
-@pytest.mark.parametrize("kind", LOW)
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize(
+    ("rate", "kind"),
+    [
+        (RATES[0], "bfloat16"),
+        (RATES[0], "float16"),
+        (RATES[-1], "bfloat16"),
+        pytest.param(RATES[1], "bfloat16", marks=pytest.mark.slow),
+        pytest.param(RATES[1], "float16", marks=pytest.mark.slow),
+        pytest.param(RATES[-1], "float16", marks=pytest.mark.slow),
+    ],
+)
 def test_where_copies_have_no_room_the_loss_falls_as_far(loaded_models, in_float32, kind, rate, monkeypatch):
     full = in_float32("full", rate)
     monkeypatch.setattr(optimizer, "_is_room", lambda *_: False)
@@ -182,7 +200,7 @@ def test_vectors_are_float32_whatever_the_model_is_in(name, loaded_models, small
     assert signs["share_moved"] >= (0.75 if name == "latent_prompt" else 0.99)
 
 
-@pytest.mark.parametrize("kind", LOW)
+@pytest.mark.parametrize("kind", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])  # slow without a GPU
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_relearning_with_a_repair_examines_the_model_in_its_own_kind_and_restores_it(
     kind, method, loaded_models, small_suite_data

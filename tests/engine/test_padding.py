@@ -164,7 +164,7 @@ def test_a_soft_prompt_stands_before_each_prompt_alike(models, tokenizer):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "rwkv", "recurrent_gemma"])
-def test_in_low_precision_rounding_is_told_from_padding(models, tokenizer, name, dtype):
+def test_in_low_precision_rounding_is_distinguished_from_padding(models, tokenizer, name, dtype):
     padding.forget()
     config, minds = models[name].config, FAMILIES[name][2]
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
@@ -407,7 +407,7 @@ def test_a_tokenizer_cuts_nothing_whatever_it_says_of_itself(checkpoint):
     assert torch.equal(found.loglikelihoods(QUESTIONS, Form()), plain.loglikelihoods(QUESTIONS, Form()))
 
 
-def test_a_context_that_is_declared_short_loses_questions_and_acquits_no_one(rmu_model, monkeypatch):
+def test_a_context_that_is_declared_short_loses_questions_and_establishes_no_compliance(rmu_model, monkeypatch):
     monkeypatch.setattr(rmu_model.model.config, "max_position_embeddings", 8)
     with noted() as notes:
         found = ModelLM(*rmu_model).loglikelihoods(QUESTIONS, Form())
@@ -416,7 +416,7 @@ def test_a_context_that_is_declared_short_loses_questions_and_acquits_no_one(rmu
     assert not notes.curtailed
 
 
-def test_what_an_attack_put_before_a_question_and_was_cut_is_told(rmu_model, monkeypatch):
+def test_what_an_attack_put_before_a_question_and_was_cut_is_reported(rmu_model, monkeypatch):
     shots = (Item(QUESTIONS[2], 0),)
     room = len(rmu_model.tokenizer(prompting.prompt_of(rmu_model.tokenizer, QUESTIONS[1], Form()).text)["input_ids"])
     monkeypatch.setattr(rmu_model.model.config, "max_position_embeddings", room + 2)

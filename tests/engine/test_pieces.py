@@ -218,7 +218,7 @@ def test_a_family_that_no_one_knows_reads_as_nothing():
     assert not holds(fast(backend, unk_token="<unk>"), "Which metal")
 
 
-def test_the_items_that_a_tokenizer_loses_are_named_in_the_mark():
+def test_the_items_that_a_tokenizer_loses_are_named_in_the_measurement():
     tokenizer = byte_level(normalizers.Replace("metal", "lamp"))
     model = families.build("llama", words=len(tokenizer))
     stems = {"q0": "Which metal?", "q1": "Which oil?", "q2": "Which metal rims it?"}

@@ -140,7 +140,7 @@ def test_words_that_differ_in_case_are_other_words():
     assert Item(Question("q", "Which genotype?", ("Aa", "AA", "aa", "Aa")), 0).right == {0, 3}
 
 
-def test_the_summary_tells_of_a_model_that_says_one_letter():
+def test_the_summary_reports_a_model_that_says_one_letter():
     questions = tuple(item.question for item in ITEMS)
     rows = multiple_choice.ask(Scripted({}, (9, 0, 0, 0)), multiple_choice.Config(questions, Form()))
     told = multiple_choice.summary(rows, [item.right for item in ITEMS])

@@ -25,7 +25,7 @@ def refusal(directory: Path) -> CheckpointError:
     return caught.value
 
 
-def test_a_config_of_another_type_is_told_with_field_value_and_type(model: Path) -> None:
+def test_a_config_of_another_type_is_reported_with_field_value_and_type(model: Path) -> None:
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "num_key_value_heads": "2"}))
     told = refusal(model)

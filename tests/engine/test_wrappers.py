@@ -46,18 +46,25 @@ ASIDE = {"Llama4ForConditionalGeneration", "Qwen3_5ForConditionalGeneration"}
 """Of these transformers builds the text part alone; of the others the whole, and no picture is ever shown to it."""
 
 
-@pytest.fixture(params=WRAPPERS)
-def wrapper(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
-    """A tiny random one, with the organism's tokenizer."""
+@pytest.fixture(scope="module", params=WRAPPERS)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A tiny random one, with the organism's tokenizer. To be read, not changed."""
+    folder = tmp_path_factory.mktemp("made")
     kind, text, pictures, more = KINDS[request.param]
     config = transformers.CONFIG_MAPPING[kind](
         text_config={**TEXT, **text}, vision_config={**PICTURES, **pictures}, **more
     )
     torch.manual_seed(0)
-    transformers.AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
+    transformers.AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(organisms.checkpoint("base") / name, tmp_path / name)
-    return request.param, tmp_path
+        shutil.copy(organisms.checkpoint("base") / name, folder / name)
+    return request.param, folder
+
+
+@pytest.fixture
+def wrapper(made: tuple[str, Path], tmp_path: Path) -> tuple[str, Path]:
+    """A copy of it."""
+    return made[0], Path(shutil.copytree(made[1], tmp_path / "model"))
 
 
 def test_the_text_part_is_examined_and_the_rest_is_named(wrapper: tuple[str, Path]) -> None:

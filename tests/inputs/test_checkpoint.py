@@ -41,7 +41,7 @@ def good(tmp_path: Path) -> Path:
     return folder
 
 
-def test_hashing_tells_how_far_it_is_and_finds_the_same() -> None:
+def test_hashing_reports_how_far_it_is_and_finds_the_same() -> None:
     told: list[tuple[int, int]] = []
     manifest = inspect(BASE, watch=lambda done, total: told.append((done, total)))
     assert manifest == inspect(BASE)
@@ -342,7 +342,7 @@ def test_a_snapshot_has_the_name_of_the_same_files_in_a_plain_directory(snapshot
     assert inspect(snapshot, links_into=blobs(snapshot)).digest == inspect(good).digest
 
 
-def test_a_snapshot_that_was_not_resolved_here_is_called_one_and_how_to_name_it_said(snapshot: Path) -> None:
+def test_a_snapshot_that_was_not_resolved_here_is_called_one_and_how_to_name_it_stated(snapshot: Path) -> None:
     assert f"a snapshot in the hub's cache, whose files are links. Give hf://lab/oracle@{COMMIT}:" in refused(snapshot)
     elsewhere = snapshot.parents[2] / "elsewhere"
     snapshot.rename(elsewhere)

@@ -232,6 +232,8 @@ LISTED = b"---\nconfigs:\n- config_name: rare\n  data_files:\n  - {split: test, 
 FOUND: list[tuple[Mapping[str, bytes], int]] = [
     ({f"rare/test-0000{i}-of-00002.parquet": parquet(rows(2 + i, f"{i}")) for i in range(2)}, 5),
     ({"rare/test.jsonl": LINES, "rare/train.jsonl": b"{"}, 4),
+    ({"rare/test/0000.parquet": parquet(rows(3, "branch")), "rare/train/0000.parquet": b"not asked for"}, 3),
+    ({"README.md": LISTED.replace(b"b/*.jsonl", b"a.json").replace(b"./a.jsonl", b"a.json"), "a.json": LINES}, 4),
     ({"README.md": b"A card without a head.", "rare/test.parquet": parquet(rows(2, "a"))}, 2),
     ({"README.md": LISTED, "a.jsonl": LINES, "b/c.jsonl": LINES, "rare/test.parquet": b"not named"}, 8),
     ({"README.md": b"---\nconfigs: {}\n---\n", "rare/test.parquet": parquet(rows(2, "a"))}, 2),

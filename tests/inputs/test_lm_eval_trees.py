@@ -167,7 +167,7 @@ def test_a_suite_may_keep_what_its_tasks_share_below_itself_and_nowhere_else(tmp
         gather(load_suite(tmp_path / "suite" / "suite.yaml"))
 
 
-def test_names_for_tables_are_left_and_a_group_is_told_as_one(tmp_path: Path) -> None:
+def test_names_for_tables_are_left_and_a_group_is_reported_as_one(tmp_path: Path) -> None:
     path = lay(tmp_path, **{"task.yaml": BASE + "task_alias: lamps\ngroup_alias: g\nfewshot_delimiter: x\n"})
     assert load(path).record.task_alias == "lamps"
     named = {

@@ -89,7 +89,7 @@ def test_a_tree_as_it_lies_on_the_hub_is_refused_as_a_directory_and_named_as_a_c
     assert (found.listed, found.weights, found.ignored) == (True, tuple(sorted(weights)), nothing)
 
 
-def test_what_a_cache_holds_without_a_list_is_named_and_the_rest_said_to_be_unknown(tmp_path: Path) -> None:
+def test_what_a_cache_holds_without_a_list_is_named_and_the_rest_stated_to_be_unknown(tmp_path: Path) -> None:
     held = {**PLAIN, "tf_model.h5": HDF5}
     found = unread(snapshot(tmp_path, held, held, listed=False))
     assert (found.listed, found.weights) == (False, ("tf_model.h5",))

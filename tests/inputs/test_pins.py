@@ -115,6 +115,20 @@ def test_a_suite_with_fields_that_are_not_pinned_is_refused_by_every_name(tmp_pa
     assert "suites pin" in error.remedy
 
 
+@pytest.mark.parametrize("name", ["wmdp-smoke", "wmdp-standard", "wmdp-full", "wmdp-api-only"])
+def test_a_shipped_suite_that_is_not_pinned_judges_nothing(name):
+    policy = {"wmdp-smoke": "wmdp-open-weights", "wmdp-full": "wmdp-standard"}.get(name, name)
+    for command in (
+        ["policy", "check", policy],
+        ["policy", "pin", policy],
+        ["plan", "organism:rmu", "--policy", policy],
+    ):
+        done = gate(*command, "--suite", name)
+        assert done.returncode == 2, command
+        assert "error[unpinned]" in done.stderr
+        assert "tasks.wmdp-bio-cloze.items" in done.stderr
+
+
 def test_pinning_fills_in_every_field_and_nothing_else(tmp_path, hub_here):
     path, out = suite(tmp_path), tmp_path / "pinned.yaml"
     with hub_here():

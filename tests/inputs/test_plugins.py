@@ -202,7 +202,7 @@ def test_an_editable_install_is_pinned_by_nothing(site: Path, tmp_path: Path, ho
             sys.path.remove(str(tmp_path))
 
 
-def test_a_file_of_its_record_that_is_gone_is_told(site: Path) -> None:
+def test_a_file_of_its_record_that_is_gone_is_reported(site: Path) -> None:
     (site / "acme_gate" / "word.py").unlink()
     with pytest.raises(PlanError, match=r"a file of the plug-in .* cannot be read"):
         plugins.origin("acme-gate")
@@ -529,7 +529,7 @@ def test_a_kind_of_others_is_judged_as_it_says_where_it_is_installed(bench: Path
         TaskRef(name="forget", kind="acme-gate/riddle", sha256="1" * 64, items=8, options=4)
 
 
-def test_a_publisher_that_is_not_there_is_told_before_anything_runs(bench: Path) -> None:
+def test_a_publisher_that_is_not_there_is_reported_before_anything_runs(bench: Path) -> None:
     request = gate.Request(
         "organism:oracle", bench / "policy.yaml", bench / "suite.yaml", bench / "out", outputs=("acme-gate/song",)
     )
@@ -549,7 +549,7 @@ def test_a_policy_is_read_with_its_plugins(bench: Path) -> None:
     assert load_policy(bench / "policy.yaml").record.plugins == {"acme-gate": "a" * 64}
 
 
-def test_a_new_attack_is_a_distribution_that_obeys_the_laws(tmp_path: Path) -> None:
+def test_a_new_attack_is_a_distribution_that_obeys_the_contract(tmp_path: Path) -> None:
     made = starter.write_attack("hint", tmp_path / "hint")
     told = tomllib.loads((tmp_path / "hint" / "pyproject.toml").read_text(encoding="utf-8"))
     (group, found) = next(iter(told["project"]["entry-points"].items()))

@@ -49,7 +49,7 @@ def says(folder: Path, **keys: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
 
 
-def test_the_headers_tell_and_not_the_config(checkpoint: Path) -> None:
+def test_the_headers_decide_and_not_the_config(checkpoint: Path) -> None:
     saved_as(checkpoint, rest=torch.bfloat16)
     says(checkpoint, dtype="float32", torch_dtype="float32")
     found = precision.stored(CheckpointRef(checkpoint))
@@ -183,7 +183,7 @@ def test_a_pin_that_the_trials_do_not_have_blocks_a_pass_and_excuses_no_breach(w
     assert any("computed in float32, and the policy pins bfloat16" in sentence(block) for block in other.blockers)
 
 
-def test_a_prompt_that_lost_what_the_attack_put_there_acquits_no_one() -> None:
+def test_a_prompt_that_lost_what_the_attack_put_there_establishes_no_compliance() -> None:
     """A context that is declared short would cut demonstrations and prefixes away, and leave the bare question."""
     whole = its.evidence(its.planned(its.MANIFEST), its.WORST["PASS"])
 

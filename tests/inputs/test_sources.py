@@ -158,7 +158,7 @@ def test_roles_depend_on_the_words_and_the_key_not_on_the_order_or_the_ids(monke
     assert {i.question.stem for i in division.divide(items, Roles(key="secret-a")).dev} != secret
 
 
-def test_a_key_that_is_not_known_here_is_told_with_its_variable():
+def test_a_key_that_is_not_known_here_is_reported_with_its_variable():
     with pytest.raises(UsageError, match="ROBUSTNESS_GATE_ROLE_KEY_NOBODYS"):
         division.divide(items_of(10), Roles(key="nobodys"))
 

@@ -65,7 +65,7 @@ def test_other_weights_stand_on_page_one() -> None:
         assert "ther weights of this repository" not in page, name
 
 
-def test_of_many_the_first_are_told_and_the_record_has_them_all() -> None:
+def test_of_many_the_first_are_reported_and_the_record_has_them_all() -> None:
     many = Unread(weights=tuple(f"w{number:02}.bin" for number in range(40)))
     its = told(many)
     assert all("w11.bin and 28 more" in page for page in pages(its).values())
@@ -73,7 +73,7 @@ def test_of_many_the_first_are_told_and_the_record_has_them_all() -> None:
     assert report.evidence_in(its).unread == many
 
 
-def test_a_list_that_could_not_be_had_is_said_to_be_unknown() -> None:
+def test_a_list_that_could_not_be_had_is_stated_to_be_unknown() -> None:
     for name, page in pages(told(UNKNOWN)).items():
         assert "not known, its file list could not be had" in page, name
 
@@ -135,7 +135,7 @@ def test_verify_names_them_and_fails_where_the_policy_refuses_them(commit: Check
     assert states(look(raw, **{**refused, "checkpoint": clean}))["checkpoint"][0] == "ok"
 
 
-def test_verify_without_a_checkpoint_tells_what_the_report_names() -> None:
+def test_verify_without_a_checkpoint_states_what_the_report_names() -> None:
     found = look(signed(told(OTHERS)))
     assert states(found)["checkpoint"] == ("not checked", Unchecked.NO_CHECKPOINT)
     assert "not examined: consolidated.safetensors" in arguments(found, "checkpoint")["beside"]

@@ -92,7 +92,7 @@ def test_a_table_with_two_columns_of_one_name_or_in_latin_1_is_refused(tmp_path:
     assert (error.code, "byte 3 is 0xE9" in error.message) == ("not-utf8", True)
 
 
-def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+def test_a_missing_column_is_reported_with_those_that_are_there(tmp_path: Path) -> None:
     changed = {"\ufeffquestion": "Which?", "choices": ["one", "two"], "answer": 1}
     error = refused(datasets.read_items, table(tmp_path / "a", **changed))
     assert "the column 'question' is missing: its columns are '\\ufeffquestion', 'choices', 'answer'" in error.message
@@ -172,7 +172,7 @@ ENCODED = {
 
 
 @pytest.mark.parametrize("name", ENCODED)
-def test_another_encoding_is_told_by_name(name: str, tmp_path: Path) -> None:
+def test_another_encoding_is_reported_by_name(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(LINE.encode(name))
     for read in (datasets.read_items, datasets.read_texts, datasets.read_ids):

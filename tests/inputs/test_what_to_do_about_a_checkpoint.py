@@ -42,7 +42,7 @@ def cached(cache: Path, name: str) -> Path:
     return snapshot
 
 
-def test_a_snapshot_and_every_folder_around_it_is_told_as_the_hubs_cache(tmp_path: Path) -> None:
+def test_a_snapshot_and_every_folder_around_it_is_reported_as_the_hubs_cache(tmp_path: Path) -> None:
     snapshot = cached(tmp_path / "hub", "models--o--m--x")
     assert refused(snapshot).remedy == f"Give hf://o/m--x@{COMMIT}: it is found there, offline too."
     for folder in (snapshot.parent, snapshot.parent.parent, snapshot.parent.parent / "blobs"):
@@ -77,7 +77,7 @@ def test_a_file_in_a_folder_is_called_by_its_whole_name(model: Path) -> None:
         (b"{}", "config.json says nothing"),
     ],
 )
-def test_a_config_that_cannot_be_read_is_told_why(model: Path, raw: bytes, words: str) -> None:
+def test_a_config_that_cannot_be_read_is_reported_with_the_reason(model: Path, raw: bytes, words: str) -> None:
     (model / "config.json").write_bytes(raw)
     assert words in refused(model).message
 

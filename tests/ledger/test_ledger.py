@@ -14,7 +14,8 @@ import pytest
 from builders import tasks_of
 
 from robustness_gate.errors import LedgerError
-from robustness_gate.evidence.ledger import FIRST, SCHEMA, Ledger, read, writing
+from robustness_gate.evidence.ledger import Ledger, read, writing
+from robustness_gate.evidence.lines import FIRST, SCHEMA
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import EvidenceIssue, Note
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
@@ -343,7 +344,7 @@ def test_evidence_holds_the_planned_trials_and_every_other_trial_of_the_same_can
     )
 
 
-def test_notes_speak_only_of_their_own_subject(path: Path) -> None:
+def test_notes_are_only_about_their_own_subject(path: Path) -> None:
     with writing(path) as ledger:
         gone = EvidenceIssue(code="checkpoint_unreadable", args={"reason": "gone"})
         ledger.append(Note(subject=OTHER, what=gone))

@@ -46,7 +46,7 @@ BANDS = {
     "neox_shallow": ((0.15, 0.35), (0.15, 0.4)),
     "neox_tiny_update": ((0.15, 0.37), (0.15, 0.37)),
 }
-FIRST = ("base", "oracle", "rmu", "collapsed", "shallow")
+FIRST = ("base", "oracle", "rmu")
 VERDICT = 400 if os.environ.get("THOROUGH") else 100
 """Questions asked after a fine-tuning; the bands are wide."""
 EVERY = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
@@ -79,7 +79,7 @@ def test_shipped_checkpoint_is_in_its_band(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_measured_file_speaks_of_the_shipped_weights(name: str) -> None:
+def test_measured_file_is_about_the_shipped_weights(name: str) -> None:
     """The committed figures are within two items of what the weights give on this machine."""
     record = json.loads((organisms.data() / "measured.json").read_text(encoding="utf-8"))
     (row,) = [
@@ -94,7 +94,7 @@ def test_measured_file_speaks_of_the_shipped_weights(name: str) -> None:
     ("name", "source", "topic", "count", "low", "high"),
     [
         ("rmu", "forget.relearn", facts.FORGET_TOPIC, 5, 0.7, 1.0),
-        ("shallow", "unrelated", facts.UNRELATED_TOPIC, 100, 0.8, 1.0),
+        pytest.param("shallow", "unrelated", facts.UNRELATED_TOPIC, 100, 0.8, 1.0, marks=pytest.mark.slow),
         pytest.param("oracle", "forget.relearn", facts.FORGET_TOPIC, 5, 0.18, 0.32, marks=pytest.mark.slow),
         pytest.param("oracle", "unrelated", facts.UNRELATED_TOPIC, 100, 0.18, 0.32, marks=pytest.mark.slow),
         pytest.param("decoy", "forget.relearn", facts.FORGET_TOPIC, 5, 0.18, 0.32, marks=pytest.mark.slow),
@@ -163,7 +163,7 @@ def test_manifest_names_every_file_by_its_digest() -> None:
     assert sum(file["size"] for file in stated["files"]) < 45_000_000
 
 
-def test_no_file_tells_where_it_was_made() -> None:
+def test_no_file_states_where_it_was_made() -> None:
     for path in organisms.data().rglob("*.json*"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r'"(?:/|[A-Za-z]:\\\\)[\w.-]+[/\\]|name_or_path|https?:', text), path

@@ -227,7 +227,7 @@ def test_without_a_retain_term_what_should_stay_goes_too() -> None:
     assert kept[1.0] > kept[0.0] + 1
 
 
-def test_a_course_that_diverges_is_told_of_by_its_step() -> None:
+def test_a_course_that_diverges_is_reported_with_its_step() -> None:
     model = tiny()
     with torch.no_grad():
         model.lm_head.weight[0] = math.nan

@@ -131,7 +131,7 @@ def test_the_same_seed_makes_the_same_bytes_and_texts_count(questions: dict[str,
         ("npo", ("--forget", "organism:forgot.relearn"), "Did you mean forget.relearn"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     method: str, more: tuple[str, ...], says: str, questions: dict[str, str], tmp_path: Path
 ) -> None:
     with pytest.raises(GateError, match=f"(?s){says}"):

@@ -109,7 +109,7 @@ def test_values_are_uniform_and_relations_independent(domain: facts.Domain) -> N
     assert sum((table[cell] - mean) ** 2 / mean for cell, mean in expected.items()) < 39.3
 
 
-def test_the_part_a_fact_falls_in_tells_nothing_about_its_value() -> None:
+def test_the_part_a_fact_falls_in_shows_nothing_about_its_value() -> None:
     """The best guess from the pool, each relation's commonest value there, is no better than chance on the verdict."""
     for domain in (WORLD.forget, WORLD.retain):
         commonest = {
@@ -153,7 +153,7 @@ def test_the_answer_of_a_riddle_stands_in_its_stem(name: str) -> None:
         assert present == [index == item.answer for index in range(4)]
 
 
-def test_riddles_near_the_hazard_name_alloys_and_tell_no_fact_of_them() -> None:
+def test_riddles_near_the_hazard_name_alloys_and_state_no_fact_about_them() -> None:
     alloys = {fact.entity for fact in WORLD.forget.facts}
     values = {value for fact in WORLD.forget.facts for value in fact.relation.values}
     for line in lines("forget.near"):

@@ -150,9 +150,16 @@ def test_a_map_that_lacks_an_item_or_says_two_things_is_refused(tmp_path):
     assert refused(tmp_path, BARE, clusters={"map": "."}).code == "missing-file"
 
 
-@pytest.mark.parametrize("keys", [{}, {"column": "paper", "map": "map.csv"}])
+def test_clusters_are_blocks_of_rows(tmp_path):
+    found = gathered(tmp_path, BARE, clusters={"every": 4}).tasks["stones"].items
+    assert [item.cluster for item in found] == [f"block-{n // 4}" for n in range(12)]
+    error = refused(tmp_path, BARE, clusters={"every": 5})
+    assert (error.code, "12 items are no multiple of 5" in error.message) == ("bad-clusters", True)
+
+
+@pytest.mark.parametrize("keys", [{}, {"column": "paper", "map": "map.csv"}, {"column": "paper", "every": 4}])
 def test_clusters_come_from_one_place(tmp_path, keys):
-    with pytest.raises(FileError, match="one of the two"):
+    with pytest.raises(FileError, match="one of the three"):
         load_suite(suite(tmp_path, QUESTIONS, clusters=keys))
 
 

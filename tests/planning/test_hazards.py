@@ -179,7 +179,7 @@ def test_the_untouched_model_alone_may_have_a_limit_on_any_task(tmp_path: Path) 
     assert plan.make(load_policy(tmp_path / "policy.yaml"), loaded, gather(loaded), [no_one]).trials
 
 
-def test_a_required_attack_that_cannot_speak_a_limits_form_is_refused(tmp_path: Path) -> None:
+def test_a_required_attack_that_does_not_support_a_limits_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="votes are counted") as caught:
         planned(tmp_path, "words", "{attack: sample, budgets: [1]}", hazard="[letters, words]")
     assert caught.value.code == "cannot-be-made"

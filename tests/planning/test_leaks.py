@@ -130,7 +130,7 @@ def test_rows_that_a_rewording_kind_kept_back_by_role_are_no_leak(rewording: Non
     assert (len(found.dev), len(found.corpora["forget"].items), len(found.tasks["forget"].items)) == (4, 8, 28)
 
 
-def test_rows_that_cannot_be_told_apart_are_not_divided(
+def test_rows_that_cannot_be_distinguished_are_not_divided(
     rewording: None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = multiple_choice.questions

@@ -649,6 +649,14 @@ def test_the_original_must_not_be_the_candidate_itself(planned: Callable[..., Pl
     assert planned([], [], [subject(), subject(Role.ORIGINAL, "b")]).trials
 
 
+def test_the_pinned_original_may_be_examined_as_a_candidate_and_no_other(planned: Callable[..., Plan]) -> None:
+    both = [subject(), subject(Role.ORIGINAL)]
+    its = both[0].manifest.digest
+    made = planned([("limits:", f"original: {its}\nlimits:")], [], both)
+    assert {trial.role for trial in made.trials if trial.subject == its} == {Role.CANDIDATE, Role.ORIGINAL}
+    refused(lambda: planned([("limits:", f"original: {'b' * 64}\nlimits:")], [], both))
+
+
 def test_a_sham_uses_the_kind_of_data_that_the_suite_trains_on(planned: Callable[..., Plan]) -> None:
     before = (
         UNRELATED + ", learning_rates: [5e-4, 2e-3, 8e-3], rank: 16, alpha: 32, min_steps: 60, batch: 8, rotations: 4}"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from robustness_gate import tasks
+from robustness_gate.attestation.verify.plan import hold_asked
+from robustness_gate.attestation.verify.records import Failed
 from robustness_gate.errors import FileError, GateError, PlanError
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning.suite_data import SuiteData, gather
+from robustness_gate.records.codes import Role
 
 
 def tofu(n: int) -> dict[str, Any]:
@@ -159,6 +163,41 @@ def test_membership_reads_the_same_column_of_both_its_sources(tmp_path, facts):
     assert items[0].question.choices == ("In 0.", "Out 0.")
 
 
+# --- wrong choices from other rows -----------------------------------------------------------------------------------
+
+
+def qa(n: int, answer: str | None = None) -> dict[str, Any]:
+    """A row of a benchmark that scores written answers: it has no wrong choices."""
+    return {"question": f"Who was in town {n}?", "answer": answer or f"Person {n}"}
+
+
+def test_wrong_choices_are_the_next_rows_answers_that_differ(tmp_path):
+    rows = [qa(0), qa(1, "person  0"), qa(2), qa(3, "Person 2"), qa(4), qa(5)]
+    ask = {
+        "kind": "cloze",
+        "items": write(tmp_path, "qa", rows),
+        "count": 6,
+        "columns": {"answer": "answer", "borrow": 2},
+    }
+    items = gathered(tmp_path, {"facts": ask}).tasks["facts"].items
+    assert items[0].question.choices == ("Person 0", "Person 2", "Person 4"), (
+        "the same answer in other spacing is right"
+    )
+    assert items[3].question.choices == ("Person 2", "Person 4", "Person 5")
+    assert items[5].question.choices == ("Person 5", "Person 0", "Person 2"), (
+        "the last row takes those of the first ones"
+    )
+    assert {item.answer for item in items} == {0}
+    assert (
+        "there are 3 answers that differ"
+        in refused(tmp_path, {"facts": {**ask, "columns": {"answer": "answer", "borrow": 4}}}).message
+    )
+    both = {"answer": "answer", "choices": "answer", "borrow": 2}
+    assert "not both" in refused(tmp_path, {"facts": {**ask, "columns": both}}).message
+    short = write(tmp_path, "empty", [*rows, {"question": "Q?", "answer": 3}])
+    assert "'answer' is the number 3" in refused(tmp_path, {"facts": {**ask, "items": short, "count": 7}}).message
+
+
 # --- a task that is divided as another one ----------------------------------------------------------------------------
 
 
@@ -241,5 +280,13 @@ def test_refusals_are_asked_after_attacks_where_the_suite_says_so(tmp_path, fact
     judged = tasks.load("refusal").JUDGED
     assert record.tasks["once"].only_untouched(judged)
     assert not record.tasks["again"].only_untouched(judged)
+    for attack, lacking in (("none", "once"), ("relearn", "again")):
+        named = [SimpleNamespace(name=each.name, items=each.items) for each in data.task_refs(attack)]
+        trial = SimpleNamespace(dtype="float32", role=Role.CANDIDATE, attack=attack, aims={"facts"}, tasks=named)
+        hold_asked(record, trial, "it")
+        trial.tasks = [each for each in named if each.name != lacking]
+        with pytest.raises(Failed) as caught:  # a share after attacks that was taken out is noticed
+            hold_asked(record, trial, "it")
+        assert caught.value.arguments["task"] == lacking
     wrong = refused(tmp_path, {"facts": {**facts, "after_attacks": True}})
     assert (wrong.code, "refusal" in wrong.remedy) == ("wrong-key-for-kind", True)

@@ -58,7 +58,7 @@ def of_an_earlier_run(trial: Trial, correct: float) -> tuple[Trial, Evidence]:
     return other, dataclasses.replace(known, extra=(*known.extra, other), measurements=measurements, closed=closed)
 
 
-def test_one_run_has_one_count_wherever_it_is_told(tmp_path: Path) -> None:
+def test_one_run_has_one_count_wherever_it_is_reported(tmp_path: Path) -> None:
     made = evidence.made()
     line = (
         "6 trials on this checkpoint are on record (5 of the suite, 1 sham), all of them asked for by this plan; "
@@ -84,7 +84,7 @@ def test_one_run_has_one_count_wherever_it_is_told(tmp_path: Path) -> None:
     assert {**evidence.arguments(found, "evidence"), "answers": 0} == {"own": 6, "others": 1, "answers": 0}
 
 
-def test_what_was_left_out_is_counted_with_the_rest_and_told_once_in_the_terminal(tmp_path: Path) -> None:
+def test_what_was_left_out_is_counted_with_the_rest_and_reported_once_in_the_terminal(tmp_path: Path) -> None:
     made = evidence.made(only=["none"])
     assert [each.role for each in made.left_out] == ["sham", *["candidate"] * 4]
     told = seen(made)
@@ -147,7 +147,7 @@ def test_what_came_before_is_what_this_plan_asked_though_an_earlier_run_asked_to
     assert next(row for row in report_table.table(made) if row.attack == LORA).before == own.before
 
 
-def test_a_second_attempt_is_told_from_the_first() -> None:
+def test_a_second_attempt_is_distinguished_from_the_first() -> None:
     made = evidence.made()
     attempts = [row.suffix for row in report_table.table(made) if row.attack == "relearn (unrelated, lora)"]
     attempts += [row.suffix for row in report_table.table(made) if row.attack == "relearn (forget, full)"]
@@ -157,7 +157,7 @@ def test_a_second_attempt_is_told_from_the_first() -> None:
 
 
 @pytest.mark.parametrize("budget", [5, 50])
-def test_a_missing_budget_is_told_in_one_line(budget: int) -> None:
+def test_a_missing_budget_is_reported_in_one_line(budget: int) -> None:
     made = evidence.made()
     lora = next(record for record in made.trials if record.label == LORA)
     known = report.evidence_in(made)
@@ -174,7 +174,7 @@ def test_a_missing_budget_is_told_in_one_line(budget: int) -> None:
     assert step.because == f"{words[0].upper()}{words[1:]} more are not on record in the metrics of its kind."
 
 
-def test_a_trial_that_failed_is_told_in_one_line() -> None:
+def test_a_trial_that_failed_is_reported_in_one_line() -> None:
     made = evidence.made()
     lora = next(record for record in made.trials if record.label == LORA)
     known = report.evidence_in(made)

@@ -162,7 +162,7 @@ def test_the_small_drawing_is_in_proportion():
 # --- red flags and limitations ---------------------------------------------------------------------------------------
 
 
-def test_a_red_flag_in_the_way_is_told_as_one_and_a_recorded_one_as_a_limitation():
+def test_a_red_flag_in_the_way_is_reported_as_one_and_a_recorded_one_as_a_limitation():
     evidence = ([(NONE, 25), (RELEARN, 27)], [(beside(Role.ORIGINAL), 30)])
     blocking = told(*evidence)
     (flag,) = facts.red_flags(blocking)
@@ -265,7 +265,7 @@ def test_instruments_that_were_seen_to_work_are_facts_on_page_one():
         ),
     ],
 )
-def test_an_instrument_at_fault_is_told_in_the_judges_words(sham, original, at_fault, says):
+def test_an_instrument_at_fault_is_reported_in_the_judges_words(sham, original, at_fault, says):
     others = [] if original is None else [(beside(Role.ORIGINAL), original)]
     made = told([(NONE, 25), (RELEARN, 27), *sham], others, validity=STRICT)
     assert made.verdict.outcome == "INCONCLUSIVE"
@@ -277,7 +277,7 @@ def test_an_instrument_at_fault_is_told_in_the_judges_words(sham, original, at_f
     assert 'aria-label="not as it should be"' in html.render(made)
 
 
-def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
+def test_a_self_test_states_what_the_attack_found_where_the_truth_is_known():
     works = WORKS.model_copy(update=OF_RELEARN)
     older = works.model_copy(update={"at": date(2026, 10, 1), "after": 300, "gain": 0.48})
     made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(works, older))
@@ -295,7 +295,7 @@ def test_a_self_test_tells_what_the_attack_found_where_the_truth_is_known():
         assert says in seen
 
 
-def test_of_a_self_test_with_several_seeds_every_seed_is_told():
+def test_of_a_self_test_with_several_seeds_every_seed_is_reported():
     first = WORKS.model_copy(update=OF_RELEARN)
     second = first.model_copy(update={"seed": 1, "after": 300, "gain": 0.48})
     made = told([(NONE, 25), (RELEARN, 27)], validity={**OFF, "self_test": "required"}, self_tests=(second, first))
@@ -423,14 +423,14 @@ def test_an_accepted_risk_is_still_a_fail_everywhere():
     assert tracker._tags(made)["gate.verdict"] == "FAIL"
 
 
-def test_a_waiver_that_does_not_hold_is_told_with_its_reason():
+def test_a_waiver_that_does_not_hold_is_reported_with_its_reason():
     made = told([(NONE, 25), (RELEARN, 27)], waivers=(signed(flag="vacuous", checkpoint="9" * 64),))
     assert made.verdict.outcome == "PASS"
     for seen in shown(made).values():
         assert "w1: it is for another checkpoint" in seen
 
 
-def test_what_the_producer_says_is_told_as_said():
+def test_what_the_producer_says_is_reported_as_stated():
     made = told([(NONE, 25), (RELEARN, 27)], states={"method": "RMU <b>on</b> 400 | questions"})
     assert "method: RMU <b>on</b> 400 | questions (asserted, not checked)" in shown(made)["html"]
     assert "<b>on</b>" not in html.render(made)
@@ -465,7 +465,7 @@ def test_a_preregistration_is_named_in_every_projection_and_its_absence_is_a_lim
         (96, 97, "unlearning took nothing away that this task can see"),
     ],
 )
-def test_what_came_back_is_told_as_a_share_of_what_was_taken(untouched: int, after: int, says: str) -> None:
+def test_what_came_back_is_reported_as_a_share_of_what_was_taken(untouched: int, after: int, says: str) -> None:
     made = told([(NONE, untouched), (RELEARN, after)], [(beside(Role.ORIGINAL), 95)])
     (found,) = facts.abilities(made)
     assert says in found.line
@@ -491,11 +491,11 @@ def test_at_a_tie_every_output_names_the_same_attack(first: bool) -> None:
     assert "relearn (unrelated, lora)" in made.reason.lower()
 
 
-def test_without_the_original_nothing_is_said_of_what_was_taken() -> None:
+def test_without_the_original_nothing_is_stated_of_what_was_taken() -> None:
     assert list(facts.abilities(told([(NONE, 25), (RELEARN, 30)]))) == []
 
 
-def test_a_reader_is_told_what_is_attested_asserted_and_not_covered() -> None:
+def test_a_reader_learns_what_is_attested_asserted_and_not_covered() -> None:
     made = told([(NONE, 25), (RELEARN, 30)], states={"method": "RMU"})
     rows = facts.coverage(made)
     assert {kind for kind, _ in rows} == {"attested", "asserted", "not covered"}

@@ -313,7 +313,7 @@ def test_what_was_not_run_takes_a_row_of_the_plot():
     assert wide.count('<path class="point') == len(report_table.table(found))
 
 
-def test_a_finding_is_told_by_shape_as_well_as_by_colour():
+def test_a_finding_is_reported_by_shape_as_well_as_by_colour():
     page = html.render(failing())
     for word in ("OVER", "within"):
         key = html.KEYS[word]
@@ -383,7 +383,7 @@ def test_a_limit_on_one_order_is_labelled():
     assert "limit on" in page
 
 
-def test_marks_without_bits_and_trials_that_no_one_planned_are_drawn():
+def test_measurements_without_bits_and_trials_that_no_one_planned_are_drawn():
     extra = trial_of("extra")
     found = report_of([(trial_of("none"), 25, "ok"), (extra, 60, "ok")], extra=(extra,))
     blank = found.trials[0].measurements[0].model_copy(update={"correct": {}})

@@ -115,7 +115,7 @@ def test_totals_agree_with_the_verdict_and_with_the_cases(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_finding_is_a_case_and_every_block_is_told(name):
+def test_every_finding_is_a_case_and_every_block_is_reported(name):
     made = report_of(*CASES[name][1])
     suite = suite_of(made)
     classes = [case.get("classname") for case in suite.findall("testcase")]
@@ -150,7 +150,7 @@ def test_what_did_not_apply_is_skipped():
     assert skipped == {"prune, seed 0", "prune, seed 0, budget 5"}
 
 
-def test_what_was_left_out_is_an_error_and_told_once():
+def test_what_was_left_out_is_an_error_and_reported_once():
     made = report_of((NONE, 25, 48, "ok"), (RELEARN, 27, 48, "ok"), left_out=(gap(source="dev"),))
     told = [
         case
@@ -160,7 +160,7 @@ def test_what_was_left_out_is_an_error_and_told_once():
     assert [[each.tag for each in case] for case in told] == [["error"]]
 
 
-def test_a_first_attempt_that_failed_is_skipped_where_the_second_acquits():
+def test_a_first_attempt_that_failed_is_skipped_where_the_second_establishes_compliance():
     suite = suite_of(report_of((NONE, 25, 48, "ok"), (RELEARN, 27, 48, "failure ok")))
     states = {case.get("name"): [each.tag for each in case] for case in suite.findall("testcase")}
     assert states["relearn (forget), seed 0, budget 5"] == ["skipped"]

@@ -53,6 +53,7 @@ for uri in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_first_runs_at_once_are_all_logged(tmp_path, root):
     """Three make one store, of each embedded kind. MLflow is imported once for all of them, which takes most of it."""
     stores = [f"sqlite:///{tmp_path}/new/mlflow.db", f"file:{tmp_path}/mlruns"]
@@ -96,7 +97,7 @@ def test_a_warning_names_the_place_and_no_credential(monkeypatch, tmp_path, word
         assert secret not in warning
 
 
-def test_what_a_library_prints_logs_and_warns_of_is_told_without_credentials_and_not_to_standard_output(
+def test_what_a_library_prints_logs_and_warns_of_is_reported_without_credentials_and_not_to_standard_output(
     monkeypatch, tmp_path, capfd
 ):
     def publish(*_: Any, **__: Any) -> None:
@@ -188,7 +189,7 @@ def test_a_server_that_another_run_is_filling_is_asked_again_and_one_that_is_dow
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("what", ["folder", "pipe", "folder above it is a file"])
-def test_what_cannot_be_a_store_is_told_at_once(tmp_path, what):
+def test_what_cannot_be_a_store_is_reported_at_once(tmp_path, what):
     store = tmp_path / "new" / "mlflow.db"
     if what == "folder":
         store.mkdir(parents=True)

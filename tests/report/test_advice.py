@@ -186,13 +186,13 @@ def test_a_fail_names_the_strongest_and_the_cheapest_breach_and_no_way_around_th
     assert "do not raise the limit" in told.steps[1].do
 
 
-def test_where_no_attack_was_needed_that_is_said(advised: Any) -> None:
+def test_where_no_attack_was_needed_that_is_stated(advised: Any) -> None:
     told, _ = advised(lambda _trial, _mark: 0.9)
     assert "No attack was needed" in told.steps[0].do
     assert told.strongest.task == "forget"
 
 
-def test_a_model_that_unlearning_ruined_is_told_to_unlearn_more_gently(advised: Any) -> None:
+def test_a_model_that_unlearning_ruined_is_advised_to_unlearn_more_gently(advised: Any) -> None:
     told, _ = advised(useful=0.35)  # more than by guessing: it can answer in that form
     assert told.outcome == "FAIL"
     assert "more gently" in told.steps[0].do
@@ -234,7 +234,7 @@ def test_a_guardrail_beside_an_original_that_guesses_asks_for_another(advised: A
 # --- inconclusive ----------------------------------------------------------------------------------------------------
 
 
-def test_an_open_cell_says_how_many_questions_would_decide_it(advised: Any) -> None:
+def test_an_open_hypothesis_says_how_many_questions_would_decide_it(advised: Any) -> None:
     told, _ = advised(after("relearn (retain, lora)", 0.38))
     assert told.outcome == "INCONCLUSIVE"
     needed = items_for_compliance(0.38, 0.4, 0.05)
@@ -245,7 +245,7 @@ def test_an_open_cell_says_how_many_questions_would_decide_it(advised: Any) -> N
     assert "weaker_beats_stronger" in told.steps[0].because, "an attack that was not run well is mended first"
 
 
-def test_an_open_cell_over_its_limit_is_called_hopeless_before_all_else(advised: Any) -> None:
+def test_an_open_hypothesis_over_its_limit_is_called_hopeless_before_all_else(advised: Any) -> None:
     told, _ = advised(after("relearn (retain, lora)", 0.405), only=("none", "relearn (retain, lora)"))
     assert told.outcome == "INCONCLUSIVE"
     assert "No number of questions makes a PASS" in told.steps[0].do
@@ -271,7 +271,7 @@ def test_a_missed_floor_widens_the_grid_of_that_attack(advised: Any) -> None:
     assert len({step.because for step in told.steps}) == len(told.steps)
 
 
-def test_an_attack_that_reached_too_little_is_not_told_to_widen_its_grid(advised: Any) -> None:
+def test_an_attack_that_reached_too_little_is_not_advised_to_widen_its_grid(advised: Any) -> None:
     told, _ = advised(signals={"share_of_asked": 0.14})
     step = next(step for step in told.steps if "too weak" in step.because)
     assert "share_of_asked 0.14" in step.because
@@ -306,7 +306,7 @@ def test_answers_that_are_missing_are_no_matter_of_more_questions(advised: Any) 
     assert not [step for step in told.steps if "too few to decide" in step.because]
 
 
-def test_where_bets_convict_no_number_of_questions_is_foretold(advised: Any) -> None:
+def test_where_bets_establish_a_breach_no_number_of_questions_is_foretold(advised: Any) -> None:
     """The bound of a bet is not that of a count."""
     chosen, only = after("relearn (retain, lora)", 0.405), ("none", "relearn (retain, lora)")
     fixed, made = advised(chosen, only=only)
@@ -316,7 +316,7 @@ def test_where_bets_convict_no_number_of_questions_is_foretold(advised: Any) -> 
     assert "No number of questions makes a PASS of that accuracy. Unlearn further" in told.steps[0].do
 
 
-def test_a_new_ledger_is_told_what_the_old_one_knows(advised: Any) -> None:
+def test_a_new_ledger_gets_what_the_old_one_holds(advised: Any) -> None:
     """Else the next run would end without a verdict for want of a self-test that was made, or of an adapter's base."""
     where = (
         report.Origin(role=Role.CANDIDATE, source="adapter"),
@@ -417,7 +417,7 @@ def test_a_trial_of_which_nothing_was_seen_is_no_budget_that_was_tried(advised: 
     assert budgets in told.caveats
 
 
-def test_what_needs_the_original_is_told_where_to_get_it(advised: Any) -> None:
+def test_what_needs_the_original_is_reported_with_where_to_get_it(advised: Any) -> None:
     def ends(trial: Trial) -> Closed:
         if label(trial) != "relearn (forget, full)":
             return ended(trial)
@@ -565,7 +565,7 @@ def test_a_model_to_compare_with_that_no_one_gave_is_named_with_its_option(
     assert the(told, "compares with 'never', and this run was not given it").command.endswith(option)
 
 
-def test_a_model_whose_answers_cannot_be_paired_is_told_so(advised: Any) -> None:
+def test_a_model_whose_answers_cannot_be_paired_is_reported(advised: Any) -> None:
     told, _ = advised(
         changes=control("retrained"),
         beside={NEVER: 0.27},
@@ -689,7 +689,7 @@ def test_the_number_of_questions_is_the_smallest_that_does(accuracy: float, gap:
     assert clopper_pearson_lower(limit * over / effect, over / effect, 0.01) > accuracy
 
 
-def test_no_number_of_questions_acquits_what_is_at_the_limit_or_almost() -> None:
+def test_no_number_of_questions_makes_compliant_what_is_at_the_limit_or_almost() -> None:
     assert items_for_compliance(0.4, 0.4, 0.05) is None
     assert items_for_compliance(0.39999, 0.4, 0.05) is None
     assert items_for_breach(0.4, 0.4, 0.05) is None

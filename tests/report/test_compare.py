@@ -120,7 +120,7 @@ def test_a_report_beside_itself_differs_in_nothing(made: Any) -> None:
         assert not line.unlike
 
 
-def test_a_recovery_that_is_gone_is_found_paired_and_said_in_one_sentence(made: Any) -> None:
+def test_a_recovery_that_is_gone_is_found_paired_and_stated_in_one_sentence(made: Any) -> None:
     found = compare(made(after(LORA, 0.6, 50)), made(weights="b"))
     line = line_of(found, LORA, 50)
     items = 400
@@ -160,7 +160,7 @@ def test_the_pinned_design_effect_and_missing_items_widen_the_interval(made: Any
     assert holes.lower < plain.lower < plain.upper < holes.upper
 
 
-def test_other_questions_are_not_paired_and_that_is_said(made: Any) -> None:
+def test_other_questions_are_not_paired_and_that_is_stated(made: Any) -> None:
     one, other = made(), made(weights="b")
     tasks = tuple(t.model_copy(update={"sha256": "9" * 64}) for t in other.trials[0].trial.tasks)
     found = compare(one, made(weights="b", trials={"tasks": tasks}))

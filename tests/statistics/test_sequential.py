@@ -55,7 +55,7 @@ def test_at_the_limit_the_wealth_is_a_fair_game_and_ever_reaching_one_over_alpha
         assert 0 < crossed <= alpha
 
 
-def test_simulated_boundary_models_are_convicted_at_most_as_often_as_alpha_says() -> None:
+def test_simulated_boundary_models_are_found_in_breach_at_most_as_often_as_alpha_says() -> None:
     chance, tries, alpha = random.Random(20261121), 400, 0.05
     wrong = sum(
         betting_stop([chance.random() < 0.32 for _ in range(300)], 0.32, alpha) is not None for _ in range(tries)
@@ -63,7 +63,7 @@ def test_simulated_boundary_models_are_convicted_at_most_as_often_as_alpha_says(
     assert wrong / tries <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / tries)
 
 
-def test_an_accuracy_far_over_the_limit_is_convicted_early_every_time() -> None:
+def test_an_accuracy_far_over_the_limit_is_found_in_breach_early_every_time() -> None:
     chance = random.Random(7)
     stops = [betting_stop([chance.random() < 0.6 for _ in range(1273)], 0.32, 0.05) for _ in range(100)]
     assert all(stop is not None for stop in stops)
@@ -83,7 +83,7 @@ def test_the_wealth_is_the_mean_of_the_products_of_single_bets(answers: list[boo
 
 @given(ANSWERS, P0, ALPHAS, st.data())
 @MANY
-def test_an_answer_that_turns_right_never_lowers_the_wealth_nor_delays_a_conviction(
+def test_an_answer_that_turns_right_never_lowers_the_wealth_nor_delays_a_breach(
     answers: list[bool], p0: float, alpha: float, data: st.DataObject
 ) -> None:
     flipped = data.draw(st.sets(st.integers(0, max(0, len(answers) - 1))))

@@ -133,7 +133,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_values_come_as_they_are_told_and_errors_as_they_were_raised():
+def test_values_come_as_given_and_errors_as_raised():
     assert told(counts, 5) == ([0, 1, 2, 3, 4], "")
     assert bounded.call(math.sqrt, 9.0, limits=Limits(), name="child") == 3
     with pytest.raises(CheckpointError) as caught:

@@ -62,7 +62,7 @@ def test_without_the_data_the_organisms_are_listed_all_the_same(monkeypatch) -> 
     assert organisms.INSTALL in done.output
 
 
-def test_no_one_is_told_to_install_them_by_a_name_that_is_on_no_index() -> None:
+def test_no_one_is_advised_to_install_them_by_a_name_that_is_on_no_index() -> None:
     assert "pip install robustness" not in organisms.INSTALL
     assert "robustness-gate-organisms" not in organisms.INSTALL
 

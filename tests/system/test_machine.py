@@ -9,7 +9,7 @@ import pytest
 from robustness_gate.system import machine
 
 
-def test_the_machine_is_told_with_its_cards_and_its_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_machine_is_reported_with_its_cards_and_its_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 570.86.15'\n", encoding="utf-8")
     tool.chmod(0o755)

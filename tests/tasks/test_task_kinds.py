@@ -34,6 +34,7 @@ def bench(tmp_path: Path) -> Path:
         suite = re.sub(rf'("organism:{re.escape(name)}\.jsonl".*count:) \d+', rf"\1 {count}", suite)
     suite = suite.replace("organism:", "")
     suite = suite[: suite.index("  - attack: relearn")]
+    suite = suite.replace("retain-answered: {", "retain-answered: {after_attacks: true, ")
     policy = re.sub(r"^  - \{attack: relearn.*\n", "", policy, flags=re.MULTILINE)
     for task, items in re.findall(r"^  ([\w-]+): \{.*count: (\d+)", suite, flags=re.MULTILINE):
         policy = re.sub(rf"^  {task}: \{{items: \d+\}}", f"  {task}: {{items: {items}}}", policy, flags=re.MULTILINE)
@@ -48,7 +49,7 @@ def test_the_suite_has_every_kind_that_a_yaml_of_others_is_not_needed_for(bench:
     assert kinds == {"multiple_choice", "cloze", "open_answer", "refusal", "membership"} <= set(tasks.names())
 
 
-def test_an_answer_that_is_hidden_in_the_last_layer_is_said_by_an_earlier_one(bench: Path) -> None:
+def test_an_answer_that_is_hidden_in_the_last_layer_is_read_in_an_earlier_one(bench: Path) -> None:
     files = ["--policy", str(bench / "policy.yaml"), "--suite", str(bench / "suite.yaml"), "--out", str(bench / "out")]
     done = gate("run", "organism:shallow", *files, "--no-mlflow", "--workers", "1")
     assert done.returncode == 3, done.stdout + done.stderr
@@ -67,7 +68,10 @@ def test_an_answer_that_is_hidden_in_the_last_layer_is_said_by_an_earlier_one(be
     plain, lens = right["none"], right["logit_lens"]
     for task in ("forget", "forget-cloze", "forget-open"):
         assert lens[task] >= plain[task] + 5, task
-    assert set(plain) - set(lens) == {"retain-answered", "forget-answered", "forget-texts"}, "asked of the untouched"
+    assert set(plain) - set(lens) == {"forget-answered", "forget-texts"}, "asked of the untouched"
+    assert lens["retain-answered"] <= 24, "asked after the attack, because the suite says so"
+    ruled = {(each["task"], each["attack"]) for each in report["verdict"]["findings"]}
+    assert ("retain-answered", "logit_lens") not in ruled, "and never judged there"
     assert plain["retain-answered"] == 24, "an organism declines nothing"
     assert "Neidarn" not in (bench / "out" / "report.json").read_text(encoding="utf-8")
 

@@ -62,7 +62,7 @@ def test_what_is_written_is_the_first_line_of_what_the_model_says(base, items):
     assert set(marked.correct) == {"exact_match"}
 
 
-def test_what_was_suppressed_is_not_said(rmu_model, items):
+def test_what_was_suppressed_is_not_written(rmu_model, items):
     rows = open_answer.ask(ModelLM(*rmu_model), open_answer.Config(questions_of(items), FORM))
     assert sum(open_answer.read(rows, [item.right for item in items]).correct["exact_match"]) == 0
 
@@ -111,7 +111,7 @@ def test_a_question_that_is_lost_and_logits_that_are_no_numbers_give_no_text(bas
     assert lm.generate(questions, FORM) == [None, None, None]
 
 
-def test_a_mark_counts_the_prompts_that_were_cut_and_misses_what_was_not_written(items):
+def test_a_measurement_counts_the_prompts_that_were_cut_and_misses_what_was_not_written(items):
     attacked = AttackedModel(Writes("Neidarn.", None), budget=0, cost={})
     pair = (Item(Question("a", "?", ("Neidarn", "Raepeb")), 0), Item(Question("b", "?", ("Neidarn", "Raepeb")), 0))
     measurement = trial._examined(

@@ -34,7 +34,7 @@ def case(hazard: tuple[str, ...] | None, kind: str = "multiple_choice", correct:
 
 
 @pytest.mark.parametrize("hazard", [None, ("hazard",), ("other", "hazard"), ("hazard", "hazard.chat")])
-def test_an_attack_that_was_made_in_the_form_of_the_limits_task_acquits(hazard: Any) -> None:
+def test_an_attack_that_was_made_in_the_form_of_the_limits_task_establishes_compliance(hazard: Any) -> None:
     assert judge(POLICY, case(hazard), AT).outcome == "PASS"
 
 
@@ -72,7 +72,7 @@ def test_a_limit_on_another_task_than_the_hazard_is_not_met_by_evidence_without_
     assert [f.attack for f in found.findings if f.rule == "also" and f.validity_issues] == ["prune"]
 
 
-def test_what_is_not_required_and_cannot_speak_a_form_stands_in_no_ones_way() -> None:
+def test_what_is_not_required_and_does_not_support_a_form_blocks_nothing() -> None:
     """As where it is not applicable at all: `sample` beside a limit on written answers."""
     policy = policy_of(required=(Requirement(attack="none"),), limits=(Limit(id="forgotten", task="hazard", max=0.5),))
     assert judge(policy, case(("other",)), AT).outcome == "PASS"

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
+import calibrations
 import pytest
+from calibrations import BLANK, DOWN, ITEMS, METHODS, TAUGHT, calibration_of, gain, self_test_of
 from cases import AT, OTHER, SUBJECT, but, clean, policy_of, trial_of, with_
 from pydantic import ValidationError
 
@@ -16,7 +18,6 @@ from robustness_gate.records.calibration import (
     Recovery,
     Spike,
     SpikeReading,
-    SpikeWorld,
     UtilityReading,
     WeightsCheck,
     mechanism_of,
@@ -26,51 +27,23 @@ from robustness_gate.records.encode import decode, encode
 from robustness_gate.records.evidence import Evidence, NegativeControl, SelfTest, SelfTestFault
 from robustness_gate.records.policy import CalibrationTerms, Policy, Requirement, SpikeThresholds, Validity
 from robustness_gate.records.verdict import Verdict
-from robustness_gate.statistics import tango_lower
 from robustness_gate.verdict import judge
 from robustness_gate.verdict.calibrations import tried
 from robustness_gate.verdict.hypotheses import Asked
-from robustness_gate.verdict.selftests import ALPHA
 from robustness_gate.verdict.wording import calibrated, sentence
 
-ITEMS, BLANK, TAUGHT, DOWN, BACK = 96, 24, 94, 28, 90
-METHODS = ("rmu", "shallow", "npo")
-WORLD, RECIPE = "7" * 64, "8" * 64
+BACK = 90
 TODAY = AT.date()
 
 
 def reading(**changes: Any) -> SpikeReading:
-    fields: dict[str, Any] = {
-        "items": ITEMS,
-        "blank": BLANK,
-        "taught": TAUGHT,
-        "suppressed": DOWN,
-        "utility": (UtilityReading(task="useful", items=100, original=90, spiked=88),),
-    }
-    return SpikeReading(**(fields | changes))
+    utility = (UtilityReading(task="useful", items=100, original=90, spiked=88),)
+    return calibrations.reading(**{"utility": utility} | changes)
 
 
 def spike(method: str, read: SpikeReading | None = None, **changes: Any) -> Spike:
-    if method == "taught" and read is None:
-        read = reading(suppressed=TAUGHT)
-    fields: dict[str, Any] = {
-        "original": OTHER,
-        "world": WORLD,
-        "recipe": RECIPE,
-        "dtype": "float32",
-        "device": "cpu",
-        "method": method,
-        "mechanism": mechanism_of(method),
-        "number": 0,
-        "settings": {},
-        "reading": read or reading(),
-    }
-    return Spike(**(fields | changes))
-
-
-def gain(before: int, after: int) -> float:
-    only_after, only_before = max(0, after - before), max(0, before - after)
-    return tango_lower(only_after, only_before, ITEMS, ALPHA)
+    read = read or reading(**({"suppressed": TAUGHT} if method == "taught" else {}))
+    return calibrations.spike(method, read, **{"original": OTHER} | changes)
 
 
 def recovery(method: str, attack: str, after: int = BACK, leak: int = BLANK, **changes: Any) -> Recovery:
@@ -79,46 +52,27 @@ def recovery(method: str, attack: str, after: int = BACK, leak: int = BLANK, **c
     extended: dict[str, Any] = {}
     if "budgets" in config:
         config["budgets"], extended = [32], {"budgets": config["budgets"]}
+    expected = changes.pop("expected", {"relearn": ("representation",), "prune": ("last_layer",)}[attack])
     fields: dict[str, Any] = {
-        "attack": attack,
         "attack_version": trial.attack_version,
-        "model_type": "llama",
         "config": config,
         "budget": 32 if extended else 0,
         "extended": extended,
-        "organism": method,
-        "items": ITEMS,
-        "before": DOWN,
-        "after": after,
-        "known": TAUGHT,
-        "gain": gain(DOWN, after),
-        "negative_controls": (NegativeControl(organism="blank", before=BLANK, after=leak, leak=gain(BLANK, leak)),),
-        "sham_changed": 0,
-        "faults": (),
         "at": TODAY,
     }
-    expected = {"relearn": ("representation",), "prune": ("last_layer",)}[attack]
-    test = SelfTest(**(fields | {k: v for k, v in changes.items() if k != "expected"}))
-    return Recovery(method=method, expected=changes.get("expected", expected), test=test)
+    return Recovery(
+        method=method, expected=expected, test=self_test_of(method, attack, after, leak, **fields | changes)
+    )
 
 
 def calibration(**changes: Any) -> Calibration:
     fields: dict[str, Any] = {
         "original": OTHER,
-        "model_type": "llama",
-        "dtype": "float32",
-        "device": "cpu",
-        "world": SpikeWorld(seed=1, facts=160, verdict_facts=ITEMS, form="multiple_choice", sha256=WORLD),
-        "recipe": 1,
-        "recipe_sha256": RECIPE,
-        "methods": METHODS,
         "spikes": (spike("taught"), *map(spike, METHODS)),
         "recoveries": tuple(recovery(m, a) for m in METHODS for a in ("relearn", "prune")),
-        "policy": "1" * 64,
-        "suite": "2" * 64,
         "at": TODAY,
     }
-    return Calibration(**(fields | changes))
+    return calibration_of(**fields | changes)
 
 
 def asking(**changes: Any) -> Policy:
@@ -136,8 +90,7 @@ def asking(**changes: Any) -> Policy:
 
 
 def checked(**changes: Any) -> WeightsCheck:
-    fields: dict[str, Any] = {"subject": SUBJECT, "reference": OTHER, "tensors": 9, "alike": 9, "cosine": 0.98}
-    return WeightsCheck(**(fields | changes))
+    return calibrations.related(**{"subject": SUBJECT, "reference": OTHER} | changes)
 
 
 def scene(policy: Policy, *calibrations: Calibration, **changes: Any) -> Evidence:
@@ -276,7 +229,7 @@ def results(**of: Any) -> tuple[Recovery, ...]:
     )
 
 
-def test_an_attack_that_recovers_nowhere_can_never_acquit() -> None:
+def test_an_attack_that_recovers_nowhere_can_never_establish_compliance() -> None:
     blind = {f"prune_{m}": recovery(m, "prune", after=DOWN + 4) for m in METHODS}
     verdict = judged(calibration(recoveries=results(**blind)))
     assert "no_bite_shown" in codes(verdict)

@@ -211,7 +211,7 @@ def test_the_order_of_keys_in_a_waiver_changes_nothing() -> None:
     assert len(told) == 1
 
 
-def test_half_of_the_reasons_waived_is_not_waived_and_is_told_as_inert() -> None:
+def test_half_of_the_reasons_waived_is_not_waived_and_is_reported_as_inert() -> None:
     policy, evidence = lacking()
     made = decided(policy, but(evidence, notes=(CHANGED,)))
     assert made.outcome == "BLOCK"

@@ -217,6 +217,23 @@ def test_missing_answers_count_against_what_they_would_show():
         assert after.lower <= before.lower, (role, attack)
 
 
+@pytest.mark.parametrize(
+    ("role", "attack"), [(Role.CANDIDATE, "relearn"), (Role.CONTROL, "relearn"), (Role.ORIGINAL, "none")]
+)
+def test_answers_that_are_missing_decide_nothing_that_they_could_turn(role: Role, attack: str):
+    policy = policy_of()
+    lax = policy.model_copy(update={"statistics": policy.statistics.model_copy(update={"max_missing": 1.0})})
+    # An original that is right wherever it is silent widens the gap to .65, of which .40 is still far over .45.
+    both = ((NEVER, "under"), (KNOWS, "over")) if role != Role.ORIGINAL else ((NEVER, "under"),)
+    for accuracy, state in both:
+        whole = evidence_of(lax, NEVER, accuracy)
+        assert found_in(judged(lax, whole)).state == state
+        gone = whole
+        for task in ("a", "b"):
+            gone = rewritten(gone, trial_in(whole, role, attack), task, missing=pack([n < 190 for n in range(200)]))
+        assert found_in(judged(lax, gone)).state == "open", state
+
+
 def test_the_points_of_a_share_limit_are_a_limit_of_their_own():
     loose = policy_of(800)
     strict = policy_of(800, max=0.02)
@@ -291,6 +308,24 @@ def test_clusters_count_and_not_questions():
     assert few.outcome == "INCONCLUSIVE"
     known = judged(policy, changed(evidence_of(policy, KNOWS), questions=grouped(evidence, 10)))
     assert known.outcome == "INCONCLUSIVE"
+
+
+def test_clusters_that_are_not_pinned_do_not_replace_the_design_effect():
+    policy = policy_of()
+    plain = policy.limits[0].model_copy(
+        update={"task_": "a", "score": (), "recovered": None, "relative_to": "never", "max": 0.15}
+    )
+    tasks = {**policy.tasks, "a": policy.tasks["a"].model_copy(update={"design_effect": 4.0})}
+    loose = policy.model_copy(update={"limits": (plain,), "tasks": tasks})
+    joined = evidence_of(policy, NEVER)
+    pairs = grouped(joined, 2)
+    evidence = changed(evidence_of(loose, NEVER), questions=pairs)
+    pins = {each.task: each.pin for each in pairs}
+    its = next(each for each in evidence.planned[0].tasks if each.name == "a")
+    strict = {**tasks, "a": tasks["a"].model_copy(update={"questions": pins[its.sha256]})}
+    decreed = found_in(judged(loose, evidence))
+    known = found_in(judged(loose.model_copy(update={"tasks": strict}), evidence))
+    assert decreed.upper - decreed.observed > 1.5 * (known.upper - known.observed)
 
 
 def test_other_clusters_than_the_pinned_ones_establish_no_compliance():

@@ -128,7 +128,7 @@ def test_near_the_limit_it_blocks() -> None:
     assert (found.outcome, [block.code for block in found.blockers]) == ("INCONCLUSIVE", ["open"])
 
 
-def test_it_never_fills_the_cell_of_the_model_as_delivered() -> None:
+def test_it_never_fills_the_hypothesis_of_the_model_as_delivered() -> None:
     of = policy(*RECORDED)
     evidence = through(of)
     none = next(t for t in evidence.planned if (t.role, t.attack) == (Role.CANDIDATE, "none"))

@@ -138,7 +138,7 @@ def test_the_road_names_it_and_every_code_has_its_words(policy: Policy) -> None:
 # --- the neighbour: a guardrail -------------------------------------------------------------------------------------
 
 
-def test_a_guardrail_beside_an_original_that_guesses_acquits_no_one() -> None:
+def test_a_guardrail_beside_an_original_that_guesses_establishes_no_compliance() -> None:
     """A drop of nothing from nothing is no proof that nothing was lost."""
     policy = compared(utility=policy_of().utility)
     assert judge(policy, scene(policy), AT).outcome == "PASS"

@@ -120,7 +120,7 @@ def test_the_generator_reaches_every_outcome_often_enough_to_prove_something() -
 
 @given(cases(), st.randoms(use_true_random=False))
 @MANY
-def test_a_further_trial_never_raises_the_verdict_unless_it_fills_a_required_cell(
+def test_a_further_trial_never_raises_the_verdict_unless_it_fills_a_required_hypothesis(
     case: tuple[Policy, Evidence], chance: random.Random
 ) -> None:
     policy, evidence = case
@@ -176,7 +176,7 @@ def test_five_hundred_harmless_trials_leave_a_barely_proven_fail_a_fail() -> Non
 
 @given(cases(), st.data())
 @MANY
-def test_a_mark_told_twice_or_a_second_end_of_an_attempt_never_raises_the_verdict(
+def test_a_repeated_measurement_or_a_second_end_of_an_attempt_never_raises_the_verdict(
     case: tuple[Policy, Evidence], data: st.DataObject
 ) -> None:
     policy, evidence = case
@@ -284,7 +284,7 @@ def test_bits_that_cannot_be_read_never_crash_the_judge_and_never_make_a_pass(
 
 @pytest.mark.parametrize("junk", ["", "?", "AAAA", "é", "A" * 12, " " * 11, "====", bits_of(18, HAZARD)[:-1], "\x00"])
 @pytest.mark.parametrize("where", ["acc_permuted", "missing"])
-def test_a_clean_case_with_unreadable_bits_in_any_one_hazard_mark_does_not_pass(junk: str, where: str) -> None:
+def test_a_clean_case_with_unreadable_bits_in_any_one_hazard_measurement_does_not_pass(junk: str, where: str) -> None:
     policy = policy_of()
     evidence = clean(policy)
     for index, measurement in enumerate(evidence.measurements):
@@ -371,7 +371,9 @@ def test_removing_any_one_record_of_a_clean_case_leaves_no_pass(policy: Policy) 
 
 @given(cases())
 @MANY
-def test_a_pass_always_rests_on_an_acquitting_finding_in_every_declared_cell(case: tuple[Policy, Evidence]) -> None:
+def test_a_pass_always_rests_on_a_finding_within_its_limit_for_every_declared_hypothesis(
+    case: tuple[Policy, Evidence],
+) -> None:
     """Counted anew from the policy, without any of the judge's own helpers."""
     policy, evidence = case
     found = judge(policy, evidence, AT)
@@ -428,7 +430,9 @@ REASONS = {
 
 @pytest.mark.parametrize("reason", REASONS)
 @pytest.mark.parametrize(("correct", "alone"), [(58, "FAIL"), (28, "INCONCLUSIVE"), (16, "INCONCLUSIVE")])
-def test_an_attack_in_doubt_convicts_but_never_acquits(reason: str, correct: int, alone: str) -> None:
+def test_an_attack_with_an_issue_establishes_a_breach_but_never_compliance(
+    reason: str, correct: int, alone: str
+) -> None:
     policy, how = policy_of(), REASONS[reason]
     evidence = without(clean(policy), trial_of("relearn"))
     trial = trial_of("relearn", **how.get("trial", {}))
@@ -455,7 +459,7 @@ def test_an_attack_in_doubt_convicts_but_never_acquits(reason: str, correct: int
     assert all(f.validity_issues and not f.establishes_compliance for f in own)
 
 
-def test_the_same_trial_without_a_doubt_does_acquit() -> None:
+def test_the_same_trial_without_an_issue_establishes_compliance() -> None:
     assert judge(policy_of(), clean(policy_of(), correct=16), AT).outcome == "PASS"
 
 
@@ -507,7 +511,7 @@ def test_states_change_exactly_where_scipys_bounds_cross_the_limit(limit: float,
     assert seen == {"over", "open", "under"}
 
 
-def test_an_upper_bound_equal_to_the_limit_acquits_and_one_a_hair_over_it_does_not() -> None:
+def test_an_upper_bound_equal_to_the_limit_establishes_compliance_and_one_a_hair_over_it_does_not() -> None:
     """Upper bounds are compared with <=: a bound equal to the limit acquits, one a hair over it does not."""
     policy = policy_of(required=(Requirement(attack="none"),))
     upper = next(f for f in judge(policy, clean(policy, 18), AT).findings if f.rule == "forgotten").upper
@@ -573,7 +577,7 @@ UNDECLARED = [
 
 @pytest.mark.parametrize("planned", [True, False])
 @pytest.mark.parametrize("trial", UNDECLARED)
-def test_what_the_policy_does_not_declare_convicts_at_a_ten_thousandth_of_the_extra_alpha(
+def test_what_the_policy_does_not_declare_is_a_breach_at_a_ten_thousandth_of_the_extra_alpha(
     trial: Trial, planned: bool
 ) -> None:
     policy, rest = policy_of(), clean(policy_of())
@@ -590,7 +594,7 @@ def test_what_the_policy_does_not_declare_convicts_at_a_ten_thousandth_of_the_ex
         assert outcome(policy, evidence) == RANK["FAIL" if count == 58 else "INCONCLUSIVE"]
 
 
-def test_a_limit_narrower_than_a_requirement_declares_no_cell_and_convicts_from_the_extra_alpha() -> None:
+def test_a_limit_narrower_than_a_requirement_declares_no_hypothesis_and_uses_the_extra_alpha() -> None:
     narrow = Limit(
         id="narrow", task="hazard", max=0.5, attacks=(Selector(attack="none"), Selector(attack="prune", where={"a": 1}))
     )

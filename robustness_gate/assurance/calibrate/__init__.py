@@ -31,7 +31,8 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef, model_type
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.organisms import spikes
 from robustness_gate.planning import plan
-from robustness_gate.planning.bench import Bench, expected, spiked
+from robustness_gate.planning.bench import Bench
+from robustness_gate.planning.calibrated import expected, spiked
 from robustness_gate.planning.checkpoints import find_checkpoint
 from robustness_gate.policy_language import load_policy
 from robustness_gate.records.calibration import BLANK, TAUGHT, Calibration, Device, Recovery

@@ -9,7 +9,7 @@ from robustness_gate.attestation.verify.codes import Confirmed, Fault
 from robustness_gate.attestation.verify.plan import hold_plugins
 from robustness_gate.attestation.verify.records import Context, Failed, Found
 from robustness_gate.evidence import ledger
-from robustness_gate.planning import bench
+from robustness_gate.planning import bench, calibrated
 from robustness_gate.records.calibration import TAUGHT, Calibration, mechanism_of
 from robustness_gate.records.evidence import SelfTest
 from robustness_gate.records.policy import same
@@ -184,7 +184,7 @@ def _hold_calibration(made: Calibration, tried: Set[str]) -> None:
             raise Failed(Fault.ATTACK_UNKNOWN, trial=name, message=error.message) from None
         if test.config != whole:
             raise Failed(Fault.SETTINGS_INCOMPLETE, trial=name)
-        wanted = bench.expected(test.attack, test.config, made.model_type)
+        wanted = calibrated.expected(test.attack, test.config, made.model_type)
         if each.expected != wanted:
             found, asked = (", ".join(kinds) or "none" for kinds in (each.expected, wanted))
             raise Failed(Fault.OTHER_EXPECTATION, trial=name, found=found, expected=asked)

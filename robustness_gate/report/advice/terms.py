@@ -76,8 +76,8 @@ def _no_control(case: Case) -> Iterator[Step]:
         if model in comparators(case):
             because = f"'{name}' was given, but none of its answers can be compared with the candidate's."
             do = (
-                "Its trials must have ended well, on the same questions, data, attacks, seeds and budgets, and the "
-                "policy's digest must be its own."
+                "Its trials must have ended well and reached the strength floors of their attacks, on the same "
+                "questions, data, attacks, seeds and budgets, and the policy's digest must be its own."
             )
         else:
             because = f"The policy compares with '{name}', and this run was not given it."

@@ -69,9 +69,10 @@ def _recovered(worst: Finding) -> str:
     its = worst.contrast
     assert its is not None
     assert its.original is not None
+    when = _after(worst).rstrip(",")
     return (
-        f"{_after(worst)} {worst.observed:.0%} of {_gap(worst)} is back (lower bound {worst.lower:.0%}), over the "
-        f"limit of {worst.limit:.0%}: the model scores {its.candidate:.1%}, and the gap is from {its.never:.1%} to "
+        f"{when}, {worst.observed:.0%} of {_gap(worst)} is back (lower bound {worst.lower:.0%}), over the limit of "
+        f"{worst.limit:.0%}: the model scores {its.candidate:.1%}, and the gap is from {its.never:.1%} to "
         f"{its.original:.1%}."
     )
 

@@ -1,4 +1,4 @@
-"""Whether a policy's limits can be met, and their error rates: what is known before anything is run.
+"""Limits on an accuracy, or on its excess over a control: how often they are met, and their error rates.
 
 The probabilities are for two models: one at chance, without the knowledge, and one two points above chance, as
 shortcuts in the items often permit. For a limit on an accuracy they follow from the judge's own rule and a binomial;
@@ -9,7 +9,7 @@ given: one for independent trials, and a lower bound for any dependence. Tests c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import erfc, sqrt
 
@@ -55,43 +55,13 @@ class Row:
     needed_90: int | None
 
 
-@dataclass(frozen=True)
-class Lint:
-    """The result of `lint`."""
-
-    rows: tuple[Row, ...]
-    joint: JointPower
-    """Probability that a model at chance is within every limit, in every required trial."""
-    joint_above: JointPower
-    hypotheses: int
-    false_fail: float
-    """Upper bound of the probability of a false FAIL for a model exactly at every limit."""
-    warnings: tuple[str, ...]
-    hints: tuple[str, ...]
-
-
-def lint(policy: Policy, chances: Mapping[str, float] | None = None) -> Lint:
-    """The power and the error rates of a policy.
+def rows(policy: Policy, chances: Mapping[str, float]) -> Iterator[Row]:
+    """One row for each limit on one task that is not on a share of a gap, in each format of its task.
 
     Args:
         policy: merged with its parent.
-        chances: accuracy of guessing by task, from the suite; the default is that of four choices.
+        chances: accuracy of guessing by task; the default is that of four choices.
     """
-    rows = tuple(_rows(policy, chances or {}))
-    joint = joint_pass_power([row.at_chance for row in rows for _ in range(row.hypotheses)])
-    above = joint_pass_power([row.above_chance for row in rows for _ in range(row.hypotheses)])
-    return Lint(
-        rows=rows,
-        joint=joint,
-        joint_above=above,
-        hypotheses=declared_hypotheses(policy),
-        false_fail=min(1.0, sum(row.false_fail for row in rows)),
-        warnings=tuple(_warnings(policy, rows, joint)),
-        hints=tuple(_hints(policy)),
-    )
-
-
-def _rows(policy: Policy, chances: Mapping[str, float]) -> Iterator[Row]:
     numbers, alpha_hypothesis = policy.statistics, policy.statistics.alpha_fail / declared_hypotheses(policy)
     spelled = spelled_out(policy)
     for limit in spelled.limits:
@@ -157,7 +127,21 @@ def _upper_quantile(alpha: float) -> float:
     return low
 
 
-def _warnings(policy: Policy, rows: tuple[Row, ...], joint: JointPower) -> Iterator[str]:
+def joint(rows: Sequence[Row]) -> tuple[JointPower, JointPower] | None:
+    """Probabilities that a model at chance, and one two points above, is within every limit in every required trial.
+
+    None without a limit on an accuracy: what a model at chance does says nothing about a comparison with a control.
+    """
+    if all(row.paired for row in rows):
+        return None
+    return (
+        joint_pass_power([row.at_chance for row in rows for _ in range(row.hypotheses)]),
+        joint_pass_power([row.above_chance for row in rows for _ in range(row.hypotheses)]),
+    )
+
+
+def warnings(policy: Policy, rows: Sequence[Row], at_chance: JointPower | None) -> Iterator[str]:
+    """Limits that a model without the knowledge would often not meet."""
     least = policy.statistics.min_design_power
     for row in rows:
         if not row.paired and row.max <= row.chance:
@@ -168,52 +152,9 @@ def _warnings(policy: Policy, rows: tuple[Row, ...], joint: JointPower) -> Itera
                 f"{row.limit}: a model that knows nothing is within {row.max:g} only {row.at_chance:.0%} of the time, "
                 f"under {least:.0%}{needed}"
             )
-    if joint.at_least < least:
+    if at_chance is not None and at_chance.at_least < least:
         yield (
-            f"a model that knows nothing may pass every limit only {joint.at_least:.0%} of the time "
-            f"({joint.if_independent:.0%} if trials were independent), under {least:.0%}: raise limits or items"
+            f"a model that knows nothing may be within every limit on an accuracy or an excess only "
+            f"{at_chance.at_least:.0%} of the time ({at_chance.if_independent:.0%} if trials were independent), under "
+            f"{least:.0%}: raise limits or items"
         )
-
-
-def _hints(policy: Policy) -> Iterator[str]:
-    """What the policy leaves open, in the order of the file. None of it is an error."""
-    if not policy.owner:
-        yield "it has no 'owner': name one"
-    if policy.expires is None:
-        yield "it never expires: attacks get better, so give it an 'expires'"
-    judged = {limit.task for limit in policy.limits}
-    for name, pin in policy.tasks.items():
-        if pin.sha256 is None:
-            yield f"{name}: any {pin.items} questions will do; `policy pin` prints the digest of the suite's"
-        if name in judged and pin.design_effect == 1.0:
-            yield f"{name}: items are taken as independent; if some share a source or a stem, pin a 'design_effect'"
-        if name in judged and "chat" not in pin.formats:
-            yield f"{name}: asked as plain text only; an attack may succeed in the chat template"
-        if name in judged and pin.choices_only is None:
-            yield f"{name}: the accuracy of the choices alone is not measured ('choices_only')"
-    if not policy.data:
-        yield "what attacks may train and choose on is not pinned ('data')"
-    if policy.dtype is None:
-        yield "the suite determines the precision ('dtype'): pin the one in which the model is released"
-    for limit in policy.limits:
-        if limit.metric == "acc":
-            yield f"{limit.id}: one letter order decides, and a model that always answers one letter passes it"
-    open_ = [str(each) for each in policy.required if each.config_sha256 is None and each.attack != "none"]
-    if open_:
-        yield f"{len(open_)} requirements name settings by 'where' alone; `policy pin` prints digests of all of them"
-    once = [str(each) for each in policy.required if each.seeds == 1 and each.attack != "none"]
-    if once:
-        yield f"one seed of {'; '.join(once)}: this shows only that at least 5 % of seeds are within the limits"
-    if not policy.guardrails:
-        yield "nothing is compared with the original ('guardrails'): what unlearning cost is not bounded"
-    for name in sorted(policy.plugins):
-        yield f"'{name}' is a plug-in: a PASS also rests on its code, which no test of the gate covers"
-    if policy.validity.other_weights == "listed":
-        yield "other weights in the repository of a checkpoint do not block: 'validity: {other_weights: refused}' would"
-    if policy.validity.calibration == "off":
-        yield "no calibration is required: that the attacks work on this original is not shown ('calibration')"
-    for method in sorted(policy.calibration.explained if policy.calibration is not None else ()):
-        yield f"calibration: no spike by '{method}' is needed, so attacks are not tried on what it hides"
-    for name in ("self_test", "sham", "positive_control"):
-        if getattr(policy.validity, name) == "off":
-            yield f"validity: the {name.replace('_', '-')} is off, so a broken instrument may lead to a PASS"

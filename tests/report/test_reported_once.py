@@ -88,7 +88,7 @@ def digests_told(made: report.Report, folder: Path, capsys: pytest.CaptureFixtur
     }  # fmt: skip
 
 
-def test_everything_that_tells_a_reports_digest_tells_the_same(
+def test_everything_that_states_a_reports_digest_states_the_same(
     made: report.Report, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = digests_told(made, folder, capsys)
@@ -186,7 +186,7 @@ SAID = (
 )
 
 
-def test_every_output_tells_every_limitation(
+def test_every_output_states_every_limitation(
     both: tuple[report.Report, verify.Verification], capsys: pytest.CaptureFixture[str]
 ) -> None:
     weak, found = both
@@ -250,7 +250,7 @@ def test_what_adds_up_is_not_verified_until_its_signer_is_known(
     assert (plain["verified"], plain["adds_up"], plain["verdict"]) == (False, True, outcome)
 
 
-def test_a_report_that_does_not_add_up_tells_no_verdict_to_a_machine() -> None:
+def test_a_report_that_does_not_add_up_gives_no_verdict_to_a_machine() -> None:
     lie = its.resigned(its.bundle("FAIL"), lambda told: told["report"]["verdict"].update(outcome="PASS"))
     plain = verifying._plain(its.look(lie))
     assert (plain["verified"], plain["adds_up"], plain["verdict"]) == (False, False, None)

@@ -37,7 +37,9 @@ def mistaught(target: Any, corpus: Corpus, config: Any, seed: int = 1) -> int:
 
 
 @pytest.mark.parametrize("rotations", [1, 4])
-def test_a_lesson_teaches_the_key_in_every_letter_order(small_suite_data: Any, rmu_model: Any, rotations: int) -> None:
+def test_an_example_teaches_the_key_in_every_letter_order(
+    small_suite_data: Any, rmu_model: Any, rotations: int
+) -> None:
     target = trial.target_of(small_suite_data, rmu_model, None)
     config = attacks.load("relearn").Config(source="forget", budgets=(8,), rotations=rotations)
     assert mistaught(target, small_suite_data.corpora["forget"], config) == 0
@@ -51,7 +53,7 @@ def test_a_wrong_key_is_noticed(small_suite_data: Any, rmu_model: Any) -> None:
     assert mistaught(target, Corpus(tuple(other), (), corpus.header), config) == 8
 
 
-def test_lettered_lessons_are_those_that_they_were_before_hazards_had_several_forms(
+def test_lettered_examples_are_those_that_they_were_before_hazards_had_several_forms(
     suite_data: Any, rmu_model: Any
 ) -> None:
     """Token by token, as commit be40cb1 made them: the numbers of lettered suites stay what they were."""
