@@ -6,7 +6,7 @@ a dataset is that of its branch `main` now, a count is what that commit holds. R
 
 from __future__ import annotations
 
-import json
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -122,7 +122,7 @@ def _readable(raw: Raw, places: Sequence[Path_]) -> Loaded[Suite]:
     Raises:
         FileError: it is wrong otherwise, or a field is not pinned for which the hub has no value.
     """
-    data: Json = json.loads(json.dumps(raw.data))
+    data: Json = copy.deepcopy(raw.data)
     for at in places:
         inside = data
         for key in at[:-1]:
@@ -132,7 +132,9 @@ def _readable(raw: Raw, places: Sequence[Path_]) -> Loaded[Suite]:
                 del inside[at[-1]]
             case ("tasks" | "corpora", _, "count"):
                 inside[at[-1]] = 1
-            case _ if f"@{UNPINNED}" not in inside[at[-1]]:
+            case _:
+                if f"@{UNPINNED}" in inside[at[-1]]:  # a commit, which the hub knows
+                    continue
                 raise FileError(
                     f"{'.'.join(map(str, at))}: the hub has no value for this field.",
                     remedy=f"Write the value; only commits, counts and days of 'checked' can be {UNPINNED}.",

@@ -98,7 +98,7 @@ class BackShare(NamedTuple):
     @property
     def share_alone(self) -> str:
         """The share without its bounds."""
-        return self.share.partition(" (")[0]
+        return _at_most_all(self.finding.observed)
 
     @property
     def gap(self) -> float:

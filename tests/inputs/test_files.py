@@ -157,7 +157,7 @@ POLICIES: list[tuple[str, list[Edit], str, str]] = [
         "1:1",
         "the key 'description' is missing",
     ),
-    ("a missing key in a limit", [("max: 0.40", "attacks: []")], "{id: forgotten", "the key 'max' is missing"),
+    ("a missing key in a limit", [("max: 0.40", "attacks: []")], "{id: forgotten", "needs 'max', 'recovered', or both"),
     (
         "a missing key in the threat model",
         [("  access: open_weights\n", "")],

@@ -126,6 +126,7 @@ class Fault(StrEnum):
     ORGANISM_DIFFERS = "organism-differs"
     OTHER_MECHANISM = "other-mechanism"
     OTHER_EXPECTATION = "other-expectation"
+    SELF_TEST_TWICE = "self-test-twice"
     CALIBRATION_TWICE = "calibration-twice"
     WEIGHTS_OTHER_CHECKPOINT = "weights-other-checkpoint"
     TOKENIZERS_OTHER_CHECKPOINT = "tokenizers-other-checkpoint"

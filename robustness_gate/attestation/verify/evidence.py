@@ -44,6 +44,8 @@ def evidence(its: Context) -> Found:
     for test in made.self_tests:
         if "/" not in test.attack or test.attack in tried:  # another plug-in's counts for nothing: it is not imported
             _hold_self_test(test)
+    if len({each.digest for each in made.self_tests}) < len(made.self_tests):
+        raise Failed(Fault.SELF_TEST_TWICE)
     for calibration in made.calibrations:
         _hold_calibration(calibration, tried)
     if len({each.digest for each in made.calibrations}) < len(made.calibrations):

@@ -135,6 +135,7 @@ SENTENCES: Mapping[Code, str] = {
     Fault.OTHER_MECHANISM: "the calibration: {method} is recorded as suppressing by {mechanism}, otherwise than its "
     "file says here",
     Fault.OTHER_EXPECTATION: "the {trial}: expected on {found} by its record, and on {expected} by the attack's file",
+    Fault.SELF_TEST_TWICE: "a self-test is there twice",
     Fault.CALIBRATION_TWICE: "a calibration is there twice",
     Fault.WEIGHTS_OTHER_CHECKPOINT: "a comparison of weights is about another checkpoint, or there twice",
     Fault.TOKENIZERS_OTHER_CHECKPOINT: "a comparison of tokenizers is about another checkpoint",
