@@ -10,7 +10,7 @@ The candidate is under the limit if the mean of x is significantly below 0, and 
 gap nothing passes. The bounds that are printed on the share are the values of r at which the answer changes.
 
 A question's score is the mean of its answers in the limit's tasks: right is 1, wrong is 0. Probabilities play no part,
-so a model with flattened logits, which gives the same answers, gets the same verdict.
+so flattened logits change nothing unless they change answers; those by letter they leave as they are.
 
 An excess limit on a score, or on questions with known clusters, is the same comparison of C and T alone; so is a
 guardrail on such questions.

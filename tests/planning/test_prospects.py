@@ -87,6 +87,14 @@ def test_a_policy_that_asks_for_no_self_test_has_nothing_in_the_way(kind: str) -
     assert "does not show that the attacks work" in prospects.way(policy, None, kind)
 
 
+@pytest.mark.parametrize("kind", ["llama", WITHOUT, ""])
+def test_a_policy_that_can_only_find_a_breach_says_so_before_anything_runs(kind: str) -> None:
+    policy = load_policy(ROOT / "policies" / "vendor-audit.yaml")
+    (found,) = prospects.obstacles(policy, None, kind)
+    assert (found.code, found.where) == (Obstacle.NEVER, policy.where("validity", "passes"))
+    assert prospects.sentence(found).endswith("no PASS is possible")
+
+
 def calibrated(folder: Path, methods: str, self_test: str = "required", calibration: str = "off") -> Loaded[Policy]:
     """The organisms' policy with terms for a calibration."""
     text = POLICY.read_text(encoding="utf-8")

@@ -117,7 +117,8 @@ def planned(bench: Path) -> object:
         (', held_out: "forget.unseen.texts.jsonl"', "", "needs 'held_out'"),
         ("{kind: cloze,", "{kind: cloze, tokens: 4,", "'tokens' does not go"),
         ("{kind: cloze,", "{kind: cloze, formats: [chat],", "'formats' does not go"),
-        ("{kind: cloze,", "{kind: cloze, hide_question: true,", "'hide_question' does not go"),
+        ("{kind: cloze,", "{kind: cloze, topic: stones,", "'topic' does not go"),
+        ("{kind: cloze,", "{kind: cloze, hide_question: true,", "cannot hide its question"),
         ("{kind: membership,", "{kind: membership, roles: {dev: 0.2},", "'roles' does not go"),
         ("forget-cloze, forget-open]", "forget-texts]", "cannot be the hazard"),
         ("hazard: [forget, ", "hazard: [retain-answered, ", "cannot be the hazard"),
@@ -133,6 +134,22 @@ def test_keys_that_do_not_go_with_a_kind_are_refused_at_their_place(
     with pytest.raises(Exception, match=re.escape(fragment)) as caught:
         gather(load_suite(bench / "suite.yaml"))
     assert str(bench) in str(caught.value), "it says where"
+
+
+def test_a_cloze_can_hide_its_questions_and_keeps_its_choices(bench: Path) -> None:
+    text = (bench / "suite.yaml").read_text(encoding="utf-8")
+    line = next(each for each in text.splitlines() if "{kind: cloze," in each)
+    hidden = line.replace("forget-cloze:", "forget-cloze-hidden:").replace(
+        "kind: cloze,", "kind: cloze, hide_question: true,"
+    )
+    (bench / "suite.yaml").write_text(text.replace(line, f"{line}\n{hidden}"), encoding="utf-8")
+    read = gather(load_suite(bench / "suite.yaml"))
+    shown, bare = (read.tasks[name] for name in ("forget-cloze", "forget-cloze-hidden"))
+    assert bare.untouched_only
+    assert {each.question.stem for each in bare.items} == {"Which of these is right?"}
+    assert [(each.question.choices, each.right) for each in bare.items] == [
+        (each.question.choices, each.right) for each in shown.items
+    ]
 
 
 def test_the_digest_of_a_task_covers_its_wording_and_its_length(bench: Path) -> None:
