@@ -346,18 +346,15 @@ def test_twins_pass_about_as_often_under_the_rule_itself_as_lint_promises() -> N
 @pytest.mark.parametrize(
     ("rho", "t_gap", "letters", "cloze", "twin", "half", "whole"),
     [
-        (0.0, 6.7, 5.8, 5.5, 0.835, 0.014, 0.93),
-        (0.2, 7.3, 6.3, 6.0, 0.890, 0.014, 0.97),
-        (0.4, 8.5, 7.3, 6.8, 0.955, 0.019, 0.996),
+        (0.0, 6.63, 5.61, 5.48, 0.817, 0.021, 0.941),
+        (0.2, 7.15, 6.07, 5.85, 0.884, 0.017, 0.971),
+        (0.4, 7.89, 6.74, 6.38, 0.960, 0.015, 0.995),
     ],
 )
 def test_on_published_readings_no_more_is_promised_than_a_simulation_of_the_rule_gave(
     rho: float, t_gap: float, letters: float, cloze: float, twin: float, half: float, whole: float
 ) -> None:
-    """Share 0.45, untouched gap, 14 cells and a utility: rates of 1,000 replicates, without the condition on each task.
-
-    Lint is low where the answers of sister models do not correlate, by up to 6 points.
-    """
+    """Share 0.45, untouched gap, 14 cells and a utility, each task alone too: benchmarks/limits.md. Lint errs low."""
     budgets = tuple(range(1, 14))
     policy = policy_of(1273).model_copy(
         update={"required": (policy_of().required[0], policy_of().required[1].model_copy(update={"budgets": budgets}))}
@@ -373,7 +370,7 @@ def test_on_published_readings_no_more_is_promised_than_a_simulation_of_the_rule
     promised = prospect(found)
     assert twin - 0.07 < promised.twin < twin + 0.01
     assert promised.half < half + 0.015
-    assert whole - 0.06 < promised.whole_one < whole + 0.01
+    assert whole - 0.075 < promised.whole_one < whole + 0.01
     assert promised.abler < promised.twin - 0.2
 
 
