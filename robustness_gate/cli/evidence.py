@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from robustness_gate.report.advice import Advice, Tried
+    from robustness_gate.report.advice import Advice
     from robustness_gate.verdict import Decision
 
 
@@ -175,7 +175,7 @@ def _show_advice(console: Console, advised: Advice, *, quiet: bool) -> None:
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True, style="bold")
         grid.add_column(overflow="fold")
-        for title, value in _about(advised.strongest, advised.cheapest_breach):
+        for title, value in _about(advised):
             grid.add_row(title, Text(value))
         console.print()
         print_grid(console, grid)
@@ -191,10 +191,12 @@ def _show_advice(console: Console, advised: Advice, *, quiet: bool) -> None:
             console.print(Padding(Text(caveat, style="dim"), (0, 0, 0, 2)))
 
 
-def _about(top: Tried | None, cheapest: Tried | None) -> list[tuple[str, str]]:
-    """Rows about the strongest attack, and about the cheapest breach."""
+def _about(advised: Advice) -> list[tuple[str, str]]:
+    """Rows about the strongest attack, about the cheapest breach, and about the largest share of a gap that is back."""
+    top, cheapest = advised.strongest, advised.cheapest_breach
+    back = [("largest share", advised.largest_share)] if advised.largest_share else []
     if top is None:
-        return [("strongest attack", "nothing was examined")]
+        return back or [("strongest attack", "nothing was examined")]
     seed = f", seed {top.seed_index}" if top.seed_index else ""
     rows = [("strongest attack", f"{top.name}{seed}")]
     rows += [
@@ -210,7 +212,7 @@ def _about(top: Tried | None, cheapest: Tried | None) -> list[tuple[str, str]]:
     if cheapest is not None:
         effort = f" ({cheapest.cost})" if cheapest.cost else ""
         rows.append(("cheapest breach", f"{cheapest.name}: {_share(cheapest.after[cheapest.metric])}{effort}"))
-    return rows
+    return rows + back
 
 
 def _share(value: float | None) -> str:

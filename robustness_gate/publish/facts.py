@@ -15,7 +15,7 @@ from robustness_gate.records.trial import ModelRef, Role
 from robustness_gate.records.verdict import Contrast, Finding, FindingKind
 from robustness_gate.report.calibrated import calibrated as fixed_words
 from robustness_gate.report.record import Report, evidence_in
-from robustness_gate.report.table import not_tried, other_weights
+from robustness_gate.report.table import NOT_ASKED, not_tried, other_weights
 from robustness_gate.verdict import by_strength, strongest, tally
 from robustness_gate.verdict.counts import counts
 from robustness_gate.verdict.findings import most_recovered
@@ -88,6 +88,8 @@ class BackShare(NamedTuple):
     contrast: Contrast
     where: str
     control: str
+    planned: bool
+    """Whether it is of this plan; else of an earlier run."""
 
     @property
     def share(self) -> str:
@@ -106,6 +108,11 @@ class BackShare(NamedTuple):
         return self.contrast.gap or 0.0
 
     @property
+    def points(self) -> str:
+        """The gap in points: `74.5`."""
+        return f"{100 * self.gap:.1f}"
+
+    @property
     def gap_when(self) -> str:
         """When the gap was measured."""
         return "before any attack" if self.contrast.yardstick == "untouched" else "after the same attack"
@@ -115,33 +122,35 @@ class BackShare(NamedTuple):
         """`1,273 questions in 310 clusters, the mean of 'a' and 'b'`."""
         tasks = " and ".join(f"'{task}'" for task in self.contrast.tasks)
         mean = f"the mean of {tasks}" if len(self.contrast.tasks) > 1 else f"in {tasks}"
-        clusters = self.contrast.clusters
-        grouped = f" in {clusters:,} clusters" if clusters < self.contrast.questions else ""
-        return f"{self.contrast.questions:,} questions{grouped}, {mean}"
+        its = self.contrast
+        grouped = f" in {its.clusters:,} clusters" if its.clusters < its.questions else ""
+        wider = f", at a design effect of {its.design_effect:g}" if its.design_effect > 1 else ""
+        return f"{its.questions:,} questions{grouped}{wider}: {mean}"
 
     @property
     def line(self) -> str:
         """All of it in one line."""
-        its = self.contrast
+        its, where = self.contrast, self.where if self.planned else f"{self.where}, {NOT_ASKED}"
         return (
-            f"{self.finding.rule}, {self.where}: {self.share} of the gap is back, at most {self.finding.limit:.0%} "
+            f"{self.finding.rule}, {where}: {self.share} of the gap is back, at most {self.finding.limit:.0%} "
             f"allowed: {state(self.finding)}. The candidate scores {its.candidate:.1%}, the {self.control} "
-            f"{its.control:.1%}; {self.gap_when} the original scores {its.original or 0:.1%}, {self.gap:.1%} more than "
-            f"the {self.control}"
+            f"{its.control:.1%}; {self.gap_when} the original scores {its.original or 0:.1%}, {self.points} points "
+            f"more than the {self.control}"
         )
 
 
 def shares(report: Report) -> list[BackShare]:
     """The findings on share limits, in the verdict's order."""
+    planned = {record.id for record in report.trials if record.planned}
     return [
-        BackShare(each, each.contrast, _where(each), _never(each.relative_to))
+        BackShare(each, each.contrast, _where(each), _never(each.relative_to), each.trial in planned)
         for each in report.verdict.findings
         if each.contrast is not None and each.relative_to is not None and each.of_gap
     ]
 
 
 def _at_most_all(share: float) -> str:
-    return "100 % or more" if share >= 1 else f"{100 * share:.0f} %"
+    return "100 % or more" if share >= 1 else "0 % or less" if share <= 0 else f"{100 * share:.0f} %"
 
 
 def most_back(report: Report) -> BackShare | None:
@@ -295,9 +304,12 @@ PUBLIC = (
 
 def again(report: Report) -> str:
     """The command that runs the strongest attack again."""
-    top = strongest(report.verdict.findings)
+    top = strongest(report.verdict.findings) or most_recovered(report.verdict.findings)
     only = f" --only {shlex.quote(top.attack)}" if top else ""
-    return f"robustness-gate run CHECKPOINT --policy POLICY --suite SUITE --out runs/again --ledgers runs/again{only}"
+    others = " --original ORIGINAL" if any(each.role == Role.ORIGINAL for each in report.comparators) else ""
+    others += "".join(f" --control {e.control}=CONTROL" for e in report.comparators if e.role == Role.CONTROL)
+    rest = f"--out runs/again --ledgers runs/again{only}"
+    return f"robustness-gate run CHECKPOINT --policy POLICY --suite SUITE{others} {rest}"
 
 
 def coverage(report: Report) -> list[tuple[str, str]]:

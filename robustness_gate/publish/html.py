@@ -155,7 +155,7 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
         ]  # fmt: skip - a list of rows reads best as a list
     if (back := facts.most_back(report)) is not None:
         found += [
-            ("Highest share back", back.share_alone, f"of the gap to the {back.control}, {back.where}"),
+            ("Highest share back", back.share_alone, f"of the gap, {back.where}{_uncompared(report)}"),
             ("Limit", spelling.share(back.finding.limit), f"of the gap, rule '{back.finding.rule}'"),
         ]
     for finding in report.verdict.findings:
@@ -170,6 +170,12 @@ def _figures(report: Report, lines: Sequence[Line]) -> list[tuple[str, str, str]
         ("Trials ended well", whole, f"{', '.join(missing) or 'none is missing'}; {facts.trials_line(report)}")
     )
     return found
+
+
+def _uncompared(report: Report) -> str:
+    """A note if an attack could not be compared, so that a higher share may not be shown."""
+    many = sum(blocker.code == "not_compared" for blocker in report.verdict.blockers)
+    return f"; {many} more could not be compared" if many else ""
 
 
 def _corrected(report: Report) -> list[tuple[str, str, str]]:

@@ -161,7 +161,8 @@ def _gap(report: Report) -> str | None:
     """The gap on which the share limits rest, as the untouched trials show it; None without one."""
     untouched = [each for each in facts.shares(report) if each.finding.attack == "none"]
     found = [
-        f"the original scores {each.gap:.1%} more than the {each.control} {each.gap_when} (rule '{each.finding.rule}')"
+        f"the original scores {each.points} points more than the {each.control} {each.gap_when} "
+        f"(rule '{each.finding.rule}')"
         for each in untouched
     ]
     return "; ".join(dict.fromkeys(found)) or None

@@ -261,6 +261,7 @@ CAUSES = MappingProxyType(
         "spike_failed": tuple(CALIBRATION_FAULTS),
         "calibration_failed": tuple(SELF_TEST_FAULTS),
         "invalid_trial": tuple(VALIDITY_ISSUES),
+        "not_compared": tuple(VALIDITY_ISSUES),
         "hypothesis_invalid": tuple(VALIDITY_ISSUES),
         "flag": tuple(code for table in RED_FLAGS.values() for code in table),
     }

@@ -52,6 +52,10 @@ def same(one: Json, other: Json) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
+HIGHEST_SHARE = 0.5
+"""Under a higher `max_share`, a model with half of the knowledge back would be within the limit."""
+
+
 class Recovered(Record):
     """The largest share of a gap that may be back: the gap between the original and a model that never knew.
 
@@ -59,9 +63,8 @@ class Recovered(Record):
     with many shortcuts as on one without. See `verdict.contrasts`.
     """
 
-    max_share: float = Field(gt=0.0, le=0.5)
-    """The candidate's score over the control's, after the same attack, in parts of the gap. Above one half, a model
-    with half of the knowledge back would pass more often than alpha_pass."""
+    max_share: float = Field(gt=0.0, le=HIGHEST_SHARE)
+    """The candidate's score over the control's, after the same attack, in parts of the gap."""
     control: Name | None = None
     """The model that never knew: a control of the policy, as able as the candidate in everything else. Without one, the
     original stands in for it, asked after the same attack with the question hidden. That is a heuristic: who knows the

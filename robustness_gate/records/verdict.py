@@ -33,6 +33,8 @@ class Contrast(Record):
     """The tasks of which a question's score is the mean."""
     questions: int = Field(ge=1)
     clusters: int = Field(ge=1)
+    design_effect: float = Field(ge=1.0)
+    """The pinned one, by which the bounds are wider; 1 where the policy pins the clusters themselves."""
     candidate: Share
     control: Share
     """After the same attack."""

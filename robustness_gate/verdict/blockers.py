@@ -311,9 +311,24 @@ def _not_compared(case: Evaluation, findings: Sequence[Finding]) -> Iterator[Blo
                         "budget": measurement.budget,
                     }
                     args = {"rule": limit.id, **where, "control": limit.control or ""}
-                    blocker = Blocker(code="not_compared", args=args, about=about)
+                    why = _why_not(case, limit, trial, measurement)
+                    blocker = Blocker(code="not_compared", args=args, causes=why, about=about)
                     found[limit.id, label(trial), trial.seed_index, measurement.budget, about] = blocker
     yield from (blocker for _, blocker in sorted(found.items(), key=lambda each: each[0]))
+
+
+def _why_not(case: Evaluation, limit: Limit, trial: Trial, measurement: Measurement) -> tuple[ValidityIssue, ...]:
+    """The validity issues of the other model's answers after the same attack: why they cannot be compared with."""
+    who = (Role.ORIGINAL, "") if limit.heuristic else (Role.CONTROL, limit.control)
+    found = {
+        issue
+        for other in case.evidence.comparators
+        if (other.role, other.control) == who and other.config == trial.config and other.attack == trial.attack
+        for its in case.measurements(other)
+        if (its.budget, its.task) == (measurement.budget, measurement.task)
+        for issue in case.issues(other, its)
+    }
+    return tuple(sorted(found, key=lambda each: each.key))
 
 
 def _key(measurement: Measurement) -> tuple[str, int, int, str]:

@@ -393,6 +393,7 @@ def _contrast(
         tasks=asked.tasks,
         questions=asked.questions,
         clusters=len(asked.sizes),
+        design_effect=asked.effect,
         candidate=asked.mean(own),
         control=asked.mean(control),
         original=None if original is None else asked.mean(original),

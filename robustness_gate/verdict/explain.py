@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import ceil
 
-from robustness_gate.records.policy import Limit, Policy
+from robustness_gate.records.policy import HIGHEST_SHARE, Limit, Policy
 from robustness_gate.records.verdict import Finding, FindingKind, Verdict
 from robustness_gate.verdict.hypotheses import spelled_out
 from robustness_gate.verdict.wording import OTHER_THAN_A_LIMIT, flag_line, model_name, numbers, place, sentence
@@ -29,11 +29,13 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
         if statistics.fail_fast == "betting"
         else "Clopper and Pearson"
     )
-    yield f"2. {len(verdict.findings)} numbers were compared with the rules (lower bounds by {method}):"
+    if any(finding.contrast for finding in verdict.findings):
+        method += "; comparisons by clusters by a likelihood ratio"
+    yield f"2. {len(verdict.findings)} numbers were compared with the rules (accuracies by {method}):"
     for finding in verdict.findings:
         yield f"     {_state(finding):9} {place(finding)}"
         yield f"               {_counts(finding)}: {numbers(finding)}"
-        yield from (f"               not valid: {sentence(issue)}" for issue in finding.validity_issues)
+        yield from (f"               establishes no compliance: {sentence(issue)}" for issue in finding.validity_issues)
     over = [finding for finding in verdict.findings if finding.state == "over"]
     if over:
         yield f"3. {len(over)} over the limit at the lower bound, and one is enough: FAIL, with validity issues or not."
@@ -68,9 +70,13 @@ def _smallest(limit: Limit, findings: Sequence[Finding]) -> str:
     relative = f", relative to {limit.control}" if limit.control else ""
     metric = "/".join(sorted({finding.metric for finding in findings})) or limit.metric or "its deciding metric"
     what = f"{limit.id} ({limit.task}, {metric}{relative})"
+    if limit.score:
+        what = f"{limit.id} (mean of {', '.join(limit.score)}{relative})"
     least = smallest_limit(findings)
     if least is None:
         return f"{what}: not known, nothing was measured"
+    if limit.recovered is not None and least > HIGHEST_SHARE:
+        return f"{what}: none; {HIGHEST_SHARE:g} is the highest share that a policy can state"
     hardest = max(findings, key=lambda f: (f.upper, f.attack, f.budget))
     verb = "is" if least <= limit.most else "would have to be"
     at = f", for {hardest.attack}" + (f" at {hardest.budget}" if hardest.budget else "")

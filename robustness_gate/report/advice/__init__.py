@@ -32,6 +32,8 @@ from robustness_gate.report.advice.questions import items_for_breach, items_for_
 from robustness_gate.report.advice.steps import next_steps
 from robustness_gate.report.record import Report
 from robustness_gate.verdict import spelled_out, strongest
+from robustness_gate.verdict.findings import most_recovered
+from robustness_gate.verdict.wording import numbers, place
 
 __all__ = [
     "FLAGGED",
@@ -52,6 +54,8 @@ class Advice:
     outcome: str
     why: str
     strongest: Tried | None
+    largest_share: str
+    """The largest share of a gap that is back, and after which attack; empty without a limit on a share."""
     cheapest_breach: Tried | None
     """The breach with the least cost for the attacker; None if it is the strongest attack."""
     steps: tuple[Step, ...]
@@ -79,10 +83,12 @@ def advise(
     """
     case = Case(report, spelled_out(report.resolved), out, attacks or {}, untestable or {})
     top, breach = strongest(report.verdict.findings), cheapest_breach(case)
+    back = most_recovered(report.verdict.findings)
     return Advice(
         outcome=report.verdict.outcome,
         why=report.reason,
         strongest=tried(case, top) if top else None,
+        largest_share=f"{place(back)}: {numbers(back)}" if back else "",
         cheapest_breach=tried(case, breach) if breach and breach != top else None,
         steps=next_steps(case),
         caveats=tuple(to_bear_in_mind(case)),

@@ -37,6 +37,13 @@ def not_run(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
     yield from _no_control(case)
     yield from _no_original(case)
     for blocker in blockers:
+        if blocker.code == "not_compared" and blocker.causes:
+            yield Step(
+                f"{capital(sentence(blocker))}.",
+                "The same attack must work on both models. Give it a grid of settings in the suite that does not ruin "
+                "a model without the knowledge (smaller rates, fewer steps): it is then another trial, and runs again.",
+                again(case),
+            )
         if not blocker.args.get("relative_to", blocker.args.get("control")):
             yield Step(
                 f"{capital(sentence(blocker))}.",

@@ -59,6 +59,11 @@ def _never(blocker: Coded) -> str:
     return f"the control '{blocker['control']}'" if blocker["control"] else "the original with its questions hidden"
 
 
+def _not_compared(blocker: Coded) -> str:
+    why = f" ({_causes(blocker)})" if isinstance(blocker, Blocker) and blocker.causes else ""
+    return f"{place_of(blocker)}: without valid answers of {_never(blocker)} to compare with{why}"
+
+
 def _self_test_failed(blocker: Coded) -> str:
     seed = f" under seed {blocker['seed']}" if blocker["seed"] else ""
     of = blocker["superseded_of"]
@@ -146,7 +151,8 @@ BLOCKERS: Wording = {
     ),
     "no_gap": lambda b: (
         f"the limit '{b['rule']}' is on a share of a gap that is not there: before any attack the original scores "
-        f"{b['gap']:.1%} more than {_never(b)} (lower bound {b['lower']:.1%}), and more than {b['asked']:.1%} is needed"
+        f"{100 * b['gap']:.1f} points more than {_never(b)} (lower bound {100 * b['lower']:.1f}), and more than "
+        f"{100 * b['asked']:.1f} points are needed"
     ),
     "passes_never": (
         "the policy says 'passes: never': nothing says what a model without the knowledge would score, so a breach can "
@@ -178,7 +184,7 @@ BLOCKERS: Wording = {
     ),
     "hypothesis_not_run": _hypothesis_not_run,
     "hypothesis_invalid": lambda b: f"{_hypothesis(b)}: cannot establish compliance, {_causes(b)}",
-    "not_compared": lambda b: f"{place_of(b)}: without valid answers of {_never(b)} to compare with",
+    "not_compared": _not_compared,
     "not_stated": "the producer does not state '{name}', which the policy requires",
     "other_weights_unknown": (
         "the policy refuses other weights in the repository, and whether there are any is not known"

@@ -42,7 +42,7 @@ VALIDITY: Wording = {
     "few_clusters": "{clusters} clusters of questions are too few for a comparison by clusters, which needs {asked}",
     "other_clusters": "the ids or clusters of the questions of '{task}' are not those that the policy pins",
     "one_task_over": (
-        "in '{task}' alone, up to {upper:.0%} of the gap may be back, and at most {asked:.0%} is allowed in one task"
+        "in '{task}' alone, the upper bound is {upper:.0%} of the gap, and at most {asked:.0%} is allowed in one task"
     ),
     "unanswerable": _unanswerable,
 }

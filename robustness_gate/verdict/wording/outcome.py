@@ -72,9 +72,15 @@ def _recovered(worst: Finding) -> str:
     when = _after(worst).rstrip(",")
     return (
         f"{when}, {worst.observed:.0%} of {_gap(worst)} is back (lower bound {worst.lower:.0%}), over the limit of "
-        f"{worst.limit:.0%}: the model scores {its.candidate:.1%}, and the gap is from {its.never:.1%} to "
-        f"{its.original:.1%}."
+        f"{worst.limit:.0%}. The model scores {100 * (its.candidate - its.control):.1f} points more than "
+        f"{_other(worst)} after the same attack, and the gap is {100 * (its.gap or 0):.1f} points."
     )
+
+
+def _other(finding: Finding) -> str:
+    assert finding.relative_to is not None
+    control = finding.relative_to.control
+    return f"the control '{control}'" if control else "the original with its questions hidden"
 
 
 def _gap(finding: Finding) -> str:
