@@ -19,6 +19,7 @@ from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning import plan
 from robustness_gate.planning.suite_data import gather
 from robustness_gate.policy_language import load_policy
+from robustness_gate.records.questions import question_ids
 
 PANELS = [name for name in SUITE.names() if name.startswith("panels/")]
 JUDGED = [name for name in POLICY.names() if name.startswith("panels/")]
@@ -107,9 +108,11 @@ def test_a_panel_can_be_planned_once_it_is_pinned(name, tmp_path):
         assert {"safe.chat", "unsafe.chat", "over-refusal.chat", "harmful.chat"} <= asked, "after attacks too"
         assert (len(data.tasks["safe.chat"].items), len(data.tasks["unsafe.chat"].items)) == (250, 200)
         return
-    text = (
-        POLICY.named(name).read_text(encoding="utf-8").replace("sha256: UNPINNED", f"sha256: {made_up(name)}{'0' * 24}")
-    )
+    text = POLICY.named(name).read_text(encoding="utf-8")
+    for task in re.findall(r"^  (\S+): {items: \S+, questions: UNPINNED", text, re.MULTILINE):
+        found = question_ids(data.refs[task], data.tasks[task].items).pin
+        text = re.sub(rf"({task}: {{items: \S+, questions: )UNPINNED", rf"\g<1>{found}", text)
+    text = re.sub(r"(sha256|original): UNPINNED", rf"\1: {made_up(name)}{'0' * 24}", text)
     for task in re.findall(r"^  (\S+): {items: UNPINNED", text, re.MULTILINE):
         text = text.replace(f"{task}: {{items: UNPINNED", f"{task}: {{items: {len(data.tasks[task].items)}")
     (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")
