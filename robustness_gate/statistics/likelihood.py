@@ -73,10 +73,11 @@ def difference_lower(differences: Sequence[float], questions: Sequence[int], alp
     Raises:
         ValueError: an argument out of range, or fewer than two clusters.
     """
+    _check(differences, questions)
     low, high = -1.0, 1.0  # the evidence falls as m rises, so bisection cannot fail; `low` is always refuted
     for _ in range(32):
         middle = (low + high) / 2
-        if difference_over(differences, questions, middle, alpha):
+        if _over(differences, questions, middle, alpha):
             low = middle
         else:
             high = middle
@@ -104,12 +105,20 @@ def difference_over(differences: Sequence[float], questions: Sequence[int], limi
     Raises:
         ValueError: an argument out of range, or fewer than two clusters.
     """
+    _check(differences, questions)
+    if not -1 < limit <= 1:
+        raise ValueError(f"need -1 < limit <= 1, got {limit}")
+    return _over(differences, questions, limit, alpha)
+
+
+def _check(differences: Sequence[float], questions: Sequence[int]) -> None:
     if len(differences) != len(questions):
         raise ValueError(f"need one difference for each cluster; got {len(differences)} for {len(questions)} clusters")
     if any(not (size >= 1 and abs(d) <= size * (1 + 1e-9)) for d, size in zip(differences, questions, strict=True)):
         raise ValueError("need clusters of at least one question, and differences of at most 1 per question")
-    if not -1 < limit <= 1:
-        raise ValueError(f"need -1 < limit <= 1, got {limit}")
+
+
+def _over(differences: Sequence[float], questions: Sequence[int], limit: float, alpha: float) -> bool:
     values = [d - limit * size for d, size in zip(differences, questions, strict=True)]
     return established(values, 1 + limit, alpha)
 

@@ -575,6 +575,18 @@ def made_up(place: str, count: int) -> tuple[Item, ...]:
 
 
 @pytest.mark.parametrize("path", named(FIXTURES))
+def test_the_first_cases_of_each_shipped_policy_are_as_expected(path: Path) -> None:
+    """All of them are tried in the slow test: a case of a share limit takes a second."""
+    cases = load_cases(path)
+    few = dataclasses.replace(cases, record=cases.record.model_copy(update={"cases": cases.record.cases[:2]}))
+    policy, _ = load_tested(path.with_name(path.name.replace(".cases", "")), few)
+    assert [
+        (each.case.description, each.verdict.reason) for each in try_all(policy, few, DAY) if not each.as_expected
+    ] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", named(FIXTURES))
 def test_the_shipped_policies_say_what_their_fixtures_expect(path: Path) -> None:
     cases = load_cases(path)
     policy, _ = load_tested(path.with_name(path.name.replace(".cases", "")), cases)
