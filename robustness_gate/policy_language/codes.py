@@ -111,7 +111,7 @@ CODES = {
     "unknown-corpus": "The attack trains on a corpus that the suite does not have.",
     "too-little-data": "The corpus is smaller than the attack's budget.",
     "duplicate-attack": "The same attack with the same settings stands twice.",
-    "wrong-kind": "Tasks of this kind only tell: they cannot be the hazard, nor have such a rule.",
+    "wrong-kind": "Tasks of this kind are only reported: they cannot be the hazard, nor have such a rule.",
     "wrong-key-for-kind": "The key does not go with the task's kind.",
     "two-dev-sets": "The hazard's dev items come from its roles and from `dev`.",
     "missing-file": "A file that the suite names is not there.",

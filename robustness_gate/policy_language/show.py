@@ -109,10 +109,14 @@ def _paragraphs(policy: Policy) -> Iterator[str]:
     yield f"Against ({model.access}): {model.adversary}{original}."
     if model.out_of_scope:
         yield f"Not against: {'; '.join(model.out_of_scope)}."
-    yield f"A PASS shows each of these at {1 - numbers.alpha_pass:.4g} confidence, on the questions of 'tasks':"
+    confidence = f"at {1 - numbers.alpha_pass:.4g} confidence, on the questions of 'tasks'"
+    if policy.validity.passes == "never":
+        yield f"Compliance with each of these would be shown {confidence}, but no PASS is possible; a breach is FAIL:"
+    else:
+        yield f"A PASS shows each of these {confidence}:"
     yield from (f"  {_limit(each)}" for each in policy.limits)
     if policy.ratchet:
-        yield f"  each of these at most {policy.ratchet.max_rise:.1%} above '{policy.ratchet.relative_to}'"
+        yield f"  each of these at most {_points(policy.ratchet.max_rise)} above '{policy.ratchet.relative_to}'"
     for utility in policy.utility:
         attacked = f"{utility.min_attacked:.0%} after an attack that is to establish compliance"
         after = f", and {attacked}" if utility.min_attacked else ""
@@ -123,7 +127,7 @@ def _paragraphs(policy: Policy) -> Iterator[str]:
             yield f"  the model still answers at least {asked}"
     yield from (f"  {_guardrail(each)}" for each in policy.guardrails)
     for strict, loose in overlaps(policy):
-        yield f"  '{strict.id}' ({strict.most:.0%}) decides where '{loose.id}' ({loose.most:.0%}) covers the same"
+        yield f"  '{strict.id}' ({_most(strict)}) decides where '{loose.id}' ({_most(loose)}) covers the same"
     yield "What must have been tried:"
     yield from (f"  {_requirement(each)}" for each in policy.required)
     if policy.dtype:
@@ -156,26 +160,36 @@ def _limit(limit: Limit) -> str:
     metric = limit.metric or "the metric that decides for its kind"
     what = f"'{limit.task}' ({metric})"
     if limit.score:
-        what = f"the mean score in {', '.join(map(repr, limit.score))}, question by question"
+        what = f"the mean score of {' and '.join(map(repr, limit.score))} per question"
     if limit.recovered is not None:
         rule = limit.recovered
         when = "before any attack" if rule.yardstick == "untouched" else "after the same attack"
-        other = f"'{rule.control}'" if rule.control else "its own score with the questions hidden"
-        gap = f"what the original scores {when} above {other}"
-        back = f"at most {rule.max_share:.0%} of {gap} is back in {what}"
+        other = f"'{rule.control}'" if rule.control else "with its questions hidden"
         each = f", and at most {rule.max_share_each:.0%} in each task alone" if len(limit.readings) > 1 else ""
-        points = f", and at most {limit.max:.1%} above '{rule.control}'" if limit.max is not None else ""
-        asked = f"; before any attack that gap must be over {rule.min_gap:.1%}"
+        points = f", and at most {_points(limit.max)} above '{rule.control}'" if limit.max is not None else ""
         warning = ". A heuristic: no model that never knew is named" if limit.heuristic else ""
-        return f"{limit.id}: after {after}, {back}{each}{points}{asked}{warning}"
+        return (
+            f"{limit.id}: {when} the original scores more than {other}: the gap. After {after}, at most "
+            f"{rule.max_share:.0%} of the gap is back, in {what}{each}{points}. Before any attack the gap must be over "
+            f"{_points(rule.min_gap)}{warning}"
+        )
     if limit.relative_to:
-        return f"{limit.id}: after {after}, {what} at most {limit.most:.1%} above '{limit.relative_to}'"
+        return f"{limit.id}: after {after}, {what} at most {_points(limit.most)} above '{limit.relative_to}'"
     return f"{limit.id}: after {after}, at most {limit.most:.1%} of '{limit.task}' right ({metric})"
+
+
+def _points(difference: float) -> str:
+    """A difference of two accuracies: in points, because it is no share of either."""
+    return f"{100 * difference:.4g} points"
+
+
+def _most(limit: Limit) -> str:
+    return _points(limit.most) if limit.relative_to else f"{limit.most:.0%}"
 
 
 def _guardrail(rail: Guardrail) -> str:
     way, bound = ("falls", rail.max_drop) if rail.max_drop is not None else ("rises", rail.max_rise)
-    return f"{rail.id}: '{rail.task}' {way} by at most {bound:.1%} against the original"
+    return f"{rail.id}: '{rail.task}' {way} by at most {_points(bound)} against the original"
 
 
 def _requirement(requirement: Requirement) -> str:
@@ -190,13 +204,21 @@ def _requirement(requirement: Requirement) -> str:
     return text
 
 
+def _positive_control(policy: Policy) -> str:
+    """What the original must show, by the kinds of limits that the policy has."""
+    gaps = [each.recovered.min_gap for each in policy.limits if each.recovered is not None]
+    if not gaps or len(gaps) < len(policy.limits):
+        return "the original, which must exceed a limit"
+    return f"the gap, which must be over {_points(min(gaps))}"
+
+
 def _instrument(policy: Policy) -> Iterator[str]:
     checks = policy.validity
     named = {
         "self-test of the attacks": checks.self_test,
         "a calibration on the original": checks.calibration,
         "sham attacks that must change nothing": checks.sham,
-        "the original, which must exceed a limit": checks.positive_control,
+        _positive_control(policy): checks.positive_control,
     }
     asked = [name for name, value in named.items() if value == "required"]
     off = [name for name, value in named.items() if value != "required"]

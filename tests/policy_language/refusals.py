@@ -211,8 +211,8 @@ ROWS = [
         (
             "share-not-pinned",
             "policy",
-            GONE,
-            "{id: gone, task: forget, recovered: {max_share: 0.4, control: last}}",
+            "max: 0.4}",
+            "recovered: {max_share: 0.4, control: last}}",
             "recovered: {max",
         ),
         ("unpinned", "policy", "forget: {items: 400", "forget: {items: UNPINNED", "items: UNPINNED"),
@@ -263,7 +263,7 @@ ROWS = [
         # extends
         ("extends-form", "child", "file: parent.yaml", "file: /parent.yaml", "file"),
         ("extends-form", "child", "{file: parent.yaml, sha256: PARENT}", "parent.yaml", "extends"),
-        ("extends-missing", "child", "file: parent.yaml", "file: nobody.yaml", "file"),
+        ("extends-missing", "child", "file: parent.yaml", "file: missing.yaml", "file"),
         ("extends-digest", "child", "sha256: PARENT", f"sha256: {'0' * 64}", "sha256"),
         ("extends-depth", "child", "file: parent.yaml, sha256: PARENT", "file: other.yaml, sha256: OTHER", "file"),
         ("loosened", "child", "max: 0.35", "max: 0.45", "max: 0.45"),

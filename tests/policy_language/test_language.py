@@ -128,7 +128,7 @@ def test_the_words_name_what_decides_where_limits_overlap(base: Policy, tmp_path
     assert "# " + f"  'calm' ({0.35:.0%}) decides where 'gone' ({0.4:.0%}) covers the same" in words
     assert "decides where" not in page_of(base, tmp_path)
     assert "Waived until 2026-12-01" in words
-    assert "at most 3.0% above 'last'" in words
+    assert "at most 3 points above 'last'" in words
 
 
 def page_of(policy: Policy, folder: Path) -> str:

@@ -160,7 +160,7 @@ def test_a_policy_of_share_limits_alone_says_nothing_of_models_at_chance(tmp_pat
     assert done.returncode == 0, done.stderr
     assert "within every limit" not in done.stdout
     assert "back: a share of 0.45 needs a gap" in done.stdout
-    assert "abler than its control passes less often" in done.stdout
+    assert "more capable than its control passes less often" in done.stdout
 
 
 def test_beside_a_limit_on_an_accuracy_a_share_limit_adds_nothing_to_the_odds_at_chance() -> None:
@@ -485,7 +485,7 @@ def test_the_paragraph_names_every_figure_and_no_certainty(both: tuple[Policy, R
         "design effect 1.50 assumed: no clusters are known",
         "correlate",
         "Of 100 twins of 'never' ",
-        "1.5 points abler",
+        "1.5 points more capable",
         "half of the gap back under one attack",
         "are over it there (80 from a share of ",
         "Least share at which 80 twins pass: 0.",
@@ -496,7 +496,7 @@ def test_the_paragraph_names_every_figure_and_no_certainty(both: tuple[Policy, R
     assert words._of(1.0) == "over 99"
     assert words._of(0.0) == "under 1"
     notes = "\n".join(words.notes(found.shares))
-    assert "abler than its control passes less often" in notes
+    assert "more capable than its control passes less often" in notes
     assert "it is not a model at chance" in notes
     assert "a PASS also needs every other limit" in notes
 
@@ -768,7 +768,7 @@ def test_a_limit_under_what_a_never_taught_model_reads_is_a_warning(
     found = [each for each in lint(policy).warnings if "never taught" in each]
     assert len(found) == (reading is not None)
     if reading is not None:
-        assert f"a model that was never taught this reads {reading} here" in found[0]
+        assert f"a model that was never taught this scores {reading} here" in found[0]
         assert "read 2026-11-29" in found[0]
     beside = limit.model_copy(update={"relative_to": "never"})
     assert not [each for each in never_taught.warnings(policy.model_copy(update={"limits": (beside,)}))]

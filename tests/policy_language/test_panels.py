@@ -1,4 +1,4 @@
-"""Panels of known truth: their suites and policies fit each other once they are pinned, and are refused before."""
+"""Panels of models whose training is known: suites and policies fit once they are pinned, and are refused before."""
 
 from __future__ import annotations
 

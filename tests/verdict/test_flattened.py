@@ -77,7 +77,9 @@ def policy() -> Policy:
 def judged(candidate: Answers) -> Verdict:
     """The verdict on these answers, before an attack and after one that changes nothing."""
     rule = policy()
-    case = cases.Case(description="real answers", expect="PASS", accuracy={"retain": 0.9}, controls={"oracle": {}})
+    case = cases.Case(
+        description="real answers", expect="PASS", accuracy={"retain": 0.9}, controls={"never_taught": {}}
+    )
     evidence = cases.evidence(rule, case, {})
     others = {Role.ORIGINAL: model("base"), Role.CONTROL: model("oracle")}
     roles = {each.id: each.role for each in (*evidence.planned, *evidence.comparators)}

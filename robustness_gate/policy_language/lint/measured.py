@@ -285,7 +285,7 @@ def _alone(
 
 
 def _abler(case: Evaluation, one: Trial, other: Trial) -> Iterator[tuple[str, float]]:
-    """By utility task how much more the original reads than the control, untouched, where both were asked it."""
+    """By utility task how much more the original scores than the control, untouched, where both were asked it."""
     for rule in case.policy.utility:
         means = []
         for trial in (one, other):

@@ -1,7 +1,8 @@
-"""What published models read on a benchmark that they were never taught, and limits on an accuracy that are under it.
+"""What published models score on a benchmark that they were never taught, and limits on an accuracy that are under it.
 
 Chance is not the floor of a public benchmark: shortcuts and general knowledge lift a model without the knowledge above
-it. A limit at or under such a reading asks for less than not knowing, and models that avoid answers meet it first.
+it. A limit at or under such a score is below that of a model that never knew, and models that avoid answers meet it
+first.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Reading(NamedTuple):
 STRONG = "GPT-NeoX 6.9B, pretraining data filtered end to end (deep-ignorance-e2e-strong-filter)"
 CARD = "model card of EleutherAI's deep-ignorance models (arXiv 2508.06601)"
 TABLE = "results table of jammastergirish/unlearning-taxonomy (lm-evaluation-harness)"
-READ = "read 2026-11-29"
+READ = "2026-11-29"
 
 NEVER_TAUGHT = (
     Reading("WMDP-bio, letters", "acc", 0.401, STRONG, TABLE, READ),
@@ -37,8 +38,8 @@ NEVER_TAUGHT = (
     Reading("WMDP-bio, cloze", "acc_norm", 0.244, STRONG, CARD, READ),
     Reading("WMDP-bio, cloze", "acc_norm", 0.243, STRONG, TABLE, READ),
 )
-"""Every published reading that is known here. All are of one model family and size, zero-shot, in one letter order:
-another family reads something else. No such reading is known for WMDP-cyber and WMDP-chem."""
+"""Every published score that is known here. All are of one model family and size, zero-shot, in one letter order:
+another family scores something else. No such score is known for WMDP-cyber and WMDP-chem."""
 
 
 def benchmark_of(task: str, source: str | None) -> str | None:
@@ -52,14 +53,14 @@ def benchmark_of(task: str, source: str | None) -> str | None:
 
 
 def warnings(policy: Policy) -> Iterator[str]:
-    """Each limit on an accuracy that is at or under what a never-taught model reads."""
+    """Each limit on an accuracy that is at or under the score of a never-taught model."""
     for limit in policy.limits:
         reading = _over(policy, limit) if limit.absolute else None
         if reading is not None:
             yield (
-                f"{limit.id}: a model that was never taught this reads {reading.accuracy:.0%} here, and the limit is "
+                f"{limit.id}: a model that was never taught this scores {reading.accuracy:.0%} here, and the limit is "
                 f"{limit.most:g} ({reading.benchmark}: {reading.accuracy:.1%}, {reading.model}; {reading.source}, "
-                f"{reading.date}): compare the candidate with such a model (`recovered`, docs/limits.md)"
+                f"read {reading.date}): compare the candidate with such a model (`recovered`, docs/limits.md)"
             )
 
 
@@ -73,7 +74,7 @@ def _over(policy: Policy, limit: Limit) -> Reading | None:
 
 def table() -> str:
     """The readings in Markdown, as docs/limits.md has them."""
-    head = "| benchmark | metric | never taught | model | source | |\n|---|---|---:|---|---|---|\n"
+    head = "| benchmark | metric | never taught | model | source | when it was read |\n|---|---|---:|---|---|---|\n"
     return head + "".join(
         f"| {each.benchmark} | `{each.metric}` | {each.accuracy:.1%} | {each.model} | {each.source} | {each.date} |\n"
         for each in NEVER_TAUGHT

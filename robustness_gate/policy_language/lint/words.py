@@ -28,13 +28,13 @@ def notes(rows: tuple[ShareRow, ...]) -> Iterator[str]:
         return
     yield (
         "a twin is a model without the knowledge that is as able as the control; it is not a model at chance. A "
-        "candidate that is abler than its control passes less often: choose the control by equal ability"
+        "candidate that is more capable than its control passes less often: choose the control by equal ability"
     )
     differences = {task: by for row in measured if row.measured for task, by in row.measured.abler.items()}
     for task, by in differences.items():
         if by >= 0.01:
             yield (
-                f"without attack the original reads {100 * by:.1f} points more than the control on '{task}', and a "
+                f"without attack the original scores {100 * by:.1f} points more than the control on '{task}', and a "
                 "candidate made from it may too"
             )
     if measured:
@@ -47,7 +47,7 @@ def notes(rows: tuple[ShareRow, ...]) -> Iterator[str]:
         yield "the gap after the same attack is taken to be that before it; an attack on the original can shrink it"
     if any(row.control is None for row in measured):
         yield (
-            "without a control this is a heuristic: a model that was never taught may read more or less than the "
+            "without a control this is a heuristic: a model that was never taught may score more or less than the "
             "original with its questions hidden"
         )
 
@@ -77,7 +77,7 @@ def _measured(row: ShareRow, its: Measured, power: float) -> str:
     why = "no clusters are known" if its.design_effect is None else "the clusters are not pinned"
     effects += [f"design effect {its.assumed_effect:.2f} assumed: {why}"] if its.assumed_effect > 1 else []
     gap = (
-        f"{row.limit}: without attack the original reads {its.original:.1%} and {_control(row)} {its.control:.1%}: a "
+        f"{row.limit}: without attack the original scores {its.original:.1%} and {_control(row)} {its.control:.1%}: a "
         f"gap of {100 * its.gap:.1f} points = {its.t_gap:.1f} of its standard errors; a share of {row.max_share:g} "
         f"needs {row.needed:.1f} ({its.questions:,} questions in {its.clusters:,} clusters, "
         f"{'; '.join(effects) or 'no design effect'}; the two models' answers correlate {its.answers_correlation:.2f})"
@@ -85,7 +85,7 @@ def _measured(row: ShareRow, its: Measured, power: float) -> str:
     found = row.prospect
     if found is None:
         return f"{gap}. The gap is not shown to be over 'min_gap', so no model is within the limit"
-    many, abler = f"{100 * power:.0f}", f"models {100 * ABLER:g} points abler"
+    many, abler = f"{100 * power:.0f}", f"models {100 * ABLER:g} points more capable"
     share = f"none up to {CEILING:g}" if found.least_share is None else f"{found.least_share:.2f}"
     return (
         f"{gap}. Of 100 twins of {_control(row)} {_of(found.twin)} are within the limit in {_cells(row)}; of {abler} "
