@@ -107,7 +107,9 @@ def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
         )
     if pin.choices_only is not None:
         baseline = _task_data(policy, suite_data, pin.choices_only, "tasks", name, "choices_only")
-        if not baseline.untouched_only or len(baseline.items) != len(task_data.items):
+        ids = [suite_data.question_ids[n] for n in (in_format(name, pin.formats[0]), pin.choices_only)]
+        same = (ids[0].ids, ids[0].clusters) == (ids[1].ids, ids[1].clusters)
+        if not baseline.untouched_only or not same:
             raise PlanError(
                 f"'{pin.choices_only}' does not ask the same items with the question hidden.",
                 remedy="Give it the same items and roles and `hide_question: true` in the suite.",
@@ -119,7 +121,8 @@ def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
 def compared_by_clusters(policy: Policy, suite_data: SuiteData) -> dict[str, QuestionIds]:
     """Ids and clusters of the tasks for which the judge needs them: those of a score, and those with known clusters."""
     spelled = spelled_out(policy)
-    joined = {task for limit in spelled.limits if limit.score for task in limit.readings}
+    joined = {task for limit in spelled.limits if limit.score or limit.heuristic for task in limit.readings}
+    joined |= {spelled.tasks[task].choices_only or "" for task in joined if task in spelled.tasks}
     return {
         name: ids for name, ids in suite_data.question_ids.items()
         if name in spelled.tasks and (name in joined or ids.clusters or spelled.tasks[name].questions)
@@ -141,9 +144,10 @@ def _refuse_unjoined(policy: Loaded[Policy], suite_data: SuiteData, index: int, 
                     where=policy.where("limits", index, "score"),
                     code="wrong-questions",
                 )
-    if limit.score[1:] and not shared:
+    fewest = min((len(suite_data.question_ids[in_format(t, "raw")].ids) for t in limit.score), default=0)
+    if limit.score[1:] and 2 * shared < fewest:
         raise PlanError(
-            "no two tasks of the score ask the same question: their ids have nothing in common.",
+            f"the tasks of the score have {shared} questions in common, not half of the {fewest} of the smallest.",
             remedy="Name the column that identifies a question as 'id' in both of the suite's tasks.",
             where=policy.where("limits", index, "score"),
             code="wrong-questions",

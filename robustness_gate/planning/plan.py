@@ -136,6 +136,8 @@ def make(
     beside = [each for subject in subjects[1:] for each in _beside(asked, subject, ordered, suite_data, dtype)]
     untouched = sum(trial.attack == "none" for trial in ordered)
     otherwise = _in_declared_dtype(candidate, suite_data, dtype)
+    if any(not limit.absolute for limit in asked.limits):  # what is compared is asked in that precision too
+        beside += [_of(subject, trial) for subject in subjects[1:] for trial in otherwise]
     whole = (*ordered[:untouched], *otherwise, *shams, *ordered[untouched:], *beside)
     made = {id(trial) for trial in whole if _is_made(trial, only, everything)}
     others = plugins.of((executor, *_named(suite.record)))
@@ -248,6 +250,13 @@ def _beside(
             seed = seed_of(subject.manifest.digest, trial.attack, trial.seed_index)
             tasks = suite_data.task_refs(trial.attack, subject.role)
             yield trial.model_copy(update={**whose, "seed": seed, "tasks": tasks})
+
+
+def _of(subject: Subject, trial: Trial) -> Trial:
+    """A trial without attack, on another model."""
+    digest = subject.manifest.digest
+    whose = {"subject": digest, "role": subject.role, "control": subject.control}
+    return trial.model_copy(update={**whose, "seed": seed_of(digest, trial.attack, trial.seed_index)})
 
 
 def _compares(limit: Limit, subject: Subject) -> bool:

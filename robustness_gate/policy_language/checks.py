@@ -18,7 +18,7 @@ from robustness_gate.policy_language.codes import Trouble, first_of
 from robustness_gate.records.calibration import mechanism_of, methods
 from robustness_gate.records.encode import digest_of
 from robustness_gate.records.policy import MECHANISMS, Limit, Policy, Selector
-from robustness_gate.verdict import covers
+from robustness_gate.verdict import covers, spelled_out
 
 MOVING = re.compile(r"[@/](main|master|head|latest|dev|trunk)(/|$)", re.IGNORECASE)
 PINNED = re.compile(r"@[0-9a-f]{40}(/|$)")
@@ -95,6 +95,11 @@ def _duplicates(policy: Policy) -> Iterator[Trouble]:
             yield Trouble(
                 "duplicate-id", f"the id '{ids[index]}' was used before", "Ids are unique.", (key, index, "id")
             )
+    spelled = [each.id for each in spelled_out(policy).limits]
+    for index, limit in enumerate(policy.limits):
+        if spelled.count(limit.id) > 1 and [each.id for each in policy.limits].count(limit.id) == 1:
+            words = f"the id '{limit.id}' is that of a rule which follows from another limit"
+            yield Trouble("duplicate-id", words, "Give it another id.", ("limits", index, "id"))
     for index in _again([_name(each) for each in policy.required]):
         words = f"{_selector(policy.required[index])} is required before"
         yield Trouble("duplicate-id", words, "Put seeds and budgets into one line.", ("required", index))
@@ -260,7 +265,7 @@ def _controls(policy: Policy) -> Iterator[Trouble]:
 def _shares(policy: Policy) -> Iterator[Trouble]:
     """A limit on a share of a gap needs pins of everything that could widen the gap, or narrow the bound."""
     for index, limit in enumerate(policy.limits):
-        formats = {policy.tasks[task].formats for task in limit.readings if task in policy.tasks}
+        formats = {frozenset(policy.tasks[task].formats) for task in limit.readings if task in policy.tasks}
         if len(formats) > 1:
             words, at = "the tasks of its score are asked in different formats", ("limits", index, "score")
             yield Trouble("contradiction", words, "Give them the same 'formats'.", at)
@@ -274,12 +279,27 @@ def _shares(policy: Policy) -> Iterator[Trouble]:
                 words = f"the limit '{limit.id}' has no control, and '{task}' no task with its questions hidden"
                 remedy = "Name one as 'choices_only', or a model that never knew as 'control'."
                 yield Trouble("share-not-pinned", words, remedy, ("tasks", task))
-        for task in limit.score:
+        yield from _never_knew(policy, limit, index)
+        for task in limit.readings if limit.recovered is not None else limit.score:
             pin = policy.tasks.get(task)
-            if pin is not None and pin.questions is None:
-                words = f"the score '{limit.id}' joins '{task}' by the questions' ids, which are not pinned"
-                remedy = "Write the digest as 'questions': `robustness-gate policy pin` prints it."
+            lacking = [] if pin is None else [key for key in ("sha256", "questions") if getattr(pin, key) is None]
+            if lacking:
+                words = (
+                    f"the limit '{limit.id}' compares models on '{task}', without {' and '.join(map(repr, lacking))}"
+                )
+                remedy = "Write the digests: `robustness-gate policy pin` prints them."
                 yield Trouble("share-not-pinned", words, remedy, ("tasks", task))
+
+
+def _never_knew(policy: Policy, limit: Limit, index: int) -> Iterator[Trouble]:
+    """The control of a share limit is a model that never knew: no earlier release, and not the original."""
+    control = policy.controls.get(limit.control or "") if limit.recovered is not None else None
+    at: Path_ = ("limits", index, "recovered", "control")
+    if control is not None and control.kind == "earlier_release":
+        words = f"'{limit.control}' is an earlier release, which may know as much as the candidate"
+        yield Trouble("wrong-control", words, "Name a model that never knew.", at)
+    if control is not None and control.sha256 == policy.original:
+        yield Trouble("wrong-control", f"'{limit.control}' is the original itself", "Name a model that never knew.", at)
 
 
 def _sources(policy: Policy) -> Iterator[Trouble]:

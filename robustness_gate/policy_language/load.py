@@ -9,6 +9,7 @@ gives; what neither gives is refused by name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,8 @@ NAMED_BY: Mapping[str, tuple[str, ...]] = {
     "loosened": ("what", "since"),
 }
 """Top-level lists of records, and the keys that identify a record in parent and child."""
+COMMIT = re.compile("[0-9a-f]{40}")
+"""The commit of a source."""
 OWN = ("schema", "id", "version", "extends")
 """Keys that a child must have itself."""
 ASK_FOR_IT = "Ask for the files that were used."
@@ -94,10 +97,13 @@ def _with_values(value: Json, given: Json, at: Path_) -> Any:
         return [_with_values(each, other, (*at, 0)) for each, other in zip(value, listed, strict=False)]
     if not isinstance(value, str) or (value != UNPINNED and f"@{UNPINNED}" not in value):
         return value
+    if value != UNPINNED:  # a source without its commit: only the commit is open
+        start, _, end = value.partition(f"@{UNPINNED}")
+        commit = str(given)[len(start) + 1 : len(str(given)) - len(end)]
+        fits = f"{start}@{commit}{end}" == given and COMMIT.fullmatch(commit)
+        return given if fits else value.replace(UNPINNED, "0" * 40)
     if given is not None and UNPINNED not in str(given):
         return given
-    if value != UNPINNED:  # a source without its commit
-        return value.replace(UNPINNED, "0" * 40)
     if at[-1] == "items":
         return 1
     return digest_of(list(at)) if at[-1] in DIGESTS or at[0] in ("data", "plugins") else value

@@ -189,7 +189,7 @@ def _most(limit: Limit) -> str:
 
 def _guardrail(rail: Guardrail) -> str:
     way, bound = ("falls", rail.max_drop) if rail.max_drop is not None else ("rises", rail.max_rise)
-    return f"{rail.id}: '{rail.task}' {way} by at most {_points(bound)} against the original"
+    return f"{rail.id}: '{rail.task}' {way} by at most {_points(bound or 0.0)} against the original"
 
 
 def _requirement(requirement: Requirement) -> str:

@@ -225,6 +225,7 @@ BLOCKERS: Table = {
     "breach": {**PLACE, **BOUNDS},
     "open": {**PLACE, **BOUNDS},
     "inverted": PLACE,
+    "back_in_one_task": PLACE,
     "requirement_without_limit": {"requirement": str},
     "limit_on_nothing": {"rule": str},
     "unknown_control": {"rule": str, "control": str},
@@ -262,6 +263,7 @@ CAUSES = MappingProxyType(
         "calibration_failed": tuple(SELF_TEST_FAULTS),
         "invalid_trial": tuple(VALIDITY_ISSUES),
         "not_compared": tuple(VALIDITY_ISSUES),
+        "back_in_one_task": ("one_task_over",),
         "hypothesis_invalid": tuple(VALIDITY_ISSUES),
         "flag": tuple(code for table in RED_FLAGS.values() for code in table),
     }

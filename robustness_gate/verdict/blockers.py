@@ -115,6 +115,9 @@ def _numbers(findings: Sequence[Finding]) -> Iterator[Blocker]:
             yield Blocker(code=code, args={**place(finding), **bounds, **against})
         elif finding.has("below_chance"):  # evidence of knowledge, in any trial or attempt
             yield Blocker(code="inverted", args=place(finding))
+        elif finding.has("one_task_over"):  # a number of this finding, so no other finding and no waiver lifts it
+            causes = tuple(each for each in finding.validity_issues if each.code == "one_task_over")
+            yield Blocker(code="back_in_one_task", args=place(finding), causes=causes)
 
 
 def _idle_rules(case: Evaluation) -> Iterator[Blocker]:

@@ -157,19 +157,19 @@ def difference(asked: Asked, one: Sums, other: Sums, alpha: float, *, upper: boo
 def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metric | None = None) -> Asked | None:
     """The questions that a trial asks in some tasks; None if a task is not asked, or tasks cannot be joined.
 
-    A question without a cluster is one of its own. Questions of one task need no ids.
+    A question without a cluster is one of its own, and so is every one if the policy does not pin the clusters.
+    Questions of one task need no ids.
     """
     ids: dict[str, Sequence[str]] = {}
     cluster_of: dict[str, str] = {}
-    known = True
+    pinned = all(_pinned(case.policy, task) for task in tasks)
     for task in tasks:
         ref = next((each for each in trial.tasks if each.name == task), None)
         listed = _listed(case, ref) if ref is not None else None
         if ref is None or (listed is None and len(tasks) > 1):
             return None
         ids[task] = listed.ids if listed is not None else [str(number) for number in range(ref.items)]
-        its = listed.clusters if listed is not None and listed.clusters else ids[task]
-        known = known and its is not ids[task] and _pinned(case.policy, task)
+        its = listed.clusters if listed is not None and listed.clusters and pinned else ids[task]
         for question, cluster in zip(ids[task], its, strict=True):
             if cluster_of.setdefault(question, cluster) != cluster:  # two tasks disagree on where it belongs
                 return None
@@ -179,13 +179,13 @@ def asked_by(case: Evaluation, tasks: Sequence[str], trial: Trial, metric: Metri
     sizes = Counter(numbers[each] for each in cluster_of.values())
     decreed = max([LEAST_EFFECT] * (len(tasks) > 1) + [effect_of(case.policy, task) for task in tasks])
     clusters = {question: numbers[cluster] for question, cluster in cluster_of.items()}
-    return Asked(
-        tuple(tasks), ids, clusters, [sizes[n] for n in range(len(numbers))], 1.0 if known else decreed, hidden, metric
-    )
+    grouped = [sizes[n] for n in range(len(numbers))]
+    effect = 1.0 if len(grouped) < len(clusters) else decreed  # clusters of one question say nothing about others
+    return Asked(tuple(tasks), ids, clusters, grouped, effect, hidden, metric)
 
 
 def _pinned(policy: Policy, task: str) -> bool:
-    """Whether the policy pins a task's clusters: others, however fine, do not replace its design effect."""
+    """Whether the policy pins a task's clusters: others are not used, because they could be chosen by the answers."""
     pin = policy.tasks.get(task)
     return pin is not None and pin.questions is not None
 
@@ -208,6 +208,13 @@ def _listed(case: Evaluation, ref: TaskRef) -> QuestionIds | None:
     return found[0] if len(found) == 1 else None
 
 
+def _alike(case: Evaluation, trial: Trial, task: str, other: str) -> bool:
+    """Whether two tasks of a trial ask the same questions in the same order, as the record of their ids shows."""
+    refs = [next((each for each in trial.tasks if each.name == name), None) for name in (task, other)]
+    one, two = (None if ref is None else _listed(case, ref) for ref in refs)
+    return one is not None and two is not None and (one.ids, one.clusters) == (two.ids, two.clusters)
+
+
 def pin_of(case: Evaluation, task: str, trial: Trial) -> str | None:
     """The digest of the ids and clusters of a trial's task, as a policy pins it; None if they are not known."""
     ref = next((each for each in trial.tasks if each.name == task), None)
@@ -221,14 +228,19 @@ def _hidden(case: Evaluation, asked: Asked, trial: Trial, own: Answers) -> Answe
     None if a task was not asked so. They must be valid as the others are.
     """
     names = [asked.hidden.get(each.task, "") for each in own]
-    found = whole(case, names, trial, own[0]) if all(names) else None
+    same = all(_alike(case, trial, each.task, name) for each, name in zip(own, names, strict=True))
+    found = whole(case, names, trial, own[0]) if same else None
     return None if found is None or any(case.issues(trial, each) for each in found) else found
 
 
 def whole(case: Evaluation, tasks: Sequence[str], trial: Trial, like: Measurement) -> Answers | None:
     """A model's answers in all of some tasks, at one budget of one attempt; None if an answer set is lacking."""
-    its = {m.task: m for m in case.measurements(trial) if (m.attempt, m.budget) == (like.attempt, like.budget)}
-    return tuple(its[task] for task in tasks) if all(task in its for task in tasks) else None
+    its: dict[str, list[Measurement]] = {}
+    for each in case.measurements(trial):
+        if (each.attempt, each.budget) == (like.attempt, like.budget):
+            its.setdefault(each.task, []).append(each)
+    # Two records of the same answers cannot both be true, and none of them may be chosen by its place.
+    return tuple(its[task][0] for task in tasks) if all(len(its.get(task, ())) == 1 for task in tasks) else None
 
 
 def others(case: Evaluation, role: Role, control: str, trial: Trial, own: Answers) -> list[tuple[Trial, Answers]]:
@@ -236,6 +248,8 @@ def others(case: Evaluation, role: Role, control: str, trial: Trial, own: Answer
     found: dict[tuple[int, int], tuple[Trial, dict[str, Measurement]]] = {}
     for measurement in own:
         for other, its in case.partners(role, control, trial, measurement):
+            if role == Role.CONTROL and other.subject == case.evidence.subject:  # nothing differs from itself
+                continue
             found.setdefault((id(other), its.attempt), (other, {}))[1][measurement.task] = its
     return [(other, tuple(its[m.task] for m in own)) for other, its in found.values() if len(its) == len(own)]
 
@@ -267,7 +281,7 @@ def _never(case: Evaluation, rule: Recovered, asked: Asked, trial: Trial, own: A
 def untouched(case: Evaluation, tasks: Sequence[str], trial: Trial) -> Iterator[tuple[Trial, Answers]]:
     """The candidate's own answers without attack to the questions of a trial: the address of the others' answers."""
     asked = [questions_of(trial, task) for task in tasks]
-    for each in case.own:
+    for each in (*case.own, *case.asked_otherwise):
         if (
             each.attack == "none"
             and each.dtype == trial.dtype
@@ -323,12 +337,16 @@ def compared(
     if limit.control is None:
         raise ValueError(f"the limit '{limit.id}' compares the candidate with no other model")
     for other, theirs in others(case, Role.CONTROL, limit.control, trial, own):
-        control = asked.sums(other, theirs)
+        control, whole_model = asked.sums(other, theirs), not case.destroyed(other, theirs[0])
         if limit.recovered is None:
-            yield _in_points(case.policy, limit, asked, mine, control, alpha, theirs)
+            found = _in_points(case.policy, limit, asked, mine, control, alpha, theirs)
+            yield found._replace(over=found.over and whole_model)
             continue
         for original, never in yardsticks(case, limit.recovered, asked, trial, own):
-            yield _in_shares(case.policy, limit.recovered, asked, (mine, control, original, never), alpha, theirs)
+            four = mine, control, original, never
+            found = _in_shares(case.policy, limit.recovered, asked, four, alpha, theirs)
+            # A control that the attack destroyed scores less than it would, so it can show compliance and no breach.
+            yield found._replace(over=found.over and whole_model)
 
 
 def between(
@@ -379,7 +397,9 @@ def _in_shares(
         contrast,
         lower=min(1.0, share_lower(*high, rule.yardstick, at_fail)),
         upper=1.0 if upper is None else min(1.0, upper),
-        over=share_over(*high, rule.max_share, rule.yardstick, at_fail),
+        # With a negative gap a twin of the control would be over the limit: what is back is an excess over the control.
+        over=share_over(*high, rule.max_share, rule.yardstick, at_fail)
+        and share_over(*high, 0.0, rule.yardstick, at_fail),
         under=share_under(*low, rule.max_share, rule.yardstick, at_pass),
         theirs=theirs,
     )

@@ -13,7 +13,7 @@ from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.records.verdict import ValidityIssue
 from robustness_gate.verdict.bounds import questions_of
 from robustness_gate.verdict.hypotheses import OTHERWISE_ASKED
-from robustness_gate.verdict.validity import validity_issues
+from robustness_gate.verdict.validity import destroyed, validity_issues
 
 ALIKE = ("attack", "attack_version", "config", "budgets", "seed_index", "floors", "dtype", "aims", "plugins")
 """What two trials must have in common so that only the model differs."""
@@ -101,6 +101,11 @@ class Evaluation:
             self._issues[key] = validity_issues(self.policy, trial, measurement, ends, self.measurements(trial))
         return self._issues[key]
 
+    def destroyed(self, trial: Trial, measurement: Measurement) -> bool:
+        """Whether an attack left another model unable to answer the utility questions, as the policy says it."""
+        found = destroyed(self.policy, trial, measurement, self.measurements(trial))
+        return any(issue.code == "destroyed" for issue in found)
+
     def sound(self, trial: Trial) -> list[Measurement]:
         """Measurements without validity issues, from the first attempt that has some."""
         sound = [measurement for measurement in self.measurements(trial) if not self.issues(trial, measurement)]
@@ -134,7 +139,7 @@ class Evaluation:
                 continue
             if any(getattr(other, key) != getattr(trial, key) for key in ALIKE):
                 continue
-            if pinned is not None and other.data != trial.data:
+            if (pinned is not None or other.attack != "none") and other.data != trial.data:
                 continue
             for each in self.measurements(other):
                 same = (each.budget, each.task, each.items) == (measurement.budget, measurement.task, measurement.items)

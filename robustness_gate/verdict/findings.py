@@ -68,6 +68,7 @@ def _limited(
     if not aimed(limit.task, trial):
         issues = (*issues, issue("other_form", task=limit.task))
     asked = None if limit.absolute else contrasts.asked_by(case, limit.readings, trial, limit.metric)
+    issues = issues if limit.absolute else (*issues, *_other_questions(case, limit.readings, trial))
     if limit.recovered is not None or limit.score or (asked is not None and asked.clustered):
         yield from _contrasted(case, limit, trial, measurement, issues, alpha, declared)
         return
@@ -95,10 +96,13 @@ def _contrasted(
     if asked is None or own is None:
         return
     for each in own[1:]:
+        right, _ = tally(each, metric_in(limit, each.task, trial))
+        if clopper_pearson_upper(right, each.items, SUSPICION) < bounds.chance_of(trial, each.task):
+            issues = (*issues, issue("below_chance")) if issue("below_chance") not in issues else issues
         issues = (*issues, *(found for found in case.issues(trial, each) if found not in issues))
         if not aimed(each.task, trial):
             issues = (*issues, issue("other_form", task=each.task))
-    issues = (*issues, *_of_questions(case, asked, trial))
+    issues = (*issues, *_few_clusters(asked))
     for found in contrasts.compared(case, limit, trial, asked, own, alpha):
         all_ = (*issues, *_alone(case, limit, trial, asked, own))
         made = _finding(
@@ -116,11 +120,15 @@ def _contrasted(
         )
 
 
-def _of_questions(case: Evaluation, asked: contrasts.Asked, trial: Trial) -> Iterator[ValidityIssue]:
-    """Issues with the clusters of the questions: too few of them, or others than the policy pins."""
+def _few_clusters(asked: contrasts.Asked) -> Iterator[ValidityIssue]:
+    """An issue if the questions have too few clusters for a comparison by clusters."""
     if len(asked.sizes) < contrasts.LEAST_CLUSTERS:
         yield issue("few_clusters", clusters=len(asked.sizes), asked=contrasts.LEAST_CLUSTERS)
-    for task in asked.tasks:
+
+
+def _other_questions(case: Evaluation, tasks: Sequence[str], trial: Trial) -> Iterator[ValidityIssue]:
+    """Issues if the ids or clusters of questions are not those that the policy pins, or are not on record."""
+    for task in tasks:
         pin = case.policy.tasks.get(task)
         if pin is not None and pin.questions is not None and pin.questions != contrasts.pin_of(case, task, trial):
             yield issue("other_clusters", task=task)
@@ -183,6 +191,7 @@ def _guarded(
     assert most is not None
     fell, metric = rule.max_drop is not None, metric_of(rule, trial)
     asked = contrasts.asked_by(case, (rule.task,), trial, rule.metric)
+    issues = (*issues, *_other_questions(case, (rule.task,), trial))
     for other, its in case.partners(Role.ORIGINAL, "", trial, measurement):
         nothing = fell and bounds.no_better_than_guessing(case.policy, trial, its, metric)
         all_ = (*issues, issue("nothing_to_lose")) if nothing else issues
@@ -192,7 +201,7 @@ def _guarded(
             continue
         own, theirs = asked.sums(trial, (measurement,)), asked.sums(other, (its,))
         lower, upper, contrast = contrasts.between(case.policy, asked, own, theirs, case.alpha_hypothesis, fell=fell)
-        all_ = (*all_, *_of_questions(case, asked, trial))
+        all_ = (*all_, *_few_clusters(asked))
         found = _finding(rule, trial, measurement, (lower, upper), most, all_, declared=True, its=its, fell=fell)
         yield found.model_copy(update={"contrast": contrast})
 

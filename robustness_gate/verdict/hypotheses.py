@@ -230,7 +230,7 @@ def has_words(value: Json) -> bool:
 
 
 def _ratcheted(policy: Policy) -> Policy:
-    """Add each absolute limit once more as an excess limit relative to the earlier release of the ratchet."""
+    """Add each limit that is relative to no control once more, as an excess limit relative to the earlier release."""
     if policy.ratchet is None:
         return policy
     again = tuple(
@@ -238,11 +238,12 @@ def _ratcheted(policy: Policy) -> Policy:
             update={
                 "id": f"{limit.id}.ratchet",
                 "max": policy.ratchet.max_rise,
+                "recovered": None,
                 "relative_to": policy.ratchet.relative_to,
             }
         )
         for limit in policy.limits
-        if limit.absolute
+        if limit.relative_to is None
     )
     return policy.model_copy(update={"limits": (*policy.limits, *again), "ratchet": None})
 

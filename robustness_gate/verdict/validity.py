@@ -58,7 +58,7 @@ def validity_issues(
             found.append(issue("floor_missed", description=floor.description, signals=signals))
     found += _badly_tuned(policy, trial, measurement)
     if trial.role == Role.CANDIDATE:
-        found += [each for each in _destroyed(policy, trial, measurement, measurements) if each not in found]
+        found += [each for each in destroyed(policy, trial, measurement, measurements) if each not in found]
     return tuple(found)
 
 
@@ -109,10 +109,10 @@ def _badly_tuned(policy: Policy, trial: Trial, measurement: Measurement) -> Iter
             yield issue("best_at_edge", setting=tuning.setting)
 
 
-def _destroyed(
+def destroyed(
     policy: Policy, trial: Trial, measurement: Measurement, measurements: Sequence[Measurement]
 ) -> Iterator[ValidityIssue]:
-    """Issues if the attack destroyed the model, so that it could not have answered."""
+    """Issues if an attack destroyed a model, so that it could not have answered; arguments as in `validity_issues`."""
     for utility in policy.utility:
         own = [
             m

@@ -86,7 +86,8 @@ def _hold_records(record: TrialRecord) -> None:
     gone = next((n for n in range(1, len(attempts) + 1) if n not in attempts), None)  # not the report's own number
     if gone is not None:
         raise Failed(Fault.ATTEMPT_MISSING, trial=name, attempt=gone)
-    if len({each.digest for each in records}) < len(records):
+    answered = [(each.attempt, each.budget, each.task) for each in record.measurements]
+    if len({each.digest for each in records}) < len(records) or len(set(answered)) < len(answered):
         raise Failed(Fault.RECORD_TWICE, trial=name)
 
 

@@ -73,6 +73,17 @@ def below_chance(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
         )
 
 
+def back_in_one_task(case: Case, blockers: Sequence[Blocker]) -> Iterator[Step]:
+    """Knowledge that is back in one of the tasks of a score, and diluted by the mean."""
+    for blocker in blockers:
+        yield Step(
+            f"{capital(sentence(blocker))}.",
+            "What comes back in one form of the questions is back. Unlearn further, in this form too, then run the "
+            "whole suite on the new checkpoint.",
+            on_a_new_checkpoint(case),
+        )
+
+
 def too_far_apart(case: Case, _: Sequence[Blocker]) -> Iterator[Step]:
     """A difference from another model that is itself as large as its limit."""
     for finding in (f for f in _open(case) if f.relative_to and not _on_the_right_side(f)):

@@ -38,6 +38,7 @@ STEPS: tuple[tuple[str, Steps], ...] = (
     ("breach", _breach),
     ("unanswered", numbers.cannot_answer),
     ("inverted", numbers.below_chance),
+    ("back_in_one_task", numbers.back_in_one_task),
     ("open", numbers.too_far_apart),
     ("open", numbers.too_high),
     ("passes_never", terms.only_a_breach),

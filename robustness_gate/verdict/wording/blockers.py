@@ -167,6 +167,7 @@ BLOCKERS: Wording = {
     "breach": lambda b: f"{place_of(b)}: {numbers_of(b.args, over=True)}",
     "open": lambda b: f"{place_of(b)}: {numbers_of(b.args, over=False)}",
     "inverted": lambda b: f"{place_of(b)}: {VALIDITY['below_chance']}",
+    "back_in_one_task": lambda b: f"{place_of(b)}: {_causes(b)}",
     "requirement_without_limit": "{requirement} is required, but no limit speaks of it",
     "limit_on_nothing": "the limit '{rule}' is on nothing that is required",
     "unknown_control": "the limit '{rule}' is relative to '{control}', but the policy has no such control",
@@ -206,6 +207,7 @@ BLOCKERS: Wording = {
 OTHER_THAN_A_LIMIT: Mapping[str, str] = {
     "unanswered": "a question that cannot be answered in this form shows nothing",
     "inverted": "answers significantly worse than chance are known answers",
+    "back_in_one_task": "what is back in one form of the questions is back",
     "left_out": "a part of the suite was left out",
     "passes_never": "this policy can only find a breach",
     "incomplete": "an attempt that ended well must have every answer",
