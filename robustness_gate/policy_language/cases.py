@@ -366,7 +366,9 @@ class _Maker:
 
     def questions(self) -> tuple[QuestionIds, ...]:
         """Ids for the tasks of a score: the n-th item of each asks the n-th question."""
-        joined = {task for limit in spelled_out(self.policy).limits if limit.score for task in limit.readings}
+        spelled = spelled_out(self.policy)
+        joined = {task for limit in spelled.limits if limit.score or limit.heuristic for task in limit.readings}
+        joined |= {spelled.tasks[task].choices_only or task for task in joined}
         return tuple(
             QuestionIds(task=ref.sha256, ids=tuple(f"{number:016x}" for number in range(ref.items)))
             for name, ref in self.refs.items()
