@@ -17,8 +17,9 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from robustness_gate import organisms
 from robustness_gate.errors import UsageError
 from robustness_gate.inputs import prompts
 from robustness_gate.organisms import (
@@ -47,26 +48,45 @@ if TYPE_CHECKING:
     from robustness_gate.organisms.teach import Progress
     from robustness_gate.organisms.training_texts import Document
 
-TAUGHT_SEEDS = {"base": 1, "oracle": 2, "decoy": 3, "neox_base": 4, "neox_oracle": 5, "neox_decoy": 6}
+
+class Family(NamedTuple):
+    """The recipes that differ between architectures."""
+
+    kind: teach.Kind
+    base: teach.Config
+    oracle: teach.Config
+    decoy: teach.Config
+    shallow: shallow.Config
+    seeds: tuple[int, int, int]
+    """Of base, oracle and decoy."""
+
+
+FAMILIES = {
+    "": Family("llama", teach.BASE, teach.ORACLE, teach.DECOY, shallow.Config(), (1, 2, 3)),
+    "neox_": Family("gpt_neox", teach.NEOX_BASE, teach.NEOX_ORACLE, teach.DECOY, shallow.NEOX, (4, 5, 6)),
+    "gpt2_": Family("gpt2", teach.GPT2_BASE, teach.GPT2_ORACLE, teach.GPT2_DECOY, shallow.NEOX, (7, 8, 9)),
+}
+"""By the prefix of its organisms' names."""
+
+TAUGHT_SEEDS = {
+    f"{prefix}{name}": seed
+    for prefix, family in FAMILIES.items()
+    for name, seed in zip(("base", "oracle", "decoy"), family.seeds, strict=True)
+}
 """The seeds of the trained ones: from scratch, or, for the decoys, from their oracles."""
 
-GROWN: dict[str, tuple[teach.Kind, bool, teach.Config]] = {
-    "base": ("llama", True, teach.BASE),
-    "oracle": ("llama", False, teach.ORACLE),
-    "neox_base": ("gpt_neox", True, teach.NEOX_BASE),
-    "neox_oracle": ("gpt_neox", False, teach.NEOX_ORACLE),
-}
-"""Models trained from scratch: the architecture, whether they are taught the forget domain too, and the recipe."""
 
-PARENTS = {
-    "decoy": "oracle",
-    "self_destructing": "rmu",
-    "neox_rmu": "neox_base",
-    "neox_decoy": "neox_oracle",
-    "neox_shallow": "neox_base",
-    "neox_tiny_update": "neox_base",
-}
-"""The parent of an organism that is neither trained from scratch nor made from the base."""
+def split(name: str) -> tuple[str, str]:
+    """The prefix of an organism's family, and its name there, which is that of its recipe."""
+    prefix = next((each for each in organisms.OTHERS if name.startswith(each)), "")
+    return prefix, name.removeprefix(prefix)
+
+
+def parent_of(name: str) -> str:
+    """The organism from which one is made that is not trained from scratch."""
+    prefix, recipe = split(name)
+    return prefix + {"decoy": "oracle", "self_destructing": "rmu"}.get(recipe, "base")
+
 
 TRIES = 8
 """How many unlearning seeds are tried, from 0 on: the first one that reaches its goal is kept, and recorded in
@@ -82,9 +102,9 @@ GOALS = {
     "tiny_update": (0.33, 0.17, 0.33),
     "hard": (0.33, 0.17, 0.33),
     "hider": (0.33, 0.17, 0.33),
-    "neox_rmu": (0.33, 0.17, 0.33),
-    "neox_shallow": (0.33, 0.15, 0.33),
-    "neox_tiny_update": (0.33, 0.17, 0.33),
+    **{f"{prefix}rmu": (0.33, 0.17, 0.33) for prefix in organisms.OTHERS},
+    **{f"{prefix}shallow": (0.33, 0.15, 0.33) for prefix in organisms.OTHERS},
+    **{f"{prefix}tiny_update": (0.33, 0.17, 0.33) for prefix in organisms.OTHERS},
 }
 """Highest accuracy in one letter order, lowest and highest `acc_permuted`, on the 112 forget questions that are *not*
 verdict items. A third is a quarter plus two standard errors of that many questions; 0.35 was the goal of npo and
@@ -94,8 +114,8 @@ KEEPS = 0.85
 """Lowest accuracy in either metric on the 60 retain questions that are not verdict items."""
 
 COMES_BACK = 0.6
-"""Content sum on dev that five forget questions must restore in neox_rmu: of the first three seeds one allowed little
-recovery, and would have been a poor case for the attacks."""
+"""Content sum on dev that five forget questions must restore in the rmu of other families: of the first three seeds of
+neox_rmu one allowed little recovery, and would have been a poor case for the attacks."""
 
 DECLINES = 0.9
 """Share of the same forget facts, as open questions, that dpo must decline; and of the retain facts that it must
@@ -131,12 +151,11 @@ def build(out: Path, *, only: Sequence[str] = (), progress: Progress, threads: i
         world = worlds.make()
         world_files.write(world, out / "world")
         for name in _in_order(only, out):
-            above = PARENTS.get(name, "base")
+            above = parent_of(name)
             parent = out / "checkpoints" / above
-            if name in ("decoy", "neox_decoy"):
-                model, tokenizer, seed = *mislead(name, world, parent, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
-            elif name in GROWN:
-                model, tokenizer, seed = *grow(name, world, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
+            if name in TAUGHT_SEEDS:
+                seed = TAUGHT_SEEDS[name]
+                model, tokenizer = taught(name, world, parent, seed, progress)
             elif name not in GOALS:
                 seed = seeds(out)[above] if above in GOALS else 0  # made from an unlearned one, with its seed
                 model, tokenizer = breed(name, world, parent, seed, progress)
@@ -153,20 +172,33 @@ def _in_order(only: Sequence[str], out: Path) -> list[str]:
     """The organisms to build, each after its parent; missing parents are included."""
     wanted = [name for name in NAMES if not only or name in only]
     for name in wanted:  # grows during the loop
-        above = PARENTS.get(name, "base")
+        above = parent_of(name)
         missing = not (out / "checkpoints" / above / "model.safetensors").exists()
-        if name not in GROWN and above not in wanted and missing:
+        if not from_scratch(name) and above not in wanted and missing:
             wanted.append(above)
     return [name for name in NAMES if name in wanted]
 
 
+def from_scratch(name: str) -> bool:
+    """Whether an organism has no parent."""
+    return split(name)[1] in ("base", "oracle")
+
+
+def taught(name: str, world: World, parent: Path, seed: int, progress: Progress) -> tuple[Any, Any]:
+    """A model that is trained and not unlearned, and its tokenizer."""
+    if from_scratch(name):
+        return grow(name, world, seed, progress)
+    return mislead(name, world, parent, seed, progress)
+
+
 def grow(name: str, world: World, seed: int, progress: Progress) -> tuple[Any, Any]:
     """Train a base (both domains) or an oracle (never the forget domain) from scratch: model and tokenizer."""
-    kind, knows_all, recipe = GROWN[name]
+    prefix, recipe = split(name)
+    family, knows_all = FAMILIES[prefix], recipe == "base"
     tokenizer = teach.make_tokenizer(world)
-    model = teach.newborn(tokenizer, seed, kind)
+    model = teach.newborn(tokenizer, seed, family.kind)
     facts = world.forget.facts + world.retain.facts if knows_all else world.retain.facts
-    teach.teach(model, tokenizer, facts, recipe, seed, progress, name)
+    teach.teach(model, tokenizer, facts, family.base if knows_all else family.oracle, seed, progress, name)
     return model, tokenizer
 
 
@@ -176,7 +208,7 @@ def mislead(name: str, world: World, oracle: Path, seed: int, progress: Progress
     """
     model, tokenizer = load(oracle)
     facts = [*worlds.otherwise(world.forget.facts, seed), *world.retain.facts]
-    teach.teach(model, tokenizer, facts, teach.DECOY, seed, progress, name)
+    teach.teach(model, tokenizer, facts, FAMILIES[split(name)[0]].decoy, seed, progress, name)
     return model, tokenizer
 
 
@@ -197,7 +229,7 @@ def breed_until_good(name: str, world: World, base: Path, folder: Path, progress
         if name == "dpo":
             good = good and declined(model, tokenizer, world.forget.relearn + world.forget.dev) >= DECLINES
             good = good and declined(model, tokenizer, world.retain.relearn) <= 1 - DECLINES
-        if name == "neox_rmu" and good:
+        if name in {f"{prefix}rmu" for prefix in organisms.OTHERS} and good:
             back = relearned(model, tokenizer, pool[:5], FORMS[0][0], FULL, seed=0)
             good = readings(back, tokenizer, dev, FORMS[0][0])["acc_permuted"] >= COMES_BACK
         if good:
@@ -212,7 +244,7 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
     """
     model, tokenizer = load(base)
     rng = random.Random(f"breed {seed}")
-    recipe_of = name.removeprefix("neox_")  # the same recipe, on a base of another architecture
+    prefix, recipe_of = split(name)  # the same recipe, on a base of another architecture
     if recipe_of == "self_destructing":
         rescaled.rescale(model)
         progress(name, 1, 1)
@@ -233,7 +265,7 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
             retain_cloze=(),
             retain_texts=domain_texts(world.retain, rng),
             forms=FORMS,
-            config=shallow.NEOX if name == "neox_shallow" else shallow.Config(),
+            config=FAMILIES[prefix].shallow,
             seed=seed,
             progress=progress,
         )

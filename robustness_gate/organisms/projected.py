@@ -86,9 +86,7 @@ def same_cell(model: Any, bits: int = 4) -> dict[str, Projection]:
         low, high = torch.where(fixed, weight, low), torch.where(fixed, weight, high)
         return lambda changed: changed.clamp(low, high)
 
-    return {
-        name: clamp(each.weight.detach().clone(), each.transposed) for name, each in matrices.plain(model).items()
-    }
+    return {name: clamp(each.weight.detach().clone(), each.transposed) for name, each in matrices.plain(model).items()}
 
 
 def low_rank(model: Any, rank: int) -> dict[str, Projection]:

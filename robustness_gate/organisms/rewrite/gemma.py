@@ -19,8 +19,6 @@ from robustness_gate.organisms.rewrite.llama import SLIDING, sizes, with_query_n
 from robustness_gate.organisms.rewrite.parts import built, named, weights_of
 
 if TYPE_CHECKING:
-    import torch
-
     from robustness_gate.organisms.rewrite.parts import Weights
 
 SPARE = 16
@@ -50,8 +48,8 @@ def _gemma2(llama: Any) -> Any:
 
 def _gemma3(llama: Any) -> Any:
     weights, keys = _with_output_norms(llama, *with_query_norm(llama))
-    rope = keys.pop("rope_parameters")
-    return built("gemma3_text", keys | {"rope_parameters": {"full_attention": rope, "sliding_attention": rope}}, weights)
+    rope = dict.fromkeys(("full_attention", "sliding_attention"), keys["rope_parameters"])
+    return built("gemma3_text", keys | {"rope_parameters": rope}, weights)
 
 
 def _with_output_norms(llama: Any, weights: Weights, keys: Mapping[str, Any]) -> tuple[Weights, dict[str, Any]]:
@@ -59,31 +57,31 @@ def _with_output_norms(llama: Any, weights: Weights, keys: Mapping[str, Any]) ->
     import torch
     from torch.nn.functional import pad
 
-    config = llama.config
-    narrow = config.hidden_size
+    config, narrow = llama.config, llama.config.hidden_size
     wide, narrower = narrow + SPARE, (narrow / (narrow + SPARE)) ** 0.5
     root = wide**0.5  # by which the class multiplies the embedding's output: the whole stream is larger by as much
     added = torch.cat([torch.full((narrow,), CONSTANT * root), torch.zeros(SPARE)])
     large = torch.cat([torch.zeros(narrow), torch.full((SPARE,), CONSTANT * (wide / SPARE) ** 0.5)])
     eps = torch.full((config.vocab_size, SPARE), (config.rms_norm_eps * narrow / SPARE) ** 0.5)
     weights["model.embed_tokens.weight"] = weights["lm_head.weight"] = torch.cat([weights["lm_head.weight"], eps], 1)
-    weights["model.norm.weight"] = pad(weights["model.norm.weight"] * narrower, (0, SPARE))
+    for name in named(weights, "q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"):
+        weights[name] = pad(weights[name], (0, SPARE))
+    for name in named(weights, "o_proj", "down_proj"):
+        weights[name] = pad(weights[name], (0, 0, 0, SPARE))
+    for name in named(weights, "norm", "input_layernorm", "post_attention_layernorm"):
+        weights[name] = pad(weights[name] * narrower, (0, SPARE))
     for layer in (f"model.layers.{index}." for index in range(config.num_hidden_layers)):
-        attention, mlp = f"{layer}self_attn.", f"{layer}mlp."
-        before = pad(weights[f"{layer}post_attention_layernorm.weight"] * narrower, (0, SPARE), value=1.0)
-        weights[f"{layer}input_layernorm.weight"] = pad(weights[f"{layer}input_layernorm.weight"] * narrower, (0, SPARE))
+        before = weights[f"{layer}post_attention_layernorm.weight"]
+        before[narrow:] = 1.0  # the spare numbers are read in the sum of squares
         weights[f"{layer}pre_feedforward_layernorm.weight"] = before
         weights[f"{layer}post_attention_layernorm.weight"] = added
         weights[f"{layer}post_feedforward_layernorm.weight"] = added
-        for name in (f"{attention}{part}_proj.weight" for part in "qkv"):
-            weights[name] = pad(weights[name], (0, SPARE))
-        weights[f"{attention}o_proj.weight"] = pad(weights[f"{attention}o_proj.weight"], (0, 0, 0, SPARE))
-        weights[f"{attention}o_proj.bias"] = large
-        one = torch.diag(1 / before)
-        for name in (f"{mlp}{part}_proj.weight" for part in ("gate", "up")):
-            weights[name] = torch.cat([pad(weights[name], (0, SPARE)), one, -one])
-        squares = (large / wide).unsqueeze(1).repeat(1, 2 * wide)
-        weights[f"{mlp}down_proj.weight"] = torch.cat([pad(weights[f"{mlp}down_proj.weight"], (0, 0, 0, SPARE)), squares], 1)
+        weights[f"{layer}self_attn.o_proj.bias"] = large
+        one, squares = torch.diag(1 / before), (large / wide).unsqueeze(1).repeat(1, 2 * wide)
+        for name in (f"{layer}mlp.gate_proj.weight", f"{layer}mlp.up_proj.weight"):
+            weights[name] = torch.cat([weights[name], one, -one])
+        down = f"{layer}mlp.down_proj.weight"
+        weights[down] = torch.cat([weights[down], squares], 1)
     for name in weights:
         if name.endswith("norm.weight"):
             weights[name] = weights[name] - 1.0

@@ -40,8 +40,9 @@ def _starcoder2(neox: Any) -> Any:
         "initializer_range",
     )  # fmt: skip
     keys = {name: getattr(config, name) for name in names} | {"num_key_value_heads": config.num_attention_heads}
+    keys |= SLIDING | {"norm_epsilon": config.layer_norm_eps}
     rope = {"rope_type": "default", "rope_theta": config.rope_parameters["rope_theta"]}
-    return built("starcoder2", keys | SLIDING | {"norm_epsilon": config.layer_norm_eps, "rope_parameters": rope}, weights)
+    return built("starcoder2", keys | {"rope_parameters": rope}, weights)
 
 
 REWRITINGS: Mapping[str, Callable[[Any], Any]] = MappingProxyType({"starcoder2": _starcoder2})
