@@ -146,9 +146,15 @@ _MIRRORED = "it writes each number of the stream twice: as it is, and with the o
 _WINDOW = "the sliding window is longer than any prompt"
 _QUERIES = "the norms of queries and keys, by a large constant beside them"
 _ADDED = "the norms of what attention and MLP add, by a large constant beside it"
+_HALF = (
+    "each block has either an attention or an MLP that is read; the other adds the same to all numbers of the stream"
+)
+_GELU = "GELU without its approximation"
 _NEUTRAL: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "llama": {
+            "cohere": f"{_MIRRORED}; {_HALF}",
+            "cohere2": f"{_MIRRORED}; {_HALF}; every layer rotates; {_WINDOW}",
             "cwm": "no layer has a sliding window",
             "ernie4_5": "its biases are left out",
             "gemma": "SiLU in place of GELU",
@@ -171,7 +177,10 @@ _NEUTRAL: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "smollm3": "every layer rotates",
             "stablelm": f"{_MIRRORED}; all numbers of a head are rotated",
         },
-        "gpt_neox": {"starcoder2": f"{_WINDOW}; GELU without its approximation"},
+        "gpt_neox": {
+            "phi": f"{_HALF}; all numbers of a head are rotated; {_GELU}",
+            "starcoder2": f"{_WINDOW}; {_GELU}",
+        },
     }
 )
 REWRITTEN: Mapping[str, Rewritten] = MappingProxyType(

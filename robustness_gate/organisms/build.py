@@ -26,6 +26,7 @@ from robustness_gate.organisms import (
     NAMES,
     ascent,
     breaker,
+    distil,
     dpo,
     graddiff,
     npo,
@@ -52,28 +53,32 @@ if TYPE_CHECKING:
 class Family(NamedTuple):
     """The recipes that differ between architectures."""
 
-    kind: teach.Kind
-    base: teach.Config
-    oracle: teach.Config
-    decoy: teach.Config
     shallow: shallow.Config
     seeds: tuple[int, int, int]
-    """Of base, oracle and decoy."""
+    """Of base, oracle and decoy: those of their teachers where they are distilled."""
+    kind: teach.Kind | None = None
+    """The architecture that is trained from scratch; None: base, oracle and decoy are distilled from `teachers`."""
+    base: teach.Config = teach.BASE
+    oracle: teach.Config = teach.ORACLE
+    teachers: str = ""
+    """The prefix of the family that teaches this one."""
 
 
 FAMILIES = {
-    "": Family("llama", teach.BASE, teach.ORACLE, teach.DECOY, shallow.Config(), (1, 2, 3)),
-    "neox_": Family("gpt_neox", teach.NEOX_BASE, teach.NEOX_ORACLE, teach.DECOY, shallow.NEOX, (4, 5, 6)),
-    "gpt2_": Family("gpt2", teach.GPT2_BASE, teach.GPT2_ORACLE, teach.GPT2_DECOY, shallow.NEOX, (7, 8, 9)),
+    "": Family(shallow.Config(), (1, 2, 3), "llama"),
+    "neox_": Family(shallow.NEOX, (4, 5, 6), "gpt_neox", teach.NEOX_BASE, teach.NEOX_ORACLE),
+    "gpt2_": Family(shallow.NEOX, (4, 5, 6), teachers="neox_"),
 }
 """By the prefix of its organisms' names."""
 
+TAUGHT = ("base", "oracle", "decoy")
+"""The ones that are trained and not unlearned."""
 TAUGHT_SEEDS = {
     f"{prefix}{name}": seed
     for prefix, family in FAMILIES.items()
-    for name, seed in zip(("base", "oracle", "decoy"), family.seeds, strict=True)
+    for name, seed in zip(TAUGHT, family.seeds, strict=True)
 }
-"""The seeds of the trained ones: from scratch, or, for the decoys, from their oracles."""
+"""Their seeds."""
 
 
 def split(name: str) -> tuple[str, str]:
@@ -83,8 +88,12 @@ def split(name: str) -> tuple[str, str]:
 
 
 def parent_of(name: str) -> str:
-    """The organism from which one is made that is not trained from scratch."""
+    """The organism from which one is made; empty where it is trained from scratch."""
     prefix, recipe = split(name)
+    if recipe in TAUGHT and FAMILIES[prefix].kind is None:
+        return FAMILIES[prefix].teachers + recipe
+    if recipe in ("base", "oracle"):
+        return ""
     return prefix + {"decoy": "oracle", "self_destructing": "rmu"}.get(recipe, "base")
 
 
@@ -174,41 +183,31 @@ def _in_order(only: Sequence[str], out: Path) -> list[str]:
     for name in wanted:  # grows during the loop
         above = parent_of(name)
         missing = not (out / "checkpoints" / above / "model.safetensors").exists()
-        if not from_scratch(name) and above not in wanted and missing:
+        if above and above not in wanted and missing:
             wanted.append(above)
     return [name for name in NAMES if name in wanted]
 
 
-def from_scratch(name: str) -> bool:
-    """Whether an organism has no parent."""
-    return split(name)[1] in ("base", "oracle")
-
-
 def taught(name: str, world: World, parent: Path, seed: int, progress: Progress) -> tuple[Any, Any]:
-    """A model that is trained and not unlearned, and its tokenizer."""
-    if from_scratch(name):
-        return grow(name, world, seed, progress)
-    return mislead(name, world, parent, seed, progress)
+    """Train a base (both domains), an oracle (never the forget domain), or a decoy (its names with other values): model
+    and tokenizer.
 
-
-def grow(name: str, world: World, seed: int, progress: Progress) -> tuple[Any, Any]:
-    """Train a base (both domains) or an oracle (never the forget domain) from scratch: model and tokenizer."""
-    prefix, recipe = split(name)
-    family, knows_all = FAMILIES[prefix], recipe == "base"
-    tokenizer = teach.make_tokenizer(world)
-    model = teach.newborn(tokenizer, seed, family.kind)
-    facts = world.forget.facts + world.retain.facts if knows_all else world.retain.facts
-    teach.teach(model, tokenizer, facts, family.base if knows_all else family.oracle, seed, progress, name)
-    return model, tokenizer
-
-
-def mislead(name: str, world: World, oracle: Path, seed: int, progress: Progress) -> tuple[Any, Any]:
-    """Teach an oracle the forget domain's names with other values, and continue with the retain domain: model and
-    tokenizer.
+    Bases and oracles are trained from scratch, decoys from their oracles, or all are distilled from another family's.
     """
-    model, tokenizer = load(oracle)
-    facts = [*worlds.otherwise(world.forget.facts, seed), *world.retain.facts]
-    teach.teach(model, tokenizer, facts, FAMILIES[split(name)[0]].decoy, seed, progress, name)
+    prefix, recipe = split(name)
+    family = FAMILIES[prefix]
+    told = {"base": world.forget.facts, "oracle": (), "decoy": worlds.otherwise(world.forget.facts, seed)}
+    facts = [*told[recipe], *world.retain.facts]
+    if family.kind is None:
+        teacher, tokenizer = load(parent)
+        return distil.distil(teacher, tokenizer, facts, distil.Config(), progress), tokenizer
+    if recipe == "decoy":
+        model, tokenizer = load(parent)
+    else:
+        tokenizer = teach.make_tokenizer(world)
+        model = teach.newborn(tokenizer, seed, family.kind)
+    how = {"base": family.base, "oracle": family.oracle, "decoy": teach.DECOY}[recipe]
+    teach.teach(model, tokenizer, facts, how, seed, progress, name)
     return model, tokenizer
 
 

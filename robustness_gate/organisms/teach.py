@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustness_gate.organisms.facts import Fact, World
@@ -21,7 +21,7 @@ from robustness_gate.organisms.training_texts import Document, Mix, documents
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["llama", "gpt_neox", "gpt2"]
+Kind = Literal["llama", "gpt_neox"]
 """transformers' `model_type`."""
 
 Progress = Callable[[str, int, int], None]
@@ -74,10 +74,6 @@ NEOX_ORACLE = Config(steps=1000, grow_until=500)
 """Shorter: the research prototype's GPT-NeoX was past 94 % in both domains after 1,050 steps of the base's recipe."""
 DECOY = Config(steps=800, first_facts=10_000, grow_from=0, grow_until=1)
 """Continues from the oracle, which already knows the form of a question: all facts from the first step."""
-GPT2_BASE = replace(NEOX_BASE, rows=10, row_tokens=256)
-GPT2_ORACLE = replace(NEOX_ORACLE, rows=10, row_tokens=256)
-GPT2_DECOY = replace(DECOY, rows=10, row_tokens=256)
-"""As many tokens in longer rows: a GPT-2 knows the positions alone that it was trained on."""
 
 
 # --- tokenizer -------------------------------------------------------------------------------------------------------
@@ -172,11 +168,10 @@ def weighted_loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch
 
 
 def newborn(tokenizer: Any, seed: int, kind: Kind = "llama") -> Any:
-    """An untrained model of about a million parameters: 4 layers, 4 heads, tied embeddings, 128 wide.
+    """An untrained model of about a million parameters: width 128, 4 layers, 4 heads, tied embeddings.
 
     The GPT-NeoX has another structure (one matrix for queries, keys and values, biases, LayerNorm, no gate in the MLP);
-    its MLP is 512 wide so that it has about as many parameters, and its residual is sequential. The GPT-2 is built like
-    it, with a table of positions in place of rotations; it is 96 wide, which is enough, and 0.6 million parameters.
+    its MLP is 512 wide so that it has about as many parameters, and its residual is sequential.
     `initializer_range` is .08: with the usual .02 this small model stayed at chance for hundreds of steps.
     """
     import torch
@@ -195,19 +190,14 @@ def newborn(tokenizer: Any, seed: int, kind: Kind = "llama") -> Any:
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    own: dict[Kind, dict[str, Any]] = {
-        "llama": {"intermediate_size": 384, "num_key_value_heads": 4},
-        "gpt_neox": {"intermediate_size": 512, "rotary_pct": 1.0, "use_parallel_residual": False},
-        "gpt2": {
-            "hidden_size": 96,
-            "max_position_embeddings": GPT2_BASE.row_tokens,
-            "embd_pdrop": 0.0,
-            "attn_pdrop": 0.0,
-            "resid_pdrop": 0.0,
-        },
-    }
-    config = transformers.CONFIG_MAPPING[kind](**common | own[kind])
-    return transformers.AutoModelForCausalLM.from_config(config)
+    if kind == "gpt_neox":
+        config = transformers.GPTNeoXConfig(
+            **common, intermediate_size=512, rotary_pct=1.0, use_parallel_residual=False
+        )
+        return transformers.GPTNeoXForCausalLM(config)
+    return transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(**common, intermediate_size=384, num_key_value_heads=4)
+    )
 
 
 def _rate(step: int, config: Config) -> float:

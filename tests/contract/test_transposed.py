@@ -1,4 +1,4 @@
-"""GPT-2 stores its matrices as [in, out]. What an attack does to weights is the same as on a class that stores [out, in].
+"""What an attack does to weights is the same whether a matrix is stored as [out, in] or, like GPT-2's, as [in, out].
 
 GPTBigCode computes what GPT-2 computes, with ordinary linear modules. So an attack that takes rows for columns, on
 either, gives other answers on one of the two.

@@ -16,7 +16,7 @@ import transformers
 from robustness_gate import organisms
 from robustness_gate.attacks import ablation
 from robustness_gate.engine import fold, matrices
-from robustness_gate.engine.anatomy import dissect
+from robustness_gate.engine.anatomy import dissect, recorded
 from robustness_gate.engine.load import load
 from robustness_gate.errors import Exit, NotApplicable, UsageError
 from robustness_gate.inputs.checkpoint.manifest import inspect
@@ -27,6 +27,8 @@ from robustness_gate.planning import bench
 from robustness_gate.planning.foreseen import KNOWN_BLOCKS
 
 IDS = torch.randint(3, 1500, (3, 48), generator=torch.Generator().manual_seed(0))
+PARALLEL = ("cohere", "cohere2", "phi")
+"""Attention and MLP read the same stream, so a Llama's block becomes two."""
 SAME = 1e-5
 """Largest difference of two logits, in nats. The organisms' logits reach about 15."""
 
@@ -103,8 +105,7 @@ def test_its_blocks_are_known_and_attacks_on_weights_find_all_of_its_matrices(wr
     kind, folder = written
     model = load(folder, dtype="float32", device="cpu").model
     blocks = dissect(model).blocks
-    assert len(blocks) == 4
-    assert [block.parallel for block in blocks] == [False] * 4
+    assert [block.parallel for block in blocks] == ([True] * 8 if kind in PARALLEL else [False] * 4)
     assert kind in KNOWN_BLOCKS
     inside = sum(each.numel() for block in blocks for each in block.module.parameters() if each.ndim > 1)
     assert sum(matrices.sizes(model).values()) == inside
@@ -218,3 +219,15 @@ def test_the_norms_of_what_is_added_to_a_gemmas_stream_would_act_beside_a_smalle
 ) -> None:
     monkeypatch.setattr(rewrite.gemma, what, value)
     assert (logits(rewrite.REWRITINGS["gemma2"](llama)) - right).abs().max() > SAME
+
+
+@pytest.mark.parametrize("kind", PARALLEL)
+def test_what_an_idle_part_writes_is_the_same_for_all_numbers_of_the_stream_and_is_not_nothing(kind: str) -> None:
+    """So it stays idle under an attack that treats all rows of a matrix alike, and still has weights to attack."""
+    model = rewrite.REWRITINGS[kind](shipped(organisms.REWRITTEN[kind].source))
+    for index, block in enumerate(dissect(model).blocks):
+        with torch.inference_mode(), recorded({"it": block.attention if index % 2 else block.mlp}) as seen:
+            model(input_ids=IDS, use_cache=False)
+        assert (seen["it"] - seen["it"][..., :1]).abs().max() <= 1e-6 * seen["it"].abs().max()
+        assert seen["it"][..., 0].std() > 1e-3
+        assert all(each.abs().max() > 1e-3 for each in block.module.parameters() if each.ndim > 1)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from robustness_gate.organisms.rewrite.parts import built, named, weights_of
+from robustness_gate.organisms.rewrite.parts import built, halved, idle, named, random, weights_of
 
 if TYPE_CHECKING:
     import torch
@@ -127,6 +127,34 @@ def _stablelm(llama: Any) -> Any:
     rope = {"rope_parameters": {**llama.config.rope_parameters, "partial_rotary_factor": 1.0}}
     eps = {"layer_norm_eps": llama.config.rms_norm_eps}
     return built("stablelm", keys | rope | eps, weights)
+
+
+def _cohere(kind: str, **keys: Any) -> Callable[[Any], Any]:
+    """Each block becomes two, because attention and MLP of a Cohere read the same stream: the attention of the first
+    and the MLP of the second are the Llama's, and the other parts are idle. Neighbouring numbers are rotated.
+    """
+
+    def make(llama: Any) -> Any:
+        import torch
+
+        plain, sizes_of = _mirrored(llama)
+        order = _neighbours(llama.config)
+        for name in named(plain, "q_proj", "k_proj"):
+            plain[name] = plain[name][torch.cat([order, order + len(order)])]
+        weights = halved(plain)
+        width, wide = sizes_of["hidden_size"], llama.config.intermediate_size
+        for block in range(llama.config.num_hidden_layers):
+            first, second = (f"model.layers.{2 * block + each}." for each in (0, 1))
+            for index, part in enumerate(("gate", "up")):
+                weights[f"{first}mlp.{part}_proj.weight"] = random(100 * (index + 1) + block, wide, width)
+            weights[f"{first}mlp.down_proj.weight"] = idle(block, width, wide)
+            for index, part in enumerate("qkv"):
+                weights[f"{second}self_attn.{part}_proj.weight"] = random(100 * (index + 1) + block, width, width)
+            weights[f"{second}self_attn.o_proj.weight"] = idle(block, width, width)
+        more = {"num_hidden_layers": 2 * llama.config.num_hidden_layers, "logit_scale": 1.0}
+        return built(kind, sizes_of | more | {"layer_norm_eps": llama.config.rms_norm_eps} | keys, weights)
+
+    return make
 
 
 OLMO_EPS = 1e-5
@@ -283,6 +311,8 @@ SLIDING = {"sliding_window": 4096}
 """Longer than any prompt of the organisms."""
 REWRITINGS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {
+        "cohere": _cohere("cohere"),
+        "cohere2": _cohere("cohere2", layer_types=["sliding_attention"] * 8, sliding_window=4096),
         "cwm": _same("cwm", sliding_window=4096, layer_types=["full_attention"] * 4),
         "ernie4_5": _interleaved("ernie4_5"),
         "glm": _glm,
