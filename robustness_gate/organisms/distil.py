@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Config:
     """One distillation."""
 
-    steps: int = 400
+    steps: int = 300
     """Optimizer steps."""
     rows: int = 13
     """Sequences in a step."""
