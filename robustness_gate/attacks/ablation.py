@@ -132,7 +132,6 @@ SELF_TEST = (
         usual=False,
     ),
     SelfTestCase("neox_rmu", sizes={"skip_tokens": 16}, model_type="gpt_neox"),
-    SelfTestCase("gpt2_rmu", sizes={"skip_tokens": 16}, model_type="gpt2"),
 )
 
 

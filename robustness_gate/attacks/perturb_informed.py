@@ -104,7 +104,6 @@ SELF_TEST = (
     SelfTestCase("shallow"),
     SelfTestCase("neox_shallow", model_type="gpt_neox"),
     SelfTestCase("shallow", words={"direction": "unrelated"}, usual=False),
-    SelfTestCase("gpt2_shallow", model_type="gpt2"),
 )
 
 
