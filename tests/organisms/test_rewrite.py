@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from robustness_gate import organisms
-from robustness_gate.attacks import ablation
+from robustness_gate.attacks import ablation, quantize
 from robustness_gate.engine import fold, matrices
 from robustness_gate.engine.anatomy import dissect, recorded
 from robustness_gate.engine.load import load
@@ -115,6 +115,18 @@ def test_its_blocks_are_known_and_attacks_on_weights_find_all_of_its_matrices(wr
     refused = pytest.raises(NotApplicable) if kind in folded.not_as else contextlib.nullcontext()
     with refused, fold.folded(model, torch.ones(width)):
         pass
+
+
+def test_no_weight_is_so_large_that_an_attack_on_all_matrices_hardly_moves_them(written: tuple[str, Path]) -> None:
+    """Rounding, noise and others are believed only where they move the weights by a share of their size."""
+    _, folder = written
+    found = matrices.plain(load(folder, dtype="float32", device="cpu").model)
+    whole = sum(float(each.weight.square().sum()) for each in found.values())
+    off = 0.0
+    for each in found.values():
+        rounded = quantize._stored(each.weight.detach(), 4, quantize.Config(), each.transposed)
+        off += float((rounded - each.weight).square().sum())
+    assert (off / whole) ** 0.5 > 10 * quantize.FLOORS[0].any_of[0].min
 
 
 BROKEN: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {

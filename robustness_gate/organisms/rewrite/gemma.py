@@ -26,6 +26,9 @@ SPARE = 16
 CONSTANT = 2.0**18
 """Size of what a block adds, before its norm. What the organisms add has a size of 1,100 at most, over all numbers: the
 norm is constant within 3e-7."""
+READS = 32.0
+"""What the MLP multiplies a number by before it is squared, so that no matrix has much larger weights than others: an
+attack on all matrices is measured by how far it moves them together."""
 NO_EPS = 1e-30
 """The config's epsilon, where the true one is in the stream."""
 
@@ -77,7 +80,7 @@ def _with_output_norms(llama: Any, weights: Weights, keys: Mapping[str, Any]) ->
         weights[f"{layer}post_attention_layernorm.weight"] = added
         weights[f"{layer}post_feedforward_layernorm.weight"] = added
         weights[f"{layer}self_attn.o_proj.bias"] = large
-        one, squares = torch.diag(1 / before), (large / wide).unsqueeze(1).repeat(1, 2 * wide)
+        one, squares = torch.diag(READS / before), (large / (READS**2 * wide)).unsqueeze(1).repeat(1, 2 * wide)
         for name in (f"{layer}mlp.gate_proj.weight", f"{layer}mlp.up_proj.weight"):
             weights[name] = torch.cat([weights[name], one, -one])
         down = f"{layer}mlp.down_proj.weight"
