@@ -126,7 +126,7 @@ def test_no_weight_is_so_large_that_an_attack_on_all_matrices_hardly_moves_them(
     for each in found.values():
         rounded = quantize._stored(each.weight.detach(), 4, quantize.Config(), each.transposed)
         off += float((rounded - each.weight).square().sum())
-    assert (off / whole) ** 0.5 > 10 * quantize.FLOORS[0].any_of[0].min
+    assert (off / whole) ** 0.5 > 3 * quantize.FLOORS[0].any_of[0].min
 
 
 BROKEN: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {

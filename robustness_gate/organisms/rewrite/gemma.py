@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 SPARE = 16
 """Numbers of the stream beside the Llama's 128: the root of 144 is 12, so that little is rounded."""
-CONSTANT = 2.0**18
+CONSTANT = 2.0**16
 """Size of what a block adds, before its norm. What the organisms add has a size of 1,100 at most, over all numbers: the
-norm is constant within 3e-7."""
-READS = 32.0
-"""What the MLP multiplies a number by before it is squared, so that no matrix has much larger weights than others: an
-attack on all matrices is measured by how far it moves them together."""
+norm is constant within 1e-6."""
+READS = 2.0
+"""What the MLP multiplies a number by before it is squared. With 1 the matrix that writes the constant is so large that
+rounding all weights hardly moves them, by the measure of `quantize`. With 8 or more the squares are so large that a
+fine-tuning, which changes all weights alike, disturbs all that the MLP writes."""
 NO_EPS = 1e-30
 """The config's epsilon, where the true one is in the stream."""
 
