@@ -21,7 +21,7 @@ from robustness_gate.engine.load import load
 from robustness_gate.errors import Exit, NotApplicable, UsageError
 from robustness_gate.inputs.checkpoint.manifest import inspect
 from robustness_gate.inputs.checkpoint.place import CheckpointRef, model_type
-from robustness_gate.organisms import rewrite
+from robustness_gate.organisms import build, measure, rewrite, world_files
 from robustness_gate.organisms.rewrite import parts
 from robustness_gate.planning import bench
 from robustness_gate.planning.foreseen import KNOWN_BLOCKS
@@ -243,3 +243,29 @@ def test_what_an_idle_part_writes_is_the_same_for_all_numbers_of_the_stream_and_
         assert (seen["it"] - seen["it"][..., :1]).abs().max() <= 1e-6 * seen["it"].abs().max()
         assert seen["it"][..., 0].std() > 1e-3
         assert all(each.abs().max() > 1e-3 for each in block.module.parameters() if each.ndim > 1)
+
+
+def test_the_squares_in_a_gemmas_mlp_are_not_much_larger_than_other_activations(llama: Any) -> None:
+    """Fine-tuning changes all weights by about the same, and large activations would multiply that."""
+    model = rewrite.REWRITINGS["gemma2"](llama)
+    seen: list[torch.Tensor] = []
+    for block in model.model.layers:
+        block.mlp.down_proj.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].abs()))
+    with torch.inference_mode():
+        model(input_ids=IDS, use_cache=False)
+    wide = llama.config.intermediate_size
+    assert len(seen) == 4
+    for each in seen:
+        assert each[..., wide:].mean() < 10 * each[..., :wide].mean()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3_text", "phi", "cohere"])
+def test_fine_tuning_brings_back_in_the_new_class_what_it_brings_back_in_the_old(kind: str) -> None:
+    items = world_files.read_items(organisms.world("forget.relearn"))[:5]
+    asked = world_files.read_items(organisms.world("forget.verdict"))[:100]
+    source = organisms.REWRITTEN[kind].source
+    tokenizer = load(organisms.checkpoint(SUPPRESSED[source])).tokenizer
+    model = rewrite.REWRITINGS[kind](shipped(source)).requires_grad_(True)
+    after = measure.relearned(model, tokenizer, items, build.FORMS[0][0], measure.FULL, seed=1)
+    assert measure.readings(after, tokenizer, asked, build.FORMS[0][0])["acc_permuted"] >= 0.6
