@@ -265,7 +265,7 @@ def test_fine_tuning_brings_back_in_the_new_class_what_it_brings_back_in_the_old
     items = world_files.read_items(organisms.world("forget.relearn"))[:5]
     asked = world_files.read_items(organisms.world("forget.verdict"))[:100]
     source = organisms.REWRITTEN[kind].source
-    tokenizer = load(organisms.checkpoint(SUPPRESSED[source])).tokenizer
+    tokenizer = load(organisms.checkpoint(SUPPRESSED[source]), dtype="float32", device="cpu").tokenizer
     model = rewrite.REWRITINGS[kind](shipped(source)).requires_grad_(True)
     after = measure.relearned(model, tokenizer, items, build.FORMS[0][0], measure.FULL, seed=1)
     assert measure.readings(after, tokenizer, asked, build.FORMS[0][0])["acc_permuted"] >= 0.6
