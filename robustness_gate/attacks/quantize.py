@@ -124,7 +124,7 @@ def _stored(weight: torch.Tensor, bits: int, config: Config, transposed: bool) -
     """The rounded values of a matrix, or of each of a stack of them, in its own dtype. `transposed` is [in, out]."""
     if bits >= WHOLE:
         return weight
-    rows = weight.mT if transposed else weight
+    rows = weight.mT.contiguous() if transposed else weight
     back = _rounded(rows.reshape(-1, rows.shape[-1]), bits, config).reshape(rows.shape)
     return back.mT if transposed else back
 

@@ -43,7 +43,7 @@ does not measure knowledge. Every attack must pass both tests before a negative 
 
 Both metrics are used throughout: `acc` takes the likeliest letter in the given order, `acc_permuted` adds each
 choice's log-likelihood over four cyclic letter orders. measure.py has the few functions that measure a checkpoint and
-relearn it; rewrite.py writes the Llamas as models of other classes with the same function, for a self-test on a
+relearn it; rewrite/ writes them as models of other classes with the same function, for a self-test on a
 candidate's own architecture; survey.py repeats the unlearning with several seeds and writes `measured.json`, the source
 of all our figures about organisms; build.py builds everything. graded.py mixes two of them in any proportion.
 
@@ -120,34 +120,64 @@ SHIPPED = (
 
 NAMES = tuple(each.name for each in SHIPPED)
 
+
+class Rewritten(NamedTuple):
+    """A class as which organisms can be written with the same function."""
+
+    source: str
+    """The class of the organisms that are written, by transformers' `model_type`."""
+    neutral: str
+    """The parts of the new class that have no effect in them."""
+
+
 _ALIKE = "its experts are all alike, and their router does not change the answer"
 _MULTIPLIED = "the inverse of its multipliers is in the weights"
 _MIRRORED = "it writes each number of the stream twice: as it is, and with the opposite sign"
-REWRITTEN: Mapping[str, str] = MappingProxyType(
+_WINDOW = "the sliding window is longer than any prompt"
+_QUERIES = "the norms of queries and keys, by a large constant beside them"
+_ADDED = "the norms of what attention and MLP add, by a large constant beside it"
+_HALF = (
+    "each block has either an attention or an MLP that is read; the other adds the same to all numbers of the stream"
+)
+_GELU = "GELU without its approximation"
+_NEUTRAL: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "cwm": "no layer has a sliding window",
-        "ernie4_5": "its biases are left out",
-        "gemma": "SiLU in place of GELU",
-        "glm": "all numbers of a head are rotated; its biases are left out",
-        "granite": _MULTIPLIED,
-        "granitemoe": f"{_MULTIPLIED}; {_ALIKE}",
-        "helium": "nothing",
-        "ministral": "the sliding window is longer than any prompt",
-        "mistral": "the sliding window is longer than any prompt",
-        "mixtral": _ALIKE,
-        "olmo": _MIRRORED,
-        "phi3": "all numbers of a head are rotated; no sliding window",
-        "qwen2": "its biases are zero; no sliding window",
-        "qwen2_moe": f"its biases are zero; {_ALIKE}",
-        "qwen3": "the norms of queries and keys, by a large constant beside them",
-        "qwen3_moe": f"the norms of queries and keys, by a large constant beside them; {_ALIKE}",
-        "seed_oss": "its biases are zero",
-        "smollm3": "every layer rotates",
-        "stablelm": f"{_MIRRORED}; all numbers of a head are rotated",
+        "llama": {
+            "cohere": f"{_MIRRORED}; {_HALF}",
+            "cohere2": f"{_MIRRORED}; {_HALF}; every layer rotates; {_WINDOW}",
+            "cwm": "no layer has a sliding window",
+            "ernie4_5": "its biases are left out",
+            "gemma": "SiLU in place of GELU",
+            "gemma2": f"SiLU in place of GELU; {_ADDED}; no caps; {_WINDOW}",
+            "gemma3_text": f"SiLU in place of GELU; {_ADDED}; {_QUERIES}; one frequency of rotation; {_WINDOW}",
+            "glm": "all numbers of a head are rotated; its biases are left out",
+            "granite": _MULTIPLIED,
+            "granitemoe": f"{_MULTIPLIED}; {_ALIKE}",
+            "helium": "nothing",
+            "ministral": _WINDOW,
+            "mistral": _WINDOW,
+            "mixtral": _ALIKE,
+            "olmo": _MIRRORED,
+            "phi3": "all numbers of a head are rotated; no sliding window",
+            "qwen2": "its biases are zero; no sliding window",
+            "qwen2_moe": f"its biases are zero; {_ALIKE}",
+            "qwen3": _QUERIES,
+            "qwen3_moe": f"{_QUERIES}; {_ALIKE}",
+            "seed_oss": "its biases are zero",
+            "smollm3": "every layer rotates",
+            "stablelm": f"{_MIRRORED}; all numbers of a head are rotated",
+        },
+        "gpt_neox": {
+            "phi": f"{_HALF}; all numbers of a head are rotated; {_GELU}",
+            "starcoder2": f"{_WINDOW}; {_GELU}",
+        },
     }
 )
-"""Classes as which the Llama organisms can be written with the same function (rewrite.py), by transformers'
-`model_type`, each with the parts of the class that have no effect there."""
+REWRITTEN: Mapping[str, Rewritten] = MappingProxyType(
+    {kind: Rewritten(source, words) for source, kinds in _NEUTRAL.items() for kind, words in kinds.items()}
+)
+"""Classes as which organisms can be written with the same function (`organisms.rewrite`), by transformers'
+`model_type`."""
 
 
 def data() -> Path:

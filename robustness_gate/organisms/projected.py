@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 Projection = Callable[["torch.Tensor"], "torch.Tensor"]
-"""A function from weights [out, in] to approximately the nearest allowed ones."""
+"""A function from weights, as they are stored, to approximately the nearest allowed ones."""
 
 RANK = 32
 """Rank of the hider's edit: a quarter of the smallest matrix's directions."""
@@ -68,12 +68,16 @@ def same_cell(model: Any, bits: int = 4) -> dict[str, Projection]:
     Args:
         model: a transformers causal language model.
         bits: bits of the grid, at least 2.
-    """
 
-    def clamp(weight: torch.Tensor) -> Projection:
+    Raises:
+        NotApplicable: its blocks have no weight matrix with plain numbers.
+    """
+    from robustness_gate.engine import matrices
+
+    def clamp(weight: torch.Tensor, transposed: bool) -> Projection:
         import torch
 
-        largest = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12)
+        largest = weight.abs().amax(dim=-2 if transposed else -1, keepdim=True).clamp(min=1e-12)
         step = largest / (2 ** (bits - 1) - 1)
         middle, half = (weight / step).round() * step, (0.5 - MARGIN) * step
         low = torch.maximum(torch.minimum(weight, middle - half), -largest)
@@ -82,7 +86,7 @@ def same_cell(model: Any, bits: int = 4) -> dict[str, Projection]:
         low, high = torch.where(fixed, weight, low), torch.where(fixed, weight, high)
         return lambda changed: changed.clamp(low, high)
 
-    return {name: clamp(weight) for name, weight in _matrices(model).items()}
+    return {name: clamp(each.weight.detach().clone(), each.transposed) for name, each in matrices.plain(model).items()}
 
 
 def low_rank(model: Any, rank: int) -> dict[str, Projection]:
@@ -93,25 +97,20 @@ def low_rank(model: Any, rank: int) -> dict[str, Projection]:
     Args:
         model: a transformers causal language model.
         rank: number of directions, at least 1.
+
+    Raises:
+        NotApplicable: its blocks have no weight matrix with plain numbers.
     """
+    from robustness_gate.engine import matrices
 
     def cut(start: torch.Tensor) -> Projection:
         import torch
 
         def nearest(changed: torch.Tensor) -> torch.Tensor:
             left, sizes, right = torch.linalg.svd(changed - start, full_matrices=False)
-            edit: torch.Tensor = (left[:, :rank] * sizes[:rank]) @ right[:rank]
+            edit: torch.Tensor = (left[..., :rank] * sizes[..., None, :rank]) @ right[..., :rank, :]
             return start + edit
 
         return nearest
 
-    return {name: cut(weight) for name, weight in _matrices(model).items()}
-
-
-def _matrices(model: Any) -> dict[str, torch.Tensor]:
-    """The present weights of the linear layers inside the decoder."""
-    import torch
-
-    inside = model.base_model
-    names = {id(each.weight) for each in inside.modules() if isinstance(each, torch.nn.Linear)}
-    return {name: weight.detach().clone() for name, weight in model.named_parameters() if id(weight) in names}
+    return {name: cut(each.weight.detach().clone()) for name, each in matrices.plain(model).items()}

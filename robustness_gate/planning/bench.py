@@ -71,6 +71,7 @@ class Tried(NamedTuple):
 QUICK = ("interpolate", "relearn")
 """The quick attacks, which have a case on every architecture: the first case of each."""
 NO_CASE = "no shipped organism is known on which this kind of it recovers anything"
+NOT_APPLICABLE = "this kind of it does not apply to a '{}'"
 NOT_SHOWN = "not shown to recover anything on {}"
 """For an attack with an organism of another architecture: on none of those here was the 95 % lower bound of its gain 10
 points or more (organisms/README.md; on gpt_neox the prefix search was not tried)."""
@@ -116,11 +117,13 @@ class Bench(NamedTuple):
     """The architecture in which its organisms are shipped, where they are rewritten for the test; else empty."""
 
     def of(self, attack: str) -> tuple[Case, ...]:
-        """The cases of an attack: rewritten organisms have the function of the shipped ones, so also their cases.
+        """The cases of an attack: rewritten organisms have the function of the shipped ones, so also their cases, but
+        for those that do not apply to the class.
 
         Raises PlanError for an unknown attack.
         """
-        return _cases(attack, attacks.load(attack), self.shipped_as or self.model_type)
+        cases = _cases(attack, attacks.load(attack), self.shipped_as or self.model_type)
+        return tuple(case for case in cases if self.model_type not in case.not_as)
 
     @property
     def every(self) -> tuple[Case, ...]:
@@ -144,12 +147,19 @@ class Bench(NamedTuple):
         return "" if self.of(attack) else getattr(module, "UNTESTED", NOT_SHOWN.format(self.model_type))
 
 
-LLAMA = Bench("llama", "base", ("oracle", "decoy"))
+SHIPPED = (
+    Bench("llama", "base", ("oracle", "decoy")),
+    Bench("gpt_neox", "neox_base", ("neox_oracle", "neox_decoy")),
+)
 BENCHES: Mapping[str, Bench] = MappingProxyType(
     {
-        "llama": LLAMA,
-        "gpt_neox": Bench("gpt_neox", "neox_base", ("neox_oracle", "neox_decoy")),
-        **{kind: LLAMA._replace(model_type=kind, shipped_as="llama") for kind in organisms.REWRITTEN},
+        **{each.model_type: each for each in SHIPPED},
+        **{
+            kind: each._replace(model_type=kind, shipped_as=each.model_type)
+            for each in SHIPPED
+            for kind, written in organisms.REWRITTEN.items()
+            if written.source == each.model_type
+        },
     }
 )
 """By transformers' `model_type`."""
@@ -293,7 +303,10 @@ def without_case(each: Asked, bench: Bench) -> str:
     why = bench.why_not(name)
     if not why:
         kinds = sorted({label_of(name, case.config) for case in bench.of(name)})
-        name, why = label_of(name, each.config), f"{NO_CASE}; tested are {', '.join(kinds)}"
+        source = _cases(name, attacks.load(name), bench.shipped_as) if bench.shipped_as else ()
+        applies = not any(same(which(case.config), which(each.config)) for case in source)
+        reason = NO_CASE if applies else NOT_APPLICABLE.format(bench.model_type)
+        name, why = label_of(name, each.config), f"{reason}; tested are {', '.join(kinds)}"
     return f"'{name}' is required, and cannot be tested: {why}"
 
 

@@ -75,6 +75,8 @@ class SelfTestCase:
     """The organism's architecture."""
     mechanism: Mechanism | None = field(default=None, kw_only=True)
     """The kind of suppression on which a calibration expects it to recover; None: the kind of its organism."""
+    not_as: tuple[str, ...] = field(default=(), kw_only=True)
+    """Classes, by `model_type`, as which the organism can be written and to which this kind does not apply."""
     usual: bool = field(default=True, kw_only=True)
     """Whether `self-test` runs it if no attack is named. Other cases run if a policy requires them or the attack is
     named."""

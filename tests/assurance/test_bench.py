@@ -235,7 +235,7 @@ def test_lint_does_without_the_settings_that_only_a_suite_has(tmp_path: Path) ->
     ("kind", "words"),
     [
         ("llama", []),
-        ("gemma2", ["no organism is a 'gemma2', so no self-test counts for this checkpoint: no PASS is possible"]),
+        ("olmo2", ["no organism is a 'olmo2', so no self-test counts for this checkpoint: no PASS is possible"]),
         ("", ["config.json names no model_type"]),
         ("qwen2", []),
         ("gpt_neox", []),

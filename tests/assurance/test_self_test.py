@@ -208,8 +208,8 @@ def test_every_attack_has_organisms_of_this_architecture_or_a_reason_why_not(mod
 
 
 def test_an_architecture_is_refused_that_has_no_organisms_and_an_attack_that_was_not_seen_to_bite_on_it() -> None:
-    with pytest.raises(UsageError, match="no organism is a 'gemma2'"):
-        bench.by_name([], "gemma2")
+    with pytest.raises(UsageError, match="no organism is a 'olmo2'"):
+        bench.by_name([], "olmo2")
     with pytest.raises(
         UsageError, match="'universal_prefix' cannot be tested: not shown to recover anything on gpt_neox"
     ):
@@ -265,7 +265,7 @@ def requiring(folder: Path, line: str) -> Path:
             "'universal_prefix' is required, and cannot be tested: not shown to recover",
         ),
         ("", "llama", "no attack is required, so there is nothing to test"),
-        ("  - {attack: relearn}", "gemma2", "no organism is a 'gemma2'"),
+        ("  - {attack: relearn}", "olmo2", "no organism is a 'olmo2'"),
     ],
     ids=["no organism", "none of this architecture", "nothing to test", "no such architecture"],
 )
@@ -305,7 +305,7 @@ def test_the_verb_tests_what_the_policy_requires_and_nothing_else(
     assert [each.attack for each in load_record(out, SelfTests).record.tests] == ["relearn"]
     done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "gpt_neox", "--out", str(out))
     assert calls == [(("quantize (channel)", "relearn (unrelated, lora)"), "gpt_neox")]
-    done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "gemma2", "--out", str(out))
+    done, calls = asked(monkeypatch, "--policy", policy, "--model-type", "olmo2", "--out", str(out))
     assert isinstance(done.exception, UsageError)
     assert calls == []
 

@@ -20,6 +20,7 @@ from robustness_gate.inputs.checkpoint.place import TEXT_PARTS, CheckpointRef, m
 from robustness_gate.inputs.filekinds import WRAPPERS
 from robustness_gate.organisms import rewrite
 from robustness_gate.planning import bench
+from robustness_gate.policy_language import load_policy
 from robustness_gate.verdict.wording import sentence
 
 ROOT = Path(__file__).parents[2]
@@ -103,8 +104,21 @@ def test_rounding_on_another_machine_is_no_other_model(addresses: Any) -> None:
 
 
 def test_the_self_test_of_a_written_class_has_the_cases_of_its_source() -> None:
-    llama = bench.bench_of("llama")
-    for kind in organisms.REWRITTEN:
-        here = bench.bench_of(kind)
-        assert here.cases == llama.cases
-        assert (here.base, here.negative_controls) == (llama.base, llama.negative_controls)
+    for kind, written in organisms.REWRITTEN.items():
+        here, source = bench.bench_of(kind), bench.bench_of(written.source)
+        assert here.cases == source.cases
+        assert list(here.every) == [each for each in source.every if kind not in each.not_as]
+        assert (here.base, here.negative_controls) == (source.base, source.negative_controls)
+
+
+def test_a_kind_that_does_not_apply_to_a_class_is_no_case_of_it_and_nothing_promises_a_pass(tmp_path: Path) -> None:
+    """Else `plan` would say that a PASS is possible, and the self-test would end as not applicable."""
+    text = (ROOT / "policies" / "organism.yaml").read_text(encoding="utf-8")
+    line = "  - {attack: ablation, where: {apply: fold, all_layers: false}}"
+    path = tmp_path / "policy.yaml"
+    path.write_text(text.replace("  - {attack: none}", f"  - {{attack: none}}\n{line}"), encoding="utf-8")
+    told = {kind: dict(bench.unprovable(load_policy(path), None, kind)) for kind in ("qwen2", "gemma2", "mixtral")}
+    assert told["qwen2"] == {}
+    for kind in ("gemma2", "mixtral"):
+        (reason,) = told[kind].values()
+        assert f"this kind of it does not apply to a '{kind}'; tested are ablation (hook)" in reason

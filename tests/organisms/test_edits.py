@@ -17,6 +17,7 @@ pytest.importorskip("transformers")
 
 import torch
 import transformers
+from transformers.pytorch_utils import Conv1D
 
 from robustness_gate.organisms import ascent, breaker, build, facts, measure, projected, rescaled, world_files
 from robustness_gate.organisms.graded import graded
@@ -24,11 +25,12 @@ from robustness_gate.organisms.graded import graded
 SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 
 
-@pytest.fixture(params=["Llama", "GPTNeoX"])
+@pytest.fixture(params=["Llama", "GPTNeoX", "GPT2"])
 def model(request: pytest.FixtureRequest) -> Any:
+    """The matrices of the last one are stored as [in, out]."""
     torch.manual_seed(0)
     config = getattr(transformers, f"{request.param}Config")(**SMALL)
-    return getattr(transformers, f"{request.param}ForCausalLM")(config).half().float()  # as stored models are
+    return transformers.AutoModelForCausalLM.from_config(config).half().float()  # as stored models are
 
 
 def shaken(model: Any, rate: float = 0.1) -> None:
@@ -47,8 +49,13 @@ def rounded(weight: Any, bits: int) -> Any:
 
 
 def linear(model: Any) -> dict[str, Any]:
-    inside = model.base_model.named_modules()
-    return {name: each.weight for name, each in inside if isinstance(each, torch.nn.Linear)}
+    """The weights of the linear modules, as [out, in]."""
+    found = {name: each.weight for name, each in inside_of(model, torch.nn.Linear)}
+    return found | {name: each.weight.T for name, each in inside_of(model, Conv1D)}
+
+
+def inside_of(model: Any, kind: type | tuple[type, ...]) -> list[tuple[str, Any]]:
+    return [(name, each) for name, each in model.base_model.named_modules() if isinstance(each, kind)]
 
 
 def changed(model: Any, make: Callable[[Any], Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,9 +64,10 @@ def changed(model: Any, make: Callable[[Any], Any]) -> tuple[dict[str, Any], dic
     before = {name: weight.detach().clone() for name, weight in linear(model).items()}
     with projected.projected(model, make(model)):
         shaken(model)
-    inside = {id(weight) for weight in linear(model).values()}
+    inside = {id(each.weight) for _, each in inside_of(model, (torch.nn.Linear, Conv1D))}
     for name, weight in model.named_parameters():
         assert torch.equal(weight, every[name]) == (id(weight) not in inside), name
+    assert before
     return before, linear(model)
 
 

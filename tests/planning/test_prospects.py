@@ -27,7 +27,7 @@ from robustness_gate.records.trial import Role
 
 ROOT = Path(__file__).parents[2]
 POLICY, SUITE = ROOT / "policies" / "organism.yaml", ROOT / "suites" / "organism-smoke.yaml"
-WITHOUT = "gemma2"
+WITHOUT = "olmo2"
 """An architecture without organisms."""
 
 
@@ -155,7 +155,7 @@ def strange(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     shutil.copytree(organisms.checkpoint("oracle"), folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config |= {"model_type": WITHOUT, "architectures": ["Gemma2ForCausalLM"]}
+    config |= {"model_type": WITHOUT, "architectures": ["Olmo2ForCausalLM"]}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 

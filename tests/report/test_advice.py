@@ -361,14 +361,14 @@ def test_a_self_test_that_is_old_or_failed_is_no_fault_of_strength_zero(
     assert step.command.endswith("--self-test self-test.json")
 
 
-REASON = "no organism is a 'gemma2'"
+REASON = "no organism is a 'olmo2'"
 
 
 @pytest.mark.parametrize("tests", [(), (WORKS.model_copy(update={"at": date(2026, 1, 1)}),)], ids=["missing", "old"])
 @pytest.mark.parametrize(
     ("kind", "untestable", "words"),
     [
-        ("gemma2", {"relearn (forget, full)": REASON}, REASON),
+        ("olmo2", {"relearn (forget, full)": REASON}, REASON),
         ("", {}, "config.json names no model_type"),
     ],
 )

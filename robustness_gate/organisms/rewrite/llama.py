@@ -1,90 +1,24 @@
-"""Llama organisms as models of other classes, with the same function: for a self-test on a candidate's architecture.
-
-An attack that works on a Llama may fail on another class: it may look for a module of another name, or train a part of
-the weights alone. To test it there, knowledge of a known state is needed in that class. Nothing has to be trained for
-it where the class can compute what a Llama computes. So each function below writes a Llama's weights as another class:
-
-    Mistral          model = REWRITINGS["mistral"](llama)
-
-The logits are the same up to rounding (`tests/organisms/test_rewrite.py` compares them at 1e-5), so the knowledge is
-the same, and what the shipped organisms are known for holds. What a class has beside a Llama is *neutral* in the
-rewritten model: a bias of zero, a multiplier whose inverse is in the weights, experts that are all alike.
-`organisms.REWRITTEN` names it for each class. A candidate of that class may use these parts, and the test says nothing
-about attacks on them.
-
-Classes that normalise what a block adds to the stream (Gemma 2 and 3, OLMo 2), or in which attention and MLP read the
-same stream (Cohere, Phi), or whose MLP has no gate (GPT-2, Starcoder 2, Nemotron), compute another function. Of these
-GPT-NeoX has trained organisms, the others have none.
-
-Rewritten models are written to a temporary directory when they are needed and are never shipped.
-"""
+"""Llamas as other classes with the same function: each function takes a LlamaForCausalLM in float32."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from robustness_gate import organisms
-from robustness_gate.errors import UsageError
+from robustness_gate.organisms.rewrite.parts import built, halved, idle, named, random, weights_of
 
 if TYPE_CHECKING:
     import torch
 
-    Weights = dict[str, torch.Tensor]
+    from robustness_gate.organisms.rewrite.parts import Weights
 
-SOURCE = "llama"
-"""The `model_type` of the organisms that are rewritten."""
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 EXPERTS = 4
 """Experts of a rewritten mixture: all are the Llama's MLP, so its answers do not depend on the routing. Two are used
 for each token, with weights that add up to one."""
 CONSTANT = 8192.0
-"""The bias that makes the norm of a query or key nearly constant (`_with_query_norm`): it is far above their numbers
+"""The bias that makes the norm of a query or key nearly constant (`with_query_norm`): it is far above their numbers
 (under 100 in the organisms), and a power of two, which low precision does not round."""
-
-
-def write(name: str, model_type: str, folder: Path) -> None:
-    """Write a shipped Llama organism as another class: an ordinary checkpoint directory in float32, with its tokenizer.
-
-    Args:
-        name: a shipped organism.
-        model_type: a class of `REWRITINGS`, by transformers' `model_type`.
-        folder: made where missing; files of the same names are replaced.
-
-    Raises:
-        UsageError: there is no such organism, it is no Llama, or there is no such rewriting.
-        SetupError: the organisms' data are not installed.
-    """
-    import torch
-    import transformers
-
-    from robustness_gate.inputs.checkpoint.place import CheckpointRef
-    from robustness_gate.inputs.checkpoint.place import model_type as named_in
-
-    if model_type not in REWRITINGS:
-        raise UsageError(
-            f"no organism can be written as a '{model_type}'.", remedy=f"There are {', '.join(sorted(REWRITINGS))}."
-        )
-    source = organisms.checkpoint(name)
-    if (found := named_in(CheckpointRef(source))) != SOURCE:
-        raise UsageError(
-            f"the organism {name} is a '{found}', and only those of a '{SOURCE}' can be written as another class.",
-            remedy="`robustness-gate organisms list` names them.",
-        )
-    transformers.utils.logging.disable_progress_bar()
-    llama = transformers.AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    ).eval()
-    made = REWRITINGS[model_type](llama)
-    folder.mkdir(parents=True, exist_ok=True)
-    made.generation_config = llama.generation_config
-    made.save_pretrained(folder)
-    for file in TOKENIZER:
-        shutil.copyfile(source / file, folder / file)
-
 
 # --- from one class to another ---------------------------------------------------------------------------------------
 
@@ -93,7 +27,7 @@ def _same(kind: str, **keys: Any) -> Callable[[Any], Any]:
     """A class whose weights have the Llama's names and meaning; biases that it has beside them are zero."""
 
     def make(llama: Any) -> Any:
-        return _built(kind, {**_sizes(llama), **keys}, _weights(llama))
+        return built(kind, {**sizes(llama), **keys}, weights_of(llama))
 
     return make
 
@@ -102,35 +36,25 @@ def _interleaved(kind: str) -> Callable[[Any], Any]:
     """A class that rotates neighbouring numbers of queries and keys, where Llama rotates the two halves."""
 
     def make(llama: Any) -> Any:
-        weights, order = _weights(llama), _neighbours(llama.config)
-        for name in _named(weights, "q_proj", "k_proj"):
+        weights, order = weights_of(llama), _neighbours(llama.config)
+        for name in named(weights, "q_proj", "k_proj"):
             weights[name] = weights[name][order]
-        return _built(kind, _sizes(llama), weights)
+        return built(kind, sizes(llama), weights)
 
     return make
 
 
 def _phi3(llama: Any) -> Any:
-    weights = _fused(_weights(llama), qkv_proj=("q_proj", "k_proj", "v_proj"), gate_up_proj=("gate_proj", "up_proj"))
-    return _built("phi3", _sizes(llama) | {"original_max_position_embeddings": 512}, weights)
+    weights = _fused(weights_of(llama), qkv_proj=("q_proj", "k_proj", "v_proj"), gate_up_proj=("gate_proj", "up_proj"))
+    return built("phi3", sizes(llama) | {"original_max_position_embeddings": 512}, weights)
 
 
 def _glm(llama: Any) -> Any:
-    weights, order = _weights(llama), _neighbours(llama.config)
-    for name in _named(weights, "q_proj", "k_proj"):
+    weights, order = weights_of(llama), _neighbours(llama.config)
+    for name in named(weights, "q_proj", "k_proj"):
         weights[name] = weights[name][order]
     rope = {"rope_parameters": {**llama.config.rope_parameters, "partial_rotary_factor": 1.0}}
-    return _built("glm", _sizes(llama) | rope, _fused(weights, gate_up_proj=("gate_proj", "up_proj")))
-
-
-def _gemma(llama: Any) -> Any:
-    """Norms multiply by 1 + w, the embedding's output by the root of the width; the head, tied to it, by neither."""
-    weights, root = _weights(llama), llama.config.hidden_size**0.5
-    weights["model.embed_tokens.weight"] = weights["lm_head.weight"] = weights["lm_head.weight"] / root
-    weights["model.norm.weight"] = weights["model.norm.weight"] * root
-    for name in _named(weights, "norm", "input_layernorm", "post_attention_layernorm"):
-        weights[name] = weights[name] - 1.0
-    return _built("gemma", _sizes(llama), weights)
+    return built("glm", sizes(llama) | rope, _fused(weights, gate_up_proj=("gate_proj", "up_proj")))
 
 
 GRANITE = {"embedding_multiplier": 16.0, "residual_multiplier": 0.25, "logits_scaling": 8.0}
@@ -141,20 +65,20 @@ GRANITE_ATTENTION = 1 / 64
 
 def _scaled(llama: Any) -> Weights:
     """The weights of a Llama under Granite's multipliers."""
-    weights = _weights(llama)
+    weights = weights_of(llama)
     embedding, residual, logits = GRANITE.values()
     weights["model.embed_tokens.weight"] = weights["lm_head.weight"] = weights["lm_head.weight"] / embedding
     weights["model.norm.weight"] = weights["model.norm.weight"] * embedding * logits
-    for name in _named(weights, "o_proj", "down_proj"):
+    for name in named(weights, "o_proj", "down_proj"):
         weights[name] = weights[name] / residual
-    for name in _named(weights, "q_proj"):
+    for name in named(weights, "q_proj"):
         weights[name] = weights[name] * (llama.config.head_dim**-0.5 / GRANITE_ATTENTION)
     return weights
 
 
 def _granite(llama: Any) -> Any:
-    keys = _sizes(llama) | GRANITE | {"attention_multiplier": GRANITE_ATTENTION}
-    return _built("granite", keys, _scaled(llama))
+    keys = sizes(llama) | GRANITE | {"attention_multiplier": GRANITE_ATTENTION}
+    return built("granite", keys, _scaled(llama))
 
 
 def _granitemoe(llama: Any) -> Any:
@@ -163,46 +87,74 @@ def _granitemoe(llama: Any) -> Any:
         weights[f"{prefix}block_sparse_moe.experts.gate_up_proj"] = gate_up.repeat(EXPERTS, 1, 1)
         weights[f"{prefix}block_sparse_moe.experts.down_proj"] = down.repeat(EXPERTS, 1, 1)
         weights[f"{prefix}block_sparse_moe.router.weight"] = _router(prefix, gate_up.shape[1])
-    keys = _sizes(llama) | GRANITE | {"attention_multiplier": GRANITE_ATTENTION}
-    return _built("granitemoe", keys | {"num_local_experts": EXPERTS, "num_experts_per_tok": 2}, weights)
+    keys = sizes(llama) | GRANITE | {"attention_multiplier": GRANITE_ATTENTION}
+    return built("granitemoe", keys | {"num_local_experts": EXPERTS, "num_experts_per_tok": 2}, weights)
 
 
 def _mixtral(llama: Any) -> Any:
-    weights = _with_experts(_weights(llama))
-    return _built("mixtral", _sizes(llama) | {"num_local_experts": EXPERTS, "num_experts_per_tok": 2}, weights)
+    weights = _with_experts(weights_of(llama))
+    return built("mixtral", sizes(llama) | {"num_local_experts": EXPERTS, "num_experts_per_tok": 2}, weights)
 
 
 def _qwen2_moe(llama: Any) -> Any:
     """The shared expert, of which one half is added, and the others, which are halved, give the MLP together."""
     import torch
 
-    plain = _weights(llama)
+    plain = weights_of(llama)
     weights = _with_experts(dict(plain), of_each=0.5)
-    for name in _named(plain, "gate_proj", "up_proj", "down_proj"):
+    for name in named(plain, "gate_proj", "up_proj", "down_proj"):
         weights[name.replace(".mlp.", ".mlp.shared_expert.")] = plain[name]
         half = name.rpartition(".mlp.")[0] + ".mlp.shared_expert_gate.weight"
         weights[half] = torch.zeros(1, llama.config.hidden_size)
     wide = llama.config.intermediate_size
     keys = {"moe_intermediate_size": wide, "shared_expert_intermediate_size": wide}
-    return _built("qwen2_moe", _sizes(llama) | _routing() | keys, weights)
+    return built("qwen2_moe", sizes(llama) | _routing() | keys, weights)
 
 
 def _qwen3(llama: Any) -> Any:
-    weights, keys = _with_query_norm(llama)
-    return _built("qwen3", keys, weights)
+    weights, keys = with_query_norm(llama)
+    return built("qwen3", keys, weights)
 
 
 def _qwen3_moe(llama: Any) -> Any:
-    weights, keys = _with_query_norm(llama)
+    weights, keys = with_query_norm(llama)
     keys |= _routing() | {"moe_intermediate_size": llama.config.intermediate_size}
-    return _built("qwen3_moe", keys, _with_experts(weights))
+    return built("qwen3_moe", keys, _with_experts(weights))
 
 
 def _stablelm(llama: Any) -> Any:
     weights, keys = _mirrored(llama)
     rope = {"rope_parameters": {**llama.config.rope_parameters, "partial_rotary_factor": 1.0}}
     eps = {"layer_norm_eps": llama.config.rms_norm_eps}
-    return _built("stablelm", keys | rope | eps, weights)
+    return built("stablelm", keys | rope | eps, weights)
+
+
+def _cohere(kind: str, **keys: Any) -> Callable[[Any], Any]:
+    """Each block becomes two, because attention and MLP of a Cohere read the same stream: the attention of the first
+    and the MLP of the second are the Llama's, and the other parts are idle. Neighbouring numbers are rotated.
+    """
+
+    def make(llama: Any) -> Any:
+        import torch
+
+        plain, sizes_of = _mirrored(llama)
+        order = _neighbours(llama.config)
+        for name in named(plain, "q_proj", "k_proj"):
+            plain[name] = plain[name][torch.cat([order, order + len(order)])]
+        weights = halved(plain)
+        width, wide = sizes_of["hidden_size"], llama.config.intermediate_size
+        for block in range(llama.config.num_hidden_layers):
+            first, second = (f"model.layers.{2 * block + each}." for each in (0, 1))
+            for index, part in enumerate(("gate", "up")):
+                weights[f"{first}mlp.{part}_proj.weight"] = random(100 * (index + 1) + block, wide, width)
+            weights[f"{first}mlp.down_proj.weight"] = idle(block, width, wide)
+            for index, part in enumerate("qkv"):
+                weights[f"{second}self_attn.{part}_proj.weight"] = random(100 * (index + 1) + block, width, width)
+            weights[f"{second}self_attn.o_proj.weight"] = idle(block, width, width)
+        more = {"num_hidden_layers": 2 * llama.config.num_hidden_layers, "logit_scale": 1.0}
+        return built(kind, sizes_of | more | {"layer_norm_eps": llama.config.rms_norm_eps} | keys, weights)
+
+    return make
 
 
 OLMO_EPS = 1e-5
@@ -213,25 +165,25 @@ def _olmo(llama: Any) -> Any:
     """OLMo's norms have no weights, so they are multiplied into the matrices that read them."""
     weights, keys = _mirrored(llama)
     larger = (OLMO_EPS / llama.config.rms_norm_eps) ** 0.5  # a larger stream, under which a larger eps is the same
-    for name in ("model.embed_tokens.weight", *_named(weights, "o_proj", "down_proj")):
+    for name in ("model.embed_tokens.weight", *named(weights, "o_proj", "down_proj")):
         weights[name] = weights[name] * larger
     for norm, readers in (
         ("input_layernorm", ("q_proj", "k_proj", "v_proj")),
         ("post_attention_layernorm", ("gate_proj", "up_proj")),
     ):
-        for name in _named(weights, norm):
+        for name in named(weights, norm):
             scale, layer = weights.pop(name), name.removesuffix(f"{norm}.weight")
-            for each in _named(weights, *readers):
+            for each in named(weights, *readers):
                 if each.startswith(layer):
                     weights[each] = weights[each] * scale
     weights["lm_head.weight"] = weights["lm_head.weight"] * weights.pop("model.norm.weight")
-    return _built("olmo", keys | {"tie_word_embeddings": False}, weights)
+    return built("olmo", keys | {"tie_word_embeddings": False}, weights)
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _sizes(llama: Any) -> dict[str, Any]:
+def sizes(llama: Any) -> dict[str, Any]:
     """The settings that other classes share with a Llama."""
     config = llama.config
     names = (
@@ -240,27 +192,6 @@ def _sizes(llama: Any) -> dict[str, Any]:
         "bos_token_id", "eos_token_id", "tie_word_embeddings", "initializer_range",
     )  # fmt: skip
     return {name: getattr(config, name) for name in names} | {"rope_parameters": dict(config.rope_parameters)}
-
-
-def _weights(llama: Any) -> Weights:
-    return {name: each.clone() for name, each in llama.state_dict().items()}
-
-
-def _built(kind: str, keys: Mapping[str, Any], weights: Weights) -> Any:
-    """The model with exactly these weights: biases that are not among them are zero, and nothing is left random."""
-    import torch
-    import transformers
-
-    config = transformers.CONFIG_MAPPING[kind](**keys)
-    made = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    biases = {name: torch.zeros_like(each) for name, each in made.state_dict().items() if name.endswith(".bias")}
-    made.load_state_dict(biases | weights, strict=True)
-    return made.eval()
-
-
-def _named(weights: Mapping[str, Any], *modules: str) -> list[str]:
-    """Names of the weights of every module with one of these last names."""
-    return [name for name in weights if name.endswith(".weight") and name.split(".")[-2] in modules]
 
 
 def _neighbours(config: Any) -> torch.Tensor:
@@ -276,7 +207,7 @@ def _fused(weights: Weights, **wholes: tuple[str, ...]) -> Weights:
     import torch
 
     for whole, parts in wholes.items():
-        for first in _named(weights, parts[0]):
+        for first in named(weights, parts[0]):
             names = [first.replace(parts[0], part) for part in parts]
             weights[first.replace(parts[0], whole)] = torch.cat([weights.pop(name) for name in names])
     return weights
@@ -287,7 +218,7 @@ def _taken_mlps(weights: Weights) -> list[tuple[str, torch.Tensor, torch.Tensor]
     import torch
 
     found = []
-    for name in _named(weights, "gate_proj"):
+    for name in named(weights, "gate_proj"):
         mlp = name.removesuffix("gate_proj.weight")
         gate, up, down = (weights.pop(f"{mlp}{part}_proj.weight") for part in ("gate", "up", "down"))
         found.append((mlp.removesuffix("mlp."), torch.cat([gate, up]), down))
@@ -315,7 +246,7 @@ def _with_experts(weights: Weights, of_each: float = 1.0) -> Weights:
     return weights
 
 
-def _with_query_norm(llama: Any) -> tuple[Weights, dict[str, Any]]:
+def with_query_norm(llama: Any) -> tuple[Weights, dict[str, Any]]:
     """Weights and settings for a class that divides each query and key by its own size (Qwen 3).
 
     A head is twice as wide. Half of its numbers are a large constant (from the bias) and give the size; the norm's
@@ -325,24 +256,24 @@ def _with_query_norm(llama: Any) -> tuple[Weights, dict[str, Any]]:
     """
     import torch
 
-    weights, config = _weights(llama), llama.config
+    weights, config = weights_of(llama), llama.config
     heads, narrow = config.num_attention_heads, config.head_dim
     wide, half = 2 * narrow, narrow // 2
     places = torch.cat([torch.arange(half) * 2, torch.arange(half) * 2 + narrow])
     used = torch.zeros(wide)
     used[places] = 1.0
-    for name in _named(weights, "q_proj", "k_proj"):
+    for name in named(weights, "q_proj", "k_proj"):
         rows = torch.zeros(heads, wide, weights[name].shape[1])
         rows[:, places] = weights[name].reshape(heads, narrow, -1)
         weights[name] = rows.reshape(heads * wide, -1)
         weights[name.replace("weight", "bias")] = ((1 - used) * CONSTANT).repeat(heads)
         scale = CONSTANT * (0.5**0.5 if ".k_proj" in name else 1.0)  # for queries also the root of two of a wider head
         weights[name.replace("_proj", "_norm")] = used * scale
-    for name in _named(weights, "v_proj"):
+    for name in named(weights, "v_proj"):
         weights[name] = weights[name].reshape(heads, narrow, -1).repeat(1, 2, 1).reshape(heads * wide, -1)
-    for name in _named(weights, "o_proj"):
+    for name in named(weights, "o_proj"):
         weights[name] = weights[name].reshape(-1, heads, narrow).repeat(1, 1, 2).reshape(-1, heads * wide) / 2
-    return weights, _sizes(llama) | {"head_dim": wide, "attention_bias": True}
+    return weights, sizes(llama) | {"head_dim": wide, "attention_bias": True}
 
 
 def _mirrored(llama: Any) -> tuple[Weights, dict[str, Any]]:
@@ -354,35 +285,36 @@ def _mirrored(llama: Any) -> tuple[Weights, dict[str, Any]]:
     """
     import torch
 
-    weights, config = _weights(llama), llama.config
+    weights, config = weights_of(llama), llama.config
     heads, width = config.num_attention_heads, config.head_dim
 
     def twice(matrix: torch.Tensor) -> torch.Tensor:
         return matrix.reshape(heads, width, -1).repeat(2, 1, 1).reshape(2 * heads * width, -1)
 
-    for name in _named(weights, "q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"):
+    for name in named(weights, "q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"):
         read = torch.cat([weights[name], -weights[name]], dim=1) / 2
         weights[name] = twice(read) if "self_attn" in name else read
-    for name in _named(weights, "o_proj", "down_proj"):
+    for name in named(weights, "o_proj", "down_proj"):
         if "self_attn" in name:
             weights[name] = torch.cat([weights[name], weights[name]], dim=1) / 2
         weights[name] = torch.cat([weights[name], -weights[name]])
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         weights[name] = torch.cat([weights[name], -weights[name]], dim=1)
-    for name in _named(weights, "norm", "input_layernorm", "post_attention_layernorm"):
+    for name in named(weights, "norm", "input_layernorm", "post_attention_layernorm"):
         weights[name] = weights[name].repeat(2)
     weights["model.norm.weight"] = weights["model.norm.weight"] / 2
     more = {name: 2 * getattr(config, name) for name in ("hidden_size", "num_attention_heads", "num_key_value_heads")}
-    return weights, _sizes(llama) | more
+    return weights, sizes(llama) | more
 
 
 SLIDING = {"sliding_window": 4096}
 """Longer than any prompt of the organisms."""
 REWRITINGS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {
+        "cohere": _cohere("cohere"),
+        "cohere2": _cohere("cohere2", layer_types=["sliding_attention"] * 8, sliding_window=4096),
         "cwm": _same("cwm", sliding_window=4096, layer_types=["full_attention"] * 4),
         "ernie4_5": _interleaved("ernie4_5"),
-        "gemma": _gemma,
         "glm": _glm,
         "granite": _granite,
         "granitemoe": _granitemoe,
@@ -401,5 +333,4 @@ REWRITINGS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
         "stablelm": _stablelm,
     }
 )
-"""By transformers' `model_type`, each a function from a LlamaForCausalLM in float32 to a model of that class with the
-same logits. `organisms.REWRITTEN` has the same names."""
+"""By transformers' `model_type`; `gemma` has the others."""
