@@ -15,7 +15,7 @@ attack, of the same kind (`bench`: a test of training on unrelated questions doe
 own), at a required budget, on organisms of this architecture (`model_type`); a policy limits its age. It shows that the
 attack can work. It does not show that it works on seven billion parameters.
 
-Organisms are shipped as Llamas and as a few GPT-NeoX models. For other architectures the Llamas are rewritten as models
+Organisms are shipped as Llamas and as a few GPT-NeoX models. For other architectures these are rewritten as models
 of that class with the same function, into a temporary directory (`organisms.rewrite`).
 """
 

@@ -65,8 +65,8 @@ def organisms_build(
 
 @organisms_app.command("rewrite", epilog="Example: robustness-gate organisms rewrite rmu qwen2 --out models/rmu-qwen2")
 def organisms_rewrite(
-    name: Annotated[str, typer.Argument(help="A shipped Llama organism.")],
-    model_type: Annotated[str, typer.Argument(help="The class, as transformers names it: mistral, qwen2, phi3 ...")],
+    name: Annotated[str, typer.Argument(help="A shipped organism: a Llama, or for phi and starcoder2 a GPT-NeoX.")],
+    model_type: Annotated[str, typer.Argument(help="The class, as transformers names it: mistral, qwen2, phi ...")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint; new or empty.")],
 ) -> None:
     """Write an organism as another class with the same function, to try an attack or a gate on it."""
