@@ -327,26 +327,37 @@ def compared(
     Raises:
         ValueError: the limit compares the candidate with no other model.
     """
-    mine = asked.sums(trial, own)
-    if limit.recovered is not None and limit.heuristic:
-        for other, its in others(case, Role.ORIGINAL, "", trial, own):
-            if (hidden := _hidden(case, asked, other, its)) is not None:
-                sums = mine, asked.sums(other, hidden), asked.sums(other, its), None
-                yield _in_shares(case.policy, limit.recovered, asked, sums, alpha, hidden)
+    if limit.recovered is not None:
+        for sums, theirs, whole_model in _sets(case, limit, limit.recovered, trial, asked, own):
+            found = _in_shares(case.policy, limit.recovered, asked, sums, alpha, theirs)
+            # A control that the attack destroyed scores less than it would, so it can show compliance and no breach.
+            yield found._replace(over=found.over and whole_model)
         return
     if limit.control is None:
         raise ValueError(f"the limit '{limit.id}' compares the candidate with no other model")
     for other, theirs in others(case, Role.CONTROL, limit.control, trial, own):
-        control, whole_model = asked.sums(other, theirs), not case.destroyed(other, theirs[0])
-        if limit.recovered is None:
-            found = _in_points(case.policy, limit, asked, mine, control, alpha, theirs)
-            yield found._replace(over=found.over and whole_model)
-            continue
-        for original, never in yardsticks(case, limit.recovered, asked, trial, own):
-            four = mine, control, original, never
-            found = _in_shares(case.policy, limit.recovered, asked, four, alpha, theirs)
-            # A control that the attack destroyed scores less than it would, so it can show compliance and no breach.
-            yield found._replace(over=found.over and whole_model)
+        found = _in_points(case.policy, limit, asked, asked.sums(trial, own), asked.sums(other, theirs), alpha, theirs)
+        yield found._replace(over=found.over and not case.destroyed(other, theirs[0]))
+
+
+Four = tuple[Sums, Sums, Sums, Sums | None]
+"""Candidate, control, original, and the control before any attack; None if the gap is that after the same attack."""
+
+
+def _sets(
+    case: Evaluation, limit: Limit, rule: Recovered, trial: Trial, asked: Asked, own: Answers
+) -> Iterator[tuple[Four, Answers, bool]]:
+    """Every set of scores of a share limit, with the control's answers, and whether the attack left it whole."""
+    mine = asked.sums(trial, own)
+    if limit.heuristic:
+        for other, its in others(case, Role.ORIGINAL, "", trial, own):
+            if (hidden := _hidden(case, asked, other, its)) is not None:
+                whole_model = not case.destroyed(other, its[0])
+                yield (mine, asked.sums(other, hidden), asked.sums(other, its), None), hidden, whole_model
+        return
+    for other, theirs in others(case, Role.CONTROL, rule.control or "", trial, own):
+        for original, never in yardsticks(case, rule, asked, trial, own):
+            yield (mine, asked.sums(other, theirs), original, never), theirs, not case.destroyed(other, theirs[0])
 
 
 def between(
@@ -387,22 +398,54 @@ def _in_shares(
     contrast = _contrast(policy, asked, *sums).model_copy(update={"yardstick": rule.yardstick})
     if not decides(asked):
         return Compared(contrast, -1.0, 1.0, False, False, theirs)
-    own, control, original, never = sums
     at_pass, at_fail = alpha_of(asked, policy.statistics.alpha_pass), alpha_of(asked, alpha)
-    # Missing answers count against what is to be shown. After the same attack the control's are one and the same set.
-    low = _minus(own.high, control.low), _minus(original.low, control.low if never is None else never.high)
-    high = _minus(own.low, control.high), _minus(original.high, control.high if never is None else never.low)
+    low, high = _to_pass(*sums), _to_fail(*sums)
     upper = share_upper(*low, rule.yardstick, at_pass)
     return Compared(
         contrast,
         lower=min(1.0, share_lower(*high, rule.yardstick, at_fail)),
         upper=1.0 if upper is None else min(1.0, upper),
-        # With a negative gap a twin of the control would be over the limit: what is back is an excess over the control.
-        over=share_over(*high, rule.max_share, rule.yardstick, at_fail)
-        and share_over(*high, 0.0, rule.yardstick, at_fail),
+        # What is back is an excess over the control: with a negative gap its twin would else be over the limit.
+        over=all(share_over(*high, share, rule.yardstick, at_fail) for share in (rule.max_share, 0.0)),
         under=share_under(*low, rule.max_share, rule.yardstick, at_pass),
         theirs=theirs,
     )
+
+
+Arrays = tuple[list[float], list[float]]
+"""Excess and gap, each summed over the questions of a cluster."""
+
+
+def _to_pass(own: Sums, control: Sums, original: Sums, never: Sums | None) -> Arrays:
+    """With missing answers against a PASS. After the same attack the control's are one and the same set."""
+    return _minus(own.high, control.low), _minus(original.low, control.low if never is None else never.high)
+
+
+def _to_fail(own: Sums, control: Sums, original: Sums, never: Sums | None) -> Arrays:
+    """With missing answers against a FAIL."""
+    return _minus(own.low, control.high), _minus(original.high, control.high if never is None else never.low)
+
+
+def over_alone(
+    case: Evaluation, limit: Limit, rule: Recovered, trial: Trial, asked: Asked, own: Answers
+) -> Iterator[float]:
+    """Upper bounds on the share in one task of a score, of each comparison that does not show it to be under the rule.
+
+    Args:
+        case: the evidence and the policy.
+        limit: the limit on the score.
+        rule: its rule, with the share for one task alone.
+        trial: the candidate's trial.
+        asked: the questions of the one task.
+        own: the candidate's answers to them.
+    """
+    at_pass = alpha_of(asked, case.policy.statistics.alpha_pass) if decides(asked) else 0.0
+    for sums, _, _ in _sets(case, limit, rule, trial, asked, own):
+        if not decides(asked):
+            yield 1.0
+        elif not share_under(*(low := _to_pass(*sums)), rule.max_share, rule.yardstick, at_pass):
+            upper = share_upper(*low, rule.yardstick, at_pass)
+            yield 1.0 if upper is None else min(1.0, upper)
 
 
 def _contrast(

@@ -142,13 +142,9 @@ def _alone(
         return
     rule = limit.recovered.model_copy(update={"max_share": limit.recovered.max_share_each})
     for task, measurement in zip(asked.tasks, own, strict=True):
-        single = limit.model_copy(update={"task_": task, "score": (), "recovered": rule})
         alone = contrasts.asked_by(case, (task,), trial)
-        if alone is None:
-            continue
-        for found in contrasts.compared(case, single, trial, alone, (measurement,), case.alpha_hypothesis):
-            if not found.under:
-                yield issue("one_task_over", task=task, upper=found.upper, asked=rule.max_share)
+        for upper in () if alone is None else contrasts.over_alone(case, limit, rule, trial, alone, (measurement,)):
+            yield issue("one_task_over", task=task, upper=upper, asked=rule.max_share)
 
 
 def _useful(case: Evaluation, rule: Utility, trial: Trial, measurement: Measurement, issues: Issues) -> Finding:
