@@ -3,6 +3,8 @@
 judgement    `judge`, the one verdict function: the rule in five steps
 hypotheses   what a policy requires, hypothesis by hypothesis
 bounds       one-sided bounds on accuracies and paired differences
+joined       the tasks of a score joined by question, and the other models' answers to them
+contrasts    comparisons of several models by clusters of questions: which share of a gap is back
 validity     why a measurement cannot establish compliance
 evaluation   the inputs of one judgement, with lookups
 findings     each rule applied to each measurement

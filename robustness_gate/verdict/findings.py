@@ -11,7 +11,7 @@ from robustness_gate.records.policy import Guardrail, Limit, Utility
 from robustness_gate.records.trial import Measurement, ModelRef, Role, Trial
 from robustness_gate.records.verdict import Finding, FindingKind, ValidityIssue
 from robustness_gate.statistics import clopper_pearson_upper
-from robustness_gate.verdict import bounds, contrasts
+from robustness_gate.verdict import bounds, contrasts, joined
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.flags import SUSPICION
 from robustness_gate.verdict.hypotheses import (
@@ -67,7 +67,7 @@ def _limited(
         issues = (*issues, issue("below_chance"))  # missing items cannot hide it
     if not aimed(limit.task, trial):
         issues = (*issues, issue("other_form", task=limit.task))
-    asked = None if limit.absolute else contrasts.asked_by(case, limit.readings, trial, limit.metric)
+    asked = None if limit.absolute else joined.asked_by(case, limit.readings, trial, limit.metric)
     issues = issues if limit.absolute else (*issues, *_other_questions(case, limit.readings, trial))
     if limit.recovered is not None or limit.score or (asked is not None and asked.clustered):
         yield from _contrasted(case, limit, trial, measurement, issues, alpha, declared)
@@ -91,8 +91,8 @@ def _contrasted(
     declared: bool,
 ) -> Iterator[Finding]:
     """A limit that compares several models, cluster by cluster."""
-    asked = contrasts.asked_by(case, limit.readings, trial, limit.metric)
-    own = contrasts.whole(case, limit.readings, trial, measurement)
+    asked = joined.asked_by(case, limit.readings, trial, limit.metric)
+    own = joined.whole(case, limit.readings, trial, measurement)
     if asked is None or own is None:
         return
     for each in own[1:]:
@@ -120,7 +120,7 @@ def _contrasted(
         )
 
 
-def _few_clusters(asked: contrasts.Asked) -> Iterator[ValidityIssue]:
+def _few_clusters(asked: joined.Asked) -> Iterator[ValidityIssue]:
     """An issue if the questions have too few clusters for a comparison by clusters."""
     if len(asked.sizes) < contrasts.LEAST_CLUSTERS:
         yield issue("few_clusters", clusters=len(asked.sizes), asked=contrasts.LEAST_CLUSTERS)
@@ -130,19 +130,19 @@ def _other_questions(case: Evaluation, tasks: Sequence[str], trial: Trial) -> It
     """Issues if the ids or clusters of questions are not those that the policy pins, or are not on record."""
     for task in tasks:
         pin = case.policy.tasks.get(task)
-        if pin is not None and pin.questions is not None and pin.questions != contrasts.pin_of(case, task, trial):
+        if pin is not None and pin.questions is not None and pin.questions != joined.pin_of(case, task, trial):
             yield issue("other_clusters", task=task)
 
 
 def _alone(
-    case: Evaluation, limit: Limit, trial: Trial, asked: contrasts.Asked, own: contrasts.Answers
+    case: Evaluation, limit: Limit, trial: Trial, asked: joined.Asked, own: joined.Answers
 ) -> Iterator[ValidityIssue]:
     """Issues if one task of a score, alone, may show more than `max_share_each`: the mean would dilute it."""
     if limit.recovered is None or len(asked.tasks) < 2:
         return
     rule = limit.recovered.model_copy(update={"max_share": limit.recovered.max_share_each})
     for task, measurement in zip(asked.tasks, own, strict=True):
-        alone = contrasts.asked_by(case, (task,), trial)
+        alone = joined.asked_by(case, (task,), trial)
         for upper in () if alone is None else contrasts.over_alone(case, limit, rule, trial, alone, (measurement,)):
             yield issue("one_task_over", task=task, upper=upper, asked=rule.max_share)
 
@@ -186,7 +186,7 @@ def _guarded(
     most = rule.max_rise if rule.max_drop is None else rule.max_drop
     assert most is not None
     fell, metric = rule.max_drop is not None, metric_of(rule, trial)
-    asked = contrasts.asked_by(case, (rule.task,), trial, rule.metric)
+    asked = joined.asked_by(case, (rule.task,), trial, rule.metric)
     issues = (*issues, *_other_questions(case, (rule.task,), trial))
     for other, its in case.partners(Role.ORIGINAL, "", trial, measurement):
         nothing = fell and bounds.no_better_than_guessing(case.policy, trial, its, metric)

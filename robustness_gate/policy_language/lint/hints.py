@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robustness_gate.records.policy import Policy, TaskPin
-from robustness_gate.verdict.contrasts import LEAST_EFFECT
+from robustness_gate.verdict.joined import LEAST_EFFECT
 
 
 def hints(policy: Policy) -> Iterator[str]:

@@ -19,9 +19,11 @@ from robustness_gate.records.policy import Limit, Policy
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.statistics import design_effect
 from robustness_gate.verdict import contrasts, wording
-from robustness_gate.verdict.contrasts import LEAST_CLUSTERS, Answers, Asked
+from robustness_gate.verdict import joined
+from robustness_gate.verdict.contrasts import LEAST_CLUSTERS
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.hypotheses import metric_in
+from robustness_gate.verdict.joined import Answers, Asked
 
 RUN_IT = "Run that model under this policy and its suite (`run MODEL --only none` is enough) and give its report."
 WORST = 1.0
@@ -155,7 +157,7 @@ def _refuse_unusable(case: Evaluation, report: Reported, role: Role, tasks: Sequ
                 where=report.path,
             )
         pin = case.policy.tasks[task].questions
-        if pin is not None and all(contrasts.pin_of(case, task, trial) != pin for trial in asked):
+        if pin is not None and all(joined.pin_of(case, task, trial) != pin for trial in asked):
             raise FileError(
                 f"the ids or clusters of its questions of '{task}' are not those that the policy pins.",
                 remedy=RUN_IT,
@@ -167,7 +169,7 @@ def _unlike(case: Evaluation, limit: Limit, original: Reported, control: Reporte
     """Why two reports with valid answers have no pair that can be compared."""
     names = " and ".join(f"'{task}'" for task in limit.readings)
     trials = [trial for trial in case.own_planned if trial.attack == "none"]
-    if all(contrasts.asked_by(case, limit.readings, trial, limit.metric) is None for trial in trials):
+    if all(joined.asked_by(case, limit.readings, trial, limit.metric) is None for trial in trials):
         words = f"its questions of {names} cannot be joined: their ids are not recorded, or their clusters differ."
         return FileError(words, remedy=RUN_IT, where=original.path)
     words = f"does not ask {names} as {original.path} does: questions, precision, data or the suite's settings differ,"
@@ -275,13 +277,13 @@ def _alone(
     """Each reading alone, as `max_share_each` holds it."""
     whole = _by_cluster(asked, gaps)
     for number, task in enumerate(limit.readings):
-        alone = contrasts.asked_by(case, (task,), one[0])
+        alone = joined.asked_by(case, (task,), one[0])
         if alone is None:
             continue
         knew, never = alone.scores(one[0], (one[1][number],)), alone.scores(other[0], (other[1][number],))
         its = {question: knew[question][0] - never[question][1] for question in knew}
-        joined = correlation(_by_cluster(asked, its), whole)
-        yield Alone(task, fsum(its.values()) / len(its), _error(alone, its), len(its), joined)
+        together = correlation(_by_cluster(asked, its), whole)
+        yield Alone(task, fsum(its.values()) / len(its), _error(alone, its), len(its), together)
 
 
 def _abler(case: Evaluation, one: Trial, other: Trial) -> Iterator[tuple[str, float]]:
