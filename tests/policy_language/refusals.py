@@ -213,7 +213,7 @@ ROWS = [
             "policy",
             "max: 0.4}",
             "recovered: {max_share: 0.4, control: last}}",
-            "recovered: {max",
+            "forget: {items",
         ),
         ("unpinned", "policy", "forget: {items: 400", "forget: {items: UNPINNED", "items: UNPINNED"),
         ("ladder", "policy", "budgets: [5, 50]", "budgets: [50, 5]", "budgets: [50"),

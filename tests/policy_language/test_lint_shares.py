@@ -224,12 +224,8 @@ def test_clusters_are_measured_and_copies_of_a_question_are_no_more_questions() 
     assert known is not None
     assert unpinned is not None
     assert (known.clusters, known.assumed_effect) == (100, 1.0)
-    assert (unpinned.clusters, unpinned.assumed_effect) == (
-        100,
-        1.5,
-    )  # as the judge, which trusts pinned clusters alone
-    assert unpinned.t_gap == pytest.approx(known.t_gap / math.sqrt(1.5))
-    assert unpinned.design_effect == known.design_effect
+    # As the judge, which uses pinned clusters alone: without the pin they could be chosen by the answers.
+    assert (unpinned.clusters, unpinned.assumed_effect, unpinned.t_gap) == (400, 1.5, as_one.t_gap)
     o, t = (np.mean([answers_of(fours[who], task) for task in "ab"], axis=0) for who in ("original", "never"))
     assert known.design_effect == pytest.approx(design_effect(list(o - t), [n // 4 for n in range(400)]))
     assert known.design_effect == pytest.approx(4, abs=0.1)
@@ -647,7 +643,7 @@ def test_too_few_clusters_are_refused() -> None:
     control = report_of(policy, "never", NEVER, drawn(NEVER, 2, 100))
     assert linted(policy, original, control).shares[0].measured is not None
     with pytest.raises(FileError, match="are in 25 clusters, and a share is judged by at least 30"):
-        linted(policy, grouped(original, 4), grouped(control, 4))
+        linted(pinning(policy, grouped(original, 4)), grouped(original, 4), grouped(control, 4))
 
 
 def test_an_expired_control_is_refused(both: tuple[Policy, Reported, Reported]) -> None:
@@ -666,6 +662,10 @@ def written(both: tuple[Policy, Reported, Reported], tmp_path_factory: pytest.Te
     policy, original, control = both
     folder = tmp_path_factory.mktemp("lint")
     policy = pinning(policy, original)
+    refs = {ref.name: ref.sha256 for trial in original.evidence.comparators for ref in trial.tasks}
+    refs |= {ref.name: ref.sha256 for trial in original.evidence.planned for ref in trial.tasks}
+    pinned = {name: pin.model_copy(update={"sha256": refs.get(name)}) for name, pin in policy.tasks.items()}
+    policy = policy.model_copy(update={"tasks": pinned})
     plain = policy.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
     (folder / "policy.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
     loaded, suite = load_policy(folder / "policy.yaml"), load_suite(ROOT / "suites" / "organism-shares.yaml")

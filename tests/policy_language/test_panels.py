@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hub import WMDP_PARTS, made_up, pinned, unchecked
+from hub import WMDP_PARTS, pinned, unchecked
 from test_refusals import NOBODY
 
 from robustness_gate.errors import FileError, GateError
@@ -109,10 +110,13 @@ def test_a_panel_can_be_planned_once_it_is_pinned(name, tmp_path):
         assert (len(data.tasks["safe.chat"].items), len(data.tasks["unsafe.chat"].items)) == (250, 200)
         return
     text = POLICY.named(name).read_text(encoding="utf-8")
-    for task in re.findall(r"^  (\S+): {items: \S+, questions: UNPINNED", text, re.MULTILINE):
+    for task in re.findall(r"^  (\S+): {items: \S+, sha256: UNPINNED, questions: UNPINNED", text, re.MULTILINE):
         found = question_ids(data.refs[task], data.tasks[task].items).pin
-        text = re.sub(rf"({task}: {{items: \S+, questions: )UNPINNED", rf"\g<1>{found}", text)
-    text = re.sub(r"(sha256|original): UNPINNED", rf"\1: {made_up(name)}{'0' * 24}", text)
+        text = re.sub(rf"({task}: {{items: \S+, sha256: UNPINNED, questions: )UNPINNED", rf"\g<1>{found}", text)
+    for task in re.findall(r"^  (\S+): {items: \S+, sha256: UNPINNED", text, re.MULTILINE):
+        text = re.sub(rf"({task}: {{items: \S+, sha256: )UNPINNED", rf"\g<1>{data.refs[task].sha256}", text)
+    numbers = itertools.count()  # each model is another one
+    text = re.sub(r"(sha256|original): UNPINNED", lambda m: f"{m[1]}: {next(numbers):064x}", text)
     for task in re.findall(r"^  (\S+): {items: UNPINNED", text, re.MULTILINE):
         text = text.replace(f"{task}: {{items: UNPINNED", f"{task}: {{items: {len(data.tasks[task].items)}")
     (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")

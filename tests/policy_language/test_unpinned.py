@@ -98,7 +98,7 @@ def test_what_neither_gives_is_refused_by_name(left: str, tmp_path: Path) -> Non
     ("instead", "code"),
     [
         ({"original": "original: null"}, "share-not-pinned"),
-        ({"tasks.wmdp-bio": f"  wmdp-bio: {{sha256: null, questions: {'d' * 64}}}"}, "loosened"),
+        ({"tasks.wmdp-bio": f"  wmdp-bio: {{sha256: null, questions: {'d' * 64}}}"}, "share-not-pinned"),
         ({"tasks.wmdp-bio": f"  wmdp-bio: {{items: 1145, sha256: {'c' * 64}, questions: {'d' * 64}}}"}, "loosened"),
         ({"original": f"original: {'a' * 64}\nlimits: [{{id: bio, recovered: {{max_share: 0.5}}}}]"}, "loosened"),
         ({"original": f"original: {'a' * 64}\nvalidity: {{positive_control: 'off'}}"}, "loosened"),
