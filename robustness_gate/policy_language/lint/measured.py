@@ -18,8 +18,7 @@ from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.policy import Limit, Policy
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.statistics import design_effect
-from robustness_gate.verdict import contrasts, wording
-from robustness_gate.verdict import joined
+from robustness_gate.verdict import contrasts, joined, wording
 from robustness_gate.verdict.contrasts import LEAST_CLUSTERS
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.hypotheses import metric_in
