@@ -12,13 +12,16 @@ from typing import Any
 from robustness_gate.records.base import Metric
 from robustness_gate.records.trial import Measurement
 
+_BITS = tuple(tuple(bool(byte >> (7 - i) & 1) for i in range(8)) for byte in range(256))
+"""The truth values of each byte."""
+_DIGITS = bytes.maketrans(b"\0\1", b"01")
+
 
 def pack(values: Sequence[bool]) -> str:
     """Truth values as packed bits in base64: the inverse of `unpack`."""
-    raw = bytearray((len(values) + 7) // 8)
-    for index, value in enumerate(values):
-        raw[index // 8] |= bool(value) << (7 - index % 8)
-    return base64.b64encode(bytes(raw)).decode()
+    size = (len(values) + 7) // 8
+    digits = bytes(map(bool, values)).translate(_DIGITS).ljust(8 * size, b"0")
+    return base64.b64encode(int(digits or b"0", 2).to_bytes(size, "big")).decode()
 
 
 def unpack(bits: str, items: int) -> list[bool]:
@@ -27,7 +30,9 @@ def unpack(bits: str, items: int) -> list[bool]:
         raw = base64.b64decode(bits, validate=True)
     except (binascii.Error, ValueError):
         return []
-    return [bool(raw[i // 8] >> (7 - i % 8) & 1) for i in range(items)] if len(raw) == (items + 7) // 8 else []
+    if len(raw) != (items + 7) // 8:
+        return []
+    return [bit for byte in raw for bit in _BITS[byte]][:items]
 
 
 @lru_cache(maxsize=4096)

@@ -61,6 +61,10 @@ class Ledger:
     weights: list[WeightsCheck] = field(default_factory=list)
     questions: list[QuestionIds] = field(default_factory=list)
     head: str = FIRST
+    _attempts: dict[str, int] = field(default_factory=dict)
+    """The number of the last attempt at each trial."""
+    _ends: dict[str, set[str]] = field(default_factory=dict)
+    """With which status the attempts at each trial ended."""
     _file: Any = None
     """Open for appending, without a buffer: a write that fails on a full disk must not be repeated on close."""
     _end: int = 0
@@ -107,8 +111,7 @@ class Ledger:
 
     def attempts(self, trial: str) -> int:
         """How many attempts at a trial are on record."""
-        seen = [measurement.attempt for measurement in self.measurements if measurement.trial == trial]
-        return max(seen + [end.attempt for end in self.closed if end.trial == trial], default=0)
+        return self._attempts.get(trial, 0)
 
     def is_settled(self, trial: str) -> bool:
         """Whether the trial has ended well or is not applicable: it is then never run again.
@@ -116,11 +119,11 @@ class Ledger:
         A failed trial (a killed worker, exhausted memory) runs again as the next attempt when the same command is
         given again. Its measurements from before the failure still count against a PASS.
         """
-        return any(record.trial == trial and record.status in ("ok", "not_applicable") for record in self.closed)
+        return not {"ok", "not_applicable"}.isdisjoint(self._ends.get(trial, ()))
 
     def has_ended(self, trial: str) -> bool:
         """Whether any attempt at the trial has ended, with any status."""
-        return any(record.trial == trial for record in self.closed)
+        return trial in self._ends
 
     def evidence(self, subject: str, planned: Iterable[Trial]) -> Evidence:
         """Everything recorded about a subject: its planned trials, its other trials, and the trials of comparators.
@@ -206,8 +209,11 @@ class Ledger:
                 self.trials[id_ or record.id] = record
             case Measurement():
                 self.measurements.append(record)
+                self._begun(record)
             case Closed():
                 self.closed.append(record)
+                self._begun(record)
+                self._ends.setdefault(record.trial, set()).add(record.status)
             case Note():
                 self.notes.append(record)
             case ProducerClaims():
@@ -230,6 +236,9 @@ class Ledger:
                 pass
             case _:
                 raise UnknownWord("ledger record", type(record).__name__)
+
+    def _begun(self, record: Measurement | Closed) -> None:
+        self._attempts[record.trial] = max(self._attempts.get(record.trial, 0), record.attempt)
 
 
 def _merged_claims(claims: Iterable[dict[str, str]]) -> dict[str, str]:

@@ -9,7 +9,7 @@ no durations, so neither does this; the only time is that of the judgement.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
@@ -17,6 +17,7 @@ from robustness_gate.errors import UnknownWord
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.publish import facts
 from robustness_gate.publish.instruments import instruments
+from robustness_gate.records.base import Digest
 from robustness_gate.records.codes import PLACE
 from robustness_gate.records.verdict import Finding, FindingKind, Outcome
 from robustness_gate.report.record import Report, TrialRecord
@@ -26,6 +27,9 @@ from robustness_gate.verdict.wording import model_name, rule_name, sentence, sta
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot contain, not even as a character reference."""
+
+
+Where = tuple[FindingKind, str, Digest, int]
 
 
 class Case(NamedTuple):
@@ -89,21 +93,24 @@ def _cases(report: Report) -> Iterator[Case]:
     """The verdict first, so that the totals cannot contradict it; then findings, blockers, and untried trials."""
     outcome = report.verdict.outcome
     yield Case("verdict", report.checkpoint, STATES[outcome], outcome, report.reason)
-    findings = [_finding(report, finding) for finding in report.verdict.findings]
+    planned = {record.id for record in report.trials if record.planned}
+    valid = {_of(finding) for finding in report.verdict.findings if finding.establishes_compliance}
+    findings = [_finding(report, finding, planned, valid) for finding in report.verdict.findings]
     yield from findings
-    shown = [place(f) for f, case in zip(report.verdict.findings, findings, strict=True) if case.state != "skipped"]
+    pairs = zip(report.verdict.findings, findings, strict=True)
+    shown = {tuple(place(finding)[key] for key in PLACE) for finding, case in pairs if case.state != "skipped"}
     for blocker in report.verdict.blockers:
-        if {key: blocker.args.get(key) for key in PLACE} not in shown:  # a duplicate is better than an omission
+        # a duplicate is better than an omission
+        if tuple(blocker.args.get(key) for key in PLACE) not in shown:
             text = sentence(blocker)
             yield Case("blocks a PASS", text, "error", "missing evidence", text)
     yield from _unfinished(report)
 
 
-def _finding(report: Report, finding: Finding) -> Case:
+def _finding(report: Report, finding: Finding, planned: Collection[Digest], valid: Collection[Where]) -> Case:
     budget = f", budget {finding.budget}" if finding.budget else ""
     attempt = f", attempt {finding.attempt}" if finding.attempt > 1 else ""
-    planned = any(record.planned for record in report.trials if record.id == finding.trial)
-    asked = "" if planned else f", {NOT_ASKED}"
+    asked = "" if finding.trial in planned else f", {NOT_ASKED}"
     name = f"{finding.attack}, seed {finding.seed_index}{budget}{attempt}{asked}"
     utility = finding.kind == FindingKind.UTILITY
     rule = f"at least {finding.limit:.1%} is asked" if utility else f"the limit is {finding.limit:.1%}"
@@ -124,20 +131,15 @@ def _finding(report: Report, finding: Finding) -> Case:
     if finding.state != "under":
         raise UnknownWord("state of a finding", finding.state)
     if finding.validity_issues:
-        return Case(named, name, "error" if _blocks(report, finding) else "skipped", state(finding), text)
+        # an invalid finding blocks: not in a PASS, not next to a valid attempt, and not if it was not planned
+        blocks = report.verdict.outcome != "PASS" and finding.trial in planned and _of(finding) not in valid
+        return Case(named, name, "error" if blocks else "skipped", state(finding), text)
     return Case(named, name, "", text=text)
 
 
-def _blocks(report: Report, finding: Finding) -> bool:
-    """Whether an invalid finding blocks: not in a PASS, not next to a valid attempt, and not if it was not planned."""
-    record = next((record for record in report.trials if record.id == finding.trial), None)
-    if report.verdict.outcome == "PASS" or record is None or not record.planned:
-        return False
-    of = (finding.kind, finding.rule, finding.trial, finding.budget)
-    return not any(
-        (other.kind, other.rule, other.trial, other.budget) == of and other.establishes_compliance
-        for other in report.verdict.findings
-    )
+def _of(finding: Finding) -> Where:
+    """What a finding is about, whichever attempt it is of."""
+    return finding.kind, finding.rule, finding.trial, finding.budget
 
 
 def _unfinished(report: Report) -> Iterator[Case]:

@@ -8,7 +8,8 @@ unknown keys, NaN and silent conversions, and is identified by its digest. What 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -49,10 +50,32 @@ class Record(BaseModel):
         """The record as plain data: `records.encode.plain`."""
         return plain(self)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 of its canonical bytes, which is also the digest of its file."""
+        """SHA-256 of its canonical bytes, which is also the digest of its file.
+
+        Computed once: a ledger of ten thousand trials is asked for their digests again and again. A copy may have other
+        values, and what comes from another process is not believed, so neither takes it over.
+        """
         return digest_of(self)
+
+    def __copy__(self) -> Self:
+        return _without_digest(super().__copy__())
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return _without_digest(super().__deepcopy__(memo))
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        _without_digest(self)
+
+
+R = TypeVar("R", bound=Record)
+
+
+def _without_digest(record: R) -> R:
+    record.__dict__.pop("digest", None)
+    return record
 
 
 class Coded(Record):

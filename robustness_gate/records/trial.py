@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, Self
+from collections.abc import Iterable
+from typing import Literal, Self, TypeVar
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -142,3 +143,14 @@ class Closed(Record):
     """The reason, where the program knows it."""
     reason: str = ""
     """The reason as a sentence, for people."""
+
+
+T = TypeVar("T", Measurement, Closed)
+
+
+def by_trial(records: Iterable[T]) -> dict[str, list[T]]:
+    """The records of each trial, by its id, in their order."""
+    found: dict[str, list[T]] = {}
+    for record in records:
+        found.setdefault(record.trial, []).append(record)
+    return found

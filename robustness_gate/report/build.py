@@ -17,7 +17,7 @@ from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.report.limitations import limitations
-from robustness_gate.report.record import Beside, Named, Origin, PreregisteredBefore, Report, record_of
+from robustness_gate.report.record import Beside, Named, Origin, PreregisteredBefore, Report, records_of
 from robustness_gate.verdict import decide, judge
 from robustness_gate.verdict.wording import reason
 
@@ -61,7 +61,7 @@ def make(
     verdict = judge(policy.record, evidence, at)
     shown = [(trial, True) for trial in (*evidence.planned, *evidence.comparators)]
     shown += [(trial, False) for trial in evidence.extra]
-    records = [record_of(trial, evidence.measurements, evidence.closed, planned=planned) for trial, planned in shown]
+    records = records_of(shown, evidence.measurements, evidence.closed)
     others = sorted({(trial.role, trial.control, trial.subject) for trial in evidence.comparators})
     return Report(
         verdict=verdict,

@@ -7,7 +7,7 @@ number in it can be computed again from the bits in `trials`, so the printed bou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
@@ -19,7 +19,7 @@ from robustness_gate.records.calibration import Calibration, WeightsCheck
 from robustness_gate.records.evidence import Evidence, EvidenceIssue, LeftOut, SelfTest, Stored, TokenizerCheck, Unread
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.questions import QuestionIds
-from robustness_gate.records.trial import Closed, Measurement, ModelRef, Role, Trial
+from robustness_gate.records.trial import Closed, Measurement, ModelRef, Role, Trial, by_trial
 from robustness_gate.records.verdict import Verdict
 from robustness_gate.verdict import Decision, label
 from robustness_gate.verdict.wording import model_name
@@ -173,21 +173,27 @@ def as_control(earlier: Report, name: str) -> list[Trial | Measurement | Closed]
     return found
 
 
-def record_of(
-    trial: Trial, measurements: Sequence[Measurement], closed: Sequence[Closed], *, planned: bool = True
-) -> TrialRecord:
-    """A trial with its records in a fixed order."""
-    id_ = trial.id  # a digest, computed once
-    return TrialRecord(
-        id=id_,
-        label=name_of(trial),
-        trial=trial,
-        planned=planned,
-        measurements=tuple(
-            sorted((m for m in measurements if m.trial == id_), key=lambda m: (m.attempt, m.budget, m.task, m.digest))
-        ),
-        closed=tuple(sorted((c for c in closed if c.trial == id_), key=lambda c: (c.attempt, c.digest))),
-    )
+def records_of(
+    trials: Iterable[tuple[Trial, bool]], measurements: Iterable[Measurement], closed: Iterable[Closed]
+) -> list[TrialRecord]:
+    """Each trial with its records in a fixed order. With a trial comes whether it is part of the plan."""
+    measured, ended = by_trial(measurements), by_trial(closed)
+    found = []
+    for trial, planned in trials:
+        id_ = trial.id  # a digest, computed once
+        found.append(
+            TrialRecord(
+                id=id_,
+                label=name_of(trial),
+                trial=trial,
+                planned=planned,
+                measurements=tuple(
+                    sorted(measured.get(id_, ()), key=lambda m: (m.attempt, m.budget, m.task, m.digest))
+                ),
+                closed=tuple(sorted(ended.get(id_, ()), key=lambda c: (c.attempt, c.digest))),
+            )
+        )
+    return found
 
 
 def name_of(trial: Trial) -> str:

@@ -108,6 +108,7 @@ def run_trials(prepared: Prepared, ledger: Ledger, crew: checked.Checked, watch:
         return fail_fast and judge(prepared, ledger).outcome == "FAIL"
 
     todo = [] if breached() else [(t, ledger.attempts(t.id) + 1) for t in trials if not ledger.is_settled(t.id)]
+    open_ = {each for each in ids if not ledger.has_ended(each)}
     with _noted(prepared, ledger, crew), contextlib.closing(crew.execute(todo, breached)) as events:
         for event in events:
             lost = event.not_loaded
@@ -115,7 +116,9 @@ def run_trials(prepared: Prepared, ledger: Ledger, crew: checked.Checked, watch:
                 raise lost
             if event.record is not None:
                 ledger.append(event.record)
-            watch(event, sum(ledger.has_ended(each) for each in ids), len(ids))
+            if ledger.has_ended(event.trial.id):
+                open_.discard(event.trial.id)
+            watch(event, len(ids) - len(open_), len(ids))
             if lost is not None and event.trial.subject == prepared.plan.candidate.manifest.digest:
                 break
     return bool(todo)

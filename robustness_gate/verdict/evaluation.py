@@ -9,7 +9,7 @@ from functools import cached_property
 
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.policy import Policy
-from robustness_gate.records.trial import Closed, Measurement, Role, Trial
+from robustness_gate.records.trial import Closed, Measurement, Role, Trial, by_trial
 from robustness_gate.records.verdict import ValidityIssue
 from robustness_gate.verdict.bounds import questions_of
 from robustness_gate.verdict.hypotheses import OTHERWISE_ASKED
@@ -84,10 +84,7 @@ class Evaluation:
 
     @cached_property
     def _measurements(self) -> dict[str, list[Measurement]]:
-        measurements: dict[str, list[Measurement]] = {}
-        for measurement in self.evidence.measurements:
-            measurements.setdefault(measurement.trial, []).append(measurement)
-        return measurements
+        return by_trial(self.evidence.measurements)
 
     def measurements(self, trial: Trial) -> list[Measurement]:
         """The measurements of a trial, in every attempt."""

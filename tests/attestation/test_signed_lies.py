@@ -481,7 +481,7 @@ def test_nor_are_the_same_questions_judged_in_two_ways() -> None:
 
     def told(*refs: TaskRef) -> Any:
         trials = [trial_of("none", number, tasks=(ref,), plugins=(code,)) for number, ref in enumerate(refs)]
-        return SimpleNamespace(trials=[report.record_of(trial, (), ()) for trial in trials])
+        return SimpleNamespace(trials=report.records_of([(trial, True) for trial in trials], (), ()))
 
     hold_tasks(told(task, task))
     with pytest.raises(Failed) as caught:

@@ -14,7 +14,7 @@ import pytest
 from builders import tasks_of
 
 from robustness_gate.errors import LedgerError
-from robustness_gate.evidence.ledger import Ledger, read, writing
+from robustness_gate.evidence.ledger import read, writing
 from robustness_gate.evidence.lines import FIRST, SCHEMA
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import EvidenceIssue, Note
@@ -308,21 +308,24 @@ def test_nothing_can_be_appended_to_a_ledger_that_was_only_read_or_is_closed(pat
 # --- attempts and evidence --------------------------------------------------------------------------------------------
 
 
-def test_attempts_are_counted_by_the_traces_they_left() -> None:
-    trial, ledger = trial_of(), Ledger(Path("unused"))
-    assert ledger.attempts(trial.id) == 0
-    assert not ledger.is_settled(trial.id)
-    ledger.measurements.append(measurement_of(trial, attempt=1))
-    ledger.measurements.append(measurement_of(trial_of(1), attempt=9))
-    assert ledger.attempts(trial.id) == 1
-    assert not ledger.has_ended(trial.id)
-    ledger.closed.append(closed_of(trial, attempt=2, status="failure"))
-    assert ledger.has_ended(trial.id)
-    assert not ledger.is_settled(trial.id)  # what failed is tried again, as the next attempt
-    ledger.closed.append(closed_of(trial, attempt=3))
-    assert ledger.attempts(trial.id) == 3
-    assert ledger.is_settled(trial.id)
-    assert not ledger.has_ended(trial_of(1).id)
+def test_attempts_are_counted_by_the_traces_they_left(tmp_path: Path) -> None:
+    trial = trial_of()
+    with writing(tmp_path / "ledger.jsonl") as ledger:
+        assert ledger.attempts(trial.id) == 0
+        assert not ledger.is_settled(trial.id)
+        ledger.append(measurement_of(trial, attempt=1))
+        ledger.append(measurement_of(trial_of(1), attempt=9))
+        assert ledger.attempts(trial.id) == 1
+        assert not ledger.has_ended(trial.id)
+        ledger.append(closed_of(trial, attempt=2, status="failure"))
+        assert ledger.has_ended(trial.id)
+        assert not ledger.is_settled(trial.id)  # what failed is tried again, as the next attempt
+        ledger.append(closed_of(trial, attempt=3))
+    for seen in (ledger, read(tmp_path / "ledger.jsonl")):
+        assert seen.attempts(trial.id) == 3
+        assert seen.is_settled(trial.id)
+        assert seen.attempts(trial_of(1).id) == 9
+        assert not seen.has_ended(trial_of(1).id)
 
 
 def test_evidence_holds_the_planned_trials_and_every_other_trial_of_the_same_candidate(tmp_path: Path) -> None:

@@ -354,7 +354,8 @@ def test_an_end_that_no_one_knows_is_no_good_end() -> None:
         )
     assert seen == {"not_applicable": False, "failure": True, "timed_out": True}
     opened = ledger.Ledger(Path("x"))
-    opened.closed.append(end)
+    opened._keep(end)
+    assert opened.has_ended(extra.id)
     assert not opened.is_settled(extra.id), "it is tried again"
 
 

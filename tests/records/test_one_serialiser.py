@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import robustness_gate
 from robustness_gate.records.encode import NotPlain, decode, digest_of, encode, parse, printed
 from robustness_gate.records.evidence import EvidenceIssue, Note
+from robustness_gate.records.trial import Closed
 
 ROOT = Path(robustness_gate.__file__).parent
 OF_RECORDS = {"model_dump", "model_dump_json", "model_validate", "model_validate_json", "to_jsonable_python", "rfc8785"}
@@ -101,3 +104,34 @@ def test_a_record_is_read_as_it_was_written_and_named_by_its_bytes() -> None:
     assert parse(encode(note)) == note.plain
     assert note.digest == digest_of(note) == digest_of(note.plain)
     assert json.loads(printed({"notes": [note]})) == {"notes": [note.plain]}
+
+
+# --- a digest is computed once, and belongs to its own record alone ---------------------------------------------------
+
+
+def end() -> Closed:
+    return Closed(trial="a" * 64, attempt=1, status="ok")
+
+
+def test_a_copy_with_other_values_has_its_own_digest() -> None:
+    first = end()
+    assert first.digest == digest_of(first)
+    for deep in (False, True):
+        other = first.model_copy(update={"attempt": 2}, deep=deep)
+        assert other.digest == digest_of(other) != first.digest
+    assert copy.deepcopy(first).digest == copy.copy(first).digest == first.digest
+
+
+def test_a_digest_that_comes_with_a_record_from_another_process_is_not_believed() -> None:
+    first = end()
+    first.__dict__["digest"] = "0" * 64
+    assert first.digest == "0" * 64
+    assert pickle.loads(pickle.dumps(first)).digest == digest_of(first)
+
+
+def test_a_computed_digest_makes_no_record_different() -> None:
+    one, other = end(), end()
+    assert one.digest
+    assert one == other
+    assert encode(one) == encode(other)
+    assert "digest" not in one.plain

@@ -6,8 +6,12 @@ import dataclasses
 import json
 import random
 import re
+import sys
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -15,6 +19,8 @@ from builders import told
 from jsonschema import Draft202012Validator, ValidationError
 from typer.testing import CliRunner
 
+from robustness_gate import publish
+from robustness_gate.evidence import ledger as ledgers
 from robustness_gate.inputs.checkpoint.manifest import FileEntry, Manifest
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.validation import Loaded, load_suite
@@ -28,6 +34,7 @@ from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Closed, Role
 from robustness_gate.report import build as report_build
 from robustness_gate.report import limitations as report_limitations
+from robustness_gate.report import reading
 from robustness_gate.report import record as report
 from robustness_gate.report import table as report_table
 from robustness_gate.report.record import Report
@@ -249,3 +256,64 @@ def test_a_destroyed_models_utility_is_called_by_its_name(files: Any, planned: p
     made = report_of(files, planned, 0.27, Evidence(evidence.subject, evidence.planned, measurements, evidence.closed))
     assert made.verdict.outcome == "FAIL"
     assert report_table.utility_lines(made)[0].endswith("USELESS")
+
+
+# --- a long history costs in proportion -------------------------------------------------------------------------------
+
+
+def lines_run(work: Callable[[], object]) -> Counter[str]:
+    """How often a piece of work runs each line of the gate's own code: each turn of a loop counts.
+
+    Drawings are left out, because they show a fixed number of rows at most.
+    """
+    ran, own = Counter[str](), str(Path(report.__file__).parents[1])
+
+    def inside(frame: FrameType, event: str, _: object) -> Any:
+        if event == "line":
+            ran[f"{frame.f_code.co_filename.removeprefix(own)}:{frame.f_lineno}"] += 1
+        return inside
+
+    def watch(frame: FrameType, _: str, __: object) -> Any:
+        path = frame.f_code.co_filename
+        return inside if path.startswith(own) and not path.endswith("plots.py") else None
+
+    before = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return ran
+
+
+def test_no_line_runs_more_than_in_proportion_to_the_length_of_the_ledger(
+    files: Any, planned: plan.Plan, tmp_path: Path
+) -> None:
+    evidence = evidence_of(planned, 0.8)
+    like = evidence.planned[1]
+
+    def work(more: int) -> Counter[str]:
+        path = tmp_path / f"{more}.jsonl"
+        with ledgers.writing(path) as ledger:
+            for record in (*planned.trials, *evidence.measurements, *evidence.closed):
+                ledger.append(record)
+            for number in range(more):
+                trial = like.model_copy(update={"seed_index": 100 + number})
+                for extra in (trial, *told(trial, 0.27), Closed(trial=trial.id, attempt=1, status="ok")):
+                    ledger.append(extra)
+
+        def read_judge_report() -> None:
+            again = ledgers.read(path)
+            assert all(again.is_settled(each) and again.attempts(each) for each in again.trials)
+            found = report_of(files, planned, 0.8, again.evidence(MANIFEST.digest, planned.trials))
+            assert found.verdict.outcome == "FAIL"
+            publish.files(found)
+            reading.refuse_forged(found)
+
+        return lines_run(read_judge_report)
+
+    work(1)  # what is imported and kept at the first time
+    none, some, fourfold = (work(more) for more in (0, 10, 40))
+    grown = {where: (times - none[where]) / max(1, some[where] - none[where]) for where, times in fourfold.items()}
+    assert max(grown.values()) > 3.9
+    assert {where: ratio for where, ratio in grown.items() if ratio > 4.3} == {}
