@@ -92,6 +92,10 @@ class Config:
         bounded(self, "strength", least=0, most=1)
 
 
+SHOWN = 1_000
+"""Among so many first tokens outliers are looked for, as in the source."""
+FIRST = 2_500
+"""So many first tokens of each model give the principal component, as in the source."""
 SHAM = Config(directions=("retain",), skip_tokens=0, strength=0.0)
 FLOORS = (
     Floor(
@@ -239,10 +243,10 @@ def _directions(target: Target, form: HazardForm, config: Config) -> dict[str, t
             found = {}
     mine = [kind for kind in ("retain", "unrelated") if kind in config.directions]
     if mine:
-        here = _mean(_streams(target, target.model, forget, form.ways["forget"], config))
+        here = _streams(target, target.model, forget, form.ways["forget"], config).mean
         for kind in mine:
             items = form.ways[kind].items[: len(forget)]
-            found[kind] = here - _mean(_streams(target, target.model, items, form.ways[kind], config))
+            found[kind] = here - _streams(target, target.model, items, form.ways[kind], config).mean
     return {form.name(kind): found[kind] for kind in config.directions if kind in found}
 
 
@@ -258,37 +262,78 @@ def _against_original(target: Target, form: HazardForm, config: Config) -> dict[
         kept = lost if len(lost) >= 8 else list(forget)  # too few to average over: take all
         there = _streams(target, original.model, kept, way, config)
         here = _streams(target, target.model, kept, way, config)
-    return {"original": _mean(here) - _mean(there), "principal": _first_component(there, here)}
+    device = target.model.get_input_embeddings().weight.device
+    return {"original": here.mean - there.mean, "principal": _first_component(there.first, here.first, device)}
 
 
-def _streams(
-    target: Target, model: Any, items: Sequence[Item], way: Way, config: Config
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """For each question, (token ids [position], streams [layer, position, width]), header and outliers left out."""
+class _Streams:
+    """Sum and first tokens of residual streams, added up as they come: those of 500 questions to a 7B take 56 GB."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self._total: torch.Tensor | None = None
+        self._first: list[torch.Tensor] = []
+
+    def add(self, streams: torch.Tensor) -> None:
+        """Streams of one question: [layer, position, width], float32 on the CPU."""
+        total = streams.double().sum(dim=1)
+        self._total = total if self._total is None else self._total + total
+        if self.tokens < FIRST:
+            self._first.append(streams[:, : FIRST - self.tokens])
+        self.tokens += streams.shape[1]
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Mean over all tokens: [layer, width], float32."""
+        assert self._total is not None, "there is a question"
+        return (self._total / self.tokens).float()
+
+    @property
+    def first(self) -> torch.Tensor:
+        """The first tokens: [layer, token, width]."""
+        import torch
+
+        return torch.cat(self._first, dim=1)
+
+
+def _streams(target: Target, model: Any, items: Sequence[Item], way: Way, config: Config) -> _Streams:
+    """The streams of all questions, header and outliers left out; with the outliers if nothing else is there."""
     import torch
 
     from robustness_gate.engine import anatomy, latent
 
     blocks = anatomy.dissect(model).blocks
     watched = {str(number): block.module for number, block in enumerate(blocks)}
-    found = []
+    every, kept = _Streams(), _Streams()
+    waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+    outliers: set[int] | None = None
+
+    def added(last: bool) -> None:
+        """Add what waits, as soon as it shows which tokens are outliers."""
+        nonlocal outliers
+        if outliers is None and (last or sum(len(ids) for ids, _ in waiting) >= SHOWN):
+            outliers = _outlier_tokens(waiting, config.outlier_z)
+        if outliers is None:
+            return
+        for ids, streams in waiting:
+            every.add(streams)
+            mask = torch.tensor([int(token) not in outliers for token in ids])
+            if mask.any():
+                kept.add(streams[:, mask])
+        waiting.clear()
+
     with torch.no_grad(), anatomy.recorded(watched) as seen:
         asked = _ids(target, items, way.form)
         # Prompts without a header are short: only their common prefix is skipped, or nothing would be left.
         skipped = min(config.skip_tokens, latent.shared([each[0].tolist() for each in asked]))
         skipped = skipped if way.form.verbatim else config.skip_tokens
-        for ids in asked:
+        for number, ids in enumerate(asked, start=1):
             model(input_ids=ids.to(model.get_input_embeddings().weight.device), use_cache=False)
             stacked = torch.stack([seen[name][0].float().cpu() for name in watched])
             start = min(skipped, ids.shape[1] - 1)
-            found.append((ids[0, start:].cpu(), stacked[:, start:]))
-    outliers = _outlier_tokens(found, config.outlier_z)
-    kept = []
-    for ids, streams in found:
-        mask = torch.tensor([int(token) not in outliers for token in ids])
-        if mask.any():
-            kept.append((ids[mask], streams[:, mask]))
-    return kept or found
+            waiting.append((ids[0, start:].cpu(), stacked[:, start:]))
+            added(last=number == len(asked))
+    return kept if kept.tokens else every
 
 
 def _ids(target: Target, items: Sequence[Item], form: Form) -> list[torch.Tensor]:
@@ -302,11 +347,11 @@ def _ids(target: Target, items: Sequence[Item], form: Form) -> list[torch.Tensor
 
 
 def _outlier_tokens(found: Sequence[tuple[torch.Tensor, torch.Tensor]], z: float) -> set[int]:
-    """Tokens that lie far off at some layer, among the first 1,000 (attention sinks have huge norms)."""
+    """Tokens that lie far off at some layer, among the first (attention sinks have huge norms)."""
     import torch
 
-    ids = torch.cat([each for each, _ in found])[:1000]
-    streams = torch.cat([each for _, each in found], dim=1)[:, :1000]
+    ids = torch.cat([each for each, _ in found])[:SHOWN]
+    streams = torch.cat([each for _, each in found], dim=1)[:, :SHOWN]
     odd: set[int] = set()
     for layer in streams:
         distance = torch.cdist(layer, layer, p=1).mean(dim=1)
@@ -316,23 +361,13 @@ def _outlier_tokens(found: Sequence[tuple[torch.Tensor, torch.Tensor]], z: float
     return odd
 
 
-def _mean(found: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """Mean over all tokens: [layer, width]."""
+def _first_component(there: torch.Tensor, here: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """First principal component of the standardised stack of both models' tokens: [layer, width], on the CPU."""
     import torch
 
-    return torch.cat([streams for _, streams in found], dim=1).mean(dim=1)
-
-
-def _first_component(
-    there: Sequence[tuple[torch.Tensor, torch.Tensor]], here: Sequence[tuple[torch.Tensor, torch.Tensor]]
-) -> torch.Tensor:
-    """First principal component of the standardised stack of both models' tokens, 2,500 of each: [layer, width]."""
-    import torch
-
-    stacks = [torch.cat([streams for _, streams in found], dim=1)[:, :2500] for found in (there, here)]
     components = []
-    for layer in torch.cat(stacks, dim=1):
+    for layer in torch.cat([there, here], dim=1):
         standard = (layer - layer.mean(dim=0)) / layer.std(dim=0).clamp(min=1e-6)
-        _, _, v = torch.linalg.svd(standard / math.sqrt(len(standard)), full_matrices=False)
-        components.append(v[0])
+        _, _, v = torch.linalg.svd((standard / math.sqrt(len(standard))).to(device), full_matrices=False)
+        components.append(v[0].cpu())
     return torch.stack(components)

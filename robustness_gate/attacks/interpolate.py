@@ -14,9 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
 from robustness_gate.records.declarations import MOST_OF_THE_GAP, Budget, Contract, SelfTestCase, rising
+
+if TYPE_CHECKING:
+    import torch
 
 FAMILY = "interpolation"
 ACCESS = "open_weights"
@@ -75,8 +79,11 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     with scope.trainable(target.model) as parameters:
         here = scope.snapshot(parameters)
         for share in config.budgets:
-            mixed = {n: here[n].float().lerp(there[n].float(), share / 100).to(here[n].dtype) for n in here}
-            scope.write(parameters, mixed)
+
+            def mixed(name: str, weight: torch.Tensor, share: int = share) -> torch.Tensor:
+                return weight.float().lerp(there[name].to(weight.device).float(), share / 100).to(weight.dtype)
+
+            scope.rewrite(parameters, here, mixed)
             scope.freeze(parameters)
             yield AttackedModel(
                 target.lm,

@@ -19,7 +19,7 @@ Cost: draws x forms dev examinations for each budget; the weights are kept once 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -29,6 +29,8 @@ from robustness_gate.records.declarations import Budget, Contract, SelfTestCase,
 
 if TYPE_CHECKING:
     import torch
+
+    from robustness_gate.engine.scope import Change
 
 FAMILY = "noise"
 ACCESS = "open_weights"
@@ -94,15 +96,15 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     with scope.trainable(target.model, names) as parameters:
         scope.freeze(parameters)
         delivered = scope.snapshot(parameters)
-        size = sum(float(each.float().square().sum()) for each in delivered.values()) ** 0.5
+        size = scope.size(parameters, delivered)
         still = selection.accuracy(target.lm, target.hazards)
         for budget in config.budgets:
             tried = []
             for draw in range(config.draws):
-                scope.write(parameters, _noisy(delivered, budget / 1000, seed, draw))
+                scope.rewrite(parameters, delivered, _noisy(budget / 1000, seed, draw))
                 tried.append(_Draw(draw, selection.accuracy(target.lm, target.hazards)))
             best = max(tried, key=lambda each: each.dev)
-            scope.write(parameters, _noisy(delivered, budget / 1000, seed, best.number))
+            scope.rewrite(parameters, delivered, _noisy(budget / 1000, seed, best.number))
             yield AttackedModel(
                 target.lm,
                 budget=budget,
@@ -150,17 +152,21 @@ def _shaken(model: Any, config: Config) -> list[str]:
     return [name for name, each in model.named_parameters() if each.is_floating_point() and name in wanted]
 
 
-def _noisy(weights: Mapping[str, torch.Tensor], scale: float, seed: int, draw: int) -> dict[str, torch.Tensor]:
+def _noisy(scale: float, seed: int, draw: int) -> Change:
     """Every tensor plus noise whose standard deviation is `scale` times the tensor's root mean square.
 
-    The noise of a draw is the same at every scale except for its size, so scales differ in strength alone.
+    The noise of a draw is the same at every scale except for its size, so scales differ in strength alone. Each kind of
+    device draws its own.
     """
     import torch
 
-    generator = torch.Generator().manual_seed((seed * 1009 + draw) % 2**63)
-    found = {}
-    for name, each in weights.items():
-        noise = torch.randn(each.shape, generator=generator)
-        spread = scale * each.float().square().mean().sqrt()
-        found[name] = (each.float() + spread * noise).to(each.dtype)
-    return found
+    generators: dict[torch.device, torch.Generator] = {}
+
+    def shaken(_: str, weight: torch.Tensor) -> torch.Tensor:
+        if weight.device not in generators:
+            generators[weight.device] = torch.Generator(weight.device).manual_seed((seed * 1009 + draw) % 2**63)
+        noise = torch.randn(weight.shape, generator=generators[weight.device], device=weight.device)
+        spread = scale * weight.float().square().mean().sqrt()
+        return (weight.float() + spread * noise).to(weight.dtype)
+
+    return shaken

@@ -26,9 +26,9 @@ choice. The output head is left whole; of fused experts each is a matrix of its 
 needs to see what enters a matrix, scores linear layers alone. The source's variants (MLP alone, sparsity by overlap,
 rounds, low-rank) are not tried.
 Cost: one backward pass (SNIP) and one forward pass (Wanda) an example, corpus, kind of data and form; memory for the
-gradients once, and on the CPU for two ranks of every weight, of hazard and of utility, and two masks; one dev
-examination a grid point and form. Grid points: 45 pairs of p and q x 2 scores x 2 utilities x 2 kinds of data, which
-is 360 where nothing is named.
+gradients and one float32 score of every weight, and on the CPU for at most four bytes a weight (its levels by hazard
+and by utility score, now and at the best setting); one dev examination a grid point and form. Grid points: 45 pairs of
+p and q x 2 scores x 2 utilities x 2 kinds of data, which is 360 where nothing is named.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from robustness_gate.records.declarations import Contract, SelfTestCase, Setting
 if TYPE_CHECKING:
     import torch
 
+    from robustness_gate.engine.scope import Change
     from robustness_gate.engine.train import Example
 
 Score = Literal["snip", "wanda"]
@@ -175,23 +176,24 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
         delivered = scope.snapshot(parameters)
         weights = sum(each.numel() for each in delivered.values())
         settings: list[_Setting] = []
-        best, masks, cut = None, {}, set[str]()
+        best, chosen, cut = None, None, set[str]()
         for point, hazard, useful in _rankings(target, config, parameters, delivered, seed):
             for p, q in _pairs(config):
-                tried = _difference(hazard, useful, p, q)
-                scope.write(parameters, _zeroed(delivered, tried))
-                cut.update(n for n, mask in tried.items() if n not in cut and bool(delivered[n][mask].any()))
+                tried = _Cut(hazard, useful, _shares(config).index(p), _shares(config).index(q))
+                scope.rewrite(parameters, delivered, _zeroed(tried))
+                masks = {name: tried.mask(name) for name in hazard}
+                cut.update(n for n, mask in masks.items() if n not in cut and bool(delivered[n][mask].any()))
                 dev = selection.accuracy(target.lm, target.hazards)
-                settings.append(_Setting(*point, p, q, sum(int(mask.sum()) for mask in tried.values()), dev))
+                settings.append(_Setting(*point, p, q, sum(int(mask.sum()) for mask in masks.values()), dev))
                 if best is None or settings[-1].rank > best.rank:
-                    best, masks = settings[-1], tried
+                    best, chosen = settings[-1], tried
         assert best is not None  # a Config without a pair is refused
+        assert chosen is not None
         scope.freeze(parameters)
         cutting = [each for each in settings if each.cut]
-        generator = torch.Generator().manual_seed(seed)
-        scope.write(parameters, _zeroed(delivered, {n: _scattered(m, generator) for n, m in masks.items()}))
+        scope.rewrite(parameters, delivered, _zeroed(chosen, torch.Generator().manual_seed(seed)))
         by_chance = selection.accuracy(target.lm, target.hazards)
-        scope.write(parameters, _zeroed(delivered, masks))
+        scope.rewrite(parameters, delivered, _zeroed(chosen))
         yield AttackedModel(
             target.lm,
             budget=0,
@@ -233,7 +235,27 @@ class _Setting(NamedTuple):
         return {key: getattr(self, key) for key in ("calibrate_on", "utility", "score", "p", "q")}
 
 
-Ranks = Mapping[str, "torch.Tensor"]
+Levels = Mapping[str, "torch.Tensor"]
+"""How far up each weight stands in its matrix: `importance.levels`, by `_shares`."""
+
+
+class _Cut(NamedTuple):
+    """Weights in the top q per cent of their matrix by hazard score and not in the top p per cent by utility score."""
+
+    hazard: Levels
+    useful: Levels
+    p: int
+    """The index of p in `_shares`."""
+    q: int
+    """The index of q in `_shares`."""
+
+    def mask(self, name: str) -> torch.Tensor:
+        """Which weights of a matrix these are. Made when it is used: a mask of every weight of a 7B has 7 GB."""
+        return (self.hazard[name] <= self.q) & (self.useful[name] > self.p)
+
+
+def _shares(config: Config) -> list[float]:
+    return sorted({*config.p, *config.q})
 
 
 def _pairs(config: Config) -> list[tuple[float, float]]:
@@ -246,10 +268,10 @@ def _rankings(
     parameters: dict[str, Any],
     delivered: dict[str, torch.Tensor],
     seed: int,
-) -> Iterator[tuple[tuple[Kind, Useful, Score], Ranks, Ranks]]:
-    """For each kind of data, score and utility, every weight's rank in its matrix on hazard and on utility data.
+) -> Iterator[tuple[tuple[Kind, Useful, Score], Levels, Levels]]:
+    """For each kind of data, score and utility, every weight's level in its matrix on hazard and on utility data.
 
-    0 is the highest. Scores always use the delivered weights. Two rankings are held at a time.
+    Scores always use the delivered weights.
     """
     from robustness_gate.engine import importance, matrices, scope
 
@@ -260,9 +282,9 @@ def _rankings(
         "wanda": lambda examples: importance.wanda(target.model, linear, examples),
     }
 
-    def ranked(source: str, kind: Kind, name: Score) -> Ranks:
+    def ranked(source: str, kind: Kind, name: Score) -> Levels:
         scope.write(parameters, delivered)
-        return importance.ranks(measures[name](_calibration(target, source, kind, config, seed)))
+        return importance.levels(measures[name](_calibration(target, source, kind, config, seed)), _shares(config))
 
     scores = config.scores if linear else tuple(each for each in config.scores if each != "wanda")
     for kind, name in product(config.calibrate_on, scores):
@@ -302,17 +324,6 @@ def _drawn(pool: Sequence[Any], count: int, seed: int) -> list[Any]:
     return shuffled[:count]
 
 
-def _difference(hazard: Ranks, useful: Ranks, p: float, q: float) -> dict[str, torch.Tensor]:
-    """Per matrix: in the top q per cent by hazard score and not in the top p per cent by utility score."""
-    return {name: _top(each, q) & ~_top(useful[name], p) for name, each in hazard.items()}
-
-
-def _top(places: torch.Tensor, share: float) -> torch.Tensor:
-    """Which weights are among the first `share` per cent of their matrix; of a stack each is one."""
-    rows, columns = places.shape[-2:]
-    return places < round(share / 100 * rows * columns)
-
-
 def _scattered(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """As many random entries of the matrix; of a stack, of each matrix."""
     import torch
@@ -322,5 +333,13 @@ def _scattered(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return mask.flatten()[torch.randperm(mask.numel(), generator=generator)].reshape(mask.shape)
 
 
-def _zeroed(weights: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: each.masked_fill(masks[name], 0.0) if name in masks else each for name, each in weights.items()}
+def _zeroed(cut: _Cut, elsewhere: torch.Generator | None = None) -> Change:
+    """These weights at zero; with a generator, as many others of each matrix."""
+
+    def zeroed(name: str, weight: torch.Tensor) -> torch.Tensor:
+        if name not in cut.hazard:
+            return weight
+        mask = cut.mask(name)
+        return weight.masked_fill((_scattered(mask, elsewhere) if elsewhere else mask).to(weight.device), 0.0)
+
+    return zeroed

@@ -104,16 +104,18 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     with scope.trainable(target.model, list(found)) as parameters:
         delivered = scope.snapshot(parameters)
         for bits in config.budgets:
-            rounded = {name: _stored(each, bits, config, found[name].transposed) for name, each in delivered.items()}
-            scope.write(parameters, rounded)
+
+            def stored(name: str, weight: torch.Tensor, bits: int = bits) -> torch.Tensor:
+                return _stored(weight, bits, config, found[name].transposed)
+
+            scope.rewrite(parameters, delivered, stored)
             scope.freeze(parameters)
-            size = sum(float(each.float().square().sum()) for each in delivered.values()) ** 0.5
             yield AttackedModel(
                 target.lm,
                 budget=bits,
                 cost={"examples": 0.0, "steps": 0.0},
                 signals={
-                    "relative_error": scope.distance(parameters, delivered) / size,
+                    "relative_error": scope.distance(parameters, delivered) / scope.size(parameters, delivered),
                     "matrices": float(len(parameters)),
                     **matrices.signs(sizes, matrices.changed(parameters, delivered)),
                 },
@@ -156,7 +158,7 @@ def _normal_float(rows: torch.Tensor) -> torch.Tensor:
     """Each weight to the nearest of the 16 NormalFloat values times its group's largest size."""
     import torch
 
-    table = torch.tensor(NF4)
+    table = torch.tensor(NF4, device=rows.device)
     scale = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-12)
     middles = (table[1:] + table[:-1]) / 2
     return table[torch.bucketize(rows / scale, middles)] * scale

@@ -22,7 +22,7 @@ from robustness_gate.errors import BrokenTrial
 
 
 def snip(model: Any, weights: Mapping[str, torch.nn.Parameter], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """SNIP score of every number of the named weights: float32 on the CPU, in the weight's own shape.
+    """SNIP score of every number of the named weights: float32 in the weight's own shape, on its device.
 
     The weights must require gradients; gradients are cleared afterwards.
 
@@ -41,11 +41,11 @@ def snip(model: Any, weights: Mapping[str, torch.nn.Parameter], examples: Sequen
         for (name, weight), gradient in zip(weights.items(), found, strict=True):
             if gradient is not None:  # an expert that this example does not use
                 total[name] += (weight.detach().float() * gradient.float()).abs()
-    return {name: (each / len(examples)).cpu() for name, each in total.items()}
+    return {name: each.div_(len(examples)) for name, each in total.items()}
 
 
 def wanda(model: Any, modules: Mapping[str, Any], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """Wanda score of every weight of the named linear modules: float32 on the CPU, in the weight's own shape.
+    """Wanda score of every weight of the named linear modules: float32 in the weight's own shape, on its device.
 
     Raises:
         BrokenTrial: there are no examples.
@@ -75,26 +75,40 @@ def wanda(model: Any, modules: Mapping[str, Any], examples: Sequence[Example]) -
     for name, module in modules.items():
         norms = squares[name].sqrt()
         size = module.weight.detach().float().abs()
-        scores[name] = (size * (norms.unsqueeze(1) if isinstance(module, Conv1D) else norms)).cpu()
+        scores[name] = size * (norms.unsqueeze(1) if isinstance(module, Conv1D) else norms)
     return scores
 
 
-def ranks(scores: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each weight's rank in its own matrix, 0 for the highest score, in the matrix's shape; equal scores in index
-    order.
+def levels(scores: Mapping[str, torch.Tensor], shares: Sequence[float]) -> dict[str, torch.Tensor]:
+    """How far up each weight stands in its own matrix: uint8 on the CPU, in the matrix's shape.
 
-    In a stack of matrices, [..., rows, columns], each has its own ranks.
+    In a stack of matrices, [..., rows, columns], each has its own levels. One byte a weight, because a ranking of all
+    weights of a 7B would take 28 GB, and only these shares are asked for.
+
+    Args:
+        scores: of each weight, by the matrix's name.
+        shares: in per cent, rising.
+
+    Returns:
+        The index of the smallest share whose top scores include the weight, `len(shares)` if none does. Of equal scores
+        the first in index order stands higher.
     """
-    return {name: _places(each) for name, each in scores.items()}
+    return {name: _levels(each, shares).cpu() for name, each in scores.items()}
 
 
-def _places(scores: torch.Tensor) -> torch.Tensor:
+def _levels(scores: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
     if scores.ndim > 2:
-        return torch.stack([_places(each) for each in scores])
-    order = scores.flatten().argsort(descending=True, stable=True)
-    places = torch.empty(len(order), dtype=torch.int32)
-    places[order] = torch.arange(len(order), dtype=torch.int32)
-    return places.reshape(scores.shape)
+        return torch.stack([_levels(each, shares) for each in scores])
+    flat = scores.flatten()
+    counts = [round(share / 100 * len(flat)) for share in shares]
+    top = flat.topk(counts[-1]).values
+    least = torch.stack([top[count - 1] if count else top.new_tensor(torch.inf) for count in counts])
+    found = torch.bucketize(-flat, -least).to(torch.uint8)  # how many shares begin above this score
+    for level, count in enumerate(counts):  # of those that are equal to the last score inside, some are outside
+        if excess := int((found <= level).sum()) - count:
+            equal = ((found == level) & (flat == least[level])).nonzero().squeeze(1)
+            found[equal[len(equal) - excess :]] = level + 1
+    return found.reshape(scores.shape)
 
 
 def _inputs(module: Any) -> int:

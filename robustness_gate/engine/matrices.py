@@ -91,7 +91,7 @@ def signs(sizes: Mapping[str, int], touched: Iterable[str], asked: Iterable[str]
 
 def changed(now: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]) -> list[str]:
     """Names of the tensors in which any number differs."""
-    return [name for name, each in now.items() if not torch.equal(each.detach().cpu(), before[name].cpu())]
+    return [name for name, each in now.items() if not torch.equal(each.detach(), before[name].to(each.device))]
 
 
 def _share(sizes: Mapping[str, int], part: set[str], whole: set[str]) -> float:

@@ -7,7 +7,7 @@ state. An attack opens them, and the trial closes the attack.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -292,11 +292,33 @@ def write(parameters: Mapping[str, torch.nn.Parameter], new: Mapping[str, torch.
             each.copy_(new[name])
 
 
+Change = Callable[[str, torch.Tensor], torch.Tensor]
+"""From a weight's name and its stored value, on the weight's own device, to its new value."""
+
+
+def rewrite(parameters: Mapping[str, torch.nn.Parameter], before: Mapping[str, torch.Tensor], change: Change) -> None:
+    """Overwrite each value in place by a change of its stored one: computed on its own device, one weight at a time.
+
+    The stored value must not be changed itself.
+    """
+    with torch.no_grad():
+        for name, each in parameters.items():
+            each.copy_(change(name, before[name].to(each.device)))
+
+
+def size(parameters: Mapping[str, torch.nn.Parameter], before: Mapping[str, torch.Tensor]) -> float:
+    """Euclidean norm of the stored values, over all parameters together."""
+    total = 0.0
+    for name, each in parameters.items():
+        total += float(before[name].to(each.device).float().square().sum())
+    return float(total**0.5)
+
+
 def distance(parameters: Mapping[str, torch.nn.Parameter], before: Mapping[str, torch.Tensor]) -> float:
     """Euclidean distance between the present and the stored values, over all parameters together."""
     total = 0.0
     for name, each in parameters.items():
-        total += float((each.detach().float().cpu() - before[name].float()).square().sum())
+        total += float((each.detach().float() - before[name].to(each.device).float()).square().sum())
     return float(total**0.5)
 
 
@@ -311,7 +333,7 @@ def reached(parameters: Mapping[str, torch.nn.Parameter], before: Mapping[str, t
 
 def share_moved(parameters: Mapping[str, torch.nn.Parameter], before: Mapping[str, torch.Tensor]) -> float:
     """Share of the numbers, over all parameters together, that changed."""
-    moved = sum(int((each.detach().cpu() != before[name]).sum()) for name, each in parameters.items())
+    moved = sum(int((each.detach() != before[name].to(each.device)).sum()) for name, each in parameters.items())
     return moved / max(1, sum(each.numel() for each in parameters.values()))
 
 

@@ -74,17 +74,28 @@ def test_nothing_to_calibrate_on_is_a_broken_trial(model):
             measure(model, of, [])
 
 
-def test_ranks_begin_at_the_highest_and_break_ties_by_place():
-    found = importance.ranks({"a": torch.tensor([[1.0, 3.0], [3.0, 0.0]])})
-    assert found["a"].tolist() == [[2, 0], [1, 3]]
+def test_levels_are_those_of_a_full_ranking_and_ties_go_by_place():
+    shares = [0.0, 10.0, 25.0, 25.4, 60.0]
+    for seed, kinds in ((1, 1000), (2, 3), (3, 1)):  # scores without, with many, and with only ties
+        scores = torch.randint(0, kinds, (2, 7, 13), generator=torch.Generator().manual_seed(seed)).float()
+        found = importance.levels({"a": scores}, shares)["a"]
+        for matrix, levels in zip(scores, found, strict=True):
+            order = matrix.flatten().argsort(descending=True, stable=True)
+            for index, share in enumerate(shares):
+                inside = torch.zeros(7 * 13, dtype=torch.bool)
+                inside[order[: round(share / 100 * 7 * 13)]] = True
+                assert torch.equal(levels.flatten() <= index, inside)
+    assert not (importance.levels({"a": scores}, [0.0])["a"] == 0).any()
 
 
 def test_the_set_difference_by_hand():
-    hazard, useful = {"a": torch.tensor([[0, 1, 2, 3]])}, {"a": torch.tensor([[3, 0, 1, 2]])}
-    assert pruning._difference(hazard, useful, 25, 50)["a"].tolist() == [[True, False, False, False]]
-    assert pruning._difference(hazard, useful, 25, 75)["a"].tolist() == [[True, False, True, False]]
-    assert not pruning._difference(hazard, useful, 0, 0)["a"].any()
-    assert not pruning._difference(hazard, hazard, 50, 50)["a"].any()
+    levels = importance.levels
+    hazard = levels({"a": torch.tensor([[4.0, 3.0, 2.0, 1.0]])}, [0, 25, 50, 75])
+    useful = levels({"a": torch.tensor([[1.0, 4.0, 3.0, 2.0]])}, [0, 25, 50, 75])
+    assert pruning._Cut(hazard, useful, 1, 2).mask("a").tolist() == [[True, False, False, False]]
+    assert pruning._Cut(hazard, useful, 1, 3).mask("a").tolist() == [[True, False, True, False]]
+    assert not pruning._Cut(hazard, useful, 0, 0).mask("a").any()
+    assert not pruning._Cut(hazard, hazard, 2, 2).mask("a").any()
 
 
 def test_random_pruning_cuts_as_much_elsewhere():

@@ -15,8 +15,13 @@ from robustness_gate.running import trial
 WEIGHTS = {"a": torch.full((200, 300), 3.0), "b": torch.randn(50_000, generator=torch.Generator().manual_seed(2)) / 10}
 
 
+def noisy(weights, scale, seed, draw):
+    change = noise._noisy(scale, seed, draw)
+    return {name: change(name, each) for name, each in weights.items()}
+
+
 def test_its_standard_deviation_is_the_share_of_each_tensors_root_mean_square():
-    found = noise._noisy(WEIGHTS, 0.2, seed=1, draw=0)
+    found = noisy(WEIGHTS, 0.2, seed=1, draw=0)
     for name, each in WEIGHTS.items():
         added = found[name] - each
         expected = 0.2 * float(each.square().mean().sqrt())
@@ -26,12 +31,12 @@ def test_its_standard_deviation_is_the_share_of_each_tensors_root_mean_square():
 
 
 def test_a_draw_keeps_its_direction_from_scale_to_scale_and_draws_differ():
-    small, large = (noise._noisy(WEIGHTS, scale, seed=1, draw=0) for scale in (0.1, 0.4))
+    small, large = (noisy(WEIGHTS, scale, seed=1, draw=0) for scale in (0.1, 0.4))
     assert torch.allclose(4 * (small["b"] - WEIGHTS["b"]), large["b"] - WEIGHTS["b"], atol=1e-5)
-    assert not torch.equal(small["b"], noise._noisy(WEIGHTS, 0.1, seed=1, draw=1)["b"])
-    assert not torch.equal(small["b"], noise._noisy(WEIGHTS, 0.1, seed=2, draw=0)["b"])
-    assert torch.equal(small["b"], noise._noisy(WEIGHTS, 0.1, seed=1, draw=0)["b"])
-    assert torch.equal(noise._noisy(WEIGHTS, 0.0, seed=1, draw=0)["b"], WEIGHTS["b"])
+    assert not torch.equal(small["b"], noisy(WEIGHTS, 0.1, seed=1, draw=1)["b"])
+    assert not torch.equal(small["b"], noisy(WEIGHTS, 0.1, seed=2, draw=0)["b"])
+    assert torch.equal(small["b"], noisy(WEIGHTS, 0.1, seed=1, draw=0)["b"])
+    assert torch.equal(noisy(WEIGHTS, 0.0, seed=1, draw=0)["b"], WEIGHTS["b"])
 
 
 def test_what_is_handed_over_is_the_draw_that_was_chosen_and_it_is_taken_back(small_suite_data, rmu_model):
@@ -47,7 +52,7 @@ def test_what_is_handed_over_is_the_draw_that_was_chosen_and_it_is_taken_back(sm
             assert attacked.signals["relative_change"] == pytest.approx(attacked.budget / 1000, rel=0.02)
             linear = {f"{name}.weight" for name in scope.linear_modules(target.model)}
             weights = {name: before[name] for name in before if name in linear}
-            expected = noise._noisy(weights, attacked.budget / 1000, 5, int(attacked.selected["draw"]))
+            expected = noisy(weights, attacked.budget / 1000, 5, int(attacked.selected["draw"]))
             for name, each in target.model.named_parameters():
                 assert torch.equal(each, expected[name] if name in linear else before[name])
     assert all(torch.equal(each, before[name]) for name, each in target.model.named_parameters())
