@@ -129,6 +129,7 @@ def main() -> None:
     import torch
 
     from robustness_gate import attacks
+    from robustness_gate.engine import score
     from robustness_gate.engine.load import load
     from robustness_gate.errors import NotApplicable
     from robustness_gate.inputs.validation import load_suite
@@ -144,8 +145,8 @@ def main() -> None:
         told = counted(loaded.model)
         target = trial.target_of(suite_data, loaded, None)
         exams = [task_data for task_data in suite_data.tasks.values() if task_data.kind in ASKS]
-        for task_data in exams:  # a prompt's length, by the model's own count
-            target.lm.loglikelihoods([item.question for item in task_data.items[:8]], task_data.form)
+        for task_data in exams:  # a question's tokens in all its letter orders, by the model's own count
+            score.content_logliks(target.lm, [item.question for item in task_data.items[:8]], task_data.form)
         length, once = told["read"] / (8 * len(exams)), sum(len(task_data.items) for task_data in exams)
         words = f"{version('robustness-gate')}, torch {version('torch')}, {datetime.now(UTC):%Y-%m-%d}"
         print(f"{suite.record.id} {suite.record.version}, robustness-gate {words}; {given.layers} layers")
