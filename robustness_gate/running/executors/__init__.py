@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from robustness_gate.errors import GateError
+from robustness_gate.errors import GateError, UsageError
 from robustness_gate.inputs import plugins, recorded
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.plugins import Door
@@ -89,15 +89,34 @@ def _unpickled(distributions: tuple[str, ...], parts: bytes) -> Job:
 
 
 def workers(wanted: int, device: str, candidate: Subject) -> int:
-    """The number of workers: the wanted one; for 0 several for a small model on the CPU, which gains little from
-    threads, else one.
+    """The number of workers: the wanted one; for 0 one a GPU, several for a small model on the CPU, which gains little
+    from threads, else one.
+
+    Raises:
+        UsageError: more than there are GPUs; each worker holds a model of its own, with all that training needs.
     """
-    if wanted:
-        return wanted
+    if (gpus := sum(each.startswith("cuda") for each in devices(device))) and wanted > gpus:
+        raise UsageError(
+            f"--workers {wanted}: every worker loads a model of its own, and there {'is' if gpus == 1 else 'are'} "
+            f"{gpus} GPU{'s' * (gpus > 1)} for '{device}'.",
+            remedy=f"Use at most {gpus}, or 0.",
+        )
+    if wanted or gpus:
+        return wanted or gpus
     weights = sum(entry.size for entry in candidate.manifest.files if entry.path.endswith(".safetensors"))
     alone = candidate.place.base is None  # an adapter is small, its base is not
     small = alone and weights < SMALL_MODEL_BYTES and device in ("auto", "cpu")
     return min(4, os.cpu_count() or 1) if small else 1
+
+
+def devices(wish: str) -> tuple[str, ...]:
+    """The devices on which workers run, one each: every GPU for `auto` and `cuda`, else the one that is named."""
+    if wish == "cpu":
+        return (wish,)
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return tuple(f"cuda:{number}" for number in range(gpus)) if wish in ("auto", "cuda") and gpus else (wish,)
 
 
 class Executor(Protocol):

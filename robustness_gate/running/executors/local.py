@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,7 +23,7 @@ from robustness_gate.records.evidence import TokenizerCheck
 from robustness_gate.records.trial import Closed, Measurement, Trial
 from robustness_gate.running import attempt
 from robustness_gate.running.attempt import Load, failed, loads
-from robustness_gate.running.executors import Event, Job, NotLoaded
+from robustness_gate.running.executors import Event, Job, NotLoaded, devices
 from robustness_gate.system import bounded
 from robustness_gate.system.bounded import Gone
 
@@ -92,7 +94,7 @@ def execute(
                 if why is not None:
                     yield Event(trial, failed(trial, number, why), why)
                     continue
-                busy.append(_given(job, idle, trial, number))
+                busy.append(_given(job, idle, busy, trial, number))
             for worker in _ready(busy):
                 record = worker.take()
                 if record is None:
@@ -123,7 +125,13 @@ def _ran_code_of_others(trial: Trial) -> bool:
 
 def hire(job: Job) -> _Worker:
     """A worker that compares tokenizers before it is used in `execute`."""
-    return _Worker(job)
+    return _Worker(_placed(job, ()))
+
+
+def _placed(job: Job, workers: Sequence[_Worker]) -> Job:
+    """The job for a further worker: on the device that has the fewest so far."""
+    taken = Counter(worker.device for worker in workers)
+    return replace(job, device=min(devices(job.device), key=lambda each: taken[each]))
 
 
 def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
@@ -132,14 +140,14 @@ def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
     return [worker for worker in workers if worker.child in active]
 
 
-def _given(job: Job, idle: list[_Worker], trial: Trial, number: int) -> _Worker:
+def _given(job: Job, idle: list[_Worker], busy: Sequence[_Worker], trial: Trial, number: int) -> _Worker:
     """The worker that got the trial: a live idle one, removed from the list, or a new one."""
     while idle:
         worker = idle.pop(0)
         if worker.begin(trial, number):
             return worker
         worker.stop()
-    worker = _Worker(job)
+    worker = _Worker(_placed(job, busy))
     worker.begin(trial, number)
     return worker
 
@@ -148,6 +156,7 @@ class _Worker:
     """The parent's end of a worker process, which runs one trial at a time."""
 
     def __init__(self, job: Job) -> None:
+        self.device = job.device
         paths = [each.path for place in job.places.values() for each in (place, place.base) if each is not None]
         size = bounded.weights_in(*paths)
         self.child = bounded.Child(_work, job, limits=job.limits, size=size, name="worker")
