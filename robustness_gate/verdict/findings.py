@@ -102,7 +102,7 @@ def _contrasted(
         issues = (*issues, *(found for found in case.issues(trial, each) if found not in issues))
         if not aimed(each.task, trial):
             issues = (*issues, issue("other_form", task=each.task))
-    issues = (*issues, *_few_clusters(asked))
+    issues = (*issues, *_few_clusters(asked), *_few_shared(asked))
     for found in contrasts.compared(case, limit, trial, asked, own, alpha):
         all_ = (*issues, *_alone(case, limit, trial, asked, own))
         made = _finding(
@@ -124,6 +124,12 @@ def _few_clusters(asked: joined.Asked) -> Iterator[ValidityIssue]:
     """An issue if the questions have too few clusters for a comparison by clusters."""
     if len(asked.sizes) < contrasts.LEAST_CLUSTERS:
         yield issue("few_clusters", clusters=len(asked.sizes), asked=contrasts.LEAST_CLUSTERS)
+
+
+def _few_shared(asked: joined.Asked) -> Iterator[ValidityIssue]:
+    """An issue if too few of a score's questions are asked in each of its tasks. All models are asked the same ones."""
+    if asked.shared < joined.LEAST_SHARED * asked.questions:
+        yield issue("few_in_all_tasks", shared=asked.shared, questions=asked.questions, asked=joined.LEAST_SHARED)
 
 
 def _other_questions(case: Evaluation, tasks: Sequence[str], trial: Trial) -> Iterator[ValidityIssue]:

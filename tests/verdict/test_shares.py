@@ -590,3 +590,84 @@ def test_a_ratchet_holds_a_share_limit_too():
     assert declared_hypotheses(held) == declared_hypotheses(policy) + 2
     verdict = judged(held, evidence_of(policy, NEVER))
     assert "back.ratchet" in {b.args.get("rule") for b in verdict.blockers}
+
+
+# --- what the judge itself refuses -----------------------------------------------------------------------------------
+
+
+def with_controls(policy: Policy, **controls: dict[str, Any]) -> Policy:
+    """The policy with other fields in its controls, as no check of a policy would let them pass."""
+    fields = {**policy.model_dump(by_alias=True), "controls": {**policy.model_dump()["controls"], **controls}}
+    return Policy.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("controls", "original"),
+    [
+        ({"never": {"sha256": CONTROL, "kind": "earlier_release"}}, False),
+        ({"never": {"sha256": CONTROL, "kind": "retrained", "report_sha256": "4" * 64}}, False),
+        ({"last": {"sha256": CONTROL, "kind": "earlier_release", "report_sha256": "4" * 64}}, False),
+        ({"never": {"sha256": ORIGINAL, "kind": "retrained"}}, True),
+    ],
+)
+def test_a_control_that_may_know_is_no_model_that_never_knew(controls: dict[str, Any], original: bool):
+    policy = policy_of()
+    assert judged(policy, evidence_of(policy, NEVER)).outcome == "PASS"
+    other = with_controls(policy, **controls)
+    verdict = judged(other, evidence_of(other, NEVER))
+    assert verdict.outcome == "INCONCLUSIVE"
+    found = [each for each in verdict.blockers if each.code == "control_may_know"]
+    assert [(each["rule"], each["control"], each["original"]) for each in found] == [("back", "never", original)]
+
+
+def test_an_original_that_the_policy_does_not_pin_is_no_control_either():
+    policy = policy_of().model_copy(update={"original": None})
+    never = {"never": {"sha256": cases.ORIGINAL, "kind": "retrained"}}
+    other = with_controls(policy, **never)
+    assert "control_may_know" in codes_of(judged(other, evidence_of(other, NEVER)))
+    assert "control_may_know" not in codes_of(judged(policy, evidence_of(policy, NEVER)))
+
+
+def hidden_policy() -> Policy:
+    """A heuristic limit on one task, with another that hides its questions."""
+    policy = policy_of(score=(), task="a", recovered={"max_share": 0.35, "control": None, "yardstick": "same_attack"})
+    tasks = {**policy.tasks, "a": policy.tasks["a"].model_copy(update={"choices_only": "b"})}
+    return policy.model_copy(update={"tasks": tasks, "controls": {}})
+
+
+@pytest.mark.parametrize("which", ["other choices", "no record of choices", "a question shown", "another digest"])
+def test_hidden_questions_under_the_same_ids_are_bound_by_their_choices(which: str):
+    policy = hidden_policy()
+    evidence = evidence_of(policy, {"a": 0.3}, original={"a": 0.9, "b": 0.3}, controls={})
+    assert judged(policy, evidence).outcome == "PASS"
+    shown, hidden = sorted(evidence.questions, key=lambda each: each.hidden)
+    assert (shown.hidden, hidden.hidden, shown.ids) == (False, True, hidden.ids)
+    other = {
+        "other choices": hidden.model_copy(update={"choices": "5" * 64}),
+        "no record of choices": hidden.model_copy(update={"choices": None}),
+        "a question shown": hidden.model_copy(update={"hidden": False}),
+        "another digest": hidden,
+    }[which]
+    if which == "no record of choices":
+        shown = shown.model_copy(update={"choices": None})
+    if which == "another digest":
+        pin = policy.tasks["b"].model_copy(update={"sha256": "6" * 64})
+        policy = policy.model_copy(update={"tasks": {**policy.tasks, "b": pin}})
+    verdict = judged(policy, changed(evidence, questions=(shown, other)))
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert not [f for f in verdict.findings if f.rule == "back"]
+    assert {"hidden_not_bound", "gap_not_measured"} <= codes_of(verdict)
+
+
+@pytest.mark.parametrize(("apart", "outcome"), [(20, "PASS"), (40, "INCONCLUSIVE")])
+def test_most_questions_of_a_score_are_asked_in_each_of_its_tasks(apart: int, outcome: str):
+    """Of 200 questions in each task, some are asked in the other one under another id."""
+    policy = policy_of()
+    evidence = evidence_of(policy, NEVER)
+    first, second, *rest = evidence.questions
+    ids = tuple(f"{1000 + n:016x}" if n < apart else each for n, each in enumerate(second.ids))
+    for known in (NEVER, KNOWS):
+        its = changed(evidence_of(policy, known), questions=(first, second.model_copy(update={"ids": ids}), *rest))
+        verdict = judged(policy, its)
+        assert verdict.outcome == ("FAIL" if known is KNOWS else outcome)
+        assert found_in(verdict).has("few_in_all_tasks") == (apart > 25)

@@ -224,6 +224,15 @@ SEEN: Mapping[str, Callable[[Case, Sequence[Blocker]], Iterator[Step]]] = {
         "before any number of a candidate is seen.",
         on_the_original,
     ),
+    "control_may_know": _do(
+        "A share of a gap is measured from a model that never knew. Name one as `control` in the policy: a sister model "
+        "that was trained without the domain, or an early checkpoint from before it."
+    ),
+    "hidden_not_bound": _do(
+        "Give the suite's task with hidden questions the same items and roles, and `hide_question: true`; then run "
+        "again, so that the record of its questions is made anew.",
+        again,
+    ),
     "gap_not_measured": _do(
         "Name both models: the one before unlearning, and the control that never knew. Each is asked without attack; "
         "the control is then put through the candidate's attacks too.",
