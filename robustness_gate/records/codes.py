@@ -175,6 +175,18 @@ RED_FLAGS: Mapping[str, Table] = {
         "template_not_pinned_one": {"sha256": str},
     },
     "tokenizer_unverified": {"tokenizer_not_compared": {}, "template_not_compared": {}},
+    "control_ruined": {
+        "control_lost_utility": {
+            "rule": str,
+            "control": str,
+            "task": str,
+            "label": str,
+            "budget": int,
+            "accuracy": float,
+            "asked": float,
+            "many": int,
+        }
+    },
     "below_control": {"avoids": {"rule": str, "control": str, "points": float, "least": float}},
     "original_unrelated": {
         "weights_unrelated": {"tensors": int, "alike": int, "cosine": float},

@@ -25,6 +25,7 @@ from robustness_gate.verdict.hypotheses import (
     metric_of,
     without_metric,
 )
+from robustness_gate.verdict.kept import kept
 from robustness_gate.verdict.validity import issue
 
 UNDECLARED_SHARE = 10_000
@@ -105,12 +106,13 @@ def _contrasted(
     issues = (*issues, *_few_clusters(asked), *_few_shared(asked))
     for found in contrasts.compared(case, limit, trial, asked, own, alpha):
         all_ = (*issues, *_alone(case, limit, trial, asked, own))
+        beside = kept(case, limit, trial, own[0], found.theirs[0]) if limit.recovered is not None else ()
         made = _finding(
             limit, trial, measurement, (found.lower, found.upper), limit.most, all_, declared, its=found.theirs[0]
         )
         yield made.model_copy(
             update={
-                "contrast": found.contrast,
+                "contrast": found.contrast.model_copy(update={"kept": beside}),
                 "state": "over" if found.over else "under" if found.under else "open",
                 "correct": sum(tally(each, metric_in(limit, each.task, trial))[0] for each in own),
                 "over_correct": sum(tally(each, metric_in(limit, each.task, trial))[0] for each in found.theirs),

@@ -126,7 +126,7 @@ def _exceeds(case: Evaluation, limit: Limit, trial: Trial, measurement: Measurem
 
 
 def _may_know(case: Evaluation) -> Iterator[Blocker]:
-    """Share limits whose control may know the subject: an earlier release, or the original under another name.
+    """Share limits whose control may know the subject: an earlier release, the original, or an adapter on one of them.
 
     `policy check` refuses such a policy too, but the judge is also given policies that no check has seen.
     """
@@ -135,8 +135,11 @@ def _may_know(case: Evaluation) -> Iterator[Blocker]:
     originals = {policy.original, *(t.subject for t in case.evidence.comparators if t.role == Role.ORIGINAL)}
     for limit in policy.limits:
         control = policy.controls.get(limit.control or "") if limit.recovered is not None else None
-        if control is not None and control.sha256 in earlier | originals:
-            args = {"rule": limit.id, "control": limit.control or "", "original": control.sha256 in originals}
+        if control is None:
+            continue
+        lineage = {control.sha256, case.evidence.bases.get(control.sha256)} - {None}
+        if lineage & (earlier | originals | {case.evidence.subject}):
+            args = {"rule": limit.id, "control": limit.control or "", "original": bool(lineage & originals)}
             yield Blocker(code="control_may_know", args=args)
 
 

@@ -22,7 +22,7 @@ from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.hypotheses import judged_in
 
 LEAST_SHARED = 0.8
-"""The least share of the questions of a score that every one of its tasks asks. Below it the score is mostly that of one
+"""The least share of the questions of a score that each of its tasks asks. Below it the score is mostly that of one
 task. The public cloze set has 1,076 of the 1,273 questions of WMDP-bio, 85 %."""
 LEAST_EFFECT = 1.5
 """The least design effect of a score whose clusters are not known: the mean of two answers varies more by cluster than
@@ -155,9 +155,16 @@ def _pinned_items(case: Evaluation, task: str) -> int | None:
 
 
 def _listed(case: Evaluation, ref: TaskRef) -> QuestionIds | None:
-    """The ids of a task's questions; None unless there is exactly one list, with one id per item."""
+    """The ids of a task's questions; None unless all records of them agree, with one id per item.
+
+    An older record may lack the digest of the choices, and the newer one beside it then has it.
+    """
     found = [each for each in case.evidence.questions if each.task == ref.sha256 and len(each.ids) == ref.items]
-    return found[0] if len(found) == 1 else None
+    lists = {(each.ids, each.clusters) for each in found}
+    newer = [each for each in found if each.choices is not None]
+    if len(lists) != 1 or len({(each.choices, each.hidden) for each in newer}) > 1:
+        return None
+    return (newer or found)[0]
 
 
 def hides(case: Evaluation, trial: Trial, task: str, other: str) -> bool:

@@ -628,6 +628,16 @@ def test_an_original_that_the_policy_does_not_pin_is_no_control_either():
     assert "control_may_know" not in codes_of(judged(policy, evidence_of(policy, NEVER)))
 
 
+@pytest.mark.parametrize("of", ["original", "candidate", "earlier release", "another model"])
+def test_an_adapter_on_a_model_that_may_know_is_no_control(of: str):
+    policy = with_controls(policy_of(), last={"sha256": "7" * 64, "kind": "earlier_release"})
+    evidence = evidence_of(policy, NEVER)
+    base = {"original": ORIGINAL, "candidate": evidence.subject, "earlier release": "7" * 64}.get(of, "8" * 64)
+    verdict = judged(policy, changed(evidence, bases={CONTROL: base}))
+    assert verdict.outcome == ("PASS" if of == "another model" else "INCONCLUSIVE")
+    assert ("control_may_know" in codes_of(verdict)) == (of != "another model")
+
+
 def hidden_policy() -> Policy:
     """A heuristic limit on one task, with another that hides its questions."""
     policy = policy_of(score=(), task="a", recovered={"max_share": 0.35, "control": None, "yardstick": "same_attack"})
@@ -659,6 +669,15 @@ def test_hidden_questions_under_the_same_ids_are_bound_by_their_choices(which: s
     assert {"hidden_not_bound", "gap_not_measured"} <= codes_of(verdict)
 
 
+def test_an_older_record_of_the_same_ids_is_no_second_list():
+    policy = hidden_policy()
+    evidence = evidence_of(policy, {"a": 0.3}, original={"a": 0.9, "b": 0.3}, controls={})
+    older = tuple(each.model_copy(update={"choices": None, "hidden": False}) for each in evidence.questions)
+    assert judged(policy, changed(evidence, questions=(*older, *evidence.questions))).outcome == "PASS"
+    other = tuple(each.model_copy(update={"choices": "5" * 64}) for each in evidence.questions)
+    assert judged(policy, changed(evidence, questions=(*other, *evidence.questions))).outcome == "INCONCLUSIVE"
+
+
 @pytest.mark.parametrize(("apart", "outcome"), [(20, "PASS"), (40, "INCONCLUSIVE")])
 def test_most_questions_of_a_score_are_asked_in_each_of_its_tasks(apart: int, outcome: str):
     """Of 200 questions in each task, some are asked in the other one under another id."""
@@ -671,3 +690,40 @@ def test_most_questions_of_a_score_are_asked_in_each_of_its_tasks(apart: int, ou
         verdict = judged(policy, its)
         assert verdict.outcome == ("FAIL" if known is KNOWS else outcome)
         assert found_in(verdict).has("few_in_all_tasks") == (apart > 25)
+
+
+# --- a control that an attack ruined ---------------------------------------------------------------------------------
+
+
+def test_the_utility_of_every_model_stands_beside_the_share_and_a_ruined_control_is_told():
+    policy = policy_of()
+    rail = Guardrail(id="useful", task="useful", max_drop=0.10)
+    for rules, right, floor in ((policy, 19, 0.4), (policy.model_copy(update={"guardrails": (rail,)}), 44, 0.9)):
+        evidence = evidence_of(rules, {**NEVER, "useful": 0.9}, never={"useful": 1.0}, original={"useful": 0.96})
+        whole = judged(rules, evidence)
+        assert not [flag for flag in whole.flags if flag.flag == "control_ruined"]
+        bits = pack([n < right for n in range(50)])
+        control = trial_in(evidence, Role.CONTROL, "relearn")
+        verdict = judged(rules, rewritten(evidence, control, "useful", correct={"acc_permuted": bits, "acc": bits}))
+        (beside,) = found_in(verdict).contrast.kept
+        assert beside.task == "useful"
+        assert (beside.candidate, beside.control, beside.before) == (0.9, right / 50, 1.0)
+        assert (beside.original, beside.asked) == (0.96, floor)
+        (flag,) = [flag for flag in verdict.flags if flag.flag == "control_ruined"]
+        assert (flag["rule"], flag["label"], flag["accuracy"], flag["asked"]) == ("back", "relearn", right / 50, floor)
+        assert not flag.blocks
+        assert verdict.outcome == whole.outcome
+
+
+def test_a_destroyed_control_makes_no_pass_of_what_would_be_open():
+    """It scores less, so more of the gap seems to be back."""
+    policy = policy_of()
+    evidence = evidence_of(policy, NEVER)
+    control = trial_in(evidence, Role.CONTROL, "relearn")
+    wrecked = evidence
+    for task, items in (("a", 200), ("b", 200), ("useful", 50)):
+        few = pack([n % 5 == 0 for n in range(items)])
+        wrecked = rewritten(wrecked, control, task, correct={"acc_permuted": few, "acc": few})
+    before, after = judged(policy, evidence), judged(policy, wrecked)
+    assert found_in(after).upper > found_in(before).upper
+    assert (before.outcome, after.outcome) == ("PASS", "INCONCLUSIVE")

@@ -147,7 +147,7 @@ BLOCKERS: Wording = {
     ),
     "control_may_know": lambda b: (
         f"the limit '{b['rule']}' compares with '{b['control']}' as a model that never knew, and that is "
-        f"{'the original itself' if b['original'] else 'an earlier release, which may know the subject'}"
+        f"{'the original' if b['original'] else 'an earlier release'} or made from it, which may know the subject"
     ),
     "hidden_not_bound": lambda b: (
         f"the limit '{b['rule']}' rests on the choices of '{b['task']}' alone, and nothing shows that "
