@@ -81,6 +81,9 @@ class Form:
     """If given, a verbatim prompt is this template with the stem in place of `{question}`."""
     by_length: bool = False
     """A verbatim answer counts by its log-likelihood per character: lm-evaluation-harness's `acc_norm`."""
+    by_margin: bool = False
+    """A verbatim answer's tokens count by how far each is below the model's likeliest token at its place, so that a
+    factor on all logits changes no answer."""
     tokens: int = 0
     """Maximum length of a generated answer in tokens; above 0 in a generative form, and only there."""
     settings: Any = field(default=None, hash=False)
