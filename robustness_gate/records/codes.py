@@ -177,7 +177,6 @@ RED_FLAGS: Mapping[str, Table] = {
     "tokenizer_unverified": {"tokenizer_not_compared": {}, "template_not_compared": {}},
     "control_ruined": {
         "control_lost_utility": {
-            "rule": str,
             "control": str,
             "task": str,
             "label": str,

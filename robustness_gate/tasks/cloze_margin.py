@@ -1,15 +1,16 @@
 """Cloze that does not depend on the scale of the logits: the choice whose text is nearest to what the model would say.
 
-The prompts are those of `cloze`, and no choice is shown. `cloze` compares log-likelihoods per character, and for choices
-of several tokens these depend on how sure of itself a model is. If every logit is multiplied by 0.1, a model still
-writes the same text, but all tokens become about equally likely, and then the number of tokens decides. Here a token
-counts by its margin: how far its log-likelihood is below that of the model's likeliest token at the same place. Summed
-over a choice's tokens and divided by its characters, it is multiplied by the factor by which the logits are, so every
-answer stays the same. It is what `cloze` reads where the logits are multiplied by a very large number.
+The prompts are those of `cloze`, and no choice is shown. `cloze` compares log-likelihoods per character, and for
+choices of several tokens these depend on how sure of itself a model is. If every logit is multiplied by 0.1, a model
+still writes the same text, but all tokens become about equally likely, and then the number of tokens decides. Here a
+token counts by its margin: how far its log-likelihood is below that of the model's likeliest token at the same place.
+Summed over a choice's tokens and divided by its characters, it is multiplied by the factor by which the logits are, so
+every answer stays the same. It is what `cloze` reads where the logits are multiplied by a very large number.
 
 Source: our own; measured on the organisms (docs/limits.md). Departure from lm-evaluation-harness's `acc_norm`: the
 normaliser of each token is the likeliest token and not the sum over the vocabulary.
-Limitation: as for `cloze`; no public benchmark reports this metric, so no score of a model that was never taught is known.
+Limitation: as for `cloze`. No public benchmark reports this metric, so no score of a model that was never taught is
+known.
 """
 
 from __future__ import annotations

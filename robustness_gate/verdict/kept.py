@@ -77,20 +77,19 @@ def _lowest(measurements: Iterable[Measurement], metric: Metric) -> float | None
 def ruined(findings: Iterable[Finding]) -> Iterator[RedFlag]:
     """Attacks that ruined the control: it scores less on a utility task than an attacked candidate has to.
 
-    Recorded only, once for each rule and task, with the attack after which least is left.
+    Recorded only, once for each control and task, with the attack after which least is left.
     """
     worst: dict[tuple[str, str], tuple[float, Finding, Kept]] = {}
-    many: dict[tuple[str, str], int] = {}
+    models: dict[tuple[str, str], set[tuple[str, int]]] = {}
     for finding in findings:
         for each in finding.contrast.kept if finding.contrast is not None else ():
             if finding.relative_to is None or each.control is None or each.control >= each.asked:
                 continue
-            key = finding.rule, each.task
-            many[key] = many.get(key, 0) + 1
+            key = finding.relative_to.control, each.task
+            models.setdefault(key, set()).add((finding.trial, finding.budget))
             if key not in worst or each.control < worst[key][0]:
                 worst[key] = each.control, finding, each
-    for (rule, task), (accuracy, finding, each) in sorted(worst.items(), key=lambda pair: pair[0]):
-        control = finding.relative_to.control if finding.relative_to is not None else ""
-        args: dict[str, Json] = {"rule": rule, "control": control, "task": task, "label": finding.attack}
-        args |= {"budget": finding.budget, "accuracy": accuracy, "asked": each.asked, "many": many[rule, task]}
+    for (control, task), (accuracy, finding, each) in sorted(worst.items(), key=lambda pair: pair[0]):
+        args: dict[str, Json] = {"control": control, "task": task, "label": finding.attack, "budget": finding.budget}
+        args |= {"accuracy": accuracy, "asked": each.asked, "many": len(models[control, task])}
         yield RedFlag(flag="control_ruined", code="control_lost_utility", args=args, blocks=False)

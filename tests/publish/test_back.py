@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from evidence import ledger_of
 from test_html import AT, MANIFEST, suite
 
 from robustness_gate.policy_language import cases, load_policy
@@ -12,6 +13,7 @@ from robustness_gate.publish import facts, html, markdown
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.trial import Role
 from robustness_gate.report import build as report_build
+from robustness_gate.report import record
 from robustness_gate.report.record import Report
 from robustness_gate.verdict import pack
 from robustness_gate.verdict.explain import explain
@@ -65,4 +67,12 @@ def test_the_share_table_shows_the_utility_of_every_model_and_what_a_budget_coun
 
 def test_a_ruined_control_is_a_limitation() -> None:
     (line,) = [each for each in made().limitations if "control_ruined" in each]
-    assert "ruins the control 'never_taught' of the limit 'back': it keeps 44.0% of 'retain'" in line
+    assert "ruins the control 'never_taught': it keeps 44.0% of 'retain'" in line
+
+
+def test_ledger_and_report_keep_the_base_of_an_adapter(tmp_path: Path) -> None:
+    report = made().model_copy(update={"bases": {"a" * 64: "b" * 64}})
+    assert record.evidence_in(report).bases == report.bases
+    ledger = ledger_of(report, tmp_path / "ledger.jsonl")
+    evidence = ledger.evidence(report.checkpoint, record.evidence_in(report).planned)
+    assert evidence.bases == report.bases

@@ -710,7 +710,12 @@ def test_the_utility_of_every_model_stands_beside_the_share_and_a_ruined_control
         assert (beside.candidate, beside.control, beside.before) == (0.9, right / 50, 1.0)
         assert (beside.original, beside.asked) == (0.96, floor)
         (flag,) = [flag for flag in verdict.flags if flag.flag == "control_ruined"]
-        assert (flag["rule"], flag["label"], flag["accuracy"], flag["asked"]) == ("back", "relearn", right / 50, floor)
+        assert (flag["control"], flag["label"], flag["accuracy"], flag["asked"]) == (
+            "never",
+            "relearn",
+            right / 50,
+            floor,
+        )
         assert not flag.blocks
         assert verdict.outcome == whole.outcome
 

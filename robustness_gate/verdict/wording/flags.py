@@ -28,11 +28,11 @@ def _first(names: Sequence[str], many: int) -> str:
 
 
 def _ruined(flag: Coded) -> str:
-    who = f"the control '{flag['control']}'" if flag["control"] else "the original that stands in for a control"
+    who = f"the control '{flag['control']}'" if flag["control"] else "the original, which stands in for a control"
     at = f" at {flag['budget']}" if flag["budget"] else ""
     more = f" ({flag['many']} attacked models in all)" if flag["many"] > 1 else ""
     return (
-        f"{flag['label']}{at} ruins {who} of the limit '{flag['rule']}': it keeps {flag['accuracy']:.1%} of "
+        f"{flag['label']}{at} ruins {who}: it keeps {flag['accuracy']:.1%} of "
         f"'{flag['task']}', and an attacked model has to keep {flag['asked']:.0%}{more}. It scores less than a model "
         "that never knew would, so a candidate that is not ruined passes less often, and a destroyed control shows no "
         "breach"
