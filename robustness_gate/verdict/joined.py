@@ -170,15 +170,17 @@ def _listed(case: Evaluation, ref: TaskRef) -> QuestionIds | None:
 def hides(case: Evaluation, trial: Trial, task: str, other: str) -> bool:
     """Whether one task of a trial is another without its questions, as the records of the two show.
 
-    The ids, clusters, choices and right answers are the same, in the same order, and no question's text is shown. Ids
-    alone would prove nothing: other questions can be asked under them. Where the policy pins the digest of the other
-    task, it is that one.
+    The ids, clusters, choices and right answers are the same, in the same order, in a task of the same kind, and no
+    question's text is shown. Ids alone would prove nothing: other questions can be asked under them. Where the policy
+    pins the digest of the other task, it is that one.
     """
     refs = [next((each for each in trial.tasks if each.name == name), None) for name in (task, other)]
     pin = case.policy.tasks.get(other)
-    if refs[1] is None or pin is None or pin.sha256 not in (None, refs[1].sha256):
+    if refs[0] is None or refs[1] is None or refs[0].kind != refs[1].kind:
         return False
-    one, two = (None if ref is None else _listed(case, ref) for ref in refs)
+    if pin is None or pin.sha256 not in (None, refs[1].sha256):
+        return False
+    one, two = _listed(case, refs[0]), _listed(case, refs[1])
     if one is None or two is None or one.choices is None or one.hidden or not two.hidden:
         return False
     return (one.ids, one.clusters, one.choices) == (two.ids, two.clusters, two.choices)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from robustness_gate.policy_language import cases
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.policy import Guardrail, Policy
-from robustness_gate.records.questions import QuestionIds
+from robustness_gate.records.questions import QuestionIds, shipped_kind
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Finding, Verdict
 from robustness_gate.verdict import declared_hypotheses, judge, pack, unpack
@@ -645,7 +645,29 @@ def hidden_policy() -> Policy:
     return policy.model_copy(update={"tasks": tasks, "controls": {}})
 
 
-@pytest.mark.parametrize("which", ["other choices", "no record of choices", "a question shown", "another digest"])
+def of_another_kind(evidence: Evidence, task: str) -> Evidence:
+    """The same answers of the original, to a task of a kind that shows no choices."""
+    names = {}
+
+    def other(trial: Trial) -> Trial:
+        fields = {"judged": shipped_kind("cloze"), "kind": "cloze"}
+        refs = tuple(each.model_copy(update=fields) if each.name == task else each for each in trial.tasks)
+        made = trial.model_copy(update={"tasks": refs})
+        names[trial.id] = made.id
+        return made
+
+    comparators = tuple(other(each) for each in evidence.comparators)
+    measurements = []
+    for each in evidence.measurements:
+        bits = {"acc_norm": each.correct["acc"]} if each.task == task and each.trial in names else each.correct
+        measurements.append(each.model_copy(update={"trial": names.get(each.trial, each.trial), "correct": bits}))
+    closed = tuple(each.model_copy(update={"trial": names.get(each.trial, each.trial)}) for each in evidence.closed)
+    return changed(evidence, comparators=comparators, measurements=tuple(measurements), closed=closed)
+
+
+@pytest.mark.parametrize(
+    "which", ["other choices", "no record of choices", "a question shown", "another digest", "another kind"]
+)
 def test_hidden_questions_under_the_same_ids_are_bound_by_their_choices(which: str):
     policy = hidden_policy()
     evidence = evidence_of(policy, {"a": 0.3}, original={"a": 0.9, "b": 0.3}, controls={})
@@ -656,13 +678,14 @@ def test_hidden_questions_under_the_same_ids_are_bound_by_their_choices(which: s
         "other choices": hidden.model_copy(update={"choices": "5" * 64}),
         "no record of choices": hidden.model_copy(update={"choices": None}),
         "a question shown": hidden.model_copy(update={"hidden": False}),
-        "another digest": hidden,
-    }[which]
+    }.get(which, hidden)
     if which == "no record of choices":
         shown = shown.model_copy(update={"choices": None})
     if which == "another digest":
         pin = policy.tasks["b"].model_copy(update={"sha256": "6" * 64})
         policy = policy.model_copy(update={"tasks": {**policy.tasks, "b": pin}})
+    if which == "another kind":
+        evidence = of_another_kind(evidence, "b")
     verdict = judged(policy, changed(evidence, questions=(shown, other)))
     assert verdict.outcome == "INCONCLUSIVE"
     assert not [f for f in verdict.findings if f.rule == "back"]
