@@ -155,16 +155,15 @@ def _pinned_items(case: Evaluation, task: str) -> int | None:
 
 
 def _listed(case: Evaluation, ref: TaskRef) -> QuestionIds | None:
-    """The ids of a task's questions; None unless all records of them agree, with one id per item.
+    """The ids of a task's questions; None unless there is exactly one list, with one id per item.
 
-    An older record may lack the digest of the choices, and the newer one beside it then has it.
+    Beside an older record, which lacks the digest of the choices, there may be a newer one with the same ids.
     """
     found = [each for each in case.evidence.questions if each.task == ref.sha256 and len(each.ids) == ref.items]
-    lists = {(each.ids, each.clusters) for each in found}
-    newer = [each for each in found if each.choices is not None]
-    if len(lists) != 1 or len({(each.choices, each.hidden) for each in newer}) > 1:
+    newer, older = ([each for each in found if (each.choices is None) == old] for old in (False, True))
+    if len(newer) > 1 or len(older) > 1 or len({(each.ids, each.clusters) for each in found}) != 1:
         return None
-    return (newer or found)[0]
+    return (newer or older)[0]
 
 
 def hides(case: Evaluation, trial: Trial, task: str, other: str) -> bool:
