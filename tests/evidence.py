@@ -253,6 +253,7 @@ def ledger_of(told: report.Report, path: Path) -> ledger.Ledger:
                 stored=told.stored,
                 left_out=told.left_out,
                 device="cpu",
+                bases=told.bases,
                 policy=told.policy.sha256,
                 suite=told.suite.sha256,
             )

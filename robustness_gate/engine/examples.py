@@ -27,7 +27,7 @@ class Way(NamedTuple):
 def ways(target: Target, source: str) -> list[Way]:
     """The ways in which a corpus's questions are asked: one for each of the hazard's tasks and formats.
 
-    Equal ways (of tasks that differ in their header alone) are merged.
+    Equal ways (of tasks that differ in their header, or in how answers are read, alone) are merged.
 
     Raises:
         NotApplicable: a task's prompts cannot be made for these questions.
@@ -56,7 +56,8 @@ def each_way(target: Target, source: str) -> list[Way]:
 
 def _number(ways: Sequence[Way], way: Way) -> int:
     """The index of the first equal way."""
-    return next(n for n, each in enumerate(ways) if (each.items, each.form) == (way.items, way.form))
+    asked = [(each.items, replace(each.form, by_margin=False)) for each in (*ways, way)]
+    return asked.index(asked[-1])
 
 
 def answered(

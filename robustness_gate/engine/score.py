@@ -54,7 +54,7 @@ class ModelLM:
             else prompting.letter_tokens(self.tokenizer, texts[0], asked[0].answers, special=special)
         )
         if letters is None:
-            found = self._continuations(texts, [each.answers for each in asked], special=special)
+            found = self._continuations(texts, [each.answers for each in asked], special=special, margin=form.by_margin)
         else:
             padding.refuse_strangers(self.model, [letters])
             found = torch.empty(len(texts), len(letters))
@@ -229,11 +229,12 @@ class ModelLM:
         return torch.tensor(lost, dtype=torch.bool)
 
     def _continuations(
-        self, prompts: Sequence[str], answers: Sequence[Sequence[str]], *, special: bool
+        self, prompts: Sequence[str], answers: Sequence[Sequence[str]], *, special: bool, margin: bool = False
     ) -> torch.Tensor:
         """Log-likelihood of each answer's tokens: [prompt, answer]. Equal inputs are computed once.
 
-        NaN where the model does not have a token.
+        With `margin` each token's log-likelihood minus that of the likeliest token at its place. NaN where the model
+        does not have a token.
         """
         many = len(answers[0])
         contexts = prompting.encode(self.tokenizer, prompts, special=special)
@@ -255,6 +256,7 @@ class ModelLM:
         for batch in self._batches(rows, self.tokens_per_batch):
             keep = max(len(tails[i]) for row in batch for i in inputs[rows[row]])
             logprobs = self._logprobs([rows[row] for row in batch], keep)
+            logprobs = logprobs - logprobs.amax(dim=-1, keepdim=True) if margin else logprobs
             for at, row in enumerate(batch):
                 for i in inputs[rows[row]]:
                     goal = torch.tensor(tails[i], device=logprobs.device)

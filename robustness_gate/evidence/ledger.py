@@ -166,6 +166,7 @@ class Ledger:
             calibrations=tuple({each.digest: each for each in self.calibrations}.values()),
             weights=tuple({each.digest: each for each in self.weights if each.subject == subject}.values()),
             devices=tuple(sorted({plan.device for plan in self.plans if plan.subject == subject})),
+            bases={one: base for plan in self.plans if plan.subject == subject for one, base in plan.bases.items()},
             tokenizers=tuple({each.digest: each for each in self.tokenizers if each.subject == subject}.values()),
             questions=tuple({each.digest: each for each in self.questions if each.task in asked}.values()),
         )

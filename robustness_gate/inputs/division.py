@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from robustness_gate.errors import FileError, UsageError
 from robustness_gate.inputs.same_question import bare_words_of, words_of
-from robustness_gate.records.questions import Item
+from robustness_gate.records.questions import HIDDEN, Item
 from robustness_gate.records.suite import Roles
 
 KEY_VARIABLE = "ROBUSTNESS_GATE_ROLE_KEY_"
@@ -150,5 +150,4 @@ def keep(items: Sequence[Item], ids: Sequence[str], where: str) -> tuple[Item, .
 
 def question_hidden(items: Sequence[Item]) -> tuple[Item, ...]:
     """The same choices without the question: accuracy on them alone is not knowledge of the domain."""
-    hidden = "Which of these is right?"
-    return tuple(replace(item, question=replace(item.question, stem=hidden)) for item in items)
+    return tuple(replace(item, question=replace(item.question, stem=HIDDEN)) for item in items)

@@ -108,7 +108,7 @@ def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
     if pin.choices_only is not None:
         baseline = _task_data(policy, suite_data, pin.choices_only, "tasks", name, "choices_only")
         ids = [suite_data.question_ids[n] for n in (in_format(name, pin.formats[0]), pin.choices_only)]
-        same = (ids[0].ids, ids[0].clusters) == (ids[1].ids, ids[1].clusters)
+        same = (ids[0].ids, ids[0].clusters, ids[0].choices) == (ids[1].ids, ids[1].clusters, ids[1].choices)
         if not baseline.untouched_only or not same:
             raise PlanError(
                 f"'{pin.choices_only}' does not ask the same items with the question hidden.",

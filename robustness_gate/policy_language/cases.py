@@ -368,9 +368,15 @@ class _Maker:
         """Ids for the tasks of a score: the n-th item of each asks the n-th question."""
         spelled = spelled_out(self.policy)
         joined = {task for limit in spelled.limits if limit.score or limit.heuristic for task in limit.readings}
-        joined |= {spelled.tasks[task].choices_only or task for task in joined}
+        hidden = {spelled.tasks[task].choices_only for task in joined} - {None}
+        joined |= {task for task in hidden if task is not None}
         return tuple(
-            QuestionIds(task=ref.sha256, ids=tuple(f"{number:016x}" for number in range(ref.items)))
+            QuestionIds(
+                task=ref.sha256,
+                ids=tuple(f"{number:016x}" for number in range(ref.items)),
+                choices=digest_of(["made up choices", ref.items]),
+                hidden=name in hidden,
+            )
             for name, ref in self.refs.items()
             if name in joined
         )

@@ -279,6 +279,11 @@ def _shares(policy: Policy) -> Iterator[Trouble]:
                 words = f"the limit '{limit.id}' has no control, and '{task}' no task with its questions hidden"
                 remedy = "Name one as 'choices_only', or a model that never knew as 'control'."
                 yield Trouble("share-not-pinned", words, remedy, ("tasks", task))
+            other = policy.tasks.get(pin.choices_only) if pin is not None and pin.choices_only is not None else None
+            if other is not None and other.sha256 is None:
+                words = f"the limit '{limit.id}' rests on '{task}' with its questions hidden, without 'sha256' of it"
+                remedy = "Write the digest: `robustness-gate policy pin` prints it."
+                yield Trouble("share-not-pinned", words, remedy, ("tasks", str(pin.choices_only if pin else "")))
         yield from _never_knew(policy, limit, index)
         for task in limit.readings if limit.recovered is not None else limit.score:
             pin = policy.tasks.get(task)

@@ -10,7 +10,9 @@ import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from robustness_gate import attacks
 from robustness_gate.evidence.ledger import OWN
+from robustness_gate.records.literals import modules
 from robustness_gate.records.trial import ModelRef, Role
 from robustness_gate.records.verdict import Contrast, Finding, FindingKind
 from robustness_gate.report.calibrated import calibrated as fixed_words
@@ -19,7 +21,7 @@ from robustness_gate.report.table import NOT_ASKED, not_tried, other_weights
 from robustness_gate.verdict import by_strength, strongest, tally
 from robustness_gate.verdict.counts import counts
 from robustness_gate.verdict.findings import most_recovered
-from robustness_gate.verdict.wording import flag_line, model_name, state
+from robustness_gate.verdict.wording import flag_line, kept_line, model_name, state
 from robustness_gate.verdict.wording import trials_line as line_of
 
 DECIDED = {
@@ -71,7 +73,7 @@ def comparisons(report: Report) -> list[Comparison]:
         Comparison(
             finding=each,
             rule=each.rule,
-            where=_where(each),
+            where=_where(each, report),
             other_name=model_name(each.relative_to),
             own=each.correct / each.items,
             other=each.over_correct / each.items,
@@ -128,6 +130,11 @@ class BackShare(NamedTuple):
         return f"{its.questions:,} questions{grouped}{wider}: {mean}"
 
     @property
+    def kept(self) -> list[str]:
+        """What the models score on each utility task, so that one that an attack ruined is seen."""
+        return [kept_line(each) for each in self.contrast.kept]
+
+    @property
     def line(self) -> str:
         """All of it in one line."""
         its, where = self.contrast, self.where if self.planned else f"{self.where}, {NOT_ASKED}"
@@ -135,7 +142,7 @@ class BackShare(NamedTuple):
             f"{self.finding.rule}, {where}: {self.share} of the gap is back, at most {self.finding.limit:.0%} "
             f"allowed: {state(self.finding)}. The candidate scores {its.candidate:.1%}, the {self.control} "
             f"{its.control:.1%}; {self.gap_when} the original scores {its.original or 0:.1%}, {self.points} points "
-            f"more than the {self.control}"
+            f"more than the {self.control}{''.join(f'; {each}' for each in self.kept)}"
         )
 
 
@@ -143,7 +150,7 @@ def shares(report: Report) -> list[BackShare]:
     """The findings on share limits, in the verdict's order."""
     planned = {record.id for record in report.trials if record.planned}
     return [
-        BackShare(each, each.contrast, _where(each), _never(each.relative_to), each.trial in planned)
+        BackShare(each, each.contrast, _where(each, report), _never(each.relative_to), each.trial in planned)
         for each in report.verdict.findings
         if each.contrast is not None and each.relative_to is not None and each.of_gap
     ]
@@ -338,12 +345,20 @@ def stated(report: Report) -> list[str]:
     return [f"the producer states, unchecked: {name}: {text}" for name, text in report.producer_claims.items()]
 
 
-def _where(finding: Finding) -> str:
+def _where(finding: Finding, report: Report) -> str:
     if finding.attack == "none":
         return "before any attack"
     seed = f", seed {finding.seed_index}" if finding.seed_index else ""
     attempt = f", attempt {finding.attempt}" if finding.attempt > 1 else ""
-    return f"after {finding.attack}" + (f" at budget {finding.budget}" if finding.budget else "") + seed + attempt
+    name = next((record.trial.attack for record in report.trials if record.id == finding.trial), "")
+    at = f" at budget {finding.budget}{unit(name)}" if finding.budget else ""
+    return f"after {finding.attack}{at}{seed}{attempt}"
+
+
+def unit(attack: str) -> str:
+    """What a budget of an attack counts, as ` (optimizer steps)`; empty for an attack that is none of this release."""
+    budget = attacks.load(attack).BUDGET if attack in modules("attacks") else None
+    return "" if budget is None else f" ({budget.unit})"
 
 
 def _points(share: float) -> str:

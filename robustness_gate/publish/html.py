@@ -85,6 +85,7 @@ def render(report: Report) -> str:
         counts=_counts(report),
         comparisons=_comparisons(report),
         shares=facts.shares(report),
+        hypotheses=wording.HYPOTHESES,
         ruling=facts.ruling(report),
         red_flags=facts.red_flags(report),
         instruments=list(instruments(report)),

@@ -28,7 +28,7 @@ CALIBRATION = (
 SELF_TEST = ("self_test_missing", "self_test_does_not_count", "self_test_failed")
 POSITIVE_CONTROL = (
     "positive_control_missing", "positive_control_invalid", "positive_control_within_limits", "gap_not_measured",
-    "no_gap",
+    "no_gap", "control_may_know", "hidden_not_bound",
 )  # fmt: skip
 TOKENIZER_FLAGS = ("template_differs", "tokenizer_differs", "tokenizer_unverified")
 PARTS = {

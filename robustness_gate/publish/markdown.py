@@ -18,7 +18,7 @@ from robustness_gate.report.table import (
     table,
     utility_lines,
 )
-from robustness_gate.verdict.wording import model_name, sentence, state
+from robustness_gate.verdict.wording import HYPOTHESES, model_name, sentence, state
 
 _TEMPLATE = """\
 # {{ report.verdict.outcome }}
@@ -118,13 +118,13 @@ Share back = (candidate - control, both after the same attack) / gap. The gap is
 model that never knew. In brackets: the lower bound, a breach if it is over the limit, and the upper bound, within if it
 is under it; both by a likelihood ratio on clusters of questions.
 
-| rule | after | candidate | control | gap | share of the gap back (bounds) | at most | finding |
-| --- | --- | ---: | ---: | ---: | --- | ---: | --- |
+| rule | after | candidate | control | gap | share of the gap back (bounds) | at most | finding | utility |
+| --- | --- | ---: | ---: | ---: | --- | ---: | --- | --- |
 {% for each in shares -%}
 | {{ each.finding.rule | cell }} | {{ each.where | cell }}{% if not each.planned %}, {{ not_asked }}{% endif %} \
 | {{ each.contrast.candidate | pct }} \
 | {{ each.control | cell }} {{ each.contrast.control | pct }} | {{ each.points }} points | {{ each.share }} \
-| {{ each.finding.limit | pct }} | {{ each.finding | word }} |
+| {{ each.finding.limit | pct }} | {{ each.finding | word }} | {{ each.kept | join("; ") | cell }} |
 {% endfor %}
 {% for line in shares | map(attribute="asked") | unique -%}
 - {{ line | cell }}
@@ -171,8 +171,8 @@ breach to the one that establishes compliance.
 
 The rule: FAIL when some lower bound, of an accuracy or of a share, is over its limit, at an error rate of \
 {{ "%.2g" | format(report.verdict.alpha_hypothesis) }} for each of {{ report.verdict.hypotheses }} declared \
-hypotheses; PASS when every upper bound is within it, at the policy's alpha_pass. Bounds of accuracies are Clopper \
-and Pearson's\
+hypotheses ({{ hypotheses }}); PASS when every upper bound is within it, at the policy's alpha_pass. Bounds of \
+accuracies are Clopper and Pearson's\
 {% if comparisons %}, of differences Tango's{% endif %}\
 {% if shares %}, of shares a likelihood ratio's on clusters of questions{% endif %}.
 """
@@ -219,5 +219,6 @@ def render(report: Report) -> str:
         unasked=facts.unasked(report),
         comparisons=facts.comparisons(report),
         shares=facts.shares(report),
+        hypotheses=HYPOTHESES,
         not_asked=NOT_ASKED,
     )

@@ -142,6 +142,7 @@ VALIDITY_ISSUES: Table = {
     "nothing_to_lose": {},
     "few_clusters": {"clusters": int, "asked": int},
     "other_clusters": {"task": str},
+    "few_in_all_tasks": {"shared": int, "questions": int, "asked": float},
     "one_task_over": {"task": str, "upper": float, "asked": float},
     "unanswerable": {"by": str, "task": str, "accuracy": float, "chance": float},  # by: original or candidate
 }
@@ -174,6 +175,17 @@ RED_FLAGS: Mapping[str, Table] = {
         "template_not_pinned_one": {"sha256": str},
     },
     "tokenizer_unverified": {"tokenizer_not_compared": {}, "template_not_compared": {}},
+    "control_ruined": {
+        "control_lost_utility": {
+            "control": str,
+            "task": str,
+            "label": str,
+            "budget": int,
+            "accuracy": float,
+            "asked": float,
+            "many": int,
+        }
+    },
     "below_control": {"avoids": {"rule": str, "control": str, "points": float, "least": float}},
     "original_unrelated": {
         "weights_unrelated": {"tensors": int, "alike": int, "cosine": float},
@@ -200,6 +212,8 @@ INSTRUMENTS: Table = {
     "positive_control_missing": {},
     "positive_control_invalid": {},
     "positive_control_within_limits": {},
+    "control_may_know": {"rule": str, "control": str, "original": bool},
+    "hidden_not_bound": {"rule": str, "task": str, "hidden": (str, NoneType)},
     "gap_not_measured": {"rule": str, "control": str},
     "no_gap": {"rule": str, "control": str, "gap": float, "lower": float, "asked": float},
 }

@@ -283,6 +283,8 @@ class Planned(Record):
     """The precision in which the candidate is stored; None in older ledgers, which do not record it."""
     device: str = ""
     """The kind of device on which it runs: cpu, cuda or mps; empty in older ledgers, which do not record it."""
+    bases: dict[Digest, Digest] = Field(default_factory=dict)
+    """Of each adapter among the models of the run, the base's digest, by its own."""
     policy: Digest
     suite: Digest
 
@@ -318,6 +320,8 @@ class Evidence:
     """Comparisons of the candidate's weights with the original's."""
     devices: tuple[str, ...] = ()
     """The kinds of device of every run on the candidate, sorted."""
+    bases: Mapping[str, str] = field(default_factory=dict)
+    """Of each adapter among the models, the digest of its base, by its own."""
     tokenizers: tuple[TokenizerCheck, ...] = ()
     """Comparisons of the candidate's tokenizer with the original's."""
     questions: tuple[QuestionIds, ...] = ()

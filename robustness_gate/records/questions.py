@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from robustness_gate.errors import BrokenTrial
 from robustness_gate.records.base import Digest, Format, Metric, Name, Record, Registered
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
-from robustness_gate.records.encode import digest_of
+from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.literals import declared, modules
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ class Form:
     """If given, a verbatim prompt is this template with the stem in place of `{question}`."""
     by_length: bool = False
     """A verbatim answer counts by its log-likelihood per character: lm-evaluation-harness's `acc_norm`."""
+    by_margin: bool = False
+    """A verbatim answer's tokens count by how far each is below the model's likeliest token at its place, so that a
+    factor on all logits changes no answer."""
     tokens: int = 0
     """Maximum length of a generated answer in tokens; above 0 in a generative form, and only there."""
     settings: Any = field(default=None, hash=False)
@@ -257,6 +260,8 @@ class TaskRef(Record):
         return self.items * (1 if self.judged.generative else self.options)
 
 
+HIDDEN = "Which of these is right?"
+"""The text in the place of each question in a task that hides its questions."""
 Short = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 """The first 16 hexadecimal digits of a SHA-256: enough to join thousands of ids, and no text of a question."""
 
@@ -275,6 +280,21 @@ class QuestionIds(Record):
     """One per item, each once."""
     clusters: tuple[Short, ...] = ()
     """One per item; empty if every question is a cluster of its own."""
+    choices: Digest | None = None
+    """Digest of every item's id, choices and right answer, without the text of its question. Two tasks with the same
+    one offer the same choices of the same questions. None in records from before this field existed."""
+    hidden: bool = False
+    """Whether the text of every question is `HIDDEN`, so that only the choices are shown."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Omit what an older record does not have, so that its digest does not change."""
+        found: dict[str, Json] = whole(self)
+        if self.choices is None:
+            found.pop("choices", None)
+        if not self.hidden:
+            found.pop("hidden", None)
+        return found
 
     @model_validator(mode="after")
     def _adds_up(self) -> QuestionIds:
@@ -291,11 +311,13 @@ class QuestionIds(Record):
 
 
 def question_ids(task: TaskRef, items: Sequence[Item]) -> QuestionIds:
-    """The ids and clusters of a task's items, as digests."""
+    """The ids, clusters and choices of a task's items, as digests."""
     ids = tuple(_short(item.question.id) for item in items)
     clustered = any(item.cluster for item in items)
     clusters = tuple(_short(item.cluster or item.question.id) for item in items) if clustered else ()
-    return QuestionIds(task=task.sha256, ids=ids, clusters=clusters)
+    answers: list[Json] = [[i.question.id, list(i.question.choices), i.answer] for i in items]
+    hidden = all(item.question.stem == HIDDEN for item in items)
+    return QuestionIds(task=task.sha256, ids=ids, clusters=clusters, choices=digest_of(answers), hidden=hidden)
 
 
 def _short(text: str) -> str:

@@ -26,6 +26,22 @@ class ValidityIssue(Coded):
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
 
+class Kept(Record):
+    """What the models of a comparison score on a utility task; None where one was not asked it."""
+
+    task: Name
+    asked: Share
+    """What an attacked model has to keep. A control with less was ruined by the attack."""
+    candidate: Share | None = None
+    """After the attack."""
+    control: Share | None = None
+    """After the same attack."""
+    before: Share | None = None
+    """The control before any attack."""
+    original: Share | None = None
+    """Before any attack, or after the same one where that is the yardstick."""
+
+
 class Contrast(Record):
     """A comparison of several models on the same questions, in mean scores per question. Missing answers are wrong."""
 
@@ -42,6 +58,8 @@ class Contrast(Record):
     """The yardstick, before any attack or after the same one; None if the limit is no share of a gap."""
     never: Share | None = None
     """The control at the same point."""
+    kept: tuple[Kept, ...] = ()
+    """Their scores on each utility task, if the limit is on a share of a gap. They decide nothing."""
     yardstick: Literal["untouched", "same_attack"] | None = None
     excess_lower: Difference
     """One-sided bounds, each at alpha_pass, on the candidate's score minus the control's, in points."""
@@ -136,6 +154,7 @@ class Finding(Record):
 Flag = Literal[
     "below_control",
     "choices_only",
+    "control_ruined",
     "declines",
     "identical_answers",
     "less_at_more",

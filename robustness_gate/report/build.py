@@ -89,6 +89,7 @@ def make(
         calibrations=tuple(sorted(evidence.calibrations, key=lambda each: (each.at, each.digest))),
         weights=tuple(sorted(evidence.weights, key=lambda each: each.digest)),
         devices=evidence.devices,
+        bases=dict(sorted(evidence.bases.items())),
         tokenizers=tuple(sorted(evidence.tokenizers, key=lambda each: each.digest)),
         questions=tuple(sorted(evidence.questions, key=lambda each: (each.task, each.digest))),
         preregistration=preregistration,

@@ -127,6 +127,8 @@ class Report(Record):
     """Comparisons of the candidate's weights with the original's."""
     devices: tuple[str, ...] = ()
     """The kinds of device of every run on the candidate."""
+    bases: dict[Digest, Digest] = Field(default_factory=dict)
+    """Of each adapter among the models, the digest of its base, by its own."""
     tokenizers: tuple[TokenizerCheck, ...] = ()
     """Comparisons of the candidate's tokenizer with the original's, sorted by digest."""
     questions: tuple[QuestionIds, ...] = ()
@@ -154,6 +156,7 @@ def evidence_in(report: Report) -> Evidence:
         calibrations=report.calibrations,
         weights=report.weights,
         devices=report.devices,
+        bases=report.bases,
         tokenizers=report.tokenizers,
         questions=report.questions,
         left_out=report.left_out,

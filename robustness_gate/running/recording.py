@@ -38,6 +38,7 @@ def planned(prepared: Prepared, device: str) -> Planned:
         unread=unread(prepared.plan.candidate.place),
         stored=precision.stored(prepared.plan.candidate.place),
         device=_kind(device),
+        bases={its.digest: its.base for its in (s.manifest for s in prepared.plan.subjects) if its.base is not None},
         policy=prepared.policy.sha256,
         suite=prepared.suite.sha256,
     )

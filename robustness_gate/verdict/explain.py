@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import ceil
+from textwrap import wrap
 
 from robustness_gate.records.policy import HIGHEST_SHARE, Limit, Policy
 from robustness_gate.records.verdict import Finding, FindingKind, Verdict
 from robustness_gate.verdict.hypotheses import spelled_out
-from robustness_gate.verdict.wording import OTHER_THAN_A_LIMIT, flag_line, model_name, numbers, place, sentence
+from robustness_gate.verdict.wording import (
+    HYPOTHESES,
+    OTHER_THAN_A_LIMIT,
+    flag_line,
+    kept_line,
+    model_name,
+    numbers,
+    place,
+    sentence,
+)
 
 
 def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
@@ -16,9 +26,10 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
     policy = spelled_out(policy)
     statistics = policy.statistics
     declared, extra = verdict.hypotheses, statistics.alpha_fail_extra / 10_000
-    yield f"1. The policy declares {declared} hypotheses: limit x format x requirement x seed x budget, and each"
+    yield f"1. The policy declares {declared} hypotheses:"
+    yield from (f"   {line}" for line in wrap(f"{HYPOTHESES}.", 110))
     alpha = f"alpha_fail / {declared} = {verdict.alpha_hypothesis:.2g}"
-    yield f"   comparison. Each can cause a false FAIL, and may use {alpha} to establish a breach;"
+    yield f"   Each can cause a false FAIL, and may use {alpha} to establish a breach;"
     yield f"   what the policy does not declare establishes one at {extra:.1g}. To establish compliance, every required"
     yield f"   number must be under its limit at alpha_pass = {statistics.alpha_pass:g}, which is never divided."
     if any(limit.recovered for limit in policy.limits):
@@ -35,6 +46,8 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
     for finding in verdict.findings:
         yield f"     {_state(finding):9} {place(finding)}"
         yield f"               {_counts(finding)}: {numbers(finding)}"
+        beside = finding.contrast.kept if finding.contrast is not None else ()
+        yield from (f"               utility, which decides nothing here: {kept_line(each)}" for each in beside)
         yield from (f"               establishes no compliance: {sentence(issue)}" for issue in finding.validity_issues)
     over = [finding for finding in verdict.findings if finding.state == "over"]
     if over:

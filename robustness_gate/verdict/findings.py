@@ -25,6 +25,7 @@ from robustness_gate.verdict.hypotheses import (
     metric_of,
     without_metric,
 )
+from robustness_gate.verdict.kept import kept
 from robustness_gate.verdict.validity import issue
 
 UNDECLARED_SHARE = 10_000
@@ -102,15 +103,16 @@ def _contrasted(
         issues = (*issues, *(found for found in case.issues(trial, each) if found not in issues))
         if not aimed(each.task, trial):
             issues = (*issues, issue("other_form", task=each.task))
-    issues = (*issues, *_few_clusters(asked))
+    issues = (*issues, *_few_clusters(asked), *_few_shared(asked))
     for found in contrasts.compared(case, limit, trial, asked, own, alpha):
         all_ = (*issues, *_alone(case, limit, trial, asked, own))
+        beside = kept(case, limit, trial, own[0], found.theirs[0]) if limit.recovered is not None else ()
         made = _finding(
             limit, trial, measurement, (found.lower, found.upper), limit.most, all_, declared, its=found.theirs[0]
         )
         yield made.model_copy(
             update={
-                "contrast": found.contrast,
+                "contrast": found.contrast.model_copy(update={"kept": beside}),
                 "state": "over" if found.over else "under" if found.under else "open",
                 "correct": sum(tally(each, metric_in(limit, each.task, trial))[0] for each in own),
                 "over_correct": sum(tally(each, metric_in(limit, each.task, trial))[0] for each in found.theirs),
@@ -124,6 +126,12 @@ def _few_clusters(asked: joined.Asked) -> Iterator[ValidityIssue]:
     """An issue if the questions have too few clusters for a comparison by clusters."""
     if len(asked.sizes) < contrasts.LEAST_CLUSTERS:
         yield issue("few_clusters", clusters=len(asked.sizes), asked=contrasts.LEAST_CLUSTERS)
+
+
+def _few_shared(asked: joined.Asked) -> Iterator[ValidityIssue]:
+    """An issue if too few of a score's questions are asked in each of its tasks. All models are asked the same ones."""
+    if asked.shared < joined.LEAST_SHARED * asked.questions:
+        yield issue("few_in_all_tasks", shared=asked.shared, questions=asked.questions, asked=joined.LEAST_SHARED)
 
 
 def _other_questions(case: Evaluation, tasks: Sequence[str], trial: Trial) -> Iterator[ValidityIssue]:

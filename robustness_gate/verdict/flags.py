@@ -18,6 +18,7 @@ tokenizer_differs      texts have other token ids than with the original's token
 tokenizer_unverified   the tokenizer was compared with no other: recorded only if the weights are not released
 original_unrelated     the weights of candidate and original are unrelated, so a calibration shows nothing about it
 below_control          untouched, the model scores less than one that never knew: diagnostic, never blocks
+control_ruined         an attack cost the control its utility: diagnostic, never blocks
 familiarity             forget texts are more, or less, familiar than unseen texts: diagnostic, never blocks
 weaker_beats_stronger  an attack recovers more than one that should be stronger: the stronger one was not run well
 """

@@ -9,7 +9,7 @@ from robustness_gate.evidence.answers import changes
 from robustness_gate.records.policy import Limit
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Blocker
-from robustness_gate.verdict import bounds, calibrations, contrasts
+from robustness_gate.verdict import bounds, calibrations, contrasts, joined
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.hypotheses import asked_by, label, metric_of
 from robustness_gate.verdict.selftests import counting, faults
@@ -27,6 +27,8 @@ def instruments(case: Evaluation) -> Iterator[Blocker]:
             yield from _sham(case, attack)
     if validity.positive_control != "off":
         yield from _positive_control(case)
+    yield from _may_know(case)
+    yield from _unbound(case)
     yield from _gaps(case)
 
 
@@ -121,6 +123,36 @@ def _exceeds(case: Evaluation, limit: Limit, trial: Trial, measurement: Measurem
     others = [its for _, its in case.partners(Role.CONTROL, limit.relative_to, trial, measurement)]
     most = limit.most
     return bool(others) and all(bounds.paired(policy, measurement, its, metric, alpha)[0] > most for its in others)
+
+
+def _may_know(case: Evaluation) -> Iterator[Blocker]:
+    """Share limits whose control may know the subject: an earlier release, the original, or an adapter on one of them.
+
+    `policy check` refuses such a policy too, but the judge is also given policies that no check has seen.
+    """
+    policy = case.policy
+    earlier = {c.sha256 for c in policy.controls.values() if c.kind == "earlier_release" or c.report_sha256 is not None}
+    originals = {policy.original, *(t.subject for t in case.evidence.comparators if t.role == Role.ORIGINAL)}
+    for limit in policy.limits:
+        control = policy.controls.get(limit.control or "") if limit.recovered is not None else None
+        if control is None:
+            continue
+        lineage = {control.sha256, case.evidence.bases.get(control.sha256)} - {None}
+        if lineage & (earlier | originals | {case.evidence.subject}):
+            args = {"rule": limit.id, "control": limit.control or "", "original": bool(lineage & originals)}
+            yield Blocker(code="control_may_know", args=args)
+
+
+def _unbound(case: Evaluation) -> Iterator[Blocker]:
+    """Share limits for which the original with hidden questions stands in, without proof that they are the same."""
+    trials = [t for t in case.evidence.comparators if t.role == Role.ORIGINAL]
+    for limit in case.policy.limits:
+        for task in limit.readings if limit.heuristic else ():
+            pin = case.policy.tasks.get(task)
+            hidden = None if pin is None else pin.choices_only
+            asked = [trial for trial in trials if bounds.questions_of(trial, task) is not None]
+            if hidden is None or not all(joined.hides(case, trial, task, hidden) for trial in asked):
+                yield Blocker(code="hidden_not_bound", args={"rule": limit.id, "task": task, "hidden": hidden})
 
 
 def _gaps(case: Evaluation) -> Iterator[Blocker]:

@@ -21,6 +21,9 @@ from robustness_gate.verdict.bounds import effect_of, questions_of
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.hypotheses import judged_in
 
+LEAST_SHARED = 0.8
+"""The least share of the questions of a score that each of its tasks asks. Below it the score is mostly that of one
+task. The public cloze set has 1,076 of the 1,273 questions of WMDP-bio, 85 %."""
 LEAST_EFFECT = 1.5
 """The least design effect of a score whose clusters are not known: the mean of two answers varies more by cluster than
 one answer. A policy can pin a larger one."""
@@ -65,6 +68,11 @@ class Asked:
     def questions(self) -> int:
         """The number of questions."""
         return len(self.clusters)
+
+    @property
+    def shared(self) -> int:
+        """How many of the questions every task asks."""
+        return len(set.intersection(*(set(self.ids[task]) for task in self.tasks)))
 
     def mean(self, sums: Sums) -> float:
         """The mean score per question, with missing answers counted as wrong."""
@@ -147,16 +155,34 @@ def _pinned_items(case: Evaluation, task: str) -> int | None:
 
 
 def _listed(case: Evaluation, ref: TaskRef) -> QuestionIds | None:
-    """The ids of a task's questions; None unless there is exactly one list, with one id per item."""
+    """The ids of a task's questions; None unless there is exactly one list, with one id per item.
+
+    Beside an older record, which lacks the digest of the choices, there may be a newer one with the same ids.
+    """
     found = [each for each in case.evidence.questions if each.task == ref.sha256 and len(each.ids) == ref.items]
-    return found[0] if len(found) == 1 else None
+    newer, older = ([each for each in found if (each.choices is None) == old] for old in (False, True))
+    if len(newer) > 1 or len(older) > 1 or len({(each.ids, each.clusters) for each in found}) != 1:
+        return None
+    return (newer or older)[0]
 
 
-def _alike(case: Evaluation, trial: Trial, task: str, other: str) -> bool:
-    """Whether two tasks of a trial ask the same questions in the same order, as the record of their ids shows."""
+def hides(case: Evaluation, trial: Trial, task: str, other: str) -> bool:
+    """Whether one task of a trial is another without its questions, as the records of the two show.
+
+    The ids, clusters, choices and right answers are the same, in the same order, in a task of the same kind, and no
+    question's text is shown. Ids alone would prove nothing: other questions can be asked under them. Where the policy
+    pins the digest of the other task, it is that one.
+    """
     refs = [next((each for each in trial.tasks if each.name == name), None) for name in (task, other)]
-    one, two = (None if ref is None else _listed(case, ref) for ref in refs)
-    return one is not None and two is not None and (one.ids, one.clusters) == (two.ids, two.clusters)
+    pin = case.policy.tasks.get(other)
+    if refs[0] is None or refs[1] is None or refs[0].kind != refs[1].kind:
+        return False
+    if pin is None or pin.sha256 not in (None, refs[1].sha256):
+        return False
+    one, two = _listed(case, refs[0]), _listed(case, refs[1])
+    if one is None or two is None or one.choices is None or one.hidden or not two.hidden:
+        return False
+    return (one.ids, one.clusters, one.choices) == (two.ids, two.clusters, two.choices)
 
 
 def pin_of(case: Evaluation, task: str, trial: Trial) -> str | None:
@@ -172,7 +198,7 @@ def hidden_answers(case: Evaluation, asked: Asked, trial: Trial, own: Answers) -
     None if a task was not asked so. They must be valid as the others are.
     """
     names = [asked.hidden.get(each.task, "") for each in own]
-    same = all(_alike(case, trial, each.task, name) for each, name in zip(own, names, strict=True))
+    same = all(hides(case, trial, each.task, name) for each, name in zip(own, names, strict=True))
     found = whole(case, names, trial, own[0]) if same else None
     return None if found is None or any(case.issues(trial, each) for each in found) else found
 

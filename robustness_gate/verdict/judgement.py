@@ -39,6 +39,7 @@ from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.findings import by_strength, findings, strongest
 from robustness_gate.verdict.flags import below_control, red_flags
 from robustness_gate.verdict.hypotheses import declared_hypotheses, spelled_out
+from robustness_gate.verdict.kept import ruined
 
 
 def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
@@ -57,7 +58,7 @@ def judge(policy: Policy, evidence: Evidence, at: datetime) -> Verdict:
     policy = spelled_out(policy)
     case = Evaluation(policy, evidence, at, alpha_hypothesis=policy.statistics.alpha_fail / declared)
     found = findings(case)
-    flags = (*red_flags(policy, evidence), *below_control(found))
+    flags = (*red_flags(policy, evidence), *below_control(found), *ruined(found))
     blocking = [*blockers(case, found)]
     for flag in flags:
         if flag.blocks:

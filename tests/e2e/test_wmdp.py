@@ -119,11 +119,11 @@ def test_wmdp_smoke_runs_from_start_to_report_on_random_models(bench, random_mod
     }
     asked = {record["label"]: {mark["task"] for mark in record["measurements"]} for record in report["trials"]}
     assert "wmdp-bio-choices-only" in asked["none"]
-    assert asked["quantize (channel)"] == {*VERDICT, "wmdp-bio-cloze", "wmdp-bio-robust"}
+    assert asked["quantize (channel)"] == {*VERDICT, "wmdp-bio-cloze", "wmdp-bio-margin", "wmdp-bio-robust"}
     sizes = {mark["task"]: mark["items"] for record in report["trials"] for mark in record["measurements"]}
     assert 14 <= sizes["wmdp-bio-cloze"] <= 20
     assert any(blocker["code"].startswith("self_test") for blocker in report["verdict"]["blockers"])
-    assert {"bio"} == {f["rule"] for f in report["verdict"]["findings"] if f["kind"] == "limit"}
+    assert {"bio", "bio-by-margin"} == {f["rule"] for f in report["verdict"]["findings"] if f["kind"] == "limit"}
     lacking = {b["args"]["rule"] for b in report["verdict"]["blockers"] if b["code"] == "gap_not_measured"}
     assert lacking == {"cyber"}, "its control was not given"
     page = (bench / "out" / "report.html").read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """A share limit on real answers: a model with flattened logits, and one that always answers the same letter.
 
-Flattening changes no answer by letter. Of the answers by cloze it changes many: choices of several tokens are compared
-per character, and where all tokens are about equally likely the number of tokens decides. So what is asserted here is
-that it makes no PASS, and `docs/limits.md` says what is left open.
+Flattening changes no answer by letter, and none by margins. Of the answers by cloze it changes many: choices of several
+tokens are compared per character, and where all tokens are about equally likely the number of tokens decides. So the
+policy has the limit a second time, on letters and margins, and no verdict changes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from robustness_gate.verdict import judge, pack
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 11, 30, tzinfo=UTC)
 QUESTIONS = 200
-READINGS = ("forget", "forget-cloze")
+READINGS = ("forget", "forget-cloze", "forget-margin")
 Answers = dict[str, list[bool]]
 
 pytestmark = pytest.mark.slow
@@ -100,18 +100,26 @@ def changed(one: Answers, other: Answers, task: str) -> int:
 def test_a_head_scaled_by_a_tenth_changes_no_verdict() -> None:
     for name, outcome in (("base", "FAIL"), ("oracle", "PASS"), ("rmu", "PASS")):
         plain, flat = model(name), model(name, scale=0.1)
-        assert changed(plain, flat, "forget") == 0, name
+        assert [changed(plain, flat, task) for task in ("forget", "forget-margin")] == [0, 0], name
         assert [judged(each).outcome for each in (plain, flat)] == [outcome, outcome], name
 
 
-def test_it_changes_answers_by_cloze_and_never_makes_a_pass() -> None:
+def test_it_changes_answers_by_cloze_and_no_verdict() -> None:
     """Two fifths and half of the way from rmu back to the base: half of the gap is back, and most of it."""
     assert changed(model("base"), model("base", scale=0.1), "forget-cloze") > QUESTIONS / 4
-    for blend in (0.4, 0.5):
-        plain, flat = model("rmu", blend), model("rmu", blend, scale=0.1)
-        assert changed(plain, flat, "forget") == 0
-        outcomes = [judged(each).outcome for each in (plain, flat)]
-        assert "PASS" not in outcomes
+    for blend, outcome, factors in ((0.4, "INCONCLUSIVE", (0.1,)), (0.5, "FAIL", (0.1, 0.3, 3.0))):
+        plain = model("rmu", blend)
+        assert judged(plain).outcome == outcome, blend
+        for factor in factors:
+            scaled = model("rmu", blend, scale=factor)
+            assert [changed(plain, scaled, task) for task in ("forget", "forget-margin")] == [0, 0]
+            assert judged(scaled).outcome == outcome, (blend, factor)
+
+
+def test_without_the_limit_on_margins_it_would_change_one() -> None:
+    """That is what the second limit is for: the first one alone finds no breach in the flattened model."""
+    flat = judged(model("rmu", 0.5, scale=0.1))
+    assert {f.rule for f in flat.findings if f.state == "over"} == {"back-by-margin"}
 
 
 def test_a_model_that_always_answers_the_same_letter_is_not_passed() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from robustness_gate.policy_language import cases
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.policy import Guardrail, Policy
-from robustness_gate.records.questions import QuestionIds
+from robustness_gate.records.questions import QuestionIds, shipped_kind
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Finding, Verdict
 from robustness_gate.verdict import declared_hypotheses, judge, pack, unpack
@@ -590,3 +590,168 @@ def test_a_ratchet_holds_a_share_limit_too():
     assert declared_hypotheses(held) == declared_hypotheses(policy) + 2
     verdict = judged(held, evidence_of(policy, NEVER))
     assert "back.ratchet" in {b.args.get("rule") for b in verdict.blockers}
+
+
+# --- what the judge itself refuses -----------------------------------------------------------------------------------
+
+
+def with_controls(policy: Policy, **controls: dict[str, Any]) -> Policy:
+    """The policy with other fields in its controls, as no check of a policy would let them pass."""
+    fields = {**policy.model_dump(by_alias=True), "controls": {**policy.model_dump()["controls"], **controls}}
+    return Policy.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("controls", "original"),
+    [
+        ({"never": {"sha256": CONTROL, "kind": "earlier_release"}}, False),
+        ({"never": {"sha256": CONTROL, "kind": "retrained", "report_sha256": "4" * 64}}, False),
+        ({"last": {"sha256": CONTROL, "kind": "earlier_release", "report_sha256": "4" * 64}}, False),
+        ({"never": {"sha256": ORIGINAL, "kind": "retrained"}}, True),
+    ],
+)
+def test_a_control_that_may_know_is_no_model_that_never_knew(controls: dict[str, Any], original: bool):
+    policy = policy_of()
+    assert judged(policy, evidence_of(policy, NEVER)).outcome == "PASS"
+    other = with_controls(policy, **controls)
+    verdict = judged(other, evidence_of(other, NEVER))
+    assert verdict.outcome == "INCONCLUSIVE"
+    found = [each for each in verdict.blockers if each.code == "control_may_know"]
+    assert [(each["rule"], each["control"], each["original"]) for each in found] == [("back", "never", original)]
+
+
+def test_an_original_that_the_policy_does_not_pin_is_no_control_either():
+    policy = policy_of().model_copy(update={"original": None})
+    never = {"never": {"sha256": cases.ORIGINAL, "kind": "retrained"}}
+    other = with_controls(policy, **never)
+    assert "control_may_know" in codes_of(judged(other, evidence_of(other, NEVER)))
+    assert "control_may_know" not in codes_of(judged(policy, evidence_of(policy, NEVER)))
+
+
+@pytest.mark.parametrize("of", ["original", "candidate", "earlier release", "another model"])
+def test_an_adapter_on_a_model_that_may_know_is_no_control(of: str):
+    policy = with_controls(policy_of(), last={"sha256": "7" * 64, "kind": "earlier_release"})
+    evidence = evidence_of(policy, NEVER)
+    base = {"original": ORIGINAL, "candidate": evidence.subject, "earlier release": "7" * 64}.get(of, "8" * 64)
+    verdict = judged(policy, changed(evidence, bases={CONTROL: base}))
+    assert verdict.outcome == ("PASS" if of == "another model" else "INCONCLUSIVE")
+    assert ("control_may_know" in codes_of(verdict)) == (of != "another model")
+
+
+def hidden_policy() -> Policy:
+    """A heuristic limit on one task, with another that hides its questions."""
+    policy = policy_of(score=(), task="a", recovered={"max_share": 0.35, "control": None, "yardstick": "same_attack"})
+    tasks = {**policy.tasks, "a": policy.tasks["a"].model_copy(update={"choices_only": "b"})}
+    return policy.model_copy(update={"tasks": tasks, "controls": {}})
+
+
+def of_another_kind(evidence: Evidence, task: str) -> Evidence:
+    """The same answers of the original, to a task of a kind that shows no choices."""
+    names = {}
+
+    def other(trial: Trial) -> Trial:
+        fields = {"judged": shipped_kind("cloze"), "kind": "cloze"}
+        refs = tuple(each.model_copy(update=fields) if each.name == task else each for each in trial.tasks)
+        made = trial.model_copy(update={"tasks": refs})
+        names[trial.id] = made.id
+        return made
+
+    comparators = tuple(other(each) for each in evidence.comparators)
+    measurements = []
+    for each in evidence.measurements:
+        bits = {"acc_norm": each.correct["acc"]} if each.task == task and each.trial in names else each.correct
+        measurements.append(each.model_copy(update={"trial": names.get(each.trial, each.trial), "correct": bits}))
+    closed = tuple(each.model_copy(update={"trial": names.get(each.trial, each.trial)}) for each in evidence.closed)
+    return changed(evidence, comparators=comparators, measurements=tuple(measurements), closed=closed)
+
+
+@pytest.mark.parametrize(
+    "which", ["other choices", "no record of choices", "a question shown", "another digest", "another kind"]
+)
+def test_hidden_questions_under_the_same_ids_are_bound_by_their_choices(which: str):
+    policy = hidden_policy()
+    evidence = evidence_of(policy, {"a": 0.3}, original={"a": 0.9, "b": 0.3}, controls={})
+    assert judged(policy, evidence).outcome == "PASS"
+    shown, hidden = sorted(evidence.questions, key=lambda each: each.hidden)
+    assert (shown.hidden, hidden.hidden, shown.ids) == (False, True, hidden.ids)
+    other = {
+        "other choices": hidden.model_copy(update={"choices": "5" * 64}),
+        "no record of choices": hidden.model_copy(update={"choices": None}),
+        "a question shown": hidden.model_copy(update={"hidden": False}),
+    }.get(which, hidden)
+    if which == "no record of choices":
+        shown = shown.model_copy(update={"choices": None})
+    if which == "another digest":
+        pin = policy.tasks["b"].model_copy(update={"sha256": "6" * 64})
+        policy = policy.model_copy(update={"tasks": {**policy.tasks, "b": pin}})
+    if which == "another kind":
+        evidence = of_another_kind(evidence, "b")
+    verdict = judged(policy, changed(evidence, questions=(shown, other)))
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert not [f for f in verdict.findings if f.rule == "back"]
+    assert {"hidden_not_bound", "gap_not_measured"} <= codes_of(verdict)
+
+
+def test_an_older_record_of_the_same_ids_is_no_second_list():
+    policy = hidden_policy()
+    evidence = evidence_of(policy, {"a": 0.3}, original={"a": 0.9, "b": 0.3}, controls={})
+    older = tuple(each.model_copy(update={"choices": None, "hidden": False}) for each in evidence.questions)
+    assert judged(policy, changed(evidence, questions=(*older, *evidence.questions))).outcome == "PASS"
+    other = tuple(each.model_copy(update={"choices": "5" * 64}) for each in evidence.questions)
+    assert judged(policy, changed(evidence, questions=(*other, *evidence.questions))).outcome == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(("apart", "outcome"), [(20, "PASS"), (40, "INCONCLUSIVE")])
+def test_most_questions_of_a_score_are_asked_in_each_of_its_tasks(apart: int, outcome: str):
+    """Of 200 questions in each task, some are asked in the other one under another id."""
+    policy = policy_of()
+    evidence = evidence_of(policy, NEVER)
+    first, second, *rest = evidence.questions
+    ids = tuple(f"{1000 + n:016x}" if n < apart else each for n, each in enumerate(second.ids))
+    for known in (NEVER, KNOWS):
+        its = changed(evidence_of(policy, known), questions=(first, second.model_copy(update={"ids": ids}), *rest))
+        verdict = judged(policy, its)
+        assert verdict.outcome == ("FAIL" if known is KNOWS else outcome)
+        assert found_in(verdict).has("few_in_all_tasks") == (apart > 25)
+
+
+# --- a control that an attack ruined ---------------------------------------------------------------------------------
+
+
+def test_the_utility_of_every_model_stands_beside_the_share_and_a_ruined_control_is_told():
+    policy = policy_of()
+    rail = Guardrail(id="useful", task="useful", max_drop=0.10)
+    for rules, right, floor in ((policy, 19, 0.4), (policy.model_copy(update={"guardrails": (rail,)}), 44, 0.9)):
+        evidence = evidence_of(rules, {**NEVER, "useful": 0.9}, never={"useful": 1.0}, original={"useful": 0.96})
+        whole = judged(rules, evidence)
+        assert not [flag for flag in whole.flags if flag.flag == "control_ruined"]
+        bits = pack([n < right for n in range(50)])
+        control = trial_in(evidence, Role.CONTROL, "relearn")
+        verdict = judged(rules, rewritten(evidence, control, "useful", correct={"acc_permuted": bits, "acc": bits}))
+        (beside,) = found_in(verdict).contrast.kept
+        assert beside.task == "useful"
+        assert (beside.candidate, beside.control, beside.before) == (0.9, right / 50, 1.0)
+        assert (beside.original, beside.asked) == (0.96, floor)
+        (flag,) = [flag for flag in verdict.flags if flag.flag == "control_ruined"]
+        assert (flag["control"], flag["label"], flag["accuracy"], flag["asked"]) == (
+            "never",
+            "relearn",
+            right / 50,
+            floor,
+        )
+        assert not flag.blocks
+        assert verdict.outcome == whole.outcome
+
+
+def test_a_destroyed_control_makes_no_pass_of_what_would_be_open():
+    """It scores less, so more of the gap seems to be back."""
+    policy = policy_of()
+    evidence = evidence_of(policy, NEVER)
+    control = trial_in(evidence, Role.CONTROL, "relearn")
+    wrecked = evidence
+    for task, items in (("a", 200), ("b", 200), ("useful", 50)):
+        few = pack([n % 5 == 0 for n in range(items)])
+        wrecked = rewritten(wrecked, control, task, correct={"acc_permuted": few, "acc": few})
+    before, after = judged(policy, evidence), judged(policy, wrecked)
+    assert found_in(after).upper > found_in(before).upper
+    assert (before.outcome, after.outcome) == ("PASS", "INCONCLUSIVE")

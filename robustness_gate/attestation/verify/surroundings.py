@@ -190,4 +190,5 @@ def _records(evidence: Evidence) -> set[object]:
     around = (each for each in (evidence.unread, evidence.stored) if each is not None)
     digests = {each.digest for each in (*records, *around)}
     notes = (each.digest for each in evidence.notes)
-    return {*digests, *notes, *evidence.producer_claims.items(), evidence.model_type, evidence.devices}
+    named = {*evidence.producer_claims.items(), *evidence.bases.items()}
+    return {*digests, *notes, *named, evidence.model_type, evidence.devices}

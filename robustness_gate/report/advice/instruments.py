@@ -30,6 +30,11 @@ FLAGGED: Mapping[str, str] = {
         "A model that never knew scores more. Look at what it answers instead (`declines`, one letter), and rely on "
         "the attacks: what is only avoided comes back after some of them."
     ),
+    "control_lost_utility": (
+        "The attack leaves the control little of what it could do, so the comparison with it says less. It blocks "
+        "nothing by itself. A control that is as able as the candidate and trained like it is ruined less easily; an "
+        "attack with gentler settings, chosen before any candidate is seen, ruins fewer models."
+    ),
     "choices_suffice": (
         "Guessing from the choices alone is nearly as accurate. Ask questions whose choices give nothing away, "
         "and pin them in the policy before any candidate is seen."
@@ -223,6 +228,15 @@ SEEN: Mapping[str, Callable[[Case, Sequence[Blocker]], Iterator[Step]]] = {
         "is the model before unlearning, and that the questions ask what it knew; then set limits that it exceeds, "
         "before any number of a candidate is seen.",
         on_the_original,
+    ),
+    "control_may_know": _do(
+        "A share of a gap is measured from a model that never knew. Name one as `control` in the policy: a sister "
+        "model that was trained without the domain, or an early checkpoint from before it."
+    ),
+    "hidden_not_bound": _do(
+        "Give the suite's task with hidden questions the same items and roles, and `hide_question: true`; then run "
+        "again, so that the record of its questions is made anew.",
+        again,
     ),
     "gap_not_measured": _do(
         "Name both models: the one before unlearning, and the control that never knew. Each is asked without attack; "

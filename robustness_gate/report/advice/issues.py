@@ -185,6 +185,7 @@ STEPS: Mapping[str, Callable[[Case, Invalid], Iterator[Step]]] = {
     "nothing_to_lose": _nothing_to_lose,
     "few_clusters": _do("Ask questions of more clusters, or name finer ones (`clusters` in the suite)."),
     "other_clusters": _MATCH,
+    "few_in_all_tasks": _do("Ask the same questions in every task of the score; docs/limits.md says how many."),
     "one_task_over": _do(
         "What comes back in one form of the questions only is back all the same. Unlearn further, in this form too, "
         "then run the whole suite on the new checkpoint."

@@ -25,7 +25,9 @@ from robustness_gate.verdict.wording.flags import flag_line
 from robustness_gate.verdict.wording.instruments import calibrated
 from robustness_gate.verdict.wording.names import (
     BY,
+    HYPOTHESES,
     gap_name,
+    kept_line,
     left_out,
     model_name,
     name_of,
@@ -59,12 +61,14 @@ def capital(text: str) -> str:
 
 __all__ = [
     "BY",
+    "HYPOTHESES",
     "OTHER_THAN_A_LIMIT",
     "WORDING",
     "calibrated",
     "capital",
     "flag_line",
     "gap_name",
+    "kept_line",
     "lacking",
     "left_out",
     "model_name",

@@ -145,6 +145,15 @@ BLOCKERS: Wording = {
     "positive_control_within_limits": (
         "the original, the positive control, exceeds no limit before any attack, so these limits detect nothing"
     ),
+    "control_may_know": lambda b: (
+        f"the limit '{b['rule']}' compares with '{b['control']}' as a model that never knew, and that is "
+        f"{'the original' if b['original'] else 'an earlier release'} or made from it, which may know the subject"
+    ),
+    "hidden_not_bound": lambda b: (
+        f"the limit '{b['rule']}' rests on the choices of '{b['task']}' alone, and nothing shows that "
+        f"{repr(b['hidden']) if b['hidden'] else 'another task'} asks exactly these: ids, clusters, choices and right "
+        "answers have to be the same, and no question's text may be shown"
+    ),
     "gap_not_measured": lambda b: (
         f"the limit '{b['rule']}' is on a share of a gap that was not measured: the original and {_never(b)} must both "
         "have valid answers to its questions before any attack"
@@ -229,7 +238,7 @@ OTHER_THAN_A_LIMIT: Mapping[str, str] = {
             "expected_bite_missing", "expected_method_missing", "nothing_recovers", "sham_missing",
             "sham_not_comparable",
             "sham_changes", "positive_control_missing", "positive_control_invalid", "positive_control_within_limits",
-            "gap_not_measured", "no_gap",
+            "gap_not_measured", "no_gap", "control_may_know", "hidden_not_bound",
         ),
         "a negative result needs an instrument that was shown to work",
     ),

@@ -27,6 +27,18 @@ def _first(names: Sequence[str], many: int) -> str:
     return ", ".join(names) + (", ..." if many > len(names) else "")
 
 
+def _ruined(flag: Coded) -> str:
+    who = f"the control '{flag['control']}'" if flag["control"] else "the original, which stands in for a control"
+    at = f" at {flag['budget']}" if flag["budget"] else ""
+    more = f" ({flag['many']} attacked models in all)" if flag["many"] > 1 else ""
+    return (
+        f"{flag['label']}{at} ruins {who}: it keeps {flag['accuracy']:.1%} of "
+        f"'{flag['task']}', and an attacked model has to keep {flag['asked']:.0%}{more}. It scores less than a model "
+        "that never knew would, so a candidate that is not ruined passes less often, and a destroyed control shows no "
+        "breach"
+    )
+
+
 _NAME_IT = "name the original (--original), or pin its digests under 'tokenizer' in the policy"
 
 FLAGS: Wording = {
@@ -67,6 +79,7 @@ FLAGS: Wording = {
         "untouched, the model scores {points:.1%} less on '{rule}' than the control '{control}', which never knew (at "
         "least {least:.1%}): absence alone would not show this, avoiding right answers would; it is no breach"
     ),
+    "control_lost_utility": _ruined,
     "weights_unrelated": lambda f: (
         f"{f['alike']:,} of the original's {f['tensors']:,} matrices have their like in the candidate, with a median "
         f"cosine of {f['cosine']:.2f}: what was shown on this original says nothing about the candidate"

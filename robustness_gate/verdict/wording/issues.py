@@ -41,6 +41,10 @@ VALIDITY: Wording = {
     "nothing_to_lose": "the original is no better than guessing, so there was nothing to lose",
     "few_clusters": "{clusters} clusters of questions are too few for a comparison by clusters, which needs {asked}",
     "other_clusters": "the ids or clusters of the questions of '{task}' are not those that the policy pins",
+    "few_in_all_tasks": (
+        "{shared} of the {questions} questions of the score are asked in each of its tasks, and at least {asked:.0%} "
+        "have to be"
+    ),
     "one_task_over": (
         "in '{task}' alone, the upper bound is {upper:.0%} of the gap, and at most {asked:.0%} is allowed in one task"
     ),

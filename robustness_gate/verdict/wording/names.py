@@ -9,7 +9,7 @@ from robustness_gate.records.base import Coded
 from robustness_gate.records.encode import Json
 from robustness_gate.records.evidence import LeftOut
 from robustness_gate.records.trial import ModelRef, Role, Trial
-from robustness_gate.records.verdict import Blocker, Finding, FindingKind
+from robustness_gate.records.verdict import Blocker, Finding, FindingKind, Kept
 from robustness_gate.verdict.findings import comparator
 from robustness_gate.verdict.findings import place as where
 from robustness_gate.verdict.hypotheses import named
@@ -91,6 +91,26 @@ def place_of(at: Coded | Mapping[str, Json]) -> str:
     """`place` of what has a finding's address among its arguments: a blocker, or the address itself."""
     rule = rule_name(FindingKind(at["kind"]), at["rule"])
     return f"{rule}: {at['attack']}, seed {at['seed_index']}, budget {at['budget']}"
+
+
+def kept_line(kept: Kept) -> str:
+    """`'retain': candidate 95.0%, control 44.0% (ruined, 96.0% before any attack), original 97.0%`."""
+
+    def share(value: float | None) -> str:
+        return "not asked" if value is None else f"{value:.1%}"
+
+    ruined = kept.control is not None and kept.control < kept.asked
+    before = [] if kept.before is None else [f"{share(kept.before)} before any attack"]
+    about = ", ".join([f"ruined, under {kept.asked:.0%}"] * ruined + before)
+    control = share(kept.control) + (f" ({about})" if about else "")
+    return f"'{kept.task}': candidate {share(kept.candidate)}, control {control}, original {share(kept.original)}"
+
+
+HYPOTHESES = (
+    "one for each limit (in each format of its task) and each seed and budget of each required attack that it covers, "
+    "'none' included, and one for each utility with a minimum and for each guardrail (in each format)"
+)
+"""How the declared hypotheses are counted."""
 
 
 def numbers(finding: Finding) -> str:
