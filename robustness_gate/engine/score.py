@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from robustness_gate.engine import ending, events, hooks, padding, pieces, prompting, shared
+from robustness_gate.engine import encodings, ending, events, hooks, padding, pieces, prompting, shared
 from robustness_gate.engine.batching import batches as batches
 from robustness_gate.engine.batching import halved
 from robustness_gate.engine.context import longest_prompt
@@ -173,7 +173,7 @@ class ModelLM:
         self, questions: Sequence[Question], form: Form, texts: Sequence[str], room: int, *, special: bool
     ) -> list[list[int]]:
         """The prompts as the model gets them, cut at their beginnings where they do not fit."""
-        whole = self._spelt(prompting.encode(self.tokenizer, texts, special=special))
+        whole = self._spelt(encodings.encode(self.tokenizer, texts, special=special))
         if (notes := events.NOTES.get()) is not None:
             cut = {question.id for question, ids in zip(questions, whole, strict=True) if len(ids) > room}
             notes.cut |= cut
@@ -246,17 +246,22 @@ class ModelLM:
         hazard's questions would make any model look unlearned; such items have no answer, and a missing answer never
         supports compliance.
         """
-        whole = [True] * len(questions)
-        if form.rewrite is None:  # otherwise an attack changed the text on purpose
-            read = pieces.read(self.tokenizer, encoded)
-            whole = [each.holds(body(question, form)) for question, each in zip(questions, read, strict=True)]
-        parts = [
-            prompting.scored(each, form) + ([] if holds else [body(each, form)])
-            for each, holds in zip(questions, whole, strict=True)
-        ]
-        known = pieces.control_tokens(self.tokenizer) if any(parts) else {}
-        signs = [pieces.controls_in("\n".join(each), known) for each in parts]
-        lost = [not holds or bool(found) for holds, found in zip(whole, signs, strict=True)]
+        bodies = [body(question, form) for question in questions]
+        answers = [prompting.scored(each, form) for each in questions]
+        whole = form.rewrite is None  # otherwise an attack changed the text on purpose
+
+        def check() -> tuple[list[bool], list[frozenset[int]]]:
+            holds = [True] * len(bodies)
+            if whole:
+                read = pieces.read(self.tokenizer, encoded)
+                holds = [each.holds(text) for text, each in zip(bodies, read, strict=True)]
+            parts = [own + ([] if held else [text]) for own, held, text in zip(answers, holds, bodies, strict=True)]
+            known = pieces.control_tokens(self.tokenizer) if any(parts) else {}
+            signs = [pieces.controls_in("\n".join(each), known) for each in parts]
+            return [not held or bool(found) for held, found in zip(holds, signs, strict=True)], signs
+
+        key = whole, tuple(bodies), tuple(map(tuple, answers)), tuple(map(tuple, encoded))
+        lost, signs = encodings.kept(self.tokenizer, key, len(bodies), check)
         if (notes := events.NOTES.get()) is not None:
             notes.lost |= {question.id for question, gone in zip(questions, lost, strict=True) if gone}
             notes.controls |= {each.id: found for each, found in zip(questions, signs, strict=True) if found}
@@ -270,9 +275,9 @@ class ModelLM:
         NaN where the model does not have a token.
         """
         many = len(answers[0])
-        contexts = prompting.encode(self.tokenizer, prompts, special=special)
+        contexts = encodings.encode(self.tokenizer, prompts, special=special)
         texts = [prompt + each for prompt, options in zip(prompts, answers, strict=True) for each in options]
-        whole = prompting.encode(self.tokenizer, texts, special=special)
+        whole = encodings.encode(self.tokenizer, texts, special=special)
         tails = [ids[len(contexts[i // many]) :] for i, ids in enumerate(whole)]
         for first in range(0, len(tails), many):
             own = {tuple(tail) for tail in tails[first : first + many]}

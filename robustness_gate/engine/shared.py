@@ -39,6 +39,8 @@ CACHE_BYTES = 4 << 30
 """Maximum size of the keys and values of a batch."""
 LOGIT_BYTES = 1 << 30
 """Maximum size of a batch's log-probabilities."""
+WINDOWS = ("window", "window_size", "chunk_size")
+"""Ends of the names under which configs say how far attention looks."""
 CHANGING = ("dynamic", "longrope")
 """Kinds of rotary embedding whose frequencies depend on the length of what is read."""
 FAILURES = (TypeError, ValueError, AttributeError, LookupError, NotImplementedError, RuntimeError)
@@ -358,11 +360,7 @@ def reach(model: Any) -> int:
     """
     limits = [longest_prompt(model)]
     for part in _parts(model.config.get_text_config().to_dict()):
-        limits += [
-            each
-            for name, each in part.items()
-            if ("window" in name or "chunk" in name) and not name.endswith("layers") and type(each) is int and each > 0
-        ]
+        limits += [each for name, each in part.items() if name.endswith(WINDOWS) and type(each) is int and each > 0]
         if part.get("rope_type") in CHANGING:
             limits.append(part.get("original_max_position_embeddings") or 0)
     return min(limits)
