@@ -1,4 +1,4 @@
-"""What prompts have in common is read once, and every answer is that of a whole pass; where it is not, none is shared."""
+"""What prompts have in common is read once, with the answers of whole passes; where they differ, it is not."""
 
 from __future__ import annotations
 
