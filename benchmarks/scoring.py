@@ -12,13 +12,12 @@ row is a median of ratios, taken in turn, in CPU seconds of one thread; the answ
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import os
 import platform
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,7 +31,7 @@ import torch  # noqa: TID253 - it is what is measured
 import transformers  # noqa: TID253
 
 from robustness_gate import organisms
-from robustness_gate.engine import batching, encodings, prompting, shared
+from robustness_gate.engine import batching, encodings, prompting
 from robustness_gate.engine.score import ModelLM, content_logliks
 from robustness_gate.inputs.prompts import header_for, rotated
 from robustness_gate.records.questions import Form, Item, Question
@@ -103,17 +102,6 @@ def theirs(lm: Any, made: Sequence[Sequence[Any]]) -> torch.Tensor:
     return torch.tensor([[value for value, _ in each] for each in passes]).reshape(len(made), -1, 4)
 
 
-@contextlib.contextmanager
-def whole() -> Iterator[None]:
-    """Our own whole passes."""
-    real = shared.applies
-    shared.applies = lambda *_, **__: False
-    try:
-        yield
-    finally:
-        shared.applies = real
-
-
 def seconds(work: Callable[[], object]) -> float:
     """CPU seconds of this process."""
     start = time.process_time()
@@ -161,18 +149,13 @@ def against_lm_eval(
     return pairs(work, f"lm-eval, {orders} pass{'es' * (orders > 1)}", lambda: theirs(other, made), ours, note)
 
 
-def against_whole(work: str, ask: Callable[[], Any]) -> Row:
+def against_whole(lm: ModelLM, work: str, ask: Callable[[ModelLM], Any]) -> Row:
     """Ours beside our own whole passes."""
-
-    def plain() -> Any:
-        with whole():
-            return ask()
-
-    expected, found = plain(), ask()
+    expected, found = ask(replace(lm, whole=True)), ask(lm)
     same = expected == found if isinstance(found, list) else torch.equal(expected.argmax(-1), found.argmax(-1))
     if not same:
         raise SystemExit(f"{work}: not the same answers")
-    return pairs(work, "whole passes", plain, ask, "answers equal")
+    return pairs(work, "whole passes", lambda: ask(replace(lm, whole=True)), lambda: ask(lm), "answers equal")
 
 
 def spread(lm: ModelLM, asked: Sequence[Question], form: Form) -> tuple[float, float]:
@@ -209,9 +192,9 @@ def measured() -> tuple[list[Row], str]:
     ]
     written = open_answer.form("Question: {question}\nReply:", 16, chat=False)
     rows += [
-        against_whole("written answers, 30 questions, 16 tokens", lambda: lm.generate(dev[:30], written)),
-        against_whole("cloze, 60 questions, 4 choices", lambda: lm.loglikelihoods(dev, cloze.form(None))),
-        against_whole("dev set, four orders, 60 questions", lambda: content_logliks(lm, dev, form)),
+        against_whole(lm, "written answers, 30 questions, 16 tokens", lambda asked: asked.generate(dev[:30], written)),
+        against_whole(lm, "cloze, 60 questions, 4 choices", lambda asked: asked.loglikelihoods(dev, cloze.form(None))),
+        against_whole(lm, "dev set, four orders, 60 questions", lambda asked: content_logliks(asked, dev, form)),
     ]
 
     def anew() -> None:

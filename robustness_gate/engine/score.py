@@ -34,6 +34,8 @@ class ModelLM:
     tokens_per_batch: int = TOKENS_PER_BATCH
     respelling: Callable[[Sequence[int]], list[int]] | None = None
     """Applied to the token ids of every prompt, but not to those of its answers."""
+    whole: bool = False
+    """Ask in whole passes, also where reading in parts is exact (`engine.shared`)."""
 
     def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
         """Log-likelihood of each answer after its prompt, normalised over the whole vocabulary.
@@ -104,7 +106,7 @@ class ModelLM:
         numbers = list(encoded)
         lengths = [len(ids) + tokens for ids in self._placed(list(encoded.values()))]
         rows = list(encoded.values())
-        behind = shared.applies(self.model, self._placed(rows), max(lengths, default=0), pad=self._pad)
+        behind = self._in_parts(self._placed(rows), max(lengths, default=0))
         most = shared.most_rows(self.model, max(lengths)) if behind else None
         write = partial(self._lines, tokens=tokens, stops=stops, behind=behind)
         for batch in batches(lengths, self.tokens_per_batch, alike=self._alike(rows), rows=most):
@@ -317,7 +319,7 @@ class ModelLM:
         placed, needed = self._placed([rows[i] for i in kept]), [own[i] for i in kept]
         alike = self._alike(placed)
         tree = shared.tree(placed, needed)
-        if not alike and tree.saved >= shared.WORTH and shared.applies(self.model, placed, tree.places, pad=self._pad):
+        if not alike and tree.saved >= shared.WORTH and self._in_parts(placed, tree.places):
             found = shared.endings(self.model, placed, needed, tree, pad=self._pad, tokens=self.tokens_per_batch)
         else:
             found = (
@@ -341,6 +343,9 @@ class ModelLM:
             return logits.float().log_softmax(dim=-1)
 
         return torch.cat([found for _, found in halved(ask, self._placed(encoded))])
+
+    def _in_parts(self, rows: Sequence[Sequence[int]], places: int) -> bool:
+        return not self.whole and shared.applies(self.model, rows, places, pad=self._pad)
 
     def _placed(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
         """The rows as the model gets them, with what stands before every prompt."""
