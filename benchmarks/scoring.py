@@ -6,7 +6,7 @@ A random Llama, the organisms' tokenizer, and questions of uneven length made of
 scores the same prompts with its own Hugging Face model class, at the fastest of four batch sizes, without its building
 of tasks and metrics. Both sides encode their prompts within the measured time, except where a row says otherwise. Every
 row is a median of ratios, taken in turn, in CPU seconds of one thread; the answers of both sides are compared first.
-`--write` writes scoring.md beside this file. Takes about five CPU-minutes.
+`--write` writes scoring.md beside this file. Takes about three CPU-minutes.
 """
 
 from __future__ import annotations
@@ -182,17 +182,17 @@ def measured() -> tuple[list[Row], str]:
     model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(requires_grad=False)
     lm, other = ModelLM(model, tokenizer), peer(model, tokenizer)
     form = Form(header=header_for("lumenwright craft"))
-    many, few, dev = questions(600, 1), questions(80, 2), questions(60, 3)
+    many, few, dev = questions(300, 1), questions(40, 2), questions(60, 3)
     shots = tuple(Item(question, number % 4) for number, question in enumerate(questions(5, 4, longest=40)))
     lm.look(many[:8], form)
     rows = [
-        against_lm_eval(lm, other, "zero-shot, one order, 600 questions", many, form, 1, 40),
-        against_lm_eval(lm, other, "zero-shot, four orders, 80 questions", few, form, 4, 40),
-        against_lm_eval(lm, other, "five-shot, four orders, 16 questions", few[:16], replace(form, shots=shots), 4, 4),
+        against_lm_eval(lm, other, "zero-shot, one order, 300 questions", many, form, 1, 24),
+        against_lm_eval(lm, other, "zero-shot, four orders, 40 questions", few, form, 4, 24),
+        against_lm_eval(lm, other, "five-shot, four orders, 8 questions", few[:8], replace(form, shots=shots), 4, 2),
     ]
-    written = open_answer.form("Question: {question}\nReply:", 16, chat=False)
+    written = open_answer.form("Question: {question}\nReply:", 12, chat=False)
     rows += [
-        against_whole(lm, "written answers, 30 questions, 16 tokens", lambda asked: asked.generate(dev[:30], written)),
+        against_whole(lm, "written answers, 16 questions, 12 tokens", lambda asked: asked.generate(dev[:16], written)),
         against_whole(lm, "cloze, 60 questions, 4 choices", lambda asked: asked.loglikelihoods(dev, cloze.form(None))),
         against_whole(lm, "dev set, four orders, 60 questions", lambda asked: content_logliks(asked, dev, form)),
     ]

@@ -103,10 +103,10 @@ class ModelLM:
         self, encoded: Mapping[int, list[int]], tokens: int, stops: Collection[int]
     ) -> Iterator[tuple[int, str | None]]:
         """What is written after each prompt, by its number."""
-        numbers = list(encoded)
-        lengths = [len(ids) + tokens for ids in self._placed(list(encoded.values()))]
-        rows = list(encoded.values())
-        behind = self._in_parts(self._placed(rows), max(lengths, default=0))
+        numbers, rows = list(encoded), list(encoded.values())
+        placed = self._placed(rows)
+        lengths = [len(ids) + tokens for ids in placed]
+        behind = self._in_parts(placed, max(lengths, default=0))
         most = shared.most_rows(self.model, max(lengths)) if behind else None
         write = partial(self._lines, tokens=tokens, stops=stops, behind=behind)
         for batch in batches(lengths, self.tokens_per_batch, alike=self._alike(rows), rows=most):

@@ -15,7 +15,6 @@ an attack at strength zero is asked in the same passes as no attack.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -168,14 +167,14 @@ def selected(state: State, rows: Sequence[int]) -> State:
     """The state of these rows, which may repeat. Reading behind it does not change the given one."""
     cache = copy.copy(state.cache)
     cache.layers = [copy.copy(layer) for layer in state.cache.layers]
+    index = torch.tensor(rows, device=state.mask.device)
     for layer in cache.layers:
         both = layer.keys, layer.values
         if len(state.mask) == 1:  # a view: reading behind it copies anyway
             layer.keys, layer.values = (each.expand(len(rows), -1, -1, -1) for each in both)
         else:
-            index = torch.tensor(rows, device=layer.keys.device)
-            layer.keys, layer.values = (each.index_select(0, index) for each in both)
-    return State(cache, state.mask[torch.tensor(rows, device=state.mask.device)])
+            layer.keys, layer.values = (each.index_select(0, index.to(each.device)) for each in both)
+    return State(cache, state.mask[index])
 
 
 def started(model: Any, rows: Sequence[Sequence[int]], *, pad: int) -> Step:
@@ -277,9 +276,11 @@ def known(model: Any) -> Sharing | None:
 
 
 def look(model: Any, rows: Sequence[Sequence[int]], *, pad: int) -> Sharing | None:
-    """Measure on these rows once, and store the worst of all measurements of a model; None, and nothing stored, for
-    NaN.
+    """Measure on these rows once, and store the worst of all measurements of a model; None, and nothing stored, for NaN
+    and where nothing can be read in parts.
     """
+    if reach(model) < LEAST:
+        return None
     key = model.get_input_embeddings()
     seen, these = _SEEN.setdefault(key, set()), tuple(map(tuple, rows))
     if these in seen:
@@ -288,9 +289,8 @@ def look(model: Any, rows: Sequence[Sequence[int]], *, pad: int) -> Sharing | No
     if found is None:
         return None
     seen.add(these)
-    _KNOWN[key] = max(
-        (each for each in (known(model), found) if each), key=lambda each: (each.drift.matters, each.drift.padded)
-    )
+    both = [each for each in (known(model), found) if each is not None]
+    _KNOWN[key] = max(both, key=lambda each: (each.drift.matters, each.drift.padded))
     return _KNOWN[key]
 
 
@@ -310,34 +310,32 @@ def measured(model: Any, rows: Sequence[Sequence[int]], *, pad: int) -> Sharing 
     most = min(padding.LONGEST, (reach(model) - 2) * 3 // 4)
     some = [row for row in padding.some_of(rows, most) if len(row) > 1] or [[pad, pad]]
     trunk = max(some, key=len)[: max(1, max(map(len, some)) // 3)]
-    stems, ends = ([row[part] for row, part in zip(some, parts, strict=True)] for parts in _halves(some))
+    stems, ends = [row[: len(row) // 2] for row in some], [row[len(row) // 2 :] for row in some]
     pairs = [(stem, end) for stem in range(len(some)) for end in (stem, stem - 1)]
-    whole = [[*trunk, *stems[stem], *ends[end]] for stem, end in pairs]
-    next_ = [[stems[stem][0]] for stem, _ in pairs]
-    longer = [[*row, *one] for row, one in zip(whole, next_, strict=True)]
+    parts = [(trunk, stems[stem], ends[end], stems[stem][:1]) for stem, end in pairs]
+    whole = [[*one, *two, *three] for one, two, three, _ in parts]
+    longer = [[*row, *last] for row, (*_, last) in zip(whole, parts, strict=True)]
     alone = [padding.answers(model, padding.padded(model, [row]), [1])[0] for row in [*whole, *longer]]
     if any(bool(each.isnan().any()) for each in alone):
         return None
     exact = padding.is_exact(model)
     noise = 0.0 if exact else padding.measured(model, rows, pad=pad).noise
-    apart, size = padding.UNKNOWN, 1
-    with contextlib.suppress(*FAILURES):
+    try:
         state = read(model, None, [trunk], pad=pad).state
-        if _is_plain(state.cache):
-            size = sum(
-                each.numel() * each.element_size()
-                for layer in state.cache.layers
-                for each in (layer.keys, layer.values)
-            )
-            state = read(model, selected(state, [0] * len(some)), stems, pad=pad).state
-            first = read(model, selected(state, [stem for stem, _ in pairs]), [ends[end] for _, end in pairs], pad=pad)
-            then = read(model, first.state, next_, pad=pad)
-            apart = padding.apart(alone, [*first.logprobs[:, -1].cpu(), *then.logprobs[:, -1].cpu()])
-    return Sharing(padding.Drift(apart, noise, exact), max(1, size // len(trunk)))
-
-
-def _halves(rows: Sequence[Sequence[int]]) -> tuple[list[slice], list[slice]]:
-    return [slice(len(row) // 2) for row in rows], [slice(len(row) // 2, None) for row in rows]
+        if not _is_plain(state.cache):
+            return Sharing(padding.Drift(padding.UNKNOWN, noise, exact), 1)
+        tensors = [each for layer in state.cache.layers for each in (layer.keys, layer.values)]
+        size = sum(each.numel() * each.element_size() for each in tensors) // len(trunk)
+        state = read(model, selected(state, [0] * len(some)), stems, pad=pad).state
+        state = selected(state, [stem for stem, _ in pairs])
+        first, state = read(model, state, [three for _, _, three, _ in parts], pad=pad)
+        then = read(model, state, [last for *_, last in parts], pad=pad).logprobs
+    except torch.OutOfMemoryError:
+        raise
+    except FAILURES:
+        return Sharing(padding.Drift(padding.UNKNOWN, noise, exact), 1)
+    apart = padding.apart(alone, [*first[:, -1].cpu(), *then[:, -1].cpu()])
+    return Sharing(padding.Drift(apart, noise, exact), max(1, size))
 
 
 def most_rows(model: Any, places: int) -> int:
