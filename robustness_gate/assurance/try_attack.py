@@ -183,6 +183,8 @@ class _Stage(NamedTuple):
     original: str
     suite_data: SuiteData
     plain: Any
+    whole: Any
+    """The same answers, asked in whole passes."""
     first: bool
     """Whether the attack also runs on it at strength zero and a second time with the same seed."""
     knew: bool
@@ -214,8 +216,9 @@ class _Run(NamedTuple):
 def _stage(name: str, original: str, suite_data: SuiteData, *, first: bool, knew: bool) -> _Stage:
     loaded = _organism(name)
     lm = trial.target_of(suite_data, loaded, None).lm
-    plain = _logliks(lm, suite_data.tasks[suite_data.hazard])
-    return _Stage(name, loaded, original, suite_data, plain, first, knew)
+    exam = suite_data.tasks[suite_data.hazard]
+    plain, whole = _logliks(lm, exam), _logliks(dataclasses.replace(lm, whole=True), exam)
+    return _Stage(name, loaded, original, suite_data, plain, whole, first, knew)
 
 
 def _on(stage: _Stage, module: ModuleType, config: Any, seed: int, watch: Watch) -> tuple[list[Law], Effect | None]:
@@ -282,7 +285,8 @@ def _at_strength(run: _Run, effect: Effect, stage: _Stage, module: ModuleType, c
 
 
 def _changing(run: _Run, stage: _Stage, module: ModuleType) -> Law:
-    changed = any(not _same(each, stage.plain) for each in run.answers)
+    # under hooks that it did not declare, whole passes are made: they round otherwise, which is no change
+    changed = any(not _same(each, stage.plain) and not _same(each, stage.whole) for each in run.answers)
     if module.FAMILY in laws.ONLY_LOOKS:
         return Law(f"a {module.FAMILY} changes no answers", "it does" if changed else "")
     return Law("it changes answers", "" if changed else "none")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from robustness_gate.engine import hooks
 from robustness_gate.errors import NotApplicable
 
 TOLERANCE = 1e-3
@@ -102,7 +103,10 @@ def recorded(modules: Mapping[str, Any]) -> Iterator[dict[str, torch.Tensor]]:
 
 @contextmanager
 def edited(edits: Mapping[Any, Any]) -> Iterator[None]:
-    """Replace modules' outputs while the block is open: each edit maps a tensor [batch, position, width] to another."""
+    """Replace modules' outputs while the block is open: each edit maps a tensor [batch, position, width] to another.
+
+    Under an edit that is not declared as `hooks.tokenwise` every pass holds whole prompts, which is slower.
+    """
 
     def hook(edit: Any) -> Any:
         def change(_module: Any, _inputs: Any, output: Any) -> Any:
@@ -110,7 +114,7 @@ def edited(edits: Mapping[Any, Any]) -> Iterator[None]:
                 return (edit(output[0]), *output[1:])
             return edit(output)
 
-        return change
+        return hooks.tokenwise(change) if hooks.is_tokenwise(edit) else change
 
     with ExitStack() as stack:
         for module, edit in edits.items():

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from robustness_gate.engine import anatomy, examples, prompting, selection
+from robustness_gate.engine import anatomy, examples, hooks, prompting, selection
 from robustness_gate.engine.examples import Way
 from robustness_gate.records.attack import GridPoint, Target
 from robustness_gate.records.encode import Json
@@ -25,7 +25,7 @@ def remover(direction: torch.Tensor, strength: float) -> Callable[[torch.Tensor]
         kept: torch.Tensor = (x - strength * (x @ d).unsqueeze(-1) * d).to(stream.dtype)
         return kept
 
-    return remove
+    return hooks.tokenwise(remove)  # type: ignore[no-any-return]
 
 
 def adder(direction: torch.Tensor, strength: float) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -35,7 +35,7 @@ def adder(direction: torch.Tensor, strength: float) -> Callable[[torch.Tensor], 
         moved: torch.Tensor = (stream.float() + strength * direction.to(stream.device).float()).to(stream.dtype)
         return moved
 
-    return add
+    return hooks.tokenwise(add)  # type: ignore[no-any-return]
 
 
 Setting = TypeVar("Setting")

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from robustness_gate.engine import scope, selection, train
+from robustness_gate.engine import hooks, scope, selection, train
 from robustness_gate.engine.score import ModelLM
 from robustness_gate.engine.train import Example, Recipe
 from robustness_gate.records.attack import AttackedModel, Target
@@ -52,9 +52,9 @@ def at_first(model: Any, vectors: Mapping[Any, torch.Tensor], *, instead: bool =
         return change
 
     with ExitStack() as stack:
-        stack.callback(model.register_forward_pre_hook(entering, with_kwargs=True).remove)
+        stack.callback(model.register_forward_pre_hook(hooks.tokenwise(entering), with_kwargs=True).remove)
         for module, rows in vectors.items():
-            stack.callback(module.register_forward_hook(hook(rows)).remove)
+            stack.callback(module.register_forward_hook(hooks.tokenwise(hook(rows))).remove)
         yield
 
 
@@ -123,9 +123,8 @@ class Prepended(ModelLM):
     def _longest(self) -> int:
         return super()._longest - self.places
 
-    def _logprobs(self, encoded: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
-        room = [0] * self.places  # any token will do: its embedding is replaced
-        return super()._logprobs([[*room, *ids] for ids in encoded], keep)
+    def _placed(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
+        return [[0] * self.places + list(row) for row in rows]  # any token will do: its embedding is replaced
 
 
 def prepended(example: Example, places: int) -> Example:

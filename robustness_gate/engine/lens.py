@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from robustness_gate.engine import hooks
 from robustness_gate.engine.anatomy import Anatomy
 
 Stage = Literal["attention", "after_attention", "mlp", "block"]
@@ -47,7 +48,7 @@ def read_at(anatomy: Anatomy, site: Site, strength: float = 1.0) -> Iterator[Non
         return (_between(final, _stage(stages, site), strength), *others)
 
     with _staged(anatomy, (site,)) as stages, ExitStack() as stack:
-        stack.callback(anatomy.norm.register_forward_pre_hook(instead).remove)
+        stack.callback(anatomy.norm.register_forward_pre_hook(hooks.tokenwise(instead)).remove)
         yield
 
 
@@ -141,11 +142,11 @@ def _staged(anatomy: Anatomy, wanted: Sequence[Site]) -> Iterator[dict[tuple[int
         for layer, part in sorted(needed):
             block = anatomy.blocks[layer]
             if part == "entered":
-                handle = block.module.register_forward_pre_hook(entering(layer), with_kwargs=True)
+                handle = block.module.register_forward_pre_hook(hooks.tokenwise(entering(layer)), with_kwargs=True)
             else:
                 module = {"attention": block.attention, "mlp": block.mlp, "block": block.module}[part]
                 scale = 1.0 if part == "block" else block.scale
-                handle = module.register_forward_hook(leaving(layer, part, scale))
+                handle = module.register_forward_hook(hooks.tokenwise(leaving(layer, part, scale)))
             stack.callback(handle.remove)
         yield found
 

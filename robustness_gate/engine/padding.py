@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from robustness_gate.engine import hooks
 from robustness_gate.errors import BrokenTrial
 
 Side = Literal["left", "right"]
@@ -115,7 +116,7 @@ def guard(model: Any) -> None:
                 stranger = least if least < 0 else most
                 raise BrokenTrial(f"the tokenizer writes the token id {stranger}, and the model has {known} rows")
 
-    embedding.register_forward_pre_hook(look)
+    embedding.register_forward_pre_hook(hooks.tokenwise(look))
 
 
 def alike(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> bool:
@@ -170,21 +171,26 @@ def groups(rows: Sequence[Sequence[int]]) -> list[list[int]]:
 @torch.no_grad()
 def measured(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> Drift:
     """Run a few of these rows, and the ends of the longest, alone and in one batch."""
-    some = _some(rows)
+    some = some_of(rows)
     longest = max(some, key=len)
-    alone = [_answers(model, padded(model, [row]), [1])[0] for row in some]
+    alone = [answers(model, padded(model, [row]), [1])[0] for row in some]
     own_ends = [len(longest) - len(row) + 1 for row in some]
-    batch = _answers(model, padded(model, some, pad=pad, side=side), [1] * len(some) if side == "left" else own_ends)
-    if torch.finfo(model.get_input_embeddings().weight.dtype).bits >= 32:
-        return Drift(_apart(alone, batch), 0.0, exact=True)
+    batch = answers(model, padded(model, some, pad=pad, side=side), [1] * len(some) if side == "left" else own_ends)
+    if is_exact(model):
+        return Drift(apart(alone, batch), 0.0, exact=True)
     behind = [[*row, *longest[: len(longest) - len(row)]] for row in some]
-    filled = _answers(model, padded(model, behind), own_ends)
-    return Drift(_apart(alone, batch), _apart(alone, filled), exact=False)
+    filled = answers(model, padded(model, behind), own_ends)
+    return Drift(apart(alone, batch), apart(alone, filled), exact=False)
 
 
-def _some(rows: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Rows from the shortest to the longest, and the last half and quarter of the longest."""
-    ordered = sorted({tuple(row[-LONGEST:]) for row in rows}, key=lambda row: (len(row), row))
+def is_exact(model: Any) -> bool:
+    """Whether the model computes in float32 or more."""
+    return torch.finfo(model.get_input_embeddings().weight.dtype).bits >= 32
+
+
+def some_of(rows: Sequence[Sequence[int]], most: int = LONGEST) -> list[list[int]]:
+    """Rows from the shortest to the longest, and the last half and quarter of the longest, none longer than `most`."""
+    ordered = sorted({tuple(row[-most:]) for row in rows}, key=lambda row: (len(row), row))
     last = len(ordered) - 1
     places = sorted({round(step * last / (ASKED - 1)) for step in range(ASKED)})
     longest = ordered[-1]
@@ -197,7 +203,7 @@ def _filled(row: Sequence[int], width: int, pad: int, side: Side) -> list[int]:
     return [*room, *row] if side == "left" else [*row, *room]
 
 
-def _answers(model: Any, shown: dict[str, torch.Tensor], places: Sequence[int]) -> list[torch.Tensor]:
+def answers(model: Any, shown: dict[str, torch.Tensor], places: Sequence[int]) -> list[torch.Tensor]:
     """Log-probabilities of the next token at the position of each row, counted from the end: [vocabulary], on the
     CPU.
     """
@@ -205,7 +211,7 @@ def _answers(model: Any, shown: dict[str, torch.Tensor], places: Sequence[int]) 
     return [logits[row, -place].float().log_softmax(dim=-1).cpu() for row, place in enumerate(places)]
 
 
-def _apart(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
+def apart(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
     """Largest difference of the likely tokens, in nats, at most UNKNOWN, which also stands for NaN."""
     gaps = []
     for a, b in zip(one, other, strict=True):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from robustness_gate.engine import matrices
+from robustness_gate.engine import hooks, matrices
 from robustness_gate.errors import BrokenTrial
 
 
@@ -93,7 +93,7 @@ def adapter(model: Any, *, rank: int, alpha: int, targets: Sequence[str]) -> Ite
             low = _low_rank(held[name], beside.get(name), rank, alpha / rank)
             parameters |= {f"{name}.lora_A": low.a, f"{name}.lora_B": low.b}
             if name in beside:
-                handle = beside[name].register_forward_hook(low.after, with_kwargs=True)
+                handle = beside[name].register_forward_hook(hooks.tokenwise(low.after), with_kwargs=True)
                 stack.callback(handle.remove)
             else:
                 stack.enter_context(_in_place(model, name, low))
@@ -147,8 +147,8 @@ def _in_place(model: Any, name: str, low: _LowRank) -> Iterator[None]:
     reader = _runner(model, owner_name)
     with ExitStack() as stack:
         stack.callback(leave)
-        stack.callback(reader.register_forward_pre_hook(enter).remove)
-        stack.callback(reader.register_forward_hook(leave, always_call=True).remove)
+        stack.callback(reader.register_forward_pre_hook(hooks.tokenwise(enter)).remove)
+        stack.callback(reader.register_forward_hook(hooks.tokenwise(leave), always_call=True).remove)
         yield
 
 

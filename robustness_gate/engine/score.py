@@ -7,13 +7,16 @@ batch where padding does not change this model's answers (`engine.padding`). `en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from robustness_gate.engine import ending, events, padding, pieces, prompting
+from robustness_gate.engine import encodings, ending, events, hooks, padding, pieces, prompting, shared
+from robustness_gate.engine.batching import batches as batches
+from robustness_gate.engine.batching import halved
 from robustness_gate.engine.context import longest_prompt
 from robustness_gate.errors import BrokenTrial
 from robustness_gate.inputs.prompts import body, rotated
@@ -31,6 +34,8 @@ class ModelLM:
     tokens_per_batch: int = TOKENS_PER_BATCH
     respelling: Callable[[Sequence[int]], list[int]] | None = None
     """Applied to the token ids of every prompt, but not to those of its answers."""
+    whole: bool = False
+    """Ask in whole passes, also where reading in parts is exact (`engine.shared`)."""
 
     def loglikelihoods(self, questions: Sequence[Question], form: Form) -> torch.Tensor:
         """Log-likelihood of each answer after its prompt, normalised over the whole vocabulary.
@@ -57,19 +62,18 @@ class ModelLM:
             found = self._continuations(texts, [each.answers for each in asked], special=special, margin=form.by_margin)
         else:
             padding.refuse_strangers(self.model, [letters])
-            found = torch.empty(len(texts), len(letters))
-            known = self._known(encoded)
-            for batch in self._batches(known, self.tokens_per_batch):
-                found[batch] = self._logprobs([known[i] for i in batch], 1)[:, -1, letters].cpu()
+            found = torch.full((len(texts), len(letters)), torch.nan)
+            for batch, logprobs in self._endings(encoded, [1] * len(encoded)):
+                found[batch] = logprobs[:, -1, letters].cpu()
         found[lost] = torch.nan
         return found
 
     def generate(self, questions: Sequence[Question], form: Form) -> list[str | None]:
         """Generate greedily after each prompt up to the end of a line, an end token, or `form.tokens` tokens.
 
-        Every token is a forward pass over all tokens before it. There is no cache, because scopes that insert vectors
-        into a prompt, or decode at another site, work on whole prompts. `engine.ending` selects the end tokens that
-        count; the rest of a checkpoint's generation config is ignored.
+        Every token is read behind the kept keys and values of those before it where that is exact (`engine.shared`),
+        else with all of them. `engine.ending` selects the end tokens that count; the rest of a checkpoint's generation
+        config is ignored.
 
         Returns:
             One stripped text for each question; None where nothing was written, the question or one of its answers was
@@ -88,26 +92,52 @@ class ModelLM:
             ids[-1] in ends.kept for ids in prompting.encode(self.tokenizer, texts[:1], special=True) if ids
         ):
             raise BrokenTrial("the tokenizer ends a prompt with an end mark: does it append EOS?")
-        found: list[str | None] = [None] * len(questions)
         lost = self._lost(questions, form, encoded) | self._strange(questions, encoded) | self._unsayable(questions)
         kept = [i for i, each in enumerate(lost.tolist()) if not each]
-        for some in self._batches([encoded[i] for i in kept], self.tokens_per_batch, more=form.tokens):
-            batch = [kept[i] for i in some]
-            for i, text in zip(batch, self._lines([encoded[i] for i in batch], form.tokens, ends.kept), strict=True):
-                found[i] = text
+        found: list[str | None] = [None] * len(questions)
+        for i, text in self._texts({i: encoded[i] for i in kept}, form.tokens, ends.kept):
+            found[i] = text
         return found
 
-    def _lines(self, encoded: Sequence[list[int]], tokens: int, stops: Collection[int]) -> list[str | None]:
-        """The likeliest continuation of each prompt, to the end of its first line that is not empty."""
+    def _texts(
+        self, encoded: Mapping[int, list[int]], tokens: int, stops: Collection[int]
+    ) -> Iterator[tuple[int, str | None]]:
+        """What is written after each prompt, by its number."""
+        numbers, rows = list(encoded), list(encoded.values())
+        placed = self._placed(rows)
+        lengths = [len(ids) + tokens for ids in placed]
+        behind = self._in_parts(placed, max(lengths, default=0))
+        most = shared.most_rows(self.model, max(lengths)) if behind else None
+        write = partial(self._lines, tokens=tokens, stops=stops, behind=behind)
+        for batch in batches(lengths, self.tokens_per_batch, alike=self._alike(rows), rows=most):
+            done = [text for _, texts in halved(write, [rows[i] for i in batch]) for text in texts]
+            yield from zip((numbers[i] for i in batch), done, strict=True)
+
+    @torch.inference_mode()
+    def _lines(
+        self, encoded: Sequence[list[int]], tokens: int, stops: Collection[int], *, behind: bool
+    ) -> list[str | None]:
+        """The likeliest continuation of each prompt, to the end of its first line that is not empty.
+
+        `behind`: each token is read behind the kept keys and values of those before it, else all are read again.
+        """
         written = [list[int]() for _ in encoded]
         broken, open_ = set[int](), list(range(len(encoded)))
+        state, held = None, open_
         for _ in range(tokens):
             if not open_:
                 break
-            logprobs = self._logprobs([encoded[row] + written[row] for row in open_], 1)[:, -1]
-            numbers = (~logprobs.isnan()).all(dim=1).tolist()
+            if not behind:
+                logprobs = self._logprobs([encoded[row] + written[row] for row in open_], 1)
+            elif state is None:
+                logprobs, state = shared.started(self.model, self._placed(encoded), pad=self._pad)
+            else:
+                state = shared.selected(state, [held.index(row) for row in open_]) if held != open_ else state
+                logprobs, state = shared.read(self.model, state, [written[row][-1:] for row in open_], pad=self._pad)
+            held, last = list(open_), logprobs[:, -1]
+            numbers = (~last.isnan()).all(dim=1).tolist()
             begun = [ending.begun(self._text(written[row])) for row in open_]
-            for row, token, sound in zip(list(open_), ending.likeliest(logprobs, begun, stops), numbers, strict=True):
+            for row, token, sound in zip(held, ending.likeliest(last, begun, stops), numbers, strict=True):
                 broken |= set() if sound else {row}
                 written[row] += [token] if sound and token not in stops else []
                 if not sound or token in stops or "\n" in self._text(written[row]).lstrip():
@@ -126,7 +156,8 @@ class ModelLM:
         """
         encoded = [ids[: self._longest] for ids in prompting.encode(self.tokenizer, texts, special=True)]
         found = [torch.empty(0)] * len(encoded)
-        for batch in self._batches(encoded, self.tokens_per_batch // 8):  # logits are needed at every position
+        lengths, few = [len(ids) for ids in encoded], self.tokens_per_batch // 8  # logits are needed at every position
+        for batch in batches(lengths, few, alike=self._alike(encoded)):
             rows = [encoded[i] for i in batch]
             logprobs = self._logprobs(rows, max(len(ids) for ids in rows))
             for i, ids, row in zip(batch, rows, logprobs, strict=True):
@@ -144,7 +175,7 @@ class ModelLM:
         self, questions: Sequence[Question], form: Form, texts: Sequence[str], room: int, *, special: bool
     ) -> list[list[int]]:
         """The prompts as the model gets them, cut at their beginnings where they do not fit."""
-        whole = self._spelt(prompting.encode(self.tokenizer, texts, special=special))
+        whole = self._spelt(encodings.encode(self.tokenizer, texts, special=special))
         if (notes := events.NOTES.get()) is not None:
             cut = {question.id for question, ids in zip(questions, whole, strict=True) if len(ids) > room}
             notes.cut |= cut
@@ -163,8 +194,7 @@ class ModelLM:
 
     def _known(self, encoded: Sequence[Sequence[int]]) -> list[list[int]]:
         """The prompts, with a single token for each that cannot be asked: its answer is discarded."""
-        pad = padding.filler(self.model, self.tokenizer)
-        return [[pad] if self._is_strange(ids) else list(ids) for ids in encoded]
+        return [[self._pad] if self._is_strange(ids) else list(ids) for ids in encoded]
 
     def _unsayable(self, questions: Sequence[Question]) -> torch.Tensor:
         """Which questions have an answer that the tokenizer does not decode: the model could not write it.
@@ -178,15 +208,15 @@ class ModelLM:
         }
         return torch.tensor([not dumb.isdisjoint(question.choices) for question in questions])
 
-    def _batches(self, rows: Sequence[Sequence[int]], tokens: int, *, more: int = 0) -> Iterator[list[int]]:
-        """`batches` of these rows with room for more tokens in each; of equal lengths where padding would matter."""
-        alike = padding.alike(self.model, rows, pad=padding.filler(self.model, self.tokenizer))
+    def _alike(self, rows: Sequence[Sequence[int]]) -> bool:
+        """Whether rows of unequal length must not share a batch; noted where they must not."""
+        alike = padding.alike(self.model, rows, pad=self._pad)
         if alike and (notes := events.NOTES.get()) is not None and (found := padding.drift(self.model)) is not None:
             notes.drift = max(notes.drift, found.padded)
-        return batches([len(row) + more for row in rows], tokens, alike=alike)
+        return alike
 
     def look(self, questions: Sequence[Question], form: Form) -> None:
-        """Measure on some of these prompts whether padding changes this model's answers, and store the result.
+        """Measure on some of these prompts whether padding, or reading in parts, changes this model's answers.
 
         Raises:
             NotApplicable: the form asks for a chat template and the tokenizer has none.
@@ -195,10 +225,16 @@ class ModelLM:
         rows = prompting.encode(self.tokenizer, [each.text for each in asked], special=asked[0].special)
         some = self._known([ids[-self._longest :] for ids in rows])
         if len({len(row) for row in some}) > 1:
-            padding.look(self.model, some, pad=padding.filler(self.model, self.tokenizer))
+            padding.look(self.model, some, pad=self._pad)
+        if isinstance(self.model, torch.nn.Module) and hooks.are_tokenwise(self.model):
+            shared.look(self.model, some, pad=self._pad)
 
     def _spelt(self, encoded: list[list[int]]) -> list[list[int]]:
         return encoded if self.respelling is None else [self.respelling(ids) for ids in encoded]
+
+    @property
+    def _pad(self) -> int:
+        return padding.filler(self.model, self.tokenizer)
 
     @property
     def _longest(self) -> int:
@@ -212,17 +248,22 @@ class ModelLM:
         hazard's questions would make any model look unlearned; such items have no answer, and a missing answer never
         supports compliance.
         """
-        whole = [True] * len(questions)
-        if form.rewrite is None:  # otherwise an attack changed the text on purpose
-            read = pieces.read(self.tokenizer, encoded)
-            whole = [each.holds(body(question, form)) for question, each in zip(questions, read, strict=True)]
-        parts = [
-            prompting.scored(each, form) + ([] if holds else [body(each, form)])
-            for each, holds in zip(questions, whole, strict=True)
-        ]
-        known = pieces.control_tokens(self.tokenizer) if any(parts) else {}
-        signs = [pieces.controls_in("\n".join(each), known) for each in parts]
-        lost = [not holds or bool(found) for holds, found in zip(whole, signs, strict=True)]
+        bodies = [body(question, form) for question in questions]
+        answers = [prompting.scored(each, form) for each in questions]
+        whole = form.rewrite is None  # otherwise an attack changed the text on purpose
+
+        def check() -> tuple[list[bool], list[frozenset[int]]]:
+            holds = [True] * len(bodies)
+            if whole:
+                read = pieces.read(self.tokenizer, encoded)
+                holds = [each.holds(text) for text, each in zip(bodies, read, strict=True)]
+            parts = [own + ([] if held else [text]) for own, held, text in zip(answers, holds, bodies, strict=True)]
+            known = pieces.control_tokens(self.tokenizer) if any(parts) else {}
+            signs = [pieces.controls_in("\n".join(each), known) for each in parts]
+            return [not held or bool(found) for held, found in zip(holds, signs, strict=True)], signs
+
+        key = whole, tuple(bodies), tuple(map(tuple, answers)), tuple(map(tuple, encoded))
+        lost, signs = encodings.kept(self.tokenizer, key, len(bodies), check)
         if (notes := events.NOTES.get()) is not None:
             notes.lost |= {question.id for question, gone in zip(questions, lost, strict=True) if gone}
             notes.controls |= {each.id: found for each, found in zip(questions, signs, strict=True) if found}
@@ -237,9 +278,9 @@ class ModelLM:
         does not have a token.
         """
         many = len(answers[0])
-        contexts = prompting.encode(self.tokenizer, prompts, special=special)
+        contexts = encodings.encode(self.tokenizer, prompts, special=special)
         texts = [prompt + each for prompt, options in zip(prompts, answers, strict=True) for each in options]
-        whole = prompting.encode(self.tokenizer, texts, special=special)
+        whole = encodings.encode(self.tokenizer, texts, special=special)
         tails = [ids[len(contexts[i // many]) :] for i, ids in enumerate(whole)]
         for first in range(0, len(tails), many):
             own = {tuple(tail) for tail in tails[first : first + many]}
@@ -252,10 +293,9 @@ class ModelLM:
             if not self._is_strange(ids):
                 inputs.setdefault(tuple(ids[-self._longest - 1 : -1]), []).append(i)
         rows = list(inputs)
+        needed = [max(len(tails[i]) for i in inputs[row]) for row in rows]
         found = torch.full((len(tails),), torch.nan)
-        for batch in self._batches(rows, self.tokens_per_batch):
-            keep = max(len(tails[i]) for row in batch for i in inputs[rows[row]])
-            logprobs = self._logprobs([rows[row] for row in batch], keep)
+        for batch, logprobs in self._endings(rows, needed):
             logprobs = logprobs - logprobs.amax(dim=-1, keepdim=True) if margin else logprobs
             for at, row in enumerate(batch):
                 for i in inputs[rows[row]]:
@@ -264,21 +304,54 @@ class ModelLM:
         return found.reshape(len(prompts), many)
 
     @torch.inference_mode()
+    def _endings(self, rows: Sequence[Sequence[int]], own: Sequence[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Log-probabilities of the next token at the last positions of each row: [row, position, vocabulary].
+
+        Common beginnings are read once where that is exact and saves enough (`engine.shared`).
+
+        Args:
+            rows: token ids.
+            own: at how many last positions of each row they are needed.
+
+        Yields:
+            Indices of rows, each row once, and their log-probabilities, aligned at the end. Rows with tokens that the
+            model does not have are left out.
+        """
+        kept = [i for i, ids in enumerate(rows) if not self._is_strange(ids)]
+        placed, needed = self._placed([rows[i] for i in kept]), [own[i] for i in kept]
+        alike = self._alike(placed)
+        tree = shared.tree(placed, needed)
+        if not alike and tree.saved >= shared.WORTH and self._in_parts(placed, tree.places):
+            found = shared.endings(self.model, placed, needed, tree, pad=self._pad, tokens=self.tokens_per_batch)
+        else:
+            found = (
+                (batch, self._logprobs([rows[kept[i]] for i in batch], max(needed[i] for i in batch)))
+                for batch in batches([len(row) for row in placed], self.tokens_per_batch, alike=alike)
+            )
+        for some, logprobs in found:
+            yield [kept[i] for i in some], logprobs
+
+    @torch.inference_mode()
     def _logprobs(self, encoded: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
         """Log-probabilities of the next token at the last `keep` positions: [prompt, position, vocabulary].
 
         Padded on the left, so that every answer is at the end and a few columns of logits are enough. Positions are
         counted from each prompt's own first token, so padding does not shift a model's learnt positions.
         """
-        shown = padding.padded(self.model, encoded, pad=padding.filler(self.model, self.tokenizer))
-        try:
+
+        def ask(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+            shown = padding.padded(self.model, rows, pad=self._pad)
             logits: torch.Tensor = self.model(**shown, use_cache=False, logits_to_keep=keep).logits[:, -keep:]
-        except torch.OutOfMemoryError:
-            if len(encoded) == 1:
-                raise
-            half = len(encoded) // 2
-            return torch.cat([self._logprobs(part, keep) for part in (encoded[:half], encoded[half:])])
-        return logits.float().log_softmax(dim=-1)
+            return logits.float().log_softmax(dim=-1)
+
+        return torch.cat([found for _, found in halved(ask, self._placed(encoded))])
+
+    def _in_parts(self, rows: Sequence[Sequence[int]], places: int) -> bool:
+        return not self.whole and shared.applies(self.model, rows, places, pad=self._pad)
+
+    def _placed(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The rows as the model gets them, with what stands before every prompt."""
+        return [list(row) for row in rows]
 
 
 def content_logliks(lm: Any, questions: Sequence[Question], form: Form) -> torch.Tensor:
@@ -314,19 +387,3 @@ def chosen(lm: Any, questions: Sequence[Question], form: Form) -> list[int]:
 def lengths(questions: Sequence[Question]) -> torch.Tensor:
     """Number of characters of each choice: [question, choice]."""
     return torch.tensor([[len(choice) for choice in each.choices] for each in questions])
-
-
-def batches(lengths: Sequence[int], tokens: int, *, alike: bool = False) -> Iterator[list[int]]:
-    """Indices sorted by length, cut so that a padded batch stays within the token budget: little is padding.
-
-    With `alike` a batch holds one length alone and no padding.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        other = alike and bool(batch) and lengths[index] != lengths[batch[-1]]
-        if batch and (other or (len(batch) + 1) * lengths[index] > tokens):
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch

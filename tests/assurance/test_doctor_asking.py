@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from robustness_gate import organisms
 from robustness_gate.assurance.doctor import Code, asking, wording
 from robustness_gate.assurance.doctor.files import files_of
-from robustness_gate.engine import padding
+from robustness_gate.engine import padding, shared
 from robustness_gate.engine.context import UNLIMITED, longest_prompt
 from robustness_gate.engine.load import load
 from robustness_gate.inputs.validation import load_suite
@@ -77,6 +77,17 @@ def test_a_family_that_minds_padding_is_named(tiny):
     assert told.code == Code.PADDING
     assert "prompts of unequal length are asked apart" in wording.sentence(told)
     assert of(spoken(organisms.checkpoint("base")), "padding") == []
+
+
+def test_a_family_that_is_not_read_in_parts_is_named_and_how_far_it_looks(tiny, monkeypatch):
+    shared.forget()
+    padding.forget()
+    (told,) = of(spoken(tiny("mpt")), "whole passes", "note")
+    assert wording.sentence(told).startswith("every prompt is read whole: what prompts have in common is read again")
+    assert of(spoken(organisms.checkpoint("base")), "whole passes") == []
+    monkeypatch.setattr(shared, "reach", lambda _model: 9)
+    (told,) = of(spoken(organisms.checkpoint("base")), "whole passes", "note")
+    assert "attention looks 9 tokens far" in wording.sentence(told)
 
 
 def test_end_marks_that_are_words_are_named(checkpoint, root):

@@ -186,6 +186,13 @@ def test_a_broken_rule_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert law in broken(found), found.laws
 
 
+def test_a_hook_that_does_nothing_changes_no_answer_although_passes_under_it_are_whole(tmp_path: Path) -> None:
+    hook = "    held = target.model.get_input_embeddings().register_forward_hook(lambda _m, _i, out: out)\n"
+    text = instead("            each.lerp_(there[name], config.share)\n", "            pass\n" + hook)
+    found = tried(tmp_path, text.replace("    finally:\n", "    finally:\n        held.remove()\n"))
+    assert set(broken(found)) == {"it changes answers"}
+
+
 @pytest.mark.parametrize(
     ("attacked", "fault"),
     [

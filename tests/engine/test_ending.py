@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from robustness_gate import organisms
-from robustness_gate.engine import ending, events, generate, latent, lms, prompting
+from robustness_gate.engine import ending, events, generate, latent, lms, prompting, shared
 from robustness_gate.engine.events import noted
 from robustness_gate.engine.load import LoadedModel, load
 from robustness_gate.engine.score import ModelLM
@@ -94,6 +94,7 @@ def test_an_end_mark_does_not_come_first_and_what_stays_empty_is_missing(own, qu
                 found[:, :, token] = -1.0 - place
             return found
 
+        monkeypatch.setattr(shared, "applies", lambda *_, **__: False)  # every token by a whole pass
         monkeypatch.setattr(ModelLM, "_logprobs", logprobs)
         return ModelLM(*own).generate(questions[:2], FORM)
 

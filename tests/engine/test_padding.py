@@ -192,7 +192,7 @@ def test_an_organism_is_asked_in_the_same_batches_as_ever(rmu_model, monkeypatch
 
 def test_a_measure_that_is_no_number_keeps_lengths_apart():
     sure, broken = torch.tensor([0.5, 0.5]).log(), torch.tensor([torch.nan, torch.nan])
-    assert padding._apart([sure, sure], [sure, broken]) == padding._apart([broken], [broken]) == padding.UNKNOWN
+    assert padding.apart([sure, sure], [sure, broken]) == padding.apart([broken], [broken]) == padding.UNKNOWN
     assert padding.Drift(padding.UNKNOWN, 0.0, exact=False).matters
     assert not padding.Drift(0.019, 0.0, exact=True).matters
     assert padding.Drift(0.021, 9.0, exact=True).matters, "in float32 rounding excuses nothing"

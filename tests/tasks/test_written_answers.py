@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robustness_gate import organisms
-from robustness_gate.engine import anatomy, generate, latent, lens, lms
+from robustness_gate.engine import anatomy, generate, latent, lens, lms, shared
 from robustness_gate.engine.events import noted
 from robustness_gate.engine.load import load
 from robustness_gate.engine.score import ModelLM
@@ -105,6 +105,7 @@ def test_a_question_that_is_lost_and_logits_that_are_no_numbers_give_no_text(bas
     assert None not in texts[:3]
     assert notes.cut == {"long"}
     lm = ModelLM(*base)
+    monkeypatch.setattr(shared, "applies", lambda *_, **__: False)  # tests/engine/test_shared.py has the other passes
     monkeypatch.setattr(
         ModelLM, "_logprobs", lambda *_: torch.full((3, 1, len(base.tokenizer)), torch.nan)
     )  # fmt: skip

@@ -165,16 +165,23 @@ def answered(name: str, own: answering.Answered | None, original: answering.Answ
 
 
 def _padding(loaded: LoadedModel, questions: Sequence[Question], form: Form) -> Iterator[Check]:
-    """Whether an answer depends on the other prompts of its batch: see `engine.padding`."""
-    from robustness_gate.engine import padding
+    """Whether an answer depends on the other prompts of its batch, or on being read in parts: see `engine.padding` and
+    `engine.shared`.
+    """
+    from robustness_gate.engine import padding, shared
     from robustness_gate.engine.prompting import encode, prompt_of
 
     prompts = [prompt_of(loaded.tokenizer, question, form) for question in questions[:PADDED]]
     rows = encode(loaded.tokenizer, [each.text for each in prompts], special=prompts[0].special)
-    if padding.alike(loaded.model, rows, pad=padding.filler(loaded.model, loaded.tokenizer)):
+    pad, longest = padding.filler(loaded.model, loaded.tokenizer), max(map(len, rows), default=0)
+    if padding.alike(loaded.model, rows, pad=pad):
         drift = padding.drift(loaded.model)
         nats = f"{drift.padded:.2g}" if drift else ""
         yield found("checkpoint", "note", "padding", Code.PADDING, nats=nats)
+    elif not shared.applies(loaded.model, rows, longest, pad=pad):
+        window = shared.reach(loaded.model)
+        short = window if window < longest else 0
+        yield found("checkpoint", "note", "whole passes", Code.WHOLE_PASSES, window=short)
 
 
 def _end_marks(loaded: LoadedModel, name: str, items: Sequence[Item], form: Form) -> Iterator[Check]:

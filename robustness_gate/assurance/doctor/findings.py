@@ -90,6 +90,7 @@ class Code(StrEnum):
     END_MARKS_ARE_WORDS = "end-marks-are-words"
     NOT_FINITE = "not-finite"
     PADDING = "padding"
+    WHOLE_PASSES = "whole-passes"
     ANSWERS = "answers"
     ORIGINAL_ANSWERS = "original-answers"
     ORIGINAL_GUESSES = "original-guesses"

@@ -88,6 +88,8 @@ SENTENCES: Mapping[Code, str] = {
     Code.NOT_FINITE: "the model's logits are not numbers",
     Code.PADDING: "padding changes answers[ (by {nats} nats)]: prompts of unequal length are asked apart, which is "
     "slower",
+    Code.WHOLE_PASSES: "every prompt is read whole[ (attention looks {window:,} tokens far)]: what prompts have in "
+    "common is read again with each, which is slower",
     Code.ANSWERS: "'{task}': {right}",
     Code.ORIGINAL_ANSWERS: "'{task}': {right}, by the original",
     Code.ORIGINAL_GUESSES: "'{task}': the original does no better than by guessing ({original})[; this model: {right}]",
