@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from robustness_gate.engine import hooks
+
 
 @dataclass
 class Tokens:
@@ -32,7 +34,7 @@ class Tokens:
 
 def watch(model: Any, tokens: Tokens) -> None:
     """Count the tokens of every call of a model from now on, also of those calls that pass its head by."""
-    model.base_model.register_forward_hook(tokens.count, with_kwargs=True)
+    model.base_model.register_forward_hook(hooks.tokenwise(tokens.count), with_kwargs=True)
 
 
 def parameters(model: Any) -> int:

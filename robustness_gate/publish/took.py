@@ -9,11 +9,13 @@ from pydantic import ValidationError
 
 from robustness_gate.records.cost import NAME, AttemptCost, Costs
 from robustness_gate.records.encode import NotPlain, decode, parse
+from robustness_gate.system.writing import refuse_what_is_no_file
 
 
 def read(folder: Path) -> tuple[AttemptCost, ...]:
     """The attempts; none where the file is missing or not as it was written, because a tracker shows what there is."""
     try:
+        refuse_what_is_no_file(folder / NAME)
         raw = (folder / NAME).read_bytes()
         parse(raw)
         return decode(Costs, raw).attempts

@@ -1,7 +1,7 @@
 """What attempts took is written down: a line for each beside the ledger, and all of a plan beside the report.
 
-It is context and no evidence: no verdict and no digest has it, `verify` does not read it, and where it cannot be written
-there is a warning. A run that is killed leaves the lines of the attempts that ended before.
+It is context and no evidence: no verdict and no digest has it, `verify` does not read it, and where it cannot be
+written there is a warning. A run that is killed leaves the lines of the attempts that ended before.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def _entry(event: Event, end: Closed, begun: float) -> AttemptCost:
 
 
 def _append(lines: Path, entry: AttemptCost) -> None:
+    writing.refuse_what_is_no_file(lines)
     with lines.open("a+b") as file:
         if file.tell():  # a killed run may have left half a line
             file.seek(-1, 2)
@@ -87,6 +88,7 @@ def _append(lines: Path, entry: AttemptCost) -> None:
 
 def _read(lines: Path) -> tuple[list[AttemptCost], int]:
     """The entries, and how many lines are none."""
+    writing.refuse_what_is_no_file(lines)
     raw: Iterable[bytes] = lines.read_bytes().splitlines() if lines.exists() else ()
     found, lost = [], 0
     for line in filter(None, raw):
