@@ -104,7 +104,7 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
 
 def work(config: Config, sizes: Sizes) -> Work:
     """A look at the dev items behind each set of examples, a plain one, and the control's."""
-    shown = [budget * sizes.solved[config.source] for budget in config.budgets]
+    shown = [budget * sizes.shot[config.source] for budget in config.budgets]
     drawn = sum(config.draws * (sizes.look + sizes.prompts * each) for each in shown)
     return Work(read=sizes.look * (1 + config.open_book) + drawn, before=tuple(shown))
 

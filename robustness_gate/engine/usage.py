@@ -44,7 +44,7 @@ def parameters(model: Any) -> int:
 
 def restart_peak() -> None:
     """Let torch count the peak of the GPU's memory anew, if it uses one."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         torch.cuda.reset_peak_memory_stats()
 
 

@@ -7,7 +7,7 @@ comes from `memory.py`. What is not known is left out by name, never guessed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,12 @@ class Estimate:
     @property
     def device_bytes(self) -> float:
         """The peak on the device."""
-        return sum(self.device.values())
+        return memory.total(self.device)
 
     @property
     def host_bytes(self) -> float:
         """The peak in the machine's own memory."""
-        return sum(self.host.values())
+        return memory.total(self.host)
 
 
 def read_costs(path: Path, suite_sha256: str) -> Costs:
@@ -133,7 +133,7 @@ def _estimate(
     original = shapes.get(trial.reference) if trial.reference is not None else None
     terms, in_place = _on_device(trial, shape, work, made.longest(trial), device, original)
     copied = work.copies * _trained_bytes(shape, trial.dtype, work.training)
-    total = sum(terms.values())
+    total = memory.total(terms)
     return Estimate(
         trial=trial,
         tokens=tokens,
@@ -157,7 +157,8 @@ def _on_device(
         copies = room is None or memory.has_room(shape, trial.dtype, work.training, room, sum(beside.values()))
         in_place = work.training.method == "full" and memory.BYTES[trial.dtype] == 2 and not copies
         states += memory.training(shape, trial.dtype, work.training, copies=copies)
-    return {**max(states, key=lambda each: sum(each.values())), **beside}, in_place
+    most = max(memory.total(each) for each in states)
+    return {**next(each for each in states if memory.total(each) == most), **beside}, in_place
 
 
 def _trained_bytes(shape: Shape, dtype: str, training: Training | None) -> float:
@@ -277,19 +278,23 @@ class _Planned:
             ways=len(hazards),
             orders=max((len(item.question.choices) for each in hazards for item in each.dev), default=1),
             solved={name: _mean(_solved(hazards, name, self.suite_data)) for name in ("dev", *corpora)},
+            shot={name: _mean(_solved(hazards, name, None)) for name in ("dev", *corpora)},
             text={name: _mean(map(length_of, corpus.texts)) for name, corpus in corpora.items()},
             held=self.suite_data.pool(),
         )
 
 
-def _solved(hazards: Sequence[Hazard], source: str, suite_data: SuiteData) -> Iterator[float]:
-    """Lengths of the questions of a source with their answers, in each form."""
+def _solved(hazards: Sequence[Hazard], source: str, suite_data: SuiteData | None) -> Iterator[float]:
+    """Lengths of the questions of a source with their answers, in each form; without a header where no data are given,
+    as examples stand before a question.
+    """
     for hazard in hazards:
         items = hazard.dev if source == "dev" else hazard.questions.get(source, ())
-        form = hazard.form
-        if source != "dev" and not form.verbatim:
-            form = replace(form, header=suite_data.corpora[source].header)
-        yield from (length_of(solved(item, form)) for item in items)
+        header = hazard.form.header
+        if source != "dev" and not hazard.form.verbatim and suite_data is not None:
+            header = suite_data.corpora[source].header
+        more = length_of(header) if suite_data is not None else 0.0
+        yield from (more + length_of(solved(item, hazard.form)) for item in items)
 
 
 def _mean(values: Any) -> float:

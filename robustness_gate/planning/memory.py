@@ -48,15 +48,19 @@ def activations(shape: Shape, dtype: str, its: Training) -> float:
 
     In each block, for each token: two norms (their input in float32, the normalised values where the norm is trained,
     and the output), queries, keys, values, the attention's output and its copy for the projection, and four vectors of
-    the inner width. For an adapter, the input of each adapted matrix in float32, and its product with the first factor.
+    the inner width. An adapter also keeps its product with the first factor, seven times, and in a 16-bit model the
+    input of each adapted matrix in float32, in place of the one in 16 bits.
     """
     size, queries, keys = BYTES[dtype], shape.heads * shape.head, shape.kv_heads * shape.head
-    norms = 2 * (4 + (2 * size if its.method == "full" else size)) * shape.width
-    attention = size * (3 * queries + 2 * keys)
-    beside = 0
+    instead = its.method == "lora" and size == 2
+    norms = 2 * shape.width * (4 + size * {"full": 2, "vectors": 1, "lora": 0 if instead else 1}[its.method])
+    attention = size * ((2 if instead else 3) * queries + 2 * keys)
+    inner = size * (3 if instead else 4) * shape.inner
     if its.method == "lora":
-        beside = 7 * 4 * its.rank + (0 if size == 4 else 4 * (5 * shape.width + queries + shape.inner))
-    return its.batch * its.length * shape.layers * (norms + attention + 4 * size * shape.inner + beside)
+        inner += 7 * 4 * its.rank
+    if instead:
+        inner += 4 * (5 * shape.width + queries + shape.inner)
+    return its.batch * its.length * shape.layers * (norms + attention + inner)
 
 
 def training(shape: Shape, dtype: str, its: Training, *, copies: bool) -> tuple[Terms, Terms]:
@@ -94,9 +98,9 @@ def has_room(shape: Shape, dtype: str, its: Training, device_bytes: int, others:
     return 1.25 * 16 * shape.parameters <= device_bytes - others - 2 * shape.parameters
 
 
-def most(*states: Terms) -> float:
-    """The peak over states that follow one another."""
-    return max(sum(each.values()) for each in states)
+def total(terms: Terms) -> float:
+    """Bytes of all terms together."""
+    return sum(terms.values())
 
 
 def host(shape: Shape, dtype: str, copied: float, others: int) -> Terms:

@@ -23,7 +23,9 @@ class Sizes:
     orders: int
     """Letter orders of a question: its options."""
     solved: Mapping[str, float]
-    """By source, `dev` among them: a question with its answer, the mean over questions and forms."""
+    """By source, `dev` among them: a whole prompt with its answer, the mean over questions and forms."""
+    shot: Mapping[str, float]
+    """The same without the header, as a solved example before a question."""
     text: Mapping[str, float]
     """By source: the mean text."""
     held: Mapping[str, int]
