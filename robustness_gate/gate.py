@@ -8,7 +8,7 @@ The steps are numbered here and in `run`:
    and record each measurement before the attack continues. A policy may end the run at the first breach; the trials
    that were then not run are listed.
 4. Digest the checkpoint again: if its directory changed during the run, this blocks a PASS.
-5. Judge, build the report, and write it.
+5. Judge, build the report, and write it; beside it, what the trials took.
 6. Publish: the outputs of plug-ins, and the tracker. If the tracker is down, this is a warning only.
 """
 
@@ -40,7 +40,7 @@ from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.report import build as report_build
 from robustness_gate.report import record as report
 from robustness_gate.report.anchors import anchor
-from robustness_gate.running import checked, executors, recording
+from robustness_gate.running import checked, costs, executors, recording
 from robustness_gate.running.recording import Watch
 from robustness_gate.system import installed, machine, writing
 from robustness_gate.system.bounded import Limits
@@ -153,21 +153,23 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
             before, (prepared, problem) = prepared, recording.compare_tokenizers(prepared, ledger, crew)
             if prepared is not before:
                 _open(ledger, prepared, brought, request.device)
+            lines, unwritten = folder / costs.LINES, list[str]()
             with plugins.as_errors():
-                ran = recording.run_trials(prepared, ledger, crew, watch)
+                ran = recording.run_trials(prepared, ledger, crew, costs.noting(lines, watch, unwritten))
             # 4
             if ran and (changed := checkpoints.changed(candidate.place, candidate.manifest.digest)):
                 ledger.append(Note(subject=candidate.manifest.digest, what=changed))
             # 5
             made = _report(prepared, ledger, brought.preregistered)
             lost = delivery.write(made, candidate.manifest, folder, request.out)
+            unwritten += costs.write(lines, prepared, request.out)
         # 6
         sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
         watched = (request.out, folder) if request.outputs else ()  # the ledger's lock keeps other runs from it
         with outputs.kept(*watched), plugins.as_errors():
             outputs.write(request.outputs, made, request.out)
             uri, warnings = outputs.send(request.outputs, made, sending)
-    return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *lost, *warnings))
+    return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *lost, *unwritten, *warnings))
 
 
 def prepare(

@@ -32,7 +32,9 @@ An attack is a module with
 - optionally `reach(model, config)`, of an attack that changes weights: the full names of the blocks' matrices that this
   config selects (`doctor` reports their share; the signals `share_touched` and `share_of_asked` hold what was changed,
   see `robustness_gate.engine.matrices`);
-- optionally `refuse(config, pool)`: another reason why it cannot run on the given data, or empty.
+- optionally `refuse(config, pool)`: another reason why it cannot run on the given data, or empty;
+- optionally `work(config, sizes)`, a `robustness_gate.records.work.Work`: its own passes through the model, for
+  `plan --cost`, which otherwise names the attack as not counted.
 
 Adding one is writing one file here: the contract tests and the self-test read what it declares.
 """

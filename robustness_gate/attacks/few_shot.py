@@ -36,6 +36,7 @@ from robustness_gate.inputs.same_question import words_of
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Budget, Contract, SelfTestCase, bounded, rising
 from robustness_gate.records.questions import Form, Item, Question
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     from robustness_gate.engine.examples import Way
@@ -99,6 +100,13 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     if config.budgets[-1] > have:
         return f"the budget {config.budgets[-1]} needs as many '{config.source}' questions, the suite has {have}"
     return None
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """A look at the dev items behind each set of examples, a plain one, and the control's."""
+    shown = [budget * sizes.shot[config.source] for budget in config.budgets]
+    drawn = sum(config.draws * (sizes.look + sizes.prompts * each) for each in shown)
+    return Work(read=sizes.look * (1 + config.open_book) + drawn, before=tuple(shown))
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
 from robustness_gate.records.declarations import MOST_OF_THE_GAP, Budget, Contract, SelfTestCase, rising
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,11 @@ SELF_TEST = (
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ()
+
+
+def work(config: Config, sizes: Sizes) -> Work:  # noqa: ARG001 - every attack's has this shape
+    """No passes; the original's weights, the candidate's as they were, and a snapshot to mix from."""
+    return Work(copies=3)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random

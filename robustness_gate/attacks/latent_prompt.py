@@ -40,6 +40,7 @@ from robustness_gate.records.declarations import (
     bounded,
     rising,
 )
+from robustness_gate.records.work import Sizes, Training, Work
 
 if TYPE_CHECKING:
     from robustness_gate.engine.train import Example
@@ -140,6 +141,19 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     if have < 2:
         return f"vectors are trained on '{config.source}' questions, and the suite has {have}"
     return None
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """Training and a look at the dev items at each rate, with the fit to the training questions before and after."""
+    length, rates = sizes.solved[config.source], len(config.learning_rates)
+    held = min(config.questions, sizes.held[f"{config.source}.items"]) * min(config.rotations, sizes.orders)
+    fits = len(config.budgets) * (1 + rates) * held * sizes.ways * length
+    plain = (1 + len(config.budgets)) * sizes.look / max(1, sizes.ways * sizes.orders)
+    return Work(
+        read=len(config.budgets) * rates * sizes.look + fits + plain,
+        learnt=rates * sum(config.budgets) * sizes.ways * config.batch * length,
+        training=Training("vectors", config.batch, length),
+    )
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

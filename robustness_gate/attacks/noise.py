@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from robustness_gate.errors import UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Budget, Contract, SelfTestCase, bounded, rising
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +83,11 @@ UNTESTED = "on every shipped organism the 95 % lower bound of the gain is under 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ("dev",)
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """A look at the dev items for each draw, and one before; the weights as they were, and a snapshot."""
+    return Work(read=sizes.look * (1 + len(config.budgets) * config.draws), copies=2)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

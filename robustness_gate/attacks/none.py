@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from robustness_gate.records.attack import AttackedModel, Floor, Target
 from robustness_gate.records.declarations import Contract, SelfTestCase
+from robustness_gate.records.work import Sizes, Work
 
 FAMILY = "baseline"
 ACCESS = "api"
@@ -39,6 +40,11 @@ UNTESTED = "it does nothing"
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ()
+
+
+def work(config: Config, sizes: Sizes) -> Work:  # noqa: ARG001 - every attack's has this shape
+    """Nothing besides the examination."""
+    return Work()
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - every attack has this shape

@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Contract, SelfTestCase, Settings, bounded, different, rising
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     import torch
@@ -160,6 +161,12 @@ def reach(model: Any, config: Config) -> list[str]:
             "Wanda sees linear layers alone, and there are none beside the head: add 'snip' to 'scores'"
         )
     return names
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """A look at the dev items for each point of the grid, and one for the control; the weights twice."""
+    points = len(config.scores) * len(config.calibrate_on) * len(config.utility) * len(_pairs(config))
+    return Work(read=sizes.look * (points + 1), copies=2, omitted="the passes that score the weights")
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from robustness_gate.errors import UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
 from robustness_gate.records.declarations import MOST_OF_THE_GAP, Budget, Contract, SelfTestCase, bounded, rising
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +91,11 @@ def reach(model: Any, config: Config) -> list[str]:  # noqa: ARG001 - every atta
     from robustness_gate.engine import matrices
 
     return list(matrices.plain(model))
+
+
+def work(config: Config, sizes: Sizes) -> Work:  # noqa: ARG001 - every attack's has this shape
+    """No passes; the weights as they were, and a snapshot to round from."""
+    return Work(copies=2)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random

@@ -61,6 +61,7 @@ from robustness_gate.records.declarations import (
     rising,
 )
 from robustness_gate.records.questions import Form, Item
+from robustness_gate.records.work import Sizes, Training, Work
 
 if TYPE_CHECKING:
     from robustness_gate.engine.examples import Way
@@ -237,6 +238,41 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     if config.repair != "none" and not pool.get(_holds(config.repair, config.repair_on), 0):
         return f"the model is repaired on '{config.repair}' {config.repair_on}, and the suite has none"
     return None
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """Training, the fit to its data before and after, and a look at the dev items, at each rate of each budget; and the
+    repair.
+
+    Of the trained parameters there are four copies in host memory: as they were, as repaired, at the start of a grid,
+    and the best of it; and a fifth while a better one takes its place.
+    """
+    rates, (examples, length) = len(config.learning_rates), _each(config.source, config.train_on, config, sizes)
+    ways = sizes.ways if _by_questions(config.train_on) else 1
+    steps = sum(ways * max(config.min_steps, math.ceil(each * config.epochs / config.batch)) for each in config.budgets)
+    look = sizes.look / config.folds if config.source == "dev" else sizes.look
+    fits = (1 + rates) * sum(config.budgets) * examples * length
+    read, learnt = rates * len(config.budgets) * look + fits, rates * steps * config.batch * length
+    if config.repair != "none":
+        many, its_length = _each(config.repair, config.repair_on, config, sizes)
+        pool = min(config.repair_steps * config.batch, sizes.held[_holds(config.repair, config.repair_on)])
+        read += 2 * pool * many * its_length
+        learnt += config.repair_steps * config.batch * its_length
+    return Work(
+        read=read,
+        learnt=learnt,
+        training=Training(
+            config.method, config.batch, length, every=not _by_questions(config.train_on), rank=config.rank
+        ),
+        copies=4 + (rates > 1),
+    )
+
+
+def _each(source: str, kind: str, config: Config, sizes: Sizes) -> tuple[int, float]:
+    """How many examples a question or a text of a source makes, and the tokens of one."""
+    if _by_questions(kind):
+        return sizes.ways * min(config.rotations, sizes.orders), sizes.solved[source]
+    return 1, min(config.longest, sizes.text[source])
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

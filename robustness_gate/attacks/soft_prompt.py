@@ -32,6 +32,7 @@ from typing import Any, Literal
 
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
 from robustness_gate.records.declarations import Budget, Contract, SelfTestCase, bounded, rising
+from robustness_gate.records.work import Sizes, Training, Work
 
 FAMILY = "latent"
 ACCESS = "open_weights"
@@ -110,6 +111,23 @@ SELF_TEST = (
 def questions(config: Config) -> tuple[str, ...]:
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", config.source
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """Training and a look at the dev items at each rate, with the fit to the training questions before and after."""
+    if not config.vectors:
+        return Work()
+    length, rates = sizes.solved[config.source] + config.vectors, len(config.learning_rates)
+    look = sizes.look + sizes.prompts * config.vectors
+    held = min(config.questions, sizes.held[f"{config.source}.items"]) * min(config.rotations, sizes.orders)
+    fits = len(config.budgets) * (1 + rates) * held * sizes.ways * length
+    plain = (1 + len(config.budgets)) * look / max(1, sizes.ways * sizes.orders)
+    return Work(
+        read=len(config.budgets) * rates * look + fits + plain,
+        learnt=rates * sum(config.budgets) * sizes.ways * config.batch * length,
+        before=(float(config.vectors),) * len(config.budgets),
+        training=Training("vectors", config.batch, length),
+    )
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

@@ -158,12 +158,23 @@ def plan(
     calibration: Annotated[
         Path | None, typer.Option("--calibration", help="The file of `calibrate`: what is blind on this model, first.")
     ] = None,
+    cost: Annotated[bool, typer.Option("--cost", help="Predict tokens, memory and hours of each trial.")] = False,
+    cost_from: Annotated[
+        Path | None, typer.Option("--cost-from", metavar="FILE", help="Predict from cost.json of a run of this suite.")
+    ] = None,
+    device_figures: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Predict for a100, h100, h200 or cpu-core: hours, what fits.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial in full.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show one prompt of each task and of what each attack is made on.")
     ] = False,
 ) -> None:
-    """List every trial that a run would make, without running any."""
+    """List every trial that a run would make, without running any.
+
+    With --cost, --cost-from or --device-figures: what each will take, and what will not fit. docs/cost.md says how the
+    numbers come about.
+    """
     from robustness_gate import gate
 
     prepared = gate.prepare(
@@ -176,6 +187,11 @@ def plan(
         base,
         executor,
     )
+    if cost or cost_from is not None or device_figures is not None:
+        from robustness_gate.cli import costs
+
+        costs.show(prepared, cost_from, device_figures, as_json=as_json)
+        return
     if as_json:
         say_json([{"id": trial.id, **trial.plain} for trial in prepared.plan.trials])
         return

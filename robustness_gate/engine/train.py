@@ -160,7 +160,7 @@ class Run(NamedTuple):
     """Fit to the training examples, afterwards."""
     dev: float
     values: dict[str, torch.Tensor]
-    """Its values; empty unless it was the best so far."""
+    """Its values, while it is the best so far; else empty, so that one copy of them is kept and not one a rate."""
 
     @property
     def loss(self) -> float:
@@ -265,13 +265,13 @@ def sweep(
             continue
         run = run._replace(dev=dev())
         if best is None or standing(run) >= standing(best):
-            best = run = run._replace(values=scope.snapshot(parameters))
+            best = run._replace(values=scope.snapshot(parameters))
         runs.append(run)
     if best is None:
         rates = [recipe.learning_rate for recipe in recipes]
         raise BrokenTrial(f"training diverged at every learning rate of {rates}", code="diverged")
     scope.write(parameters, best.values)
-    return Sweep(before, runs, best, scope.share_moved(parameters, start), _entropy(examples))
+    return Sweep(before, runs, best._replace(values={}), scope.share_moved(parameters, start), _entropy(examples))
 
 
 def _entropy(examples: Sequence[Example]) -> float:

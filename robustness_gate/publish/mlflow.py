@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,6 +22,9 @@ from robustness_gate.errors import GateError, SetupError
 from robustness_gate.evidence.ledger import OWN
 from robustness_gate.publish import NotSent, Sending, facts, markdown
 from robustness_gate.publish.instruments import instruments
+from robustness_gate.publish.took import read, totals
+from robustness_gate.records.cost import NAME as COSTS
+from robustness_gate.records.cost import AttemptCost
 from robustness_gate.records.trial import ModelRef, Role
 from robustness_gate.report.record import Report, TrialRecord
 from robustness_gate.report.table import NOT_ASKED, headline
@@ -80,7 +83,7 @@ def publish(report: Report, files: Path, *, tracking_uri: str, experiment: str =
 
     Args:
         report: what to log.
-        files: the folder with report.json and report.md.
+        files: the folder with report.json, report.md, and cost.json where there is one.
         tracking_uri: any MLflow tracking URI.
         experiment: created if it does not exist.
         name: the checkpoint's name, for the parent run's title; by default its digest.
@@ -137,10 +140,11 @@ def _log(client: Any, experiment_id: str, report: Report, files: Path, name: str
         return str(begun.info.run_id)
 
     title = f"{name or report.checkpoint[:12]} {report.verdict.outcome}"
-    parent = run(title, _tags(report), _metrics(report), _params(report), status="")
+    took = read(files)
+    parent = run(title, _tags(report), {**_metrics(report), **totals(took)}, _params(report), status="")
     try:
-        _log_trials(client, run, parent, report)
-        for path in sorted(files.glob("report.*")):
+        _log_trials(client, run, parent, report, took)
+        for path in (*sorted(files.glob("report.*")), *([files / COSTS] if took else [])):
             client.log_artifact(parent, str(path), artifact_path="report")
     except BaseException:
         with contextlib.suppress(Exception):  # the first error is reported; an incomplete run must not look complete
@@ -150,12 +154,13 @@ def _log(client: Any, experiment_id: str, report: Report, files: Path, name: str
     return parent
 
 
-def _log_trials(client: Any, run: Any, parent: str, report: Report) -> None:
+def _log_trials(client: Any, run: Any, parent: str, report: Report, took: Sequence[AttemptCost]) -> None:
     from mlflow.entities import Metric
 
     for record in report.trials:
         tags = {"mlflow.parentRunId": parent, "gate.trial": record.id, "gate.role": model_name(record.trial)}
-        child = run(_title(record), tags, {}, _trial_params(record), status="")
+        its_cost = totals([each for each in took if each.trial == record.id])
+        child = run(_title(record), tags, its_cost, _trial_params(record), status="")
         points = [Metric(_key(key), value, 0, step) for key, value, step in _curve(record)]
         if points:
             client.log_batch(child, metrics=points)

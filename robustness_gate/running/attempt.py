@@ -17,6 +17,7 @@ from robustness_gate.records import codes
 from robustness_gate.records.evidence import TokenizerCheck
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.running.executors import Event, Job, NotLoaded
+from robustness_gate.running.spending import Meter
 from robustness_gate.system import redaction
 from robustness_gate.verdict.tokenizers import OTHERWISE
 
@@ -102,6 +103,7 @@ class Resident:
         self._alike: bool | None = None
         self._before: dict[str, Any] = {}
         """Hooks and modes of the model, tokenizer and torch's settings at the start; empty before it is loaded."""
+        self._meter = Meter()
 
     def attempt(self, trial: Trial, number: int) -> Generator[Event, None, None]:
         """Run one attempt: an `Event` for each measurement, and one with the attempt's end, whatever happens in it.
@@ -118,6 +120,7 @@ class Resident:
         waiting = False
         lost: NotLoaded | None = None
         self._before = {}
+        self._meter.begin()
         try:
             loaded = self.loaded_model(trial)
             self._before = self._surroundings()
@@ -143,7 +146,7 @@ class Resident:
             self.forget()  # a changed state must not affect the next trial
             words = f"{type(error).__name__}: {redaction.message(str(error))[:500]}"
             end = _closed(trial, number, "failure", words, error)
-        yield Event(trial, self._restored(end), lost)
+        yield Event(trial, self._restored(end), lost, self._meter.spent())
 
     @contextlib.contextmanager
     def _measured(self, trial: Trial, number: int, loaded: Any) -> Iterator[Iterator[Measurement]]:
@@ -203,6 +206,7 @@ class Resident:
             self._loaded = wanted
             _spare_threads(self._model.model)
             self._sums = sums_of(self._model.model)
+        self._meter.examines(self._model.model)
         match trial.role:
             case Role.THROUGH_ORIGINAL:
                 from robustness_gate.engine.load import asked_through
@@ -250,7 +254,8 @@ class Resident:
         """Report what is loaded, so that the parent knows it if this process crashes."""
         self._tell(what)
         try:
-            yield
+            with self._meter.loading():
+                yield
         except Exception as error:
             if isinstance(error, GateError):
                 failed = NotLoaded(error.message, remedy=error.remedy, where=error.where, code=error.code)
@@ -292,7 +297,9 @@ class Resident:
         place = self.job.places[digest]
         base = place.base.path if place.base is not None else None
         with self._loading(Load(digest, dtype)):
-            return load(place.path, dtype=dtype, device=self.job.device, base=base)
+            loaded = load(place.path, dtype=dtype, device=self.job.device, base=base)
+        self._meter.watch(loaded.model)
+        return loaded
 
 
 def _spare_threads(model: Any) -> None:

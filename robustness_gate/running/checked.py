@@ -22,6 +22,7 @@ from robustness_gate import tasks
 from robustness_gate.errors import GateError
 from robustness_gate.evidence.answers import pack, unpack
 from robustness_gate.planning.suite_data import TaskData
+from robustness_gate.records.cost import Spent
 from robustness_gate.records.evidence import TokenizerCheck
 from robustness_gate.records.questions import Rows, TaskRef
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
@@ -63,7 +64,8 @@ class Checked:
                 if check is None:
                     raise _broken(self.name, "returned a result of a trial that it was not given")
                 check.take(event.record)
-                yield event._replace(trial=check.trial)
+                spent = event.spent if isinstance(event.spent, Spent) else None
+                yield event._replace(trial=check.trial, spent=spent)
         if of_others(self.name):
             _refuse_shared(self.name, list(checks.values()))
 

@@ -29,6 +29,7 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.plugins import Door
 from robustness_gate.planning.plan import Subject
 from robustness_gate.planning.suite_data import SuiteData
+from robustness_gate.records.cost import Spent
 from robustness_gate.records.trial import Closed, Measurement, Trial
 from robustness_gate.system.bounded import Limits
 
@@ -60,6 +61,8 @@ class Event(NamedTuple):
     record: Measurement | Closed | None
     not_loaded: NotLoaded | None = None
     """Set where it failed because a checkpoint cannot be loaded; every other trial with that checkpoint fails too."""
+    spent: Spent | None = None
+    """With the attempt's end: what it took, where that is known."""
 
 
 @dataclass(frozen=True)

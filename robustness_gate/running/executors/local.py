@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from robustness_gate.errors import WriteError
+from robustness_gate.records.cost import Spent
 from robustness_gate.records.evidence import TokenizerCheck
 from robustness_gate.records.trial import Closed, Measurement, Trial
 from robustness_gate.running import attempt
@@ -100,7 +101,7 @@ def execute(
                 if record is None:
                     continue
                 hopeless |= worker.not_loaded
-                yield Event(worker.trial, record, worker.stopped_by)
+                yield Event(worker.trial, record, worker.stopped_by, worker.spent)
                 if isinstance(record, Closed):
                     busy.remove(worker)
                     if _ran_code_of_others(worker.trial):  # it may have changed anything in that process
@@ -164,6 +165,8 @@ class _Worker:
         """The checkpoint that it could not load, and why."""
         self.stopped_by: NotLoaded | None = None
         """The load error that ended its trial, if any."""
+        self.spent: Spent | None = None
+        """What its attempt took, once it has ended."""
         self._loading: Load | None = None
         self._fresh = True
 
@@ -193,7 +196,7 @@ class _Worker:
 
         A new worker is not checked: it takes seconds to start, and one that dies meanwhile would be replaced for ever.
         """
-        self.trial, self._attempt, self.stopped_by = trial, number, None
+        self.trial, self._attempt, self.stopped_by, self.spent = trial, number, None, None
         fresh, self._fresh = self._fresh, False
         self.child.begins()
         try:
@@ -206,7 +209,7 @@ class _Worker:
             return fresh  # the next `take` detects its death
 
     def take(self) -> Measurement | Closed | None:
-        """The next record; None for a message about loading. A dead worker closes its trial as failed.
+        """The next record; None for any other message. A dead worker closes its trial as failed.
 
         Raises WriteError where the disk is full.
         """
@@ -217,6 +220,8 @@ class _Worker:
             return failed(self.trial, self._attempt, self.stopped_by or gone)
         if isinstance(message, WriteError):
             raise message
+        if isinstance(message, Spent):
+            self.spent = message
         if isinstance(message, NotLoaded):
             self.child.rests()
             return failed(self.trial, self._attempt, message)
@@ -268,6 +273,8 @@ def _work(pipe: Connection, job: Job) -> None:
             try:
                 with contextlib.closing(resident.attempt(trial, number)) as events:
                     for event in events:
+                        if event.spent is not None:
+                            pipe.send(event.spent)
                         pipe.send(event.not_loaded or event.record)
                         if isinstance(event.record, Measurement):
                             pipe.recv()

@@ -1,0 +1,153 @@
+"""Memory as `plan --cost` predicts it, beside what a process really took: a random Llama of 34 million parameters.
+
+    python benchmarks/memory.py
+
+Each case runs in a process of its own on the CPU. Measured is its peak of resident memory (VmHWM, started anew before
+the case) less what was resident then without the weights. The prediction is the sum of the terms of `planning.memory`;
+the square roots of the moments are left out, because torch makes them for all weights at once on a GPU only. Linux with glibc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from robustness_gate.inputs.shape import Shape
+from robustness_gate.planning import memory
+from robustness_gate.records.work import Training
+
+LAYERS, WIDTH, HEADS, INNER, VOCABULARY = 10, 512, 8, 1408, 1500
+BATCH, LENGTH, RANK = 8, 256, 16
+CASES = {
+    "asking, float32": ("float32", None),
+    "full, float32": ("float32", "full"),
+    "full, bfloat16 with float32 copies": ("bfloat16", "full"),
+    "full, bfloat16 in place": ("bfloat16", "in place"),
+    "lora, float32": ("float32", "lora"),
+    "lora, bfloat16": ("bfloat16", "lora"),
+}
+WITHOUT_HOLES = {"MALLOC_MMAP_THRESHOLD_": "262144"}
+"""glibc gives every larger tensor back to the system at once. Without that, holes of freed tensors are resident too."""
+GPU_ONLY = "square roots of the moments"
+
+
+def shape() -> Shape:
+    """The sizes of the model."""
+    block = 4 * WIDTH * WIDTH + 3 * WIDTH * INNER + 2 * WIDTH
+    return Shape(
+        parameters=LAYERS * block + VOCABULARY * WIDTH + WIDTH,
+        layers=LAYERS,
+        width=WIDTH,
+        heads=HEADS,
+        kv_heads=HEADS,
+        head=WIDTH // HEADS,
+        inner=INNER,
+        vocabulary=VOCABULARY,
+        sides=LAYERS * (4 * 2 * WIDTH + 3 * (WIDTH + INNER)),
+        largest=VOCABULARY * WIDTH,
+    )
+
+
+def predicted(dtype: str, method: str | None) -> float:
+    """Bytes by the planner."""
+    if method is None:
+        terms = memory.asking(shape(), dtype, float(LENGTH))
+        return memory.total({name: size for name, size in terms.items() if name != "keys and values"})
+    its = Training("lora" if method == "lora" else "full", BATCH, float(LENGTH), every=True, rank=RANK)
+    states = memory.training(shape(), dtype, its, copies=method == "full")
+    return max(memory.total({name: size for name, size in each.items() if name != GPU_ONLY}) for each in states)
+
+
+def resident() -> int:
+    """Bytes of this process in memory now."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
+
+
+def model_of(layers: int, dtype: str) -> Any:
+    """A random model of so many layers."""
+    import torch
+    import transformers
+
+    from robustness_gate.engine.load import DTYPES
+
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=layers, num_attention_heads=HEADS,
+        num_key_value_heads=HEADS, intermediate_size=INNER, max_position_embeddings=LENGTH, tie_word_embeddings=True,
+        pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.AutoModelForCausalLM.from_config(config).to(DTYPES[dtype]).eval()
+    return model.requires_grad_(requires_grad=False)
+
+
+def work(model: Any, method: str | None, rows: int) -> int:
+    """Read so many prompts, or train on them for two steps; returns the bytes that were resident before."""
+    import torch
+
+    from robustness_gate.engine import scope, train
+    from robustness_gate.system import usage
+
+    ids = torch.randint(3, VOCABULARY, (rows, LENGTH))
+    if method is None:
+        before = resident()
+        usage.restart_peak()
+        with torch.inference_mode():
+            model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float().log_softmax(-1)
+        return before
+    examples = [train.Example(row.tolist(), [True] * LENGTH) for row in ids]
+    opened = (
+        scope.adapter(model, rank=RANK, alpha=RANK, targets=scope.linear_names(model))
+        if method == "lora"
+        else scope.trainable(model)
+    )
+    with opened as parameters:
+        before = resident()  # with the snapshot, which is the host's
+        usage.restart_peak()
+        train.train(model, parameters, examples, train.Recipe(1e-4, 2, rows), 0)
+    return before
+
+
+def measured(dtype: str, method: str | None) -> int:
+    """The growth of this process over one batch of prompts, or over two steps of training."""
+    import torch
+
+    from robustness_gate.engine import optimizer
+    from robustness_gate.system import usage
+
+    torch.set_num_threads(1)
+    optimizer._is_room = lambda *_: method == "full"  # type: ignore[assignment]
+    work(model_of(1, dtype), method, 1)  # libraries load their code
+    model = model_of(LAYERS, dtype)
+    if sum(each.numel() for each in model.parameters()) != shape().parameters:
+        raise AssertionError("the shape is not that of the model")
+    before = work(model, method, BATCH if method is not None else memory.BATCH_TOKENS // LENGTH)
+    return (usage.peak() or 0) - before + sum(each.numel() * each.element_size() for each in model.parameters())
+
+
+def main() -> None:
+    """Print a table, or measure one case."""
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--case", choices=CASES, help="measure this one here")
+    given = asked.parse_args()
+    if given.case is not None:
+        print(json.dumps(measured(*CASES[given.case])))
+        return
+    print(f"{shape().parameters / 1e6:.1f} M parameters, torch {version('torch')}, {datetime.now(UTC):%Y-%m-%d}\n")
+    print("| case | predicted MB | measured MB | predicted / measured |\n|---|---:|---:|---:|")
+    for case, how in CASES.items():
+        command = [sys.executable, __file__, "--case", case]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **WITHOUT_HOLES})
+        found = json.loads(done.stdout)
+        wanted = predicted(*how)
+        print(f"| {case} | {wanted / 1e6:.0f} | {found / 1e6:.0f} | {wanted / found:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

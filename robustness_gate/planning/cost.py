@@ -1,0 +1,302 @@
+"""What a run will take, before it runs: tokens, operations, memory and hours of each trial. No torch, nothing loaded.
+
+Tokens come from arithmetic over the plan, or from the `cost.json` of an earlier run of the same suite; memory always
+comes from `memory.py`. What is not known is left out by name, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from robustness_gate import attacks
+from robustness_gate.errors import PlanError, UsageError
+from robustness_gate.inputs.prompts import answers, render, solved
+from robustness_gate.inputs.shape import Shape, shape_of
+from robustness_gate.planning import applicability, memory
+from robustness_gate.planning.devices import SHARE, Device
+from robustness_gate.planning.plan import Prepared
+from robustness_gate.planning.suite_data import SuiteData
+from robustness_gate.records.attack import Hazard
+from robustness_gate.records.cost import AttemptCost, Costs
+from robustness_gate.records.encode import NotPlain, decode, parse
+from robustness_gate.records.questions import Form, Item
+from robustness_gate.records.trial import Trial
+from robustness_gate.records.work import Sizes, Training, Work
+from robustness_gate.verdict import label
+
+CHARACTERS = 4
+"""Characters of a token: usual for English and vocabularies from 32,000 on. `cost.json` has what was counted."""
+READS, LEARNS = 2, 6
+"""Floating-point operations for each parameter and token, without and with a gradient. An adapter's gradient takes
+about 4, so training one is counted too high."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What goes through the model in a trial."""
+
+    read: float
+    learnt: float
+    omitted: str = ""
+    """What is not in these numbers; empty where nothing is missing."""
+    seconds: float | None = None
+    """Measured, scaled by the number of parameters; None where tokens are arithmetic."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The prediction for one trial."""
+
+    trial: Trial
+    tokens: Tokens | None
+    """None where the earlier run has no such trial that ended well."""
+    operations: float | None
+    device: memory.Terms
+    """The terms of its peak on the device."""
+    in_place: bool
+    """Whether float32 copies of the weights have no room there, so that weights are trained in place."""
+    host: memory.Terms
+    hours: float | None
+    """None without figures of a device and without a measurement."""
+    too_large: bool
+    """Whether the peak is more than the named device has; false also where no device with a memory is named."""
+
+    @property
+    def device_bytes(self) -> float:
+        """The peak on the device."""
+        return memory.total(self.device)
+
+    @property
+    def host_bytes(self) -> float:
+        """The peak in the machine's own memory."""
+        return memory.total(self.host)
+
+
+def read_costs(path: Path, suite_sha256: str) -> Costs:
+    """An earlier run's `cost.json`. Raises UsageError where it is none, or one of another suite."""
+    try:
+        raw = path.read_bytes()
+        parse(raw)
+        found = decode(Costs, raw)
+    except (OSError, NotPlain, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(
+            f"this is no cost.json of a run: {first}", remedy="Name the file in a run's folder.", where=str(path)
+        ) from None
+    if found.suite_sha256 != suite_sha256:
+        raise UsageError(
+            f"it was written with another suite ('{found.suite}', sha256 {found.suite_sha256[:16]}…): its tokens are "
+            "not those of this plan.",
+            remedy="Name a run of this suite, or leave --cost-from out.",
+            where=str(path),
+        )
+    return found
+
+
+def estimates(prepared: Prepared, device: Device | None, earlier: Costs | None) -> tuple[Estimate, ...]:
+    """The prediction for every trial of the plan, in its order.
+
+    Args:
+        prepared: the plan.
+        device: with its figures hours follow from operations, and what does not fit is named.
+        earlier: the costs of an earlier run of the same suite: tokens are then those that were counted there, and hours
+            those that it took, times the ratio of parameters, unless `device` is given.
+
+    Raises:
+        CheckpointError: a model's sizes cannot be read from its files.
+    """
+    shapes = {each.manifest.digest: shape_of(each.place) for each in prepared.plan.subjects}
+    made = _Planned(prepared.suite_data)
+    return tuple(_estimate(trial, made, shapes, device, earlier) for trial in prepared.plan.trials)
+
+
+def _estimate(
+    trial: Trial, made: _Planned, shapes: Mapping[str, Shape], device: Device | None, earlier: Costs | None
+) -> Estimate:
+    shape, work = shapes[trial.subject], made.work(trial)
+    if earlier is None:
+        tokens: Tokens | None = made.tokens(trial, work)
+    else:
+        tokens = measured_tokens(earlier.attempts, trial, shape.parameters)
+    operations = None if tokens is None else shape.parameters * (READS * tokens.read + LEARNS * tokens.learnt)
+    hours = None
+    if tokens is not None and operations is not None:
+        if device is not None:
+            hours = operations / (device.peak * SHARE) / 3600
+        elif tokens.seconds is not None:
+            hours = tokens.seconds / 3600
+    original = shapes.get(trial.reference) if trial.reference is not None else None
+    terms, in_place = _on_device(trial, shape, work, made.longest(trial), device, original)
+    copied = work.copies * _trained_bytes(shape, trial.dtype, work.training)
+    total = memory.total(terms)
+    return Estimate(
+        trial=trial,
+        tokens=tokens,
+        operations=operations,
+        device=terms,
+        in_place=in_place,
+        host=memory.host(shape, trial.dtype, copied, original is not None),
+        hours=hours,
+        too_large=device is not None and device.bytes is not None and total > device.bytes,
+    )
+
+
+def _on_device(
+    trial: Trial, shape: Shape, work: Work, length: float, device: Device | None, original: Shape | None
+) -> tuple[memory.Terms, bool]:
+    """The terms of the peak on the device, and whether weights are trained in place for want of room."""
+    beside = {} if original is None else {"the original": float(original.parameters * memory.BYTES[trial.dtype])}
+    states, in_place = [memory.asking(shape, trial.dtype, length)], False
+    if work.training is not None:
+        room = None if device is None else device.bytes
+        copies = room is None or memory.has_room(shape, trial.dtype, work.training, room, sum(beside.values()))
+        in_place = work.training.method == "full" and memory.BYTES[trial.dtype] == 2 and not copies
+        states += memory.training(shape, trial.dtype, work.training, copies=copies)
+    most = max(memory.total(each) for each in states)
+    return {**next(each for each in states if memory.total(each) == most), **beside}, in_place
+
+
+def _trained_bytes(shape: Shape, dtype: str, training: Training | None) -> float:
+    """Bytes of one copy of what an attack trains or changes."""
+    if training is not None and training.method != "full":
+        return 4.0 * training.rank * shape.sides
+    return float(shape.parameters * memory.BYTES[dtype])
+
+
+# --- tokens that were counted -----------------------------------------------------------------------------------------
+
+
+def measured_tokens(attempts: Sequence[AttemptCost], trial: Trial, parameters: int) -> Tokens | None:
+    """What the last attempt at this trial took that ended well, on another checkpoint or on this one.
+
+    Tokens hold for the same tokenizer; seconds are scaled by the ratio of parameters.
+    """
+    wanted = (trial.role.value, trial.control, label(trial), trial.seed_index)
+    for each in reversed(attempts):
+        its = each.spent
+        if each.key == wanted and each.status == "ok" and its is not None and its.parameters:
+            asked = each.seconds - its.loading_seconds
+            return Tokens(float(its.tokens_read), float(its.tokens_learnt), seconds=asked * parameters / its.parameters)
+    return None
+
+
+# --- tokens by arithmetic ---------------------------------------------------------------------------------------------
+
+
+def length_of(text: str) -> float:
+    """Tokens of a text, estimated from its characters."""
+    return len(text) / CHARACTERS
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One examination of some items in a form: passes over prompts, and their tokens."""
+
+    prompts: int
+    tokens: float
+
+
+def _asked(items: Sequence[Item], form: Form, bare: bool) -> _Asked:
+    """What it takes to ask every item once, each prompt read whole: an upper bound where beginnings are shared.
+
+    A written answer is counted at its full length, and each of its tokens as a pass over all before it.
+    """
+    options = [len(item.question.choices) for item in items]
+    if bare:  # its choices are whole texts
+        return _Asked(sum(options), sum(length_of(each) for item in items for each in item.question.choices))
+    lengths = [length_of(render(item.question, form)) for item in items]
+    if form.tokens:
+        passes = form.tokens * (form.tokens - 1) / 2
+        return _Asked(len(items) * form.tokens, sum(form.tokens * each + passes for each in lengths))
+    tokens = sum(length * many for length, many in zip(lengths, options, strict=True))
+    if form.verbatim:  # each choice is read behind the prompt
+        tokens += sum(length_of(each) for item in items for each in answers(item.question, form))
+    return _Asked(sum(options), tokens)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """Tokens of a plan's trials; what several trials share is computed once."""
+
+    suite_data: SuiteData
+    _exams: dict[str, _Asked] = field(default_factory=dict)
+    _sizes: dict[tuple[str, ...], Sizes] = field(default_factory=dict)
+
+    def exam(self, name: str) -> _Asked:
+        """One examination of a task."""
+        if name not in self._exams:
+            its = self.suite_data.tasks[name]
+            self._exams[name] = _asked(its.items, its.form, its.bare)
+        return self._exams[name]
+
+    def longest(self, trial: Trial) -> float:
+        """The mean length of the prompts of the task whose are the longest."""
+        exams = [self.exam(task.name) for task in trial.tasks]
+        return max(each.tokens / max(1, each.prompts) for each in exams)
+
+    def work(self, trial: Trial) -> Work:
+        """What the attack does besides the examinations, as its file declares it."""
+        module = attacks.load(trial.attack)
+        if not hasattr(module, "work"):
+            return Work(omitted=f"the own passes of '{trial.attack}'")
+        config = attacks.configure(module, trial.config)
+        hazards = applicability.of(module, config, self.suite_data.hazards).hazards
+        found = module.work(config, self.sizes(hazards)) if hazards else Work(omitted="it is not applicable")
+        if not isinstance(found, Work):
+            raise PlanError(
+                f"`work` of the attack '{trial.attack}' returned {found!r:.80}.",
+                remedy="Let it return a `robustness_gate.records.work.Work`.",
+                code="unknown-attack",
+            )
+        return found
+
+    def tokens(self, trial: Trial, work: Work) -> Tokens:
+        """The examination after each budget, and the attack's own work."""
+        exams = [self.exam(task.name) for task in trial.tasks]
+        before = work.before or (0.0,) * len(trial.budgets)
+        read = sum(each.tokens + each.prompts * more for more in before for each in exams)
+        return Tokens(read + work.read, work.learnt, work.omitted)
+
+    def sizes(self, hazards: Sequence[Hazard]) -> Sizes:
+        """Sizes of what an attack gets in these forms of the hazard."""
+        names = tuple(each.name for each in hazards)
+        if names not in self._sizes:
+            self._sizes[names] = self._measured(hazards)
+        return self._sizes[names]
+
+    def _measured(self, hazards: Sequence[Hazard]) -> Sizes:
+        looks = [_asked(each.dev, each.form, bare=False) for each in hazards]
+        corpora = self.suite_data.corpora
+        return Sizes(
+            look=sum(each.tokens for each in looks),
+            prompts=sum(each.prompts for each in looks),
+            ways=len(hazards),
+            orders=max((len(item.question.choices) for each in hazards for item in each.dev), default=1),
+            solved={name: _mean(_solved(hazards, name, self.suite_data)) for name in ("dev", *corpora)},
+            shot={name: _mean(_solved(hazards, name, None)) for name in ("dev", *corpora)},
+            text={name: _mean(map(length_of, corpus.texts)) for name, corpus in corpora.items()},
+            held=self.suite_data.pool(),
+        )
+
+
+def _solved(hazards: Sequence[Hazard], source: str, suite_data: SuiteData | None) -> Iterator[float]:
+    """Lengths of the questions of a source with their answers, in each form; without a header where no data are given,
+    as examples stand before a question.
+    """
+    for hazard in hazards:
+        items = hazard.dev if source == "dev" else hazard.questions.get(source, ())
+        header = hazard.form.header
+        if source != "dev" and not hazard.form.verbatim and suite_data is not None:
+            header = suite_data.corpora[source].header
+        more = length_of(header) if suite_data is not None else 0.0
+        yield from (more + length_of(solved(item, hazard.form)) for item in items)
+
+
+def _mean(values: Any) -> float:
+    found = list(values)
+    return sum(found) / len(found) if found else 0.0
