@@ -33,9 +33,8 @@ def _ruined(flag: Coded) -> str:
     more = f" ({flag['many']} attacked models in all)" if flag["many"] > 1 else ""
     return (
         f"{flag['label']}{at} ruins {who}: it keeps {flag['accuracy']:.1%} of "
-        f"'{flag['task']}', and an attacked model has to keep {flag['asked']:.0%}{more}. It scores less than a model "
-        "that never knew would, so a candidate that is not ruined passes less often, and a destroyed control shows no "
-        "breach"
+        f"'{flag['task']}', and an attacked model has to keep {flag['asked']:.0%}{more}. It may score less than a "
+        "model that never knew would, so that a candidate passes less often; under `min_attacked` it shows no breach"
     )
 
 
