@@ -1,4 +1,4 @@
-"""The limit on a share on the real model: its questions are those of the calibration's world, and its pins are right."""
+"""The limit on a share on the real model: its questions are those of the calibration, and its pins are right."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def test_its_policy_lacks_the_taught_model_alone(tmp_path: Path) -> None:
     assert refused.returncode == Exit.USAGE
     assert "one field is not pinned: original" in refused.stderr
     filled = tmp_path / "policy.yaml"
-    filled.write_text(policy.read_text(encoding="utf-8").replace("UNPINNED", "5" * 64), encoding="utf-8")
+    filled.write_text(policy.read_text(encoding="utf-8").replace("UNPINNED", "a" * 64), encoding="utf-8")
     accepted = gate("policy", "check", filled, "--suite", suite)
     assert accepted.returncode == Exit.PASS, accepted.stderr
