@@ -5,17 +5,20 @@
 A random Llama, the organisms' tokenizer, and questions of uneven length made of the invented world's words. lm-eval
 scores the same prompts with its own Hugging Face model class, at the fastest of four batch sizes, without its building
 of tasks and metrics. Both sides encode their prompts within the measured time, except where a row says otherwise. Every
-row is a median of ratios, taken in turn, in CPU seconds of one thread; the answers of both sides are compared first.
-`--write` writes scoring.md beside this file. Takes about three CPU-minutes.
+ratio is a median of five, both sides in turn, in CPU seconds of one thread; the answers of both sides are compared
+first. Every row has a process of its own. `--write` writes scoring.md beside this file. Takes about four CPU-minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import platform
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -127,10 +130,12 @@ def best_batch(lm: Any, made: Sequence[Any]) -> int:
     return int(lm.batch_size_per_gpu)
 
 
-def against_lm_eval(
-    lm: ModelLM, other: Any, work: str, asked: Sequence[Question], form: Form, orders: int, part: int
-) -> Row:
-    """The same prompts in so many letter orders; lm-eval makes one pass for each order."""
+def against_lm_eval(lm: ModelLM, work: str, asked: Sequence[Question], form: Form, orders: int, part: int) -> Row:
+    """The same prompts in so many letter orders; lm-eval makes one pass for each order.
+
+    Its batch size is chosen on `part` questions.
+    """
+    other = peer(lm.model, lm.tokenizer)
     turned = [[rotated(question, shift) for question in asked] for shift in range(orders)]
     made = [requests(lm.tokenizer, some, form) for some in turned]
     size = best_batch(other, made[0][: 4 * part])
@@ -174,64 +179,124 @@ def spread(lm: ModelLM, asked: Sequence[Question], form: Form) -> tuple[float, f
         batching.LEAST_TOKENS = usual
 
 
-def measured() -> tuple[list[Row], str]:
-    """Every row, and the sentence about padding."""
+class Bench(NamedTuple):
+    """What every row asks with."""
+
+    lm: ModelLM
+    form: Form
+    many: list[Question]
+    few: list[Question]
+    dev: list[Question]
+
+
+def bench() -> Bench:
+    """A random model, its form and its questions."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))
     torch.manual_seed(0)
     config = transformers.LlamaConfig(vocab_size=WORDS, max_position_embeddings=4096, initializer_range=0.05, **SHAPE)
     model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(requires_grad=False)
-    lm, other = ModelLM(model, tokenizer), peer(model, tokenizer)
-    form = Form(header=header_for("lumenwright craft"))
-    many, few, dev = questions(300, 1), questions(40, 2), questions(60, 3)
+    made = Bench(
+        ModelLM(model, tokenizer),
+        Form(header=header_for("lumenwright craft")),
+        questions(300, 1),
+        questions(40, 2),
+        questions(60, 3),
+    )
+    made.lm.look(made.many[:8], made.form)
+    return made
+
+
+def one_order(on: Bench) -> Row:
+    """Zero-shot."""
+    return against_lm_eval(on.lm, f"zero-shot, one order, {len(on.many)} questions", on.many, on.form, 1, 24)
+
+
+def four_orders(on: Bench) -> Row:
+    """Zero-shot, every letter order."""
+    return against_lm_eval(on.lm, f"zero-shot, four orders, {len(on.few)} questions", on.few, on.form, 4, 24)
+
+
+def five_shot(on: Bench) -> Row:
+    """Five examples before each question, every letter order."""
     shots = tuple(Item(question, number % 4) for number, question in enumerate(questions(5, 4, longest=40)))
-    lm.look(many[:8], form)
-    rows = [
-        against_lm_eval(lm, other, "zero-shot, one order, 300 questions", many, form, 1, 24),
-        against_lm_eval(lm, other, "zero-shot, four orders, 40 questions", few, form, 4, 24),
-        against_lm_eval(lm, other, "five-shot, four orders, 8 questions", few[:8], replace(form, shots=shots), 4, 2),
-    ]
-    written = open_answer.form("Question: {question}\nReply:", 12, chat=False)
-    rows += [
-        against_whole(lm, "written answers, 16 questions, 12 tokens", lambda asked: asked.generate(dev[:16], written)),
-        against_whole(lm, "cloze, 60 questions, 4 choices", lambda asked: asked.loglikelihoods(dev, cloze.form(None))),
-        against_whole(lm, "dev set, four orders, 60 questions", lambda asked: content_logliks(asked, dev, form)),
-    ]
+    some = on.few[:8]
+    form = replace(on.form, shots=shots)
+    return against_lm_eval(on.lm, f"five-shot, four orders, {len(some)} questions", some, form, 4, 2)
+
+
+def written(on: Bench) -> Row:
+    """Written answers."""
+    form = open_answer.form("Question: {question}\nReply:", 12, chat=False)
+    some = on.dev[:16]
+    work = f"written answers, {len(some)} questions, {form.tokens} tokens"
+    return against_whole(on.lm, work, lambda lm: lm.generate(some, form))
+
+
+def choices(on: Bench) -> Row:
+    """Choices as texts."""
+    work = f"cloze, {len(on.dev)} questions, 4 choices"
+    return against_whole(on.lm, work, lambda lm: lm.loglikelihoods(on.dev, cloze.form(None)))
+
+
+def dev_set(on: Bench) -> Row:
+    """What attacks look at hundreds of times."""
+    work = f"dev set, four orders, {len(on.dev)} questions"
+    return against_whole(on.lm, work, lambda lm: content_logliks(lm, on.dev, on.form))
+
+
+def dev_set_again(on: Bench) -> Row:
+    """The same, with kept encodings and without."""
 
     def anew() -> None:
         encodings.forget()
-        content_logliks(lm, dev, form)
+        content_logliks(on.lm, on.dev, on.form)
 
-    kept = pairs("dev set, four orders, again", "encoded anew", anew, lambda: content_logliks(lm, dev, form))
-    before, after = spread(lm, dev, form)
-    told = (
-        f"Padded over real tokens, 60 questions in one order: {before:.2f} without a bound on spread, {after:.2f} now."
+    before, after = spread(on.lm, on.dev, on.form)
+    note = f"padded over real tokens, one order: {before:.2f} without a bound on spread, {after:.2f} now"
+    again = lambda: content_logliks(on.lm, on.dev, on.form)  # noqa: E731
+    return pairs("the same, encodings kept", "encoded anew", anew, again, note)
+
+
+ROWS = (one_order, four_orders, five_shot, written, choices, dev_set, dev_set_again)
+
+
+def measured(number: int) -> Row:
+    """One row, in a process of its own."""
+    command = [sys.executable, __file__, "--row", str(number)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Row(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The table."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "lm_eval"))
+    head = (
+        "# How fast questions are asked\n\n"
+        f"`python benchmarks/scoring.py --write`, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, "
+        f"{libraries}, one thread of {platform.machine()} ({os.cpu_count()} cores, shared). CPU seconds, medians of "
+        f"{PAIRS} pairs in turn; a ratio over 1 is in our favour.\n\n"
+        "| work | beside | theirs, s | ours, s | ratio | |\n| --- | --- | ---: | ---: | ---: | --- |\n"
     )
-    return [*rows, kept], told
+    return head + "".join(
+        f"| {row.work} | {row.peer} | {row.theirs:.2f} | {row.ours:.2f} | {row.ratio:.2f} | {row.note} |\n"
+        for row in rows
+    )
 
 
 def main() -> None:
     """Measure, print, and write where it is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write scoring.md beside this file")
-    write = parser.parse_args().write
-    torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
-    rows, told = measured()
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "lm_eval"))
-    text = (
-        "# How fast questions are asked\n\n"
-        f"`python benchmarks/scoring.py --write`, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, "
-        f"{libraries}, one thread of {platform.machine()} ({os.cpu_count()} cores, shared). CPU seconds, medians of "
-        f"{PAIRS} pairs in turn; a ratio over 1 is in our favour.\n\n"
-        "| work | beside | theirs, s | ours, s | ratio | |\n| --- | --- | ---: | ---: | ---: | --- |\n"
-        + "".join(
-            f"| {row.work} | {row.peer} | {row.theirs:.2f} | {row.ours:.2f} | {row.ratio:.2f} | {row.note} |\n"
-            for row in rows
-        )
-        + f"\n{told}\n"
-    )
+    parser.add_argument("--row", type=int, help="measure this row alone, and print it as JSON")
+    chosen = parser.parse_args()
+    if chosen.row is not None:
+        torch.set_num_threads(1)
+        transformers.utils.logging.set_verbosity_error()
+        print(json.dumps(ROWS[chosen.row](bench())))
+        return
+    text = page([measured(number) for number in range(len(ROWS))])
     print(text)
-    if write:
+    if chosen.write:
         Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
 
 

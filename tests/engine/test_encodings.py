@@ -67,6 +67,18 @@ def test_a_tokenizer_that_changed_encodes_anew(tokenizer, change):
     assert after != before
 
 
+@pytest.mark.parametrize("change", ["a word is added", "a normalizer"])
+def test_a_change_that_spares_the_first_and_the_last_text_is_seen_too(tokenizer, change):
+    before = encodings.encode(tokenizer, TEXTS, special=True)
+    if change == "a word is added":
+        tokenizer.add_tokens(["craft"])
+    else:
+        tokenizer.backend_tokenizer.normalizer = normalizers.Replace("craft", "lamp")
+    after = encodings.encode(tokenizer, TEXTS, special=True)
+    assert (after[0], after[2]) == (before[0], before[2])
+    assert after[1] != before[1]
+
+
 def test_another_tokenizer_has_encodings_of_its_own(tokenizer):
     other = copy.deepcopy(tokenizer)
     other.add_tokens(["lamp"])

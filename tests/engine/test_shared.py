@@ -444,6 +444,22 @@ def test_a_written_answer_is_one_token_a_step(base, questions):
         assert lm.generate(few, WRITTEN) == written
 
 
+def test_an_answer_that_ends_early_leaves_the_others_as_they_are(byte_level):
+    model = families.build("llama", words=len(byte_level))
+    lm, rows = ModelLM(model, byte_level), orders(4, 9, header=3)[::2]
+    free = [lm._lines([row], 8, (), behind=False)[0] for row in rows]
+    assert len(set(free)) == len(rows), "each writes something else"
+    first = [list(row) for row in rows[:2]]
+    for _ in range(3):
+        first = [[*row, int(found.argmax())] for row, found in zip(first, alone(model, first), strict=True)]
+    ends = {row[-1] for row in first}
+    with counted(model) as passes:
+        found = lm._lines(rows, 8, ends, behind=True)
+    assert passes[-1] < passes[1], "some ended, and others went on"
+    assert found == lm._lines(rows, 8, ends, behind=False)
+    assert found != free
+
+
 def test_what_writes_no_numbers_writes_nothing_in_either_pass(questions, monkeypatch):
     loaded = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
     lm = ModelLM(*loaded)
