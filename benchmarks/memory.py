@@ -1,10 +1,11 @@
-"""Memory as `plan --cost` predicts it, beside what a process really took: a random Llama of 34 million parameters.
+"""Memory as `plan --cost` predicts it, beside what a process really took: a random Llama of twenty million parameters.
 
     python benchmarks/memory.py
 
 Each case runs in a process of its own on the CPU. Measured is its peak of resident memory (VmHWM, started anew before
 the case) less what was resident then without the weights. The prediction is the sum of the terms of `planning.memory`;
-the square roots of the moments are left out, because torch makes them for all weights at once on a GPU only. Linux with glibc.
+the square roots of the moments are left out, because torch makes them for all weights at once on a GPU only. Linux and
+glibc.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from robustness_gate.inputs.shape import Shape
 from robustness_gate.planning import memory
 from robustness_gate.records.work import Training
 
-LAYERS, WIDTH, HEADS, INNER, VOCABULARY = 10, 512, 8, 1408, 1500
-BATCH, LENGTH, RANK = 8, 256, 16
+LAYERS, WIDTH, HEADS, INNER, VOCABULARY = 6, 512, 8, 1408, 1500
+BATCH, LENGTH, RANK = 8, 128, 16
 CASES = {
     "asking, float32": ("float32", None),
     "full, float32": ("float32", "full"),
