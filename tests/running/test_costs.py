@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import trial_of
+from builders import tasks_of, trial_of
 
 from robustness_gate import organisms
 from robustness_gate.engine import hooks, usage
@@ -42,7 +42,7 @@ def model() -> Any:
 
 @pytest.fixture
 def trial() -> Trial:
-    return trial_of("none")
+    return trial_of("none", tasks=tasks_of(forget=10))
 
 
 def prepared(*trials: Trial) -> Any:
@@ -119,7 +119,7 @@ def test_a_device_that_does_not_answer_leaves_a_gap_and_no_error(model: Any, mon
 
 
 def test_attempts_of_this_and_earlier_runs_are_beside_the_report(tmp_path: Path, trial: Trial) -> None:
-    lines, other = tmp_path / "cost.jsonl", trial_of("relearn")
+    lines, other = tmp_path / "cost.jsonl", trial_of("relearn", tasks=tasks_of(forget=10))
     assert noted(lines, [*ended(trial), *ended(other)]) == []
     assert noted(lines, ended(trial, 2, None)) == []
     assert costs.write(lines, prepared(trial), tmp_path / "out") == ()
