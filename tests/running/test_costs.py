@@ -90,7 +90,7 @@ def test_a_meter_counts_one_attempt_after_the_other(model: Any) -> None:
     ids = torch.arange(3, 15).reshape(1, 12)
     for passes in (1, 3):
         meter.begin()
-        meter.examines(model)
+        meter.examines(SimpleNamespace(model=model))
         with meter.loading(), torch.inference_mode():
             for _ in range(passes):
                 model(input_ids=ids)
@@ -113,7 +113,7 @@ def test_a_device_that_does_not_answer_leaves_a_gap_and_no_error(model: Any, mon
         raise RuntimeError("device-side assert")
 
     meter = Meter()
-    meter.examines(model)
+    meter.examines(SimpleNamespace(model=model))
     monkeypatch.setattr(usage, "peak", broken)
     assert meter.spent() is None
 
@@ -164,3 +164,9 @@ def test_a_tracker_shows_totals_of_what_is_there(tmp_path: Path, trial: Trial, r
     else:
         (tmp_path / "cost.json").write_bytes(raw)
     assert took.totals(took.read(tmp_path)) == {}
+
+
+def test_what_is_not_known_is_no_zero(tmp_path: Path, trial: Trial) -> None:
+    noted(tmp_path / "cost.jsonl", ended(trial, 1, None))
+    costs.write(tmp_path / "cost.jsonl", prepared(trial), tmp_path)
+    assert took.totals(took.read(tmp_path)).keys() == {"cost/attempts", "cost/seconds"}
