@@ -25,7 +25,7 @@ class Tokens:
         ids = given[0] if ids is None and given else ids
         if not torch.is_tensor(ids) or ids.ndim < 2:
             return
-        states = output[0]
+        states = output[0] if isinstance(output, tuple) and output else getattr(output, "last_hidden_state", None)
         if torch.is_tensor(states) and states.requires_grad:
             self.learnt += ids.shape[0] * ids.shape[1]
         else:

@@ -24,18 +24,18 @@ def read(folder: Path) -> tuple[AttemptCost, ...]:
 
 
 def totals(attempts: Sequence[AttemptCost]) -> dict[str, float]:
-    """Sums and peaks over attempts, by the names of their metrics; empty without attempts."""
+    """Sums and peaks over attempts, by the names of their metrics; nothing where nothing is known."""
     if not attempts:
         return {}
+    found = {"cost/attempts": float(len(attempts)), "cost/seconds": sum(each.seconds for each in attempts)}
     spent = [each.spent for each in attempts if each.spent is not None]
-    host = [each.host_peak_bytes for each in spent if each.host_peak_bytes is not None]
-    device = [each.device_peak_bytes for each in spent if each.device_peak_bytes is not None]
-    return {
-        "cost/attempts": float(len(attempts)),
-        "cost/seconds": sum(each.seconds for each in attempts),
-        "cost/cpu_seconds": sum(each.cpu_seconds for each in spent),
-        "cost/tokens_read": float(sum(each.tokens_read for each in spent)),
-        "cost/tokens_learnt": float(sum(each.tokens_learnt for each in spent)),
-        **({"cost/host_peak_bytes": float(max(host))} if host else {}),
-        **({"cost/device_peak_bytes": float(max(device))} if device else {}),
-    }
+    if spent:
+        found |= {
+            "cost/cpu_seconds": sum(each.cpu_seconds for each in spent),
+            "cost/tokens_read": float(sum(each.tokens_read for each in spent)),
+            "cost/tokens_learnt": float(sum(each.tokens_learnt for each in spent)),
+        }
+    for name in ("host_peak_bytes", "device_peak_bytes"):
+        peaks = [getattr(each, name) for each in spent if getattr(each, name) is not None]
+        found |= {f"cost/{name}": float(max(peaks))} if peaks else {}
+    return found

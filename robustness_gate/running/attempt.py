@@ -123,6 +123,7 @@ class Resident:
         self._meter.begin()
         try:
             loaded = self.loaded_model(trial)
+            self._meter.examines(self._model)
             self._before = self._surroundings()
             with self._measured(trial, number, loaded) as measurements:
                 for measurement in measurements:
@@ -206,7 +207,6 @@ class Resident:
             self._loaded = wanted
             _spare_threads(self._model.model)
             self._sums = sums_of(self._model.model)
-        self._meter.examines(self._model.model)
         match trial.role:
             case Role.THROUGH_ORIGINAL:
                 from robustness_gate.engine.load import asked_through

@@ -51,9 +51,9 @@ class Meter:
         self._tokens = self._tokens or Tokens()
         watch(model, self._tokens)
 
-    def examines(self, model: Any) -> None:
-        """Note the model of this attempt."""
-        self._model = model
+    def examines(self, loaded: Any) -> None:
+        """Note the `LoadedModel` of this attempt."""
+        self._model = None if loaded is None else loaded.model
 
     def spent(self) -> Spent | None:
         """What the attempt has taken until now; None where the system or the device does not answer."""

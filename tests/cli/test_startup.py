@@ -46,6 +46,7 @@ def report_file(policy_file, suite_file, tmp_path_factory):
         ["why", "{report}"],
         ["compare", "{report}", "{report}"],
         ["plan", "organism:oracle", *FILES],
+        ["plan", "organism:oracle", *FILES, "--device-figures", "h100"],
         ["verify", f"{SIGNED}/accepted.sigstore.json", "--no-checkpoint", "--trust", f"{SIGNED}/trust.yaml"],
         [
             "verify",

@@ -146,6 +146,16 @@ def test_another_model_another_signer_and_an_old_report_leave_with_5(gate: Gate,
     assert gate(*desk.plain, "--max-age", "2h").code == 0
 
 
+@pytest.mark.parametrize("raw", [b"{", b'{"schema": "robustness-gate/cost/v1", "verdict": "PASS"}'])
+def test_what_the_trials_took_is_neither_signed_nor_verified(gate: Gate, desk: Desk, raw: bytes) -> None:
+    (desk.run / "cost.json").write_bytes(raw)
+    gate("sign", desk.run, "--key", desk.key)
+    assert b"cost" not in (desk.run / predicate.BUNDLE).read_bytes()
+    assert gate(*desk.plain).code == 0
+    (desk.run / "cost.json").write_bytes(b"other")
+    assert gate(*desk.plain).code == 0
+
+
 def test_the_same_as_json(gate: Gate, desk: Desk) -> None:
     gate("sign", desk.run, "--key", desk.key)
     told = json.loads(gate(*desk.plain, "--json").out)

@@ -223,6 +223,22 @@ def test_what_is_no_file_in_the_place_of_a_result_is_reported(tmp_path, trip, na
     assert not list(tmp_path.rglob("*partial*"))
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("what", ["folder", "pipe"])
+def test_where_what_the_trials_took_cannot_be_written_the_verdict_stands(tmp_path, trip, what):
+    usual = trip(out=tmp_path / "usual" / "out", ledgers=tmp_path / "usual" / "ledgers")
+    assert usual.warnings == ()
+    in_the_way(tmp_path / "ledgers" / usual.report.checkpoint / "cost.jsonl", what)
+    in_the_way(tmp_path / "runs" / "out" / "cost.json", what)
+    hindered = trip()
+    then = hindered.report.verdict.at
+    assert hindered.report.verdict == usual.report.verdict.model_copy(update={"at": then})
+    assert hindered.exit_code == usual.exit_code
+    lines, beside = hindered.warnings
+    assert "what the trials took could not be written" in lines
+    assert "'cost.json' could not be written, the verdict stands" in beside
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("what", ["folder", "pipe"])
 def test_what_is_no_file_is_read_by_no_one_and_waited_for_by_no_one(tmp_path, trip, what):

@@ -129,9 +129,10 @@ def test_a_sweep_starts_each_rate_from_the_same_values_and_leaves_the_best_in_pl
         assert done.loss_start == loss == done.runs[0].loss, "a rate of zero ends where it began"
         assert (done.best.rate, done.best.dev) == (1e-2, 0.6), "between equals the higher rate"
         assert train.mean_loss(model, data) == done.best.loss
+        best = scope.snapshot(parameters)
         scope.write(parameters, start)
         train.train(model, parameters, data, recipes[2], seed=1)
-        assert torch.equal(parameters[name], done.best.values[name]), "as if the other rates had not been tried"
+        assert torch.equal(parameters[name], best[name]), "as if the other rates had not been tried"
     assert [train.edge(rate, (1e-3, 1e-2, 1e-1)) for rate in (1e-3, 1e-2, 1e-1)] == ["lowest", "no", "highest"]
 
 

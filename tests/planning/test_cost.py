@@ -1,4 +1,4 @@
-"""`plan --cost`: tokens by hand, from an earlier run, and what is said of them. Nothing here loads torch."""
+"""`plan --cost`: tokens by hand, from an earlier run, and what is said of them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ threat_model: {access: open_weights, adversary: a test}
 tasks: {forget: {items: 20}}
 limits: [{id: forgotten, task: forget, max: 0.5}]
 required: [{attack: none}]
+utility: [{task: forget, min: 0.1, min_attacked: 0.1}]
 validity: {self_test: off, sham: off, positive_control: off, record_only: [still_rising, tokenizer_unverified]}
 """
 SUITE = """
@@ -55,7 +56,10 @@ attacks:
 @pytest.fixture
 def bench(tmp_path: Path) -> Path:
     for name, letter, count in (("forget", "f", 20), ("dev", "d", 5), ("train", "t", 6)):
-        rows = [row | {"question": f"{letter}{row['id']:>02}{row['question']}"} for row in QUESTIONS[:count]]
+        rows = [
+            row | {"question": f"{letter}{row['id']:>02}{row['question']}", "id": f"{letter}{row['id']}"}
+            for row in QUESTIONS[:count]
+        ]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
     (tmp_path / "suite.yaml").write_text(SUITE, encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import trial_of
+from builders import tasks_of, trial_of
 
 from robustness_gate import organisms
 from robustness_gate.engine import hooks, usage
@@ -42,7 +42,7 @@ def model() -> Any:
 
 @pytest.fixture
 def trial() -> Trial:
-    return trial_of("none")
+    return trial_of("none", tasks=tasks_of(forget=10))
 
 
 def prepared(*trials: Trial) -> Any:
@@ -90,7 +90,7 @@ def test_a_meter_counts_one_attempt_after_the_other(model: Any) -> None:
     ids = torch.arange(3, 15).reshape(1, 12)
     for passes in (1, 3):
         meter.begin()
-        meter.examines(model)
+        meter.examines(SimpleNamespace(model=model))
         with meter.loading(), torch.inference_mode():
             for _ in range(passes):
                 model(input_ids=ids)
@@ -113,13 +113,13 @@ def test_a_device_that_does_not_answer_leaves_a_gap_and_no_error(model: Any, mon
         raise RuntimeError("device-side assert")
 
     meter = Meter()
-    meter.examines(model)
+    meter.examines(SimpleNamespace(model=model))
     monkeypatch.setattr(usage, "peak", broken)
     assert meter.spent() is None
 
 
 def test_attempts_of_this_and_earlier_runs_are_beside_the_report(tmp_path: Path, trial: Trial) -> None:
-    lines, other = tmp_path / "cost.jsonl", trial_of("relearn")
+    lines, other = tmp_path / "cost.jsonl", trial_of("relearn", tasks=tasks_of(forget=10))
     assert noted(lines, [*ended(trial), *ended(other)]) == []
     assert noted(lines, ended(trial, 2, None)) == []
     assert costs.write(lines, prepared(trial), tmp_path / "out") == ()
@@ -164,3 +164,9 @@ def test_a_tracker_shows_totals_of_what_is_there(tmp_path: Path, trial: Trial, r
     else:
         (tmp_path / "cost.json").write_bytes(raw)
     assert took.totals(took.read(tmp_path)) == {}
+
+
+def test_what_is_not_known_is_no_zero(tmp_path: Path, trial: Trial) -> None:
+    noted(tmp_path / "cost.jsonl", ended(trial, 1, None))
+    costs.write(tmp_path / "cost.jsonl", prepared(trial), tmp_path)
+    assert took.totals(took.read(tmp_path)).keys() == {"cost/attempts", "cost/seconds"}
