@@ -150,6 +150,7 @@ class Bench(NamedTuple):
 SHIPPED = (
     Bench("llama", "base", ("oracle", "decoy")),
     Bench("gpt_neox", "neox_base", ("neox_oracle", "neox_decoy")),
+    Bench("gpt2", "gpt2_base", ("gpt2_oracle", "gpt2_decoy")),
 )
 BENCHES: Mapping[str, Bench] = MappingProxyType(
     {

@@ -33,7 +33,7 @@ SAME = 1e-5
 """Largest difference of two logits, in nats. The organisms' logits reach about 15."""
 
 
-SUPPRESSED = {"llama": "rmu", "gpt_neox": "neox_rmu"}
+SUPPRESSED = {"llama": "rmu", "gpt_neox": "neox_rmu", "gpt2": "gpt2_rmu"}
 """An organism that unlearned, of each class that is rewritten."""
 
 
