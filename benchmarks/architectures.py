@@ -37,12 +37,12 @@ NOT_APPLICABLE = "not_applicable"
 """The status of a trial whose attack does not apply to the model."""
 
 
-def measure(out: Path, kinds: Sequence[str], groups: Sequence[str]) -> None:
-    """Make the records that are not there yet."""
+def measure(out: Path, kinds: Sequence[str], groups: Sequence[str], *, every: bool = False) -> None:
+    """Make the records that are not there yet: of the usual cases, or of every one."""
     for group in groups:
         for kind in kinds:
             path = out / f"{kind}.{group}.json"
-            tried = [each for each in bench.by_name([], kind) if each.case.attack in GROUPS[group]]
+            tried = [each for each in _cases(kind, every=every) if each.case.attack in GROUPS[group]]
             if not path.exists() and tried:
                 print(f"{kind}: {', '.join(each.name for each in tried)}", file=sys.stderr, flush=True)
                 tests = self_test.run(
@@ -52,6 +52,11 @@ def measure(out: Path, kinds: Sequence[str], groups: Sequence[str]) -> None:
                     watch=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
                 )
                 writing.whole(path, encode(SelfTests(tests=tuple(tests))))
+
+
+def _cases(kind: str, *, every: bool) -> list[bench.Tried]:
+    usual = bench.by_name([], kind)
+    return bench.by_name(list({each.case.attack for each in usual}), kind) if every else usual
 
 
 def records(out: Path) -> list[SelfTest]:
@@ -91,7 +96,8 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("kinds", nargs="*")
     parser.add_argument("--groups", nargs="*", default=list(GROUPS), choices=list(GROUPS))
+    parser.add_argument("--every", action="store_true", help="also the cases that only a policy makes a self-test try")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    measure(given.out, given.kinds, given.groups)
+    measure(given.out, given.kinds, given.groups, every=given.every)
     print(table(records(given.out)))

@@ -67,7 +67,7 @@ from typing import NamedTuple
 from robustness_gate.errors import SetupError, UsageError
 
 PACKAGE = "robustness_gate_organisms"
-"""The data are a distribution of their own (`organisms/` at the repository's root), because they have 43 MB."""
+"""The data are a distribution of their own (`organisms/` at the repository's root), because they have 56 MB."""
 
 MANIFEST = "bcc8073ebe7bd4ac2f481cab761ea630f546466e6715852ca03e40ffa333c182"
 """SHA-256 of the data's `manifest.json`: another release's data are other models under the same names."""

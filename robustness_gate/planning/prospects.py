@@ -66,7 +66,8 @@ SENTENCES: Mapping[Obstacle, str] = {
 REMEDIES: Mapping[Obstacle, str] = {
     Obstacle.NEVER: "A run can establish FAIL as it is; docs/vendor-audit.md says what a PASS would need.",
     Obstacle.NO_MODEL_TYPE: "Save the model with save_pretrained, which writes it.",
-    Obstacle.NO_ORGANISMS: f"Ask for organisms of that architecture (there are {', '.join(sorted(BENCHES))}), {OWNER}",
+    Obstacle.NO_ORGANISMS: "docs/architectures.md lists the architectures that have organisms. Let the policy's owner "
+    f"add terms for a calibration, which stands in for the self-test on the original (docs/calibration.md), {OWNER}",
     Obstacle.NO_CASE: f"Let the policy's owner require another attack in its place, {OWNER}",
     Obstacle.NEITHER: f"Let the policy's owner name a method for it under 'calibration', {OWNER}",
     Obstacle.NO_CALIBRATION: "Let the policy's owner name a method for it under 'calibration', or take it out of "

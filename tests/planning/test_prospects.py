@@ -70,6 +70,7 @@ def test_what_is_in_the_way_has_a_code_a_sentence_and_a_remedy(kind: str, code: 
     assert prospects.sentence(found).startswith(words)
     assert prospects.sentence(found).endswith("no PASS is possible")
     assert prospects.remedy(found)
+    assert ("a calibration" in prospects.remedy(found)) == bool(kind)  # without a model_type none counts either
 
 
 def test_a_required_attack_without_a_case_is_named_at_its_line(tmp_path: Path) -> None:
