@@ -130,6 +130,16 @@ def test_terms_that_lack_a_method_open_none(tmp_path: Path) -> None:
     assert set(lost.values()) == {f"no organism is a '{WITHOUT}'"}
 
 
+def test_a_required_attack_that_the_command_left_out_is_untestable_as_well() -> None:
+    """Else `why` would advise a self-test after `run --only none` that is refused."""
+    made = plan.make(*files(), gather(files()[1]), [subject()], only=["none"])
+    assert {each.attack for each in made.trials} == {"none"}
+    lost = prospects.untestable(files()[0].record, [*made.trials, *made.left_out], WITHOUT)
+    assert {name.split()[0] for name in lost} == {"relearn"}
+    assert set(lost.values()) == {f"no organism is a '{WITHOUT}'"}
+    assert prospects.untestable(files()[0].record, [*made.trials, *made.left_out], "mistral") == {}
+
+
 @pytest.mark.parametrize("self_test", ["required", "off"])
 def test_a_required_calibration_without_its_method_is_in_the_way_everywhere(tmp_path: Path, self_test: str) -> None:
     policy, suite = calibrated(tmp_path, "graddiff, shallow, npo", self_test, "required"), load_suite(SUITE)

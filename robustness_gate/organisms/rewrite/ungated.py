@@ -111,15 +111,15 @@ def _gpt_neo(gpt2: Any) -> Any:
     import torch
 
     config, weights = gpt2.config, {}
-    width, scale = config.hidden_size, (config.hidden_size // config.num_attention_heads) ** -0.5
+    scale = (config.hidden_size // config.num_attention_heads) ** -0.5
     old = {name: each.double() for name, each in weights_of(gpt2).items()}
     for name, each in old.items():
         into = name.replace(".attn.", ".attn.attention.").replace("attention.c_proj", "attention.out_proj")
         if ".c_attn." not in name:
             weights[into] = each.T if name.endswith((".c_fc.weight", ".c_proj.weight")) else each
     for layer in (f"transformer.h.{index}." for index in range(config.num_hidden_layers)):
-        query, key, value = old[f"{layer}attn.c_attn.weight"].T.split(width)
-        queries, _, values = old[f"{layer}attn.c_attn.bias"].split(width)
+        query, key, value = torch.chunk(old[f"{layer}attn.c_attn.weight"].T, 3)
+        queries, _, values = torch.chunk(old[f"{layer}attn.c_attn.bias"], 3)
         more = torch.linalg.solve(query, queries)
         weights[f"{layer}ln_1.bias"] = old[f"{layer}ln_1.bias"] + more
         for part, rows in (("q", query * scale), ("k", key), ("v", value)):
