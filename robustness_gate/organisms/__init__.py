@@ -69,7 +69,7 @@ from robustness_gate.errors import SetupError, UsageError
 PACKAGE = "robustness_gate_organisms"
 """The data are a distribution of their own (`organisms/` at the repository's root), because they have 56 MB."""
 
-MANIFEST = "bcc8073ebe7bd4ac2f481cab761ea630f546466e6715852ca03e40ffa333c182"
+MANIFEST = "f85988a5d70ad1da5af509d5bbf890eda43f8d127a28c371ec631a81264848bb"
 """SHA-256 of the data's `manifest.json`: another release's data are other models under the same names."""
 
 # By path or file alone: the distribution is not on an index, and a package of that name there would not be ours.

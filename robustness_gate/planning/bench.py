@@ -36,6 +36,8 @@ UNTOUCHED: Mapping[str, int] = MappingProxyType(
         "base": 398, "oracle": 111, "decoy": 97, "rmu": 82, "shallow": 100, "tiny_update": 80,
         "neox_base": 400, "neox_oracle": 104, "neox_decoy": 99, "neox_rmu": 121, "neox_shallow": 145,
         "neox_tiny_update": 105,
+        "gpt2_base": 392, "gpt2_oracle": 106, "gpt2_decoy": 94, "gpt2_rmu": 88, "gpt2_shallow": 119,
+        "gpt2_tiny_update": 94,
     }
 )  # fmt: skip
 """How many of them an organism has right before any attack. A record with another number is of another model: with an
