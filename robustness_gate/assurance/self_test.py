@@ -15,8 +15,8 @@ attack, of the same kind (`bench`: a test of training on unrelated questions doe
 own), at a required budget, on organisms of this architecture (`model_type`); a policy limits its age. It shows that the
 attack can work. It does not show that it works on seven billion parameters.
 
-Organisms are shipped as Llamas and as a few GPT-NeoX models. For other architectures these are rewritten as models
-of that class with the same function, into a temporary directory (`organisms.rewrite`).
+Organisms are shipped as Llamas and as a few GPT-NeoX and GPT-2 models. For other architectures these are rewritten as
+models of that class with the same function, into a temporary directory (`organisms.rewrite`).
 """
 
 from __future__ import annotations
