@@ -2,9 +2,9 @@
 
     python benchmarks/architectures.py OUT llama mistral qwen2 gpt_neox
 
-Writes the records to OUT, one file for each architecture and group of attacks, and skips those that are there already:
-it can be stopped and continued. Then it prints the table of docs/architectures.md. One architecture takes about ten
-CPU-minutes, half of them for the last group.
+Writes the records to OUT, one file for each architecture and group of attacks, and skips those that are there already.
+Every trial is kept in a ledger, so it can be stopped and continued. Then it prints the table of docs/architectures.md.
+One architecture takes about ten CPU-minutes, half of them for the last group.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from robustness_gate import __version__, attacks
 from robustness_gate.assurance import self_test
+from robustness_gate.evidence import ledger as ledgers
 from robustness_gate.inputs.validation import load_record
 from robustness_gate.planning import bench
 from robustness_gate.records.encode import encode
@@ -45,12 +46,14 @@ def measure(out: Path, kinds: Sequence[str], groups: Sequence[str], *, every: bo
             tried = [each for each in _cases(kind, every=every) if each.case.attack in GROUPS[group]]
             if not path.exists() and tried:
                 print(f"{kind}: {', '.join(each.name for each in tried)}", file=sys.stderr, flush=True)
-                tests = self_test.run(
-                    tried,
-                    datetime.now(UTC),
-                    model_type=kind,
-                    watch=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
-                )
+                with ledgers.writing(out / f"{kind}.ledger.jsonl") as ledger:
+                    tests = self_test.run(
+                        tried,
+                        datetime.now(UTC),
+                        model_type=kind,
+                        watch=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
+                        ledger=ledger,
+                    )
                 writing.whole(path, encode(SelfTests(tests=tuple(tests))))
 
 

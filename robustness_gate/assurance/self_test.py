@@ -66,6 +66,7 @@ def run(
     workers: int = 1,
     limits: Limits | None = None,
     watch: Watch = lambda _: None,
+    ledger: ledgers.Ledger | None = None,
 ) -> list[SelfTest]:
     """Test attacks on the organisms.
 
@@ -77,6 +78,7 @@ def run(
         workers: trials side by side.
         limits: time limits; None: the defaults of a run.
         watch: called with a line for each trial that ends.
+        ledger: where every trial is recorded, and found again; None records none.
 
     Raises:
         UsageError: an architecture without organisms.
@@ -88,7 +90,7 @@ def run(
     with _checkpoints(bench, names) as places:
         manifests = {name: manifest_of(place) for name, place in places.items()}
         subjects = {name: plan.Subject(Role.CANDIDATE, places[name], manifests[name]) for name in names}
-        place = Place(suite_data, subjects, workers=workers, limits=limits or Limits(), watch=watch)
+        place = Place(suite_data, subjects, workers=workers, limits=limits or Limits(), watch=watch, ledger=ledger)
         tests = examined(bench, tried, at, place, UNTOUCHED_RIGHT, seeds=seeds)
     return [test.model_copy(update={"faults": faults(test, tests)}) for test in tests]
 
