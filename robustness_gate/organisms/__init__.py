@@ -69,7 +69,7 @@ from robustness_gate.errors import SetupError, UsageError
 PACKAGE = "robustness_gate_organisms"
 """The data are a distribution of their own (`organisms/` at the repository's root), because they have 56 MB."""
 
-MANIFEST = "f85988a5d70ad1da5af509d5bbf890eda43f8d127a28c371ec631a81264848bb"
+MANIFEST = "48b2cc61eedfef8161c692cfd1f6a508cb41e2603b42f4e5a784186f2d0040df"
 """SHA-256 of the data's `manifest.json`: another release's data are other models under the same names."""
 
 # By path or file alone: the distribution is not on an index, and a package of that name there would not be ours.
