@@ -72,7 +72,7 @@ def cell(tests: Sequence[SelfTest], kind: str, row: str) -> str:
     found = [test for test in tests if test.model_type == kind and label_of(test.attack, test.config) == row]
     if not found:
         cases = {label_of(case.attack, case.config) for case in bench.bench_of(kind).every}
-        return "not run" if row in cases else "not shown"
+        return "not run" if row in cases else "no case"
     (test,) = found
     codes = {fault.code for fault in faults(test)}
     if any(fault.code == "ended_otherwise" and fault["status"] == NOT_APPLICABLE for fault in faults(test)):

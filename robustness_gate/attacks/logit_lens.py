@@ -84,7 +84,7 @@ CONTRACT = Contract(rows=({},), tiny={})
 SELF_TEST = (
     SelfTestCase("shallow"),
     SelfTestCase("neox_rmu", model_type="gpt_neox"),
-    SelfTestCase("gpt2_rmu", model_type="gpt2"),
+    SelfTestCase("gpt2_shallow", model_type="gpt2"),
 )
 
 

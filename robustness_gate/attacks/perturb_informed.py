@@ -103,7 +103,6 @@ CONTRACT = Contract(
 SELF_TEST = (
     SelfTestCase("shallow"),
     SelfTestCase("neox_shallow", model_type="gpt_neox"),
-    SelfTestCase("gpt2_shallow", model_type="gpt2"),
     SelfTestCase("shallow", words={"direction": "unrelated"}, usual=False),
 )
 

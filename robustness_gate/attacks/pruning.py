@@ -127,7 +127,6 @@ SMALL: Settings = {"p": [0.5, 2.0, 5.0], "q": [0.5, 2.0, 5.0], "scores": ["snip"
 SELF_TEST = (
     SelfTestCase("shallow", sizes=SMALL),
     SelfTestCase("neox_shallow", sizes=SMALL, model_type="gpt_neox"),
-    SelfTestCase("gpt2_shallow", sizes=SMALL, model_type="gpt2"),
 )
 
 

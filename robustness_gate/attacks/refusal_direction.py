@@ -122,7 +122,6 @@ SELF_TEST = (
     SelfTestCase("shallow", words={"declined": "wrong"}, usual=False),
     SelfTestCase("shallow", words={"declined": "domain", "answered": "unrelated"}, usual=False),
     SelfTestCase("neox_rmu", words={"declined": "domain"}, model_type="gpt_neox"),
-    SelfTestCase("gpt2_rmu", words={"declined": "domain"}, model_type="gpt2"),
 )
 
 

@@ -101,11 +101,7 @@ CONTRACT = Contract(
     rows=({"depths": (0.0, 0.5), "multiples": (1.0, 4.0), "questions": 4},),
     tiny={"depths": (0.0,), "multiples": (1.0,), "questions": 3},
 )
-SELF_TEST = (
-    SelfTestCase("rmu"),
-    SelfTestCase("neox_rmu", model_type="gpt_neox"),
-    SelfTestCase("gpt2_rmu", model_type="gpt2"),
-)
+SELF_TEST = (SelfTestCase("rmu"), SelfTestCase("neox_rmu", model_type="gpt_neox"))
 
 
 def questions(config: Config) -> tuple[str, ...]:
