@@ -76,7 +76,7 @@ NO_CASE = "no shipped organism is known on which this kind of it recovers anythi
 NOT_APPLICABLE = "this kind of it does not apply to a '{}'"
 NOT_SHOWN = "not shown to recover anything on {}"
 """For an attack with an organism of another architecture: on none of those here was the 95 % lower bound of its gain 10
-points or more (organisms/README.md; the prefix search was tried on Llamas alone)."""
+points or more, or it was not tried (organisms/README.md says which)."""
 
 
 @lru_cache(maxsize=256)
