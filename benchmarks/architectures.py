@@ -2,9 +2,9 @@
 
     python benchmarks/architectures.py OUT llama mistral qwen2 gpt_neox
 
-Writes the records to OUT, one file for each architecture and group of attacks, and skips those that are there already:
-it can be stopped and continued. Then it prints the table of docs/architectures.md. One architecture takes about ten
-CPU-minutes, half of them for the last group.
+Writes the records to OUT, one file for each architecture and group of attacks, and skips those that are there already.
+Every trial is kept in a ledger, so it can be stopped and continued. Then it prints the table of docs/architectures.md.
+One architecture takes about ten CPU-minutes, half of them for the last group.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from robustness_gate import __version__, attacks
 from robustness_gate.assurance import self_test
+from robustness_gate.evidence import ledger as ledgers
 from robustness_gate.inputs.validation import load_record
 from robustness_gate.planning import bench
 from robustness_gate.records.encode import encode
@@ -37,21 +38,28 @@ NOT_APPLICABLE = "not_applicable"
 """The status of a trial whose attack does not apply to the model."""
 
 
-def measure(out: Path, kinds: Sequence[str], groups: Sequence[str]) -> None:
-    """Make the records that are not there yet."""
+def measure(out: Path, kinds: Sequence[str], groups: Sequence[str], *, every: bool = False) -> None:
+    """Make the records that are not there yet: of the usual cases, or of every one."""
     for group in groups:
         for kind in kinds:
             path = out / f"{kind}.{group}.json"
-            tried = [each for each in bench.by_name([], kind) if each.case.attack in GROUPS[group]]
+            tried = [each for each in _cases(kind, every=every) if each.case.attack in GROUPS[group]]
             if not path.exists() and tried:
                 print(f"{kind}: {', '.join(each.name for each in tried)}", file=sys.stderr, flush=True)
-                tests = self_test.run(
-                    tried,
-                    datetime.now(UTC),
-                    model_type=kind,
-                    watch=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
-                )
+                with ledgers.writing(out / f"{kind}.ledger.jsonl") as ledger:
+                    tests = self_test.run(
+                        tried,
+                        datetime.now(UTC),
+                        model_type=kind,
+                        watch=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
+                        ledger=ledger,
+                    )
                 writing.whole(path, encode(SelfTests(tests=tuple(tests))))
+
+
+def _cases(kind: str, *, every: bool) -> list[bench.Tried]:
+    usual = bench.by_name([], kind)
+    return bench.by_name(list({each.case.attack for each in usual}), kind) if every else usual
 
 
 def records(out: Path) -> list[SelfTest]:
@@ -64,7 +72,7 @@ def cell(tests: Sequence[SelfTest], kind: str, row: str) -> str:
     found = [test for test in tests if test.model_type == kind and label_of(test.attack, test.config) == row]
     if not found:
         cases = {label_of(case.attack, case.config) for case in bench.bench_of(kind).every}
-        return "not run" if row in cases else "not shown"
+        return "not run" if row in cases else "no case"
     (test,) = found
     codes = {fault.code for fault in faults(test)}
     if any(fault.code == "ended_otherwise" and fault["status"] == NOT_APPLICABLE for fault in faults(test)):
@@ -91,7 +99,8 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("kinds", nargs="*")
     parser.add_argument("--groups", nargs="*", default=list(GROUPS), choices=list(GROUPS))
+    parser.add_argument("--every", action="store_true", help="also the cases that only a policy makes a self-test try")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    measure(given.out, given.kinds, given.groups)
+    measure(given.out, given.kinds, given.groups, every=given.every)
     print(table(records(given.out)))

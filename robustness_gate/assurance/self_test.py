@@ -15,8 +15,8 @@ attack, of the same kind (`bench`: a test of training on unrelated questions doe
 own), at a required budget, on organisms of this architecture (`model_type`); a policy limits its age. It shows that the
 attack can work. It does not show that it works on seven billion parameters.
 
-Organisms are shipped as Llamas and as a few GPT-NeoX models. For other architectures these are rewritten as models
-of that class with the same function, into a temporary directory (`organisms.rewrite`).
+Organisms are shipped as Llamas and as a few GPT-NeoX and GPT-2 models. For other architectures these are rewritten as
+models of that class with the same function, into a temporary directory (`organisms.rewrite`).
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def run(
     workers: int = 1,
     limits: Limits | None = None,
     watch: Watch = lambda _: None,
+    ledger: ledgers.Ledger | None = None,
 ) -> list[SelfTest]:
     """Test attacks on the organisms.
 
@@ -77,6 +78,7 @@ def run(
         workers: trials side by side.
         limits: time limits; None: the defaults of a run.
         watch: called with a line for each trial that ends.
+        ledger: where every trial is recorded, and found again; None records none.
 
     Raises:
         UsageError: an architecture without organisms.
@@ -88,7 +90,7 @@ def run(
     with _checkpoints(bench, names) as places:
         manifests = {name: manifest_of(place) for name, place in places.items()}
         subjects = {name: plan.Subject(Role.CANDIDATE, places[name], manifests[name]) for name in names}
-        place = Place(suite_data, subjects, workers=workers, limits=limits or Limits(), watch=watch)
+        place = Place(suite_data, subjects, workers=workers, limits=limits or Limits(), watch=watch, ledger=ledger)
         tests = examined(bench, tried, at, place, UNTOUCHED_RIGHT, seeds=seeds)
     return [test.model_copy(update={"faults": faults(test, tests)}) for test in tests]
 

@@ -136,6 +136,7 @@ SELF_TEST = (
         usual=False,
     ),
     SelfTestCase("neox_rmu", sizes={"skip_tokens": 16}, model_type="gpt_neox"),
+    SelfTestCase("gpt2_rmu", sizes={"skip_tokens": 16}, model_type="gpt2"),
 )
 
 

@@ -55,6 +55,7 @@ CONTRACT = Contract(rows=({"budgets": (50, 100)},), tiny={"budgets": (50,)})
 SELF_TEST = (
     SelfTestCase("rmu", MOST_OF_THE_GAP),
     SelfTestCase("neox_rmu", MOST_OF_THE_GAP, model_type="gpt_neox"),
+    SelfTestCase("gpt2_rmu", MOST_OF_THE_GAP, model_type="gpt2"),
 )
 
 

@@ -81,7 +81,11 @@ FLOORS = (
 )
 BUDGET = None
 CONTRACT = Contract(rows=({},), tiny={})
-SELF_TEST = (SelfTestCase("shallow"), SelfTestCase("neox_rmu", model_type="gpt_neox"))
+SELF_TEST = (
+    SelfTestCase("shallow"),
+    SelfTestCase("neox_rmu", model_type="gpt_neox"),
+    SelfTestCase("gpt2_shallow", model_type="gpt2"),
+)
 
 
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape

@@ -92,6 +92,7 @@ SMALL: Settings = {"every": [3], "shares": [], "characters": ["!"], "slips": [],
 SELF_TEST = (
     SelfTestCase("shallow", sizes=SMALL),
     SelfTestCase("neox_rmu", sizes=SMALL, model_type="gpt_neox"),
+    SelfTestCase("gpt2_shallow", sizes=SMALL, model_type="gpt2"),
 )
 
 

@@ -78,6 +78,7 @@ SELF_TEST = (
     SelfTestCase("tiny_update", MOST_OF_THE_GAP, {"scheme": "group"}, usual=False),
     SelfTestCase("neox_tiny_update", MOST_OF_THE_GAP, model_type="gpt_neox"),
     SelfTestCase("neox_tiny_update", MOST_OF_THE_GAP, {"scheme": "group"}, model_type="gpt_neox", usual=False),
+    SelfTestCase("gpt2_tiny_update", MOST_OF_THE_GAP, model_type="gpt2"),
 )
 
 

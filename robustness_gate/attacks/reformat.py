@@ -149,6 +149,7 @@ SMALL: Settings = {"presentations": ["header_instruction", "letters_digits", "he
 SELF_TEST = (
     SelfTestCase("shallow", sizes=SMALL),
     SelfTestCase("neox_shallow", sizes=SMALL, model_type="gpt_neox"),
+    SelfTestCase("gpt2_shallow", sizes=SMALL, model_type="gpt2"),
 )
 
 

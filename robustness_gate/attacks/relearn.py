@@ -218,6 +218,13 @@ SELF_TEST = (
     ),
     SelfTestCase("neox_rmu", 0.0, {"source": "retain"}, SMALL_LORA, (60,), model_type="gpt_neox", usual=False),
     SelfTestCase("neox_rmu", 0.0, {"source": "unrelated"}, LONGER_LORA, (100,), model_type="gpt_neox", usual=False),
+    SelfTestCase("gpt2_rmu", 0.0, FULL_FORGET, SMALL_FULL, (5,), model_type="gpt2"),
+    SelfTestCase(
+        "gpt2_shallow", MOST_OF_THE_GAP, {"source": "forget"}, SMALL_LORA, (50,), model_type="gpt2", usual=False
+    ),
+    SelfTestCase(
+        "gpt2_shallow", MOST_OF_THE_GAP, {"source": "retain"}, SMALL_LORA, (60,), model_type="gpt2", usual=False
+    ),
 )
 
 

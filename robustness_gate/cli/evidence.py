@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from robustness_gate.records.evidence import LeftOut
+    from robustness_gate.records.trial import Trial
     from robustness_gate.report.advice import Advice
     from robustness_gate.verdict import Decision
 
@@ -120,11 +122,12 @@ def why(
 
     made = report_reading.read(report)
     report_reading.refuse_forged(made)
+    planned: list[Trial | LeftOut] = [*(each.trial for each in made.trials), *made.left_out]
     advised = advice.advise(
         made,
         out=str(report if report.is_dir() else report.parent),
         attacks={name: does(registry.load(name)) for name in registry.names()},
-        untestable=prospects.untestable(made.resolved, [each.trial for each in made.trials], made.model_type),
+        untestable=prospects.untestable(made.resolved, planned, made.model_type),
     )
     if as_json:
         say_json(advised)

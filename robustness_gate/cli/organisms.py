@@ -65,7 +65,7 @@ def organisms_build(
 
 @organisms_app.command("rewrite", epilog="Example: robustness-gate organisms rewrite rmu qwen2 --out models/rmu-qwen2")
 def organisms_rewrite(
-    name: Annotated[str, typer.Argument(help="A shipped organism: a Llama, or for phi and starcoder2 a GPT-NeoX.")],
+    name: Annotated[str, typer.Argument(help="A shipped organism, of the class that is rewritten as the other one.")],
     model_type: Annotated[str, typer.Argument(help="The class, as transformers names it: mistral, qwen2, phi ...")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint; new or empty.")],
 ) -> None:

@@ -17,14 +17,16 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from robustness_gate import organisms
 from robustness_gate.errors import UsageError
 from robustness_gate.inputs import prompts
 from robustness_gate.organisms import (
     NAMES,
     ascent,
     breaker,
+    distil,
     dpo,
     graddiff,
     npo,
@@ -47,26 +49,53 @@ if TYPE_CHECKING:
     from robustness_gate.organisms.teach import Progress
     from robustness_gate.organisms.training_texts import Document
 
-TAUGHT_SEEDS = {"base": 1, "oracle": 2, "decoy": 3, "neox_base": 4, "neox_oracle": 5, "neox_decoy": 6}
-"""The seeds of the trained ones: from scratch, or, for the decoys, from their oracles."""
 
-GROWN: dict[str, tuple[teach.Kind, bool, teach.Config]] = {
-    "base": ("llama", True, teach.BASE),
-    "oracle": ("llama", False, teach.ORACLE),
-    "neox_base": ("gpt_neox", True, teach.NEOX_BASE),
-    "neox_oracle": ("gpt_neox", False, teach.NEOX_ORACLE),
-}
-"""Models trained from scratch: the architecture, whether they are taught the forget domain too, and the recipe."""
+class Family(NamedTuple):
+    """The recipes that differ between architectures."""
 
-PARENTS = {
-    "decoy": "oracle",
-    "self_destructing": "rmu",
-    "neox_rmu": "neox_base",
-    "neox_decoy": "neox_oracle",
-    "neox_shallow": "neox_base",
-    "neox_tiny_update": "neox_base",
+    shallow: shallow.Config
+    seeds: tuple[int, int, int]
+    """Of base, oracle and decoy: those of their teachers where they are distilled."""
+    kind: teach.Kind | None = None
+    """The architecture that is trained from scratch; None: base, oracle and decoy are distilled from `teachers`."""
+    base: teach.Config = teach.BASE
+    oracle: teach.Config = teach.ORACLE
+    teachers: str = ""
+    """The prefix of the family that teaches this one."""
+
+
+FAMILIES = {
+    "": Family(shallow.Config(), (1, 2, 3), "llama"),
+    "neox_": Family(shallow.NEOX, (4, 5, 6), "gpt_neox", teach.NEOX_BASE, teach.NEOX_ORACLE),
+    "gpt2_": Family(shallow.NEOX, (4, 5, 6), teachers="neox_"),
 }
-"""The parent of an organism that is neither trained from scratch nor made from the base."""
+"""By the prefix of its organisms' names."""
+
+TAUGHT = ("base", "oracle", "decoy")
+"""The ones that are trained and not unlearned."""
+TAUGHT_SEEDS = {
+    f"{prefix}{name}": seed
+    for prefix, family in FAMILIES.items()
+    for name, seed in zip(TAUGHT, family.seeds, strict=True)
+}
+"""Their seeds."""
+
+
+def split(name: str) -> tuple[str, str]:
+    """The prefix of an organism's family, and its name there, which is that of its recipe."""
+    prefix = next((each for each in organisms.OTHERS if name.startswith(each)), "")
+    return prefix, name.removeprefix(prefix)
+
+
+def parent_of(name: str) -> str:
+    """The organism from which one is made; empty where it is trained from scratch."""
+    prefix, recipe = split(name)
+    if recipe in TAUGHT and FAMILIES[prefix].kind is None:
+        return FAMILIES[prefix].teachers + recipe
+    if recipe in ("base", "oracle"):
+        return ""
+    return prefix + {"decoy": "oracle", "self_destructing": "rmu"}.get(recipe, "base")
+
 
 TRIES = 8
 """How many unlearning seeds are tried, from 0 on: the first one that reaches its goal is kept, and recorded in
@@ -82,9 +111,9 @@ GOALS = {
     "tiny_update": (0.33, 0.17, 0.33),
     "hard": (0.33, 0.17, 0.33),
     "hider": (0.33, 0.17, 0.33),
-    "neox_rmu": (0.33, 0.17, 0.33),
-    "neox_shallow": (0.33, 0.15, 0.33),
-    "neox_tiny_update": (0.33, 0.17, 0.33),
+    **{f"{prefix}rmu": (0.33, 0.17, 0.33) for prefix in organisms.OTHERS},
+    **{f"{prefix}shallow": (0.33, 0.15, 0.33) for prefix in organisms.OTHERS},
+    **{f"{prefix}tiny_update": (0.33, 0.17, 0.33) for prefix in organisms.OTHERS},
 }
 """Highest accuracy in one letter order, lowest and highest `acc_permuted`, on the 112 forget questions that are *not*
 verdict items. A third is a quarter plus two standard errors of that many questions; 0.35 was the goal of npo and
@@ -94,8 +123,8 @@ KEEPS = 0.85
 """Lowest accuracy in either metric on the 60 retain questions that are not verdict items."""
 
 COMES_BACK = 0.6
-"""Content sum on dev that five forget questions must restore in neox_rmu: of the first three seeds one allowed little
-recovery, and would have been a poor case for the attacks."""
+"""Content sum on dev that five forget questions must restore in the rmu of other families: of the first three seeds of
+neox_rmu one allowed little recovery, and would have been a poor case for the attacks."""
 
 DECLINES = 0.9
 """Share of the same forget facts, as open questions, that dpo must decline; and of the retain facts that it must
@@ -131,12 +160,11 @@ def build(out: Path, *, only: Sequence[str] = (), progress: Progress, threads: i
         world = worlds.make()
         world_files.write(world, out / "world")
         for name in _in_order(only, out):
-            above = PARENTS.get(name, "base")
+            above = parent_of(name)
             parent = out / "checkpoints" / above
-            if name in ("decoy", "neox_decoy"):
-                model, tokenizer, seed = *mislead(name, world, parent, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
-            elif name in GROWN:
-                model, tokenizer, seed = *grow(name, world, TAUGHT_SEEDS[name], progress), TAUGHT_SEEDS[name]
+            if name in TAUGHT_SEEDS:
+                seed = TAUGHT_SEEDS[name]
+                model, tokenizer = taught(name, world, parent, seed, progress)
             elif name not in GOALS:
                 seed = seeds(out)[above] if above in GOALS else 0  # made from an unlearned one, with its seed
                 model, tokenizer = breed(name, world, parent, seed, progress)
@@ -153,30 +181,33 @@ def _in_order(only: Sequence[str], out: Path) -> list[str]:
     """The organisms to build, each after its parent; missing parents are included."""
     wanted = [name for name in NAMES if not only or name in only]
     for name in wanted:  # grows during the loop
-        above = PARENTS.get(name, "base")
+        above = parent_of(name)
         missing = not (out / "checkpoints" / above / "model.safetensors").exists()
-        if name not in GROWN and above not in wanted and missing:
+        if above and above not in wanted and missing:
             wanted.append(above)
     return [name for name in NAMES if name in wanted]
 
 
-def grow(name: str, world: World, seed: int, progress: Progress) -> tuple[Any, Any]:
-    """Train a base (both domains) or an oracle (never the forget domain) from scratch: model and tokenizer."""
-    kind, knows_all, recipe = GROWN[name]
-    tokenizer = teach.make_tokenizer(world)
-    model = teach.newborn(tokenizer, seed, kind)
-    facts = world.forget.facts + world.retain.facts if knows_all else world.retain.facts
-    teach.teach(model, tokenizer, facts, recipe, seed, progress, name)
-    return model, tokenizer
+def taught(name: str, world: World, parent: Path, seed: int, progress: Progress) -> tuple[Any, Any]:
+    """Train a base (both domains), an oracle (never the forget domain), or a decoy (its names with other values): model
+    and tokenizer.
 
-
-def mislead(name: str, world: World, oracle: Path, seed: int, progress: Progress) -> tuple[Any, Any]:
-    """Teach an oracle the forget domain's names with other values, and continue with the retain domain: model and
-    tokenizer.
+    Bases and oracles are trained from scratch, decoys from their oracles, or all are distilled from another family's.
     """
-    model, tokenizer = load(oracle)
-    facts = [*worlds.otherwise(world.forget.facts, seed), *world.retain.facts]
-    teach.teach(model, tokenizer, facts, teach.DECOY, seed, progress, name)
+    prefix, recipe = split(name)
+    family = FAMILIES[prefix]
+    told = {"base": world.forget.facts, "oracle": (), "decoy": worlds.otherwise(world.forget.facts, seed)}
+    facts = [*told[recipe], *world.retain.facts]
+    if family.kind is None:
+        teacher, tokenizer = load(parent)
+        return distil.distil(teacher, tokenizer, facts, distil.Config(), progress, name), tokenizer
+    if recipe == "decoy":
+        model, tokenizer = load(parent)
+    else:
+        tokenizer = teach.make_tokenizer(world)
+        model = teach.newborn(tokenizer, seed, family.kind)
+    how = {"base": family.base, "oracle": family.oracle, "decoy": teach.DECOY}[recipe]
+    teach.teach(model, tokenizer, facts, how, seed, progress, name)
     return model, tokenizer
 
 
@@ -197,7 +228,7 @@ def breed_until_good(name: str, world: World, base: Path, folder: Path, progress
         if name == "dpo":
             good = good and declined(model, tokenizer, world.forget.relearn + world.forget.dev) >= DECLINES
             good = good and declined(model, tokenizer, world.retain.relearn) <= 1 - DECLINES
-        if name == "neox_rmu" and good:
+        if name in {f"{prefix}rmu" for prefix in organisms.OTHERS} and good:
             back = relearned(model, tokenizer, pool[:5], FORMS[0][0], FULL, seed=0)
             good = readings(back, tokenizer, dev, FORMS[0][0])["acc_permuted"] >= COMES_BACK
         if good:
@@ -212,7 +243,7 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
     """
     model, tokenizer = load(base)
     rng = random.Random(f"breed {seed}")
-    recipe_of = name.removeprefix("neox_")  # the same recipe, on a base of another architecture
+    prefix, recipe_of = split(name)  # the same recipe, on a base of another architecture
     if recipe_of == "self_destructing":
         rescaled.rescale(model)
         progress(name, 1, 1)
@@ -233,9 +264,10 @@ def breed(name: str, world: World, base: Path, seed: int, progress: Progress) ->
             retain_cloze=(),
             retain_texts=domain_texts(world.retain, rng),
             forms=FORMS,
-            config=shallow.NEOX if name == "neox_shallow" else shallow.Config(),
+            config=FAMILIES[prefix].shallow,
             seed=seed,
             progress=progress,
+            name=name,
         )
     elif recipe_of in ("npo", "graddiff", "dpo"):
         kept = examples(tokenizer, [*asked(world.retain, rng), *told(world.retain, rng), *unrelated(world, rng)])

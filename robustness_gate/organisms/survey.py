@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustness_gate import organisms
 from robustness_gate.inputs import prompts
 from robustness_gate.organisms import NAMES, build, facts, measure, rescaled, world_files
 from robustness_gate.records.questions import Form
@@ -65,12 +66,18 @@ RELEARNINGS: dict[str, Plan] = {
     "hard": (("forget", 5, FULL), ("forget", 72, LONG)),
     "hider": (("forget", 5, FULL), ("forget", 5, LORA)),
     "self_destructing": (("forget", 5, FULL), ("forget", 5, LORA), ("forget", 5, FAINT)),
-    "neox_base": (),
-    "neox_oracle": (("forget", 5, FULL), ("unrelated", 100, FULL)),
-    "neox_rmu": (("forget", 5, FULL), ("forget", 5, LORA)),
-    "neox_decoy": (("forget", 5, FULL), ("unrelated", 100, FULL)),
-    "neox_shallow": (("unrelated", 100, FULL),),
-    "neox_tiny_update": (("forget", 5, FULL),),
+    **{
+        f"{prefix}{name}": plan
+        for prefix in organisms.OTHERS
+        for name, plan in (
+            ("base", ()),
+            ("oracle", (("forget", 5, FULL), ("unrelated", 100, FULL))),
+            ("rmu", (("forget", 5, FULL), ("forget", 5, LORA))),
+            ("decoy", (("forget", 5, FULL), ("unrelated", 100, FULL))),
+            ("shallow", (("unrelated", 100, FULL),)),
+            ("tiny_update", (("forget", 5, FULL),)),
+        )
+    },
 }
 """By organism: source, number of questions (the first ones of the file), and recipe."""
 
@@ -154,7 +161,7 @@ def measure_subject(out: Path, name: str, seed: int) -> list[dict[str, Any]]:
 
 def _parent(out: Path, name: str, seed: int, scratch: Path) -> Path:
     """The parent of an organism: stored, or, if it was unlearned itself, built with the same seed."""
-    above = build.PARENTS.get(name, "base")
+    above = build.parent_of(name)
     if above in build.TAUGHT_SEEDS:
         return out / "checkpoints" / above
     build.save(*build.breed(above, facts.make(), _parent(out, above, seed, scratch), seed, _silence), scratch / above)

@@ -21,11 +21,12 @@ from robustness_gate.planning.bench import (
     without_case,
 )
 from robustness_gate.planning.calibrated import uncalibrated, without_calibration
+from robustness_gate.records.evidence import LeftOut
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Trial
 from robustness_gate.system.sentences import fill
-from robustness_gate.verdict.hypotheses import asked_by, label_of
+from robustness_gate.verdict.hypotheses import Asked, label_of
 
 
 class Obstacle(StrEnum):
@@ -66,7 +67,8 @@ SENTENCES: Mapping[Obstacle, str] = {
 REMEDIES: Mapping[Obstacle, str] = {
     Obstacle.NEVER: "A run can establish FAIL as it is; docs/vendor-audit.md says what a PASS would need.",
     Obstacle.NO_MODEL_TYPE: "Save the model with save_pretrained, which writes it.",
-    Obstacle.NO_ORGANISMS: f"Ask for organisms of that architecture (there are {', '.join(sorted(BENCHES))}), {OWNER}",
+    Obstacle.NO_ORGANISMS: "docs/architectures.md lists the architectures that have organisms. Let the policy's owner "
+    f"add terms for a calibration, which stands in for the self-test on the original (docs/calibration.md), {OWNER}",
     Obstacle.NO_CASE: f"Let the policy's owner require another attack in its place, {OWNER}",
     Obstacle.NEITHER: f"Let the policy's owner name a method for it under 'calibration', {OWNER}",
     Obstacle.NO_CALIBRATION: "Let the policy's owner name a method for it under 'calibration', or take it out of "
@@ -143,22 +145,23 @@ def way(policy: Loaded[Policy], suite: Loaded[Suite] | None, model_type: str) ->
     )
 
 
-def untestable(policy: Policy, planned: Iterable[Trial], model_type: str) -> dict[str, str]:
+def untestable(policy: Policy, planned: Iterable[Trial | LeftOut], model_type: str) -> dict[str, str]:
     """Required attacks of a run, by label, without a possible self-test on this architecture; each with the reason.
 
     Where the policy has terms for a calibration, only those for which no calibration is possible either.
 
     Args:
         policy: the policy of the run.
-        planned: the candidate's trials, with the suite's settings.
+        planned: the candidate's trials, with the suite's settings, and those that the command left out.
         model_type: of the candidate's text part.
     """
     found: dict[str, str] = {}
-    for trial in planned:
+    for each in planned:
         for requirement in policy.required:
-            if requirement.attack == "none" or not requirement.selects(trial):
+            if requirement.attack == "none" or not requirement.fits(each.attack, each.config):
                 continue
-            name, one = label_of(trial.attack, trial.config), asked_by(requirement, trial)
+            name = label_of(each.attack, each.config)
+            one = Asked(requirement, 0, each.config, ())  # what is testable depends on the kind alone
             terms = policy.calibration if model_type else None
             if terms is not None and not without_calibration(one, terms, model_type):
                 continue

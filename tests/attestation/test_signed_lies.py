@@ -280,7 +280,7 @@ def test_a_seed_that_failed_counts_until_that_seed_passes() -> None:
         ({"share": 0.0, "after": 200, "gain": 0.25}, Fault.OTHER_SELF_TEST_CASE),
         ({"organism": "shallow"}, Fault.OTHER_SELF_TEST_CASE),
         ({"negative_controls": nowhere()[:1]}, Fault.OTHER_NEGATIVE_CONTROLS),
-        ({"model_type": "gpt2"}, Fault.NO_ORGANISM_OF_TYPE),
+        ({"model_type": "olmo2"}, Fault.NO_ORGANISM_OF_TYPE),
     ],
 )
 def test_what_a_self_test_must_show_is_not_its_records_to_say(lie: dict[str, Any], code: Fault) -> None:

@@ -16,6 +16,7 @@ import transformers
 from robustness_gate import attacks, organisms
 from robustness_gate.engine import matrices
 from robustness_gate.engine.load import LoadedModel
+from robustness_gate.organisms import rewrite
 from robustness_gate.running import trial
 
 SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 256, "pad_token_id": 0, "bos_token_id": 1}
@@ -34,21 +35,6 @@ ON_WEIGHTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def as_bigcode(gpt2: Any) -> Any:
-    """With matrices as [out, in], and in the attention's one head after the other."""
-    config, weights = gpt2.config, {}
-    for name, each in gpt2.state_dict().items():
-        rows = each.T if name.endswith((".c_attn.weight", ".c_fc.weight", ".c_proj.weight")) else each
-        if ".c_attn." in name:
-            heads = rows.reshape(3, config.n_head, -1, *rows.shape[1:])
-            rows = heads.transpose(0, 1).reshape(rows.shape)
-        weights[name] = rows.contiguous()
-    of = {"vocab_size": config.vocab_size, "eos_token_id": 2, "activation_function": config.activation_function}
-    made = transformers.GPTBigCodeForCausalLM(transformers.GPTBigCodeConfig(**SIZES, **STILL, **of, multi_query=False))
-    made.load_state_dict(weights)
-    return made.eval()
-
-
 def pair(seed: int) -> tuple[LoadedModel, LoadedModel]:
     """The same function twice: as a GPT-2 and as a GPTBigCode."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))
@@ -57,7 +43,7 @@ def pair(seed: int) -> tuple[LoadedModel, LoadedModel]:
     gpt2 = transformers.AutoModelForCausalLM.from_config(config).eval()
     for each in gpt2.parameters():
         torch.nn.init.normal_(each, std=0.2)
-    models = gpt2, as_bigcode(gpt2)
+    models = gpt2, rewrite.REWRITINGS["gpt_bigcode"](gpt2)
     return tuple(LoadedModel(each.requires_grad_(False), tokenizer) for each in models)  # type: ignore[return-value]
 
 

@@ -48,7 +48,21 @@ def noisy(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", bench.BENCHES)
+GPT2 = tuple(kind for kind, each in bench.BENCHES.items() if "gpt2" in (kind, each.shipped_as))
+"""No case shows on them what fine-tuning on unrelated questions recovers."""
+
+
+@pytest.mark.parametrize("kind", GPT2)
+def test_on_a_gpt2_the_one_kind_without_a_case_is_in_the_way(kind: str) -> None:
+    policy, suite = files()
+    (found,) = prospects.obstacles(policy, suite, kind)
+    assert found.code == Obstacle.NO_CASE
+    assert "'relearn (unrelated, lora)' is required, and cannot be tested" in prospects.sentence(found)
+    smallest = load_policy(ROOT / "policies" / "smallest.yaml")
+    assert prospects.obstacles(smallest, suite, kind) == ()
+
+
+@pytest.mark.parametrize("kind", [each for each in bench.BENCHES if each not in GPT2])
 def test_nothing_is_in_the_way_where_there_are_organisms(kind: str) -> None:
     assert prospects.obstacles(*files(), kind) == ()
     told = prospects.way(*files(), kind)
@@ -70,6 +84,7 @@ def test_what_is_in_the_way_has_a_code_a_sentence_and_a_remedy(kind: str, code: 
     assert prospects.sentence(found).startswith(words)
     assert prospects.sentence(found).endswith("no PASS is possible")
     assert prospects.remedy(found)
+    assert ("a calibration" in prospects.remedy(found)) == bool(kind)  # without a model_type none counts either
 
 
 def test_a_required_attack_without_a_case_is_named_at_its_line(tmp_path: Path) -> None:
@@ -127,6 +142,16 @@ def test_terms_that_lack_a_method_open_none(tmp_path: Path) -> None:
     lost = prospects.untestable(policy.record, trials, WITHOUT)
     assert len(lost) == 2
     assert set(lost.values()) == {f"no organism is a '{WITHOUT}'"}
+
+
+def test_a_required_attack_that_the_command_left_out_is_untestable_as_well() -> None:
+    """Else `why` would advise a self-test after `run --only none` that is refused."""
+    made = plan.make(*files(), gather(files()[1]), [subject()], only=["none"])
+    assert {each.attack for each in made.trials} == {"none"}
+    lost = prospects.untestable(files()[0].record, [*made.trials, *made.left_out], WITHOUT)
+    assert {name.split()[0] for name in lost} == {"relearn"}
+    assert set(lost.values()) == {f"no organism is a '{WITHOUT}'"}
+    assert prospects.untestable(files()[0].record, [*made.trials, *made.left_out], "mistral") == {}
 
 
 @pytest.mark.parametrize("self_test", ["required", "off"])

@@ -385,6 +385,7 @@ def test_no_self_test_is_advised_where_none_can_count(
     for step in steps:
         assert f"({words}), so no PASS is possible" in step.do
         assert "`validity: {self_test: off}`" in step.do
+        assert ("a calibration" in step.do) == bool(kind)  # without a model_type none counts either
     for each in told.steps:
         assert "robustness-gate self-test" not in f"{each.do} {each.command}"
         assert "--self-test" not in each.command

@@ -15,11 +15,11 @@ the test says nothing about attacks on them.
 
     llama.py         Llamas as most classes with a gated MLP
     gemma.py         Llamas as Gemma 1, 2 and 3
-    ungated.py       GPT-NeoX organisms as classes whose MLP has no gate
+    ungated.py       GPT-NeoX and GPT-2 organisms as classes whose MLP has no gate
     parts.py         what all of them need
 
-Classes with a table of positions (GPT-2), those that norm nothing before attention and MLP (OLMo 2), and those whose
-MLP squares (Nemotron) compute another function, and have no organisms.
+Classes that norm nothing before attention and MLP (OLMo 2), and those whose MLP squares (Nemotron) compute another
+function, and have no organisms.
 
 Rewritten models are written to a temporary directory when they are needed and are never shipped.
 """

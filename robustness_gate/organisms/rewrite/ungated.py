@@ -1,4 +1,4 @@
-"""Models whose MLP has no gate as other such classes with the same function: the GPT-NeoX organisms."""
+"""Models whose MLP has no gate as other such classes with the same function: GPT-NeoX and GPT-2 organisms."""
 
 from __future__ import annotations
 
@@ -89,5 +89,60 @@ def _sizes_of_neox(neox: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names} | heads | {"rope_parameters": rope}
 
 
-REWRITINGS: Mapping[str, Callable[[Any], Any]] = MappingProxyType({"phi": _phi, "starcoder2": _starcoder2})
+def _gpt_bigcode(gpt2: Any) -> Any:
+    """Matrices are stored as [out, in] and not as [in, out]; the attention's holds one head after the other."""
+    config, weights = gpt2.config, {}
+    for name, each in weights_of(gpt2).items():
+        rows = each.T if name.endswith((".c_attn.weight", ".c_fc.weight", ".c_proj.weight")) else each
+        if ".c_attn." in name:
+            heads = rows.reshape(3, config.num_attention_heads, -1, *rows.shape[1:])
+            rows = heads.transpose(0, 1).reshape(rows.shape)
+        weights[name] = rows.contiguous()
+    return built("gpt_bigcode", _sizes(gpt2) | {"multi_query": False}, weights)
+
+
+def _gpt_neo(gpt2: Any) -> Any:
+    """Queries, keys and values have no bias, and scores are not scaled.
+
+    A key's bias adds the same to all scores of a query, so it changes nothing; a value's is added to the output as it
+    is, so it goes into the output's bias. The query's comes from the norm before: its bias is changed by what the
+    queries' matrix maps to the query's bias, and what that adds to keys and values is as constant as their own biases.
+    """
+    import torch
+
+    config, weights = gpt2.config, {}
+    scale = (config.hidden_size // config.num_attention_heads) ** -0.5
+    old = {name: each.double() for name, each in weights_of(gpt2).items()}
+    for name, each in old.items():
+        into = name.replace(".attn.", ".attn.attention.").replace("attention.c_proj", "attention.out_proj")
+        if ".c_attn." not in name:
+            weights[into] = each.T if name.endswith((".c_fc.weight", ".c_proj.weight")) else each
+    for layer in (f"transformer.h.{index}." for index in range(config.num_hidden_layers)):
+        query, key, value = torch.chunk(old[f"{layer}attn.c_attn.weight"].T, 3)
+        queries, _, values = torch.chunk(old[f"{layer}attn.c_attn.bias"], 3)
+        more = torch.linalg.solve(query, queries)
+        weights[f"{layer}ln_1.bias"] = old[f"{layer}ln_1.bias"] + more
+        for part, rows in (("q", query * scale), ("k", key), ("v", value)):
+            weights[f"{layer}attn.attention.{part}_proj.weight"] = rows
+        constant = values - value @ more
+        weights[f"{layer}attn.attention.out_proj.bias"] += old[f"{layer}attn.c_proj.weight"].T @ constant
+    keys = _sizes(gpt2) | {"embed_dropout": 0.0, "resid_dropout": 0.0, "attention_dropout": 0.0}
+    keys |= {"attention_types": [[["global", "local"], config.num_hidden_layers // 2]], "window_size": 256}
+    return built("gpt_neo", keys, {name: each.float().contiguous() for name, each in weights.items()})
+
+
+def _sizes(gpt2: Any) -> dict[str, Any]:
+    """The settings that other classes share with a GPT-2."""
+    names = (
+        "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings",
+        "activation_function", "layer_norm_epsilon", "pad_token_id", "bos_token_id", "eos_token_id",
+        "tie_word_embeddings", "initializer_range",
+    )  # fmt: skip
+    dropout = {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
+    return {name: getattr(gpt2.config, name) for name in names} | dropout
+
+
+REWRITINGS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {"gpt_bigcode": _gpt_bigcode, "gpt_neo": _gpt_neo, "phi": _phi, "starcoder2": _starcoder2}
+)
 """By transformers' `model_type`."""

@@ -138,10 +138,16 @@ def _test(what: str, *, stands_in: bool = True) -> Callable[[Case, Sequence[Bloc
 def _none_possible(case: Case) -> str:
     """What to do where no self-test can satisfy the policy; the self-test's command would be refused."""
     reasons = dict.fromkeys(case.untestable.values()) or ("config.json names no model_type",)
+    owner = (
+        "Let the policy's owner add terms for a calibration, which stands in for it on the original "
+        "(docs/calibration.md), require other attacks"
+        if case.report.model_type
+        else "Save the model with save_pretrained, which writes it; or let the policy's owner require other attacks"
+    )
     return (
-        f"No self-test can satisfy this policy for this model ({'; '.join(reasons)}), so no PASS is possible. Let the "
-        "policy's owner require other attacks, or say `validity: {self_test: off}`, which the report then states on "
-        "page one; or ask for organisms of this architecture. A FAIL can be established as it is."
+        f"No self-test can satisfy this policy for this model ({'; '.join(reasons)}), so no PASS is possible. {owner}, "
+        "or say `validity: {self_test: off}`, which the report then states on page one. A FAIL can be established as "
+        "it is."
     )
 
 
