@@ -69,7 +69,8 @@ REMEDIES: Mapping[Obstacle, str] = {
     Obstacle.NO_MODEL_TYPE: "Save the model with save_pretrained, which writes it.",
     Obstacle.NO_ORGANISMS: "docs/architectures.md lists the architectures that have organisms. Let the policy's owner "
     f"add terms for a calibration, which stands in for the self-test on the original (docs/calibration.md), {OWNER}",
-    Obstacle.NO_CASE: f"Let the policy's owner require another attack in its place, {OWNER}",
+    Obstacle.NO_CASE: "Let the policy's owner require another attack in its place, add terms for a calibration on the "
+    f"original under which it can be tested (docs/calibration.md), {OWNER}",
     Obstacle.NEITHER: f"Let the policy's owner name a method for it under 'calibration', {OWNER}",
     Obstacle.NO_CALIBRATION: "Let the policy's owner name a method for it under 'calibration', or take it out of "
     "'required', or say `validity: {{calibration: off}}`. A run can establish FAIL as it is.",
