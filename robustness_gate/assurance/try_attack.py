@@ -215,7 +215,7 @@ class _Run(NamedTuple):
 
 def _stage(name: str, original: str, suite_data: SuiteData, *, first: bool, knew: bool) -> _Stage:
     loaded = _organism(name)
-    lm = trial.target_of(suite_data, loaded, None).lm
+    lm: Any = trial.target_of(suite_data, loaded, None).lm
     exam = suite_data.tasks[suite_data.hazard]
     plain, whole = _logliks(lm, exam), _logliks(dataclasses.replace(lm, whole=True), exam)
     return _Stage(name, loaded, original, suite_data, plain, whole, first, knew)
