@@ -292,8 +292,8 @@ def page(rows: Sequence[Row]) -> str:
     head = (
         "# How fast questions are asked\n\n"
         f"`python benchmarks/scoring.py --write`, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, "
-        f"{libraries}, one thread of {platform.machine()} ({os.cpu_count()} cores, shared). CPU seconds, medians of "
-        f"{PAIRS} pairs in turn; a ratio over 1 is in our favour.\n\n"
+        f"{libraries}, one thread of {platform.machine()} ({os.cpu_count()} cores under a load of "
+        f"{os.getloadavg()[1]:.0f}). CPU seconds, medians of {PAIRS} pairs in turn; over 1 we are faster.\n\n"
         "| work | beside | theirs, s | ours, s | ratio | |\n| --- | --- | ---: | ---: | ---: | --- |\n"
     )
     return (
