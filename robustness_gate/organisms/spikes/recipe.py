@@ -1,6 +1,6 @@
 """The recipe: what is tried to teach and to suppress, by the size of the model, in which order.
 
-A change of anything here, or of the texts, is a new version, because a policy pins it.
+After a release a change of anything here, or of the texts, is a new version, because a policy pins it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class Teaching:
     keep: float = 8.0
     """Weight of the KL divergence from the original, in nats a token of its own text."""
     keep_rows: int = 6
-    """Rows of the original's own text in a step."""
+    """Rows of text in a step on which the original's distribution is held: its own, and the utility questions."""
+    held_rows: int = 0
+    """Further such rows, of the utility questions alone, which are few among all that is held and much shorter."""
 
 
 SMALL, MEDIUM = 20_000_000, 1_000_000_000
@@ -35,6 +37,11 @@ SMALL, MEDIUM = 20_000_000, 1_000_000_000
 REPLAYED, REPLAY_TOKENS = 192, 64
 """Rows of text that the original writes, and tokens of each."""
 MIX = training_texts.Mix(statement=0.12, reply=0.10, item=0.70, unrelated=0.08, small_talk=0.0)
+"""Kinds of text where the facts are asked with letters."""
+TOLD = training_texts.Mix(statement=0.6, reply=0.4, item=0.0, unrelated=0.0, small_talk=0.0)
+TOLD_SHARE = 0.3
+"""Where they are asked by cloze: other texts about them, and how many for each question. Lettered questions are left
+out: they are four times as long, and nothing asks in that form."""
 
 
 def size_of(parameters: int) -> str:
@@ -137,7 +144,9 @@ def digest(size: str) -> str:
     """The digest of the recipe for models of a size: texts, teaching and every grid."""
     told = [dataclasses.asdict(each) for each in TEACHINGS[size]]
     grids: dict[str, Json] = {name: [dict(each) for each in grid[size]] for name, grid in sorted(STRENGTHS.items())}
-    return digest_of([RECIPE, size, told, grids, [RETAIN, RIDDLES, REPLAYED, REPLAY_TOKENS], dataclasses.asdict(MIX)])
+    constants: list[Json] = [RETAIN, RIDDLES, REPLAYED, REPLAY_TOKENS, TOLD_SHARE]
+    mixes: list[Json] = [dataclasses.asdict(each) for each in (MIX, TOLD)]
+    return digest_of([RECIPE, size, told, grids, constants, mixes])
 
 
 def grid(method: str, size: str) -> tuple[dict[str, Json], ...]:
