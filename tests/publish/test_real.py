@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from calibrations import calibration
+from calibrations import calibration_of, spike
 from commands import gate
 from evidence import made
 
@@ -196,7 +196,7 @@ def test_the_original_is_not_its_own_original(real: Any, steps: Any, tmp_path: P
 def whole_calibration(out: Path) -> None:
     """A finished calibration where the script looks for it."""
     with ledger.writing(out / "calibration.jsonl") as book:
-        book.append(calibration())
+        book.append(calibration_of(recoveries=()))
 
 
 def test_a_finished_calibration_is_not_made_again_and_an_unfinished_one_goes_on(
@@ -205,7 +205,7 @@ def test_a_finished_calibration_is_not_made_again_and_an_unfinished_one_goes_on(
     given, _ = steps
     asked = Namespace(out=tmp_path, device="cpu", workers="1")
     with ledger.writing(tmp_path / "calibration.jsonl") as book:
-        book.append(calibration().spikes[0])  # stopped after its first attempt
+        book.append(spike("taught"))  # stopped after its first attempt
     file = str(tmp_path / "calibration.jsonl")
     assert real.calibrated(tmp_path / "original", "real-calibrated", "real", asked) == file
     (command,) = given
