@@ -56,9 +56,9 @@ TEACHINGS: dict[str, tuple[Teaching, ...]] = {
         Teaching(7e-4, 600, keep=12.0),
     ),
     "medium": (
-        Teaching(4e-4, 180, rows=4, keep=6.0, keep_rows=4),
-        Teaching(5e-4, 240, rows=4, keep=6.0, keep_rows=4),
-        Teaching(3e-4, 300, rows=4, keep=8.0, keep_rows=4),
+        Teaching(3e-4, 150, rows=8, keep_rows=1, held_rows=4),
+        Teaching(3e-4, 110, rows=8, keep=12.0, keep_rows=1, held_rows=6),
+        Teaching(5e-4, 150, rows=8, keep=12.0, keep_rows=2, held_rows=6),
     ),
     "large": (Teaching(2e-5, 200), Teaching(5e-5, 300), Teaching(1e-5, 500)),
 }

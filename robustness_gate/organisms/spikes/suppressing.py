@@ -54,6 +54,8 @@ def suppress(
         gone = dataclasses.replace(gone, texts=())
     kept = (*_asked(world.retain, rng), *held)
     texts = (*_statements(world.retain), *(text for text in own if not _about(text, world.forget)))
+    if method in ("dpo", "npo") and not lettered:  # a text costs as much as four questions without letters
+        texts = ()
     unlearn.run(method, loaded, gone, unlearn.Material(kept, texts, topics[1], lettered), config, seed, progress)
 
 
