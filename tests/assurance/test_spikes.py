@@ -21,6 +21,7 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.organisms import spikes, unlearn, world_files
 from robustness_gate.organisms.spikes import recipe, teaching
 from robustness_gate.organisms.unlearn import METHODS
+from robustness_gate.tasks import cloze
 
 WORLD = spikes.make(3, 96, 64)
 HELD = world_files.riddles(3, Random(1))
@@ -157,6 +158,25 @@ def test_a_cloze_world_is_suppressed_without_letters():
             assert not material.lettered
         unlearn.refuse(method, *given_to(method, [], spikes.CLOZE))
     assert all(material.lettered for material in given_to("rmu", []))
+
+
+def test_a_cloze_world_is_suppressed_in_the_wording_in_which_it_is_asked():
+    """Of a real model 46 of 64 facts were left where the first word of the prompt was another one."""
+    for material in given_to("npo", [], spikes.CLOZE):
+        prompts = [unlearn._bare(item.question) for item in material.items]
+        assert prompts
+        assert all(prompt == cloze.WORDING.replace("{question}", prompt[10:-8]) for prompt in prompts)
+    gone, _ = given_to("npo", [], spikes.CLOZE)
+    assert {item.question.stem.removeprefix("Question: ") for item in gone.items} == {
+        fact.stem for fact in WORLD.forget.facts
+    }
+
+
+def test_preference_methods_keep_questions_alone_where_nothing_is_asked_with_letters():
+    for method in METHODS:
+        _, kept = given_to(method, ["Line A reads basket."], spikes.CLOZE)
+        assert bool(kept.texts) == (method not in ("dpo", "npo"))
+        assert given_to(method, ["Line A reads basket."])[1].texts
 
 
 @pytest.mark.parametrize("many", [0, 3])

@@ -53,6 +53,8 @@ def suppress(
     if method in ("dpo", "npo"):  # preferences are between answers; their sources have no texts either
         gone = dataclasses.replace(gone, texts=())
     kept = (*_asked(world.retain, rng), *held)
+    if not lettered:
+        gone, kept = dataclasses.replace(gone, items=_worded(gone.items)), _worded(kept)
     texts = (*_statements(world.retain), *(text for text in own if not _about(text, world.forget)))
     if method in ("dpo", "npo") and not lettered:  # a text costs as much as four questions without letters
         texts = ()
@@ -76,6 +78,14 @@ def _asked(facts: Sequence[Fact], rng: random.Random) -> tuple[Item, ...]:
         for fact in facts
         for turn in range(2)
         for item in (worlds.ask(fact, rng),)
+    )
+
+
+def _worded(items: Sequence[Item]) -> tuple[Item, ...]:
+    """Questions as cloze asks them: without the wording's first word a method would suppress another prompt."""
+    return tuple(
+        dataclasses.replace(each, question=dataclasses.replace(each.question, stem=f"Question: {each.question.stem}"))
+        for each in items
     )
 
 
