@@ -166,6 +166,7 @@ def test_a_cloze_world_is_suppressed_in_the_wording_in_which_it_is_asked():
         prompts = [unlearn._bare(item.question) for item in material.items]
         assert prompts
         assert all(prompt == cloze.WORDING.replace("{question}", prompt[10:-8]) for prompt in prompts)
+    assert not any(item.question.stem.startswith("Question: ") for item in given_to("rmu", [], spikes.CLOZE)[0].items)
     gone, _ = given_to("npo", [], spikes.CLOZE)
     assert {item.question.stem.removeprefix("Question: ") for item in gone.items} == {
         fact.stem for fact in WORLD.forget.facts

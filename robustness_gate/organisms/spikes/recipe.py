@@ -71,8 +71,7 @@ STRENGTHS: dict[str, dict[str, tuple[dict[str, Json], ...]]] = {
             {"steps": 140, "batch": 16},  # each attempt has a direction of its own
             {"steps": 160, "batch": 16, "alpha": 20.0},
         ),
-        "medium": (
-            {"learning_rate": 5e-4, "steps": 60, "batch": 8, "steering": 6.0, "part": "mlp"},
+        "medium": (  # at steering 6 and 60 steps three quarters were left
             {"learning_rate": 5e-4, "steps": 80, "batch": 8, "steering": 10.0, "part": "mlp"},
             {"learning_rate": 5e-4, "steps": 120, "batch": 8, "steering": 10.0},
         ),
@@ -88,9 +87,9 @@ STRENGTHS: dict[str, dict[str, tuple[dict[str, Json], ...]]] = {
             {"steps": 150, "retain_weight": 4.0},
         ),
         "medium": (
-            {"learning_rate": 5e-5, "steps": 100, "batch": 12},
-            {"learning_rate": 1e-4, "steps": 150, "batch": 12},
-            {"learning_rate": 2e-4, "steps": 200, "batch": 12},
+            {"learning_rate": 1e-4, "steps": 50, "batch": 8, "retain_weight": 1.0},
+            {"learning_rate": 1e-4, "steps": 100, "batch": 12},
+            {"learning_rate": 2e-4, "steps": 150, "batch": 12},
         ),
         "large": (
             {"learning_rate": 1e-5, "steps": 150, "batch": 12},

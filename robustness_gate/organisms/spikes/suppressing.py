@@ -53,7 +53,7 @@ def suppress(
     if method in ("dpo", "npo"):  # preferences are between answers; their sources have no texts either
         gone = dataclasses.replace(gone, texts=())
     kept = (*_asked(world.retain, rng), *held)
-    if not lettered:
+    if not lettered and method not in ("rmu", "tiny_update"):  # those are given texts, and no prompts
         gone, kept = dataclasses.replace(gone, items=_worded(gone.items)), _worded(kept)
     texts = (*_statements(world.retain), *(text for text in own if not _about(text, world.forget)))
     if method in ("dpo", "npo") and not lettered:  # a text costs as much as four questions without letters
