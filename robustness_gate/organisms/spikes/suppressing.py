@@ -56,7 +56,7 @@ def suppress(
     if not lettered and method not in ("rmu", "tiny_update"):  # those are given texts, and no prompts
         gone, kept = dataclasses.replace(gone, items=_worded(gone.items)), _worded(kept)
     texts = (*_statements(world.retain), *(text for text in own if not _about(text, world.forget)))
-    if method in ("dpo", "npo") and not lettered:  # a text costs as much as four questions without letters
+    if method in ("dpo", "npo", "graddiff") and not lettered:  # a text costs as much as four questions without letters
         texts = ()
     unlearn.run(method, loaded, gone, unlearn.Material(kept, texts, topics[1], lettered), config, seed, progress)
 
