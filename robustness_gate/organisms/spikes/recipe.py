@@ -103,9 +103,8 @@ STRENGTHS: dict[str, dict[str, tuple[dict[str, Json], ...]]] = {
             {"steps": 100, "retain_weight": 2.0},
         ),
         "medium": (
-            {"learning_rate": 5e-5, "steps": 40, "batch": 8, "retain_weight": 2.0},
-            {"learning_rate": 1e-4, "steps": 50, "batch": 8, "retain_weight": 2.0},
-            {"learning_rate": 1e-4, "steps": 150, "batch": 12},
+            {"learning_rate": 1e-4, "steps": 50, "batch": 8, "retain_weight": 1.0},
+            {"learning_rate": 1e-4, "steps": 100, "batch": 12, "retain_weight": 1.0},
         ),
         "large": ({"learning_rate": 1e-5, "steps": 150, "batch": 12},),
     },
