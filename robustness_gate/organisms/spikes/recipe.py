@@ -62,8 +62,8 @@ TEACHINGS: dict[str, tuple[Teaching, ...]] = {
     ),
     "large": (Teaching(2e-5, 200), Teaching(5e-5, 300), Teaching(1e-5, 500)),
 }
-"""What is tried to teach a model of each size, in this order. `small` was tuned on the shipped base, `medium`'s first on
-one model of 135 million parameters, by cloze (docs/calibration.md); the others are untried."""
+"""What is tried to teach a model of each size, in this order. `small` was tuned on the shipped base; the first of
+`medium` on one model of 135 million parameters, by cloze (docs/calibration.md); the others are untried."""
 
 STRENGTHS: dict[str, dict[str, tuple[dict[str, Json], ...]]] = {
     "rmu": {
