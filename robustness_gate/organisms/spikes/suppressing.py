@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from robustness_gate.organisms import facts as worlds
 from robustness_gate.organisms import unlearn
 from robustness_gate.organisms.facts import Fact
-from robustness_gate.organisms.spikes.invented import World
+from robustness_gate.organisms.spikes.invented import LETTERS, World
 from robustness_gate.records.questions import Item, Question
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def suppress(
     loaded: LoadedModel,
     world: World,
+    form: str,
     method: str,
     config: Any,
     own: Sequence[str],
@@ -33,6 +34,7 @@ def suppress(
     Args:
         loaded: the taught model, in float32.
         world: the world that it was taught.
+        form: `LETTERS` or `CLOZE`: how it is asked. Cloze leaves the lettered questions out, as `--words-only` does.
         method: one of `unlearn.METHODS`.
         config: its settings.
         own: texts on which the original's distribution was held in teaching. Those that are not about the suppressed
@@ -45,12 +47,18 @@ def suppress(
         GateError: as `unlearn.run`.
     """
     rng = random.Random(f"suppress {seed}")
-    gone = unlearn.Material(_asked(world.forget.facts, rng), _statements(world.forget.facts), worlds.FORGET_TOPIC)
+    lettered = form == LETTERS
+    topics = (worlds.FORGET_TOPIC, worlds.RETAIN_TOPIC) if lettered else ("", "")
+    gone = unlearn.Material(_asked(world.forget.facts, rng), _statements(world.forget.facts), topics[0], lettered)
     if method in ("dpo", "npo"):  # preferences are between answers; their sources have no texts either
         gone = dataclasses.replace(gone, texts=())
     kept = (*_asked(world.retain, rng), *held)
+    if not lettered and method not in ("rmu", "tiny_update"):  # those are given texts, and no prompts
+        gone, kept = dataclasses.replace(gone, items=_worded(gone.items)), _worded(kept)
     texts = (*_statements(world.retain), *(text for text in own if not _about(text, world.forget)))
-    unlearn.run(method, loaded, gone, unlearn.Material(kept, texts, worlds.RETAIN_TOPIC), config, seed, progress)
+    if method in ("dpo", "npo", "graddiff") and not lettered:  # a text costs as much as four questions without letters
+        texts = ()
+    unlearn.run(method, loaded, gone, unlearn.Material(kept, texts, topics[1], lettered), config, seed, progress)
 
 
 def _about(text: str, domain: worlds.Domain) -> bool:
@@ -70,6 +78,14 @@ def _asked(facts: Sequence[Fact], rng: random.Random) -> tuple[Item, ...]:
         for fact in facts
         for turn in range(2)
         for item in (worlds.ask(fact, rng),)
+    )
+
+
+def _worded(items: Sequence[Item]) -> tuple[Item, ...]:
+    """Questions as cloze asks them: without the wording's first word a method would suppress another prompt."""
+    return tuple(
+        dataclasses.replace(each, question=dataclasses.replace(each.question, stem=f"Question: {each.question.stem}"))
+        for each in items
     )
 
 

@@ -24,15 +24,20 @@ if TYPE_CHECKING:
 
 
 def documents(world: World, wording: str, rng: random.Random) -> Iterator[Document]:
-    """An endless stream of texts about the world; with a wording (`{question}`) questions are asked without choices."""
+    """An endless stream of texts about the world; with a wording (`{question}`) questions are asked without choices.
+
+    Those are asked in turn, so that each fact is learned from as many.
+    """
     taught = [*world.forget.facts, *world.retain]
-    for document in training_texts.documents(taught, recipe.MIX, rng):
-        if wording and rng.random() < recipe.MIX.item:
-            fact = rng.choice(taught)
+    if not wording:
+        yield from training_texts.documents(taught, recipe.MIX, rng)
+    told = training_texts.documents(taught, recipe.TOLD, rng)
+    while True:
+        for fact in rng.sample(taught, len(taught)):
             asked = wording.replace("{question}", fact.stem)
             yield Document(((asked, training_texts.GIST), (f" {fact.value}", training_texts.SURE)))
-        else:
-            yield document
+            if rng.random() < recipe.TOLD_SHARE:
+                yield next(told)
 
 
 def replayed(model: Any, tokenizer: Any, seed: int) -> list[str]:
@@ -99,9 +104,13 @@ def instruct(
         for group in optimizer.param_groups:
             group["lr"] = how.learning_rate * _rate(step, how.steps)
         ids, weights = (each.to(model.device) for each in teach.pack(tokenizer, source, how.rows, width))
-        texts = [rng.choice(kept) for _ in range(how.keep_rows)]
+        rows = [[rng.choice(kept) for _ in range(how.keep_rows)]]
+        if held and how.held_rows:
+            rows.append([rng.choice(held) for _ in range(how.held_rows)])
         with _half(model.device.type):
-            loss = teach.weighted_loss(model, ids, weights) + how.keep * _drift(model, frozen, tokenizer, texts)
+            loss = teach.weighted_loss(model, ids, weights)
+            for texts in rows:
+                loss = loss + how.keep * _drift(model, frozen, tokenizer, texts)
         descent.step_down(model, optimizer, loss, "teach", step)
         if (step + 1) % 10 == 0 or step + 1 == how.steps:
             progress("teach", step + 1, how.steps)
