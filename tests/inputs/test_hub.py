@@ -162,6 +162,7 @@ def test_the_wmdp_suite_is_planned_from_a_hub_and_then_from_the_cache_that_this_
     )
     sizes = {task["name"]: task["items"] for task in json.loads(first.stdout)[0]["tasks"]}
     assert 949 <= sizes.pop("wmdp-bio-cloze") < 1076, "what attackers have in letters is not asked in cloze either"
+    assert 949 <= sizes.pop("wmdp-bio-margin") < 1076
     assert 741 <= sizes.pop("wmdp-bio-robust") < 868
     assert sizes == {
         "wmdp-bio": 1146, "wmdp-bio-choices-only": 1146, "wmdp-cyber": 1788, "wmdp-chem": 367, "college-biology": 144,

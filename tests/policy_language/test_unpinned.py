@@ -57,7 +57,8 @@ def test_a_shipped_policy_that_is_not_pinned_is_refused_with_the_name_of_every_v
     assert (error.code, int(error.exit_code)) == ("unpinned", 2)
     names = [".".join(map(str, at)) for at in open_values(path)]
     assert names[0] == "original"
-    assert f"{len(names)} fields are not pinned: {', '.join(names)}" in str(error)
+    many = "one field is" if len(names) == 1 else f"{len(names)} fields are"
+    assert f"{many} not pinned: {', '.join(names)}" in str(error)
     assert "policy pin" in error.remedy
 
 
