@@ -313,3 +313,13 @@ def test_plan_and_the_world_say_beforehand_what_cannot_be_calibrated(policy_file
     made = plan.make(policy, suite, gather(suite), subjects)
     assert sum("no PASS is possible" in each for each in made.foreseen) >= 2
     assert not dict(calibrated.uncalibrated(load_policy(policy_file_), suite, "llama"))
+
+
+def test_an_attack_that_is_required_at_two_budgets_has_two_rows(policy_file_: Path) -> None:
+    whole = calibrations.calibration(policy_file_)
+    first = whole.recoveries[0]
+    other = first.model_copy(update={"test": first.test.model_copy(update={"budget": first.test.budget + 15})})
+    both = whole.model_copy(update={"recoveries": (first, other)})
+    table = calibrate.cells(both, load_policy(policy_file_).record)
+    assert set(table) == {calibrate.row_of(each.test) for each in (first, other)}
+    assert len(table) == 2

@@ -17,7 +17,6 @@ from robustness_gate.records.calibration import TAUGHT, Calibration
 from robustness_gate.records.verdict import Verdict
 from robustness_gate.report import reading
 from robustness_gate.verdict.calibrations import accepted, recovers, spike_faults
-from robustness_gate.verdict.hypotheses import label_of
 
 ROOT = Path(__file__).parents[2]
 POLICY = ROOT / "policies" / "organism-calibrated.yaml"
@@ -60,7 +59,7 @@ def test_every_method_is_answered_and_every_attack_bites_somewhere(made: Calibra
     assert policy.calibration is not None
     bites = [each for each in made.recoveries if recovers(each.test, policy.calibration.thresholds)]
     assert {each.method for each in bites} == set(policy.calibration.methods)
-    assert {label_of(each.test.attack, each.test.config) for each in bites} == set(calibrate.cells(made, policy))
+    assert {calibrate.row_of(each.test) for each in bites} == set(calibrate.cells(made, policy))
     assert calibrate.shortcomings(made, policy) == []
 
 

@@ -36,6 +36,7 @@ from robustness_gate.planning.calibrated import expected, spiked
 from robustness_gate.planning.checkpoints import find_checkpoint
 from robustness_gate.policy_language import load_policy
 from robustness_gate.records.calibration import BLANK, TAUGHT, Calibration, Device, Recovery
+from robustness_gate.records.evidence import SelfTest
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Role
 from robustness_gate.system import installed, writing
@@ -125,15 +126,20 @@ def shortcomings(made: Calibration, policy: Policy) -> list[str]:
 
 
 def cells(made: Calibration, policy: Policy) -> dict[str, dict[str, str]]:
-    """The table attack x method: for each attack's label and each method what it brought back."""
+    """The table attack x method: for each attack and budget and each method what it brought back."""
     assert policy.calibration is not None
     table: dict[str, dict[str, str]] = {}
     for each in made.recoveries:
         test = each.test
         bites = "*" if rules.recovers(test, policy.calibration.thresholds) else " "
-        row = table.setdefault(label_of(test.attack, test.config), {})
+        row = table.setdefault(row_of(test), {})
         row[each.method] = f"{test.before} > {test.after} of {test.items}, {test.gain:.0%} {bites}"
     return table
+
+
+def row_of(test: SelfTest) -> str:
+    """The name of a row of `cells`: one attack may be required twice, with other settings and budgets."""
+    return f"{label_of(test.attack, test.config)}{f' at {test.budget}' if test.budget > 0 else ''}"
 
 
 def _recoveries(work: Work, method: str, taught: plan.Subject, spike: plan.Subject, at: datetime) -> Iterator[Recovery]:
