@@ -13,10 +13,14 @@ from typing import Any
 
 import torch
 from torch.nn.modules import module as torch_modules
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-DECLARED = "robustness_gate_tokenwise"
 RECORDS = "transformers.utils.output_capturing"
 """The module of transformers' own hooks, which only record outputs."""
+
+
+class _Tokenwise(partial[Any]):
+    """A declared hook. A class and no mark: `functools.wraps` copies marks to functions that nobody declared."""
 
 
 def tokenwise(hook: Callable[..., Any]) -> Any:
@@ -28,14 +32,12 @@ def tokenwise(hook: Callable[..., Any]) -> Any:
     Returns:
         The same function, for `register_forward_hook` or `register_forward_pre_hook`.
     """
-    declared = partial(hook)
-    vars(declared)[DECLARED] = True
-    return declared
+    return _Tokenwise(hook)
 
 
 def is_tokenwise(hook: Callable[..., Any]) -> bool:
     """Whether a hook was declared by `tokenwise`, or is one of transformers' that record outputs."""
-    return DECLARED in getattr(hook, "__dict__", {}) or getattr(hook, "__module__", "") == RECORDS
+    return isinstance(hook, _Tokenwise) or getattr(hook, "__module__", "") == RECORDS
 
 
 def are_tokenwise(model: torch.nn.Module) -> bool:
@@ -43,7 +45,18 @@ def are_tokenwise(model: torch.nn.Module) -> bool:
     if torch_modules._global_forward_hooks or torch_modules._global_forward_pre_hooks:
         return False
     return all(
-        "forward" not in vars(each)
+        vars(each).keys().isdisjoint(("forward", "_call_impl"))
         and all(map(is_tokenwise, (*each._forward_hooks.values(), *each._forward_pre_hooks.values())))
         for each in model.modules()
     )
+
+
+def structure(model: torch.nn.Module) -> tuple[Any, ...]:
+    """What a model's pass is made of: its modules, the passes of their classes, and its attention.
+
+    Where it is another than at the measurement (a plug-in put its own block in, or patched a class), the measurement is
+    of another model. Modules are kept by number, so that this does not keep a model in memory.
+    """
+    wish = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    attention = ALL_ATTENTION_FUNCTIONS.get(wish) if wish in ALL_ATTENTION_FUNCTIONS else None
+    return wish, attention, *((id(each), type(each), type(each).forward) for each in model.modules())

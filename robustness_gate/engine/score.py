@@ -342,7 +342,7 @@ class ModelLM:
         def ask(rows: Sequence[Sequence[int]]) -> torch.Tensor:
             shown = padding.padded(self.model, rows, pad=self._pad)
             logits: torch.Tensor = self.model(**shown, use_cache=False, logits_to_keep=keep).logits[:, -keep:]
-            return logits.float().log_softmax(dim=-1)
+            return shared.normalised(logits)
 
         return torch.cat([found for _, found in halved(ask, self._placed(encoded))])
 

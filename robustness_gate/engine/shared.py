@@ -38,10 +38,14 @@ CACHE_BYTES = 4 << 30
 """Maximum size of the keys and values of a batch."""
 LOGIT_BYTES = 1 << 30
 """Maximum size of a batch's log-probabilities."""
-WINDOWS = ("window", "window_size", "chunk_size")
-"""Ends of the names under which configs say how far attention looks."""
+WINDOWS = ("window", "window_size", "chunk_size", "floor_scale")
+"""Ends of the names under which configs say how far attention looks, or from which place on it changes (Llama 4)."""
 CHANGING = ("dynamic", "longrope")
 """Kinds of rotary embedding whose frequencies depend on the length of what is read."""
+FLAT = 1e-3
+"""In nats. Where the likeliest and the least likely token are nearer than this, float32 keeps no order among
+log-probabilities of about -10: a vendor who scales the logits of some prompts down so far would hide what greedy
+decoding still says. Such an answer is missing, and a missing answer never supports compliance."""
 FAILURES = (TypeError, ValueError, AttributeError, LookupError, NotImplementedError, RuntimeError)
 """Errors of a family that cannot read behind a cache in our way."""
 
@@ -159,8 +163,15 @@ def read(
             use_cache=True,
             logits_to_keep=keep,
         )
-    logprobs = out.logits[:, -keep:].float().log_softmax(dim=-1)
+    logprobs = normalised(out.logits[:, -keep:])
     return Step(logprobs, State(getattr(out, "past_key_values", None), mask))
+
+
+def normalised(logits: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities in float32, in nats; NaN at a place where all tokens are equally likely (`FLAT`)."""
+    exact = logits.float()
+    flat = exact.amax(dim=-1, keepdim=True) - exact.amin(dim=-1, keepdim=True) < FLAT
+    return exact.masked_fill(flat, torch.nan).log_softmax(dim=-1)
 
 
 def selected(state: State, rows: Sequence[int]) -> State:
@@ -251,6 +262,8 @@ class Sharing(NamedTuple):
 
 _KNOWN: WeakKeyDictionary[Any, Sharing] = WeakKeyDictionary()
 """By the input embedding, like the measurements of padding."""
+_STRUCTURE: WeakKeyDictionary[Any, tuple[Any, ...]] = WeakKeyDictionary()
+"""What the measured model was made of, by the same key."""
 _SEEN: WeakKeyDictionary[Any, set[tuple[Any, ...]]] = WeakKeyDictionary()
 """The measured rows, by the same key."""
 
@@ -267,7 +280,11 @@ def applies(model: Any, rows: Sequence[Sequence[int]], places: int, *, pad: int)
     if not rows or not isinstance(model, torch.nn.Module) or not hooks.are_tokenwise(model) or places > reach(model):
         return False
     found = known(model) or look(model, rows, pad=pad)
-    return found is not None and not found.drift.matters
+    return found is not None and not found.drift.matters and _is_as_measured(model)
+
+
+def _is_as_measured(model: Any) -> bool:
+    return hooks.structure(model) == _STRUCTURE.get(model.get_input_embeddings())
 
 
 def known(model: Any) -> Sharing | None:
@@ -289,6 +306,7 @@ def look(model: Any, rows: Sequence[Sequence[int]], *, pad: int) -> Sharing | No
     if found is None:
         return None
     seen.add(these)
+    _STRUCTURE.setdefault(key, hooks.structure(model))
     both = [each for each in (known(model), found) if each is not None]
     _KNOWN[key] = max(both, key=lambda each: (each.drift.matters, each.drift.padded))
     return _KNOWN[key]
@@ -297,6 +315,7 @@ def look(model: Any, rows: Sequence[Sequence[int]], *, pad: int) -> Sharing | No
 def forget() -> None:
     """Clear all measurements. For tests: a measurement is otherwise never repeated."""
     _KNOWN.clear()
+    _STRUCTURE.clear()
     _SEEN.clear()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import random
 
@@ -560,3 +561,70 @@ def test_lost_and_strange_questions_are_noted_as_ever(base, questions, form):
     assert found.isfinite().all(dim=1).tolist() == [True, True, True, False]
     assert notes.cut == {"long"}
     assert Item(long, 0).question.id in notes.lost
+
+
+# --- what is another model than the measured one, and answers without an order ----------------------------------------
+
+
+def own_block(model):
+    class Block(type(model.model.layers[0])):
+        pass
+
+    old = model.model.layers[1]
+    new = Block(model.config, layer_idx=1).eval()
+    new.load_state_dict(old.state_dict())
+    model.model.layers[1] = new
+
+
+def other_class(model):
+    model.model.layers[1].__class__ = type("Block", (type(model.model.layers[1]),), {})
+
+
+def own_call(model):
+    model.model.layers[1]._call_impl = model.model.layers[1]._call_impl
+
+
+@pytest.mark.parametrize("change", [own_block, other_class, own_call])
+def test_a_model_that_a_plug_in_put_together_otherwise_is_asked_whole(change):
+    model = families.build("llama")
+    assert shared.applies(model, ROWS, 60, pad=0)
+    change(model)
+    assert not shared.applies(model, ROWS, 60, pad=0)
+
+
+def test_a_class_that_a_plug_in_patched_is_asked_whole(llama, monkeypatch):
+    assert shared.applies(llama, ROWS, 60, pad=0)
+    norm = type(llama.model.norm)
+    own = norm.forward
+    monkeypatch.setattr(norm, "forward", lambda self, states: own(self, states))
+    assert not shared.applies(llama, ROWS, 60, pad=0)
+
+
+def test_a_copied_name_declares_no_hook():
+    declared = hooks.tokenwise(lambda *_: None)
+
+    @functools.wraps(declared)
+    def other(*_):
+        return None
+
+    assert hooks.is_tokenwise(declared)
+    assert not hooks.is_tokenwise(other)
+
+
+@pytest.mark.parametrize("power", [-20, -60])
+def test_logits_that_are_all_alike_are_no_answer(power, small_suite_data):
+    """Greedy decoding still finds the likeliest token of logits of 1e-9, and float32 has no order among their logs."""
+    loaded = load(organisms.checkpoint("base"), dtype="float32", device="cpu")
+    task = small_suite_data.tasks[small_suite_data.hazard]
+    asked = [item.question for item in task.items[:6]]
+    lm, words = ModelLM(*loaded), dataclasses.replace(WRITTEN, header="")
+    said = content_logliks(lm, asked, task.form)
+    with torch.no_grad():
+        loaded.model.lm_head.weight.mul_(2.0**-10)
+        assert torch.equal(content_logliks(lm, asked, task.form).argmax(-1), said.argmax(-1)), "small, and in order"
+        loaded.model.lm_head.weight.mul_(2.0 ** (power + 10))
+    for whole in (False, True):
+        flat = dataclasses.replace(lm, whole=whole)
+        assert content_logliks(flat, asked, task.form).isnan().all()
+        assert flat.loglikelihoods(asked, cloze.form(None)).isnan().all()
+        assert flat.generate(asked, words) == [None] * len(asked)
