@@ -8,7 +8,6 @@ unknown keys, NaN and silent conversions, and is identified by its digest. What 
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -33,6 +32,10 @@ Metric = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Format = Literal["raw", "chat"]
 
 
+KEPT = "_digest"
+"""Where a record keeps its digest. No field: pydantic leaves out what begins with an underscore."""
+
+
 class Record(BaseModel):
     """A record that is written to disk: strict, frozen, without unknown keys and without NaN."""
 
@@ -50,14 +53,17 @@ class Record(BaseModel):
         """The record as plain data: `records.encode.plain`."""
         return plain(self)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of its canonical bytes, which is also the digest of its file.
 
         Computed once: a ledger of ten thousand trials is asked for their digests again and again. A copy may have other
         values, and what comes from another process is not believed, so neither takes it over.
         """
-        return digest_of(self)
+        found = self.__dict__.get(KEPT)
+        if found is None:
+            found = self.__dict__[KEPT] = digest_of(self)
+        return str(found)
 
     def __copy__(self) -> Self:
         return _without_digest(super().__copy__())
@@ -74,7 +80,7 @@ R = TypeVar("R", bound=Record)
 
 
 def _without_digest(record: R) -> R:
-    record.__dict__.pop("digest", None)
+    record.__dict__.pop(KEPT, None)
     return record
 
 

@@ -124,7 +124,7 @@ def test_a_copy_with_other_values_has_its_own_digest() -> None:
 
 def test_a_digest_that_comes_with_a_record_from_another_process_is_not_believed() -> None:
     first = end()
-    first.__dict__["digest"] = "0" * 64
+    first.__dict__["_digest"] = "0" * 64
     assert first.digest == "0" * 64
     assert pickle.loads(pickle.dumps(first)).digest == digest_of(first)
 
@@ -134,4 +134,6 @@ def test_a_computed_digest_makes_no_record_different() -> None:
     assert one.digest
     assert one == other
     assert encode(one) == encode(other)
-    assert "digest" not in one.plain
+    assert one.plain == other.plain
+    assert dict(one) == dict(other)
+    assert Closed(**dict(one)) == one
