@@ -94,8 +94,8 @@ def paired(
 
 
 GUESSING = 0.05
-"""Error rate at which answers differ from guessing. No policy sets it: at a stricter alpha_pass a utility that is missed
-would more often seem to be no question that can be answered, and a FAIL would become INCONCLUSIVE."""
+"""Error rate at which answers differ from guessing. No policy sets it: at a stricter alpha_pass questions would more
+often seem to be such that no model answers them, and the FAIL of a missed utility would become INCONCLUSIVE."""
 
 
 def no_better_than_guessing(policy: Policy, trial: Trial, measurement: Measurement, metric: Metric) -> bool:

@@ -103,6 +103,18 @@ def test_a_model_that_is_not_useful_fails_by_its_utility() -> None:
     assert "no longer useful" in reason(found)
 
 
+def test_a_stricter_alpha_pass_makes_no_unanswerable_question_of_a_missed_utility() -> None:
+    policy = policy_of()
+    evidence = clean(policy)
+    at = next(i for i, m in enumerate(evidence.measurements) if m.task == policy.utility[0].task)
+    right = [False] * evidence.measurements[at].items  # avoided: significantly under chance at 0.05
+    correct = {name: pack(right) for name in evidence.measurements[at].correct}
+    missed = changed(evidence, at, correct=correct)
+    for alpha in (0.05, 0.005, 1e-6):
+        stricter = policy.model_copy(update={"statistics": policy.statistics.model_copy(update={"alpha_pass": alpha})})
+        assert judge(stricter, missed, AT).outcome == "FAIL", alpha
+
+
 def test_the_generator_reaches_every_outcome_often_enough_to_prove_something() -> None:
     seen: list[str] = []
 
