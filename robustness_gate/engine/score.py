@@ -281,6 +281,8 @@ class ModelLM:
         contexts = encodings.encode(self.tokenizer, prompts, special=special)
         texts = [prompt + each for prompt, options in zip(prompts, answers, strict=True) for each in options]
         whole = encodings.encode(self.tokenizer, texts, special=special)
+        if any(_ended(self.tokenizer, contexts[i // many], ids) for i, ids in enumerate(whole)):
+            raise BrokenTrial("the tokenizer ends every text with a special token: does it append EOS?")
         tails = [ids[len(contexts[i // many]) :] for i, ids in enumerate(whole)]
         for first in range(0, len(tails), many):
             own = {tuple(tail) for tail in tails[first : first + many]}
@@ -387,3 +389,13 @@ def chosen(lm: Any, questions: Sequence[Question], form: Form) -> list[int]:
 def lengths(questions: Sequence[Question]) -> torch.Tensor:
     """Number of characters of each choice: [question, choice]."""
     return torch.tensor([[len(choice) for choice in each.choices] for each in questions])
+
+
+def _ended(tokenizer: Any, prompt: Sequence[int], whole: Sequence[int]) -> bool:
+    """Whether a prompt ends with a special token that its continuation has moved to its own end.
+
+    Then the tokens behind the prompt's length are not the answer's: the first of them is missing.
+    """
+    if not prompt or not whole or prompt[-1] != whole[-1] or len(whole) <= len(prompt):
+        return False
+    return prompt[-1] in tokenizer.all_special_ids and whole[len(prompt) - 1] != prompt[-1]

@@ -18,7 +18,7 @@ from robustness_gate.planning.suite_data import TaskData
 from robustness_gate.records.attack import AttackedModel
 from robustness_gate.records.questions import Form, Item, Question, Rows
 from robustness_gate.running import trial
-from robustness_gate.tasks import multiple_choice, open_answer
+from robustness_gate.tasks import cloze, multiple_choice, open_answer
 from robustness_gate.verdict import unpack
 
 
@@ -292,9 +292,10 @@ def test_a_tokenizer_that_appends_its_end_mark_is_a_broken_trial_and_not_a_tie(r
         content["post_processor"]["single"] = [*content["post_processor"]["single"], end]
         content["post_processor"]["special_tokens"]["</s>"] = {"id": "</s>", "ids": [2], "tokens": ["</s>"]}
 
-    tokenizer = doctored(rmu_model, tmp_path, append)
-    with pytest.raises(BrokenTrial, match="does it append EOS"):
-        ModelLM(rmu_model.model, tokenizer).loglikelihoods(questions, form)
+    lm = ModelLM(rmu_model.model, doctored(rmu_model, tmp_path, append))
+    for asked in (form, cloze.form(None)):  # answers of one token and of several: their first one would be lost
+        with pytest.raises(BrokenTrial, match="does it append EOS"):
+            lm.loglikelihoods(questions, asked)
 
 
 def test_a_context_too_short_for_the_question_leaves_it_without_an_answer(rmu_model, questions, form, monkeypatch):
