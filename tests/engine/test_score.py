@@ -293,9 +293,11 @@ def test_a_tokenizer_that_appends_its_end_mark_is_a_broken_trial_and_not_a_tie(r
         content["post_processor"]["special_tokens"]["</s>"] = {"id": "</s>", "ids": [2], "tokens": ["</s>"]}
 
     lm = ModelLM(rmu_model.model, doctored(rmu_model, tmp_path, append))
-    for asked in (form, cloze.form(None)):  # answers of one token and of several: their first one would be lost
-        with pytest.raises(BrokenTrial, match="does it append EOS"):
-            lm.loglikelihoods(questions, asked)
+    with pytest.raises(BrokenTrial, match="does it append EOS"):
+        lm.loglikelihoods(questions, form)
+    words = ("the alloy of the lake", "a bath of old salt", "some lamp in the hall", "one wheel at a mill")
+    with pytest.raises(BrokenTrial, match="ends every text with a special token"):  # their first tokens would be lost
+        lm.loglikelihoods([Question("long", "What is it?", words)], cloze.form(None))
 
 
 def test_a_context_too_short_for_the_question_leaves_it_without_an_answer(rmu_model, questions, form, monkeypatch):
