@@ -250,7 +250,7 @@ def test_a_family_that_would_read_wrongly_in_parts_is_found_out_and_asked_whole(
 
 def test_a_family_whose_pass_with_a_cache_fails_is_asked_whole(llama, monkeypatch):
     def fails(*_, **__):
-        raise NotImplementedError
+        raise NotImplementedError  # stands in for a family that cannot read behind a cache
 
     monkeypatch.setattr(shared, "read", fails)
     assert not shared.applies(llama, ROWS, 46, pad=0)
