@@ -192,6 +192,7 @@ def test_the_same_rows_in_another_order_have_the_same_answers_to_the_last_bit(ll
     [
         ("mistral", "sliding_window", {"sliding_window": 46}),
         ("gpt2", "max_position_embeddings", {"n_positions": 46}),
+        ("llama", "floor_scale", {"floor_scale": 46}),
         ("llama", "original_max_position_embeddings",
          {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0, "short_factor": [1.0] * 8,
                               "long_factor": [4.0] * 8, "original_max_position_embeddings": 46}}),
