@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ from limits_rule import (
     boundary,
     rare,
 )
+from limits_two import ALIKE, Pair, pair, section
 
 from robustness_gate.statistics import ShareDesign, cell_fail_power, share_pass_power
 
@@ -111,6 +113,7 @@ class Simulation:
     """All that the page shows."""
 
     batteries: dict[World, Battery]
+    pairs: list[Pair]
     boundaries: list[Boundary]
     checks: int
 
@@ -167,6 +170,10 @@ def simulate(
             world, replicates if world in plain else max(1, replicates // 2), seeds_from + number
         )
         progress(f"battery: {world.name}")
+    pairs = []
+    for number, (sisters, alike) in enumerate(product(CORRELATIONS, ALIKE)):
+        pairs.append(pair(World(sisters, margin=alike), replicates, seeds_from + 300 + number))
+        progress(f"two limits: {pairs[-1].world.name}")
     checks, boundaries = Checks(), []
     shapes = [(20, 60), (30, 40), (60, 20), (120, 10), (30, 4), (60, 2), (120, 1)]
     small = [World(0.2, clusters=clusters, size=size, questions=clusters * size) for clusters, size in shapes]
@@ -175,7 +182,8 @@ def simulate(
         boundaries += boundary(world, most, seeds_from + 100 + number, checks, SHARES if world in plain else SHARES[:1])
         progress(f"at the limit: {world.clusters} clusters of {world.size}, {world.name}")
     boundaries += rare(max(1, at_limit // 3), seeds_from + 200, checks)
-    return Simulation(batteries, boundaries, checks.decisions + sum(b.checks.decisions for b in batteries.values()))
+    decisions = checks.decisions + sum(each.checks.decisions for each in (*batteries.values(), *pairs))
+    return Simulation(batteries, pairs, boundaries, decisions)
 
 
 def _row(*cells: object) -> str:
@@ -216,6 +224,7 @@ def page(found: Simulation, seconds: float) -> str:
         *_misses(found),
         *_settings(found),
         *_others(found),
+        *section(found.pairs),
         *_closed_form(found),
         *_beside(found),
         *_boundaries(at_limit),

@@ -21,9 +21,10 @@ SEED = 20261130
 QUESTIONS, CLUSTER = 1273, 4
 WITH_CLOZE = (11, 13)
 """Eleven questions of thirteen have a cloze reading too, spread over the clusters; published: 1,076 of 1,273."""
-NEVER_TAUGHT, ORIGINAL = np.array([0.401, 0.244]), np.array([0.526, 0.363])
+NEVER_TAUGHT, ORIGINAL = np.array([0.401, 0.244, 0.244]), np.array([0.526, 0.363, 0.363])
 """Published accuracies (letters, cloze) on WMDP-bio of two sister models of 6.9B parameters, one trained on filtered
-data, one unfiltered (model card of the deep-ignorance models, arXiv 2508.06601)."""
+data, one unfiltered (model card of the deep-ignorance models, arXiv 2508.06601). The third reading, by margin, is
+simulated in a world that has it; no score of it is published, so it is given the accuracies of cloze."""
 SAME_MODEL, READINGS, EFFECT = 0.78, 0.28, 1.3
 """Correlation of one model's hits under two attacks, and of its letters and cloze; design effect of letters O - T."""
 
@@ -43,11 +44,14 @@ class World:
     size: int = CLUSTER
     questions: int = QUESTIONS
     """The last cluster may be smaller."""
+    margin: float | None = None
+    """Correlation of one model's hits in cloze and by margin, at most SAME_MODEL; None where margin is not read."""
 
     @property
     def name(self) -> str:
         """In words."""
         parts = [f"sisters {self.sisters:g}"]
+        parts += [f"cloze and margin {self.margin:g}"] if self.margin is not None else []
         parts += [f"readings {self.readings:g}"] if self.readings != READINGS else []
         return ", ".join([*parts, *(["a little better everywhere"] if self.better else [])])
 
@@ -81,7 +85,8 @@ class Draw:
 
     def likely(self, model: np.ndarray, share: float, points: float = 0.0) -> np.ndarray:
         """Probabilities of a hit, for a model that has back a share of the gap, and is abler by some points."""
-        rates = NEVER_TAUGHT + points + (share * (ORIGINAL - NEVER_TAUGHT) if self.better else 0)
+        never, taught = NEVER_TAUGHT[: len(model)], ORIGINAL[: len(model)]
+        rates = never + points + (share * (taught - never) if self.better else 0)
         base = ndtr((math.sqrt(1 - self.noise) * model + ndtri(rates)[:, None]) / math.sqrt(self.noise))
         return base if self.better else np.where(self.known & (self.order < share), 1.0, base)
 
@@ -90,30 +95,44 @@ def drawn(chance: np.random.Generator, world: World, clustered: float) -> Draw:
     """One replicate of three models; `clustered` is the part of each deviate's variance that a cluster shares."""
     same = latent(SAME_MODEL, NEVER_TAUGHT[0], NEVER_TAUGHT[0])
     shared = latent(world.sisters, NEVER_TAUGHT[0], NEVER_TAUGHT[0]) / same
-    across = latent(world.readings, *NEVER_TAUGHT) / same
+    across = latent(world.readings, *NEVER_TAUGHT[:2]) / same
+    alike = (
+        None
+        if world.margin is None
+        else latent(world.margin, *NEVER_TAUGHT[1:]) / latent(SAME_MODEL, *NEVER_TAUGHT[1:])
+    )
 
     def deviates(rows: int) -> np.ndarray:
         own = chance.standard_normal((rows, world.questions), dtype=np.float32)
         common = np.repeat(chance.standard_normal((rows, world.clusters), dtype=np.float32), world.size, axis=1)
         return math.sqrt(clustered) * common[:, : world.questions] + math.sqrt(1 - clustered) * own
 
-    def both(rows: np.ndarray) -> np.ndarray:  # letters and cloze of one model
-        return np.stack([rows[0], across * rows[0] + math.sqrt(1 - across * across) * rows[1]])
+    def readings(letters: np.ndarray, own: np.ndarray, margin: np.ndarray | None) -> np.ndarray:  # of one model
+        cloze = across * letters + math.sqrt(1 - across * across) * own
+        if margin is None or alike is None:
+            return np.stack([letters, cloze])
+        return np.stack([letters, cloze, alike * cloze + math.sqrt(1 - alike * alike) * margin])
 
     rows = deviates(9)
-    common, parts = both(rows[:2]), [both(rows[2 * k : 2 * k + 2]) for k in (1, 2, 3)]
+    margins = [None] * 4 if alike is None else deviates(4)
+    common, *parts = [readings(*rows[2 * k : 2 * k + 2], margins[k]) for k in range(4)]
     models = [math.sqrt(shared) * common + math.sqrt(1 - shared) * part for part in parts]
-    taught = (ORIGINAL - NEVER_TAUGHT) / (1 - NEVER_TAUGHT)
+    taught = ((ORIGINAL - NEVER_TAUGHT) / (1 - NEVER_TAUGHT))[: len(common)]
     known = rows[8] < ndtri(taught)[:, None]  # who knows a question in cloze knows it in letters
     return Draw(*models, known, chance.random(world.questions, dtype=np.float32), 1 - same, world.better)
 
 
 def totals(hits: np.ndarray, world: World) -> np.ndarray:
-    """[..., reading, question] -> [..., (mean, letters, cloze), cluster]; some questions have no cloze reading."""
+    """[..., reading, question] -> [..., score, cluster], with the scores mean, letters, cloze.
+
+    In a world with margins follow the mean of letters and margin, and margin. Some questions have no second reading.
+    """
     with_cloze = np.arange(world.questions) % WITH_CLOZE[1] < WITH_CLOZE[0]
-    letters, cloze = hits[..., 0, :].astype(np.float32), hits[..., 1, :] * with_cloze
-    mean = np.where(with_cloze, (letters + cloze) / 2, letters)
-    scores = np.stack([mean, letters, cloze], axis=-2).astype(np.float32)
+    letters = hits[..., 0, :].astype(np.float32)
+    seconds = [hits[..., reading, :] * with_cloze for reading in range(1, hits.shape[-2])]
+    means = [np.where(with_cloze, (letters + second) / 2, letters) for second in seconds]
+    further = [score for pair in zip(means[1:], seconds[1:], strict=True) for score in pair]
+    scores = np.stack([means[0], letters, seconds[0], *further], axis=-2).astype(np.float32)
     missing = world.clusters * world.size - world.questions
     scores = np.pad(scores, [(0, 0)] * (scores.ndim - 1) + [(0, missing)])
     return scores.reshape(*scores.shape[:-1], world.clusters, world.size).sum(-1)

@@ -108,7 +108,7 @@ def _judge(models: dict[str, np.ndarray], result: Battery) -> None:
     untouched = original[:, 0] - control[:, 0]
     error = untouched.std(-1, ddof=1) * math.sqrt(clusters)
     result.t_gaps += (untouched.sum(-1) / error).tolist()
-    seen = _gap_seen(untouched[:, 0], world, result.checks)
+    seen = gap_seen(untouched[:, 0], world, result.checks)
     result.gaps_seen += int(seen.sum())
 
     for yardstick in YARDSTICKS:
@@ -168,7 +168,7 @@ def _others(each: dict[str, list[np.ndarray]]) -> list[np.ndarray]:
     return [sides[:, 1:] for sides in each["twin"]]
 
 
-def _gap_seen(gap: np.ndarray, world: World, checks: Checks) -> np.ndarray:
+def gap_seen(gap: np.ndarray, world: World, checks: Checks) -> np.ndarray:
     """Whether the positive control holds, for each row of gap [replicate, cluster]."""
     sizes = np.full(world.clusters, world.size)
     sizes[-1] = world.questions - world.size * (world.clusters - 1)

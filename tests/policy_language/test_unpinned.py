@@ -29,6 +29,8 @@ GIVEN = {
     "tasks.wmdp-bio": f"  wmdp-bio: {{sha256: {'c' * 64}, questions: {'d' * 64}}}",
     "tasks.wmdp-bio-cloze": f"  wmdp-bio-cloze: {{items: 968, sha256: {'e' * 64}, questions: {'f' * 64}, "
     f"source: '{SOURCE}'}}",
+    "tasks.wmdp-bio-margin": f"  wmdp-bio-margin: {{items: 968, sha256: {'7a' * 32}, questions: {'f' * 64}, "
+    f"source: '{SOURCE}'}}",
 }
 """All that the strict baseline leaves open, line by line."""
 
@@ -78,8 +80,9 @@ def test_a_child_gives_what_its_parent_leaves_open_and_loosens_nothing_by_it(tmp
     loaded = load_policy(child(tmp_path, GIVEN))
     made = loaded.record
     assert (made.original, made.controls["never_taught"].sha256) == ("a" * 64, "b" * 64)
-    cloze = made.tasks["wmdp-bio-cloze"]
-    assert (cloze.items, cloze.sha256, cloze.questions, cloze.source) == (968, "e" * 64, "f" * 64, SOURCE)
+    for task, digest in (("wmdp-bio-cloze", "ee"), ("wmdp-bio-margin", "7a")):
+        its = made.tasks[task]
+        assert (its.items, its.sha256, its.questions, its.source) == (968, digest * 32, "f" * 64, SOURCE)
     assert made.limits == pinned_policy(STRICT).record.limits
     assert loaded.parent is not None
     assert "UNPINNED" in loaded.parent.text
@@ -87,7 +90,7 @@ def test_a_child_gives_what_its_parent_leaves_open_and_loosens_nothing_by_it(tmp
     assert again.record == made, "as a report is read"
 
 
-@pytest.mark.parametrize("left", ["original", "controls.never_taught.sha256", "tasks.wmdp-bio", "tasks.wmdp-bio-cloze"])
+@pytest.mark.parametrize("left", [name for name in GIVEN if name != "tasks"])
 def test_what_neither_gives_is_refused_by_name(left: str, tmp_path: Path) -> None:
     error = refused(child(tmp_path, {name: line for name, line in GIVEN.items() if name != left}))
     assert error.code == "unpinned"
@@ -127,7 +130,7 @@ def test_a_pinned_value_is_no_open_one(tmp_path: Path) -> None:
 
 def test_an_error_of_the_parent_is_told_whatever_the_child_gives(tmp_path: Path) -> None:
     path = child(tmp_path, GIVEN)
-    parent = STRICT.read_text(encoding="utf-8").replace("{attack: none}", "{attack: none, seeds: 0}")
+    parent = STRICT.read_text(encoding="utf-8").replace("- {attack: none}", "- {attack: none, seeds: 0}")
     (tmp_path / STRICT.name).write_text(parent, encoding="utf-8")
     sha256 = hashlib.sha256(parent.encode()).hexdigest()
     old = hashlib.sha256(STRICT.read_bytes()).hexdigest()
@@ -162,13 +165,15 @@ def of_cases(folder: Path, items: str, policy: Path = STRICT) -> tuple[Policy, t
 
 
 def test_cases_say_the_counts_and_the_program_says_what_it_made_up(tmp_path: Path) -> None:
-    policy, assumed = of_cases(tmp_path, "{wmdp-bio-cloze: 914}")
+    policy, assumed = of_cases(tmp_path, "{wmdp-bio-cloze: 914, wmdp-bio-margin: 914}")
     assert policy.tasks["wmdp-bio-cloze"].items == 914
     assert assumed == (
         "wmdp-bio-cloze has 914 items (not pinned)",
+        "wmdp-bio-margin has 914 items (not pinned)",
         "made-up values (not pinned): original, controls.never_taught.sha256, tasks.wmdp-bio.sha256, "
         "tasks.wmdp-bio.questions, tasks.wmdp-bio-cloze.sha256, tasks.wmdp-bio-cloze.questions, "
-        "tasks.wmdp-bio-cloze.source",
+        "tasks.wmdp-bio-cloze.source, tasks.wmdp-bio-margin.sha256, tasks.wmdp-bio-margin.questions, "
+        "tasks.wmdp-bio-margin.source",
     )
     ours = child(tmp_path, GIVEN)
     assert of_cases(tmp_path, "{}", ours) == (load_policy(ours).record, ())
@@ -178,7 +183,7 @@ def test_cases_say_the_counts_and_the_program_says_what_it_made_up(tmp_path: Pat
     ("items", "code", "word"),
     [
         ("{}", "unpinned", "wmdp-bio-cloze"),
-        ("{wmdp-bio-cloze: 914, wmdp-bio: 900}", "bad-case", "'wmdp-bio'"),
+        ("{wmdp-bio-cloze: 914, wmdp-bio-margin: 914, wmdp-bio: 900}", "bad-case", "'wmdp-bio'"),
         ("{wmdp-bio-clozes: 914}", "bad-case", "wmdp-bio-clozes"),
     ],
 )

@@ -32,6 +32,15 @@ def test_the_targets_are_reached_within_three_standard_errors(limits: Any) -> No
     assert {what: of for what, of in states.items() if "no" in of} == {}
     assert found.checks > 1000
 
+    assert len(found.pairs) == 9
+    for pair in found.pairs:  # a second limit passes nothing that the first does not, and sees what the first cannot
+        n = pair.replicates
+        assert all(pair.passed[name, True] <= pair.passed[name, False] for name, _ in pair.passed)
+        assert pair.passed["margin", False] > 0.7 * n
+        assert pair.passed["margin", True] <= 0.05 * n
+        assert pair.failed["original", True] == n
+        assert pair.passed["limit", True] <= 0.05 * n + 3 * (0.05 * 0.95 * n) ** 0.5
+
     boundaries = found.at_the_limit()
     assert len(boundaries) == 70
     enough = [
