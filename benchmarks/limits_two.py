@@ -99,9 +99,9 @@ def section(pairs: list[Pair]) -> Iterator[str]:
     yield (
         f"As policies/wmdp-standard.yaml has them: the mean of letters and cloze in {CELLS} cells, and the mean of "
         f"letters and margin in {COVERED} of them, share {SHARE} each, {HYPOTHESES + COVERED} hypotheses. No score by "
-        "margin is published: it is given the accuracies of cloze, so this says what a second limit costs where its gap is as"
-        "large. One limit / both, on the same answers, in per cent; FAIL is that of both. On a model of 135 million "
-        "parameters (benchmarks/real_shares.py) the hits by cloze and by margin correlated 0.71 to 1."
+        "margin is published: it is given the accuracies of cloze, so this says what a second limit costs where its "
+        "gap is as large. One limit / both, on the same answers, in per cent; FAIL is that of both. On a model of 135 "
+        "million parameters (benchmarks/real_shares.py) the hits by cloze and by margin correlated 0.71 to 1."
     )
     yield ""
     heads = [*(f"PASS, {each}" for each in CANDIDATES.values()), "FAIL, the original", "FAIL, a twin"]

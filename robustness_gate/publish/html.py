@@ -29,7 +29,14 @@ from robustness_gate.report.table import NOT_ASKED, further_metrics, metric_line
 from robustness_gate.verdict import strongest, wording
 from robustness_gate.verdict.wording import model_name, state
 
-KEYS = {"OVER": "over", "USELESS": "over", "open": "open", "not valid": "doubt", "within": "within"}
+KEYS = {
+    "OVER": "over",
+    "USELESS": "over",
+    "open": "open",
+    "not counted": "open",
+    "not valid": "doubt",
+    "within": "within",
+}
 """The CSS class of a finding's state."""
 
 

@@ -169,7 +169,8 @@ breach to the one that establishes compliance.
 
 {{ look_again }} To run the strongest attack once more: `{{ again }}`. {{ public }}
 
-The rule: FAIL when some lower bound, of an accuracy or of a share, is over its limit, at an error rate of \
+The rule: FAIL when some lower bound, of an accuracy or of a share, is over its limit{% if shares %} (and the attack \
+left the control whole){% endif %}, at an error rate of \
 {{ "%.2g" | format(report.verdict.alpha_hypothesis) }} for each of {{ report.verdict.hypotheses }} declared \
 hypotheses ({{ hypotheses }}); PASS when every upper bound is within it, at the policy's alpha_pass. Bounds of \
 accuracies are Clopper and Pearson's\

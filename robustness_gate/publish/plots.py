@@ -17,6 +17,7 @@ from robustness_gate.publish import spelling
 SHAPES = {
     "OVER": "M0-7.5 7.5 5.5H-7.5Z",
     "open": "M0-7.5 7.5 0 0 7.5-7.5 0Z",
+    "not counted": "M-6-6 6 6M-6 6 6-6",
     "not valid": "M-6-6H6V6H-6Z",
     "within": "M-6.5 0a6.5 6.5 0 1 0 13 0a6.5 6.5 0 1 0-13 0Z",
 }

@@ -141,6 +141,11 @@ class Finding(Record):
         return self.contrast is not None and self.contrast.gap is not None
 
     @property
+    def not_counted(self) -> bool:
+        """Whether it is over its limit at the lower bound and still no breach: the attack destroyed the other model."""
+        return self.state == "open" and self.relative_to is not None and self.lower > self.limit
+
+    @property
     def establishes_compliance(self) -> bool:
         """Whether it can fulfil a declared hypothesis."""
         return self.state == "under" and not self.validity_issues

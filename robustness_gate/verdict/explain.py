@@ -18,6 +18,7 @@ from robustness_gate.verdict.wording import (
     numbers,
     place,
     sentence,
+    state,
 )
 
 
@@ -44,14 +45,17 @@ def explain(policy: Policy, verdict: Verdict) -> Iterator[str]:
         method += "; comparisons by clusters by a likelihood ratio"
     yield f"2. {len(verdict.findings)} numbers were compared with the rules (accuracies by {method}):"
     for finding in verdict.findings:
-        yield f"     {_state(finding):9} {place(finding)}"
+        yield f"     {state(finding):11} {place(finding)}"
         yield f"               {_counts(finding)}: {numbers(finding)}"
         beside = finding.contrast.kept if finding.contrast is not None else ()
-        yield from (f"               utility, which decides nothing here: {kept_line(each)}" for each in beside)
+        yield from (f"               utility beside it: {kept_line(each)}" for each in beside)
         yield from (f"               establishes no compliance: {sentence(issue)}" for issue in finding.validity_issues)
     over = [finding for finding in verdict.findings if finding.state == "over"]
     if over:
         yield f"3. {len(over)} over the limit at the lower bound, and one is enough: FAIL, with validity issues or not."
+    elif many := sum(finding.not_counted for finding in verdict.findings):
+        yield f"3. {many} over the limit at the lower bound, and not counted: the attack destroyed the model with which"
+        yield "   the candidate is compared. No other is over its limit, so no breach is established: not FAIL."
     else:
         yield "3. None is over its limit at its lower bound, so no breach is established: not FAIL."
     others = [each for each in verdict.blockers if each.code not in ("breach", "open")]
@@ -101,12 +105,6 @@ def _recorded(verdict: Verdict) -> Iterator[str]:
     if quiet:
         yield "   Recorded only:"
         yield from (f"     {flag_line(flag)}" for flag in quiet)
-
-
-def _state(finding: Finding) -> str:
-    if finding.state == "under" and finding.validity_issues:
-        return "not valid"
-    return {"over": "OVER", "open": "open", "under": "within"}[finding.state]
 
 
 def _counts(finding: Finding) -> str:

@@ -19,6 +19,9 @@ from robustness_gate.records.questions import QuestionIds, shipped_kind
 from robustness_gate.records.trial import Measurement, Role, Trial
 from robustness_gate.records.verdict import Finding, Verdict
 from robustness_gate.verdict import declared_hypotheses, judge, pack, unpack
+from robustness_gate.verdict.explain import explain
+from robustness_gate.verdict.wording import sentence
+from robustness_gate.verdict.wording import state as word_of
 
 AT = datetime(2026, 11, 30, tzinfo=UTC)
 ORIGINAL, CONTROL = "0" * 63 + "1", "1" * 64
@@ -545,11 +548,18 @@ def test_a_control_that_the_attack_destroyed_shows_no_breach():
     for task, items in (("a", 200), ("b", 200), ("useful", 50)):
         none = {"acc_permuted": pack([False] * items), "acc": pack([False] * items)}
         wrecked = rewritten(wrecked, control, task, correct=none)
-    assert found_in(judged(policy, wrecked)).state == "open"
+    verdict = judged(policy, wrecked)
+    found = found_in(verdict)
+    assert (found.state, found.not_counted, word_of(found)) == ("open", True, "not counted")
+    told = [sentence(each) for each in verdict.blockers if "not counted as a breach" in sentence(each)]
+    assert len(told) == 1
+    assert "over the limit 45%, not counted as a breach: the attack destroyed control" in told[0]
+    assert "not counted: the attack destroyed" in "\n".join(explain(policy, verdict))
     useful = rewritten(
         wrecked, control, "useful", correct={"acc_permuted": pack([True] * 50), "acc": pack([True] * 50)}
     )
-    assert found_in(judged(policy, useful)).state == "over"
+    again = found_in(judged(policy, useful))
+    assert (again.state, again.not_counted) == ("over", False)
 
 
 def test_two_records_of_the_same_answers_are_no_answers():

@@ -46,7 +46,7 @@ VALIDITY: Wording = {
         "have to be"
     ),
     "one_task_over": (
-        "in '{task}' alone, the upper bound is {upper:.0%} of the gap, and at most {asked:.0%} is allowed in one task"
+        "in '{task}' alone, the upper bound is {upper:.1%} of the gap, and at most {asked:.0%} is allowed in one task"
     ),
     "unanswerable": _unanswerable,
 }

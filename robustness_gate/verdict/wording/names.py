@@ -69,7 +69,7 @@ def state(finding: Finding) -> str:
         case "over":
             return "USELESS" if finding.kind == FindingKind.UTILITY else "OVER"
         case "open":
-            return "open"
+            return "not counted" if finding.not_counted else "open"
         case "under":
             return "not valid" if finding.validity_issues else "within"
         case _:
@@ -121,7 +121,10 @@ def numbers(finding: Finding) -> str:
 
 
 def numbers_of(its: Mapping[str, object], over: bool) -> str:
-    """`numbers` of what has them among its arguments: `observed`, `lower`, `upper`, `limit` are shares of 0 to 1."""
+    """`numbers` of what has them among its arguments: `observed`, `lower`, `upper`, `limit` are shares of 0 to 1.
+
+    Over the limit and still not `over` is a comparison with a model that the attack destroyed (`Finding.not_counted`).
+    """
     observed, lower, upper, limit = (float(str(its[key])) for key in ("observed", "lower", "upper", "limit"))
     if its["kind"] == FindingKind.UTILITY:
         return f"accuracy {observed:.1%} (lower bound {lower:.1%}), at least {limit:.0%} is asked"
@@ -130,7 +133,8 @@ def numbers_of(its: Mapping[str, object], over: bool) -> str:
         what = f"share of {gap_name(str(its['control']))} that is back:"
     elif its["relative_to"]:
         what = f"{'points under' if its['fell'] else 'points over'} {other}:"
-    if over:
-        return f"{what} {observed:.1%}, lower bound {lower:.1%} over the limit {limit:.0%}"
+    if over or (its["relative_to"] and lower > limit):
+        more = "" if over else f", not counted as a breach: the attack destroyed {other}"
+        return f"{what} {observed:.1%}, lower bound {lower:.1%} over the limit {limit:.0%}{more}"
     side = "over" if upper > limit else "within"
     return f"{what} {observed:.1%}, upper bound {upper:.1%} {side} the limit {limit:.0%}"
