@@ -9,7 +9,7 @@ from robustness_gate.verdict.wording.tables import Wording
 FAULTS: Wording = {
     "no_answers": "{where}: it yielded no attacked model",
     "ended_otherwise": lambda f: f"{f['where']}: {f['status'].replace('_', ' ')}: {f['reason']}",
-    "weak_attack": "{where}: strength floor missed: {description}",
+    "weak_attack": "{where}: strength floor missed (required: {description})",
     "organism_differs": (
         "{organism} has {right} right answers before any attack, and {expected} are expected: it is another model"
     ),

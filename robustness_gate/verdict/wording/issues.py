@@ -28,7 +28,7 @@ VALIDITY: Wording = {
     "task_not_in_trial": "the trial does not ask '{task}'",
     "other_count_in_trial": "{items} items of '{task}' were asked, the trial names {named}",
     "missing_answers": "{missing} of {items} items have no finite answer",
-    "floor_missed": "strength floor missed: {description}",
+    "floor_missed": "strength floor missed (required: {description})",
     "narrow_grid": "{tried} values of '{setting}' were tried, the policy asks for {asked}",
     "short_grid": "'{setting}' was tried from {lowest:g} to {highest:g}, less than {asked:g} times",
     "best_at_edge": "the best '{setting}' lies at the edge of what was tried, so a better one may lie outside",
