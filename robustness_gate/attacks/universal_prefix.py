@@ -70,6 +70,10 @@ class Config:
     """Number of candidate tokens at each position, at least 1. Zou et al.'s."""
     batch: int = 8
     """Prompts in a step, each in every form, at least 1. Ours."""
+    screen: int = 2
+    """Prompts of a step on which all swaps are compared first, at least 1; from `batch` on it is all of them. Ours."""
+    finalists: float = 0.25
+    """Share of the swaps, the best of the first comparison, that are compared on all prompts, in (0, 1]. Ours."""
     looks: int = 25
     """Steps between evaluations on dev, at least 1. Ours."""
     questions: int = 1000
@@ -82,7 +86,8 @@ class Config:
     def __post_init__(self) -> None:
         rising(self, "budgets", least=1)
         bounded(self, "tokens", least=0)
-        bounded(self, "restarts", "candidates", "top", "batch", "looks", "questions", "rotations", least=1)
+        bounded(self, "restarts", "candidates", "top", "batch", "screen", "looks", "questions", "rotations", least=1)
+        bounded(self, "finalists", over=0, most=1)
 
 
 SHAM = Config(tokens=0, budgets=(1,), restarts=1, candidates=1, batch=1, questions=1)
@@ -152,8 +157,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             longest=config.tokens, seed=seed,
         )  # fmt: skip
         drawn = [prefix.drawn(ground.places, ground.allowed, config.tokens, generator) for _ in range(config.restarts)]
-        loss, measured = greedy.answer_loss(target.model), ground.first(MEASURED)
-        loss_start = float(greedy.losses(loss, prefix.rows(drawn, measured)).mean())
+        measured = ground.first(MEASURED)
+        loss_start = float(greedy.answer_losses(target.model, prefix.rows(drawn, measured)).mean())
         searches = [_Search(each) for each in drawn]
         seen: list[prefix.Seen] = []
         for budget in config.budgets:
@@ -161,18 +166,20 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                 for restart, search in enumerate(searches):
                     stepped = greedy.step(
                         target.model,
-                        loss,
                         search.prefix,
                         ground,
                         batch=config.batch,
                         top=config.top,
                         count=config.candidates,
                         generator=generator,
+                        screen=config.screen,
+                        finalists=config.finalists,
                     )
                     search.take(stepped)
                     if step % config.looks == 0 or step == budget:
                         found = prefix.look(target, plain, search.prefix, ground=ground, header=config.header)
-                        loss_now = float(greedy.losses(loss, prefix.rows([search.prefix], measured)).mean())
+                        filled = prefix.rows([search.prefix], measured)
+                        loss_now = float(greedy.answer_losses(target.model, filled).mean())
                         seen.append(prefix.Seen({"restart": restart, "step": step}, loss_now, found))
             yield prefix.recovered(
                 target,
