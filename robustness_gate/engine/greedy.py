@@ -191,16 +191,15 @@ def step(
     drawn = swaps(prefix.ids, slope, ground.allowed, top, count, generator)
     tried = [prefix, *(each for each in ground.places.surviving(drawn) if each != prefix)]
     first = gaps if screen is None else gaps[: screen * len(ground.prompts[0])]
-    kept, read = list(range(len(tried))), rows(tried, first)
+    kept, read, further = list(range(len(tried))), rows(tried, first), list[Row]()
     found = answer_losses(model, read).reshape(len(tried), -1).sum(dim=1)
     if len(first) < len(gaps):
         kept = screened(found, finalists)
         further = rows([tried[at] for at in kept], gaps[len(first) :])
         found = found[kept] + answer_losses(model, further).reshape(len(kept), -1).sum(dim=1)
-        read += further
     best = int(found.argmin())
     ratio = float(found[best] / found[0]) if found[0] > 0 else 1.0
-    return Stepped(tried[kept[best]], ratio, sum(len(row.ids) for row in (*own, *read)))
+    return Stepped(tried[kept[best]], ratio, sum(len(row.ids) for row in (*own, *read, *further)))
 
 
 def screened(losses: torch.Tensor, finalists: float) -> list[int]:
