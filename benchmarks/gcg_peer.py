@@ -1,9 +1,9 @@
 """nanogcg's side of gcg.py, in an environment of its own: it asks for transformers up to 4.47.
 
-Started by gcg.py as `PYTHON gcg_peer.py DIR`; DIR has a model, `tokenizer.json`, its special tokens in `tokens.json` and
-the search in `search.json`. It answers in lines of JSON: first what it runs on, its number of tokens in a row and the
-loss of the start; then, for each line that it is sent, the CPU seconds of one more step and the number of swaps whose
-loss was computed.
+Started by gcg.py as `PYTHON gcg_peer.py DIR`; DIR has a model, `tokenizer.json`, its special tokens in `tokens.json`
+and the search in `search.json`. It answers in lines of JSON: first what it runs on, its number of tokens in a row and
+the loss of the start; then, for each line that it is sent, the CPU seconds of one more step and the number of swaps
+whose loss was computed.
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ each place, 512 single swaps drawn from them, the best kept. Universal over ques
 letter: Deep Ignorance, arXiv 2508.06601, `unlearn/cas/attack.py`: 20 tokens, 20 steps, 256 swaps. Łucki et al., arXiv
 2409.18025, put theirs before the prompt, as here; their search is `enhanced_prefix`.
 Departures: the questions of a step are drawn anew each time, and the present text competes with its swaps on them (in
-the sources the loss is summed over all questions, which are few, or over more and more of them); starts are random
+the sources the loss is summed over all questions, which are few, or over more and more of them); swaps are compared
+on a few of a step's prompts first (`screen`), and the best quarter of them on all, where a step takes half the time and
+lowers its loss by 5 to 10 % less (on *rmu*; `finalists: 1` compares all on all); starts are random
 texts, not `!`, so that restarts differ and the start is the random text that the result must beat; the result is
 selected on dev, among the texts of all restarts at every evaluation. The loss is the cross-entropy of the right answer
 over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not distinguish
@@ -25,8 +27,9 @@ a model that answers from one that has stopped writing letters. A swap counts on
 again in its place; only printable ASCII is used. The report names the text by its digest. The strength floor requires
 that the search lowered its loss, not that the result did: on a model without the knowledge there is little to lower,
 and each step still lowers the loss on its own few prompts.
-Cost: restarts x steps x batch x forms x (candidates + 1) forward passes and one backward pass for each prompt of a
-step, and a dev examination at each evaluation.
+Cost: restarts x steps x forms x (screen x candidates + (batch - screen) x finalists x candidates) forward passes and
+one backward pass for each prompt of a step, and a dev examination at each evaluation. What prompts have in common with
+one text (itself and the header behind it) is read once.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 
 FAMILY = "prefix"
 ACCESS = "open_weights"
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "solved"
 
