@@ -140,7 +140,7 @@ def against_nanogcg(python: str, words: int) -> dict[str, Any]:
         "theirs": median(each[0] for each in found),
         "ours": median(each[1] for each in found),
         "ratio": median(each[0] / each[1] for each in found),
-        "note": f"equal loss at the start; swaps compared a step: {found[0][2]} and {median(each[3] for each in found)}",
+        "note": f"equal loss at the start; {found[0][2]} and {median(each[3] for each in found)} swaps compared a step",
     }
 
 
