@@ -188,9 +188,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             longest=config.longest, seed=seed,
         )  # fmt: skip
         hunt = _Hunt(target.model, original, ground, config, generator)
-        measured, answers = ground.first(MEASURED), greedy.answer_loss(target.model)
+        measured = ground.first(MEASURED)
         begun = prefix.rows([hunt.start], measured)
-        loss_start = float(greedy.losses(answers, begun).mean())
+        loss_start = float(greedy.answer_losses(target.model, begun).mean())
         hunt.add([hunt.start])
         objective = hunt.lowest
         _warm(hunt, target.model)
@@ -200,7 +200,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                 hunt.step()
                 if step % config.looks == 0 or step == budget:
                     filled = prefix.rows([hunt.best], measured)
-                    loss = float(greedy.losses(answers, filled).mean())
+                    loss = float(greedy.answer_losses(target.model, filled).mean())
                     found = prefix.look(target, plain, hunt.best, ground=ground, header=config.header)
                     seen.append(prefix.Seen({"step": step}, loss, found))
             best = prefix.best_of(seen).look.prefix
@@ -361,11 +361,10 @@ def _warm(hunt: _Hunt, model: Any) -> None:
     """Make some steps of plain GCG from the start, and put the results into the buffer."""
     from robustness_gate.engine import greedy
 
-    found, loss, config = hunt.start, greedy.answer_loss(model), hunt.config
+    found, config = hunt.start, hunt.config
     for _ in range(config.warm):
         stepped = greedy.step(
             model,
-            loss,
             found,
             hunt.ground,
             batch=len(hunt.ground.prompts),

@@ -17,7 +17,9 @@ each place, 512 single swaps drawn from them, the best kept. Universal over ques
 letter: Deep Ignorance, arXiv 2508.06601, `unlearn/cas/attack.py`: 20 tokens, 20 steps, 256 swaps. Łucki et al., arXiv
 2409.18025, put theirs before the prompt, as here; their search is `enhanced_prefix`.
 Departures: the questions of a step are drawn anew each time, and the present text competes with its swaps on them (in
-the sources the loss is summed over all questions, which are few, or over more and more of them); starts are random
+the sources the loss is summed over all questions, which are few, or over more and more of them); swaps are compared
+on a few of a step's prompts first (`screen`), and the best quarter of them on all, where a step takes half the time and
+lowers its loss by 5 to 10 % less (on *rmu*; `finalists: 1` compares all on all); starts are random
 texts, not `!`, so that restarts differ and the start is the random text that the result must beat; the result is
 selected on dev, among the texts of all restarts at every evaluation. The loss is the cross-entropy of the right answer
 over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not distinguish
@@ -25,8 +27,9 @@ a model that answers from one that has stopped writing letters. A swap counts on
 again in its place; only printable ASCII is used. The report names the text by its digest. The strength floor requires
 that the search lowered its loss, not that the result did: on a model without the knowledge there is little to lower,
 and each step still lowers the loss on its own few prompts.
-Cost: restarts x steps x batch x forms x (candidates + 1) forward passes and one backward pass for each prompt of a
-step, and a dev examination at each evaluation.
+Cost: restarts x steps x forms x (screen x candidates + (batch - screen) x finalists x candidates) forward passes and
+one backward pass for each prompt of a step, and a dev examination at each evaluation. What prompts have in common with
+one text (itself and the header behind it) is read once.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 
 FAMILY = "prefix"
 ACCESS = "open_weights"
-VERSION = 1
+VERSION = 2
 SPEAKS = ("multiple_choice", "cloze", "lm_eval", "open_answer")
 SHOWS = "solved"
 
@@ -70,6 +73,10 @@ class Config:
     """Number of candidate tokens at each position, at least 1. Zou et al.'s."""
     batch: int = 8
     """Prompts in a step, each in every form, at least 1. Ours."""
+    screen: int = 2
+    """Prompts of a step on which all swaps are compared first, at least 1; from `batch` on it is all of them. Ours."""
+    finalists: float = 0.25
+    """Share of the swaps, the best of the first comparison, that are compared on all prompts, in (0, 1]. Ours."""
     looks: int = 25
     """Steps between evaluations on dev, at least 1. Ours."""
     questions: int = 1000
@@ -82,7 +89,8 @@ class Config:
     def __post_init__(self) -> None:
         rising(self, "budgets", least=1)
         bounded(self, "tokens", least=0)
-        bounded(self, "restarts", "candidates", "top", "batch", "looks", "questions", "rotations", least=1)
+        bounded(self, "restarts", "candidates", "top", "batch", "screen", "looks", "questions", "rotations", least=1)
+        bounded(self, "finalists", over=0, most=1)
 
 
 SHAM = Config(tokens=0, budgets=(1,), restarts=1, candidates=1, batch=1, questions=1)
@@ -152,8 +160,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
             longest=config.tokens, seed=seed,
         )  # fmt: skip
         drawn = [prefix.drawn(ground.places, ground.allowed, config.tokens, generator) for _ in range(config.restarts)]
-        loss, measured = greedy.answer_loss(target.model), ground.first(MEASURED)
-        loss_start = float(greedy.losses(loss, prefix.rows(drawn, measured)).mean())
+        measured = ground.first(MEASURED)
+        loss_start = float(greedy.answer_losses(target.model, prefix.rows(drawn, measured)).mean())
         searches = [_Search(each) for each in drawn]
         seen: list[prefix.Seen] = []
         for budget in config.budgets:
@@ -161,18 +169,20 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                 for restart, search in enumerate(searches):
                     stepped = greedy.step(
                         target.model,
-                        loss,
                         search.prefix,
                         ground,
                         batch=config.batch,
                         top=config.top,
                         count=config.candidates,
                         generator=generator,
+                        screen=config.screen,
+                        finalists=config.finalists,
                     )
                     search.take(stepped)
                     if step % config.looks == 0 or step == budget:
                         found = prefix.look(target, plain, search.prefix, ground=ground, header=config.header)
-                        loss_now = float(greedy.losses(loss, prefix.rows([search.prefix], measured)).mean())
+                        filled = prefix.rows([search.prefix], measured)
+                        loss_now = float(greedy.answer_losses(target.model, filled).mean())
                         seen.append(prefix.Seen({"restart": restart, "step": step}, loss_now, found))
             yield prefix.recovered(
                 target,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import anatomy, padding, score
+from robustness_gate.engine import anatomy, padding, score, shared
 from robustness_gate.engine.prefix import Gap, Ground, Row, Spelt, rows
 
 Loss = Callable[[Sequence[Row]], torch.Tensor]
@@ -35,6 +37,26 @@ def losses(loss: Loss, rows: Sequence[Row], tokens_per_batch: int = score.TOKENS
     for batch in score.batches([len(row.ids) for row in rows], tokens_per_batch):
         found[batch] = asked([rows[at] for at in batch])
     return torch.where(found.isnan(), torch.inf, found)  # otherwise the minimum would be NaN
+
+
+@torch.inference_mode()
+def answer_losses(model: Any, rows: Sequence[Row]) -> torch.Tensor:
+    """The `answer_loss` of each row, as `losses` gives it; what rows begin with in common is read once where that is
+    exact (`engine.shared`): a text before several prompts, and the header behind it.
+    """
+    read, own = [row.ids[:-1] for row in rows], [row.answer for row in rows]
+    tree = shared.tree(read, own)
+    alike = padding.alike(model, read)
+    if alike or tree.saved < shared.WORTH or not shared.applies(model, read, tree.places, pad=0):
+        return losses(answer_loss(model), rows)
+    found = torch.empty(len(rows))
+    plain = partial(torch.log_softmax, dim=-1, dtype=torch.float32)  # a flat answer has a loss like any other
+    ends = shared.endings(model, read, own, tree, pad=0, tokens=score.TOKENS_PER_BATCH, made=plain)
+    for some, logprobs in ends:
+        for at, row in enumerate(some):
+            wanted = torch.tensor(rows[row].ids[-own[row] :], device=logprobs.device).unsqueeze(1)
+            found[row] = -logprobs[at, -own[row] :].gather(1, wanted).mean().cpu()
+    return torch.where(found.isnan(), torch.inf, found)
 
 
 def gradient(model: Any, loss: Loss, rows: Sequence[Row], length: int) -> torch.Tensor:
@@ -138,7 +160,6 @@ class Stepped(NamedTuple):
 
 def step(
     model: Any,
-    loss: Loss,
     prefix: Spelt,
     ground: Ground,
     *,
@@ -146,29 +167,49 @@ def step(
     top: int,
     count: int,
     generator: torch.Generator,
+    screen: int | None = None,
+    finalists: float = 1.0,
 ) -> Stepped:
     """One step of GCG: the gradient, swaps along it, and the best of those that survive, or the unchanged text.
 
+    The loss is the `answer_loss`.
+
     Args:
         model: the attacked model; no parameter of it needs a gradient.
-        loss: the loss to minimise.
         prefix: the current text.
         ground: the prompts and tokens of the search.
         batch: number of prompts, drawn in each step, each in every format; all texts of the step use the same ones.
         top: candidate tokens at each position.
         count: swaps drawn.
         generator: on the CPU.
+        screen: number of the step's prompts on which all swaps are compared first; None: on all.
+        finalists: share of the swaps that are then compared on all prompts, in (0, 1].
     """
     gaps = ground.batch(batch, generator)
     own = rows([prefix], gaps)
-    slope = gradient(model, loss, own, len(prefix.ids))
+    slope = gradient(model, answer_loss(model), own, len(prefix.ids))
     drawn = swaps(prefix.ids, slope, ground.allowed, top, count, generator)
     tried = [prefix, *(each for each in ground.places.surviving(drawn) if each != prefix)]
-    filled = rows(tried, gaps)
-    found = losses(loss, filled).reshape(len(tried), -1).mean(dim=1)
+    first = gaps if screen is None else gaps[: screen * len(ground.prompts[0])]
+    kept, read, further = list(range(len(tried))), rows(tried, first), list[Row]()
+    found = answer_losses(model, read).reshape(len(tried), -1).sum(dim=1)
+    if len(first) < len(gaps):
+        kept = screened(found, finalists)
+        further = rows([tried[at] for at in kept], gaps[len(first) :])
+        found = found[kept] + answer_losses(model, further).reshape(len(kept), -1).sum(dim=1)
     best = int(found.argmin())
     ratio = float(found[best] / found[0]) if found[0] > 0 else 1.0
-    return Stepped(tried[best], ratio, sum(len(row.ids) for row in (*own, *filled)))
+    return Stepped(tried[kept[best]], ratio, sum(len(row.ids) for row in (*own, *read, *further)))
+
+
+def screened(losses: torch.Tensor, finalists: float) -> list[int]:
+    """Indices of the texts that go on: the first, which is the unchanged one, and this share of the others, the best.
+
+    At least one of the others, where there is one. In their order.
+    """
+    others = losses[1:]
+    count = min(len(others), max(1, math.ceil(finalists * len(others))))
+    return [0, *sorted(1 + at for at in others.argsort(stable=True)[:count].tolist())]
 
 
 def answer_loss(model: Any) -> Loss:

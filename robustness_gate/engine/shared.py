@@ -16,7 +16,7 @@ an attack at strength zero is asked in the same passes as no attack.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -137,7 +137,14 @@ class Step(NamedTuple):
 
 
 def read(
-    model: Any, state: State | None, rows: Sequence[Sequence[int]], *, pad: int, keep: int = 1, more: bool = True
+    model: Any,
+    state: State | None,
+    rows: Sequence[Sequence[int]],
+    *,
+    pad: int,
+    keep: int = 1,
+    more: bool = True,
+    made: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Step:
     """Read the next tokens of each row behind what was read of it.
 
@@ -148,6 +155,7 @@ def read(
         pad: the token id that pads.
         keep: at how many last places logits are needed.
         more: whether more will be read behind these tokens.
+        made: what makes log-probabilities of logits; None: `normalised`.
     """
     shown = padding.padded(model, rows, pad=pad)
     if state is None:
@@ -163,7 +171,7 @@ def read(
             use_cache=True,
             logits_to_keep=keep,
         )
-    logprobs = normalised(out.logits[:, -keep:])
+    logprobs = (made or normalised)(out.logits[:, -keep:])
     return Step(logprobs, State(getattr(out, "past_key_values", None), mask))
 
 
@@ -197,7 +205,14 @@ def started(model: Any, rows: Sequence[Sequence[int]], *, pad: int) -> Step:
 
 
 def endings(
-    model: Any, rows: Sequence[Sequence[int]], own: Sequence[int], shape: Tree, *, pad: int, tokens: int
+    model: Any,
+    rows: Sequence[Sequence[int]],
+    own: Sequence[int],
+    shape: Tree,
+    *,
+    pad: int,
+    tokens: int,
+    made: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
     """Read every row along its tree.
 
@@ -208,6 +223,7 @@ def endings(
         shape: their `tree`.
         pad: the token id that pads.
         tokens: maximum number of tokens in a pass.
+        made: what makes log-probabilities of logits; None: `normalised`.
 
     Yields:
         Indices of rows, each row once, and log-probabilities of the next token at their last places: [row, the most of
@@ -228,7 +244,8 @@ def endings(
         def ends(some: Sequence[tuple[int, int]]) -> torch.Tensor:
             begun = None if state is None else selected(state, [place for _, place in some])
             last = [tails[row] for row, _ in some]
-            return read(model, begun, last, pad=pad, keep=max(own[row] for row, _ in some), more=False).logprobs
+            keep = max(own[row] for row, _ in some)
+            return read(model, begun, last, pad=pad, keep=keep, more=False, made=made).logprobs
 
         lengths = [len(tails[row]) for row, _ in rest]
         wide = max(lengths) + (0 if state is None else state.mask.shape[1])

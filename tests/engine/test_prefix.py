@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
+import math
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from test_anatomy import FAMILIES
 
 from robustness_gate import attacks, organisms
 from robustness_gate.attacks import enhanced_prefix, universal_prefix
-from robustness_gate.engine import greedy, prefix, prompting, score
+from robustness_gate.engine import greedy, hooks, prefix, prompting, score, shared
 from robustness_gate.engine.load import load
 from robustness_gate.errors import NotApplicable
 from robustness_gate.records.questions import Form, Item, Question
@@ -158,6 +159,100 @@ def test_batches_halve_where_memory_does_not_suffice_and_lose_nothing(byte_level
 def test_a_loss_that_is_no_number_is_never_the_least(byte_level):
     rows = prefix.rows([WORDS], [prefix.gap(byte_level, ITEM, 0, Form())])
     assert greedy.losses(lambda part: torch.full((len(part),), torch.nan), rows).tolist() == [torch.inf]
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt_neox", "gpt2"])
+def test_what_prompts_have_in_common_is_read_once_and_the_losses_stay(byte_level, name):
+    """Two texts before four prompts with a header: the text and the header are the common beginning."""
+    model = small(name, len(byte_level))
+    shared.forget()
+    many = [prefix.Spelt([each, *IDS], ([each, *IDS],)) for each in (400, 500)]
+    rows = prefix.rows(many, [prefix.gap(byte_level, ITEM, shift, FORMS[1]) for shift in range(4)])
+    wanted = torch.cat([greedy.losses(greedy.answer_loss(model), [row]) for row in rows])
+    greedy.answer_losses(model, rows)  # measures the model where that was not done
+    read, every, embedding = [], sum(len(row.ids) for row in rows), model.get_input_embeddings()
+    embedding.register_forward_hook(hooks.tokenwise(lambda _m, ids, _o: read.append(ids[0].numel())))
+    assert torch.allclose(greedy.answer_losses(model, rows), wanted, atol=1e-4)
+    assert sum(read) < 0.8 * every
+    embedding.register_forward_hook(lambda _m, _i, _o: None)  # it may take every pass for a whole prompt
+    read.clear()
+    assert torch.allclose(greedy.answer_losses(model, rows), wanted, atol=1e-4)
+    assert sum(read) >= every
+
+
+def test_answers_that_are_all_alike_have_a_loss(byte_level):
+    """An answer is missing where no token is likelier than another; a search must be able to leave such a place."""
+    model = small("llama", len(byte_level))
+    model.get_output_embeddings().weight.zero_()
+    rows = prefix.rows([WORDS], [prefix.gap(byte_level, ITEM, shift, FORMS[1]) for shift in range(4)])
+    assert greedy.answer_losses(model, rows).tolist() == pytest.approx([math.log(len(byte_level))] * 4)
+
+
+# --- which swap is taken ----------------------------------------------------------------------------------------------
+
+
+def test_the_unchanged_text_and_the_best_share_go_on():
+    losses = torch.tensor([9.0, 4.0, 1.0, torch.inf, 2.0, 3.0])
+    assert greedy.screened(losses, 0.4) == [0, 2, 4]
+    assert greedy.screened(losses, 0.41) == [0, 2, 4, 5]
+    assert greedy.screened(losses, 1.0) == [0, 1, 2, 3, 4, 5]
+    assert greedy.screened(losses, 0.001) == [0, 2]
+    assert greedy.screened(losses[:1], 0.5) == [0]
+
+
+def stepped(target, **settings):
+    """The text of a step's beginning, and what the step makes of it."""
+    ground = prefix.ground(target, "forget", questions=6, rotations=1, header=False, longest=3, seed=0)
+    generator = torch.Generator().manual_seed(2)
+    start = prefix.drawn(ground.places, ground.allowed, 3, generator)
+    return start, greedy.step(target.model, start, ground, batch=6, top=8, count=12, generator=generator, **settings)
+
+
+def asked_rows(monkeypatch, loss_of):
+    """Replace the losses by a function of a row and its number; the rows of every call are kept."""
+    calls = []
+
+    def losses(_model, rows):
+        calls.append(rows)
+        return torch.tensor([loss_of(row, at) for at, row in enumerate(rows)])
+
+    monkeypatch.setattr(greedy, "answer_losses", losses)
+    return calls
+
+
+def test_swaps_are_compared_on_few_prompts_first_and_the_best_of_them_on_all(target, monkeypatch):
+    calls = asked_rows(monkeypatch, lambda row, _at: float(row.ids[row.start + 2] % 7 + row.ids[row.start] % 5))
+    start, everywhere = stepped(target)
+    assert [len(each) % 6 for each in calls] == [0]
+    many = len(calls[0]) // 6
+    assert many > 4
+    calls.clear()
+    _, result = stepped(target, screen=2, finalists=0.25)
+    few = 1 + math.ceil((many - 1) / 4)
+    assert [len(each) for each in calls] == [2 * many, 4 * few]
+    text_of = lambda row: row.ids[row.start : row.start + row.length]  # noqa: E731
+    assert text_of(calls[1][0]) == start.ids, "the unchanged text is compared on all prompts"
+    assert result.prefix == everywhere.prefix, "each prompt says the same here"
+    assert result.tokens < everywhere.tokens
+    calls.clear()
+    assert stepped(target, screen=6, finalists=0.25)[1] == everywhere, "all prompts at once: nothing is left to screen"
+
+
+def test_a_swap_that_is_best_on_the_first_prompts_alone_is_not_taken(target, monkeypatch):
+    """Only the first comparison of two prompts likes swaps; on the other four each is worse than the text is now."""
+    start = stepped(target)[0]
+    first = iter([True, False])
+
+    def losses(_model, rows):
+        good = 1.0 if next(first) else 3.0
+        return torch.tensor([2.0 if row.ids[row.start : row.start + row.length] == start.ids else good for row in rows])
+
+    monkeypatch.setattr(greedy, "answer_losses", losses)
+    assert stepped(target, screen=2, finalists=0.25)[1].prefix == start
+    first = iter([True, True])
+    result = stepped(target, screen=2, finalists=0.25)[1]
+    assert result.prefix != start
+    assert result.ratio == 0.5
 
 
 # --- where its gradient points ----------------------------------------------------------------------------------------
