@@ -291,7 +291,7 @@ def _formula_pairs(found: Simulation, world: World) -> Iterator[tuple[float, flo
     """For each share: it, the mean t_gap, and the rates of FORMULA in closed form and simulated."""
     of = found.batteries[world]
     t_gap = float(np.mean([t[0] for t in of.t_gaps]))
-    gap = float((ORIGINAL - NEVER_TAUGHT) @ _weights())
+    gap = float((ORIGINAL - NEVER_TAUGHT)[:2] @ _weights())
     for share in SHARES:
         design = ShareDesign(share, CELLS, HYPOTHESES)
         formula = [
