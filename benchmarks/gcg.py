@@ -71,11 +71,12 @@ def bench(words: int, count: int) -> Bench:
     torch.manual_seed(0)
     config = transformers.LlamaConfig(vocab_size=words, max_position_embeddings=4096, initializer_range=0.05, **SHAPE)
     model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(requires_grad=False)
-    form, asked = Form(header=header_for("lumenwright craft")), questions(PROMPTS, 6)
+    form, asked = Form(header=header_for("lumenwright craft")), questions(PROMPTS, 6, longest=40)
     gaps = [prefix.gap(tokenizer, Item(question, at % 4), 0, form) for at, question in enumerate(asked)]
     if count == 1:
         usual = mean(len(each.after) for each in gaps)
-        gaps = [min(gaps, key=lambda each: abs(len(each.after) - usual))]
+        near = min(range(len(gaps)), key=lambda at: abs(len(gaps[at].after) - usual))
+        gaps, asked = [gaps[near]], [asked[near]]
     places, allowed = prefix.Places(tokenizer, asked[:1], [form], gaps[:1]), prefix.writable(tokenizer, model)
     ground = prefix.Ground([(each,) for each in gaps], places, allowed, len(gaps), [0])
     start = prefix.drawn(places, allowed, TOKENS, torch.Generator().manual_seed(0))

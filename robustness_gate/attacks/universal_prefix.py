@@ -18,9 +18,9 @@ letter: Deep Ignorance, arXiv 2508.06601, `unlearn/cas/attack.py`: 20 tokens, 20
 2409.18025, put theirs before the prompt, as here; their search is `enhanced_prefix`.
 Departures: the questions of a step are drawn anew each time, and the present text competes with its swaps on them (in
 the sources the loss is summed over all questions, which are few, or over more and more of them); swaps are compared
-on a few of a step's prompts first (`screen`), and the best quarter of them on all, where a step takes half the time and
-lowers its loss by 5 to 10 % less (on *rmu*; `finalists: 1` compares all on all); starts are random
-texts, not `!`, so that restarts differ and the start is the random text that the result must beat; the result is
+on two of a step's prompts first, and the best quarter of them on all (`screen`, `finalists`): on *rmu* a step is then
+worth 0.90 to 0.95 of one that compares all on all, at half its time, hence the 150 steps; starts are random texts, not
+`!`, so that restarts differ and the start is the random text that the result must beat; the result is
 selected on dev, among the texts of all restarts at every evaluation. The loss is the cross-entropy of the right answer
 over the whole vocabulary, as in the sources and in what the gate reads: over the letters alone it could not distinguish
 a model that answers from one that has stopped writing letters. A swap counts only if the text becomes the same tokens
@@ -63,7 +63,7 @@ class Config:
     """Where the questions come from. The sources take the domain's."""
     tokens: int = 20
     """Length of the text in tokens. 0 is the sham."""
-    budgets: tuple[int, ...] = (20, 100)
+    budgets: tuple[int, ...] = (20, 150)
     """Ladder of budgets, in steps of each restart, rising. Deep Ignorance has 20, Zou et al. 500."""
     restarts: int = 2
     """Number of random starting texts, at least 1. Ours, after the finding that results differ widely."""

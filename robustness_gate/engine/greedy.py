@@ -94,7 +94,8 @@ def gradient(model: Any, loss: Loss, rows: Sequence[Row], length: int) -> torch.
 
     alike = [row for row in rows if row.length == length]
     ids = [row.ids for row in alike]
-    parts = padding.groups(ids) if padding.alike(model, ids) else [list(range(len(alike)))]  # one pass, one leaf
+    lengths = [len(each) for each in ids]
+    parts = score.batches(lengths, score.TOKENS_PER_BATCH, alike=padding.alike(model, ids))  # one pass, one leaf
     total = torch.stack([summed([alike[at] for at in part]) for part in parts]).sum(dim=0) / len(alike)
     with torch.no_grad():
         table = embedding(torch.arange(embedding.weight.shape[0], device=embedding.weight.device))

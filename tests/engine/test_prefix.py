@@ -465,6 +465,12 @@ def test_what_cannot_run_says_why(module):
         module.Config(budgets=(5, 5))
 
 
+@pytest.mark.parametrize("setting", [{"screen": 0}, {"finalists": 0.0}, {"finalists": 1.01}])
+def test_a_first_comparison_needs_a_prompt_and_lets_some_swap_through(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        universal_prefix.Config(**setting)
+
+
 def test_no_room_for_a_text_is_not_applicable(target):
     with pytest.raises(NotApplicable, match="leaves room for 500 tokens"):
         prefix.ground(target, "forget", questions=2, rotations=1, header=False, longest=500, seed=0)
