@@ -4,15 +4,20 @@
 
 The suite's own trials, with those that its policy adds, run with their own settings on a random model of next to no
 width, over invented questions, as many as the hub's and about as long (`--words`). Every token that goes through the
-model is counted, whatever is asked: all letter orders, choices, forms, common beginnings once. Of the examination after
-each budget the attacked model is asked two small samples of every task (`SAMPLES`), and the rest is a straight line
-through them. A trial of a control costs what the candidate's own does.
+model is counted, whatever is asked: all letter orders, choices, forms, common beginnings once. A trial of a control
+costs what the candidate's own does. Not run in full, because it would take hours:
+
+- the examination after each budget: the attacked model is asked two small samples of every task (`SAMPLES`);
+- attacks that use the model's blocks (`NEEDS`) run at two depths (`DEPTHS`), for `--layers`;
+- a search of a prefix runs at two numbers of steps (`STEPS`), so its looks at dev on the way are not counted.
+  Each of these is a straight line through the two points;
+- training: a step's tokens are counted from its batch, padding included, and no step is made.
 
 *GPU-hours* are arithmetic, not a measurement: 2 floating-point operations a parameter and token without gradient, 6
 with one, at the share of the GPU's peak that `--share` says. *Host* is measured here: CPU seconds of one thread outside
 the model's own passes (encoding, planning of batches, scoring), which do not shrink with a GPU and wait for it in turn.
-Work on weights is in neither: on a model without width it takes nothing, on a real one it is done on the device.
-Loading is not in it. Attacks that use the model's blocks (`NEEDS`) run on `--layers` layers, the others on two.
+Work on weights and the optimiser's is in neither: on a model without width it takes nothing, on a real one it is done
+on the device. Loading is not in it.
 """
 
 from __future__ import annotations
@@ -22,8 +27,8 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -43,15 +48,16 @@ PEAK = 989e12
 """Dense bfloat16 operations a second of an H100 or H200 SXM, by NVIDIA's data sheet."""
 SAMPLES = (8, 24)
 """Questions of each task that the attacked model is asked."""
-FEW_LAYERS = 2
+DEPTHS = (2, 3)
+STEPS = {"universal_prefix": (2, 4)}
 
 
 @dataclass
 class Counts:
     """What went through the model, and the CPU seconds of its passes."""
 
-    read: float = 0
-    learnt: float = 0
+    tokens: Any
+    """`engine.usage.Tokens`."""
     passes: float = 0
     """CPU seconds in passes."""
     deep: int = 0
@@ -114,23 +120,29 @@ def narrow(layers: int, seed: int) -> Any:
 
 
 def counted(models: Sequence[Any], counts: Counts) -> None:
-    """Count what goes through the models from now on, forwards and backwards."""
+    """Count what goes through the models from now on, forwards and backwards; training is counted and not done."""
     import torch
 
-    from robustness_gate.engine import hooks, usage
+    from robustness_gate.engine import train, usage
 
-    tokens = usage.Tokens()
-
-    def add(*_: Any) -> None:
-        counts.read, counts.learnt = tokens.read, tokens.learnt
+    tokens = counts.tokens
 
     for model in models:
         usage.watch(model, tokens)
-        model.base_model.register_forward_hook(hooks.tokenwise(add))
         for part in (model.base_model, model.get_output_embeddings()):
             part.forward = _timed(part.forward, counts)
     for name in ("backward", "grad"):
         setattr(torch.autograd, name, _timed(getattr(torch.autograd, name), counts))
+
+    def course(_: Any, __: Any, examples: Sequence[Any], recipe: Any, seed: int) -> Any:
+        draw, seen = train._Draw(len(examples), seed), 0
+        for _ in range(recipe.steps):
+            lengths = [len(examples[at].ids) for at in draw.take(recipe.batch)]
+            tokens.learnt += len(lengths) * max(lengths)
+            seen += sum(lengths)
+        return train.Course([1.0] * recipe.steps, seen)
+
+    train.train = course
 
 
 def _timed(work: Any, counts: Counts) -> Any:
@@ -146,9 +158,9 @@ def examination(lm: Any, task_data: TaskData, counts: Counts) -> tuple[float, fl
     task, found = tasks.load(task_data.kind), []
     for many in SAMPLES:
         some = tuple(item.question for item in task_data.items[:many])
-        read, host = counts.read, counts.host()
+        read, host = counts.tokens.read, counts.host()
         asked(task, lm, some, task_data.form)
-        found.append((len(some), counts.read - read, counts.host() - host))
+        found.append((len(some), counts.tokens.read - read, counts.host() - host))
     (few, *small), (many, *large) = found
     if many == few:
         return large[0], large[1]
@@ -165,20 +177,48 @@ def cost(trial: Trial, given: Battery, loaded: Any, original: Any, counts: Count
     config = attacks.configure(module, trial.config)
     reference = (lambda: contextlib.nullcontext(original)) if trial.reference is not None else None
     target = trials.target_of(given.suite_data, loaded, reference)
-    read, learnt, host = counts.read, counts.learnt, counts.host()
+    read, learnt, host = counts.tokens.read, counts.tokens.learnt, counts.host()
     budgets, examined, its_host, why = 0, 0.0, 0.0, ""
     try:
         for attacked in module.attack(target, config, trial.seed):
             budgets += 1
-            before, since = counts.read, counts.host()
+            before, since = counts.tokens.read, counts.host()
             for ref in trial.tasks:
                 found = examination(attacked.model, given.suite_data.tasks[ref.name], counts)
                 examined, its_host = examined + found[0], its_host + found[1]
-            read, host = read + counts.read - before, host + counts.host() - since  # the samples are no part of it
+            read, host = (
+                read + counts.tokens.read - before,
+                host + counts.host() - since,
+            )  # the samples are no part of it
     except NotApplicable as error:
         why = error.message
-    read, host = counts.read - read, counts.host() - host
-    return Cost(budgets, read + examined, counts.learnt - learnt, examined, host + its_host, why)
+    read, host = counts.tokens.read - read, counts.host() - host
+    return Cost(budgets, read + examined, counts.tokens.learnt - learnt, examined, host + its_host, why)
+
+
+def whole(trial: Trial, given: Battery, pairs: Mapping[int, Any], layers: int, counts: Counts) -> Cost:
+    """What a trial takes on a model of so many layers: by a straight line, where it is not run in full."""
+    if trial.attack in STEPS and trial.config["tokens"]:
+        least, most = STEPS[trial.attack]
+        found = [cost(_shorter(trial, steps), given, *pairs[DEPTHS[0]], counts) for steps in (least, most)]
+        return _line(*found, (max(trial.budgets) - least) / (most - least))
+    if "blocks" not in getattr(attacks.load(trial.attack), "NEEDS", ()):
+        return cost(trial, given, *pairs[DEPTHS[0]], counts)
+    found = [cost(trial, given, *pairs[depth], counts) for depth in DEPTHS]
+    return _line(*found, (layers - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0]))
+
+
+def _shorter(trial: Trial, steps: int) -> Trial:
+    return trial.model_copy(update={"config": {**trial.config, "budgets": [steps]}, "budgets": (steps,)})
+
+
+def _line(one: Cost, other: Cost, steps: float) -> Cost:
+    """The cost so many times the difference after the first."""
+    numbers = {
+        name: getattr(one, name) + steps * (getattr(other, name) - getattr(one, name))
+        for name in ("read", "learnt", "examined", "host")
+    }
+    return replace(one, **numbers)
 
 
 def hours(read: float, learnt: float, share: float) -> float:
@@ -198,6 +238,8 @@ def main() -> None:
 
     import torch
 
+    from robustness_gate.engine import usage
+
     torch.set_num_threads(1)
     policy = POLICIES.get(given.suite.stem)
     policy = ROOT / "policies" / f"{policy}.yaml" if policy is not None else None
@@ -205,8 +247,8 @@ def main() -> None:
         on = battery(given.suite, policy, Path(folder), given.words, "float32")
         words = f"{version('robustness-gate')}, torch {version('torch')}, {datetime.now(UTC):%Y-%m-%d}"
         print(f"{on.suite.record.id} {on.suite.record.version}, robustness-gate {words}; {given.layers} layers\n")
-        models = {layers: (narrow(layers, 0), narrow(layers, 1)) for layers in {FEW_LAYERS, given.layers}}
-        counts = Counts()
+        models = {layers: (narrow(layers, 0), narrow(layers, 1)) for layers in DEPTHS}
+        counts = Counts(usage.Tokens())
         counted([each.model for pair in models.values() for each in pair], counts)
         made: dict[tuple[str, str], Cost] = {}
         print("| trial | budgets | tokens read | of them examinations | tokens learnt | GPU minutes | host seconds |")
@@ -214,8 +256,7 @@ def main() -> None:
         for trial in on.trials:
             if trial.role not in OWN_ROLES or (given.only and trial.attack not in given.only):
                 continue
-            deep = "blocks" in getattr(attacks.load(trial.attack), "NEEDS", ())
-            found = cost(trial, on, *models[given.layers if deep else FEW_LAYERS], counts)
+            found = whole(trial, on, models, given.layers, counts)
             made[_key(trial)] = found
             print(_row(f"{trial.role} {label(trial)}", found, given.share), flush=True)
     own = list(made.values())
