@@ -11,7 +11,9 @@ costs what the candidate's own does. Not run in full, because it would take hour
 - attacks that use the model's blocks (`NEEDS`) run at two depths (`DEPTHS`), for `--layers`;
 - a search of a prefix runs at two numbers of steps (`STEPS`), so its looks at dev on the way are not counted.
   Each of these is a straight line through the two points;
-- training: a step's tokens are counted from its batch, padding included, and no step is made.
+- training: a step's tokens are counted from its batch, padding included, and no step is made;
+- the same questions in the same form: asked twice of one model, with whatever weights, and from then on counted as the
+  second time was.
 
 *GPU-hours* are arithmetic, not a measurement: 2 floating-point operations a parameter and token without gradient, 6
 with one, at the share of the GPU's peak that `--share` says. *Host* is measured here: CPU seconds of one thread outside
@@ -62,6 +64,8 @@ class Counts:
     """CPU seconds in passes."""
     deep: int = 0
     """Of how many passes we are inside."""
+    repeated: float = 0
+    """Host seconds of what was asked before and is not asked again."""
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
@@ -77,7 +81,7 @@ class Counts:
 
     def host(self) -> float:
         """CPU seconds of this process so far, outside the passes."""
-        return time.process_time() - self.passes
+        return time.process_time() - self.passes + self.repeated
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def counted(models: Sequence[Any], counts: Counts) -> None:
     """Count what goes through the models from now on, forwards and backwards; training is counted and not done."""
     import torch
 
-    from robustness_gate.engine import train, usage
+    from robustness_gate.engine import score, train, usage
 
     tokens = counts.tokens
 
@@ -143,6 +147,7 @@ def counted(models: Sequence[Any], counts: Counts) -> None:
         return train.Course([1.0] * recipe.steps, seen)
 
     train.train = course
+    score.ModelLM.loglikelihoods = _once_more(score.ModelLM.loglikelihoods, counts)
 
 
 def _timed(work: Any, counts: Counts) -> Any:
@@ -151,6 +156,28 @@ def _timed(work: Any, counts: Counts) -> Any:
             return work(*given, **named)
 
     return timed
+
+
+def _once_more(ask: Any, counts: Counts) -> Any:
+    """Ask, or count as the second time what was asked twice of this model in passes of the same kind."""
+    from robustness_gate.engine import hooks, shared
+
+    known: dict[Any, list[tuple[Any, float, float]]] = {}
+
+    def asked_again(lm: Any, questions: Sequence[Any], form: Any) -> Any:
+        alike = hooks.are_tokenwise(lm.model), shared._is_as_measured(lm.model)
+        seen = known.setdefault((id(lm.model), alike, lm.respelling, tuple(questions), form), [])
+        if len(seen) < 2:
+            read, host = counts.tokens.read, counts.host()
+            rows = ask(lm, questions, form)
+            seen.append((rows, counts.tokens.read - read, counts.host() - host))
+            return rows
+        rows, read, host = seen[-1]
+        counts.tokens.read += read
+        counts.repeated += host
+        return rows
+
+    return asked_again
 
 
 def examination(lm: Any, task_data: TaskData, counts: Counts) -> tuple[float, float]:

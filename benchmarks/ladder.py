@@ -6,9 +6,9 @@
 All on the organism *rmu* (1.0 million parameters) with the data of suites/organism-full.yaml: 40 questions to choose
 by, 400 and 300 to judge by, each in four letter orders.
 
-- `relearn`: a trial of ours, which trains from every number of questions at every rate, looks at dev after each run and
-  is examined at the best of each number. Beside it the usual: peft, transformers' Trainer and lm-evaluation-harness, one
-  process for each run, dev and everything evaluated after it. Trainer gets our optimiser, schedule and order of batches.
+- `relearn`: a trial of ours, which trains from every number of questions at every rate, looks at dev after each run,
+  and is examined at the best of each number. Beside it the usual: peft, transformers' Trainer and lm-eval-harness, one
+  process for each run, dev and everything evaluated after it. Trainer gets our optimiser, schedule and batches.
 - `ablation`, `pruning`: a trial of ours over a grid. Beside it one process that for each setting loads the model from
   its files, changes it (with the same directions or masks, made once) and evaluates dev and everything with lm-eval.
 
@@ -40,10 +40,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 ROOT = Path(__file__).parents[1]
 ORGANISM = "rmu"
-BATCHES = (16, 64, 256)
+BATCHES = (4, 16, 64)
 """lm-eval's batch sizes that are tried."""
 LADDER = {
-    "source": "forget", "method": "lora", "budgets": [5, 50], "learning_rates": [5e-4, 2e-3, 8e-3], "rank": 16,
+    "source": "forget", "method": "lora", "budgets": [5, 50], "learning_rates": [5e-4, 2e-3], "rank": 16,
     "alpha": 32, "min_steps": 60, "batch": 8, "rotations": 4,
 }  # fmt: skip
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -56,7 +56,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Attack and settings of each row: parts of those of suites/organism-full.yaml."""
 WORK = {
-    "relearn": ("relearning, forget, LoRA, 2 sizes x 3 rates", "peft + Trainer + lm-eval, one process a run"),
+    "relearn": ("relearning, forget, LoRA, 2 sizes x 2 rates", "peft + Trainer + lm-eval, one process a run"),
     "ablation": ("ablation, all layer sets x 2 directions", "reload, change, evaluate everything (lm-eval)"),
     "pruning": ("pruning, 6 pairs of p and q x 2 utilities", "reload, change, evaluate everything (lm-eval)"),
 }
@@ -403,8 +403,8 @@ def page(out: Path) -> str:
     dates = sorted({each["at"] for its in found.values() for each in its["pairs"]})
     loads = [each["load"] for its in found.values() for each in its["pairs"]]
     lines = [
-        f"`python benchmarks/ladder.py --row ROW`, {', '.join(dates)}, Python {platform.python_version()}, {libraries}, "
-        f"one thread of {platform.machine()} ({os.cpu_count()} cores under a load of {min(loads):.0f} to "
+        f"`python benchmarks/ladder.py --row ROW`, {', '.join(dates)}, Python {platform.python_version()}, "
+        f"{libraries}, one thread of {platform.machine()} ({os.cpu_count()} cores under a load of {min(loads):.0f} to "
         f"{max(loads):.0f}). CPU seconds of whole processes.\n",
         "| work | beside | pairs | theirs, s | ours, s | ratio | target | the same? |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -415,7 +415,8 @@ def page(out: Path) -> str:
         last = all_[-1]
         same = (
             f"dev accuracy of {last['dev_equal']} of {last['settings']} equal (largest gap {last['dev_apart']:.3f}); "
-            f"{last['answers_equal']:,} of {last['answers']:,} answers of the best equal; lm-eval's batch {its['batch']}"
+            f"{last['answers_equal']:,} of {last['answers']:,} answers of the best equal; lm-eval's batch "
+            f"{its['batch']}"
         )
         cells = (*WORK[row], str(len(all_)), f"{theirs:.1f}", f"{our:.1f}", f"{ratio:.2f}", str(TARGETS[row]), same)
         lines.append(f"| {' | '.join(cells)} |")
