@@ -4,7 +4,7 @@
     python benchmarks/ladder.py --write --out DIR
 
 All on the organism *rmu* (1.0 million parameters) with the data of suites/organism-full.yaml: 40 questions to choose
-by, 400 and 300 to judge by, each in four letter orders.
+by, and each `--every`-th of 400 and 300 to judge by, in four letter orders.
 
 - `relearn`: a trial of ours, which trains from every number of questions at every rate, looks at dev after each run,
   and is examined at the best of each number. Beside it the usual: peft, transformers' Trainer and lm-eval-harness, one
@@ -30,6 +30,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -39,26 +40,34 @@ from typing import Any, NamedTuple
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 ROOT = Path(__file__).parents[1]
+EVERY = "LADDER_EVERY"
+"""The environment's name for `--every`, which the processes that are started read."""
 ORGANISM = "rmu"
 BATCHES = (4, 16, 64)
 """lm-eval's batch sizes that are tried."""
 LADDER = {
     "source": "forget", "method": "lora", "budgets": [5, 50], "learning_rates": [5e-4, 2e-3], "rank": 16,
-    "alpha": 32, "min_steps": 60, "batch": 8, "rotations": 4,
+    "alpha": 32, "min_steps": 30, "batch": 8, "rotations": 4,
 }  # fmt: skip
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "relearn": ("relearn", LADDER),
-    "ablation": ("ablation", {"skip_tokens": 16, "directions": ["retain", "unrelated"]}),
+    "ablation": ("ablation", {"skip_tokens": 16, "directions": ["retain"]}),
     "pruning": (
         "pruning",
-        {"p": [0.5, 2.0, 5.0], "q": [0.5, 2.0, 5.0], "scores": ["snip"], "calibrate_on": ["questions"]},
+        {
+            "p": [0.5, 2.0, 5.0],
+            "q": [0.5, 2.0, 5.0],
+            "scores": ["snip"],
+            "calibrate_on": ["questions"],
+            "utility": ["unrelated"],
+        },
     ),
 }
 """Attack and settings of each row: parts of those of suites/organism-full.yaml."""
 WORK = {
-    "relearn": ("relearning, forget, LoRA, 2 sizes x 2 rates", "peft + Trainer + lm-eval, one process a run"),
-    "ablation": ("ablation, all layer sets x 2 directions", "reload, change, evaluate everything (lm-eval)"),
-    "pruning": ("pruning, 6 pairs of p and q x 2 utilities", "reload, change, evaluate everything (lm-eval)"),
+    "relearn": ("relearning, forget, LoRA, 2 sizes x 2 rates, 30 steps", "peft + Trainer + lm-eval, one process a run"),
+    "ablation": ("ablation, all layer sets (5) x 1 direction", "reload, change, evaluate everything (lm-eval)"),
+    "pruning": ("pruning, 6 pairs of p and q", "reload, change, evaluate everything (lm-eval)"),
 }
 TARGETS = {"relearn": 4, "ablation": 5, "pruning": 5}
 
@@ -82,13 +91,19 @@ def bench(attack: str, settings: dict[str, Any]) -> Bench:
     from robustness_gate.planning.suite_data import gather
     from robustness_gate.records.trial import Role
 
-    suite_data = gather(load_suite(ROOT / "suites" / "organism-full.yaml"))
+    suite_data = thinned(gather(load_suite(ROOT / "suites" / "organism-full.yaml")))
     place = CheckpointRef(organisms.checkpoint(ORGANISM))
     module = attacks.load(attack)
     config = attacks.configure(module, settings)
     subject = plan.Subject(Role.CANDIDATE, place, manifest_of(place))
     trial = plan.trial_of(subject, None, module, config, 0, suite_data, "float32")
     return Bench(place.path, suite_data, trial, config)
+
+
+def thinned(suite_data: Any) -> Any:
+    """The suite's data with each `EVERY`-th of the questions that judge."""
+    few = {name: replace(each, items=each.items[:: int(os.environ[EVERY])]) for name, each in suite_data.tasks.items()}
+    return replace(suite_data, tasks=few)
 
 
 def loaded(on: Bench) -> Any:
@@ -374,6 +389,7 @@ def pair(row: str, batch: int) -> dict[str, Any]:
         "ours": our_seconds, "theirs": seconds, "ratio": seconds / our_seconds, "parts": parts,
         "settings": len(settings), "best": len(mine["best"]), "dev_apart": max(apart),
         "dev_equal": sum(not each for each in apart), "answers": len(same), "answers_equal": sum(same),
+        "every": int(os.environ[EVERY]),
     }  # fmt: skip
 
 
@@ -418,7 +434,17 @@ def page(out: Path) -> str:
             f"{last['answers_equal']:,} of {last['answers']:,} answers of the best equal; lm-eval's batch "
             f"{its['batch']}"
         )
-        cells = (*WORK[row], str(len(all_)), f"{theirs:.1f}", f"{our:.1f}", f"{ratio:.2f}", str(TARGETS[row]), same)
+        share = "" if last["every"] == 1 else f"; each {last['every']}th question that judges"
+        cells = (
+            WORK[row][0] + share,
+            WORK[row][1],
+            str(len(all_)),
+            f"{theirs:.1f}",
+            f"{our:.1f}",
+            f"{ratio:.2f}",
+            str(TARGETS[row]),
+            same,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -428,10 +454,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", choices=ROWS)
     parser.add_argument("--pairs", type=int, default=1)
+    parser.add_argument("--every", type=int, default=1, help="of the questions that judge, each so-manieth is asked")
     parser.add_argument("--out", type=Path, default=Path("runs/ladder"))
     parser.add_argument("--write", action="store_true", help="print the table of DIR")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    os.environ.setdefault(EVERY, str(chosen.every))
     if chosen.worker is not None:
         print(json.dumps(worker(*chosen.worker)))
         return
