@@ -1,6 +1,6 @@
 """Searches of the battery beside what is usual: each run or setting by itself, and everything evaluated after each.
 
-    OMP_NUM_THREADS=1 python benchmarks/ladder.py --row relearn|ablation|pruning [--pairs 1] --out DIR
+    OMP_NUM_THREADS=1 python benchmarks/ladder.py --row relearn|ablation|pruning|battery [--pairs 1] --out DIR
     python benchmarks/ladder.py --write --out DIR
 
 All on the organism *rmu* (1.0 million parameters) with the data of suites/organism-full.yaml: 40 questions to choose
@@ -11,6 +11,7 @@ by, and each `--every`-th of 400 and 300 to judge by, in four letter orders.
   process for each run, dev and everything evaluated after it. Trainer gets our optimiser, schedule and batches.
 - `ablation`, `pruning`: a trial of ours over a grid. Beside it one process that for each setting loads the model from
   its files, changes it (with the same directions or masks, made once) and evaluates dev and everything with lm-eval.
+- `battery`: six short trials of ours on a model that is loaded once. Beside it the same trials, one process each.
 
 Both sides are whole processes, started anew; CPU seconds of one thread. What they found is compared first: the dev
 accuracy of each run or setting, which of them is best, and each answer of the examination of the best. lm-eval's batch
@@ -64,12 +65,22 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """Attack and settings of each row: parts of those of suites/organism-full.yaml."""
+BATTERY: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("none", {}),
+    ("quantize", {"scheme": "channel", "budgets": [3, 4, 8]}),
+    ("reformat", {"presentations": ["header_instruction", "letters_digits", "header_none"]}),
+    ("few_shot", {"source": "forget", "budgets": [2], "draws": 4}),
+    ("logit_lens", {}),
+    ("noise", {"budgets": [10, 50, 200], "draws": 2}),
+)
+"""The trials of the row `battery`: the short ones of suites/organism-full.yaml."""
 WORK = {
     "relearn": ("relearning, forget, LoRA, 2 sizes x 2 rates, 30 steps", "peft + Trainer + lm-eval, one process a run"),
     "ablation": ("ablation, all layer sets (5) x 1 direction", "reload, change, evaluate everything (lm-eval)"),
+    "battery": ("six short trials of organism-full", "the same trials, one process each"),
     "pruning": ("pruning, 6 pairs of p and q", "reload, change, evaluate everything (lm-eval)"),
 }
-TARGETS = {"relearn": 4, "ablation": 5, "pruning": 5}
+TARGETS = {"relearn": 4, "ablation": 5, "pruning": 5, "battery": 5}
 
 
 class Bench(NamedTuple):
@@ -153,6 +164,20 @@ def _best(measurement: Any) -> str:
         ):
             return _named(point)
     raise AssertionError("what was chosen was tried")
+
+
+def trials(specs: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Several trials on one model that is loaded once: the digests of every answer's log-likelihoods."""
+    from robustness_gate.running import trial as running
+
+    found, model = {}, None
+    with tempfile.TemporaryDirectory() as folder:
+        for attack, settings in specs:
+            on = bench(attack, settings)
+            model = model or loaded(on)
+            for each in running.run(on.trial, on.suite_data, model, rows_in=Path(folder)):
+                found[f"{attack} {each.budget} {each.task}"] = each.rows
+    return {"answers": found}
 
 
 # --- theirs -----------------------------------------------------------------------------------------------------------
@@ -357,7 +382,7 @@ def worker(work: str, *given: Any) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    return {"ours": ours, "peft": peft_run, "grid": grid_run, "batch": best_batch}[work](*given)
+    return {"ours": ours, "trials": trials, "peft": peft_run, "grid": grid_run, "batch": best_batch}[work](*given)
 
 
 def pair(row: str, batch: int) -> dict[str, Any]:
@@ -393,6 +418,19 @@ def pair(row: str, batch: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def battery_pair() -> dict[str, Any]:
+    """The battery's trials in one process, and each in its own."""
+    our_seconds, mine = process("trials", BATTERY)
+    each_alone = [process("trials", [spec]) for spec in BATTERY]
+    seconds = sum(each for each, _ in each_alone)
+    theirs = {name: rows for _, found in each_alone for name, rows in found["answers"].items()}
+    same = [theirs[name] == rows for name, rows in mine["answers"].items()]
+    return {
+        "ours": our_seconds, "theirs": seconds, "ratio": seconds / our_seconds, "parts": {},
+        "answers": len(same), "answers_equal": sum(same), "every": int(os.environ[EVERY]),
+    }  # fmt: skip
+
+
 def _flat(rows: Sequence[Sequence[int]]) -> list[int]:
     return [each for row in rows for each in row]
 
@@ -401,10 +439,11 @@ def measured(row: str, pairs: int, out: Path) -> None:
     """So many pairs in turn; each is written when it has ended, and added to those of an earlier call."""
     path = out / f"{row}.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    batch = found.get("batch") or process("batch", row)[1]["batch"]
+    batch = 0 if row == "battery" else found.get("batch") or process("batch", row)[1]["batch"]
     found = {"batch": batch, "pairs": found.get("pairs", [])}
     for _ in range(pairs):
-        found["pairs"].append({**pair(row, batch), "load": os.getloadavg()[1], "at": f"{datetime.now(UTC):%Y-%m-%d}"})
+        made = battery_pair() if row == "battery" else pair(row, batch)
+        found["pairs"].append({**made, "load": os.getloadavg()[1], "at": f"{datetime.now(UTC):%Y-%m-%d}"})
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(json.dumps(found["pairs"][-1]), flush=True)
 
@@ -414,7 +453,7 @@ def page(out: Path) -> str:
     libraries = ", ".join(
         f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "accelerate", "lm_eval")
     )
-    found = {row: json.loads((out / f"{row}.json").read_text(encoding="utf-8")) for row in ROWS
+    found = {row: json.loads((out / f"{row}.json").read_text(encoding="utf-8")) for row in WORK
              if (out / f"{row}.json").exists()}  # fmt: skip
     dates = sorted({each["at"] for its in found.values() for each in its["pairs"]})
     loads = [each["load"] for its in found.values() for each in its["pairs"]]
@@ -429,11 +468,16 @@ def page(out: Path) -> str:
         all_ = its["pairs"]
         theirs, our, ratio = (median(each[key] for each in all_) for key in ("theirs", "ours", "ratio"))
         last = all_[-1]
-        same = (
-            f"dev accuracy of {last['dev_equal']} of {last['settings']} equal (largest gap {last['dev_apart']:.3f}); "
-            f"{last['answers_equal']:,} of {last['answers']:,} answers of the best equal; lm-eval's batch "
-            f"{its['batch']}"
-        )
+        same = f"the log-likelihoods of all {last['answers']} examinations are equal, bit by bit"
+        if row == "battery" and last["answers"] != last["answers_equal"]:
+            raise SystemExit("battery: not the same answers")
+        if row != "battery":
+            same = (
+                f"dev accuracy of {last['dev_equal']} of {last['settings']} equal (largest gap "
+                f"{last['dev_apart']:.3f}); "
+                f"{last['answers_equal']:,} of {last['answers']:,} answers of the best equal; lm-eval's batch "
+                f"{its['batch']}"
+            )
         share = "" if last["every"] == 1 else f"; each {last['every']}th question that judges"
         cells = (
             WORK[row][0] + share,
@@ -452,7 +496,7 @@ def page(out: Path) -> str:
 def main() -> None:
     """Measure a row, or make the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--row", choices=ROWS)
+    parser.add_argument("--row", choices=WORK)
     parser.add_argument("--pairs", type=int, default=1)
     parser.add_argument("--every", type=int, default=1, help="of the questions that judge, each so-manieth is asked")
     parser.add_argument("--out", type=Path, default=Path("runs/ladder"))
