@@ -30,7 +30,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -166,7 +166,9 @@ def _once_more(ask: Any, counts: Counts) -> Any:
 
     def asked_again(lm: Any, questions: Sequence[Any], form: Any) -> Any:
         alike = hooks.are_tokenwise(lm.model), shared._is_as_measured(lm.model)
-        seen = known.setdefault((id(lm.model), alike, lm.respelling, tuple(questions), form), [])
+        if form.rewrite is not None or lm.respelling is not None:  # what differs there cannot be compared
+            return ask(lm, questions, form)
+        seen = known.setdefault((id(lm.model), alike, tuple(questions), form), [])
         if len(seen) < 2:
             read, host = counts.tokens.read, counts.host()
             rows = ask(lm, questions, form)
@@ -260,6 +262,7 @@ def main() -> None:
     asked_for.add_argument("--layers", type=int, default=28)
     asked_for.add_argument("--words", type=int, default=15, help="of a question: 15 make prompts of 148 tokens")
     asked_for.add_argument("--share", type=float, default=0.3, help="of the GPU's peak")
+    asked_for.add_argument("--keep", type=Path, help="a file of what was counted: what it holds is not counted again")
     asked_for.add_argument("--only", nargs="+", default=[], help="these attacks alone")
     given = asked_for.parse_args()
 
@@ -277,14 +280,19 @@ def main() -> None:
         models = {layers: (narrow(layers, 0), narrow(layers, 1)) for layers in DEPTHS}
         counts = Counts(usage.Tokens())
         counted([each.model for pair in models.values() for each in pair], counts)
-        made: dict[tuple[str, str], Cost] = {}
+        kept = json.loads(given.keep.read_text(encoding="utf-8")) if given.keep and given.keep.exists() else {}
+        made: dict[str, Cost] = {}
         print("| trial | budgets | tokens read | of them examinations | tokens learnt | GPU minutes | host seconds |")
         print("|---|---:|---:|---:|---:|---:|---:|")
         for trial in on.trials:
             if trial.role not in OWN_ROLES or (given.only and trial.attack not in given.only):
                 continue
-            found = whole(trial, on, models, given.layers, counts)
-            made[_key(trial)] = found
+            key = _key(trial)
+            made[key] = Cost(**kept[key]) if key in kept else whole(trial, on, models, given.layers, counts)
+            if given.keep:
+                kept[key] = asdict(made[key])
+                given.keep.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            found = made[key]
             print(_row(f"{trial.role} {label(trial)}", found, given.share), flush=True)
     own = list(made.values())
     others = [made[_key(trial)] for trial in on.trials if trial.role not in OWN_ROLES and _key(trial) in made]
@@ -297,9 +305,9 @@ def main() -> None:
     )
 
 
-def _key(trial: Trial) -> tuple[str, str]:
+def _key(trial: Trial) -> str:
     """What the trials of different models have in common, shams apart."""
-    return trial.attack, json.dumps([trial.config, trial.seed_index], sort_keys=True)
+    return json.dumps([trial.attack, trial.config, trial.seed_index], sort_keys=True)
 
 
 def _sum(costs: list[Cost]) -> Cost:
