@@ -51,7 +51,7 @@ PEAK = 989e12
 SAMPLES = (8, 24)
 """Questions of each task that the attacked model is asked."""
 DEPTHS = (2, 3)
-STEPS = {"universal_prefix": (2, 4)}
+STEPS = {"universal_prefix": (1, 2)}
 
 
 @dataclass

@@ -461,8 +461,8 @@ the import of torch and transformers. A worker of the gate starts once for the w
   setting where we ask dev alone. Of our 5.0 s of pruning about four tenths score the weights, with one backward pass an
   example on both sides.
 - *Battery*: the work is the same on both sides, to the bit, so that only starts can be saved. Six short trials are the
-  best case: where a trial takes half a minute, its start is a fifth of that. A ratio of 5 over the whole suite is out of
-  reach while the peer runs our own attacks.
+  best case: where a trial takes half a minute, its start is a fifth of that. A ratio of 5 over the whole suite is out
+  of reach while the peer runs our own attacks.
 """
 
 
