@@ -20,6 +20,7 @@ with one, at the share of the GPU's peak that `--share` says. *Host* is measured
 the model's own passes (encoding, planning of batches, scoring), which do not shrink with a GPU and wait for it in turn.
 Work on weights and the optimiser's is in neither: on a model without width it takes nothing, on a real one it is done
 on the device. Loading is not in it.
+Of attacks that use the blocks it is that of three layers.
 """
 
 from __future__ import annotations
@@ -234,7 +235,8 @@ def whole(trial: Trial, given: Battery, pairs: Mapping[int, Any], layers: int, c
     if "blocks" not in getattr(attacks.load(trial.attack), "NEEDS", ()):
         return cost(trial, given, *pairs[DEPTHS[0]], counts)
     found = [cost(trial, given, *pairs[depth], counts) for depth in DEPTHS]
-    return _line(*found, (layers - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0]))
+    line = _line(*found, (layers - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0]))
+    return replace(line, host=found[-1].host)  # a small difference of two measured times is no slope
 
 
 def _shorter(trial: Trial, steps: int) -> Trial:

@@ -478,7 +478,7 @@ def page(out: Path) -> str:
     lines = [
         f"`python benchmarks/ladder.py --row ROW`, {', '.join(dates)}, Python {platform.python_version()}, "
         f"{libraries}, one thread of {platform.machine()} ({os.cpu_count()} cores under a load of {min(loads):.0f} to "
-        f"{max(loads):.0f}). CPU seconds of whole processes.\n",
+        f"{max(loads):.0f}). CPU seconds of whole processes, medians of so many pairs in turn.\n",
         "| work | beside | pairs | theirs, s | ours, s | ratio | target | the same? |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
