@@ -476,7 +476,7 @@ def page(out: Path) -> str:
     dates = sorted({each["at"] for its in found.values() for each in its["pairs"]})
     loads = [each["load"] for its in found.values() for each in its["pairs"]]
     lines = [
-        f"`python benchmarks/ladder.py --row ROW`, {', '.join(dates)}, Python {platform.python_version()}, "
+        f"`python benchmarks/ladder.py --row ROW --every 4`, {', '.join(dates)}, Python {platform.python_version()}, "
         f"{libraries}, one thread of {platform.machine()} ({os.cpu_count()} cores under a load of {min(loads):.0f} to "
         f"{max(loads):.0f}). CPU seconds of whole processes, medians of so many pairs in turn.\n",
         "| work | beside | pairs | theirs, s | ours, s | ratio | target | the same? |",
