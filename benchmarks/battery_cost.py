@@ -9,8 +9,8 @@ costs what the candidate's own does. Not run in full, because it would take hour
 
 - the examination after each budget: the attacked model is asked two small samples of every task (`SAMPLES`);
 - attacks that use the model's blocks (`NEEDS`) run at two depths (`DEPTHS`), for `--layers`;
-- a search of a prefix runs at two numbers of steps (`STEPS`), so its looks at dev on the way are not counted.
-  Each of these is a straight line through the two points;
+- a few attacks run at two small values of a setting (`LINES`), for the suite's. A search of a prefix so short does not
+  look at dev on the way, which is left out. Each of these is a straight line through the two points;
 - training: a step's tokens are counted from its batch, padding included, and no step is made;
 - the same questions in the same form: asked twice of one model, with whatever weights, and from then on counted as the
   second time was.
@@ -20,7 +20,7 @@ with one, at the share of the GPU's peak that `--share` says. *Host* is measured
 the model's own passes (encoding, planning of batches, scoring), which do not shrink with a GPU and wait for it in turn.
 Work on weights and the optimiser's is in neither: on a model without width it takes nothing, on a real one it is done
 on the device. Loading is not in it.
-Of attacks that use the blocks it is that of three layers.
+Of a trial that is a straight line it is what the larger run took, which is too little.
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ PEAK = 989e12
 SAMPLES = (8, 24)
 """Questions of each task that the attacked model is asked."""
 DEPTHS = (2, 3)
-STEPS = {"universal_prefix": (1, 2)}
+LINES: dict[str, dict[str, tuple[int, int]]] = {
+    "universal_prefix": {"budgets": (1, 2), "candidates": (8, 16)},
+    "ablation": {"questions": (10, 20)},
+    "few_shot": {"draws": (1, 2)},
+}
+"""Settings in which the tokens of an attack are a straight line, and the two values that are run."""
 
 
 @dataclass
@@ -227,29 +232,38 @@ def cost(trial: Trial, given: Battery, loaded: Any, original: Any, counts: Count
 
 
 def whole(trial: Trial, given: Battery, pairs: Mapping[int, Any], layers: int, counts: Counts) -> Cost:
-    """What a trial takes on a model of so many layers: by a straight line, where it is not run in full."""
-    if trial.attack in STEPS and trial.config["tokens"]:
-        least, most = STEPS[trial.attack]
-        found = [cost(_shorter(trial, steps), given, *pairs[DEPTHS[0]], counts) for steps in (least, most)]
-        return _line(*found, (max(trial.budgets) - least) / (most - least))
-    if "blocks" not in getattr(attacks.load(trial.attack), "NEEDS", ()):
-        return cost(trial, given, *pairs[DEPTHS[0]], counts)
-    found = [cost(trial, given, *pairs[depth], counts) for depth in DEPTHS]
-    line = _line(*found, (layers - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0]))
-    return replace(line, host=found[-1].host)  # a small difference of two measured times is no slope
+    """What a trial takes on a model of so many layers: by straight lines, where it is not run in full."""
+    lines = {name: ends for name, ends in LINES.get(trial.attack, {}).items() if _most(trial.config[name]) >= ends[1]}
+
+    def at(config: dict[str, Any], depth: int, left: Sequence[str]) -> Cost:
+        if not left:
+            budgets = tuple(config.get("budgets", trial.budgets))
+            return cost(trial.model_copy(update={"config": config, "budgets": budgets}), given, *pairs[depth], counts)
+        name, *rest = left
+        small, large = lines[name]
+        values = [[each] if isinstance(config[name], list) else each for each in (small, large)]
+        found = [at({**config, name: value}, depth, rest) for value in values]
+        most = _most(trial.config[name])
+        if name == "questions":  # at most so many as there are
+            most = min(most, given.suite_data.pool()["forget.items"])
+        return _line(*found, (most - small) / (large - small))
+
+    depths = DEPTHS if "blocks" in getattr(attacks.load(trial.attack), "NEEDS", ()) else DEPTHS[:1]
+    found = [at(dict(trial.config), depth, list(lines)) for depth in depths]
+    return found[0] if len(found) == 1 else _line(*found, (layers - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0]))
 
 
-def _shorter(trial: Trial, steps: int) -> Trial:
-    return trial.model_copy(update={"config": {**trial.config, "budgets": [steps]}, "budgets": (steps,)})
+def _most(value: Any) -> float:
+    return float(max(value)) if isinstance(value, list) else float(value)
 
 
 def _line(one: Cost, other: Cost, steps: float) -> Cost:
-    """The cost so many times the difference after the first."""
+    """The cost so many times the difference after the first; the host's is the second one's."""
     numbers = {
         name: getattr(one, name) + steps * (getattr(other, name) - getattr(one, name))
-        for name in ("read", "learnt", "examined", "host")
+        for name in ("read", "learnt", "examined")
     }
-    return replace(one, **numbers)
+    return replace(other, **numbers)
 
 
 def hours(read: float, learnt: float, share: float) -> float:
