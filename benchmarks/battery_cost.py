@@ -1,88 +1,122 @@
-"""What a WMDP suite asks of a model, in tokens, and how many GPU-hours that would be on seven billion parameters.
+"""What a WMDP suite asks of a model: tokens, and by arithmetic the GPU-hours that they are on seven billion parameters.
 
     python benchmarks/battery_cost.py [--suite suites/wmdp-standard.yaml] [--layers 28] [--only ATTACK ...]
 
-The suite's own attacks run with the suite's own settings on a random model of as many layers as asked and next to no
-width, over invented questions, as many as the hub's and about as long (`--words`); every token that goes through the
-model is counted. Of the examination after each mark only the number of prompts is taken, from the suite. The rest is
-arithmetic, not a measurement: 2 floating-point operations a parameter and token without gradient, 6 with one, at the
-share of the GPU's peak that `--share` says. Loading, tokenising and waiting are not in it.
+The suite's own trials, with those that its policy adds, run with their own settings on a random model of next to no
+width, over invented questions, as many as the hub's and about as long (`--words`). Every token that goes through the
+model is counted, whatever is asked: all letter orders, choices, forms, common beginnings once. A trial of a control
+costs what the candidate's own does. Not run in full, because it would take hours:
+
+- the examination after each budget: the attacked model is asked two small samples of every task (`SAMPLES`);
+- attacks that use the model's blocks (`NEEDS`) run at two depths (`DEPTHS`), for `--layers`;
+- a few attacks run at two small values of a setting (`LINES`), for the suite's. A search of a prefix so short does not
+  look at dev on the way, which is left out. Each of these is a straight line through the two points;
+- training: a step's tokens are counted from its batch, padding included, and no step is made;
+- the same questions in the same form: asked twice of one model, with whatever weights, and from then on counted as the
+  second time was.
+
+*GPU-hours* are arithmetic, not a measurement: 2 floating-point operations a parameter and token without gradient, 6
+with one, at the share of the GPU's peak that `--share` says. *Host* is measured here: CPU seconds of one thread outside
+the model's own passes (encoding, planning of batches, scoring), which do not shrink with a GPU and wait for it in turn.
+Work on weights and the optimiser's is in neither: on a model without width it takes nothing, on a real one it is done
+on the device. Loading is not in it.
+Of a trial that is a straight line it is what the larger run took, which is too little.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import random
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
+from invented import POLICIES, ROOT, Battery, battery, tokenizer
 
-ROOT = Path(__file__).parents[1]
+from robustness_gate import attacks, tasks
+from robustness_gate.errors import NotApplicable
+from robustness_gate.planning.suite_data import TaskData
+from robustness_gate.records.questions import asked
+from robustness_gate.records.trial import OWN_ROLES, Trial
+from robustness_gate.verdict import label
+
 PARAMETERS = 7.6e9
 PEAK = 989e12
-"""Dense bfloat16 operations a second of an H100 SXM, by its data sheet."""
-ASKS = ("multiple_choice", "cloze")
-ASKED = 300
-"""Questions of a set whose number the suite does not state."""
-SYLLABLES = ("ar", "be", "co", "du", "el", "fi", "go", "hu", "il", "jo", "ka", "lu", "me", "no", "or", "pa")
+"""Dense bfloat16 operations a second of an H100 or H200 SXM, by NVIDIA's data sheet."""
+SAMPLES = (8, 24)
+"""Questions of each task that the attacked model is asked."""
+DEPTHS = (2, 3)
+LINES: dict[str, dict[str, tuple[int, int]]] = {
+    "universal_prefix": {"budgets": (1, 2), "candidates": (8, 16)},
+    "ablation": {"questions": (10, 20)},
+    "few_shot": {"draws": (1, 2)},
+}
+"""Settings in which the tokens of an attack are a straight line, and the two values that are run."""
 
 
-def invented(suite: str, folder: Path, words: int) -> Path:
-    """The suite with every set of the hub replaced by as many invented questions of so many words.
+@dataclass
+class Counts:
+    """What went through the model, and the CPU seconds of its passes."""
 
-    A task that asks a part of another one's questions (`roles_of`) asks all of them here.
-    """
-    draw, made = random.Random(0), yaml.safe_load(suite)
+    tokens: Any
+    """`engine.usage.Tokens`."""
+    passes: float = 0
+    """CPU seconds in passes."""
+    deep: int = 0
+    """Of how many passes we are inside."""
+    repeated: float = 0
+    """Host seconds of what was asked before and is not asked again."""
 
-    def word() -> str:
-        return "".join(draw.choices(SYLLABLES, k=2))
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """A pass, or a part of one."""
+        begun = time.process_time()
+        self.deep += 1
+        try:
+            yield
+        finally:
+            self.deep -= 1
+            if not self.deep:
+                self.passes += time.process_time() - begun
 
-    made.pop("checked", None)
-    for task in made["tasks"].values():
-        if "roles_of" in task:
-            task |= {key: made["tasks"][task["roles_of"]][key] for key in ("items", "count")}
-    sources = [each for each in (*made["tasks"].values(), *made["corpora"].values()) if "items" in each]
-    counts: dict[str, int] = {}
-    for each in sources:
-        counts.setdefault(each["items"], each.get("count", ASKED))
-    for number, (place, count) in enumerate(counts.items()):
-        (folder / f"set{number}").mkdir()
-        rows = [
-            {
-                "question": " ".join(word() for _ in range(words)) + f" {number} {index}?",
-                "choices": [f"{word()} {word()} {word()} {mark}" for mark in "wxyz"],
-                "answer": draw.randrange(4),
-                "subject": "invented",
-            }
-            for index in range(count)
-        ]
-        (folder / f"set{number}" / "test.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-        for each in sources:
-            if each["items"] == place:
-                each["items"] = f"set{number}"
-    path = folder / "suite.yaml"
-    path.write_text(json.dumps({**made, "dtype": "float32"}), encoding="utf-8")
-    return path
+    def host(self) -> float:
+        """CPU seconds of this process so far, outside the passes."""
+        return time.process_time() - self.passes + self.repeated
 
 
-def narrow(folder: Path, layers: int) -> Path:
-    """A random model of so many layers and next to no width."""
+@dataclass(frozen=True)
+class Cost:
+    """What one trial takes."""
+
+    budgets: int
+    read: float
+    learnt: float
+    examined: float
+    """Of `read`: tokens of the examinations."""
+    host: float
+    """CPU seconds outside the model's passes."""
+    why: str = ""
+    """Why it is not applicable here; empty where it is."""
+
+
+def narrow(layers: int, seed: int) -> Any:
+    """A random model of so many layers and next to no width, with its tokenizer."""
     import torch
     import transformers
 
-    from robustness_gate import organisms
+    from robustness_gate.engine import padding
+    from robustness_gate.engine.load import LoadedModel
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(organisms.checkpoint("base"))
-    torch.manual_seed(0)
+    of = tokenizer()
+    torch.manual_seed(seed)
     config = transformers.Qwen2Config(
-        vocab_size=len(tokenizer),
+        vocab_size=len(of),
         hidden_size=16,
         num_hidden_layers=layers,
         num_attention_heads=2,
@@ -90,25 +124,146 @@ def narrow(folder: Path, layers: int) -> Path:
         intermediate_size=16,
         max_position_embeddings=4096,
     )
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(requires_grad=False)
+    padding.guard(model)
+    return LoadedModel(model, of)
 
 
-def counted(model: Any) -> Counter[str]:
-    """What goes through the model from now on: `read` and `learnt` tokens (without and with gradient), and `calls`."""
+def counted(models: Sequence[Any], counts: Counts) -> None:
+    """Count what goes through the models from now on, forwards and backwards; training is counted and not done."""
     import torch
 
-    told: Counter[str] = Counter()
+    from robustness_gate.engine import score, train, usage
 
-    def count(_: Any, args: Any, given: dict[str, Any]) -> None:
-        ids = given.get("input_ids") if given.get("input_ids") is not None else given.get("inputs_embeds")
-        ids = args[0] if ids is None else ids
-        told["learnt" if torch.is_grad_enabled() else "read"] += int(ids.shape[0] * ids.shape[1])
-        told["calls"] += 1
+    tokens = counts.tokens
 
-    model.model.register_forward_pre_hook(count, with_kwargs=True)
-    return told
+    for model in models:
+        usage.watch(model, tokens)
+        for part in (model.base_model, model.get_output_embeddings()):
+            part.forward = _timed(part.forward, counts)
+    for name in ("backward", "grad"):
+        setattr(torch.autograd, name, _timed(getattr(torch.autograd, name), counts))
+
+    def course(_: Any, __: Any, examples: Sequence[Any], recipe: Any, seed: int) -> Any:
+        draw, seen = train._Draw(len(examples), seed), 0
+        for _ in range(recipe.steps):
+            lengths = [len(examples[at].ids) for at in draw.take(recipe.batch)]
+            tokens.learnt += len(lengths) * max(lengths)
+            seen += sum(lengths)
+        return train.Course([1.0] * recipe.steps, seen)
+
+    train.train = course
+    score.ModelLM.loglikelihoods = _once_more(score.ModelLM.loglikelihoods, counts)
+
+
+def _timed(work: Any, counts: Counts) -> Any:
+    def timed(*given: Any, **named: Any) -> Any:
+        with counts.inside():
+            return work(*given, **named)
+
+    return timed
+
+
+def _once_more(ask: Any, counts: Counts) -> Any:
+    """Ask, or count as the second time what was asked twice of this model in passes of the same kind."""
+    from robustness_gate.engine import hooks, shared
+
+    known: dict[Any, list[tuple[Any, float, float]]] = {}
+
+    def asked_again(lm: Any, questions: Sequence[Any], form: Any) -> Any:
+        alike = hooks.are_tokenwise(lm.model), shared._is_as_measured(lm.model)
+        if form.rewrite is not None or lm.respelling is not None:  # what differs there cannot be compared
+            return ask(lm, questions, form)
+        seen = known.setdefault((id(lm.model), alike, tuple(questions), form), [])
+        if len(seen) < 2:
+            read, host = counts.tokens.read, counts.host()
+            rows = ask(lm, questions, form)
+            seen.append((rows, counts.tokens.read - read, counts.host() - host))
+            return rows
+        rows, read, host = seen[-1]
+        counts.tokens.read += read
+        counts.repeated += host
+        return rows
+
+    return asked_again
+
+
+def examination(lm: Any, task_data: TaskData, counts: Counts) -> tuple[float, float]:
+    """Tokens read and host seconds of asking all items of a task, by a straight line through two samples of them."""
+    task, found = tasks.load(task_data.kind), []
+    for many in SAMPLES:
+        some = tuple(item.question for item in task_data.items[:many])
+        read, host = counts.tokens.read, counts.host()
+        asked(task, lm, some, task_data.form)
+        found.append((len(some), counts.tokens.read - read, counts.host() - host))
+    (few, *small), (many, *large) = found
+    if many == few:
+        return large[0], large[1]
+    steps = (len(task_data.items) - few) / (many - few)
+    read, host = (one + max(0.0, other - one) * steps for one, other in zip(small, large, strict=True))
+    return read, host
+
+
+def cost(trial: Trial, given: Battery, loaded: Any, original: Any, counts: Counts) -> Cost:
+    """Run a trial's attack, with samples of its examinations."""
+    from robustness_gate.running import trial as trials
+
+    module = attacks.load(trial.attack)
+    config = attacks.configure(module, trial.config)
+    reference = (lambda: contextlib.nullcontext(original)) if trial.reference is not None else None
+    target = trials.target_of(given.suite_data, loaded, reference)
+    read, learnt, host = counts.tokens.read, counts.tokens.learnt, counts.host()
+    budgets, examined, its_host, why = 0, 0.0, 0.0, ""
+    try:
+        for attacked in module.attack(target, config, trial.seed):
+            budgets += 1
+            before, since = counts.tokens.read, counts.host()
+            for ref in trial.tasks:
+                found = examination(attacked.model, given.suite_data.tasks[ref.name], counts)
+                examined, its_host = examined + found[0], its_host + found[1]
+            read, host = (
+                read + counts.tokens.read - before,
+                host + counts.host() - since,
+            )  # the samples are no part of it
+    except NotApplicable as error:
+        why = error.message
+    read, host = counts.tokens.read - read, counts.host() - host
+    return Cost(budgets, read + examined, counts.tokens.learnt - learnt, examined, host + its_host, why)
+
+
+def whole(trial: Trial, given: Battery, pairs: Mapping[int, Any], layers: int, counts: Counts) -> Cost:
+    """What a trial takes on a model of so many layers: by straight lines, where it is not run in full."""
+    lines = {name: ends for name, ends in LINES.get(trial.attack, {}).items() if _most(trial.config[name]) >= ends[1]}
+
+    def at(config: dict[str, Any], depth: int, left: Sequence[str]) -> Cost:
+        if not left:
+            budgets = tuple(config.get("budgets", trial.budgets))
+            return cost(trial.model_copy(update={"config": config, "budgets": budgets}), given, *pairs[depth], counts)
+        name, *rest = left
+        small, large = lines[name]
+        values = [[each] if isinstance(config[name], list) else each for each in (small, large)]
+        found = [at({**config, name: value}, depth, rest) for value in values]
+        most = _most(trial.config[name])
+        if name == "questions":  # at most so many as there are
+            most = min(most, given.suite_data.pool()["forget.items"])
+        return _line(*found, (most - small) / (large - small))
+
+    depths = DEPTHS if "blocks" in getattr(attacks.load(trial.attack), "NEEDS", ()) else DEPTHS[:1]
+    found = [at(dict(trial.config), depth, list(lines)) for depth in depths]
+    return found[0] if len(found) == 1 else _line(*found, (layers - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0]))
+
+
+def _most(value: Any) -> float:
+    return float(max(value)) if isinstance(value, list) else float(value)
+
+
+def _line(one: Cost, other: Cost, steps: float) -> Cost:
+    """The cost so many times the difference after the first; the host's is the second one's."""
+    numbers = {
+        name: getattr(one, name) + steps * (getattr(other, name) - getattr(one, name))
+        for name in ("read", "learnt", "examined")
+    }
+    return replace(other, **numbers)
 
 
 def hours(read: float, learnt: float, share: float) -> float:
@@ -118,64 +273,73 @@ def hours(read: float, learnt: float, share: float) -> float:
 
 def main() -> None:
     """Count, and print a table."""
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--suite", type=Path, default=ROOT / "suites" / "wmdp-standard.yaml")
-    asked.add_argument("--layers", type=int, default=28)
-    asked.add_argument("--words", type=int, default=30)
-    asked.add_argument("--share", type=float, default=0.3, help="of the GPU's peak")
-    asked.add_argument("--only", nargs="+", default=[], help="these attacks alone")
-    given = asked.parse_args()
+    asked_for = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked_for.add_argument("--suite", type=Path, default=ROOT / "suites" / "wmdp-standard.yaml")
+    asked_for.add_argument("--layers", type=int, default=28)
+    asked_for.add_argument("--words", type=int, default=15, help="of a question: 15 make prompts of 148 tokens")
+    asked_for.add_argument("--share", type=float, default=0.3, help="of the GPU's peak")
+    asked_for.add_argument("--keep", type=Path, help="a file of what was counted: what it holds is not counted again")
+    asked_for.add_argument("--only", nargs="+", default=[], help="these attacks alone")
+    given = asked_for.parse_args()
 
     import torch
 
-    from robustness_gate import attacks
-    from robustness_gate.engine import score
-    from robustness_gate.engine.load import load
-    from robustness_gate.errors import NotApplicable
-    from robustness_gate.inputs.validation import load_suite
-    from robustness_gate.planning.suite_data import gather
-    from robustness_gate.running import trial
+    from robustness_gate.engine import usage
 
     torch.set_num_threads(1)
+    policy = POLICIES.get(given.suite.stem)
+    policy = ROOT / "policies" / f"{policy}.yaml" if policy is not None else None
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        suite = load_suite(invented(given.suite.read_text(encoding="utf-8"), place, given.words))
-        suite_data = gather(suite)
-        loaded = load(narrow(place / "model", given.layers), dtype="float32", device="cpu")
-        told = counted(loaded.model)
-        target = trial.target_of(suite_data, loaded, None)
-        exams = [task_data for task_data in suite_data.tasks.values() if task_data.kind in ASKS]
-        for task_data in exams:  # a question's tokens in all its letter orders, by the model's own count
-            score.content_logliks(target.lm, [item.question for item in task_data.items[:8]], task_data.form)
-        length, once = told["read"] / (8 * len(exams)), sum(len(task_data.items) for task_data in exams)
+        on = battery(given.suite, policy, Path(folder), given.words, "float32")
         words = f"{version('robustness-gate')}, torch {version('torch')}, {datetime.now(UTC):%Y-%m-%d}"
-        print(f"{suite.record.id} {suite.record.version}, robustness-gate {words}; {given.layers} layers")
-        print(f"an examination: {once:,} questions of {length:.0f} tokens (all letter orders), a mark\n")
-        print("| attack | marks | tokens read | tokens learnt | share of the hours | seconds here |")
-        print("|---|---:|---:|---:|---:|---:|")
-        rows = []
-        for entry in suite.record.attacks:
-            if given.only and entry.attack not in given.only:
+        print(f"{on.suite.record.id} {on.suite.record.version}, robustness-gate {words}; {given.layers} layers\n")
+        models = {layers: (narrow(layers, 0), narrow(layers, 1)) for layers in DEPTHS}
+        counts = Counts(usage.Tokens())
+        counted([each.model for pair in models.values() for each in pair], counts)
+        kept = json.loads(given.keep.read_text(encoding="utf-8")) if given.keep and given.keep.exists() else {}
+        made: dict[str, Cost] = {}
+        print("| trial | budgets | tokens read | of them examinations | tokens learnt | GPU minutes | host seconds |")
+        print("|---|---:|---:|---:|---:|---:|---:|")
+        for trial in on.trials:
+            if trial.role not in OWN_ROLES or (given.only and trial.attack not in given.only):
                 continue
-            module = attacks.load(entry.attack)
-            config = attacks.configure(module, entry.config)
-            before, begun, marks, why = told.copy(), time.monotonic(), 0, ""
-            try:
-                for _ in module.attack(target, config, 0):
-                    marks += 1
-            except NotApplicable as error:
-                why = f" ({error})"
-            seeds = entry.seeds
-            read = seeds * (told["read"] - before["read"] + marks * once * length)
-            learnt = seeds * (told["learnt"] - before["learnt"])
-            rows.append((entry.attack + why, seeds * marks, read, learnt, time.monotonic() - begun))
-            print(f"  {rows[-1]}", flush=True)
-        total = sum(hours(read, learnt, given.share) for _, _, read, learnt, _ in rows)
-        for name, marks, read, learnt, seconds in rows:
-            part = hours(read, learnt, given.share) / total
-            print(f"| {name} | {marks} | {read / 1e6:.1f} M | {learnt / 1e6:.1f} M | {part:.0%} | {seconds:.0f} |")
-        machine = f"{PARAMETERS / 1e9:.1f} billion parameters at {given.share:.0%} of {PEAK / 1e12:.0f} TFLOP/s"
-        print(f"\nby arithmetic {total:.1f} GPU-hours on {machine}")
+            key = _key(trial)
+            made[key] = Cost(**kept[key]) if key in kept else whole(trial, on, models, given.layers, counts)
+            if given.keep:
+                kept[key] = asdict(made[key])
+                given.keep.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            found = made[key]
+            print(_row(f"{trial.role} {label(trial)}", found, given.share), flush=True)
+    own = list(made.values())
+    others = [made[_key(trial)] for trial in on.trials if trial.role not in OWN_ROLES and _key(trial) in made]
+    print(_row("**the candidate, together**", _sum(own), given.share))
+    if others:
+        print(_row("**with the original and the controls**", _sum([*own, *others]), given.share))
+    print(
+        f"\nGPU: by arithmetic, {PARAMETERS / 1e9:.1f} billion parameters at {given.share:.0%} of "
+        f"{PEAK / 1e12:.0f} TFLOP/s"
+    )
+
+
+def _key(trial: Trial) -> str:
+    """What the trials of different models have in common, shams apart."""
+    return json.dumps([trial.attack, trial.config, trial.seed_index], sort_keys=True)
+
+
+def _sum(costs: list[Cost]) -> Cost:
+    return Cost(
+        sum(each.budgets for each in costs),
+        *(sum(getattr(each, name) for each in costs) for name in ("read", "learnt", "examined", "host")),
+    )
+
+
+def _row(name: str, its: Cost, share: float) -> str:
+    why = f" ({its.why})" if its.why else ""
+    minutes = 60 * hours(its.read, its.learnt, share)
+    return (
+        f"| {name}{why} | {its.budgets} | {its.read / 1e6:.2f} M | {its.examined / 1e6:.2f} M | "
+        f"{its.learnt / 1e6:.2f} M | {minutes:.1f} | {its.host:.0f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ def _bare(text: str) -> str:
 
 def as_read(text: str) -> str:
     """A text in lower case with single spaces, without characters that are not seen (Unicode's category Cf)."""
+    if text.isascii():  # nothing in it is unseen, or spelt in two ways
+        return " ".join(text.lower().split())
     seen = "".join(each for each in text if each.isascii() or unicodedata.category(each) != "Cf")
     return " ".join(unicodedata.normalize("NFC", seen).lower().split())
 
