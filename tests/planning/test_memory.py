@@ -19,8 +19,9 @@ from robustness_gate.engine import optimizer, scope, score, train, usage
 from robustness_gate.engine.load import DTYPES, load
 from robustness_gate.errors import CheckpointError
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
+from robustness_gate.inputs import memory
+from robustness_gate.inputs.memory import Way
 from robustness_gate.inputs.shape import Shape, shape_of
-from robustness_gate.planning import memory
 from robustness_gate.planning.devices import device
 from robustness_gate.records.work import Sizes, Training
 
