@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from robustness_gate.cli.common import console_for_output, print_grid, say, say_json
+from robustness_gate.errors import UnknownWord
+from robustness_gate.inputs.memory import Way
 from robustness_gate.planning import cost
 from robustness_gate.planning.devices import SHARE, Device, device
 from robustness_gate.records.encode import Json
@@ -16,7 +18,6 @@ from robustness_gate.verdict.wording import model_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from robustness_gate.inputs.memory import Way
     from robustness_gate.planning.cost import Estimate
     from robustness_gate.planning.plan import Prepared
     from robustness_gate.records.cost import Costs
@@ -129,7 +130,7 @@ def _how(way: Way) -> str:
         case "host":
             found = ["the optimiser's numbers are in the host's memory"]
         case unknown:
-            assert_never(unknown)
+            raise UnknownWord("place of an optimiser's numbers", unknown)
     if way.checkpointed:
         found.append("blocks are computed again in the backward pass")
     if way.rows:

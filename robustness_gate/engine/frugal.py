@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from robustness_gate.engine import anatomy
 from robustness_gate.errors import BrokenTrial, CheckpointError, NotApplicable
 from robustness_gate.inputs import memory
 from robustness_gate.inputs.memory import Way
@@ -154,7 +153,7 @@ _ORDER = ("device", "in_place", "host")
 
 def _less(one: Way, other: Way) -> bool:
     """Whether a way keeps less of a forward pass than another."""
-    fewer = 0 < one.rows and (other.rows == 0 or one.rows < other.rows)
+    fewer = one.rows > 0 and (other.rows == 0 or one.rows < other.rows)
     return fewer or (one.checkpointed and not other.checkpointed)
 
 
@@ -188,7 +187,7 @@ def checkpointed(model: Any) -> Iterator[None]:
     Raises:
         NotApplicable: the blocks were not found.
     """
-    blocks = list(dict.fromkeys(anatomy.layers(model)))
+    blocks = list(dict.fromkeys(_blocks(model)))
     kinds = [type(block) for block in blocks]
     repeated = {kind: _repeated(kind) for kind in set(kinds)}
     try:
@@ -198,6 +197,16 @@ def checkpointed(model: Any) -> Iterator[None]:
     finally:
         for block, kind in zip(blocks, kinds, strict=True):
             block.__class__ = kind
+
+
+def _blocks(model: Any) -> list[Any]:
+    """The model's blocks, of whatever kinds: the outermost list of modules whose length is in its config."""
+    config = getattr(model, "config", None)
+    expected = None if config is None else getattr(config.get_text_config(), "num_hidden_layers", None)
+    for module in model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == expected:
+            return list(module)
+    raise NotApplicable(f"no list of {expected} blocks was found in {type(model).__name__}")
 
 
 def _repeated(kind: type[Any]) -> Any:

@@ -89,7 +89,7 @@ class Stepper:
                 self._update([name], rate, shrink, scale)
                 each.grad = None
             if self.held[name] is not each:
-                each.copy_(scope.rounded(self.held[name].to(each.device), each.dtype, self._generator))
+                each.copy_(scope.rounded(_at(self.held[name], each.device), each.dtype, self._generator))
 
     def _shrink(self, moving: Sequence[str], scale: float) -> torch.Tensor | None:
         """By what all gradients are multiplied, as `torch.nn.utils.clip_grad_norm_` does; None where nothing is."""
@@ -111,7 +111,7 @@ class Stepper:
             found = found.div_(scale) if scale != 1 else found
             gradients.append(found.mul_(shrink) if shrink is not None else found)
         kept = [[self.held[name], *self.moments[name]] for name in names]
-        here = [[each.to(found.device) for each in row] for row, found in zip(kept, gradients, strict=True)]
+        here = [[_at(each, found.device) for each in row] for row, found in zip(kept, gradients, strict=True)]
         held, first, second = (list(column) for column in zip(*here, strict=True))
         adamw(
             held, gradients, first, second, [], [self._steps[name] for name in names], foreach=False,
@@ -135,7 +135,7 @@ class InPlace:
     def __init__(self, parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int) -> None:
         self.parameters, self._recipe, self._shares, self._done = parameters, recipe, _shares(recipe), 0
         self._generator = _lot(parameters, seed)
-        self._moments = {
+        self.moments = {
             name: [torch.zeros_like(each, dtype=_kind_of_moments(each.dtype)) for _ in BETAS]
             for name, each in parameters.items()
         }
@@ -155,20 +155,25 @@ class InPlace:
             each.grad = None
             moments = [
                 kept.float().lerp(found, 1 - beta)
-                for kept, found, beta in zip(self._moments[name], (gradient, gradient.square()), BETAS, strict=True)
+                for kept, found, beta in zip(self.moments[name], (gradient, gradient.square()), BETAS, strict=True)
             ]
             first, second = (moment / (1 - beta**self._done) for moment, beta in zip(moments, BETAS, strict=True))
             if each.ndim >= 2:
                 now *= 1 - rate * self._recipe.weight_decay
             now -= rate * first / (second.sqrt() + EPS)
             each.copy_(scope.rounded(now, each.dtype, self._generator))
-            for kept, moment in zip(self._moments[name], moments, strict=True):
+            for kept, moment in zip(self.moments[name], moments, strict=True):
                 kept.copy_(scope.rounded(moment, kept.dtype, self._generator))
 
     def forget(self) -> None:
         """Clear all gradients."""
         for each in self.parameters.values():
             each.grad = None
+
+
+def _at(kept: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device: itself where it is there already."""
+    return kept.to(device)
 
 
 def _lot(parameters: Mapping[str, torch.nn.Parameter], seed: int) -> torch.Generator:

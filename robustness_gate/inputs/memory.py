@@ -156,8 +156,11 @@ def training(shape: Shape, dtype: str, its: Training, way: Way, count: float) ->
     fit = fitted * shape.vocabulary * (size + (size + 8 if its.every else 0))
     kept = activations(shape, dtype, part)
     if way.checkpointed:
-        kept = tokens * shape.layers * shape.width * size + kept / max(1, shape.layers)
+        last = 4 + (2 * size if full else 0)  # the last norm's input in float32, and where it is trained its output
+        kept = tokens * shape.width * (shape.layers * size + last) + kept / max(1, shape.layers)
     held: dict[str, float] = {"weights": float(shape.parameters * size)}
+    if not full:
+        held["what is trained"] = 4 * count
     gradients = {"gradients": (size if full else 4) * count}
     if way.states == "in_place":
         held["moments"] = 2 * (2 if dtype == "bfloat16" else 4) * count
