@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import batching, frugal, optimizer, padding, scope
+from robustness_gate.engine import batching, frugal, optimizer, scope
+from robustness_gate.engine.loss import Example as Example
+from robustness_gate.engine.loss import batch_loss as batch_loss
+from robustness_gate.engine.loss import parts_of_loss, predictions
 from robustness_gate.errors import BrokenTrial
 from robustness_gate.inputs.memory import FIT_ROWS, Way
 from robustness_gate.records.attack import GridPoint
@@ -42,13 +45,6 @@ class Recipe:
     """Maximum gradient norm; 0 is no clipping."""
     decay: float | None = None
     """Factor by which the rate falls each step, in (0, 1], without warm-up; None is the linear schedule."""
-
-
-class Example(NamedTuple):
-    """Token ids and, for each, whether its prediction counts in the loss."""
-
-    ids: list[int]
-    counts: list[bool]
 
 
 LOSS_SCALE = 2.0**13
@@ -154,7 +150,7 @@ def _gradients(
         frugal.forget(parameters)
         value = 0.0
         with torch.enable_grad(), frugal.checkpointed(model) if way.checkpointed else nullcontext():
-            for loss in [batch_loss(model, batch, device)] if way.plain else _parts_of_loss(model, batch, device, way):
+            for loss in [batch_loss(model, batch, device)] if way.plain else parts_of_loss(model, batch, device, way):
                 part = float(loss.detach())
                 if not math.isfinite(part):
                     raise Diverged(f"the training loss is {part} {where}")
@@ -165,19 +161,6 @@ def _gradients(
         scale /= 2
         if scale < 1:
             raise Diverged(f"the gradients are not numbers {where}")
-
-
-def _parts_of_loss(model: Any, batch: Sequence[Example], device: torch.device, way: Way) -> Iterator[torch.Tensor]:
-    """Scalars that add up to the mean loss of a batch, each of one forward pass.
-
-    Each needs its backward pass before the next one is made: see `frugal.checkpointed`.
-    """
-    counted = sum(sum(example.counts[1:]) for example in batch)
-    for part in _alike(model, batch):
-        for start in range(0, len(part), way.rows or len(part)):
-            some = part[start : start + (way.rows or len(part))]
-            logits, targets, _ = _of_part(model, [batch[at] for at in some], some, device)
-            yield torch.nn.functional.cross_entropy(logits, targets, reduction="sum") / counted
 
 
 def _finite(parameters: Mapping[str, torch.nn.Parameter]) -> bool:
@@ -222,7 +205,7 @@ def fit(model: Any, examples: Sequence[Example], batch: int = FIT_ROWS) -> Fit:
 
 def _fit_of(model: Any, examples: Sequence[Example]) -> tuple[float, float, float, int]:
     """Loss, tokens predicted and log-odds of some examples, each summed over the counted tokens, and their number."""
-    logits, targets, _ = _predictions(model, examples, model.get_input_embeddings().weight.device)
+    logits, targets, _ = predictions(model, examples, model.get_input_embeddings().weight.device)
     total = float(torch.nn.functional.cross_entropy(logits, targets)) * len(targets) if len(targets) else 0.0
     right = odds = 0.0
     for rows, wanted in zip(torch.split(logits, ROWS), torch.split(targets, ROWS), strict=True):
@@ -397,51 +380,6 @@ def edge(rate: float, grid: Sequence[float]) -> str:
     if len(grid) == 1:
         return "only"
     return {grid[0]: "lowest", grid[-1]: "highest"}.get(rate, "no")
-
-
-def batch_loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
-    """Mean cross-entropy over the counted tokens of a batch, padded on the right: a scalar with its gradient."""
-    logits, targets, _ = _predictions(model, batch, device)
-    return torch.nn.functional.cross_entropy(logits, targets)
-
-
-def log_likelihoods(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
-    """Log-likelihood of each example's counted tokens together, in nats: [example], with its gradient."""
-    logits, targets, rows = _predictions(model, batch, device)
-    scores = -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    return torch.zeros(len(batch), device=device).index_add(0, rows, scores)
-
-
-def _predictions(
-    model: Any, batch: Sequence[Example], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """For every counted token of a batch: logits [token, vocabulary], the token [token], its example [token].
-
-    Padding on the right comes after the predicted tokens; where it still affects a model, equal lengths are batched.
-    """
-    found = [_of_part(model, [batch[at] for at in part], part, device) for part in _alike(model, batch)]
-    if len(found) == 1:
-        return found[0]
-    return tuple(torch.cat(each) for each in zip(*found, strict=True))  # type: ignore[return-value]  # three of them
-
-
-def _alike(model: Any, batch: Sequence[Example]) -> list[list[int]]:
-    """Indices of the examples that may share one forward pass."""
-    rows = [example.ids for example in batch]
-    return padding.groups(rows) if padding.alike(model, rows, side="right") else [list(range(len(batch)))]
-
-
-def _of_part(
-    model: Any, batch: Sequence[Example], numbers: Sequence[int], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The same for examples that share one forward pass, with their own indices."""
-    shown = padding.padded(model, [example.ids for example in batch], side="right")
-    width = shown["input_ids"].shape[1]
-    counts = torch.tensor([e.counts + [False] * (width - len(e.ids)) for e in batch], device=device)
-    logits = model(**shown, use_cache=False).logits
-    wanted = counts[:, 1:]  # a token is predicted from the position before it
-    mine = torch.tensor(numbers, device=device)[wanted.nonzero()[:, 0]]
-    return logits[:, :-1][wanted].float(), shown["input_ids"][:, 1:][wanted], mine
 
 
 class _Draw:
