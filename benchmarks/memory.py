@@ -3,8 +3,8 @@
     python benchmarks/memory.py
 
 Each case runs in a process of its own on the CPU. Measured is its peak of resident memory (VmHWM, started anew before
-the case) less what was resident then without the weights. The prediction is the sum of the terms of `inputs.memory`. The
-host's memory is the device's here, so that what is in the host's memory is added. Linux and glibc.
+the case) less what was resident then without the weights. The prediction is the sum of the terms of `inputs.memory`.
+Linux and glibc.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def predicted(dtype: str, method: Method | None, way: Way) -> float:
     its = Training(method, BATCH, float(LENGTH), every=True, rank=RANK)
     count = memory.trained(shape(), its)
     states = memory.training(shape(), dtype, its, way, count)
-    return max(map(memory.total, states)) + memory.on_host(dtype, way, count)
+    return max(map(memory.total, states))
 
 
 def resident() -> int:

@@ -328,6 +328,17 @@ def test_the_stepper_is_torchs_adamw_to_the_bit() -> None:
         assert torch.equal(each, theirs[name])
 
 
+def test_the_fused_kernel_that_a_gpu_uses_makes_the_same_steps() -> None:
+    recipe = train.Recipe(1e-2, steps=4, batch=1, clip=0.5, weight_decay=0.1)
+    ours, fused = two(torch.float32), two(torch.float32)
+    plain, own = optimizer.Stepper(ours, recipe, 1), optimizer.Stepper(fused, recipe, 1)
+    own._fused = True  # torch has it for the CPU, too
+    stepped(ours, lambda: plain.step(1.0))
+    stepped(fused, lambda: own.step(1.0))
+    for name, each in ours.items():
+        assert torch.allclose(each, fused[name], rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_numbers_in_the_hosts_memory_give_the_same_weights_to_the_bit(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch

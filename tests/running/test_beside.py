@@ -98,7 +98,7 @@ def training_mode(model: Any) -> None:
 def test_what_an_attack_leaves_changed_in_it_does_not_reach_the_next(
     damage: Callable[[Any], None], job: Job, alone: dict[str, Any], loaded: list[str]
 ) -> None:
-    """An attack may spoil what it was lent, on purpose or not: a later one would be weaker, and nothing would say so."""
+    """An attack may spoil what it was lent: a later one would be weaker, and nothing would say so."""
     resident, trial = attempt.Resident(job), trial_of(job, "model_guidance")
     with resident.reference(trial)() as original:
         pass
