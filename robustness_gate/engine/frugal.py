@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from robustness_gate.engine.loss import loss_scale
 from robustness_gate.errors import BrokenTrial, CheckpointError, NotApplicable
 from robustness_gate.inputs import memory
 from robustness_gate.inputs.memory import Way
@@ -228,9 +229,15 @@ def same_gradients(wanted: Wanted) -> bool:
 
     Sum and norm of each gradient are compared, so that no second set of gradients is in memory. Gradients are cleared.
     """
-    model, parameters, loss = wanted.model, wanted.parameters, wanted.loss
-    shortest = min((each for each in wanted.examples if any(each.counts)), key=lambda each: len(each.ids))
-    short = [shortest._replace(ids=shortest.ids[-SHORT:], counts=shortest.counts[-SHORT:])]
+    model, parameters, scale = wanted.model, wanted.parameters, loss_scale(wanted.model)
+
+    def loss(some: Sequence[Example]) -> torch.Tensor:
+        return wanted.loss(some) * scale
+
+    ends = [each._replace(ids=each.ids[-SHORT:], counts=each.counts[-SHORT:]) for each in wanted.examples]
+    short = [each for each in ends if any(each.counts[1:])][:1]
+    if not short:
+        return False
     plain = _sums(parameters, loss, short)
     try:
         with checkpointed(model):
@@ -240,13 +247,13 @@ def same_gradients(wanted: Wanted) -> bool:
             raise
         forget(parameters)
         return False
-    for name, (total, norm, allowed) in plain.items():
-        theirs = again.get(name)
-        if theirs is None or abs(theirs[1] - norm) > allowed * norm:
-            return False
-        if abs(theirs[0] - total) > allowed * norm * parameters[name].numel() ** 0.5:
-            return False
-    return plain.keys() == again.keys()
+    if plain.keys() != again.keys() or not any(norm > 0 for _, norm, _ in plain.values()):
+        return False
+    return all(  # a difference that is not a number is none that is allowed
+        abs(again[name][1] - norm) <= allowed * norm
+        and abs(again[name][0] - total) <= allowed * norm * parameters[name].numel() ** 0.5
+        for name, (total, norm, allowed) in plain.items()
+    )
 
 
 def _sums(
@@ -259,7 +266,11 @@ def _sums(
     with torch.enable_grad():
         loss(examples).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     found = {
-        name: (float(each.grad.double().sum()), float(each.grad.double().norm()), ALIKE[each.dtype])
+        name: (
+            float(each.grad.sum(dtype=torch.float64)),
+            float(torch.linalg.vector_norm(each.grad, dtype=torch.float64)),
+            ALIKE[each.dtype],
+        )
         for name, each in parameters.items()
         if each.grad is not None
     }

@@ -18,6 +18,15 @@ class Example(NamedTuple):
     counts: list[bool]
 
 
+LOSS_SCALE = 2.0**13
+"""Initial loss scale of a model in float16, whose gradients often underflow."""
+
+
+def loss_scale(model: Any) -> float:
+    """What a model's loss is multiplied by at first before its backward pass: 1 for all but float16."""
+    return LOSS_SCALE if any(each.dtype == torch.float16 for each in model.parameters()) else 1.0
+
+
 def batch_loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
     """Mean cross-entropy over the counted tokens of a batch, padded on the right: a scalar with its gradient."""
     logits, targets, _ = predictions(model, batch, device)

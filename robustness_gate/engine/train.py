@@ -19,7 +19,7 @@ import torch
 from robustness_gate.engine import batching, frugal, optimizer, scope
 from robustness_gate.engine.loss import Example as Example
 from robustness_gate.engine.loss import batch_loss as batch_loss
-from robustness_gate.engine.loss import parts_of_loss, predictions
+from robustness_gate.engine.loss import loss_scale, parts_of_loss, predictions
 from robustness_gate.errors import BrokenTrial
 from robustness_gate.inputs.memory import FIT_ROWS, Way
 from robustness_gate.records.attack import GridPoint
@@ -47,8 +47,6 @@ class Recipe:
     """Factor by which the rate falls each step, in (0, 1], without warm-up; None is the linear schedule."""
 
 
-LOSS_SCALE = 2.0**13
-"""Initial loss scale of a model in float16, whose gradients often underflow."""
 FITS = 0.9
 """Share of the trained tokens that a fitted model predicts."""
 ROWS = 512
@@ -97,10 +95,9 @@ def train(
     wanted = frugal.Wanted(model, parameters, examples, recipe.batch, partial(batch_loss, model, device=device))
     way = way or frugal.chosen(wanted)
     draw = _Draw(len(examples), seed)
-    half = any(each.dtype == torch.float16 for each in model.parameters())
     stepper: optimizer.Stepper | optimizer.InPlace | None = None
     losses: list[float] = []
-    tokens, scale = 0, LOSS_SCALE if half else 1.0
+    tokens, scale = 0, loss_scale(model)
     while len(losses) < recipe.steps:
         batch = [examples[i] for i in draw.take(recipe.batch)]
         value = None
@@ -144,8 +141,7 @@ def _gradients(
     Raises:
         Diverged: the loss or the gradients are not finite.
     """
-    half = any(each.dtype == torch.float16 for each in model.parameters())
-    device = next(iter(parameters.values())).device
+    half, device = loss_scale(model) > 1, next(iter(parameters.values())).device
     while True:
         frugal.forget(parameters)
         value = 0.0
