@@ -140,7 +140,9 @@ def trained(shape: Shape, its: Training) -> float:
 
 
 def training(shape: Shape, dtype: str, its: Training, way: Way, count: float) -> tuple[Terms, Terms]:
-    """A training step: at the end of its forward pass with the gradients already there, and at the optimiser's step.
+    """A training step: at the end of its forward pass, and at the optimiser's step.
+
+    Gradients come as activations go, so that both are there together only where a batch has several passes.
 
     Args:
         shape: the model.
@@ -162,6 +164,7 @@ def training(shape: Shape, dtype: str, its: Training, way: Way, count: float) ->
     if not full:
         held["what is trained"] = 4 * count
     gradients = {"gradients": (size if full else 4) * count}
+    before = gradients if way.rows else {"the head's gradient": float(size * shape.largest)} if full else {}
     if way.states == "in_place":
         held["moments"] = 2 * (2 if dtype == "bfloat16" else 4) * count
     elif way.states == "device":
@@ -170,7 +173,7 @@ def training(shape: Shape, dtype: str, its: Training, way: Way, count: float) ->
             held["float32 copies"] = 4 * count
     matrix = {"one matrix in float32": (32.0 if way.states == "host" else 24.0) * shape.largest} if full else {}
     return (
-        {**held, **gradients, "activations": kept, "logits": max(logits, fit)},
+        {**held, **before, "activations": kept, "logits": max(logits, fit)},
         {**held, **gradients, **matrix},
     )
 
