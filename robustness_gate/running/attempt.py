@@ -125,6 +125,8 @@ class Resident:
         self._before = {}
         self._meter.begin()
         try:
+            if trial.reference is None:
+                self._beside.make_room()
             loaded = self.loaded_model(trial)
             self._meter.examines(self._model)
             self._before = self._surroundings()
@@ -204,8 +206,6 @@ class Resident:
         from robustness_gate.engine.state import sums_of
 
         wanted = (trial.subject, trial.dtype)
-        if trial.reference is None:
-            self._beside.make_room()
         if self._loaded != wanted:
             self._model, self._loaded = None, None
             self._model = self._load(trial.subject, trial.dtype)
