@@ -3,9 +3,8 @@
     python benchmarks/memory.py
 
 Each case runs in a process of its own on the CPU. Measured is its peak of resident memory (VmHWM, started anew before
-the case) less what was resident then without the weights. The prediction is the sum of the terms of `planning.memory`;
-the square roots of the moments are left out, because torch makes them for all weights at once on a GPU only. Linux and
-glibc.
+the case) less what was resident then without the weights. The prediction is the sum of the terms of `inputs.memory`.
+Linux and glibc.
 """
 
 from __future__ import annotations
@@ -18,25 +17,30 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from robustness_gate.inputs import memory
+from robustness_gate.inputs.memory import Way
 from robustness_gate.inputs.shape import Shape
-from robustness_gate.planning import memory
 from robustness_gate.records.work import Training
 
+Method = Literal["full", "lora"]
 LAYERS, WIDTH, HEADS, INNER, VOCABULARY = 6, 512, 8, 1408, 1500
 BATCH, LENGTH, RANK = 8, 128, 16
-CASES = {
-    "asking, float32": ("float32", None),
-    "full, float32": ("float32", "full"),
-    "full, bfloat16 with float32 copies": ("bfloat16", "full"),
-    "full, bfloat16 in place": ("bfloat16", "in place"),
-    "lora, float32": ("float32", "lora"),
-    "lora, bfloat16": ("bfloat16", "lora"),
+CASES: dict[str, tuple[str, Method | None, Way]] = {
+    "asking, float32": ("float32", None, Way()),
+    "full, float32": ("float32", "full", Way()),
+    "full, float32, blocks computed again": ("float32", "full", Way(checkpointed=True)),
+    "full, float32, blocks again, two examples together": ("float32", "full", Way(checkpointed=True, rows=2)),
+    "full, bfloat16 with float32 copies": ("bfloat16", "full", Way()),
+    "full, bfloat16 in place": ("bfloat16", "full", Way("in_place")),
+    "full, bfloat16 in place, blocks again": ("bfloat16", "full", Way("in_place", checkpointed=True)),
+    "lora, float32": ("float32", "lora", Way()),
+    "lora, float32, blocks again": ("float32", "lora", Way(checkpointed=True)),
+    "lora, bfloat16": ("bfloat16", "lora", Way()),
 }
 WITHOUT_HOLES = {"MALLOC_MMAP_THRESHOLD_": "262144"}
 """glibc gives every larger tensor back to the system at once. Without that, holes of freed tensors are resident too."""
-GPU_ONLY = "square roots of the moments"
 
 
 def shape() -> Shape:
@@ -56,14 +60,15 @@ def shape() -> Shape:
     )
 
 
-def predicted(dtype: str, method: str | None) -> float:
+def predicted(dtype: str, method: Method | None, way: Way) -> float:
     """Bytes by the planner."""
     if method is None:
         terms = memory.asking(shape(), dtype, float(LENGTH))
         return memory.total({name: size for name, size in terms.items() if name != "keys and values"})
-    its = Training("lora" if method == "lora" else "full", BATCH, float(LENGTH), every=True, rank=RANK)
-    states = memory.training(shape(), dtype, its, copies=method == "full")
-    return max(memory.total({name: size for name, size in each.items() if name != GPU_ONLY}) for each in states)
+    its = Training(method, BATCH, float(LENGTH), every=True, rank=RANK)
+    count = memory.trained(shape(), its)
+    states = memory.training(shape(), dtype, its, way, count)
+    return max(map(memory.total, states))
 
 
 def resident() -> int:
@@ -88,7 +93,7 @@ def model_of(layers: int, dtype: str) -> Any:
     return model.requires_grad_(requires_grad=False)
 
 
-def work(model: Any, method: str | None, rows: int) -> int:
+def work(model: Any, method: Method | None, rows: int, way: Way) -> int:
     """Read so many prompts, or train on them for two steps; returns the bytes that were resident before."""
     import torch
 
@@ -111,24 +116,22 @@ def work(model: Any, method: str | None, rows: int) -> int:
     with opened as parameters:
         before = resident()  # with the snapshot, which is the host's
         usage.restart_peak()
-        train.train(model, parameters, examples, train.Recipe(1e-4, 2, rows), 0)
+        train.train(model, parameters, examples, train.Recipe(1e-4, 2, rows), 0, way)
     return before
 
 
-def measured(dtype: str, method: str | None) -> int:
+def measured(dtype: str, method: Method | None, way: Way) -> int:
     """The growth of this process over one batch of prompts, or over two steps of training."""
     import torch
 
-    from robustness_gate.engine import optimizer
     from robustness_gate.system import usage
 
     torch.set_num_threads(1)
-    optimizer._is_room = lambda *_: method == "full"  # type: ignore[assignment]
-    work(model_of(1, dtype), method, 1)  # libraries load their code
+    work(model_of(1, dtype), method, 1, way)  # libraries load their code
     model = model_of(LAYERS, dtype)
     if sum(each.numel() for each in model.parameters()) != shape().parameters:
         raise AssertionError("the shape is not that of the model")
-    before = work(model, method, BATCH if method is not None else memory.BATCH_TOKENS // LENGTH)
+    before = work(model, method, BATCH if method is not None else memory.BATCH_TOKENS // LENGTH, way)
     return (usage.peak() or 0) - before + sum(each.numel() * each.element_size() for each in model.parameters())
 
 

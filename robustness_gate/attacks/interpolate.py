@@ -65,8 +65,8 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
 
 
 def work(config: Config, sizes: Sizes) -> Work:  # noqa: ARG001 - every attack's has this shape
-    """No passes; the original's weights, the candidate's as they were, and a snapshot to mix from."""
-    return Work(copies=3)
+    """No passes; the original's weights, and the candidate's as they were."""
+    return Work(copies=2)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random
@@ -83,8 +83,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     shapes = {name: each.shape for name, each in target.model.named_parameters()}
     if shapes != {name: each.shape for name, each in there.items()}:
         raise NotApplicable("the original has other parameters than the candidate")
-    with scope.trainable(target.model) as parameters:
-        here = scope.snapshot(parameters)
+    here = scope.snapshot(scope.named(target.model))
+    with scope.trainable(target.model, None, here) as parameters:
         for share in config.budgets:
 
             def mixed(name: str, weight: torch.Tensor, share: int = share) -> torch.Tensor:

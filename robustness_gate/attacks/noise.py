@@ -87,7 +87,7 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
 
 def work(config: Config, sizes: Sizes) -> Work:
     """A look at the dev items for each draw, and one before; the weights as they were, and a snapshot."""
-    return Work(read=sizes.look * (1 + len(config.budgets) * config.draws), copies=2)
+    return Work(read=sizes.look * (1 + len(config.budgets) * config.draws), copies=1)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
@@ -99,9 +99,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     from robustness_gate.engine import matrices, scope, selection
 
     names, sizes = _shaken(target.model, config), matrices.sizes(target.model)
-    with scope.trainable(target.model, names) as parameters:
+    delivered = scope.snapshot(scope.named(target.model, names))
+    with scope.trainable(target.model, names, delivered) as parameters:
         scope.freeze(parameters)
-        delivered = scope.snapshot(parameters)
         size = scope.size(parameters, delivered)
         still = selection.accuracy(target.lm, target.hazards)
         for budget in config.budgets:

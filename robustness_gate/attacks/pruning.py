@@ -164,9 +164,9 @@ def reach(model: Any, config: Config) -> list[str]:
 
 
 def work(config: Config, sizes: Sizes) -> Work:
-    """A look at the dev items for each point of the grid, and one for the control; the weights twice."""
+    """A look at the dev items for each point of the grid, and one for the control; a copy of the weights."""
     points = len(config.scores) * len(config.calibrate_on) * len(config.utility) * len(_pairs(config))
-    return Work(read=sizes.look * (points + 1), copies=2, omitted="the passes that score the weights")
+    return Work(read=sizes.look * (points + 1), copies=1, omitted="the passes that score the weights")
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
@@ -179,8 +179,9 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
 
     from robustness_gate.engine import matrices, scope, selection
 
-    with scope.seeded(seed), scope.trainable(target.model, reach(target.model, config)) as parameters:
-        delivered = scope.snapshot(parameters)
+    names = reach(target.model, config)
+    delivered = scope.snapshot(scope.named(target.model, names))
+    with scope.seeded(seed), scope.trainable(target.model, names, delivered) as parameters:
         weights = sum(each.numel() for each in delivered.values())
         settings: list[_Setting] = []
         best, chosen, cut = None, None, set[str]()

@@ -96,7 +96,7 @@ def reach(model: Any, config: Config) -> list[str]:  # noqa: ARG001 - every atta
 
 def work(config: Config, sizes: Sizes) -> Work:  # noqa: ARG001 - every attack's has this shape
     """No passes; the weights as they were, and a snapshot to round from."""
-    return Work(copies=2)
+    return Work(copies=1)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random
@@ -108,8 +108,8 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     from robustness_gate.engine import matrices, scope
 
     found, sizes = matrices.plain(target.model), matrices.sizes(target.model)
-    with scope.trainable(target.model, list(found)) as parameters:
-        delivered = scope.snapshot(parameters)
+    delivered = scope.snapshot(scope.named(target.model, list(found)))
+    with scope.trainable(target.model, list(found), delivered) as parameters:
         for bits in config.budgets:
 
             def stored(name: str, weight: torch.Tensor, bits: int = bits) -> torch.Tensor:

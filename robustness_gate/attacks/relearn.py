@@ -45,7 +45,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -251,8 +251,8 @@ def work(config: Config, sizes: Sizes) -> Work:
     """Training, the fit to its data before and after, and a look at the dev items, at each rate of each budget; and the
     repair.
 
-    Of the trained parameters there are four copies in host memory: as they were, as repaired, at the start of a grid,
-    and the best of it; and a fifth while a better one takes its place.
+    Of the trained parameters there are copies in host memory: the start of a grid; where all weights are repaired
+    before, also as they were; and the best of a grid of several.
     """
     rates, (examples, length) = len(config.learning_rates), _each(config.source, config.train_on, config, sizes)
     ways = sizes.ways if _by_questions(config.train_on) else 1
@@ -271,7 +271,7 @@ def work(config: Config, sizes: Sizes) -> Work:
         training=Training(
             config.method, config.batch, length, every=not _by_questions(config.train_on), rank=config.rank
         ),
-        copies=4 + (rates > 1),
+        copies=1 + (config.method == "full" and config.repair != "none") + (rates > 1),
     )
 
 
@@ -296,9 +296,10 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     by_questions = _by_questions(config.train_on)
     ways = len(_ways(target, config)) if by_questions else 1
     sizes, asked = matrices.sizes(target.model), reach(target.model, config)
-    with scope.seeded(seed), _opened(target.model, config) as parameters:
+    with scope.seeded(seed), _opened(target.model, config) as (parameters, start):
         repaired = _repaired(target, config, parameters, seed)
-        start = scope.snapshot(parameters)
+        if repaired:
+            start = scope.snapshot(parameters)
         for budget in config.budgets:
             training_set = [example for group in examples[:budget] for example in group]
             steps = ways * max(config.min_steps, math.ceil(budget * config.epochs / config.batch))
@@ -314,6 +315,7 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
                 recipes,
                 seed,
                 lambda: selection.accuracy(target.lm, dev),
+                start,
             )
             yield AttackedModel(
                 target.lm,
@@ -351,19 +353,25 @@ def reach(model: Any, config: Config) -> list[str]:
     return names
 
 
-def _opened(model: Any, config: Config) -> AbstractContextManager[dict[str, Any]]:
-    """The scope in which the method's parameters can be trained."""
+@contextmanager
+def _opened(model: Any, config: Config) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The scope in which the method's parameters can be trained, and the one copy of their values at its start."""
     from robustness_gate.engine import scope
 
     if config.method == "lora":
-        return scope.adapter(model, rank=config.rank, alpha=config.alpha, targets=reach(model, config))
+        adapter = scope.adapter(model, rank=config.rank, alpha=config.alpha, targets=reach(model, config))
+        with adapter as parameters:
+            yield parameters, scope.snapshot(parameters)
+        return
     if config.method != "full":
         raise UnknownWord("'method' of relearn", config.method)
     within = _within(model, config.layers)
     chosen = {name: each for name, each in model.named_parameters() if name.startswith(within)}
     if stored := [name for name, each in chosen.items() if not each.is_floating_point()]:
         raise NotApplicable(f"'{stored[0]}' is stored quantised: it cannot be trained, only an adapter beside it can")
-    return scope.trainable(model, list(chosen))
+    start = scope.snapshot(chosen)
+    with scope.trainable(model, list(chosen), start) as parameters:
+        yield parameters, start
 
 
 def _within(model: Any, layers: tuple[int, ...]) -> tuple[str, ...]:
@@ -389,11 +397,12 @@ def _repaired(target: Target, config: Config, parameters: dict[str, Any], seed: 
     training_set = [example for group in made for example in group]
     recipe = train.Recipe(config.repair_rate, config.repair_steps, config.batch, config.warmup, config.weight_decay)
     before = train.mean_loss(target.model, training_set)
-    train.train(target.model, parameters, training_set, recipe, seed)
+    course = train.train(target.model, parameters, training_set, recipe, seed)
     after = train.mean_loss(target.model, training_set)
     if not after < before:
         raise BrokenTrial(f"the repair raised its loss from {before:.3g} to {after:.3g}: take another 'repair_rate'")
-    return {"repair_loss_start": before, "repair_loss_end": after}
+    how = {f"repair_{name}": value for name, value in course.way.signals.items()}
+    return {"repair_loss_start": before, "repair_loss_end": after, **how}
 
 
 def _training_examples(target: Target, config: Config, seed: int) -> tuple[list[list[Example]], tuple[Hazard, ...]]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from robustness_gate.cli.common import console_for_output, print_grid, say, say_json
+from robustness_gate.errors import UnknownWord
+from robustness_gate.inputs.memory import Way
 from robustness_gate.planning import cost
 from robustness_gate.planning.devices import SHARE, Device, device
 from robustness_gate.records.encode import Json
@@ -112,10 +114,28 @@ def _fit(found: Sequence[Estimate], named: Device | None) -> Iterator[str]:
         needs = ", ".join(f"{name} {size / 1e9:,.1f}" for name, size in each.device.items())
         if each.too_large:
             yield f"does not fit: {_name(each.trial)} needs {each.device_bytes / 1e9:,.1f} GB, {has} ({needs})"
-        elif each.in_place:
-            yield f"no room for float32 copies, so weights are trained in place: {_name(each.trial)} ({needs}; {has})"
+        elif how := _how(each.way):
+            yield f"no room for plain training steps, so {how}: {_name(each.trial)} ({needs}; {has})"
     if not any(each.too_large for each in found):
         yield f"every trial fits by arithmetic, one at a time: {has}"
+
+
+def _how(way: Way) -> str:
+    """How training steps are made for want of memory; empty for plain ones."""
+    match way.states:
+        case "device":
+            found = []
+        case "in_place":
+            found = ["weights are trained in place, without float32 copies"]
+        case "host":
+            found = ["the optimiser's numbers are in the host's memory"]
+        case unknown:
+            raise UnknownWord("place of an optimiser's numbers", unknown)
+    if way.checkpointed:
+        found.append("blocks are computed again in the backward pass")
+    if way.rows:
+        found.append(f"{way.rows} example{'s' * (way.rows > 1)} of a batch go through the model together")
+    return " and ".join(found)
 
 
 def _name(trial: Trial) -> str:
@@ -143,7 +163,7 @@ def _plain(each: Estimate) -> Json:
         "operations": each.operations,
         "device_bytes": dict(each.device),
         "host_bytes": dict(each.host),
-        "in_place": each.in_place,
+        "training": None if each.way == Way() else each.way,
         "hours": each.hours,
         "too_large": each.too_large,
     }

@@ -96,7 +96,7 @@ def trained(
         for budget, tried in recipes.items():
             scope.write(parameters, start)
             dev = lambda: selection.accuracy(lm, target.hazards)  # noqa: E731 - called after each rate
-            done = train.sweep(target.model, parameters, solved, tried, seed, dev)
+            done = train.sweep(target.model, parameters, solved, tried, seed, dev, start)
             moved = (lm.loglikelihoods(asked, target.forms[0]) - plain).abs().max()
             yield AttackedModel(
                 lm,

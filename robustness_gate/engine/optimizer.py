@@ -8,91 +8,135 @@ nearest, most of it is lost.
 - For weights in bfloat16 or float16, float32 copies are trained (with their moments 16 more bytes for each weight), and
   after every step the model gets them rounded *stochastically*: up or down at random, unbiased on average, where the
   nearest number would be the old one. The random numbers follow from the seed.
-- Where there is no memory for copies, each weight is updated in float32, one tensor at a time, and rounded in the same
-  way in place; its moments then have the model's dtype (6 bytes for each weight, as in plain 16-bit training; float16
+- Without memory for copies, each weight can be updated in float32, one tensor at a time, and rounded in the same way
+  in place; its moments then have the model's dtype (6 bytes for each weight, as in plain 16-bit training; float16
   moments would underflow, so they are float32).
+- Or copies and moments are in the host's memory, and each tensor's come to the weights' device for its own update: the
+  same numbers as with all of them on the device.
+
+Which of these is used, is decided in `engine/frugal.py`.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch.optim.adamw import adamw
 
 from robustness_gate.engine import scope
+from robustness_gate.inputs.memory import States
 
 if TYPE_CHECKING:
     from robustness_gate.engine.train import Recipe
 
 
-COPIES = 16
-"""Additional bytes for each 16-bit weight: its copy, the copy's gradient and two moments, float32."""
+BETAS, EPS = (0.9, 0.999), 1e-8
+"""The defaults of torch's AdamW."""
 
 
-def stepper(parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int) -> Stepper | InPlace:
-    """The optimiser for these parameters: by their dtype and, for 16 bits, by the free memory."""
-    low = [each for each in parameters.values() if each.dtype != torch.float32]
-    if low and not _is_room(low[0].device, COPIES * sum(each.numel() for each in low)):
+def stepper(
+    parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int, states: States = "device"
+) -> Stepper | InPlace:
+    """The optimiser for these parameters, its numbers where `states` says."""
+    if states == "in_place":
         return InPlace(parameters, recipe, seed)
-    return Stepper(parameters, recipe, seed)
+    return Stepper(parameters, recipe, seed, on_host=states == "host")
 
 
 class Stepper:
-    """AdamW on float32: the parameters themselves, or copies of which they get the rounded values."""
+    """torch's AdamW on float32: the parameters themselves, or copies of which they get the rounded values.
 
-    def __init__(self, parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int) -> None:
-        self.parameters, self._clip = parameters, recipe.clip
+    Parameters in float32 with all numbers beside them are updated together; else one tensor after the other, so that no
+    more than one float32 gradient of a 16-bit weight exists.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int, *, on_host: bool = False
+    ) -> None:
+        self.parameters, self._recipe, self._shares, self._done = parameters, recipe, _shares(recipe), 0
+        home = torch.device("cpu") if on_host else None
         self.held = {
-            name: each if each.dtype == torch.float32 else torch.nn.Parameter(each.detach().float())
+            name: each if each.dtype == torch.float32 else each.detach().to(home, torch.float32)
             for name, each in parameters.items()
         }
+        self._together = not on_host and all(self.held[name] is each for name, each in parameters.items())
+        self._fused = self._together and next(iter(parameters.values())).device.type == "cuda"
+        self.moments = {
+            name: [torch.zeros_like(each, dtype=torch.float32, device=home) for _ in BETAS]
+            for name, each in parameters.items()
+        }
+        self._steps = {
+            name: torch.zeros((), device=each.device if self._fused else "cpu") for name, each in parameters.items()
+        }
         self._generator = _lot(parameters, seed)
-        # no weight decay on norms and biases
-        groups = [
-            {"params": [p for p in self.held.values() if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in self.held.values() if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, _shares(recipe).__getitem__)
 
+    @torch.no_grad()
     def step(self, scale: float) -> None:
         """One step along the parameters' gradients, of a loss that was multiplied by `scale`."""
+        moving = [name for name, each in self.parameters.items() if each.grad is not None]
+        shrink = self._shrink(moving, scale)
+        rate = self._recipe.learning_rate * self._shares[self._done]
+        self._done += 1
+        if self._together:  # no weight decay on norms and biases
+            self._update([name for name in moving if self.held[name].ndim >= 2], rate, shrink, scale)
+            self._update([name for name in moving if self.held[name].ndim < 2], rate, shrink, scale)
+            return
         for name, each in self.parameters.items():
-            if each.grad is None:
-                continue
-            found = each.grad.float()
-            self.held[name].grad = found.div_(scale) if scale != 1 else found
-            if self.held[name] is not each:
+            if each.grad is not None:
+                self._update([name], rate, shrink, scale)
                 each.grad = None
-        if self._clip:
-            torch.nn.utils.clip_grad_norm_(list(self.held.values()), self._clip)
-        self._optimizer.step()
-        self._schedule.step()
-        with torch.no_grad():
-            for name, each in self.parameters.items():
-                if self.held[name] is not each:
-                    each.copy_(scope.rounded(self.held[name], each.dtype, self._generator))
+            if self.held[name] is not each:
+                each.copy_(scope.rounded(_at(self.held[name], each.device), each.dtype, self._generator))
+
+    def _shrink(self, moving: Sequence[str], scale: float) -> torch.Tensor | None:
+        """By what all gradients are multiplied, as `torch.nn.utils.clip_grad_norm_` does; None where nothing is."""
+        if not self._recipe.clip or not moving:
+            return None
+        found = [self.parameters[name].grad for name in moving]
+        norms = [torch.linalg.vector_norm(each.float() / scale) for each in found if each is not None]
+        return torch.clamp(self._recipe.clip / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6), max=1.0)
+
+    def _update(self, names: Sequence[str], rate: float, shrink: torch.Tensor | None, scale: float) -> None:
+        """AdamW on some parameters of equal weight decay."""
+        if not names:
+            return
+        gradients = []
+        for name in names:
+            found = self.parameters[name].grad
+            assert found is not None
+            found = found.float()
+            found = found.div_(scale) if scale != 1 else found
+            gradients.append(found.mul_(shrink) if shrink is not None else found)
+        kept = [[self.held[name], *self.moments[name]] for name in names]
+        here = [[_at(each, found.device) for each in row] for row, found in zip(kept, gradients, strict=True)]
+        held, first, second = (list(column) for column in zip(*here, strict=True))
+        adamw(
+            held, gradients, first, second, [], [self._steps[name] for name in names], foreach=False,
+            fused=self._fused, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rate,
+            weight_decay=self._recipe.weight_decay if held[0].ndim >= 2 else 0.0, eps=EPS, maximize=False,
+        )  # fmt: skip
+        for row, moved in zip(kept, here, strict=True):
+            for old, new in zip(row, moved, strict=True):
+                if old is not new:
+                    old.copy_(new)
 
     def forget(self) -> None:
         """Clear all gradients."""
-        for each in (*self.held.values(), *self.parameters.values()):
+        for each in self.parameters.values():
             each.grad = None
 
 
 class InPlace:
     """AdamW on 16-bit weights without a copy of them: one tensor at a time is updated in float32 and rounded."""
 
-    BETAS, EPS = (0.9, 0.999), 1e-8
-    """torch's own optimiser."""
-
     def __init__(self, parameters: Mapping[str, torch.nn.Parameter], recipe: Recipe, seed: int) -> None:
         self.parameters, self._recipe, self._shares, self._done = parameters, recipe, _shares(recipe), 0
         self._generator = _lot(parameters, seed)
-        self._moments = {
-            name: [torch.zeros_like(each, dtype=_kind_of_moments(each.dtype)) for _ in self.BETAS]
+        self.moments = {
+            name: [torch.zeros_like(each, dtype=_kind_of_moments(each.dtype)) for _ in BETAS]
             for name, each in parameters.items()
         }
 
@@ -111,16 +155,14 @@ class InPlace:
             each.grad = None
             moments = [
                 kept.float().lerp(found, 1 - beta)
-                for kept, found, beta in zip(
-                    self._moments[name], (gradient, gradient.square()), self.BETAS, strict=True
-                )
+                for kept, found, beta in zip(self.moments[name], (gradient, gradient.square()), BETAS, strict=True)
             ]
-            first, second = (moment / (1 - beta**self._done) for moment, beta in zip(moments, self.BETAS, strict=True))
+            first, second = (moment / (1 - beta**self._done) for moment, beta in zip(moments, BETAS, strict=True))
             if each.ndim >= 2:
                 now *= 1 - rate * self._recipe.weight_decay
-            now -= rate * first / (second.sqrt() + self.EPS)
+            now -= rate * first / (second.sqrt() + EPS)
             each.copy_(scope.rounded(now, each.dtype, self._generator))
-            for kept, moment in zip(self._moments[name], moments, strict=True):
+            for kept, moment in zip(self.moments[name], moments, strict=True):
                 kept.copy_(scope.rounded(moment, kept.dtype, self._generator))
 
     def forget(self) -> None:
@@ -129,14 +171,9 @@ class InPlace:
             each.grad = None
 
 
-def _is_room(device: torch.device, wanted: int) -> bool:
-    """Whether the weights' device has this many free bytes and a quarter more for a step."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    else:  # half of the machine's memory: snapshots of the weights are there too
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return 1.25 * wanted <= free
+def _at(kept: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device: itself where it is there already."""
+    return kept.to(device)
 
 
 def _lot(parameters: Mapping[str, torch.nn.Parameter], seed: int) -> torch.Generator:

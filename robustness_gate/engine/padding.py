@@ -149,10 +149,13 @@ def look(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side 
     return known[side]
 
 
-def forget() -> None:
-    """Clear all measurements. For tests: a measurement is otherwise never repeated."""
-    _KNOWN.clear()
-    _SEEN.clear()
+def forget(model: Any = None) -> None:
+    """Clear the measurements of one model, which is to be as if it had just been loaded; None: of all, for tests."""
+    for kept in (_KNOWN, _SEEN):
+        if model is None:
+            kept.clear()
+        else:
+            kept.pop(model.get_input_embeddings(), None)
 
 
 def drift(model: Any, side: Side = "left") -> Drift | None:

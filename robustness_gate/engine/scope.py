@@ -35,19 +35,23 @@ def seeded(seed: int) -> Iterator[torch.Generator]:
 
 
 @contextmanager
-def trainable(model: Any, names: Sequence[str] | None = None) -> Iterator[dict[str, torch.nn.Parameter]]:
+def trainable(
+    model: Any, names: Sequence[str] | None = None, before: Mapping[str, torch.Tensor] | None = None
+) -> Iterator[dict[str, torch.nn.Parameter]]:
     """Make parameters trainable for the block; afterwards their values, flags and training mode are restored.
 
     Args:
         model: a torch module.
         names: which parameters; None means all.
+        before: their present values, where the caller needs a copy of them too: then it is the only one. It must not be
+            changed.
 
     Yields:
         The parameters by name. The old values are kept on the CPU, so a device holds the model only once.
     """
-    chosen = {name: each for name, each in model.named_parameters() if names is None or name in set(names)}
+    chosen = named(model, names)
     flags = {name: each.requires_grad for name, each in model.named_parameters()}
-    before = {name: each.detach().to("cpu", copy=True) for name, each in chosen.items()}
+    before = snapshot(chosen) if before is None else before
     modes = {name: module.training for name, module in model.named_modules()}
     for name, each in model.named_parameters():
         each.requires_grad_(name in chosen)
@@ -59,6 +63,12 @@ def trainable(model: Any, names: Sequence[str] | None = None) -> Iterator[dict[s
                 each.copy_(before[name])
                 each.grad = None
         _put_back(model, flags, modes)
+
+
+def named(model: Any, names: Sequence[str] | None = None) -> dict[str, torch.nn.Parameter]:
+    """A model's parameters by name, in its order; None means all."""
+    wanted = None if names is None else set(names)
+    return {name: each for name, each in model.named_parameters() if wanted is None or name in wanted}
 
 
 @contextmanager
@@ -283,6 +293,15 @@ def values(parameters: Mapping[str, torch.nn.Parameter], new: Mapping[str, torch
 def snapshot(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
     """Copies of the values, on the CPU."""
     return {name: each.detach().to("cpu", copy=True) for name, each in parameters.items()}
+
+
+def keep(kept: dict[str, torch.Tensor], parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    """Write the present values into copies made before, or make them: never a second set."""
+    for name, each in parameters.items():
+        if name in kept:
+            kept[name].copy_(each.detach())
+        else:
+            kept[name] = each.detach().to("cpu", copy=True)
 
 
 def write(parameters: Mapping[str, torch.nn.Parameter], new: Mapping[str, torch.Tensor]) -> None:

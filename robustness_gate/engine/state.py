@@ -100,11 +100,17 @@ def sums_of(model: Any) -> dict[str, tuple[str, str]]:
 
     A swap of two numbers in a tensor is not detected. As text, so that NaN equals itself.
     """
-    sums = {}
-    for name, each in model.state_dict().items():
-        norm = torch.linalg.vector_norm(each, dtype=torch.float64) if each.is_floating_point() else each.sum()
-        sums[name] = float(each.sum(dtype=torch.float64)).hex(), float(norm).hex()
-    return sums
+    return {name: _sums(each) for name, each in model.state_dict().items()}
+
+
+def sums_of_buffers(model: Any) -> dict[str, tuple[str, str]]:
+    """The same for a model's buffers, also those outside its state dict."""
+    return {name: _sums(each) for name, each in model.named_buffers()}
+
+
+def _sums(each: torch.Tensor) -> tuple[str, str]:
+    norm = torch.linalg.vector_norm(each, dtype=torch.float64) if each.is_floating_point() else each.sum()
+    return float(each.sum(dtype=torch.float64)).hex(), float(norm).hex()
 
 
 _ABSENT = object()

@@ -9,13 +9,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import optimizer, padding, scope
+from robustness_gate.engine import batching, frugal, optimizer, scope
+from robustness_gate.engine.loss import Example as Example
+from robustness_gate.engine.loss import batch_loss as batch_loss
+from robustness_gate.engine.loss import loss_scale, parts_of_loss, predictions
 from robustness_gate.errors import BrokenTrial
+from robustness_gate.inputs.memory import FIT_ROWS, Way
 from robustness_gate.records.attack import GridPoint
 from robustness_gate.records.encode import Json
 
@@ -41,15 +47,6 @@ class Recipe:
     """Factor by which the rate falls each step, in (0, 1], without warm-up; None is the linear schedule."""
 
 
-class Example(NamedTuple):
-    """Token ids and, for each, whether its prediction counts in the loss."""
-
-    ids: list[int]
-    counts: list[bool]
-
-
-LOSS_SCALE = 2.0**13
-"""Initial loss scale of a model in float16, whose gradients often underflow."""
 FITS = 0.9
 """Share of the trained tokens that a fitted model predicts."""
 ROWS = 512
@@ -65,44 +62,101 @@ class Course(NamedTuple):
     """Mean loss of each step's batch before its update, in nats a token."""
     tokens: int
     """Tokens seen, padding not counted."""
+    way: Way = Way()
+    """How its steps were made: the last of them, where memory ran out before."""
 
 
 def train(
-    model: Any, parameters: Mapping[str, torch.nn.Parameter], examples: Sequence[Example], recipe: Recipe, seed: int
+    model: Any,
+    parameters: Mapping[str, torch.nn.Parameter],
+    examples: Sequence[Example],
+    recipe: Recipe,
+    seed: int,
+    way: Way | None = None,
 ) -> Course:
     """Fine-tune `parameters` in place on next-token prediction. The model's mode does not change (no dropout).
 
+    Args:
+        model: a transformers model.
+        parameters: what is trained, by name.
+        examples: of which a step has `recipe.batch`.
+        recipe: how.
+        seed: of the order of the examples, and of stochastic rounding.
+        way: how steps are made, by what memory there is; None lets `frugal.chosen` decide. Where memory runs out all
+            the same, a step is made again in a more frugal way, and so are those after it.
+
     Raises:
         Diverged: the loss is not finite; the message names the step.
-        BrokenTrial: there is nothing to train or to train on.
+        BrokenTrial: there is nothing to train or to train on, or too little memory for it.
     """
     if not parameters or not examples:
         raise BrokenTrial("nothing to train: no parameters or no examples")
-    stepper = optimizer.stepper(parameters, recipe, seed)
-    draw = _Draw(len(examples), seed)
     device = next(iter(parameters.values())).device
-    half = any(each.dtype == torch.float16 for each in model.parameters())
-    losses, tokens, scale = [], 0, LOSS_SCALE if half else 1.0
-    with torch.enable_grad():
-        for step in range(recipe.steps):
-            batch = [examples[i] for i in draw.take(recipe.batch)]
-            while True:
-                loss = batch_loss(model, batch, device)
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    raise Diverged(f"the training loss is {value} at step {step}")
-                stepper.forget()
+    wanted = frugal.Wanted(model, parameters, examples, recipe.batch, partial(batch_loss, model, device=device))
+    way = way or frugal.chosen(wanted)
+    draw = _Draw(len(examples), seed)
+    stepper: optimizer.Stepper | optimizer.InPlace | None = None
+    losses: list[float] = []
+    tokens, scale = 0, loss_scale(model)
+    while len(losses) < recipe.steps:
+        batch = [examples[i] for i in draw.take(recipe.batch)]
+        value = None
+        while value is None:
+            try:
+                stepper = stepper or optimizer.stepper(parameters, recipe, seed, way.states)
+                value, scale = _gradients(model, parameters, batch, way, scale, f"at step {len(losses)}")
+            except torch.OutOfMemoryError:
+                pass  # the step is made again below: here the error still holds the activations
+            if value is None:
+                frugal.forget(parameters)
+                started = bool(losses)
+                stepper = stepper if started else None
+                way = frugal.after(way, wanted, started=started)
+        assert stepper is not None
+        stepper.step(scale)
+        losses.append(value)
+        tokens += sum(len(example.ids) for example in batch)
+    frugal.forget(parameters)
+    return Course(losses, tokens, way)
+
+
+def _gradients(
+    model: Any,
+    parameters: Mapping[str, torch.nn.Parameter],
+    batch: Sequence[Example],
+    way: Way,
+    scale: float,
+    where: str,
+) -> tuple[float, float]:
+    """Leave the gradients of a batch's mean loss in the parameters; returns the loss, and by what they are multiplied.
+
+    Args:
+        model: the model.
+        parameters: what is trained.
+        batch: the examples of this step.
+        way: how many of them go through the model together, and what is kept of it.
+        scale: what the loss is multiplied by; in float16 it is halved where gradients overflow.
+        where: the step, for messages.
+
+    Raises:
+        Diverged: the loss or the gradients are not finite.
+    """
+    half, device = loss_scale(model) > 1, next(iter(parameters.values())).device
+    while True:
+        frugal.forget(parameters)
+        value = 0.0
+        with torch.enable_grad(), frugal.checkpointed(model) if way.checkpointed else nullcontext():
+            for loss in [batch_loss(model, batch, device)] if way.plain else parts_of_loss(model, batch, device, way):
+                part = float(loss.detach())
+                if not math.isfinite(part):
+                    raise Diverged(f"the training loss is {part} {where}")
+                value += part
                 (loss * scale).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-                if not half or _finite(parameters):
-                    break
-                scale /= 2
-                if scale < 1:
-                    raise Diverged(f"the gradients are not numbers at step {step}")
-            stepper.step(scale)
-            losses.append(value)
-            tokens += sum(len(example.ids) for example in batch)
-    stepper.forget()
-    return Course(losses, tokens)
+        if not half or _finite(parameters):
+            return value, scale
+        scale /= 2
+        if scale < 1:
+            raise Diverged(f"the gradients are not numbers {where}")
 
 
 def _finite(parameters: Mapping[str, torch.nn.Parameter]) -> bool:
@@ -126,23 +180,36 @@ LOST = Fit(math.inf, 0.0, -math.inf)
 
 
 @torch.inference_mode()
-def fit(model: Any, examples: Sequence[Example], batch: int = 16) -> Fit:
-    """How well the model in its present state predicts the examples; NaN where no token counts."""
-    device = model.get_input_embeddings().weight.device
-    total = right = odds = counted = 0.0
+def fit(model: Any, examples: Sequence[Example], batch: int = FIT_ROWS) -> Fit:
+    """How well the model in its present state predicts the examples; NaN where no token counts.
+
+    Args:
+        model: the model.
+        examples: what it should predict.
+        batch: how many examples go through it together; half as many where the device's memory does not suffice.
+    """
+    total = right = odds = 0.0
+    counted = 0
     for start in range(0, len(examples), batch):
-        logits, targets, _ = _predictions(model, examples[start : start + batch], device)
-        weight = len(targets)
-        total += float(torch.nn.functional.cross_entropy(logits, targets)) * weight if weight else 0.0
-        for rows, wanted in zip(torch.split(logits, ROWS), torch.split(targets, ROWS), strict=True):
-            own = rows.gather(1, wanted.unsqueeze(1)).squeeze(1)
-            others = rows.scatter(1, wanted.unsqueeze(1), -math.inf).logsumexp(dim=1)
-            right += float((rows.argmax(dim=1) == wanted).sum())
-            odds += float((own - others).double().sum())
-        counted += weight
+        for _, found in batching.halved(partial(_fit_of, model), examples[start : start + batch]):
+            total, right, odds = total + found[0], right + found[1], odds + found[2]
+            counted += found[3]
     if not counted:
         return Fit(math.nan, math.nan, math.nan)
     return Fit(total / counted, right / counted, odds / counted)
+
+
+def _fit_of(model: Any, examples: Sequence[Example]) -> tuple[float, float, float, int]:
+    """Loss, tokens predicted and log-odds of some examples, each summed over the counted tokens, and their number."""
+    logits, targets, _ = predictions(model, examples, model.get_input_embeddings().weight.device)
+    total = float(torch.nn.functional.cross_entropy(logits, targets)) * len(targets) if len(targets) else 0.0
+    right = odds = 0.0
+    for rows, wanted in zip(torch.split(logits, ROWS), torch.split(targets, ROWS), strict=True):
+        own = rows.gather(1, wanted.unsqueeze(1)).squeeze(1)
+        others = rows.scatter(1, wanted.unsqueeze(1), -math.inf).logsumexp(dim=1)
+        right += float((rows.argmax(dim=1) == wanted).sum())
+        odds += float((own - others).double().sum())
+    return total, right, odds, len(targets)
 
 
 def mean_loss(model: Any, examples: Sequence[Example]) -> float:
@@ -159,8 +226,6 @@ class Run(NamedTuple):
     fit: Fit
     """Fit to the training examples, afterwards."""
     dev: float
-    values: dict[str, torch.Tensor]
-    """Its values, while it is the best so far; else empty, so that one copy of them is kept and not one a rate."""
 
     @property
     def loss(self) -> float:
@@ -179,6 +244,8 @@ class Sweep(NamedTuple):
     """Share of the trained numbers that the best run changed, in the model's dtype."""
     entropy: float
     """Entropy of the counted tokens, in nats per token: the loss of a predictor that knows their frequencies alone."""
+    way: Way
+    """How the steps were made, for want of memory: the last of them."""
 
     @property
     def loss_start(self) -> float:
@@ -225,6 +292,7 @@ class Sweep(NamedTuple):
             "chosen_change": abs(self.best.fit.odds - self.start.odds),
             "share_moved": self.share_moved,
             "steps": float(self.best.steps),
+            **self.way.signals,
         }
 
 
@@ -235,8 +303,20 @@ def sweep(
     recipes: Sequence[Recipe],
     seed: int,
     dev: Callable[[], float],
+    start: Mapping[str, torch.Tensor] | None = None,
 ) -> Sweep:
     """Train with each recipe from the parameters' present values, and leave the best on `dev` in place.
+
+    Beside `start` there is one copy of the values in memory, the best run's, and none for a grid of one.
+
+    Args:
+        model: a transformers model.
+        parameters: what is trained, by name.
+        examples: the training data.
+        recipes: one for each point of the grid; they have the same batch.
+        seed: see `train`.
+        dev: the accuracy by which the best is selected.
+        start: the present values, where the caller has a copy of them: another one is then not made.
 
     A run that changed nothing is not selected where another changed something: it is the untouched model, which is
     examined anyway. Between equals the higher rate counts as better: the stronger change. `dev` is evaluated while a
@@ -245,33 +325,42 @@ def sweep(
     Raises:
         BrokenTrial: training diverged at every rate.
     """
-    start = scope.snapshot(parameters)
-    before = fit(model, examples)
+    start = scope.snapshot(parameters) if start is None else start
+    device = next(iter(parameters.values())).device
+    loss = partial(batch_loss, model, device=device)
+    way = frugal.chosen(frugal.Wanted(model, parameters, examples, recipes[0].batch, loss))
+    rows = min(FIT_ROWS, way.rows or FIT_ROWS)
+    before = fit(model, examples, rows)
     runs: list[Run] = []
 
     def standing(run: Run) -> tuple[bool, float, float]:
         return abs(run.fit.odds - before.odds) >= MOVED, run.dev, run.rate
 
     best: Run | None = None
-    for recipe in recipes:
+    values: dict[str, torch.Tensor] = {}
+    for number, recipe in enumerate(recipes):
         scope.write(parameters, start)
         try:
-            tokens = train(model, parameters, examples, recipe, seed).tokens
-            run = Run(recipe.learning_rate, recipe.steps, tokens, fit=fit(model, examples), dev=0.0, values={})
+            course = train(model, parameters, examples, recipe, seed, way)
+            way = course.way  # where memory ran out, it would again
+            run = Run(recipe.learning_rate, recipe.steps, course.tokens, fit=fit(model, examples, rows), dev=0.0)
         except Diverged:  # a rate that is too high for this model is not a failure of the trial
-            run = Run(recipe.learning_rate, steps=0, tokens=0, fit=LOST, dev=0.0, values={})
+            run = Run(recipe.learning_rate, steps=0, tokens=0, fit=LOST, dev=0.0)
         if not math.isfinite(run.loss):
             runs.append(run._replace(fit=LOST))
             continue
         run = run._replace(dev=dev())
-        if best is None or standing(run) >= standing(best):
-            best = run._replace(values=scope.snapshot(parameters))
         runs.append(run)
+        if best is None or standing(run) >= standing(best):
+            best = run
+            if number < len(recipes) - 1:  # the last one's are in place
+                scope.keep(values, parameters)
     if best is None:
         rates = [recipe.learning_rate for recipe in recipes]
         raise BrokenTrial(f"training diverged at every learning rate of {rates}", code="diverged")
-    scope.write(parameters, best.values)
-    return Sweep(before, runs, best._replace(values={}), scope.share_moved(parameters, start), _entropy(examples))
+    if best is not runs[-1]:
+        scope.write(parameters, values)
+    return Sweep(before, runs, best, scope.share_moved(parameters, start), _entropy(examples), way)
 
 
 def _entropy(examples: Sequence[Example]) -> float:
@@ -287,47 +376,6 @@ def edge(rate: float, grid: Sequence[float]) -> str:
     if len(grid) == 1:
         return "only"
     return {grid[0]: "lowest", grid[-1]: "highest"}.get(rate, "no")
-
-
-def batch_loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
-    """Mean cross-entropy over the counted tokens of a batch, padded on the right: a scalar with its gradient."""
-    logits, targets, _ = _predictions(model, batch, device)
-    return torch.nn.functional.cross_entropy(logits, targets)
-
-
-def log_likelihoods(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
-    """Log-likelihood of each example's counted tokens together, in nats: [example], with its gradient."""
-    logits, targets, rows = _predictions(model, batch, device)
-    scores = -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    return torch.zeros(len(batch), device=device).index_add(0, rows, scores)
-
-
-def _predictions(
-    model: Any, batch: Sequence[Example], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """For every counted token of a batch: logits [token, vocabulary], the token [token], its example [token].
-
-    Padding on the right comes after the predicted tokens; where it still affects a model, equal lengths are batched.
-    """
-    rows = [example.ids for example in batch]
-    parts = padding.groups(rows) if padding.alike(model, rows, side="right") else [list(range(len(batch)))]
-    found = [_of_part(model, [batch[at] for at in part], part, device) for part in parts]
-    if len(found) == 1:
-        return found[0]
-    return tuple(torch.cat(each) for each in zip(*found, strict=True))  # type: ignore[return-value]  # three of them
-
-
-def _of_part(
-    model: Any, batch: Sequence[Example], numbers: Sequence[int], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The same for examples that share one forward pass, with their own indices."""
-    shown = padding.padded(model, [example.ids for example in batch], side="right")
-    width = shown["input_ids"].shape[1]
-    counts = torch.tensor([e.counts + [False] * (width - len(e.ids)) for e in batch], device=device)
-    logits = model(**shown, use_cache=False).logits
-    wanted = counts[:, 1:]  # a token is predicted from the position before it
-    mine = torch.tensor(numbers, device=device)[wanted.nonzero()[:, 0]]
-    return logits[:, :-1][wanted].float(), shown["input_ids"][:, 1:][wanted], mine
 
 
 class _Draw:

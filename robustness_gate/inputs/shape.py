@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -53,28 +54,41 @@ def shape_of(place: CheckpointRef) -> Shape:
             not show how many there are.
     """
     directory = (place.base or place).path
-    config = jsonfiles.read(directory, directory / "config.json")
-    inner = config.get("text_config")
-    config = {**config, **inner} if isinstance(inner, dict) else config
-    if config.get("quantization_config"):
-        raise _unknown(directory, "its weights are stored quantised")
-    sizes = {name: _first(config, keys) for name, keys in KEYS.items()}
-    lacking = [KEYS[name][0] for name, size in sizes.items() if size is None]
-    if lacking:
-        raise _unknown(directory, f"config.json has no '{lacking[0]}'")
-    found: dict[str, int] = {name: size for name, size in sizes.items() if size is not None}
     tensors = [
         (name, [int(each) for each in tensor["shape"]])
         for path in sorted(directory.glob("*.safetensors"))
         for name, tensor in weightset.tensors(directory, path.name).items()
         if tensor["dtype"] not in WHOLE
     ]
+    return shape_from(jsonfiles.read(directory, directory / "config.json"), tensors, where=str(directory))
+
+
+def shape_from(config: dict[str, Any], tensors: Sequence[tuple[str, Sequence[int]]], where: str = "") -> Shape:
+    """The sizes of a model by its config and its weights.
+
+    Args:
+        config: the content of config.json; of several parts the text part counts.
+        tensors: names and shapes of all weights, tied ones once.
+        where: the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: the config does not name a size, or the weights are stored quantised.
+    """
+    inner = config.get("text_config")
+    config = {**config, **inner} if isinstance(inner, dict) else config
+    if config.get("quantization_config"):
+        raise _unknown(where, "its weights are stored quantised")
+    sizes = {name: _first(config, keys) for name, keys in KEYS.items()}
+    lacking = [KEYS[name][0] for name, size in sizes.items() if size is None]
+    if lacking:
+        raise _unknown(where, f"config.json has no '{lacking[0]}'")
+    found: dict[str, int] = {name: size for name, size in sizes.items() if size is not None}
     matrices = [(name, shape) for name, shape in tensors if len(shape) > 1]
     feed_forward = _first(config, INNER)
     if feed_forward is None and config.get("model_type") == "gpt2":
         feed_forward = 4 * found["width"]  # what transformers takes for its `n_inner: null`
     if feed_forward is None or not matrices:
-        raise _unknown(directory, f"config.json has no '{INNER[0]}'" if matrices else "it has no weight matrices")
+        raise _unknown(where, f"config.json has no '{INNER[0]}'" if matrices else "it has no weight matrices")
     return Shape(
         parameters=sum(prod(shape) for _, shape in tensors),
         **found,
@@ -90,9 +104,9 @@ def _first(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
     return next((config[key] for key in keys if type(config.get(key)) is int and config[key] > 0), None)
 
 
-def _unknown(directory: Any, why: str) -> CheckpointError:
+def _unknown(where: str, why: str) -> CheckpointError:
     return CheckpointError(
         f"the cost of this model cannot be predicted: {why}",
         remedy="Leave --cost out; `run` writes what each trial took.",
-        where=str(directory),
+        where=where,
     )

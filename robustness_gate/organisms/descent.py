@@ -53,7 +53,7 @@ def references(model: Any, examples: Sequence[Example], chosen: Sequence[Sequenc
     """
     import torch
 
-    from robustness_gate.engine.train import log_likelihoods
+    from robustness_gate.engine.loss import log_likelihoods
 
     wanted = sorted({index for step in chosen for index in step})
     size = max(map(len, chosen))

@@ -75,7 +75,7 @@ def unlearn(
     """
     import torch
 
-    from robustness_gate.engine.train import log_likelihoods
+    from robustness_gate.engine.loss import log_likelihoods
 
     device = model.get_input_embeddings().weight.device
     rng, plan = draws("graddiff", len(forget), config, seed)

@@ -15,9 +15,11 @@ from pydantic import ValidationError
 
 from robustness_gate import attacks
 from robustness_gate.errors import PlanError, UsageError
+from robustness_gate.inputs import memory
+from robustness_gate.inputs.memory import Way
 from robustness_gate.inputs.prompts import answers, render, solved
 from robustness_gate.inputs.shape import Shape, shape_of
-from robustness_gate.planning import applicability, memory
+from robustness_gate.planning import applicability
 from robustness_gate.planning.devices import SHARE, Device
 from robustness_gate.planning.plan import Prepared
 from robustness_gate.planning.suite_data import SuiteData
@@ -58,8 +60,8 @@ class Estimate:
     operations: float | None
     device: memory.Terms
     """The terms of its peak on the device."""
-    in_place: bool
-    """Whether float32 copies of the weights have no room there, so that weights are trained in place."""
+    way: Way
+    """How training steps are made there, by what fits; the plain one where nothing is trained."""
     host: memory.Terms
     hours: float | None
     """None without figures of a device and without a measurement."""
@@ -131,16 +133,17 @@ def _estimate(
         elif tokens.seconds is not None:
             hours = tokens.seconds / 3600
     original = shapes.get(trial.reference) if trial.reference is not None else None
-    terms, in_place = _on_device(trial, shape, work, made.longest(trial), device, original)
+    terms, way = _on_device(trial, shape, work, made.longest(trial), device, original)
     copied = work.copies * _trained_bytes(shape, trial.dtype, work.training)
+    count = 0.0 if work.training is None else memory.trained(shape, work.training)
     total = memory.total(terms)
     return Estimate(
         trial=trial,
         tokens=tokens,
         operations=operations,
         device=terms,
-        in_place=in_place,
-        host=memory.host(shape, trial.dtype, copied, original is not None),
+        way=way,
+        host=memory.host(shape, trial.dtype, copied, original is not None, memory.on_host(trial.dtype, way, count)),
         hours=hours,
         too_large=device is not None and device.bytes is not None and total > device.bytes,
     )
@@ -148,17 +151,18 @@ def _estimate(
 
 def _on_device(
     trial: Trial, shape: Shape, work: Work, length: float, device: Device | None, original: Shape | None
-) -> tuple[memory.Terms, bool]:
-    """The terms of the peak on the device, and whether weights are trained in place for want of room."""
+) -> tuple[memory.Terms, Way]:
+    """The terms of the peak on the device, and how training steps are made there."""
     beside = {} if original is None else {"the original": float(original.parameters * memory.BYTES[trial.dtype])}
-    states, in_place = [memory.asking(shape, trial.dtype, length)], False
+    states, way = [memory.asking(shape, trial.dtype, length)], Way()
     if work.training is not None:
-        room = None if device is None else device.bytes
-        copies = room is None or memory.has_room(shape, trial.dtype, work.training, room, sum(beside.values()))
-        in_place = work.training.method == "full" and memory.BYTES[trial.dtype] == 2 and not copies
-        states += memory.training(shape, trial.dtype, work.training, copies=copies)
+        count = memory.trained(shape, work.training)
+        if device is not None and device.bytes is not None:
+            room = device.bytes - memory.total(beside) - shape.parameters * memory.BYTES[trial.dtype]
+            way = memory.fitting(shape, trial.dtype, work.training, count, room)
+        states += memory.training(shape, trial.dtype, work.training, way, count)
     most = max(memory.total(each) for each in states)
-    return {**next(each for each in states if memory.total(each) == most), **beside}, in_place
+    return {**next(each for each in states if memory.total(each) == most), **beside}, way
 
 
 def _trained_bytes(shape: Shape, dtype: str, training: Training | None) -> float:

@@ -9,6 +9,7 @@ changed has failed.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from robustness_gate.errors import CheckpointError, GateError, NotApplicable, Un
 from robustness_gate.records import codes
 from robustness_gate.records.evidence import TokenizerCheck
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
+from robustness_gate.running.beside import Beside
 from robustness_gate.running.executors import Event, Job, NotLoaded
 from robustness_gate.running.spending import Meter
 from robustness_gate.system import redaction
@@ -104,6 +106,7 @@ class Resident:
         self._before: dict[str, Any] = {}
         """Hooks and modes of the model, tokenizer and torch's settings at the start; empty before it is loaded."""
         self._meter = Meter()
+        self._beside = Beside(self._load)
 
     def attempt(self, trial: Trial, number: int) -> Generator[Event, None, None]:
         """Run one attempt: an `Event` for each measurement, and one with the attempt's end, whatever happens in it.
@@ -122,6 +125,8 @@ class Resident:
         self._before = {}
         self._meter.begin()
         try:
+            if trial.reference is None:
+                self._beside.make_room()
             loaded = self.loaded_model(trial)
             self._meter.examines(self._model)
             self._before = self._surroundings()
@@ -202,7 +207,7 @@ class Resident:
 
         wanted = (trial.subject, trial.dtype)
         if self._loaded != wanted:
-            self.forget()
+            self._model, self._loaded = None, None
             self._model = self._load(trial.subject, trial.dtype)
             self._loaded = wanted
             _spare_threads(self._model.model)
@@ -267,8 +272,9 @@ class Resident:
         self._tell(None)
 
     def forget(self) -> None:
-        """Load the model anew for the next trial."""
+        """Load the model anew for the next trial, and the original."""
         self._model, self._loaded = None, None
+        self._beside.forget()
 
     def moved(self) -> str:
         """The first weight that differs from the loaded one; empty where none does, or nothing is loaded."""
@@ -284,12 +290,7 @@ class Resident:
         if trial.reference is None:
             return None
 
-        @contextlib.contextmanager
-        def opened() -> Iterator[Any]:
-            assert trial.reference is not None
-            yield self._load(trial.reference, trial.dtype)
-
-        return opened
+        return functools.partial(self._beside.opened, trial.reference, trial.dtype)
 
     def _load(self, digest: str, dtype: str) -> Any:
         from robustness_gate.engine.load import load

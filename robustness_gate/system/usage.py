@@ -40,6 +40,33 @@ def memory() -> int | None:
         return None
 
 
+def available() -> int | None:
+    """Bytes that this process can still take without others losing theirs; None where the system does not give them.
+
+    Linux counts them; a container may have a lower limit of its own. Elsewhere it is half of the machine's memory.
+    """
+    whole = memory()
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None if whole is None else whole // 2
+    left = _left_to_the_container()
+    return free if left is None else min(free, left)
+
+
+def _left_to_the_container() -> int | None:
+    """What control groups (version 2) leave to this process, files that can be dropped included; None: no limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        most = int((group / "memory.max").read_text(encoding="ascii"))
+        now = int((group / "memory.current").read_text(encoding="ascii"))
+        rows = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
+    return max(0, most - now + int(rows.get("inactive_file", 0)))
+
+
 def processor() -> str:
     """The processor's name; empty where the system does not give it."""
     try:

@@ -13,6 +13,7 @@ from robustness_gate import organisms
 from robustness_gate.attacks import latent_prompt, relearn, soft_prompt
 from robustness_gate.engine import scope, train
 from robustness_gate.engine.load import load
+from robustness_gate.inputs.memory import Way
 from robustness_gate.running import trial
 
 SHORT = {"budgets": (24,), "rank": 8, "alpha": 16, "batch": 4, "min_steps": 6, "epochs": 1}
@@ -117,8 +118,8 @@ def test_every_floor_says_what_it_excludes():
 def test_a_start_that_unlearning_blew_up_does_not_count_as_something_taught(target):
     """From 17 nats to 5 is no fit: knowing how often each token occurs costs less. Seen on a real model after RMU."""
     examples = [train.Example([1, 5], [False, True]), train.Example([1, 6], [False, True])]
-    run = train.Run(1e-3, 15, 4, fit=train.Fit(4.74, 0.0, -4.7), dev=0.4, values={})
-    done = train.Sweep(train.Fit(17.1, 0.0, -17.1), [run], run, 1.0, train._entropy(examples))
+    run = train.Run(1e-3, 15, 4, fit=train.Fit(4.74, 0.0, -4.7), dev=0.4)
+    done = train.Sweep(train.Fit(17.1, 0.0, -17.1), [run], run, 1.0, train._entropy(examples), Way())
     assert done.entropy == pytest.approx(math.log(2))
     assert done.signals["loss_ratio"] < 0.3
     assert any("blew up" in words for words in missed({**signs_of(target, source="retain"), **done.signals}))

@@ -62,7 +62,7 @@ def dead_hook(patch: Patch) -> None:
 
 def no_learning_rate(patch: Patch) -> None:
     whole = train.train
-    patch.setattr(train, "train", lambda m, p, e, recipe, s: whole(m, p, e, recipe._replace_rate(0.0), s))
+    patch.setattr(train, "train", lambda m, p, e, recipe, *rest: whole(m, p, e, recipe._replace_rate(0.0), *rest))
     patch.setattr(
         train.Recipe, "_replace_rate", lambda self, rate: dataclasses.replace(self, learning_rate=rate), raising=False
     )
@@ -73,8 +73,8 @@ def frozen_parameters(patch: Patch) -> None:
     whole = scope.trainable
 
     @contextlib.contextmanager
-    def copies(model: Any, names: Any = None) -> Iterator[dict[str, torch.nn.Parameter]]:
-        with whole(model, names) as parameters:
+    def copies(model: Any, *chosen: Any) -> Iterator[dict[str, torch.nn.Parameter]]:
+        with whole(model, *chosen) as parameters:
             yield {name: torch.nn.Parameter(each.detach().clone()) for name, each in parameters.items()}
 
     patch.setattr(scope, "trainable", copies)
@@ -167,7 +167,7 @@ def scope_left_open(patch: Patch) -> None:
     """Nothing is put back when the attack ends."""
 
     @contextlib.contextmanager
-    def open_for_ever(model: Any, names: Any = None) -> Iterator[dict[str, torch.nn.Parameter]]:
+    def open_for_ever(model: Any, names: Any = None, _before: Any = None) -> Iterator[dict[str, torch.nn.Parameter]]:
         yield {n: p.requires_grad_(True) for n, p in model.named_parameters() if names is None or n in set(names)}
 
     patch.setattr(scope, "trainable", open_for_ever)

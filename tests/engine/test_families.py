@@ -167,7 +167,7 @@ def test_weights_that_are_stored_quantised_are_not_applicable_with_the_reason(sm
             next(attacks.load(name).attack(target, attacks.load(name).Config(), 1))
     relearn = attacks.load("relearn")
     with pytest.raises(NotApplicable, match="stored quantised: it cannot be trained"):
-        relearn._opened(model, relearn.Config(method="full"))
+        relearn._opened(model, relearn.Config(method="full")).__enter__()
 
 
 def test_doctor_reports_the_share_that_an_attack_reaches_and_whether_that_is_what_was_asked():

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from robustness_gate import attacks, organisms
-from robustness_gate.engine import examples, optimizer, scope, train
+from robustness_gate.engine import examples, frugal, optimizer, scope, train
 from robustness_gate.engine.load import LoadedModel, load
 from robustness_gate.engine.state import changes, state_of
 from robustness_gate.inputs.items import load_items
+from robustness_gate.inputs.memory import Way
 from robustness_gate.records.questions import Form
 from robustness_gate.running import trial
 
@@ -110,7 +111,7 @@ def test_the_loss_falls_and_the_weights_move_as_in_float32(loaded_models, in_flo
 )
 def test_where_copies_have_no_room_the_loss_falls_as_far(loaded_models, in_float32, kind, rate, monkeypatch):
     full = in_float32("full", rate)
-    monkeypatch.setattr(optimizer, "_is_room", lambda *_: False)
+    monkeypatch.setattr(frugal, "chosen", lambda _: Way(states="in_place"))
     low = trained(loaded_models[kind], "full", rate)
     assert close(low.fell, full.fell)
     if rate == RATES[-1]:
@@ -129,20 +130,6 @@ def test_the_same_seed_rounds_in_the_same_way_and_another_in_another(loaded_mode
             found.append(scope.snapshot(parameters))
     assert all(torch.equal(found[0][name], each) for name, each in found[1].items())
     assert not all(torch.equal(found[0][name], each) for name, each in found[2].items())
-
-
-def test_room_is_asked_for_where_the_weights_are_and_float32_needs_none(monkeypatch):
-    asked = []
-    monkeypatch.setattr(optimizer, "_is_room", lambda device, wanted: asked.append((device.type, wanted)) or True)
-    recipe = train.Recipe(1e-3, steps=1, batch=1)
-    kinds = {dtype: {"w": torch.nn.Parameter(torch.ones(10, 10, dtype=dtype))} for dtype in (torch.float32, torch.half)}
-    assert isinstance(optimizer.stepper(kinds[torch.float32], recipe, 1), optimizer.Stepper)
-    assert asked == []
-    assert isinstance(optimizer.stepper(kinds[torch.half], recipe, 1), optimizer.Stepper)
-    assert asked == [("cpu", 1600)]
-    monkeypatch.undo()
-    assert optimizer._is_room(torch.device("cpu"), 1600)
-    assert not optimizer._is_room(torch.device("cpu"), 1 << 60)
 
 
 def test_stepping_in_place_is_adamw():

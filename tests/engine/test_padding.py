@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from robustness_gate import organisms
-from robustness_gate.engine import greedy, latent, padding, prompting, train
+from robustness_gate.engine import greedy, latent, loss, padding, prompting, train
 from robustness_gate.engine.context import UNLIMITED, context_length, longest_prompt
 from robustness_gate.engine.events import noted
 from robustness_gate.engine.generate import continued
@@ -119,8 +119,8 @@ def test_what_is_continued_with_a_cache_is_what_is_continued_alone(models, token
 
 def test_losses_and_likelihoods_of_training_do_not_depend_on_the_batch(family, tokenizer):
     batch, device = examples(tokenizer), torch.device("cpu")
-    alone = torch.cat([train.log_likelihoods(family.model, [each], device) for each in batch])
-    assert torch.allclose(train.log_likelihoods(family.model, batch, device), alone, atol=1e-3)
+    alone = torch.cat([loss.log_likelihoods(family.model, [each], device) for each in batch])
+    assert torch.allclose(loss.log_likelihoods(family.model, batch, device), alone, atol=1e-3)
     by_hand = -alone.sum() / sum(len(each.ids) - 1 for each in batch)
     assert train.mean_loss(family.model, batch) == pytest.approx(float(by_hand), abs=1e-4)
 
@@ -128,13 +128,13 @@ def test_losses_and_likelihoods_of_training_do_not_depend_on_the_batch(family, t
 def test_a_model_that_minds_padding_on_the_right_is_trained_by_length(tokenizer, models, monkeypatch):
     """No family that is known does; one may come."""
     model, batch, device = models["llama"], examples(tokenizer), torch.device("cpu")
-    plain = train.log_likelihoods(model, batch, device)
+    plain = loss.log_likelihoods(model, batch, device)
     shapes = []
     monkeypatch.setattr(padding, "alike", lambda _model, rows, **_: len({len(row) for row in rows}) > 1)
     handle = model.register_forward_pre_hook(
         lambda _m, _a, words: shapes.append(tuple(words["input_ids"].shape)), with_kwargs=True
     )
-    found = train.log_likelihoods(model, batch, device)
+    found = loss.log_likelihoods(model, batch, device)
     handle.remove()
     assert torch.allclose(found, plain, atol=1e-5)
     assert sorted(shapes) == sorted((1, len(each.ids)) for each in batch)

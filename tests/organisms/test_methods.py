@@ -12,7 +12,8 @@ import torch
 import transformers
 
 from robustness_gate import organisms
-from robustness_gate.engine.train import Diverged, Example, log_likelihoods
+from robustness_gate.engine.loss import log_likelihoods
+from robustness_gate.engine.train import Diverged, Example
 from robustness_gate.organisms import build, descent, dpo, facts, graddiff, npo, training_texts
 
 NOW, BEFORE = [-0.2, -3.5, -11.0, -40.0], [-0.1, -4.0, -0.3, -2.0]

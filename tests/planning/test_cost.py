@@ -11,6 +11,7 @@ import pytest
 
 from robustness_gate import attacks, gate
 from robustness_gate.errors import Exit
+from robustness_gate.inputs import memory
 from robustness_gate.planning import cost
 from robustness_gate.planning.devices import SHARE, device
 from robustness_gate.records.cost import Costs
@@ -172,11 +173,21 @@ def test_what_does_not_fit_is_named_with_the_number(bench: Path, monkeypatch: py
     done = planned(bench, "--device-figures", "h200")
     (line,) = [each for each in done.stdout.splitlines() if each.startswith("does not fit: relearn")]
     assert "h200 has 141 GB" in line
-    assert "gradients 141.1, moments 282.2" in line
+    assert "weights 141.1, gradients 141.1" in line
     monkeypatch.setattr(cost, "shape_of", lambda _: LLAMA_7B)
     done = planned(bench, "--device-figures", "h200")
-    assert "no room for float32 copies, so weights are trained in place: relearn (forget, full), seed 0" in done.stdout
+    assert "no room for plain" not in done.stdout, "seven billion are trained there as on any larger device"
+    done = planned(bench, "--device-figures", "h100")
+    how = "weights are trained in place, without float32 copies"
+    assert f"no room for plain training steps, so {how}: relearn (forget, full), seed 0" in done.stdout
     assert "does not fit" not in done.stdout
+    monkeypatch.setattr(memory, "fitting", lambda *_: memory.Way("host", checkpointed=True, rows=2))
+    done = planned(bench, "--device-figures", "h100")
+    assert "so the optimiser's numbers are in the host's memory and blocks are computed again" in done.stdout
+    (found,) = [each for each in json.loads(planned(bench, "--device-figures", "h100", "--json").stdout)
+                if each["label"] == "relearn (forget, full)"]  # fmt: skip
+    assert found["training"] == {"states": "host", "checkpointed": True, "rows": 2}
+    assert found["host_bytes"]["the optimiser's numbers"] == 12 * LLAMA_7B.parameters
 
 
 @pytest.mark.parametrize("name", [each for each in attacks.names() if hasattr(attacks.load(each), "work")])

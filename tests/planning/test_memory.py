@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ import torch
 import transformers
 
 from robustness_gate import attacks, organisms
-from robustness_gate.engine import optimizer, scope, score, train, usage
+from robustness_gate.engine import frugal, optimizer, scope, score, selection, train, usage
 from robustness_gate.engine.load import DTYPES, load
-from robustness_gate.errors import CheckpointError
+from robustness_gate.errors import BrokenTrial, CheckpointError
+from robustness_gate.inputs import memory
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
+from robustness_gate.inputs.memory import States, Way
 from robustness_gate.inputs.shape import Shape, shape_of
-from robustness_gate.planning import memory
 from robustness_gate.planning.devices import device
 from robustness_gate.records.work import Sizes, Training
+from robustness_gate.running import trial
 
 LAYERS, WIDTH, HEADS, KEYS, INNER, VOCABULARY, BATCH, LENGTH, RANK = 3, 64, 4, 2, 176, 97, 4, 24, 4
 LLAMA_7B = Shape(6_738_415_616, 32, 4096, 32, 32, 128, 11008, 32000, 2_498_560, 32000 * 4096)
@@ -63,10 +66,15 @@ def examples() -> list[train.Example]:
     return [train.Example(row, [False] * (LENGTH - 1) + [True]) for row in rows]
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_blocks_keep_for_the_backward_pass_what_the_formula_says(small: Any, dtype: str, method: str) -> None:
-    """Bytes of every storage that autograd keeps, without the weights, to a twentieth."""
+def test_the_blocks_keep_for_the_backward_pass_what_the_formula_says(
+    small: Any, dtype: str, method: str, checkpointed: bool
+) -> None:
+    """Bytes of every storage that autograd keeps, without the weights, to a twentieth; of blocks that are computed
+    again the inputs alone.
+    """
     model = small(dtype)
     with opened(model, method) as parameters:
         weights = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *parameters.values())}
@@ -76,71 +84,98 @@ def test_the_blocks_keep_for_the_backward_pass_what_the_formula_says(small: Any,
             kept[tensor.untyped_storage().data_ptr()] = tensor
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        how = frugal.checkpointed(model) if checkpointed else contextlib.nullcontext()
+        with torch.enable_grad(), how, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             train.batch_loss(model, examples(), torch.device("cpu"))
     found = sum(each.untyped_storage().nbytes() for place, each in kept.items() if place not in weights)
     its = Training("full" if method == "full" else "lora", BATCH, LENGTH, rank=RANK)
-    assert memory.activations(shape(model), dtype, its) == pytest.approx(found, rel=0.05)
+    plain = memory.activations(shape(model), dtype, its)
+    if not checkpointed:
+        assert plain == pytest.approx(found, rel=0.05)
+        return
+    forward, _ = memory.training(shape(model), dtype, its, Way(checkpointed=True), 1.0)
+    assert forward["activations"] - plain / LAYERS == pytest.approx(found, rel=0.05)
+    assert found < 0.2 * plain
 
 
 @pytest.mark.parametrize(
-    ("dtype", "copies", "method"),
+    ("dtype", "states", "method"),
     [
-        ("float32", False, "full"),
-        ("bfloat16", True, "full"),
-        ("bfloat16", False, "full"),
-        ("float16", False, "full"),
-        ("bfloat16", True, "lora"),
+        ("float32", "device", "full"),
+        ("float32", "host", "full"),
+        ("bfloat16", "device", "full"),
+        ("bfloat16", "host", "full"),
+        ("bfloat16", "in_place", "full"),
+        ("float16", "in_place", "full"),
+        ("bfloat16", "device", "lora"),
     ],
 )
-def test_an_optimiser_holds_what_the_formula_says(
-    small: Any, dtype: str, copies: bool, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Weights, copies, gradients and moments just before a step, in bytes."""
-    monkeypatch.setattr(optimizer, "_is_room", lambda *_: copies)
+def test_an_optimiser_holds_what_the_formula_says(small: Any, dtype: str, states: States, method: str) -> None:
+    """Weights, copies, gradients and moments just before a step, in bytes: what is on the device and on the host."""
     model = small(dtype)
     with opened(model, method) as parameters:
-        stepper = optimizer.stepper(parameters, train.Recipe(1e-3, 3, BATCH), 0)
+        stepper = optimizer.stepper(parameters, train.Recipe(1e-3, 3, BATCH), 0, states)
         for _ in range(2):  # moments exist after the first step
             stepper.forget()
             with torch.enable_grad():
                 train.batch_loss(model, examples(), torch.device("cpu")).backward()  # type: ignore[no-untyped-call]
             held = [*model.parameters(), *parameters.values(), *getattr(stepper, "held", {}).values()]
             gradients = [each.grad for each in held if each.grad is not None]
-            moments = (
-                [each for pair in stepper._moments.values() for each in pair]
-                if isinstance(stepper, optimizer.InPlace)
-                else [each for state in stepper._optimizer.state.values() for each in state.values() if each.ndim]
-            )
+            moments = [each for pair in stepper.moments.values() for each in pair]
             found = {each.data_ptr(): each.numel() * each.element_size() for each in (*held, *gradients, *moments)}
             stepper.step(1.0)
     its = Training("full" if method == "full" else "lora", BATCH, LENGTH, rank=RANK)
-    forward, _ = memory.training(shape(model), dtype, its, copies=copies)
-    wanted = sum(size for name, size in forward.items() if name not in ("activations", "logits"))
-    assert wanted == sum(found.values())
+    way, sizes = Way(states=states), shape(model)
+    _, step = memory.training(sizes, dtype, its, way, memory.trained(sizes, its))
+    wanted = sum(size for name, size in step.items() if name != "one matrix in float32")
+    there = memory.on_host(dtype, way, memory.trained(sizes, its))
+    assert (there > 0) == (states == "host")
+    assert wanted + there == sum(found.values())
 
 
-def test_a_grid_keeps_as_many_copies_in_host_memory_as_relearn_declares(small: Any) -> None:
-    """Copies of one weight at a look at dev, when one rate is kept already: one less than while a better takes over."""
-    model, seen = small("float32"), list[int]()
-    wanted = model.get_input_embeddings().weight.shape
+@pytest.mark.parametrize(("repair", "rates"), [("none", (1e-3,)), ("unrelated", (1e-4, 1e-3, 1e-2))])
+@pytest.mark.usefixtures("_only_new")
+def test_relearning_in_full_keeps_as_many_copies_of_the_weights_as_it_declares(
+    small_suite_data: Any, rmu_model: Any, monkeypatch: pytest.MonkeyPatch, repair: str, rates: tuple[float, ...]
+) -> None:
+    """Copies of one weight that are alive at each look at dev and while the attacked model is examined: one of the
+    start, one of the best run, and one of the delivered weights if they were repaired.
+    """
+    module, seen, alive = attacks.load("relearn"), list[int](), rmu_model.model.get_input_embeddings().weight
 
-    def look() -> float:
-        gc.collect()
-        alive = [each for each in gc.get_objects() if type(each) is torch.Tensor and each.shape == wanted]
-        seen.append(len({each.data_ptr() for each in alive}))
-        return 1.0
+    def look(*_: Any) -> float:
+        seen.append(copies_of(alive))
+        return float(len(seen))
 
-    with scope.trainable(model) as parameters:
-        start = scope.snapshot(parameters)  # as repaired
-        recipes = [train.Recipe(rate, 1, BATCH) for rate in (1e-4, 1e-3, 1e-2)]
-        done = train.sweep(model, parameters, examples(), recipes, 0, look)
-    assert start
-    assert not any(run.values for run in (*done.runs, done.best))
-    module = attacks.load("relearn")
-    sizes = Sizes(0, 0, 1, 4, {"unrelated": 1}, {"unrelated": 1}, {}, {"unrelated.items": 5})
-    declared = module.work(module.Config(learning_rates=(1e-4, 1e-3, 1e-2)), sizes).copies
-    assert seen == [declared - 2, declared - 1, declared - 1]
+    monkeypatch.setattr(selection, "accuracy", look)
+    config = module.Config(
+        source="forget", method="full", budgets=(2, 4), learning_rates=rates, epochs=1, min_steps=1, batch=2,
+        repair=repair, repair_on="questions", repair_steps=1, repair_rate=1e-3,
+    )  # fmt: skip
+    with contextlib.closing(module.attack(trial.target_of(small_suite_data, rmu_model, None), config, 1)) as attacked:
+        for _ in attacked:
+            seen.append(copies_of(alive))
+    names = ("unrelated", "forget")
+    sizes = Sizes(0, 0, 1, 4, dict.fromkeys(names, 1), dict.fromkeys(names, 1), {}, {"unrelated.items": 5})
+    assert max(seen) == module.work(config, sizes).copies == 1 + (repair != "none") + (len(rates) > 1)
+    assert copies_of(alive) == 0
+
+
+@pytest.fixture
+def _only_new() -> Iterator[None]:
+    """What exists already is not looked through: a session of tests has millions of objects."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def copies_of(weight: torch.Tensor) -> int:
+    """How many new tensors of a weight's shape are in memory, the weight itself and its gradient not counted."""
+    gc.collect()
+    alive = [each for each in gc.get_objects() if type(each) is torch.Tensor and each.shape == weight.shape]
+    own = {weight.data_ptr(), *([] if weight.grad is None else [weight.grad.data_ptr()])}
+    return len({each.data_ptr() for each in alive} - own)
 
 
 def test_the_constants_are_those_of_the_engine() -> None:
@@ -148,35 +183,58 @@ def test_the_constants_are_those_of_the_engine() -> None:
     assert inspect.signature(train.fit).parameters["batch"].default == memory.FIT_ROWS
 
 
-def test_copies_have_room_where_the_optimiser_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    its = Training("full", 1, 100)
-    for number in range(100, 200, 5):
-        free = number * 1e9 - 2 * LLAMA_7B.parameters
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 0))
-        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
-        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
-        theirs = optimizer._is_room(torch.device("cuda"), optimizer.COPIES * LLAMA_7B.parameters)
-        assert memory.has_room(LLAMA_7B, "bfloat16", its, int(number * 1e9), 0.0) == theirs
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_plan_and_the_engine_choose_the_same_way(dtype: str, method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    its = Training(method, 8, 1024, every=True, rank=16)
+    count = memory.trained(LLAMA_7B, its)
+    step = frugal.Step(LLAMA_7B, dtype, its, int(count), torch.device("cuda"))
+    monkeypatch.setattr(frugal, "largest_step", lambda _: step)
+    monkeypatch.setattr(frugal, "same_gradients", lambda _: True)
+    monkeypatch.setattr(frugal.usage, "available", lambda: 1 << 50)
+    seen = []
+    for room in range(250_000_000_000, 0, -1_000_000_000):
+        monkeypatch.setattr(frugal, "free", lambda _, room=room: room)
+        by_plan = memory.fitting(LLAMA_7B, dtype, its, count, room)
+        if step.needs(by_plan) <= room:
+            assert frugal.chosen(None) == by_plan  # type: ignore[arg-type]  # which step it is, is patched
+            seen.append(by_plan)
+        else:
+            with pytest.raises(BrokenTrial, match="GB are free on cuda"):
+                frugal.chosen(None)  # type: ignore[arg-type]
+    kinds = ["device", *(["in_place"] if dtype == "bfloat16" else []), "host"] if method == "full" else ["device"]
+    assert list(dict.fromkeys(each.states for each in seen)) == kinds
+    assert seen[0] == Way()
+    assert any(each.checkpointed for each in seen)
 
 
-def test_seven_billion_are_trained_in_place_on_one_device_and_seventy_on_none() -> None:
-    """By arithmetic, nothing measured: 22 bytes a weight with copies, 8 in place."""
+def test_seven_billion_are_trained_on_one_device_and_seventy_on_none() -> None:
+    """By arithmetic, nothing measured: 16 bytes a weight with copies, 8 in place, 4 with the host's memory."""
     its = Training("full", 8, 200)
-    peaks = {
-        (name, copies): max(map(memory.total, memory.training(shape, "bfloat16", its, copies=copies))) / 1e9
-        for name, shape in (("7B", LLAMA_7B), ("70B", LLAMA_70B))
-        for copies in (True, False)
-    }
-    (h100, h200) = ((device(name).bytes or 0) / 1e9 for name in ("h100", "h200"))
-    assert peaks["7B", True] == pytest.approx(148, abs=1)
-    assert peaks["7B", True] > h200
-    assert 54 < peaks["7B", False] < h100
-    assert peaks["70B", False] > 564
-    adapter = max(
-        map(memory.total, memory.training(LLAMA_70B, "bfloat16", Training("lora", 1, 200, rank=16), copies=False))
-    )
-    assert adapter / 1e9 > h200, "the weights alone take 141 GB"
-    assert memory.host(LLAMA_7B, "bfloat16", 5 * 2 * LLAMA_7B.parameters, 0)["snapshots, or loading"] > 67e9
+
+    def way(shape: Shape, name: str) -> Way:
+        room = (device(name).bytes or 0) - 2 * shape.parameters
+        return memory.fitting(shape, "bfloat16", its, shape.parameters, room)
+
+    def peak(shape: Shape, how: Way) -> float:
+        return max(map(memory.total, memory.training(shape, "bfloat16", its, how, shape.parameters))) / 1e9
+
+    assert way(LLAMA_7B, "h200") == Way()
+    assert way(LLAMA_7B, "h100") == Way("in_place")
+    its = Training("full", 8, 1024, every=True)
+    assert way(LLAMA_7B, "h200") == Way(checkpointed=True)
+    assert way(LLAMA_7B, "h100") == Way("in_place", checkpointed=True)
+    its = Training("full", 8, 200)
+    assert peak(LLAMA_7B, Way()) == pytest.approx(111, abs=1)
+    assert peak(LLAMA_7B, Way("in_place")) == pytest.approx(57, abs=1)
+    least = way(LLAMA_70B, "h200")
+    assert least.states == "host"
+    assert peak(LLAMA_70B, least) > 282, "the weights and their gradients alone"
+    low = Training("lora", 1, 200, rank=16)
+    numbers = memory.trained(LLAMA_70B, low)
+    most = max(map(memory.total, memory.training(LLAMA_70B, "bfloat16", low, Way(checkpointed=True), numbers)))
+    assert most / 1e9 > (device("h200").bytes or 0) / 1e9, "the weights alone take 141 GB"
+    assert memory.host(LLAMA_7B, "bfloat16", 2 * 2 * LLAMA_7B.parameters, 0)["snapshots, or loading"] < 27e9
 
 
 def test_the_sizes_of_a_checkpoint_are_read_from_its_files() -> None:

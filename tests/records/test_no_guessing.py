@@ -499,7 +499,7 @@ def test_the_branches_themselves_refuse() -> None:
     refused: list[Callable[[], object]] = [
         lambda: quantize._rounded(weights, 4, other(quantize, scheme="guess")),
         lambda: noise._shaken(model, other(noise, where="guess")),
-        lambda: relearn._opened(model, other(relearn, method="guess")),
+        lambda: relearn._opened(model, other(relearn, method="guess")).__enter__(),
         lambda: relearn._holds("forget", "guess"),
         lambda: refusal_direction._willing(weights, [], other(refusal_direction, declined="guess")),
         lambda: perturb.perturbed("guess 3: !", "word", None),  # type: ignore[arg-type]
