@@ -125,15 +125,16 @@ def _estimate(
         tokens: Tokens | None = made.tokens(trial, work)
     else:
         tokens = measured_tokens(earlier.attempts, trial, shape.parameters)
-    operations = None if tokens is None else shape.parameters * (READS * tokens.read + LEARNS * tokens.learnt)
+    original = shapes.get(trial.reference) if trial.reference is not None else None
+    terms, way = _on_device(trial, shape, work, made.longest(trial), device, original)
+    learns = LEARNS + (READS if way.checkpointed else 0)
+    operations = None if tokens is None else shape.parameters * (READS * tokens.read + learns * tokens.learnt)
     hours = None
     if tokens is not None and operations is not None:
         if device is not None:
             hours = operations / (device.peak * SHARE) / 3600
         elif tokens.seconds is not None:
             hours = tokens.seconds / 3600
-    original = shapes.get(trial.reference) if trial.reference is not None else None
-    terms, way = _on_device(trial, shape, work, made.longest(trial), device, original)
     copied = work.copies * _trained_bytes(shape, trial.dtype, work.training)
     count = 0.0 if work.training is None else memory.trained(shape, work.training)
     total = memory.total(terms)

@@ -186,6 +186,8 @@ def test_what_does_not_fit_is_named_with_the_number(bench: Path, monkeypatch: py
     assert "so the optimiser's numbers are in the host's memory and blocks are computed again" in done.stdout
     (found,) = [each for each in json.loads(planned(bench, "--device-figures", "h100", "--json").stdout)
                 if each["label"] == "relearn (forget, full)"]  # fmt: skip
+    tokens = found["tokens"]
+    assert found["operations"] == pytest.approx(LLAMA_7B.parameters * (2 * tokens["read"] + 8 * tokens["learnt"]))
     assert found["training"] == {"states": "host", "checkpointed": True, "rows": 2}
     assert found["host_bytes"]["the optimiser's numbers"] == 12 * LLAMA_7B.parameters
 
