@@ -100,7 +100,7 @@ def seen_by_relearn(monkeypatch, target):
     """The texts and the recipe that one small relearning run trains with."""
     seen = {}
 
-    def spy(model, parameters, examples, recipe, seed):
+    def spy(model, parameters, examples, recipe, seed, way=None):
         seen["texts"], seen["steps"] = [target.tokenizer.decode(each.ids) for each in examples], recipe.steps
         return train.Course([0.0], 0)
 

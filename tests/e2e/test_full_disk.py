@@ -359,7 +359,8 @@ def test_a_worker_reports_a_full_disk_to_its_parent(monkeypatch):
             yield lambda: 0
 
     sent: list[Any] = []
-    pipe = SimpleNamespace(recv=lambda: (None, 1), send=sent.append)
+    asked = SimpleNamespace(reference=None)
+    pipe = SimpleNamespace(recv=lambda: (asked, 1), send=sent.append)
     monkeypatch.setattr(trials, "run", full)
     monkeypatch.setattr(attempt, "Resident", Resident)
     local._work(pipe, SimpleNamespace(suite_data=None, rows_in=None))

@@ -137,8 +137,8 @@ STRENGTHS: dict[str, dict[str, tuple[dict[str, Json], ...]]] = {
     },
 }
 """The settings of each method that are tried on a model of each size, the gentlest first. The layers follow from the
-model's depth (`placed`). `small` was tuned; of `medium` the first of rmu, tiny_update, npo and graddiff, on the same one
-model."""
+model's depth (`placed`). `small` was tuned; of `medium` the first of rmu, tiny_update, npo and graddiff, on
+the same one model."""
 
 
 def digest(size: str) -> str:
