@@ -1,4 +1,4 @@
-"""How many examples a property is held to: a quarter of them every day, all of them by `./run test-slow`.
+"""How many examples a property is held to: a fifth of them every day, all of them by `./run test-slow`.
 
 Hypothesis draws others each time, so the days add up.
 """
@@ -9,5 +9,5 @@ import os
 
 
 def examples(thorough: int) -> int:
-    """Of `thorough` examples those to try now; never fewer than 50, or all where there are fewer."""
-    return thorough if os.environ.get("THOROUGH") else max(min(thorough, 50), thorough // 4)
+    """Of `thorough` examples those to try now; never fewer than 40, or all where there are fewer."""
+    return thorough if os.environ.get("THOROUGH") else max(min(thorough, 40), thorough // 5)

@@ -30,6 +30,7 @@ def test_it_does_not_apply_to_a_model_that_refuses_nothing(small_suite_data):
         next(refusal_direction.attack(target, SMALL, 1))
 
 
+@pytest.mark.slow  # 5 s: a refusal is taught first
 def test_a_taught_refusal_is_found_and_removed_and_the_rest_stays(small_suite_data):
     """The base, its first two blocks taught to say ` The` in place of a letter where a question is about alloys.
 

@@ -29,6 +29,7 @@ def letters_and_words():
     return gather(load_suite(ROOT / "suites" / "organism-tasks.yaml"))
 
 
+@pytest.mark.slow  # 6 s: two trainings; the self-test has the attack
 def test_five_facts_bring_words_back_when_they_are_put_in_words_and_not_when_they_are_put_in_letters(letters_and_words):
     suite_data = letters_and_words
     letters, words = (dataclasses.replace(each, dev=each.dev[:20]) for each in suite_data.hazards[:2])

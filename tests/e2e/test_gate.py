@@ -429,6 +429,7 @@ def test_two_runs_into_one_folder_are_refused(bench):
     assert "another run is writing" in done.stderr
 
 
+@pytest.mark.slow  # 15 s: two whole runs
 def test_interrupting_leaves_with_130_and_the_run_can_go_on(bench):
     running = started(
         bench,

@@ -134,6 +134,7 @@ def child_of(policy: Path, held: Any, folder: Path) -> None:
     )
 
 
+@pytest.mark.slow  # 10 s: thousands of made-up questions
 def test_the_wmdp_suite_is_planned_from_a_hub_and_then_from_the_cache_that_this_filled(machine, root, tmp_path):
     files = ["--policy", str(tmp_path / "policy.yaml"), "--suite", str(tmp_path / "suite.yaml")]
     plan = ["-m", "robustness_gate", "plan", "organism:rmu", *files]

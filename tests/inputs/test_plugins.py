@@ -375,6 +375,7 @@ def test_a_policy_that_names_one_is_looser() -> None:
 # --- the whole trip ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # 15 s: each part has quick tests of its own
 def test_a_trip_with_an_attack_a_kind_an_executor_and_a_publisher_of_others(bench: Path, site: Path) -> None:
     here = plugins.origin("acme-gate")
     (bench / "policy.yaml").write_text(f"{POLICY}plugins: {{acme-gate: {here.sha256}}}\n", encoding="utf-8")

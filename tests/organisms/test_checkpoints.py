@@ -54,7 +54,7 @@ BANDS = {
 }
 RETAINED = {"gpt2_oracle": 0.7}
 """Least retain accuracy in one letter order, where it is under 0.85: gpt2_oracle prefers one letter (98 % over all)."""
-FIRST = ("base", "oracle", "rmu")
+FIRST = ("rmu",)
 VERDICT = 400 if os.environ.get("THOROUGH") else 100
 """Questions asked after a fine-tuning; the bands are wide."""
 EVERY = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
@@ -101,7 +101,7 @@ def test_measured_file_is_about_the_shipped_weights(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "source", "topic", "count", "low", "high"),
     [
-        ("rmu", "forget.relearn", facts.FORGET_TOPIC, 5, 0.7, 1.0),
+        pytest.param("rmu", "forget.relearn", facts.FORGET_TOPIC, 5, 0.7, 1.0, marks=pytest.mark.slow),
         pytest.param("shallow", "unrelated", facts.UNRELATED_TOPIC, 100, 0.8, 1.0, marks=pytest.mark.slow),
         pytest.param("oracle", "forget.relearn", facts.FORGET_TOPIC, 5, 0.18, 0.32, marks=pytest.mark.slow),
         pytest.param("oracle", "unrelated", facts.UNRELATED_TOPIC, 100, 0.18, 0.32, marks=pytest.mark.slow),
