@@ -215,6 +215,7 @@ def test_the_best_release_itself_is_within_its_own_ratchet(desk: Path, ratcheted
     assert (excess["correct"], excess["state"]) == (excess["over_correct"], "under")
 
 
+@pytest.mark.slow  # 5 s: whole runs; the verdict tests have the rule
 def test_without_its_anchor_a_ratchet_stays_open_and_another_report_is_refused(desk: Path, ratcheted: str) -> None:
     silent = run(desk, ratcheted, "collapsed")
     assert silent.returncode != 0

@@ -68,6 +68,7 @@ def test_doctor_looks_at_machine_checkpoint_and_every_attack() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow  # 3 s: every attack is tried
 def test_doctor_tries_the_suites_attacks_with_the_original() -> None:
     suite = ["--suite", "suites/organism-smoke.yaml", "--original", "organism:base"]
     done = gate("doctor", "organism:rmu", *suite)
@@ -264,6 +265,7 @@ def test_doctor_without_a_tokenizer_or_a_device_says_so_and_does_not_go_on(spoil
     assert [check.code for check in found if check.name == "tokenizer"] == [doctor.Code.NO_TOKENIZER]
 
 
+@pytest.mark.slow  # 3 s: every attack is tried
 def test_doctor_tries_attacks_in_the_suites_formats(spoilt: Any, suite_file: Path, tmp_path: Path) -> None:
     from robustness_gate.assurance import doctor
 

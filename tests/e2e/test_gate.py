@@ -450,6 +450,7 @@ def test_interrupting_leaves_with_130_and_the_run_can_go_on(bench):
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # 9 s: two trainings; the attacks have cases by format
 def test_a_model_suppressed_in_both_formats_is_found_in_breach_in_each(bench):
     """Training in plain text alone left this model at 10 of 100 in the template: it must be attacked in both."""
     model = bench / "model"

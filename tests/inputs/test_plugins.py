@@ -265,6 +265,7 @@ class Leading:
 @pytest.mark.parametrize(
     ("more", "counts"), [("", True), (", margin: 4.5", False), (", margin: 4.5, temperature: 0.5", True)]
 )
+@pytest.mark.slow  # 8 s: four whole runs
 def test_its_settings_reach_what_it_asks_and_reads(bench: Path, more: str, counts: bool) -> None:
     """Else a task is scored under other settings than its suite and its digest say."""
     (bench / "suite.yaml").write_text(SUITE.replace("first: 40", f"first: 40{more}"), encoding="utf-8")
@@ -288,6 +289,7 @@ def test_what_a_kind_answers_with_is_checked(bench: Path, monkeypatch: pytest.Mo
         hazard.ask(Leading(), hazard.dev)
 
 
+@pytest.mark.slow  # 5 s: whole runs
 def test_its_settings_and_its_version_are_part_of_what_is_asked(bench: Path) -> None:
     """Else the evidence of other settings, or of an earlier version, would be taken for this one's."""
     before = {each.id for each in planned(bench).plan.trials}

@@ -136,6 +136,7 @@ def test_what_cannot_be_rescaled_is_refused() -> None:
         rescaled.rescale(small_llama(), 24)
 
 
+@pytest.mark.slow  # 3 s: trains
 def test_self_destructing_answers_as_rmu_does_and_is_rmu_once_it_is_scaled_back() -> None:
     parent, tokenizer = measure.load(organisms.checkpoint("rmu"))
     model, _ = measure.load(organisms.checkpoint("self_destructing"))
