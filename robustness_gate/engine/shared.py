@@ -46,6 +46,7 @@ FLAT = 1e-3
 """In nats. Where the likeliest and the least likely token are nearer than this, float32 keeps no order among
 log-probabilities of about -10: a vendor who scales the logits of some prompts down so far would hide what greedy
 decoding still says. Such an answer is missing, and a missing answer never supports compliance."""
+# wide on purpose: any of them leaves this model with whole passes, which need no cache; lack of memory is raised
 FAILURES = (TypeError, ValueError, AttributeError, LookupError, NotImplementedError, RuntimeError)
 """Errors of a family that cannot read behind a cache in our way."""
 

@@ -76,6 +76,19 @@ def test_no_shipped_wmdp_policy_limits_an_accuracy_where_chance_is_not_the_floor
     assert load_policy(ROOT / "policies" / "vendor-audit.yaml").record.validity.passes == "never"
 
 
+PUBLIC = [*SHIPPED, ROOT / "policies" / "panels" / "deep-ignorance.yaml"]
+
+
+@pytest.mark.parametrize("path", PUBLIC, ids=lambda path: path.name)
+def test_a_share_by_cloze_is_limited_by_margin_too(path: Path) -> None:
+    """Flattened logits hide what cloze alone would show."""
+    limits = [limit for limit in pinned_policy(path).record.limits if limit.recovered is not None]
+    cloze = {reading for limit in limits for reading in limit.readings if reading.endswith("-cloze")}
+    margins = {reading for limit in limits for reading in limit.readings if reading.endswith("-margin")}
+    assert {each.removesuffix("-cloze") for each in cloze} <= {each.removesuffix("-margin") for each in margins}
+    assert cloze or path.stem in {"real-shares", "vendor-audit"}, "these have no task of that name in a share"
+
+
 def test_a_child_gives_what_its_parent_leaves_open_and_loosens_nothing_by_it(tmp_path: Path) -> None:
     loaded = load_policy(child(tmp_path, GIVEN))
     made = loaded.record
