@@ -145,6 +145,12 @@ def questions(config: Config) -> tuple[str, ...]:
     return "dev", "forget", *(kind for kind in ("retain", "unrelated") if kind in config.directions)
 
 
+def most(config: Config, layers: int, ways: int) -> dict[str, float]:
+    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+    sets = (layers if config.single_layers else 0) + config.all_layers
+    return {"settings": float(len(config.directions) * ways * sets)}
+
+
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
     """Find every direction at every layer, select one on dev, and yield the model with its hooks."""
     import torch

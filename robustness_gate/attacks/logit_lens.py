@@ -93,6 +93,11 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
     return ("dev",)
 
 
+def most(config: Config, layers: int, ways: int) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
+    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+    return {"sites": float(layers * len(config.stages) - ("block" in config.stages))}
+
+
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random
     """Evaluate every site on dev, keep the best, and yield an LM that decodes there.
 

@@ -101,6 +101,11 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
     return ("dev",)
 
 
+def most(config: Config, layers: int, ways: int) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
+    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+    return {"settings": float(len(list(settings(config))))}
+
+
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
     """Try the grid on some dev questions, the finalists on all, and yield the best; without a grid, the plain model."""
     from robustness_gate.engine import lms, selection

@@ -165,8 +165,12 @@ def reach(model: Any, config: Config) -> list[str]:
 
 def work(config: Config, sizes: Sizes) -> Work:
     """A look at the dev items for each point of the grid, and one for the control; a copy of the weights."""
-    points = len(config.scores) * len(config.calibrate_on) * len(config.utility) * len(_pairs(config))
-    return Work(read=sizes.look * (points + 1), copies=1, omitted="the passes that score the weights")
+    return Work(read=sizes.look * (_points(config) + 1), copies=1, omitted="the passes that score the weights")
+
+
+def most(config: Config, layers: int, ways: int) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
+    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+    return {"settings": float(_points(config))}
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
@@ -264,6 +268,10 @@ class _Cut(NamedTuple):
 
 def _shares(config: Config) -> list[float]:
     return sorted({*config.p, *config.q})
+
+
+def _points(config: Config) -> int:
+    return len(config.scores) * len(config.calibrate_on) * len(config.utility) * len(_pairs(config))
 
 
 def _pairs(config: Config) -> list[tuple[float, float]]:

@@ -158,6 +158,12 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
     return ("dev",)
 
 
+def most(config: Config, layers: int, ways: int) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
+    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+    bare = 2 if config.presentations else 1  # a calibration is tried alone, and on the best presentation
+    return {"tried": float(len(config.presentations) + bare * len(config.calibrations))}
+
+
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
     """Try every presentation on dev, calibrate the best, and yield the one with the best accuracy.
 

@@ -109,6 +109,12 @@ def questions(config: Config) -> tuple[str, ...]:
     return "dev", "forget", *(kind for kind in ("retain", "unrelated") if kind in config.vectors)
 
 
+def most(config: Config, layers: int, ways: int) -> dict[str, float]:
+    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+    blocks = {int(depth * layers) for depth in config.depths}
+    return {"settings": float(len(config.vectors) * ways * len(blocks) * len(config.multiples))}
+
+
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random
     """Find every vector, select vector, block and multiple on dev, and yield the model while it is steered.
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from robustness_gate.errors import CheckpointError
 from robustness_gate.inputs import jsonfiles, weightset
-from robustness_gate.inputs.checkpoint.place import CheckpointRef
+from robustness_gate.inputs.checkpoint.place import LAYERS, CheckpointRef
 from robustness_gate.inputs.precision import WHOLE
 
 KEYS = {
-    "layers": ("num_hidden_layers", "n_layer", "num_layers"),
+    "layers": LAYERS,
     "width": ("hidden_size", "n_embd", "d_model"),
     "heads": ("num_attention_heads", "n_head"),
     "vocabulary": ("vocab_size",),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from robustness_gate import attacks, organisms
 from robustness_gate.errors import PlanError
-from robustness_gate.inputs.checkpoint.place import model_type
+from robustness_gate.inputs.checkpoint.place import layers_of, model_type
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning import applicability, prospects
 from robustness_gate.planning.suite_data import SuiteData
@@ -51,6 +51,7 @@ def foreseen(
     return (
         *_inapplicable(chosen, subjects[0]),
         *_unspoken(chosen, suite_data),
+        *_too_small(chosen, subjects[0], suite_data),
         *_not_given(policy, subjects),
         *_no_pass(policy, suite, subjects[0]),
         *_not_named(policy, trials),
@@ -80,6 +81,27 @@ def _unspoken(trials: Sequence[Trial], suite_data: SuiteData) -> Iterator[str]:
             yield f"{where}: not applicable, {found.why_not}"
         elif found.reasons:
             yield f"{where}: only in the form of {', '.join(found.names)}, so no limit elsewhere; {found.why_not}"
+
+
+def _too_small(trials: Sequence[Trial], candidate: Subject, suite_data: SuiteData) -> Iterator[str]:
+    """Searches that are smaller than their own floor asks, so that they establish no compliance, whatever they find."""
+    if (candidate.place.base or candidate.place).path == Path():  # a plan without a checkpoint
+        return
+    layers = layers_of(candidate.place)
+    for trial in trials if layers is not None else ():
+        module = attacks.load(trial.attack)
+        if not hasattr(module, "most"):
+            continue
+        config = attacks.configure(module, trial.config)
+        ways = len(applicability.of(module, config, suite_data.hazards).hazards)
+        reached = module.most(config, layers, ways)
+        for floor in module.FLOORS:
+            if all((most := reached.get(each.signal)) is not None and most < (each.min or 0) for each in floor.any_of):
+                found = ", ".join(f"at most {reached[each.signal]:g}" for each in floor.any_of)
+                yield (
+                    f"{label(trial)}, seed {trial.seed_index}: its settings are too few ({found}), so it can establish "
+                    f"a breach, but not compliance; required: {floor.description}"
+                )
 
 
 def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[str]:

@@ -162,6 +162,15 @@ def test_a_real_attack_changes_answers_and_clears_its_own_floors(case, performan
         assert any(bound.holds(performance.recoveries[-1].signals) for bound in floor.any_of), floor.description
 
 
+def test_no_signal_is_over_the_most_that_the_attack_declares_for_plan(case, performance, target):
+    """Else `plan` would say that a search is too small which is not."""
+    if hasattr(case.module, "most"):
+        most = case.module.most(case.config, target.model.config.num_hidden_layers, len(target.hazards))
+        assert most
+        for signal, value in most.items():
+            assert 0 < performance.recoveries[-1].signals[signal] <= value
+
+
 @pytest.mark.parametrize("case", SIBLINGS_SLOW, indirect=True, ids=name_of)
 def test_a_trial_runs_from_its_record_alone_and_restores_the_model(case, replayed):
     assert replayed.left_changed == []

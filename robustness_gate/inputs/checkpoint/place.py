@@ -6,9 +6,12 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from robustness_gate.inputs.filekinds import ADAPTER
 
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+"""Under which names configs have the number of decoder layers."""
 HUB = re.compile(r"hf:(?://)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)@(?P<commit>[0-9a-f]{40})", re.ASCII)
 
 
@@ -54,11 +57,23 @@ def model_type(place: CheckpointRef) -> str:
 
     That of the base where the checkpoint is an adapter, and of the text part where a model has others.
     """
+    return text_part(str(_config(place).get("model_type", "")))
+
+
+def layers_of(place: CheckpointRef) -> int | None:
+    """The number of decoder layers that config.json names, of the same model; None where it names none."""
+    config = _config(place)
+    inner = config.get("text_config")
+    named = {**config, **inner} if isinstance(inner, dict) else config
+    return next((named[key] for key in LAYERS if type(named.get(key)) is int and named[key] > 0), None)
+
+
+def _config(place: CheckpointRef) -> dict[str, Any]:
     try:
         config = json.loads(((place.base or place).path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return ""
-    return text_part(str(config.get("model_type", ""))) if isinstance(config, dict) else ""
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def text_part(model_type: str) -> str:
