@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from robustness_gate import organisms
+from robustness_gate.assurance import doctor
 from robustness_gate.assurance.doctor import Code, asking, wording
 from robustness_gate.assurance.doctor.files import files_of
 from robustness_gate.engine import padding, shared
@@ -131,3 +132,13 @@ def test_the_precision_is_that_of_the_files(checkpoint):
     in_float32 = files_of(str(checkpoint), None, "float32")[0]
     (exact,) = of(in_float32, "precision", "ok")
     assert exact.args == {"weights": "bfloat16", "dtype": "float32"}
+
+
+def test_no_weights_are_loaded_while_the_suite_cannot_be_read(tmp_path, monkeypatch):
+    """A model of seven billion would be tried for minutes with attacks that the suite may not have."""
+    monkeypatch.setattr(doctor, "in_a_child", lambda *_: pytest.fail("the model was loaded"))
+    (tmp_path / "suite.yaml").write_text("schema: robustness-gate/suite/v1\n", encoding="utf-8")
+    checks = doctor.examine("organism:oracle", suite=tmp_path / "suite.yaml")
+    assert of(checks, "suite", "PROBLEM")
+    (told,) = of(checks, "loading")
+    assert wording.sentence(told) == "not loaded: the suite comes first (see below)"

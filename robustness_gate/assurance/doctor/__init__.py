@@ -63,6 +63,8 @@ def examine(
         checks.append(found("checkpoint", "note", "loading", Code.NOT_LOADED_INSTALLATION))
     elif not weights:
         checks.append(found("checkpoint", "note", "loading", Code.NOT_LOADED_ASKED))
+    elif suite is not None and read is None:  # it comes first: loading may take minutes
+        checks.append(found("checkpoint", "note", "loading", Code.NOT_LOADED_SUITE))
     elif candidate is not None and suite is None and (gap := asking.no_questions()):
         checks.append(gap)
     elif candidate is not None:

@@ -59,6 +59,7 @@ class Code(StrEnum):
     # the model
     NOT_LOADED_INSTALLATION = "not-loaded-installation"
     NOT_LOADED_ASKED = "not-loaded-asked"
+    NOT_LOADED_SUITE = "not-loaded-suite"
     NOTHING_TO_ASK = "nothing-to-ask"
     OVER_A_LIMIT = "over-a-limit"
     TENSORS_LEFT_ASIDE = "tensors-left-aside"

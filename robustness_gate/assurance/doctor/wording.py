@@ -54,6 +54,7 @@ SENTENCES: Mapping[Code, str] = {
     Code.ORIGINAL_SAME_TENSORS: "has the same tensors as the candidate",
     Code.NOT_LOADED_INSTALLATION: "skipped: dependencies are missing (see above)",
     Code.NOT_LOADED_ASKED: "not loaded, as asked (--no-load)",
+    Code.NOT_LOADED_SUITE: "not loaded: the suite comes first (see below)",
     Code.NOTHING_TO_ASK: "not loaded, there is nothing to ask: {message}",
     Code.OVER_A_LIMIT: "{step}: {message}",
     Code.TENSORS_LEFT_ASIDE: "not examined, of no use to the text model as its family has it: {tensors}",
