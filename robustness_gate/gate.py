@@ -24,7 +24,7 @@ from types import MappingProxyType
 from robustness_gate import publish
 from robustness_gate.errors import Exit, UsageError
 from robustness_gate.evidence import ledger as ledgers
-from robustness_gate.inputs import plugins
+from robustness_gate.inputs import imported
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.validation import load_record, load_suite, load_texts
 from robustness_gate.planning import checkpoints, plan
@@ -154,7 +154,7 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
             if prepared is not before:
                 _open(ledger, prepared, brought, request.device)
             lines, unwritten = folder / costs.LINES, list[str]()
-            with plugins.as_errors():
+            with imported.as_errors():
                 ran = recording.run_trials(prepared, ledger, crew, costs.noting(lines, watch, unwritten))
             # 4
             if ran and (changed := checkpoints.changed(candidate.place, candidate.manifest.digest)):
@@ -166,7 +166,7 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
         # 6
         sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
         watched = (request.out, folder) if request.outputs else ()  # the ledger's lock keeps other runs from it
-        with outputs.kept(*watched), plugins.as_errors():
+        with outputs.kept(*watched), imported.as_errors():
             outputs.write(request.outputs, made, request.out)
             uri, warnings = outputs.send(request.outputs, made, sending)
     return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *lost, *unwritten, *warnings))
@@ -183,7 +183,7 @@ def prepare(
     executor: str = executors.USUAL,
 ) -> Prepared:
     """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every user error."""
-    with plugins.as_errors():
+    with imported.as_errors():
         executors.DOOR.check(executor)
         policy, suite = load_policy(policy_path), load_suite(suite_path)
         suite_data = gather(suite)

@@ -21,11 +21,12 @@ from typing import NamedTuple
 from robustness_gate import attacks, organisms
 from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.inputs import plugins
-from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.declarations import SelfTestCase, Settings
 from robustness_gate.records.encode import Json
 from robustness_gate.records.policy import Policy, Requirement, same
 from robustness_gate.records.suite import Suite
+from robustness_gate.system.sentences import nearest
 from robustness_gate.verdict import Asked
 from robustness_gate.verdict.hypotheses import has_words, label_of, which
 

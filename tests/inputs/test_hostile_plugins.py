@@ -21,7 +21,7 @@ import torch
 from robustness_gate import attacks, cli, gate, organisms, publish
 from robustness_gate.cli import main
 from robustness_gate.errors import Exit, PlanError
-from robustness_gate.inputs import own_code, plugins, recorded
+from robustness_gate.inputs import imported, own_code, recorded
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.planning import plan
@@ -113,7 +113,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def forget() -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "acme_gate"]:
         del sys.modules[name]
-    plugins._NAMES.clear()
+    imported.NAMES.clear()
     recorded.forget()
     importlib.invalidate_caches()
 

@@ -18,7 +18,7 @@ from robustness_gate.attestation.verify.codes import Fault
 from robustness_gate.attestation.verify.plan import hold_plugins
 from robustness_gate.attestation.verify.records import Failed
 from robustness_gate.errors import PlanError
-from robustness_gate.inputs import plugins, recorded
+from robustness_gate.inputs import imported, plugins, recorded
 from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.running.executors import DOOR, Job
 
@@ -58,7 +58,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 def forget() -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] in ("gate_exec", "serial", "gate_space")]:
         del sys.modules[name]
-    plugins._NAMES.clear()
+    imported.NAMES.clear()
     recorded.forget()
     importlib.invalidate_caches()
 
@@ -194,7 +194,7 @@ def test_another_process_holds_a_plug_in_before_its_objects_are_read(install: In
     (place / "gate_exec" / "serial" / "__init__.py").write_text(f"{OTHER}\n\nclass Part:\n    WHO = WHO\n")
     forget()
     job = pickle.loads(raw)
-    assert recorded.names() == ("gate-exec",)
+    assert tuple(imported.SERVED) == ("gate-exec",)
     assert (job.suite_data.corpora["part"].WHO, plugins.origin(SERIAL).pinned) == ("recorded", True)
 
 
@@ -217,10 +217,10 @@ def test_verify_imports_nothing_of_which_no_trial_states_the_content(install: In
 def test_a_digest_is_compared_before_anything_is_imported_from_what_is_held(install: Install) -> None:
     install(PLAIN)
     plugins.origin(SERIAL)
-    assert recorded.names() == ()
+    assert tuple(imported.SERVED) == ()
     with pytest.raises(Failed):
         hold_plugins([SERIAL], [()])
-    assert (recorded.names(), recorded._FINDER in sys.meta_path and bool(recorded._SERVED)) == ((), False)
+    assert (tuple(imported.SERVED), recorded._FINDER in sys.meta_path and bool(imported.SERVED)) == ((), False)
 
 
 @pytest.mark.parametrize("room", ["robustness_gate/verdict/judgement.py", "colorsys.py", "pytest/evil.py"])
