@@ -175,9 +175,9 @@ def plan(
     With --cost, --cost-from or --device-figures: what each will take, and what will not fit. docs/cost.md says how the
     numbers come about.
     """
-    from robustness_gate import gate
+    from robustness_gate.planning.prepare import prepare
 
-    prepared = gate.prepare(
+    prepared = prepare(
         policy,
         suite,
         checkpoint,

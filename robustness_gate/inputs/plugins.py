@@ -16,7 +16,9 @@ name has a slash: most commands use no plug-in.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,8 +51,9 @@ class Door:
 
     def names(self) -> tuple[str, ...]:
         """The names of all modules of our folder, sorted; none is imported."""
-        folders = importlib.import_module(f"robustness_gate.{self.folder}").__path__
-        return _modules_in(tuple((folder, Path(folder).stat().st_mtime_ns) for folder in folders))
+        package = f"robustness_gate.{self.folder}"
+        found = sys.modules[package].__path__ if package in sys.modules else _folders(package)
+        return _modules_in(tuple((folder, Path(folder).stat().st_mtime_ns) for folder in found))
 
     def load(
         self, name: str, *, where: str = "", lacks: Callable[[ModuleType], list[str]] = lambda _: []
@@ -100,6 +103,12 @@ class Door:
     def name_of(self, module: ModuleType) -> str:
         """The name by which a module was loaded."""
         return imported.NAMES.get(module.__name__, module.__name__.rpartition(".")[2])
+
+
+def _folders(package: str) -> list[str]:
+    """The folders of a package that need not be imported for it."""
+    spec = importlib.util.find_spec(package)
+    return list((spec and spec.submodule_search_locations) or ())
 
 
 @lru_cache(maxsize=16)

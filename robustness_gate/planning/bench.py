@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
@@ -297,6 +298,16 @@ def unprovable(
     for index, each in asked(policy, suite):
         if reason := without_case(each, bench):
             yield index, reason
+
+
+def unprovable_everywhere(policy: Loaded[Policy], suite: Loaded[Suite] | None) -> Iterator[tuple[int, str]]:
+    """Requirements without a possible self-test on any architecture, as `unprovable`; the reason is the first's."""
+    first, *others = BENCHES.values()
+    for index, found in groupby(asked(policy, suite), key=lambda each: each[0]):
+        settings = [each for _, each in found]
+        reasons = [words for each in settings if (words := without_case(each, first))]
+        if reasons and all(any(without_case(each, bench) for each in settings) for bench in others):
+            yield index, reasons[-1]
 
 
 def without_case(each: Asked, bench: Bench) -> str:

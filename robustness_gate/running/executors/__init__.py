@@ -26,16 +26,12 @@ from typing import Any, NamedTuple, Protocol
 from robustness_gate.errors import GateError, UsageError
 from robustness_gate.inputs import imported, plugins
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
-from robustness_gate.inputs.plugins import Door
 from robustness_gate.planning.plan import Subject
 from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.records.cost import Spent
 from robustness_gate.records.trial import Closed, Measurement, Trial
 from robustness_gate.system.bounded import Limits
 
-DOOR = Door("running.executors", "executor", ("start",), "unknown-executor", group="executors")
-USUAL = "local"
-"""The executor of every command that names none."""
 SMALL_MODEL_BYTES = 50_000_000
 """Up to this size of its weights, trials of a model run in several processes by default."""
 
