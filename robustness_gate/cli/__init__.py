@@ -8,6 +8,7 @@ inside its function, so that `--help`, `plan` and `policy check` start at once a
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import sys
@@ -21,6 +22,10 @@ from robustness_gate.system import installed, redaction, writing
 
 __all__ = ["app", "main", "script"]
 
+OBJECTS = 100_000
+"""So many new objects before Python looks for cycles among them. Its usual 700 come a hundred times while modules are
+imported and schemas are built, and take a tenth of a light verb's time. Workers are processes of their own."""
+
 
 def script() -> NoReturn:
     """`main` in a process of its own, whose exit code no plug-in changes after it.
@@ -30,6 +35,8 @@ def script() -> NoReturn:
     was imported, the process ends here. Nothing of ours runs later: files, temporary folders and worker processes are
     closed by the `with` and `finally` blocks inside `main`.
     """
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # no installed package decides what a valid record is
+    gc.set_threshold(OBJECTS)
     try:
         main()
     except BaseException as left:

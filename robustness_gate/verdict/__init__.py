@@ -18,20 +18,45 @@ explain      the steps from the numbers to the verdict
 decision     waivers, which change the decision and never the verdict
 """
 
-from robustness_gate.evidence.answers import answers, pack, tally, unpack
-from robustness_gate.verdict.decision import Decision, decide
-from robustness_gate.verdict.findings import by_strength, strongest
-from robustness_gate.verdict.hypotheses import (
-    Asked,
-    asked_by,
-    covers,
-    declared_hypotheses,
-    declares,
-    label,
-    spelled_out,
-)
-from robustness_gate.verdict.judgement import judge
-from robustness_gate.verdict.selftests import counting, faults
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from robustness_gate.evidence.answers import answers, pack, tally, unpack
+    from robustness_gate.verdict.decision import Decision, decide
+    from robustness_gate.verdict.findings import by_strength, strongest
+    from robustness_gate.verdict.hypotheses import (
+        Asked,
+        asked_by,
+        covers,
+        declared_hypotheses,
+        declares,
+        label,
+        spelled_out,
+    )
+    from robustness_gate.verdict.judgement import judge
+    from robustness_gate.verdict.selftests import counting, faults
+
+_OFFERED = {
+    "robustness_gate.evidence.answers": ("answers", "pack", "tally", "unpack"),
+    "robustness_gate.verdict.decision": ("Decision", "decide"),
+    "robustness_gate.verdict.findings": ("by_strength", "strongest"),
+    "robustness_gate.verdict.hypotheses": (
+        "Asked",
+        "asked_by",
+        "covers",
+        "declared_hypotheses",
+        "declares",
+        "label",
+        "spelled_out",
+    ),
+    "robustness_gate.verdict.judgement": ("judge",),
+    "robustness_gate.verdict.selftests": ("counting", "faults"),
+}
+"""Module and names. Imported when they are first used: who reads or plans a policy needs `hypotheses` and judges
+nothing."""
+_MODULES = {name: module for module, names in _OFFERED.items() for name in names}
 
 __all__ = [
     "Asked",
@@ -53,3 +78,14 @@ __all__ = [
     "tally",
     "unpack",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """A name of another module. Raises AttributeError for any that is not offered."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = found
+    return found
