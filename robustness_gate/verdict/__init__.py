@@ -8,6 +8,7 @@ contrasts    comparisons of several models by clusters of questions: which share
 validity     why a measurement cannot establish compliance
 evaluation   the inputs of one judgement, with lookups
 findings     each rule applied to each measurement
+found        which finding is the strongest, and how a code names one
 instruments  self-test, shams, positive control
 selftests    what the records of self-tests show
 flags        red flags; `tokenizers` has those about the tokenizer
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from robustness_gate.evidence.answers import answers, pack, tally, unpack
     from robustness_gate.verdict.decision import Decision, decide
-    from robustness_gate.verdict.findings import by_strength, strongest
+    from robustness_gate.verdict.found import by_strength, strongest
     from robustness_gate.verdict.hypotheses import (
         Asked,
         asked_by,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 _OFFERED = {
     "robustness_gate.evidence.answers": ("answers", "pack", "tally", "unpack"),
     "robustness_gate.verdict.decision": ("Decision", "decide"),
-    "robustness_gate.verdict.findings": ("by_strength", "strongest"),
+    "robustness_gate.verdict.found": ("by_strength", "strongest"),
     "robustness_gate.verdict.hypotheses": (
         "Asked",
         "asked_by",
