@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ class Door:
         """The names of all modules of our folder, sorted; none is imported."""
         package = f"robustness_gate.{self.folder}"
         found = sys.modules[package].__path__ if package in sys.modules else _folders(package)
-        return _modules_in(tuple((folder, os.stat(folder).st_mtime_ns) for folder in found))
+        return _modules_in(tuple((folder, Path(folder).stat().st_mtime_ns) for folder in found))
 
     def load(
         self, name: str, *, where: str = "", lacks: Callable[[ModuleType], list[str]] = lambda _: []
