@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from robustness_gate.system import lazily
+
 if TYPE_CHECKING:
     from robustness_gate.evidence.answers import answers, pack, tally, unpack
     from robustness_gate.verdict.decision import Decision, decide
@@ -57,8 +59,6 @@ _OFFERED = {
 }
 """Module and names. Imported when they are first used: who reads or plans a policy needs `hypotheses` and judges
 nothing."""
-_MODULES = {name: module for module, names in _OFFERED.items() for name in names}
-
 __all__ = [
     "Asked",
     "Decision",
@@ -80,13 +80,4 @@ __all__ = [
     "unpack",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """A name of another module. Raises AttributeError for any that is not offered."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    found: object = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = found
-    return found
+__getattr__ = lazily.offered(__name__, _OFFERED)
