@@ -24,19 +24,17 @@ from types import MappingProxyType
 from robustness_gate import publish
 from robustness_gate.errors import Exit, UsageError
 from robustness_gate.evidence import ledger as ledgers
-from robustness_gate.inputs import plugins
-from robustness_gate.inputs.checkpoint.manifest import manifest_of
-from robustness_gate.inputs.validation import load_record, load_suite, load_texts
+from robustness_gate.inputs import imported
+from robustness_gate.inputs.validation import load_record, load_texts
 from robustness_gate.planning import checkpoints, plan
 from robustness_gate.planning.compatibility import compared_by_clusters
 from robustness_gate.planning.plan import Prepared
-from robustness_gate.planning.suite_data import gather
-from robustness_gate.policy_language import load_policy
+from robustness_gate.planning.prepare import USUAL, prepare
 from robustness_gate.publish import delivery, outputs
 from robustness_gate.records.calibration import Calibration
 from robustness_gate.records.evidence import Note, ProducerClaims, SelfTest, SelfTests
 from robustness_gate.records.questions import QuestionIds
-from robustness_gate.records.trial import Closed, Measurement, Role, Trial
+from robustness_gate.records.trial import Closed, Measurement, Trial
 from robustness_gate.report import build as report_build
 from robustness_gate.report import record as report
 from robustness_gate.report.anchors import anchor
@@ -116,7 +114,7 @@ class Outcome:
         return EXIT[self.report.verdict.outcome]
 
 
-def run(request: Request, watch: Watch = lambda *_: None, executor: str = executors.USUAL) -> Outcome:
+def run(request: Request, watch: Watch = lambda *_: None, executor: str = USUAL) -> Outcome:
     """Take one checkpoint through the gate.
 
     Args:
@@ -154,7 +152,7 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
             if prepared is not before:
                 _open(ledger, prepared, brought, request.device)
             lines, unwritten = folder / costs.LINES, list[str]()
-            with plugins.as_errors():
+            with imported.as_errors():
                 ran = recording.run_trials(prepared, ledger, crew, costs.noting(lines, watch, unwritten))
             # 4
             if ran and (changed := checkpoints.changed(candidate.place, candidate.manifest.digest)):
@@ -166,35 +164,10 @@ def _trip(request: Request, watch: Watch, executor: str) -> Outcome:
         # 6
         sending = publish.Sending(request.out, request.checkpoint, request.tracking_uri)
         watched = (request.out, folder) if request.outputs else ()  # the ledger's lock keeps other runs from it
-        with outputs.kept(*watched), plugins.as_errors():
+        with outputs.kept(*watched), imported.as_errors():
             outputs.write(request.outputs, made, request.out)
             uri, warnings = outputs.send(request.outputs, made, sending)
     return Outcome(made, request.out, folder / ledgers.NAME, uri, (*problem, *lost, *unwritten, *warnings))
-
-
-def prepare(
-    policy_path: Path,
-    suite_path: Path,
-    checkpoint: str,
-    original: str | None = None,
-    controls: Sequence[tuple[str, str]] = (),
-    only: Sequence[str] = (),
-    base: str | None = None,
-    executor: str = executors.USUAL,
-) -> Prepared:
-    """Read and plan: steps that need neither torch nor a GPU. Raises GateError for every user error."""
-    with plugins.as_errors():
-        executors.DOOR.check(executor)
-        policy, suite = load_policy(policy_path), load_suite(suite_path)
-        suite_data = gather(suite)
-        named = [(Role.CANDIDATE, "", checkpoint), *([(Role.ORIGINAL, "", original)] if original else [])]
-        named += [(Role.CONTROL, name, place) for name, place in controls]
-        subjects = []
-        for role, control, place in named:
-            found = checkpoints.find_checkpoint(place, base if role == Role.CANDIDATE else None)
-            subjects.append(plan.Subject(role, found, manifest_of(found), control))
-        made = plan.make(policy, suite, suite_data, subjects, only=only, executor=executor)
-        return Prepared(policy, suite, suite_data, made)
 
 
 # --- 1, 2: before anything runs ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.evidence.answers import changes
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.validation import Loaded
+from robustness_gate.planning.prepare import USUAL
 from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.records.base import Digest, Record
 from robustness_gate.records.suite import Suite
@@ -118,7 +119,7 @@ def run(
     *,
     device: str = "auto",
     workers: int = 1,
-    executor: str = executors.USUAL,
+    executor: str = USUAL,
     limits: Limits | None = None,
     watch: Watch = lambda _: None,
 ) -> Audit:

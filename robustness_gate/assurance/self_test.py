@@ -42,6 +42,7 @@ from robustness_gate.inputs.validation import Loaded, load_suite
 from robustness_gate.planning import plan
 from robustness_gate.planning.bench import UNTOUCHED as UNTOUCHED_RIGHT
 from robustness_gate.planning.bench import Bench, Tried, asked, bench_of
+from robustness_gate.planning.prepare import USUAL
 from robustness_gate.planning.suite_data import SuiteData, gather
 from robustness_gate.records.evidence import SelfTest
 from robustness_gate.records.policy import Policy
@@ -266,7 +267,7 @@ def records_of(trials: Sequence[Trial], where: Place) -> list[Measurement | Clos
             suite_data=where.suite_data, places=places, device=where.device, rows_in=Path(rows), limits=where.limits
         )
         with (
-            checked.start(executors.USUAL, job, where.workers) as crew,
+            checked.start(USUAL, job, where.workers) as crew,
             contextlib.closing(crew.execute(todo)) as events,
         ):
             for event in events:

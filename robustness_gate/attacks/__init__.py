@@ -56,7 +56,7 @@ from robustness_gate.inputs.settings import BadConfig
 from robustness_gate.records import declarations
 from robustness_gate.records.encode import Json
 
-__all__ = ["BadConfig", "as_json", "budgets", "configure", "load", "names", "refusal", "said"]
+__all__ = ["BadConfig", "as_json", "budgets", "configure", "load", "names", "refusal"]
 
 WHICH_DATA = ("source", "train_on", "utility", "calibrate_on")
 """Settings that select which of the suite's data an attack uses: a sham copies them, because other data may be

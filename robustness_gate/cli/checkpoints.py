@@ -175,9 +175,9 @@ def plan(
     With --cost, --cost-from or --device-figures: what each will take, and what will not fit. docs/cost.md says how the
     numbers come about.
     """
-    from robustness_gate import gate
+    from robustness_gate.planning.prepare import prepare
 
-    prepared = gate.prepare(
+    prepared = prepare(
         policy,
         suite,
         checkpoint,
@@ -256,12 +256,12 @@ def _show_prompts(prepared: Prepared) -> None:
 
 def _calibrated(policy: Policy, path: Path | None) -> Iterator[str]:
     """What the newest calibration in a file lacks under the policy: no PASS is possible with it."""
+    if path is None:
+        return
     from robustness_gate.evidence.ledger import calibrations_in
     from robustness_gate.verdict.calibrations import of_its_own
     from robustness_gate.verdict.wording import sentence
 
-    if path is None:
-        return
     newest = max(calibrations_in(path), key=lambda each: (each.at, each.digest))
     for blocker in of_its_own(newest, policy):
         yield f"no PASS is possible with {path}: {sentence(blocker)}"
@@ -269,12 +269,12 @@ def _calibrated(policy: Policy, path: Path | None) -> Iterator[str]:
 
 def _cost_of_calibration(prepared: Prepared) -> Iterator[str]:
     """How many attempts and trials a calibration under the policy's terms takes."""
-    from robustness_gate.organisms import spikes
-    from robustness_gate.planning.bench import asked
-
     terms = prepared.policy.record.calibration
     if terms is None:
         return
+    from robustness_gate.organisms import spikes
+    from robustness_gate.planning.bench import asked
+
     attacks = sum(1 for _ in asked(prepared.policy, prepared.suite))
     tries = max(
         len(spikes.TEACHINGS[size]) + sum(len(spikes.grid(method, size)) for method in terms.methods)

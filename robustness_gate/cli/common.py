@@ -10,14 +10,15 @@ import typer
 from typer.core import TyperGroup
 
 from robustness_gate import __version__
+from robustness_gate.cli import verbs
 from robustness_gate.errors import UsageError
-from robustness_gate.inputs import plugins
+from robustness_gate.inputs import imported
 from robustness_gate.inputs.shipped import BUNDLE, KEY, POLICY, SUITE
 from robustness_gate.system.bounded import Limits
 from robustness_gate.system.durations import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -26,10 +27,25 @@ if TYPE_CHECKING:
 
 
 class _Verbs(TyperGroup):
-    """The commands. No plug-in that a command uses decides its exit code."""
+    """The commands, imported when they are asked for. No plug-in that a command uses decides its exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's own arguments
+        """All verbs, in the order of the help, which shows a line of each."""
+        self._have(verbs.ALL)
+        return [*verbs.MODULES]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a verb. Of an unknown one all are imported: the error names those that may be meant."""
+        self._have(verbs.MODULES.get(cmd_name, verbs.ALL))
+        return super().get_command(ctx, cmd_name)
+
+    def _have(self, modules: Iterable[str]) -> None:
+        """Have the commands of these modules, too."""
+        if verbs.imported(modules):
+            self.commands = {**vars(typer.main.get_command(app))["commands"]}
 
     def invoke(self, ctx: Any) -> Any:
-        with plugins.as_errors():
+        with imported.as_errors():
             return super().invoke(ctx)
 
 

@@ -208,7 +208,7 @@ def self_test(
     """
     from robustness_gate.assurance import self_test
     from robustness_gate.cli import self_testing
-    from robustness_gate.inputs import plugins
+    from robustness_gate.inputs import imported
     from robustness_gate.inputs.validation import load_suite
     from robustness_gate.policy_language import load_policy
     from robustness_gate.records.encode import encode
@@ -235,7 +235,7 @@ def self_test(
         return
     show = (lambda _: None) if as_json else (lambda line: print(line, file=sys.stderr))  # noqa: T201 - progress
     count, limits = workers or min(4, os.cpu_count() or 1), limits_of(trial_timeout)
-    with plugins.as_errors():  # before anything is written
+    with imported.as_errors():  # before anything is written
         fresh = self_test.run(tried, at, model_type=kind, seeds=seeds, workers=count, limits=limits, watch=show)
     failing = self_test.still_failing(known(out), fresh)
     tests = SelfTests(tests=(*fresh, *failing))

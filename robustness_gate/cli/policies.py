@@ -130,7 +130,7 @@ def policy_diff(
 def unprovable_requirements(policy: Loaded[Policy], suite: Path | None) -> list[str]:
     """Requirements that make a PASS impossible, because no architecture has a self-test of them."""
     from robustness_gate.inputs.validation import load_suite
-    from robustness_gate.planning.bench import BENCHES, unprovable
+    from robustness_gate.planning.bench import unprovable_everywhere
     from robustness_gate.planning.calibrated import uncalibrated
 
     if policy.record.validity.self_test == "off":
@@ -138,16 +138,16 @@ def unprovable_requirements(policy: Loaded[Policy], suite: Path | None) -> list[
     spiked = policy.record.calibration is not None
     named = load_suite(suite) if suite is not None else None
     try:
-        found = [dict(unprovable(policy, named, kind)) for kind in BENCHES]
-        found += [dict(uncalibrated(policy, named, "llama"))] if spiked else []
+        found = dict(unprovable_everywhere(policy, named))
+        neither = dict(uncalibrated(policy, named, "llama")) if spiked else found
     except UsageError:
         if named is not None:
             raise
         return []  # `where` does not contain all settings of the attack; the suite has the others
     return [
         f"{policy.where('required', index)}: {words}: no PASS is possible while 'self_test' is required"
-        for index, words in found[0].items()
-        if all(index in other for other in found)
+        for index, words in found.items()
+        if index in neither
     ]
 
 

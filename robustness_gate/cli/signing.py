@@ -169,7 +169,7 @@ def keys_generate(
     Only its owner can read signing.key; signing.pub is for everyone. Nothing is ever overwritten.
     """
     from robustness_gate.attestation import keys
-    from robustness_gate.inputs.validation import nearest
+    from robustness_gate.system.sentences import nearest
 
     chosen = next((each for each in keys.KINDS if each == kind), None)
     if chosen is None:

@@ -23,7 +23,6 @@ from robustness_gate.cli.common import (
     say_json,
     trusted_by,
 )
-from robustness_gate.cli.signing import ask_passphrase
 from robustness_gate.errors import GateError, Unverified, UsageError
 from robustness_gate.inputs.shipped import POLICY, SUITE
 from robustness_gate.system.sentences import printable
@@ -81,6 +80,7 @@ def sign(
     given away before the run, or an earlier copy in other hands, can show a rewrite.
     """
     from robustness_gate.attestation import keys, predicate
+    from robustness_gate.cli.signing import ask_passphrase
     from robustness_gate.evidence import ledger
     from robustness_gate.inputs.validation import load_texts
     from robustness_gate.report import reading as report_reading

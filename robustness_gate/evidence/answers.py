@@ -7,6 +7,7 @@ import binascii
 import hashlib
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from robustness_gate.records.base import Metric
@@ -26,13 +27,31 @@ def pack(values: Sequence[bool]) -> str:
 
 def unpack(bits: str, items: int) -> list[bool]:
     """One truth value per item from packed bits in base64, most significant first. Empty if the length is wrong."""
+    raw = _bytes(bits, items)
+    return [] if raw is None else list(chain.from_iterable(map(_BITS.__getitem__, raw)))[:items]
+
+
+def is_packed(bits: str, items: int) -> bool:
+    """Whether `pack` writes these bits for some truth values, one per item: no other text may mean the same."""
+    raw = _bytes(bits, items)
+    if raw is None or base64.b64encode(raw).decode() != bits:
+        return False
+    return not (raw and raw[-1] & (1 << -items % 8) - 1)
+
+
+def count(bits: str, items: int) -> int | None:
+    """How many items are true in packed bits; None if the length is wrong."""
+    raw = _bytes(bits, items)
+    return None if raw is None else (int.from_bytes(raw, "big") >> -items % 8).bit_count()
+
+
+def _bytes(bits: str, items: int) -> bytes | None:
+    """The bytes of packed bits; None if they are not base64, or too many or too few for these items."""
     try:
         raw = base64.b64decode(bits, validate=True)
     except (binascii.Error, ValueError):
-        return []
-    if len(raw) != (items + 7) // 8:
-        return []
-    return [bit for byte in raw for bit in _BITS[byte]][:items]
+        return None
+    return raw if len(raw) == (items + 7) // 8 else None
 
 
 @lru_cache(maxsize=4096)
@@ -46,7 +65,7 @@ def _read(correct: str, missing: str, items: int) -> tuple[tuple[bool, ...], tup
 def in_metrics(measurement: Measurement, metrics: Collection[Metric]) -> bool:
     """Whether a measurement has exactly these metrics, and in each of them, as in `missing`, one bit per item."""
     bits = (*measurement.correct.values(), measurement.missing)
-    return measurement.correct.keys() == set(metrics) and all(pack(unpack(b, measurement.items)) == b for b in bits)
+    return measurement.correct.keys() == set(metrics) and all(is_packed(each, measurement.items) for each in bits)
 
 
 def answers(measurement: Measurement, metric: Metric) -> tuple[tuple[bool, ...], tuple[bool, ...]]:

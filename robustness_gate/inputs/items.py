@@ -11,11 +11,12 @@ from typing import Any
 from robustness_gate.errors import FileError
 from robustness_gate.inputs.digest import opened, unreadable
 from robustness_gate.inputs.filekinds import POINTER, PULL
-from robustness_gate.inputs.validation import nearest, shown
+from robustness_gate.inputs.validation import shown
 from robustness_gate.inputs.yaml import kind_in_words
 from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.questions import Item, Question
 from robustness_gate.system import utf8
+from robustness_gate.system.sentences import nearest
 from robustness_gate.system.utf8 import SURROGATE
 
 MAX_LINE_BYTES = 1_000_000

@@ -25,12 +25,18 @@ Places = Mapping[tuple[int, str], tuple[Any, str, Any]]
 
 def snapshot() -> Places:
     """Every function, class and constant of the modules of ours that are imported by now."""
+    for module in _ours().values():
+        for offered in getattr(module, "__all__", ()):
+            getattr(module, offered)  # `system.lazily`: a name that was not used yet could be replaced unseen
     found: dict[tuple[int, str], tuple[Any, str, Any]] = {}
-    for name, module in [*sys.modules.items()]:
-        if name == OURS or name.startswith(f"{OURS}."):
-            for owner, path, key, value in _inside(name, module):
-                found[id(owner), key] = owner, path, value
+    for name, module in _ours().items():
+        for owner, path, key, value in _inside(name, module):
+            found[id(owner), key] = owner, path, value
     return found
+
+
+def _ours() -> dict[str, ModuleType]:
+    return {name: each for name, each in [*sys.modules.items()] if name == OURS or name.startswith(f"{OURS}.")}
 
 
 def changed(before: Places) -> str:

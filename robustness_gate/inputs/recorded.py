@@ -34,6 +34,7 @@ from types import CodeType, ModuleType
 
 from robustness_gate.errors import PlanError
 from robustness_gate.inputs.digest import sha256_file
+from robustness_gate.inputs.imported import SERVED, watch
 from robustness_gate.records.base import Plugin
 from robustness_gate.records.encode import digest_of
 
@@ -61,8 +62,6 @@ class Held:
 
 _HELD: dict[str, Held] = {}
 """By distribution."""
-_SERVED: dict[str, Held] = {}
-"""Those whose modules are imported from what is held."""
 _IMPORTED: dict[str, ModuleType] = {}
 """Every module that was imported from a held file."""
 
@@ -91,19 +90,15 @@ def hold(found: Distribution, points: Iterable[str], *, where: str = "") -> Held
 
 def serve(found: Distribution, points: Iterable[str], *, where: str = "") -> None:
     """From now on the distribution's modules are imported from what is held. Raises PlanError, as `hold`."""
-    _SERVED[normalised(found.name)] = hold(found, points, where=where)
+    watch()
+    SERVED[normalised(found.name)] = hold(found, points, where=where)
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
 
 
-def names() -> tuple[str, ...]:
-    """The distributions that are served, sorted."""
-    return tuple(sorted(_SERVED))
-
-
 def forget() -> None:
     """Hold nothing any more: for another installation in the same process, as tests have it."""
-    for each in (_HELD, _SERVED, _IMPORTED):
+    for each in (_HELD, SERVED, _IMPORTED):
         each.clear()
     for found in (_claims, _listed_elsewhere):
         found.cache_clear()
@@ -233,7 +228,7 @@ def _strangers(rooms: Iterable[str]) -> list[str]:
 
 
 def _is_namespace(name: str) -> bool:
-    return any(name not in held.modules and _inside(name, held.modules) for held in _SERVED.values())
+    return any(name not in held.modules and _inside(name, held.modules) for held in SERVED.values())
 
 
 def _inside(package: str, modules: Iterable[str]) -> bool:
@@ -255,7 +250,7 @@ class _Finder(MetaPathFinder):
             ModuleNotFoundError: it would stand among the modules of a held distribution, and no RECORD lists it.
         """
         served = [
-            (name, held) for name, held in [*_SERVED.items()] if any(_room(fullname) == _room(m) for m in held.modules)
+            (name, held) for name, held in [*SERVED.items()] if any(_room(fullname) == _room(m) for m in held.modules)
         ]
         for _, held in served:
             if fullname in held.modules:
@@ -273,7 +268,7 @@ _FINDER = _Finder()
 @cache
 def _listed_elsewhere(fullname: str) -> bool:
     """Whether another installed distribution, with which a plug-in shares a namespace, has a module."""
-    others = (each for each in _claims().get(_room(fullname), ()) if normalised(each) not in _SERVED)
+    others = (each for each in _claims().get(_room(fullname), ()) if normalised(each) not in SERVED)
     return any(
         fullname in every or _inside(fullname, every)
         for every in (_modules([each.as_posix() for each in metadata.files(name) or ()]) for name in others)

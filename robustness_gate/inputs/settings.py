@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from robustness_gate.inputs.validation import nearest
 from robustness_gate.records.encode import Json, encode
+from robustness_gate.system.sentences import nearest
 
 
 class BadConfig(Exception):

@@ -22,6 +22,7 @@ from robustness_gate.inputs.yaml import Path_, Raw, Spot, kind_in_words, read_ya
 from robustness_gate.records.base import Record
 from robustness_gate.records.encode import Json, record_of
 from robustness_gate.records.suite import Suite
+from robustness_gate.system.sentences import nearest
 
 N = TypeVar("N", bound=Record)
 
@@ -54,13 +55,6 @@ def load_suite(path: Path) -> Loaded[Suite]:
     raw = read_yaml(path)
     unpinned.refuse(raw, f"`robustness-gate suites pin {path} --out FILE` asks the hub and writes the suite with them.")
     return validate(raw, Suite)
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """`Did you mean 'x'?`, or the list of known names."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    listed = f"Known: {', '.join(sorted(known))}." if known else "There are none."
-    return f"Did you mean '{close[0]}'?" if close else listed
 
 
 def load_record(path: Path, kind: type[N]) -> Loaded[N]:

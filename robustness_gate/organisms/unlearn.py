@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 from robustness_gate.errors import UsageError
 from robustness_gate.inputs import datasets, prompts, tables
 from robustness_gate.inputs.items import items_digest
-from robustness_gate.inputs.validation import nearest
 from robustness_gate.organisms import dpo, graddiff, npo, rmu, shallow, tiny_update, world
 from robustness_gate.organisms.measure import LONGEST
 from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.questions import Form, Item, Question
+from robustness_gate.system.sentences import nearest
 
 if TYPE_CHECKING:
     from robustness_gate.engine.load import LoadedModel

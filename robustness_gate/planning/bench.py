@@ -15,17 +15,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
 from robustness_gate import attacks, organisms
 from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.inputs import plugins
-from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.declarations import SelfTestCase, Settings
 from robustness_gate.records.encode import Json
 from robustness_gate.records.policy import Policy, Requirement, same
 from robustness_gate.records.suite import Suite
+from robustness_gate.system.sentences import nearest
 from robustness_gate.verdict import Asked
 from robustness_gate.verdict.hypotheses import has_words, label_of, which
 
@@ -296,6 +298,16 @@ def unprovable(
     for index, each in asked(policy, suite):
         if reason := without_case(each, bench):
             yield index, reason
+
+
+def unprovable_everywhere(policy: Loaded[Policy], suite: Loaded[Suite] | None) -> Iterator[tuple[int, str]]:
+    """Requirements without a possible self-test on any architecture, as `unprovable`; the reason is the first's."""
+    first, *others = BENCHES.values()
+    for index, found in groupby(asked(policy, suite), key=lambda each: each[0]):
+        settings = [each for _, each in found]
+        reasons = [words for each in settings if (words := without_case(each, first))]
+        if reasons and all(any(without_case(each, bench) for each in settings) for bench in others):
+            yield index, reasons[-1]
 
 
 def without_case(each: Asked, bench: Bench) -> str:

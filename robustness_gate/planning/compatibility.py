@@ -8,7 +8,7 @@ from typing import Literal
 
 from robustness_gate import attacks, tasks
 from robustness_gate.errors import PlanError
-from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning import applicability
 from robustness_gate.planning.suite_data import SuiteData, TaskData
 from robustness_gate.records.base import Metric
@@ -18,6 +18,7 @@ from robustness_gate.records.policy import Limit, Policy, Requirement, Selector,
 from robustness_gate.records.questions import QuestionIds, in_format
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Trial
+from robustness_gate.system.sentences import nearest
 from robustness_gate.verdict.hypotheses import DIAGNOSES, aimed, covers, limits, spelled_out
 
 """Levels of an adversary's access, from the least to the most."""

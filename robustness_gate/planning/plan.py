@@ -21,7 +21,7 @@ from robustness_gate.inputs import plugins
 from robustness_gate.inputs.checkpoint.manifest import Manifest
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.precision import stored
-from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning import applicability
 from robustness_gate.planning.compatibility import check_fit
 from robustness_gate.planning.foreseen import foreseen
@@ -34,6 +34,7 @@ from robustness_gate.records.policy import Limit, Policy
 from robustness_gate.records.questions import in_format
 from robustness_gate.records.suite import Suite, SuiteAttack
 from robustness_gate.records.trial import OWN_ROLES, ModelRef, Role, Trial, seed_of
+from robustness_gate.system.sentences import nearest
 from robustness_gate.verdict import label, spelled_out
 from robustness_gate.verdict.hypotheses import label_of, limits
 

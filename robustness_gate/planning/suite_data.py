@@ -14,7 +14,7 @@ from functools import cached_property
 from robustness_gate import tasks
 from robustness_gate.errors import PlanError
 from robustness_gate.inputs.items import items_digest
-from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning.corpora import Worded, in_words_of, read_corpus
 from robustness_gate.planning.leaks import refuse_leaks
 from robustness_gate.planning.task_data import Asked, TaskData, in_formats, read_task, task_ref
@@ -23,6 +23,7 @@ from robustness_gate.records.encode import digest_of
 from robustness_gate.records.questions import Form, Item, QuestionIds, TaskRef, in_format, question_ids
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Role
+from robustness_gate.system.sentences import nearest
 
 __all__ = ["SuiteData", "TaskData", "Worded", "gather"]
 

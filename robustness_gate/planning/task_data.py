@@ -17,13 +17,14 @@ from robustness_gate.errors import PlanError, UsageError
 from robustness_gate.inputs import datasets, division, same_question, settings
 from robustness_gate.inputs.items import items_digest
 from robustness_gate.inputs.rows import Place
-from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning import clusters, made
 from robustness_gate.planning.sources import locate, readable, source_of
 from robustness_gate.records.base import Format
 from robustness_gate.records.encode import Json, digest_of
 from robustness_gate.records.questions import Form, Item, TaskRef, hazard_kinds, in_format
 from robustness_gate.records.suite import Suite, SuiteTask
+from robustness_gate.system.sentences import nearest
 
 OF_EVERY_KIND = frozenset({"kind", "config", "items", "columns", "where", "count", "sha256"})
 """Keys that every task may have; others only where its kind allows them (`KEYS`)."""

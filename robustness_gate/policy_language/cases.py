@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from robustness_gate.errors import FileError
-from robustness_gate.inputs.validation import Loaded, load_record, nearest
+from robustness_gate.inputs.validation import Loaded, load_record
 from robustness_gate.policy_language.load import load_policy, open_values
 from robustness_gate.records.base import Digest, Name, Record, Share
 from robustness_gate.records.encode import Json, digest_of
@@ -28,6 +28,7 @@ from robustness_gate.records.policy import Guardrail, Limit, Policy, Requirement
 from robustness_gate.records.questions import QuestionIds, TaskRef, in_format, shipped_kind
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial, seed_of
 from robustness_gate.records.verdict import Outcome, Verdict
+from robustness_gate.system.sentences import nearest
 from robustness_gate.verdict import judge, pack, spelled_out, wording
 
 CANDIDATE, ORIGINAL = "c" * 64, "0" * 64

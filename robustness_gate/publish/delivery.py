@@ -20,7 +20,7 @@ def write(made: Report, manifest: Manifest, ledger: Path, folder: Path) -> tuple
         WriteError: it cannot be written. The earlier files are unchanged.
     """
     contents = {
-        "report.json": encode(made),
+        "report.json": made.canonical,
         **publish.files(made),
         "checkpoint.manifest.json": encode(manifest),
         ledgers.NAME: (ledger / ledgers.NAME).read_bytes(),

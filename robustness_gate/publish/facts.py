@@ -20,7 +20,7 @@ from robustness_gate.report.record import Report, evidence_in
 from robustness_gate.report.table import NOT_ASKED, not_tried, other_weights
 from robustness_gate.verdict import by_strength, strongest, tally
 from robustness_gate.verdict.counts import counts
-from robustness_gate.verdict.findings import most_recovered
+from robustness_gate.verdict.found import most_recovered
 from robustness_gate.verdict.wording import flag_line, kept_line, model_name, state
 from robustness_gate.verdict.wording import trials_line as line_of
 

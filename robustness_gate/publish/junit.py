@@ -22,7 +22,7 @@ from robustness_gate.records.codes import PLACE
 from robustness_gate.records.verdict import Finding, FindingKind, Outcome
 from robustness_gate.report.record import Report, TrialRecord
 from robustness_gate.report.table import NOT_ASKED, origins
-from robustness_gate.verdict.findings import place
+from robustness_gate.verdict.found import place
 from robustness_gate.verdict.wording import model_name, rule_name, sentence, state
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -7,6 +7,7 @@ unknown keys, NaN and silent conversions, and is identified by its digest. What 
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -64,6 +65,13 @@ class Record(BaseModel):
         if found is None:
             found = self.__dict__[KEPT] = digest_of(self)
         return str(found)
+
+    @property
+    def canonical(self) -> bytes:
+        """Its canonical bytes, the content of its file. Their digest is kept, so that a large one is encoded once."""
+        raw = encode(self)
+        self.__dict__[KEPT] = hashlib.sha256(raw).hexdigest()
+        return raw
 
     def __copy__(self) -> Self:
         return _without_digest(super().__copy__())

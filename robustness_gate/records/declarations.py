@@ -113,8 +113,7 @@ def _faults_of_config(module: ModuleType) -> Iterator[tuple[str, str]]:
         yield "Config", "must be a dataclass"
         return
     try:
-        values = asdict(module.Config())
-        encode({key: list(each) if isinstance(each, tuple) else each for key, each in values.items()})
+        values = _defaults(module.Config)
     except Exception as error:  # noqa: BLE001 - the attack's own code may raise anything
         yield "Config", f"must have defaults that JSON can hold: {type(error).__name__}: {error}"
         return
@@ -124,6 +123,14 @@ def _faults_of_config(module: ModuleType) -> Iterator[tuple[str, str]]:
     whole = isinstance(ladder, tuple) and all(type(each) is int for each in ladder)
     if not whole or not ladder:
         yield "Config", f"must have a tuple of whole numbers as 'budgets', found {ladder!r}"
+
+
+@lru_cache(maxsize=256)
+def _defaults(config: type[Any]) -> dict[str, Any]:
+    """The defaults of a Config. Raises what its code raises, and ValueError for what JSON cannot hold."""
+    values = asdict(config())
+    encode({key: list(each) if isinstance(each, tuple) else each for key, each in values.items()})
+    return values
 
 
 def _faults_of_constants(module: ModuleType) -> Iterator[tuple[str, str]]:

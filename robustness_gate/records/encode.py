@@ -14,16 +14,15 @@ import json
 import math
 from typing import Any, Literal, NoReturn, TypeVar
 
-import rfc8785
 from pydantic import BaseModel
 
+from robustness_gate.records import canonical
+from robustness_gate.records.canonical import LARGEST
 from robustness_gate.system.utf8 import SURROGATE
 
 Json = Any
 """Plain data as it comes out of JSON: None, bool, int, float, str, list, dict."""
 R = TypeVar("R", bound=BaseModel)
-LARGEST = 2**53 - 1
-"""The largest whole number that every JSON reader represents exactly."""
 
 
 class NotPlain(ValueError):
@@ -45,7 +44,7 @@ def encode(value: BaseModel | Json) -> bytes:
     Raises:
         ValueError: it holds a value that JSON cannot represent.
     """
-    return rfc8785.dumps(plain(value) if isinstance(value, BaseModel) else value)
+    return canonical.dumps(plain(value) if isinstance(value, BaseModel) else value)
 
 
 def digest_of(value: BaseModel | Json) -> str:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import ast
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
-ROOTS: tuple[Traversable, ...] = (files("robustness_gate"),)
+ROOTS: tuple[Path, ...] = (Path(__file__).parents[1],)
 """The directories that contain the folders."""
 
 

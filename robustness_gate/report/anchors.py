@@ -6,11 +6,12 @@ from pathlib import Path
 
 from robustness_gate.errors import PlanError
 from robustness_gate.inputs.digest import sha256_file
-from robustness_gate.inputs.validation import Loaded, nearest
+from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Closed, Measurement, Trial
 from robustness_gate.report.reading import file_of, read
 from robustness_gate.report.record import as_control
+from robustness_gate.system.sentences import nearest
 
 
 def anchor(policy: Loaded[Policy], name: str, path: Path) -> list[Trial | Measurement | Closed]:

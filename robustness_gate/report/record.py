@@ -7,8 +7,8 @@ number in it can be computed again from the bits in `trials`, so the printed bou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -23,6 +23,8 @@ from robustness_gate.records.trial import Closed, Measurement, ModelRef, Role, T
 from robustness_gate.records.verdict import Verdict
 from robustness_gate.verdict import Decision, label
 from robustness_gate.verdict.wording import model_name
+
+R = TypeVar("R", bound=Record)
 
 SCHEMA = "robustness-gate/report/v1"
 
@@ -190,13 +192,18 @@ def records_of(
                 label=name_of(trial),
                 trial=trial,
                 planned=planned,
-                measurements=tuple(
-                    sorted(measured.get(id_, ()), key=lambda m: (m.attempt, m.budget, m.task, m.digest))
-                ),
-                closed=tuple(sorted(ended.get(id_, ()), key=lambda c: (c.attempt, c.digest))),
+                measurements=_sorted(measured.get(id_, ()), key=lambda each: (each.attempt, each.budget, each.task)),
+                closed=_sorted(ended.get(id_, ()), key=lambda each: each.attempt),
             )
         )
     return found
+
+
+def _sorted(records: Sequence[R], key: Callable[[R], Any]) -> tuple[R, ...]:
+    """Records in the order of a key, and by their digests where it is the same, which takes time and is rare."""
+    if len({key(each) for each in records}) == len(records):
+        return tuple(sorted(records, key=key))
+    return tuple(sorted(records, key=lambda each: (key(each), each.digest)))
 
 
 def name_of(trial: Trial) -> str:

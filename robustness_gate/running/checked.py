@@ -20,13 +20,14 @@ from typing import Any
 
 from robustness_gate import tasks
 from robustness_gate.errors import GateError
-from robustness_gate.evidence.answers import pack, unpack
+from robustness_gate.evidence.answers import is_packed, pack
+from robustness_gate.planning.prepare import EXECUTORS
 from robustness_gate.planning.suite_data import TaskData
 from robustness_gate.records.cost import Spent
 from robustness_gate.records.evidence import TokenizerCheck
 from robustness_gate.records.questions import Rows, TaskRef
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
-from robustness_gate.running.executors import DOOR, Event, Job, local
+from robustness_gate.running.executors import Event, Job, local
 from robustness_gate.running.trial import summary
 from robustness_gate.verdict.hypotheses import incomplete, label
 
@@ -83,7 +84,7 @@ def start(name: str, job: Job, workers: int = 1) -> Iterator[Checked]:
         PlanError: there is none of that name, or it lacks its part.
     """
     given = pickle.loads(pickle.dumps(job)) if of_others(name) else job
-    with DOOR.load(name).start(given, workers) as opened:
+    with EXECUTORS.load(name).start(given, workers) as opened:
         yield Checked(name, job, opened)
 
 
@@ -126,7 +127,7 @@ class _Check:
         if any((each.task, each.budget) == (its.task, its.budget) for each in self.seen):
             raise self._broken("returned the same answers of {trial} twice")
         bits = (*its.correct.values(), its.missing)
-        if {*its.correct} != {*task.judged.metrics} or any(pack(unpack(each, its.items)) != each for each in bits):
+        if {*its.correct} != {*task.judged.metrics} or not all(is_packed(each, its.items) for each in bits):
             raise self._broken("returned answers of {trial} that are not one bit for each question")
         if of_others(self.name) and self.job.rows_in is not None:
             self._kept(its, task, self.job.rows_in)

@@ -17,51 +17,125 @@ An auditor can read each module without knowing scipy; the tests compare them wi
 `paired` uses a normal approximation, `likelihood` and `share` a likelihood ratio's: their error rates are documented.
 """
 
-from robustness_gate.statistics.binomial import clopper_pearson_lower, clopper_pearson_upper
-from robustness_gate.statistics.clusters import design_effect
-from robustness_gate.statistics.likelihood import (
-    difference_lower,
-    difference_over,
-    difference_upper,
-    established,
-    likelihood_ratio,
-    t_quantile,
-    t_tail,
-)
-from robustness_gate.statistics.paired import tango_lower, tango_upper
-from robustness_gate.statistics.power import (
-    JointPower,
-    fail_power,
-    false_fail_rate,
-    items_needed,
-    joint_pass_power,
-    pass_power,
-)
-from robustness_gate.statistics.selection import Strongest, strongest_by_halves
-from robustness_gate.statistics.sequential import BETS, betting_lower, betting_stop, betting_wealth
-from robustness_gate.statistics.share import (
-    LARGEST_SHARE,
-    ShareEvidence,
-    Yardstick,
-    share_evidence,
-    share_lower,
-    share_over,
-    share_under,
-    share_upper,
-)
-from robustness_gate.statistics.share_also import Condition, room, share_pass_power_with
-from robustness_gate.statistics.share_power import (
-    ShareDesign,
-    abler_share,
-    cell_fail_power,
-    contrast_error,
-    convicted_from,
-    least_share,
-    needed_t_gap,
-    questions_needed,
-    share_fail_power,
-    share_pass_power,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from robustness_gate.system import lazily
+
+if TYPE_CHECKING:
+    from robustness_gate.statistics.binomial import clopper_pearson_lower, clopper_pearson_upper
+    from robustness_gate.statistics.clusters import design_effect
+    from robustness_gate.statistics.likelihood import (
+        difference_lower,
+        difference_over,
+        difference_upper,
+        established,
+        likelihood_ratio,
+        t_quantile,
+        t_tail,
+    )
+    from robustness_gate.statistics.paired import tango_lower, tango_upper
+    from robustness_gate.statistics.power import (
+        JointPower,
+        fail_power,
+        false_fail_rate,
+        items_needed,
+        joint_pass_power,
+        pass_power,
+    )
+    from robustness_gate.statistics.selection import Strongest, strongest_by_halves
+    from robustness_gate.statistics.sequential import BETS, betting_lower, betting_stop, betting_wealth
+    from robustness_gate.statistics.share import (
+        LARGEST_SHARE,
+        ShareEvidence,
+        Yardstick,
+        share_evidence,
+        share_lower,
+        share_over,
+        share_under,
+        share_upper,
+    )
+    from robustness_gate.statistics.share_also import Condition, room, share_pass_power_with
+    from robustness_gate.statistics.share_power import (
+        ShareDesign,
+        abler_share,
+        cell_fail_power,
+        contrast_error,
+        convicted_from,
+        least_share,
+        needed_t_gap,
+        questions_needed,
+        share_fail_power,
+        share_pass_power,
+    )
+
+_OFFERED = {
+    "robustness_gate.statistics.binomial": (
+        "clopper_pearson_lower",
+        "clopper_pearson_upper",
+    ),
+    "robustness_gate.statistics.clusters": ("design_effect",),
+    "robustness_gate.statistics.likelihood": (
+        "difference_lower",
+        "difference_over",
+        "difference_upper",
+        "established",
+        "likelihood_ratio",
+        "t_quantile",
+        "t_tail",
+    ),
+    "robustness_gate.statistics.paired": (
+        "tango_lower",
+        "tango_upper",
+    ),
+    "robustness_gate.statistics.power": (
+        "JointPower",
+        "fail_power",
+        "false_fail_rate",
+        "items_needed",
+        "joint_pass_power",
+        "pass_power",
+    ),
+    "robustness_gate.statistics.selection": (
+        "Strongest",
+        "strongest_by_halves",
+    ),
+    "robustness_gate.statistics.sequential": (
+        "BETS",
+        "betting_lower",
+        "betting_stop",
+        "betting_wealth",
+    ),
+    "robustness_gate.statistics.share": (
+        "LARGEST_SHARE",
+        "ShareEvidence",
+        "Yardstick",
+        "share_evidence",
+        "share_lower",
+        "share_over",
+        "share_under",
+        "share_upper",
+    ),
+    "robustness_gate.statistics.share_also": (
+        "Condition",
+        "room",
+        "share_pass_power_with",
+    ),
+    "robustness_gate.statistics.share_power": (
+        "ShareDesign",
+        "abler_share",
+        "cell_fail_power",
+        "contrast_error",
+        "convicted_from",
+        "least_share",
+        "needed_t_gap",
+        "questions_needed",
+        "share_fail_power",
+        "share_pass_power",
+    ),
+}
+"""Imported when they are first used: the judge needs no power, and a plan no bounds."""
 
 __all__ = [
     "BETS",
@@ -110,3 +184,5 @@ __all__ = [
     "tango_lower",
     "tango_upper",
 ]
+
+__getattr__ = lazily.offered(__name__, _OFFERED)

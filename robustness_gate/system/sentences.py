@@ -6,6 +6,7 @@ is written as its first members, quoted. `{size:bytes}` is a number of bytes, `{
 
 from __future__ import annotations
 
+import difflib
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,13 @@ def arguments(template: str) -> set[str]:
 def printable(text: str) -> str:
     """Replace unprintable characters, so that untrusted text cannot control the terminal."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`Did you mean 'x'?`, or the list of known names."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    listed = f"Known: {', '.join(sorted(known))}." if known else "There are none."
+    return f"Did you mean '{close[0]}'?" if close else listed
 
 
 def some(names: Sequence[str], shown: int = SHOWN) -> str:

@@ -11,7 +11,8 @@ from robustness_gate.records.policy import Guardrail, Limit, Requirement, Utilit
 from robustness_gate.records.trial import OWN_ROLES, Closed, Measurement, ModelRef, Role, Trial
 from robustness_gate.records.verdict import Blocker, Finding, FindingKind, ValidityIssue
 from robustness_gate.verdict.evaluation import Evaluation
-from robustness_gate.verdict.findings import comparator, compared_with, place
+from robustness_gate.verdict.findings import compared_with
+from robustness_gate.verdict.found import comparator, place
 from robustness_gate.verdict.hypotheses import (
     aimed,
     covers,

@@ -36,8 +36,9 @@ from robustness_gate.statistics import strongest_by_halves
 from robustness_gate.verdict.blockers import blockers
 from robustness_gate.verdict.bounds import effect_of
 from robustness_gate.verdict.evaluation import Evaluation
-from robustness_gate.verdict.findings import by_strength, findings, strongest
+from robustness_gate.verdict.findings import findings
 from robustness_gate.verdict.flags import below_control, red_flags
+from robustness_gate.verdict.found import by_strength, strongest
 from robustness_gate.verdict.hypotheses import declared_hypotheses, spelled_out
 from robustness_gate.verdict.kept import ruined
 

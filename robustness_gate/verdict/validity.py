@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from robustness_gate.evidence.answers import tally, unpack
+from robustness_gate.evidence.answers import count, tally
 from robustness_gate.records.encode import Json
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial, seed_of
@@ -45,11 +45,8 @@ def validity_issues(
     if curtailed > policy.statistics.max_missing * measurement.items:
         found.append(issue("curtailed", curtailed=round(curtailed), items=measurement.items))
     found += _misasked(policy, trial, measurement)
-    missing = (
-        sum(unpack(measurement.missing, measurement.items))
-        if unpack(measurement.missing, measurement.items)
-        else measurement.items
-    )
+    counted = count(measurement.missing, measurement.items)
+    missing = measurement.items if counted is None else counted
     if missing > policy.statistics.max_missing * measurement.items:
         found.append(issue("missing_answers", missing=missing, items=measurement.items))
     for floor in trial.floors:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from robustness_gate.assurance import self_test
-from robustness_gate.inputs import plugins, recorded
+from robustness_gate.inputs import imported, plugins, recorded
 from robustness_gate.planning import bench
 from robustness_gate.records.base import Plugin
 from robustness_gate.records.evidence import SelfTest
@@ -83,7 +83,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path / "site"
     for name in [each for each in sys.modules if each.partition(".")[0] == "acme_gate"]:
         del sys.modules[name]
-    plugins._NAMES.clear()
+    imported.NAMES.clear()
     recorded.forget()
     importlib.invalidate_caches()
 

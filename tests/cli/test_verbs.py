@@ -201,19 +201,34 @@ def test_the_starters_workflow_calls_ours_as_it_wants_to_be_called(root: Path) -
 def test_every_verb_shows_how_it_is_called() -> None:
     import typer
 
-    from robustness_gate.cli import app
+    from robustness_gate.cli import app, verbs
 
-    def verbs(command: Any, name: str) -> list[tuple[str, Any]]:
+    def below(command: Any, name: str) -> list[tuple[str, Any]]:
         if hasattr(command, "commands"):  # a group
-            return [found for key, each in command.commands.items() for found in verbs(each, f"{name} {key}")]
+            return [found for key, each in command.commands.items() for found in below(each, f"{name} {key}")]
         return [(name, command)]
 
-    found = verbs(typer.main.get_command(app), "robustness-gate")
+    verbs.imported(verbs.ALL)
+    found = below(typer.main.get_command(app), "robustness-gate")
     assert len(found) >= 11
     for name, command in found:
         assert (command.epilog or "").startswith(f"Example: {name}"), name
         assert (command.help or "").strip(), name
         assert all(each.help for each in command.params), name
+
+
+def test_the_table_of_verbs_names_the_modules_that_register_them() -> None:
+    """A verb of a module that the table does not name would be missing where another verb was imported alone."""
+    import typer
+
+    from robustness_gate.cli import app, verbs
+
+    verbs.imported(verbs.ALL)
+    registered: dict[str, set[str]] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        for each in getattr(command, "commands", {name: command}).values():
+            registered.setdefault(name, set()).add(each.callback.__module__.rpartition(".")[2])
+    assert registered == {verb: {*modules} for verb, modules in verbs.MODULES.items()}
 
 
 # --- doctor, in this process: models that load and are not well ------------------------------------------------------

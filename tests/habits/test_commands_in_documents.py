@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from robustness_gate.cli import app
+from robustness_gate.cli import app, verbs
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs/**/*.md", ".github/**/*.md", "benchmarks/*.md", "organisms/*.md", "robustness_gate/**/*.md")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in ROOT.glob(folder))])
+verbs.imported(verbs.ALL)
 COMMANDS = typer.main.get_command(app)
 
 

@@ -18,10 +18,10 @@ import foreign
 import pytest
 import torch
 
-from robustness_gate import attacks, cli, gate, organisms, publish
+from robustness_gate import attacks, cli, gate, organisms, publish, statistics
 from robustness_gate.cli import main
 from robustness_gate.errors import Exit, PlanError
-from robustness_gate.inputs import own_code, plugins, recorded
+from robustness_gate.inputs import imported, own_code, recorded
 from robustness_gate.inputs.checkpoint.manifest import manifest_of
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.planning import plan
@@ -113,7 +113,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def forget() -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "acme_gate"]:
         del sys.modules[name]
-    plugins._NAMES.clear()
+    imported.NAMES.clear()
     recorded.forget()
     importlib.invalidate_caches()
 
@@ -415,3 +415,11 @@ def test_without_a_plug_in_the_process_ends_as_any_other(monkeypatch: pytest.Mon
     with pytest.raises(SystemExit) as left:
         cli.script()
     assert left.value.code == Exit.FAIL
+
+
+def test_a_name_that_was_offered_and_not_used_yet_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`system.lazily` sets it when it is first used: code of others could come first."""
+    monkeypatch.delitem(vars(statistics), "tango_lower", raising=False)
+    before = own_code.snapshot()
+    monkeypatch.setattr(statistics, "tango_lower", lambda *_: 1.0)
+    assert own_code.changed(before) == "robustness_gate.statistics.tango_lower"

@@ -35,7 +35,7 @@ from robustness_gate.attestation.verify.records import Failed
 from robustness_gate.cli import main
 from robustness_gate.errors import BrokenTrial, Exit, FileError, PlanError, UsageError
 from robustness_gate.evidence import ledger as ledgers
-from robustness_gate.inputs import plugins, recorded
+from robustness_gate.inputs import imported, plugins, recorded
 from robustness_gate.planning.plan import Prepared
 from robustness_gate.policy_language import diff, load_policy
 from robustness_gate.records import codes
@@ -91,7 +91,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forget() -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "acme_gate"]:
         del sys.modules[name]
-    plugins._NAMES.clear()
+    imported.NAMES.clear()
     recorded.forget()
     importlib.invalidate_caches()
 

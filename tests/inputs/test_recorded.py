@@ -18,9 +18,10 @@ from robustness_gate.attestation.verify.codes import Fault
 from robustness_gate.attestation.verify.plan import hold_plugins
 from robustness_gate.attestation.verify.records import Failed
 from robustness_gate.errors import PlanError
-from robustness_gate.inputs import plugins, recorded
+from robustness_gate.inputs import imported, plugins, recorded
+from robustness_gate.planning.prepare import EXECUTORS
 from robustness_gate.planning.suite_data import SuiteData
-from robustness_gate.running.executors import DOOR, Job
+from robustness_gate.running.executors import Job
 
 SERIAL = "gate-exec/serial"
 HONEST = "WHO = 'recorded'\n\n\ndef start(job, workers):\n    return WHO\n"
@@ -58,13 +59,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 def forget() -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] in ("gate_exec", "serial", "gate_space")]:
         del sys.modules[name]
-    plugins._NAMES.clear()
+    imported.NAMES.clear()
     recorded.forget()
     importlib.invalidate_caches()
 
 
 def who() -> str:
-    return str(DOOR.load(SERIAL).WHO)
+    return str(EXECUTORS.load(SERIAL).WHO)
 
 
 PLAIN = {"gate_exec/__init__.py": "", "gate_exec/serial.py": HONEST}
@@ -114,7 +115,7 @@ def test_bytecode_is_not_run_however_late_it_is_imported(install: Install) -> No
     source.write_text(late.replace("recorded", "other"), encoding="utf-8")
     py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     source.write_text(late, encoding="utf-8")
-    DOOR.load(SERIAL)
+    EXECUTORS.load(SERIAL)
     assert importlib.import_module("gate_exec.late").who() == "recorded"
 
 
@@ -153,7 +154,7 @@ def test_what_was_imported_before_is_not_pinned(install: Install) -> None:
 
 def test_what_stands_among_the_modules_by_other_means_is_not_pinned(install: Install, tmp_path: Path) -> None:
     install(PLAIN)
-    DOOR.load(SERIAL)
+    EXECUTORS.load(SERIAL)
     assert plugins.origin(SERIAL).pinned
     (tmp_path / "x.py").write_text("__file__ = None\n", encoding="utf-8")
     spec = importlib.util.spec_from_file_location("gate_exec.serial", tmp_path / "x.py")
@@ -173,11 +174,11 @@ def test_compiled_code_is_held_too(install: Install) -> None:
     place = install({**PLAIN, file: ""})
     shutil.copyfile(str(spec.origin), place / file)
     forget()
-    DOOR.load(SERIAL)
+    EXECUTORS.load(SERIAL)
     assert importlib.import_module("gate_exec._bisect").bisect_right([1, 3], 2) == 1
     assert plugins.origin(SERIAL).pinned
     forget()
-    DOOR.load(SERIAL)
+    EXECUTORS.load(SERIAL)
     with (place / file).open("ab") as opened:
         opened.write(b"\0")
     with pytest.raises(ImportError, match="changed since it was hashed"):
@@ -187,14 +188,14 @@ def test_compiled_code_is_held_too(install: Install) -> None:
 def test_another_process_holds_a_plug_in_before_its_objects_are_read(install: Install) -> None:
     """Reading an object imports its class, which must come from the recorded file there too."""
     place = install({**PLAIN, "gate_exec/serial.py": f"{HONEST}\n\nclass Part:\n    WHO = WHO\n"})
-    part = DOOR.load(SERIAL).Part()
+    part = EXECUTORS.load(SERIAL).Part()
     data = SuiteData({}, "", (), {"part": part})
     raw = pickle.dumps(Job(data, {}, "cpu", None))
     (place / "gate_exec" / "serial").mkdir()
     (place / "gate_exec" / "serial" / "__init__.py").write_text(f"{OTHER}\n\nclass Part:\n    WHO = WHO\n")
     forget()
     job = pickle.loads(raw)
-    assert recorded.names() == ("gate-exec",)
+    assert tuple(imported.SERVED) == ("gate-exec",)
     assert (job.suite_data.corpora["part"].WHO, plugins.origin(SERIAL).pinned) == ("recorded", True)
 
 
@@ -217,10 +218,10 @@ def test_verify_imports_nothing_of_which_no_trial_states_the_content(install: In
 def test_a_digest_is_compared_before_anything_is_imported_from_what_is_held(install: Install) -> None:
     install(PLAIN)
     plugins.origin(SERIAL)
-    assert recorded.names() == ()
+    assert tuple(imported.SERVED) == ()
     with pytest.raises(Failed):
         hold_plugins([SERIAL], [()])
-    assert (recorded.names(), recorded._FINDER in sys.meta_path and bool(recorded._SERVED)) == ((), False)
+    assert (tuple(imported.SERVED), recorded._FINDER in sys.meta_path and bool(imported.SERVED)) == ((), False)
 
 
 @pytest.mark.parametrize("room", ["robustness_gate/verdict/judgement.py", "colorsys.py", "pytest/evil.py"])

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import lru_cache
+from types import ModuleType
 from typing import NamedTuple
 
 from robustness_gate import attacks, tasks
 from robustness_gate.errors import PlanError
 from robustness_gate.inputs import plugins
-from robustness_gate.records.encode import Json
+from robustness_gate.records.encode import Json, encode, parse
 from robustness_gate.records.evidence import SelfTest
 from robustness_gate.records.questions import Kind
 from robustness_gate.records.trial import Trial
@@ -40,10 +42,15 @@ class Unknown(Exception):
 def prescribed(attack: str, config: Mapping[str, Json]) -> Prescribed:
     """What this release's attack of that name prescribes for these settings. Raises Unknown."""
     try:
-        module = attacks.load(attack)
-        read = attacks.configure(module, config)
+        return _prescribed(attacks.load(attack), encode(config))
     except (PlanError, attacks.BadConfig) as error:
         raise Unknown(error.message) from None
+
+
+@lru_cache(maxsize=1024)
+def _prescribed(module: ModuleType, config: bytes) -> Prescribed:
+    """The same for settings as canonical JSON: the trials of many seeds have the same. Raises BadConfig."""
+    read = attacks.configure(module, parse(config))
     return Prescribed(
         module.VERSION, attacks.as_json(read), module.FAMILY, attacks.budgets(read), tuple(sorted(module.SPEAKS))
     )

@@ -9,6 +9,7 @@ from robustness_gate.attestation.verify.codes import Confirmed, Fault
 from robustness_gate.attestation.verify.plan import hold_plugins
 from robustness_gate.attestation.verify.records import Context, Failed, Found
 from robustness_gate.evidence import ledger
+from robustness_gate.evidence.answers import is_packed
 from robustness_gate.planning import bench, calibrated
 from robustness_gate.records.calibration import TAUGHT, Calibration, mechanism_of
 from robustness_gate.records.evidence import SelfTest
@@ -17,7 +18,6 @@ from robustness_gate.records.questions import TaskRef
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial, seed_of
 from robustness_gate.report import record as report
 from robustness_gate.report.record import TrialRecord
-from robustness_gate.verdict import pack, unpack
 from robustness_gate.verdict.hypotheses import incomplete, label_of, which
 from robustness_gate.verdict.wording import lacking
 
@@ -87,7 +87,8 @@ def _hold_records(record: TrialRecord) -> None:
     if gone is not None:
         raise Failed(Fault.ATTEMPT_MISSING, trial=name, attempt=gone)
     answered = [(each.attempt, each.budget, each.task) for each in record.measurements]
-    if len({each.digest for each in records}) < len(records) or len(set(answered)) < len(answered):
+    ends = {each.digest for each in record.closed}  # equal measurements answer the same questions
+    if len(ends) < len(record.closed) or len(set(answered)) < len(answered):
         raise Failed(Fault.RECORD_TWICE, trial=name)
 
 
@@ -114,7 +115,7 @@ def _hold_answers(record: TrialRecord) -> None:
                 declared=", ".join(metrics[measurement.task]),
             )
         for bits in (*measurement.correct.values(), measurement.missing):
-            if pack(unpack(bits, measurement.items)) != bits:
+            if not is_packed(bits, measurement.items):
                 raise Failed(Fault.ANSWERS_NOT_BITS, trial=name, task=measurement.task, items=measurement.items)
     for attempt in sorted({end.attempt for end in record.closed if end.status == "ok"}):
         if gap := incomplete(trial, attempt, record.measurements):

@@ -32,7 +32,7 @@ from robustness_gate.report.advice.questions import items_for_breach, items_for_
 from robustness_gate.report.advice.steps import next_steps
 from robustness_gate.report.record import Report
 from robustness_gate.verdict import spelled_out, strongest
-from robustness_gate.verdict.findings import most_recovered
+from robustness_gate.verdict.found import most_recovered
 from robustness_gate.verdict.wording import numbers, place
 
 __all__ = [

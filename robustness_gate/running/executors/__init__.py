@@ -24,18 +24,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from robustness_gate.errors import GateError, UsageError
-from robustness_gate.inputs import plugins, recorded
+from robustness_gate.inputs import imported, plugins
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
-from robustness_gate.inputs.plugins import Door
 from robustness_gate.planning.plan import Subject
 from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.records.cost import Spent
 from robustness_gate.records.trial import Closed, Measurement, Trial
 from robustness_gate.system.bounded import Limits
 
-DOOR = Door("running.executors", "executor", ("start",), "unknown-executor", group="executors")
-USUAL = "local"
-"""The executor of every command that names none."""
 SMALL_MODEL_BYTES = 50_000_000
 """Up to this size of its weights, trials of a model run in several processes by default."""
 
@@ -83,7 +79,7 @@ class Job:
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process holds the plug-ins by content before anything of theirs is unpickled, which imports it."""
         parts = tuple(getattr(self, each.name) for each in fields(self))
-        return _unpickled, (recorded.names(), pickle.dumps(parts))
+        return _unpickled, (tuple(sorted(imported.SERVED)), pickle.dumps(parts))
 
 
 def _unpickled(distributions: tuple[str, ...], parts: bytes) -> Job:

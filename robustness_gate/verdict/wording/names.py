@@ -10,8 +10,8 @@ from robustness_gate.records.encode import Json
 from robustness_gate.records.evidence import LeftOut
 from robustness_gate.records.trial import ModelRef, Role, Trial
 from robustness_gate.records.verdict import Blocker, Finding, FindingKind, Kept
-from robustness_gate.verdict.findings import comparator
-from robustness_gate.verdict.findings import place as where
+from robustness_gate.verdict.found import comparator
+from robustness_gate.verdict.found import place as where
 from robustness_gate.verdict.hypotheses import named
 
 

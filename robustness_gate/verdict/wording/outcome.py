@@ -5,7 +5,7 @@ from __future__ import annotations
 from robustness_gate.errors import UnknownWord
 from robustness_gate.records.verdict import Finding, FindingKind, Verdict
 from robustness_gate.verdict.counts import Counts
-from robustness_gate.verdict.findings import most_recovered, strongest
+from robustness_gate.verdict.found import most_recovered, strongest
 from robustness_gate.verdict.hypotheses import OTHERWISE_ASKED
 from robustness_gate.verdict.wording.blockers import BLOCKERS
 from robustness_gate.verdict.wording.names import gap_name, numbers, place
