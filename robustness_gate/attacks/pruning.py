@@ -164,9 +164,17 @@ def reach(model: Any, config: Config) -> list[str]:
 
 
 def work(config: Config, sizes: Sizes) -> Work:
-    """A look at the dev items for each point of the grid, and one for the control; a copy of the weights."""
+    """A look at the dev items for each point of the grid, and one for the control; the passes that score the weights,
+    before which the model answers the questions itself; a copy of the weights.
+    """
     points = len(config.scores) * len(config.calibrate_on) * len(config.utility) * len(_pairs(config))
-    return Work(read=sizes.look * (points + 1), copies=1, omitted="the passes that score the weights")
+    read, learnt = sizes.look * (points + 1), 0.0
+    for kind, score, source in product(config.calibrate_on, config.scores, ("forget", *config.utility)):
+        many, by_questions = min(config.samples, sizes.held[f"{source}.{HOLDS[kind]}"]), kind == "questions"
+        length = sizes.solved[source] * sizes.ways if by_questions else min(config.longest, sizes.text[source])
+        read += many * length * (by_questions + (score == "wanda"))
+        learnt += many * length * (score == "snip")
+    return Work(read=read, learnt=learnt, copies=1)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
