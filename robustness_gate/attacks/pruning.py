@@ -25,10 +25,10 @@ are fixed for each method); the best of it is chosen on dev, not on the benchmar
 choice. The output head is left whole; of fused experts each is a matrix of its own, which SNIP scores; Wanda, which
 needs to see what enters a matrix, scores linear layers alone. The source's variants (MLP alone, sparsity by overlap,
 rounds, low-rank) are not tried.
-Cost: one backward pass (SNIP) and one forward pass (Wanda) an example, corpus, kind of data and form; memory for the
-gradients and one float32 score of every weight, and on the CPU for at most four bytes a weight (its levels by hazard
-and by utility score, now and at the best setting); one dev examination a grid point and form. Grid points: 45 pairs of
-p and q x 2 scores x 2 utilities x 2 kinds of data, which is 360 where nothing is named.
+Cost: one backward pass (SNIP) and one forward pass (Wanda) an example, corpus, kind of data and form; memory for one
+matrix's gradient and one float32 score of every weight, and on the CPU for at most four bytes a weight (its levels by
+hazard and by utility score, now and at the best setting); one dev examination a grid point and form. Grid points: 45
+pairs of p and q x 2 scores x 2 utilities x 2 kinds of data, which is 360 where nothing is named.
 """
 
 from __future__ import annotations
