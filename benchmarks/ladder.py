@@ -464,8 +464,9 @@ the import of torch and transformers. A worker of the gate starts once for the w
   three times 8 examples through the frozen weights (stacked A and B, `bmm`, one AdamW), beside one after the other, CPU
   seconds of a step on *rmu*: 48 tokens 0.154 beside 0.170 and 0.146 beside 0.153 (1.10 and 1.04 times), 148 tokens
   0.459 beside 0.462 and 0.499 beside 0.487 (1.01 and 0.98), medians of 40 and of 15 steps, load 8 to 9; losses alike to
-  1.4e-6. A model of 135 M parameters was not measured to the end. On a CPU the arithmetic is the same and the calls are few against it, so that there is less to save than
-  the factor of 1.3 from which the second path, its fallbacks and its diverging rates would pay.
+  1.4e-6. A model of 135 M parameters was not measured to the end. On a CPU the arithmetic is the same and the calls
+  are few against it, so that there is less to save than the factor of 1.3 from which the second path, its fallbacks and
+  its diverging rates would pay.
 - *Ablation*, *pruning*: without the start of the processes 4.6 and 3.6. The peer asks dev and 175 questions after each
   setting where we ask dev alone. Of our 5.0 s of pruning about four tenths score the weights, with one backward pass an
   example on both sides.
