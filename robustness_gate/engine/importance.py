@@ -44,7 +44,8 @@ def snip(model: Any, weights: Mapping[str, torch.nn.Parameter], examples: Sequen
     with ExitStack() as stack:
         for name, weight in weights.items():
             weight.grad = None
-            stack.callback(weight.register_post_accumulate_grad_hook(adder(name)).remove)
+            handle = weight.register_post_accumulate_grad_hook(adder(name))  # type: ignore[no-untyped-call]  # torch's
+            stack.callback(handle.remove)
         for example in examples:
             with torch.enable_grad():
                 loss = batch_loss(model, [example], device)
