@@ -30,7 +30,7 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -73,17 +73,19 @@ class Counts:
     repeated: float = 0
     """Host seconds of what was asked before and is not asked again."""
 
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """A pass, or a part of one."""
-        begun = time.process_time()
+    begun: float = 0
+    """When the outermost of them began."""
+
+    def enter(self) -> None:
+        """A pass, or a part of one, begins."""
+        self.begun = self.begun if self.deep else time.process_time()
         self.deep += 1
-        try:
-            yield
-        finally:
-            self.deep -= 1
-            if not self.deep:
-                self.passes += time.process_time() - begun
+
+    def leave(self) -> None:
+        """It ends."""
+        self.deep -= 1
+        if not self.deep:
+            self.passes += time.process_time() - self.begun
 
     def host(self) -> float:
         """CPU seconds of this process so far, outside the passes."""
@@ -133,14 +135,15 @@ def counted(models: Sequence[Any], counts: Counts) -> None:
     """Count what goes through the models from now on, forwards and backwards; training is counted and not done."""
     import torch
 
-    from robustness_gate.engine import score, train, usage
+    from robustness_gate.engine import hooks, score, train, usage
 
     tokens = counts.tokens
 
     for model in models:
         usage.watch(model, tokens)
-        for part in (model.base_model, model.get_output_embeddings()):
-            part.forward = _timed(part.forward, counts)
+        for part in (model.base_model, model.get_output_embeddings()):  # a replaced `forward` would be read whole
+            part.register_forward_pre_hook(hooks.tokenwise(lambda *_: counts.enter()))
+            part.register_forward_hook(hooks.tokenwise(lambda *_: counts.leave()), always_call=True)
     for name in ("backward", "grad"):
         setattr(torch.autograd, name, _timed(getattr(torch.autograd, name), counts))
 
@@ -158,8 +161,11 @@ def counted(models: Sequence[Any], counts: Counts) -> None:
 
 def _timed(work: Any, counts: Counts) -> Any:
     def timed(*given: Any, **named: Any) -> Any:
-        with counts.inside():
+        counts.enter()
+        try:
             return work(*given, **named)
+        finally:
+            counts.leave()
 
     return timed
 

@@ -141,8 +141,17 @@ def _pinned(policy: Path, folder: Path, suite_data: SuiteData) -> Loaded[Policy]
     return dataclasses.replace(loaded, record=record.model_copy(update={"original": original, "controls": controls}))
 
 
+CHAT = (
+    "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+"""A chat template of our own: the organisms' tokenizer has none, and some suites ask in one."""
+
+
 def tokenizer() -> Any:
-    """The tokenizer of the shipped organisms."""
+    """The tokenizer of the shipped organisms, with a chat template."""
     from robustness_gate.engine.load import tokenizer_of
 
-    return tokenizer_of(organisms.checkpoint("base"))
+    found = tokenizer_of(organisms.checkpoint("base"))
+    found.chat_template = CHAT
+    return found

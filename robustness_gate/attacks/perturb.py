@@ -21,6 +21,7 @@ Cost: with the defaults 131 settings times at most `screened` dev questions and 
 
 from __future__ import annotations
 
+import math
 import random
 import string
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ from robustness_gate.errors import UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Hazard, Target
 from robustness_gate.records.declarations import Contract, SelfTestCase, Settings, bounded
 from robustness_gate.records.questions import Form, Question, Replies, Rows
+from robustness_gate.records.work import Sizes, Work
 
 Case = Literal["lower", "upper", "title", "swapped", "mixed"]
 Slip = Literal["transposed", "dropped", "doubled"]
@@ -104,6 +106,28 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
 def most(config: Config, layers: int, ways: int) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
     """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
     return {"settings": float(len(list(settings(config))))}
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """A plain look at the dev items, the grid on some of them, and the finalists on all."""
+    grown = [_growth(name) for name in settings(config)]
+    some = min(1.0, config.screened / max(1, sizes.held["dev"]))
+    last = min(config.finalists, len(grown)) * sum(grown) / max(1, len(grown))  # which ones is not known beforehand
+    longer = "how much longer the examinations are, and words in other cases and with slips"
+    return Work(read=sizes.look * (1 + some * sum(grown) + last), omitted=longer if grown else "")
+
+
+def _growth(name: str) -> float:
+    """How many times as many tokens a text has in one point of the grid, at four characters a token.
+
+    An inserted character is a token, and what stands between two of them is at least one. Other edits count as none.
+    """
+    kind, _, rest = name.partition(" ")
+    if kind not in ("every", "share"):
+        return 1.0
+    value = float(rest.partition(": ")[0])
+    between = value if kind == "every" else 1 / value
+    return max(1.0, 4 * (1 + math.ceil(between / 4)) / between)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

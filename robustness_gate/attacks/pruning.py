@@ -25,10 +25,10 @@ are fixed for each method); the best of it is chosen on dev, not on the benchmar
 choice. The output head is left whole; of fused experts each is a matrix of its own, which SNIP scores; Wanda, which
 needs to see what enters a matrix, scores linear layers alone. The source's variants (MLP alone, sparsity by overlap,
 rounds, low-rank) are not tried.
-Cost: one backward pass (SNIP) and one forward pass (Wanda) an example, corpus, kind of data and form; memory for the
-gradients and one float32 score of every weight, and on the CPU for at most four bytes a weight (its levels by hazard
-and by utility score, now and at the best setting); one dev examination a grid point and form. Grid points: 45 pairs of
-p and q x 2 scores x 2 utilities x 2 kinds of data, which is 360 where nothing is named.
+Cost: one backward pass (SNIP) and one forward pass (Wanda) an example, corpus, kind of data and form; memory for one
+matrix's gradient and one float32 score of every weight, and on the CPU for at most four bytes a weight (its levels by
+hazard and by utility score, now and at the best setting); one dev examination a grid point and form. Grid points: 45
+pairs of p and q x 2 scores x 2 utilities x 2 kinds of data, which is 360 where nothing is named.
 """
 
 from __future__ import annotations
@@ -164,8 +164,16 @@ def reach(model: Any, config: Config) -> list[str]:
 
 
 def work(config: Config, sizes: Sizes) -> Work:
-    """A look at the dev items for each point of the grid, and one for the control; a copy of the weights."""
-    return Work(read=sizes.look * (_points(config) + 1), copies=1, omitted="the passes that score the weights")
+    """A look at the dev items for each point of the grid, and one for the control; the passes that score the weights,
+    before which the model answers the questions itself; a copy of the weights.
+    """
+    read, learnt = sizes.look * (_points(config) + 1), 0.0
+    for kind, score, source in product(config.calibrate_on, config.scores, ("forget", *config.utility)):
+        many, by_questions = min(config.samples, sizes.held[f"{source}.{HOLDS[kind]}"]), kind == "questions"
+        length = sizes.solved[source] * sizes.ways if by_questions else min(config.longest, sizes.text[source])
+        read += many * length * (by_questions + (score == "wanda"))
+        learnt += many * length * (score == "snip")
+    return Work(read=read, learnt=learnt, copies=1)
 
 
 def most(config: Config, layers: int, ways: int) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Budget, Contract, SelfTestCase, rising
 from robustness_gate.records.questions import Item, Rows
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +76,13 @@ UNTESTED = "votes tell less than the likelihoods that are read anyway: it should
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ("dev",)
+
+
+def work(config: Config, sizes: Sizes) -> Work:  # noqa: ARG001 - every attack's has this shape
+    """One look at the dev items: votes are drawn from likelihoods that are kept. So are those of an examination, which
+    is counted once for each budget.
+    """
+    return Work(read=sizes.look)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

@@ -24,7 +24,8 @@ from robustness_gate.errors import BrokenTrial
 def snip(model: Any, weights: Mapping[str, torch.nn.Parameter], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
     """SNIP score of every number of the named weights: float32 in the weight's own shape, on its device.
 
-    The weights must require gradients; gradients are cleared afterwards.
+    The weights must require gradients. Each gradient is added to its sum during the backward pass and dropped there, so
+    that those of the whole model are never in memory together.
 
     Raises:
         BrokenTrial: there are no examples, or a loss is not finite.
@@ -32,15 +33,25 @@ def snip(model: Any, weights: Mapping[str, torch.nn.Parameter], examples: Sequen
     total = {name: torch.zeros_like(each, dtype=torch.float32) for name, each in weights.items()}
     device = model.get_input_embeddings().weight.device
     _refuse_nothing(examples)
-    for example in examples:
-        with torch.enable_grad():
-            loss = batch_loss(model, [example], device)
-            if not bool(loss.isfinite()):
-                raise BrokenTrial(f"the loss on a calibration example is {float(loss)}", code="not_finite")
-            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        for (name, weight), gradient in zip(weights.items(), found, strict=True):
-            if gradient is not None:  # an expert that this example does not use
-                total[name] += (weight.detach().float() * gradient.float()).abs()
+
+    def adder(name: str) -> Any:
+        def add(weight: Any) -> None:  # not called of an expert that this example does not use
+            total[name] += (weight.detach().float() * weight.grad.float()).abs()
+            weight.grad = None
+
+        return add
+
+    with ExitStack() as stack:
+        for name, weight in weights.items():
+            weight.grad = None
+            handle = weight.register_post_accumulate_grad_hook(adder(name))  # type: ignore[no-untyped-call]  # torch's
+            stack.callback(handle.remove)
+        for example in examples:
+            with torch.enable_grad():
+                loss = batch_loss(model, [example], device)
+                if not bool(loss.isfinite()):
+                    raise BrokenTrial(f"the loss on a calibration example is {float(loss)}", code="not_finite")
+                torch.autograd.backward(loss, inputs=list(weights.values()))
     return {name: each.div_(len(examples)) for name, each in total.items()}
 
 

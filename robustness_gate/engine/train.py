@@ -16,10 +16,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import batching, frugal, optimizer, scope
+from robustness_gate.engine import frugal, optimizer, scope
+from robustness_gate.engine.fit import LOST as LOST
+from robustness_gate.engine.fit import Fit as Fit
+from robustness_gate.engine.fit import fit as fit
+from robustness_gate.engine.fit import mean_loss as mean_loss
 from robustness_gate.engine.loss import Example as Example
 from robustness_gate.engine.loss import batch_loss as batch_loss
-from robustness_gate.engine.loss import loss_scale, parts_of_loss, predictions
+from robustness_gate.engine.loss import loss_scale, parts_of_loss
 from robustness_gate.errors import BrokenTrial
 from robustness_gate.inputs.memory import FIT_ROWS, Way
 from robustness_gate.records.attack import GridPoint
@@ -49,8 +53,6 @@ class Recipe:
 
 FITS = 0.9
 """Share of the trained tokens that a fitted model predicts."""
-ROWS = 512
-"""Number of predictions whose odds are computed together: a copy of all is as large as the logits."""
 MOVED = 0.01
 """In nats: the mean change in the log-odds of the trained tokens after a run with an effect."""
 
@@ -161,60 +163,6 @@ def _gradients(
 
 def _finite(parameters: Mapping[str, torch.nn.Parameter]) -> bool:
     return all(bool(each.grad.isfinite().all()) for each in parameters.values() if each.grad is not None)
-
-
-class Fit(NamedTuple):
-    """How well a model predicts the counted tokens of some examples."""
-
-    loss: float
-    """Mean over the tokens, in nats a token: the quantity that training lowers."""
-    right: float
-    """Share of the tokens that it predicts as the likeliest."""
-    odds: float
-    """Mean log-odds, in nats: the token against all others together. Unlike the loss it keeps rising where a model
-    already predicts its training data."""
-
-
-LOST = Fit(math.inf, 0.0, -math.inf)
-"""The fit after a run that diverged."""
-
-
-@torch.inference_mode()
-def fit(model: Any, examples: Sequence[Example], batch: int = FIT_ROWS) -> Fit:
-    """How well the model in its present state predicts the examples; NaN where no token counts.
-
-    Args:
-        model: the model.
-        examples: what it should predict.
-        batch: how many examples go through it together; half as many where the device's memory does not suffice.
-    """
-    total = right = odds = 0.0
-    counted = 0
-    for start in range(0, len(examples), batch):
-        for _, found in batching.halved(partial(_fit_of, model), examples[start : start + batch]):
-            total, right, odds = total + found[0], right + found[1], odds + found[2]
-            counted += found[3]
-    if not counted:
-        return Fit(math.nan, math.nan, math.nan)
-    return Fit(total / counted, right / counted, odds / counted)
-
-
-def _fit_of(model: Any, examples: Sequence[Example]) -> tuple[float, float, float, int]:
-    """Loss, tokens predicted and log-odds of some examples, each summed over the counted tokens, and their number."""
-    logits, targets, _ = predictions(model, examples, model.get_input_embeddings().weight.device)
-    total = float(torch.nn.functional.cross_entropy(logits, targets)) * len(targets) if len(targets) else 0.0
-    right = odds = 0.0
-    for rows, wanted in zip(torch.split(logits, ROWS), torch.split(targets, ROWS), strict=True):
-        own = rows.gather(1, wanted.unsqueeze(1)).squeeze(1)
-        others = rows.scatter(1, wanted.unsqueeze(1), -math.inf).logsumexp(dim=1)
-        right += float((rows.argmax(dim=1) == wanted).sum())
-        odds += float((own - others).double().sum())
-    return total, right, odds, len(targets)
-
-
-def mean_loss(model: Any, examples: Sequence[Example]) -> float:
-    """Mean loss over examples, in nats per counted token: the same quantity that training lowers."""
-    return fit(model, examples).loss
 
 
 class Run(NamedTuple):

@@ -22,7 +22,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BATCH_TOKENS = 16_384
 """Tokens in a batch of prompts: `engine.score.TOKENS_PER_BATCH`."""
 FIT_ROWS = 16
-"""Training examples whose fit is measured at once: `engine.train.fit`."""
+"""Training examples whose fit is measured at once: `engine.fit`."""
 CACHE = 4 << 30
 """At most so many bytes of keys and values of what prompts have in common are kept."""
 PROGRAM = 600_000_000

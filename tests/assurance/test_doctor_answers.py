@@ -10,8 +10,10 @@ from robustness_gate.assurance import answering
 from robustness_gate.assurance.answering import Answered
 from robustness_gate.assurance.doctor import Code, asking, loading, wording
 from robustness_gate.assurance.doctor.files import Stored
+from robustness_gate.engine import frugal
 from robustness_gate.engine.load import load
 from robustness_gate.engine.score import ModelLM
+from robustness_gate.errors import NotApplicable
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning.suite_data import gather
 
@@ -42,7 +44,7 @@ def suite(root):
 def told(monkeypatch, suite, candidate, original=None):
     monkeypatch.setattr(loading, "load_checkpoint", lambda *_: original)
     stored = Stored(None, 1, 1, {}, {}) if original is not None else None
-    return list(asking.answering_of(candidate, stored, suite, "float32", "cpu", lambda _: None))
+    return list(asking.answering_of(candidate, loading.Original(stored, "float32", "cpu"), suite, lambda _: None))
 
 
 def test_a_handful_shows_who_can_answer_and_who_guesses(able, unable, suite):
@@ -53,6 +55,29 @@ def test_a_handful_shows_who_can_answer_and_who_guesses(able, unable, suite):
         assert set(answered) == {"forget", "retain"}
         assert {each.answers for each in answered.values()} == {answers}
         assert {each.items for each in answered.values()} == {answering.HANDFUL}
+
+
+def test_the_original_is_loaded_once_as_it_was_and_again_where_something_changed_it(monkeypatch, able):
+    loads = []
+    monkeypatch.setattr(loading, "load_checkpoint", lambda *_: loads.append(1) or able)
+    original = loading.Original(Stored(None, 1, 1, {}, {}), "float32", "cpu")
+    for _ in range(3):
+        with original.opened() as found:
+            assert found is able
+    assert len(loads) == 1
+    weight = able.model.get_input_embeddings().weight
+    with torch.no_grad():
+        weight[0, 0] += 1
+    with original.opened():
+        assert len(loads) == 2
+    with torch.no_grad():
+        weight[0, 0] -= 1
+    monkeypatch.setattr(frugal, "free", lambda _: 0)
+    original.make_room()
+    with original.opened():
+        assert len(loads) == 3, "it was dropped for an attack that may train"
+    with pytest.raises(NotApplicable, match="none was given"), loading.Original(None, "float32", "cpu").opened():
+        pass
 
 
 def test_where_neither_can_answer_doctor_warns_and_says_what_to_do(monkeypatch, unable, suite):

@@ -52,6 +52,17 @@ def test_snip_is_the_mean_over_examples_of_weight_times_gradient(model):
         assert each.abs().max() > 0
 
 
+def test_snip_keeps_one_gradient_at_a_time(model):
+    weights = {name: module.weight for name, module in linear(model).items()}
+    alive = []
+    look = lambda _: alive.append(sum(each.grad is not None for each in weights.values()))  # noqa: E731 - the hook
+    handles = [each.register_post_accumulate_grad_hook(look) for each in weights.values()]
+    importance.snip(model, weights, ROWS)
+    for handle in handles:
+        handle.remove()
+    assert alive == [1] * len(weights) * len(ROWS)
+
+
 def test_wanda_is_the_weight_times_the_norm_of_its_inputs_where_a_prediction_counts(model):
     name, module = list(linear(model).items())[-1]
     entered = []

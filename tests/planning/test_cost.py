@@ -196,7 +196,7 @@ def test_what_does_not_fit_is_named_with_the_number(bench: Path, monkeypatch: py
 def test_no_work_is_declared_negative_and_that_of_a_sham_is_not_more(name: str) -> None:
     module = attacks.load(name)
     data = dict.fromkeys(("forget", "retain", "unrelated", "dev"), 50.0)
-    held = {f"{source}.{kind}": 2000 for source in data for kind in ("items", "texts")}
+    held = {"dev": 2000} | {f"{source}.{kind}": 2000 for source in data for kind in ("items", "texts")}
     sizes = Sizes(1000.0, 40, 2, 4, data, data, data, held)
     usual, sham = module.work(module.Config(), sizes), module.work(module.SHAM, sizes)
     for each in (usual, sham):

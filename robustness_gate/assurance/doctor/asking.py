@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from robustness_gate import organisms
 from robustness_gate.assurance import answering
-from robustness_gate.assurance.doctor import loading, tokenizer
-from robustness_gate.assurance.doctor.files import Stored
+from robustness_gate.assurance.doctor import tokenizer
 from robustness_gate.assurance.doctor.findings import Check, Code, State, found
+from robustness_gate.assurance.doctor.loading import Original
 from robustness_gate.engine.context import context_length
 from robustness_gate.errors import NotApplicable, SetupError
 from robustness_gate.inputs.items import load_items
@@ -121,10 +121,8 @@ def _one_question(
 
 def answering_of(
     loaded: LoadedModel,
-    original: Stored | None,
+    original: Original,
     suite: Loaded[Suite] | None,
-    dtype: str,
-    device: str,
     step: Callable[[str], None],
 ) -> Iterator[Check]:
     """Whether this model and the original are better than guessing on the suite's tasks.
@@ -142,8 +140,8 @@ def answering_of(
     useful = {name: task_data for name, task_data in suite_data.tasks.items() if name not in hazards}
     own = answering.ask(ModelLM(loaded.model, loaded.tokenizer), useful, chances)
     theirs: dict[str, answering.Answered] = {}
-    if original is not None:
-        with loading.reference(original, dtype, device)() as other:
+    if original.stored is not None:
+        with original.opened() as other:
             theirs = answering.ask(ModelLM(other.model, other.tokenizer), suite_data.tasks, chances)
     for name in suite_data.tasks:
         yield from answered(name, own.get(name), theirs.get(name))

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from robustness_gate import attacks, organisms, tasks
 from robustness_gate.assurance.doctor.asking import read_by
-from robustness_gate.assurance.doctor.files import Stored
 from robustness_gate.assurance.doctor.findings import Check, Code, State, first_line, found
-from robustness_gate.assurance.doctor.loading import reference
+from robustness_gate.assurance.doctor.loading import Original
 from robustness_gate.errors import NotApplicable
 from robustness_gate.inputs import datasets
 from robustness_gate.inputs.items import load_items
@@ -37,9 +36,7 @@ ENOUGH = 0.9
 def shams(
     loaded: LoadedModel,
     suite: Loaded[Suite] | None,
-    original: Stored | None,
-    dtype: str,
-    device: str,
+    original: Original,
     step: Callable[[str], None],
 ) -> Iterator[Check]:
     """Every attack at strength zero on this model."""
@@ -53,7 +50,8 @@ def shams(
         if not fitting.hazards:
             yield found("attacks", "note", name, Code.NO_HAZARD_FORM, why=fitting.why_not)
             continue
-        target = _target(loaded, fitting.hazards, corpora, reference(original, dtype, device))
+        original.make_room()
+        target = _target(loaded, fitting.hazards, corpora, original.opened)
         try:
             with contextlib.closing(module.attack(target, sham, 1)) as attacked_models:
                 next(attacked_models)
@@ -63,7 +61,7 @@ def shams(
         except Exception as error:  # noqa: BLE001 - a trial would fail with the same error, of any type
             yield found("attacks", fails, name, Code.WOULD_FAIL, message=first_line(error))
         else:
-            yield fits(name, module, configs, loaded.model, original is not None)
+            yield fits(name, module, configs, loaded.model, original.stored is not None)
             if suite is not None:
                 yield from _prompts(loaded, suite, name, configs)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from robustness_gate.assurance.doctor import asking, fit, machine, tokenizer
 from robustness_gate.assurance.doctor.files import Stored
 from robustness_gate.assurance.doctor.findings import Check, Code, can_run, first_line, found, problem
-from robustness_gate.assurance.doctor.loading import load_checkpoint
+from robustness_gate.assurance.doctor.loading import Original, load_checkpoint
 from robustness_gate.errors import GateError
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.suite import Suite
@@ -91,18 +91,19 @@ def _loaded(
         name = "loading"
         try:
             loaded = load_checkpoint(candidate.place, dtype, device)
+            beside = Original(original, dtype, device)
             yield from _aside(loaded, candidate)
             name = "asking"
             yield from asking.speech(loaded, suite, step)
             name = "tokenizer"
             yield from tokenizer.tokenizers(loaded, original, suite, step)
             name = "answering"
-            yield from asking.answering_of(loaded, original, suite, dtype, device, step)
+            yield from asking.answering_of(loaded, beside, suite, step)
         except Exception as error:  # noqa: BLE001 - a run would fail with the same error, of any type
             yield problem("checkpoint", name, error)
             return
         yield _blocks(loaded)
-        yield from fit.shams(loaded, suite, original, dtype, device, step)
+        yield from fit.shams(loaded, suite, beside, step)
 
 
 def _aside(loaded: LoadedModel, stored: Stored) -> Iterator[Check]:
