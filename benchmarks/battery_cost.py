@@ -147,13 +147,13 @@ def counted(models: Sequence[Any], counts: Counts) -> None:
     for name in ("backward", "grad"):
         setattr(torch.autograd, name, _timed(getattr(torch.autograd, name), counts))
 
-    def course(_: Any, __: Any, examples: Sequence[Any], recipe: Any, seed: int) -> Any:
+    def course(_: Any, __: Any, examples: Sequence[Any], recipe: Any, seed: int, way: Any) -> Any:
         draw, seen = train._Draw(len(examples), seed), 0
         for _ in range(recipe.steps):
             lengths = [len(examples[at].ids) for at in draw.take(recipe.batch)]
             tokens.learnt += len(lengths) * max(lengths)
             seen += sum(lengths)
-        return train.Course([1.0] * recipe.steps, seen)
+        return train.Course([1.0] * recipe.steps, seen, way)
 
     train.train = course
     score.ModelLM.loglikelihoods = _once_more(score.ModelLM.loglikelihoods, counts)
