@@ -9,9 +9,10 @@ from typing import Any
 import commands
 import pytest
 
-from robustness_gate import attacks, gate
+from robustness_gate import attacks
 from robustness_gate.errors import Exit
 from robustness_gate.inputs import memory
+from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning import cost
 from robustness_gate.planning.devices import SHARE, device
 from robustness_gate.records.cost import Costs
@@ -92,7 +93,7 @@ def spent(trial: str, label: str, **more: Any) -> dict[str, Any]:
 
 
 def costs_of(bench: Path, *attempts: dict[str, Any], suite: str = "") -> Path:
-    sha256 = suite or gate.load_suite(bench / "suite.yaml").sha256
+    sha256 = suite or load_suite(bench / "suite.yaml").sha256
     made = {"schema": "robustness-gate/cost/v1", "suite": "small", "suite_sha256": sha256, "attempts": list(attempts)}
     (bench / "cost.json").write_bytes(encode(decode(Costs, encode(made))))
     return bench / "cost.json"

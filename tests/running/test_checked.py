@@ -63,7 +63,7 @@ def run(
             touch(job)
             yield SimpleNamespace(execute=lambda *_: (each for each in lie(honest)))
 
-        monkeypatch.setattr(checked, "DOOR", SimpleNamespace(load=lambda _: SimpleNamespace(start=start)))
+        monkeypatch.setattr(checked, "EXECUTORS", SimpleNamespace(load=lambda _: SimpleNamespace(start=start)))
         with checked.start(name, job) as crew:
             return list(crew.execute([(trial, 1) for trial in trials]))
 
@@ -281,7 +281,7 @@ def test_only_a_shipped_executors_own_workers_compare_tokenizers(
     def ours(job: Job, workers: int) -> Iterator[Any]:
         yield SimpleNamespace(compare=lambda subject: f"compared {subject}")
 
-    monkeypatch.setattr(checked, "DOOR", SimpleNamespace(load=lambda _: SimpleNamespace(start=theirs)))
+    monkeypatch.setattr(checked, "EXECUTORS", SimpleNamespace(load=lambda _: SimpleNamespace(start=theirs)))
     monkeypatch.setattr(checked.local, "start", ours)
     with checked.start(name, job) as crew:
         shipped = executor is Own and name == "serial"
