@@ -166,7 +166,7 @@ def _prospects(policy: Loaded[Policy], suite: Path | None, checkpoint: str, base
     from robustness_gate.planning.checkpoints import find_checkpoint
 
     place = find_checkpoint(checkpoint, base)
-    unread(place)
+    unread(place)  # refuses what `plan` refuses
     kind, named = model_type(place), load_suite(suite) if suite is not None else None
     if hindered := prospects.obstacles(policy, named, kind):
         return [f"{prospects.sentence(each)}. {prospects.remedy(each)}" for each in hindered]
