@@ -33,8 +33,10 @@ An attack is a module with
   config selects (`doctor` reports their share; the signals `share_touched` and `share_of_asked` hold what was changed,
   see `robustness_gate.engine.matrices`);
 - optionally `refuse(config, pool)`: another reason why it cannot run on the given data, or empty;
-- optionally `most(config, layers, ways)`: the most that signals of `FLOORS` can be with these settings, on a model of
-  so many layers in so many forms of the hazard, so that `plan` says where a search is too small for compliance;
+- optionally `at_best(config, given)`: the best that signals of `FLOORS` can be with these settings on the model that a
+  `robustness_gate.records.declarations.Given` describes: the most where a floor has a `min`, the least where it has a
+  `max`; a signal that depends on an unknown number of layers is left out. `plan` says by it where a search is too small
+  for compliance;
 - optionally `work(config, sizes)`, a `robustness_gate.records.work.Work`: its own passes through the model, for
   `plan --cost`, which otherwise names the attack as not counted.
 

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
-from robustness_gate.records.declarations import MOST_OF_THE_GAP, Contract, SelfTestCase, bounded, different
+from robustness_gate.records.declarations import MOST_OF_THE_GAP, Contract, Given, SelfTestCase, bounded, different
 from robustness_gate.records.questions import Form, Item
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from robustness_gate.engine.examples import Way
 
 Kind = Literal["original", "retain", "unrelated", "principal"]
+OF_ORIGINAL = ("original", "principal")
+"""Kinds of direction between the two models' streams."""
 
 FAMILY = "ablation"
 ACCESS = "open_weights"
@@ -145,10 +147,14 @@ def questions(config: Config) -> tuple[str, ...]:
     return "dev", "forget", *(kind for kind in ("retain", "unrelated") if kind in config.directions)
 
 
-def most(config: Config, layers: int, ways: int) -> dict[str, float]:
-    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
-    sets = (layers if config.single_layers else 0) + config.all_layers
-    return {"settings": float(len(config.directions) * ways * sets)}
+def at_best(config: Config, given: Given) -> dict[str, float]:
+    """The best that signals of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+    lost = 0 if given.original else len({*config.directions} & {*OF_ORIGINAL})
+    found = {"kinds_left_out": float(lost)}
+    if config.single_layers and given.layers is None:
+        return found
+    sets = (given.layers or 0) * config.single_layers + config.all_layers
+    return {**found, "settings": float((len(config.directions) - lost) * given.ways * sets)}
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
@@ -243,7 +249,7 @@ def _directions(target: Target, form: HazardForm, config: Config) -> dict[str, t
     """Every direction that prompts in this form give, by kind: [layer, width], float32 on the CPU."""
     forget = form.ways["forget"].items[: config.questions]
     found: dict[str, torch.Tensor] = {}
-    if {"original", "principal"} & set(config.directions):
+    if {*OF_ORIGINAL} & {*config.directions}:
         try:
             found |= _against_original(target, form, config)
         except NotApplicable:  # no original, or none for this form: the kinds that need it are left out

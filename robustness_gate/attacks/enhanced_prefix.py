@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
-from robustness_gate.records.declarations import Budget, Contract, SelfTestCase, bounded, rising
+from robustness_gate.records.declarations import Budget, Contract, SelfTestCase, bounded, different, rising
 
 if TYPE_CHECKING:
     import torch
@@ -114,8 +114,7 @@ class Config:
         if self.deletions + self.insertions + self.likely > 1:
             raise ValueError("'deletions', 'insertions' and 'likely' must be at most 1 together")
         bounded(self, "enough", over=0, most=1)
-        if not self.depths:
-            raise ValueError("'depths' must name a place")
+        different(self, "depths")
         bounded(self, "depths", least=0, most=1)
         bounded(self, "candidates", "top", "buffer", "questions", "rotations", "looks", least=1)
 

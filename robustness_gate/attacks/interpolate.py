@@ -75,16 +75,16 @@ def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]
     Raises:
         NotApplicable: there is no original, or its parameters have other names or shapes.
     """
-    from robustness_gate.engine import scope
+    from robustness_gate.engine import scope, text
     from robustness_gate.errors import NotApplicable
 
     with target.reference() as original:
-        there = scope.snapshot(dict(original.model.named_parameters()))
-    shapes = {name: each.shape for name, each in target.model.named_parameters()}
+        there = scope.snapshot(text.parameters(original.model))
+    shapes = {name: each.shape for name, each in text.parameters(target.model).items()}
     if shapes != {name: each.shape for name, each in there.items()}:
         raise NotApplicable("the original has other parameters than the candidate")
-    here = scope.snapshot(scope.named(target.model))
-    with scope.trainable(target.model, None, here) as parameters:
+    here = scope.snapshot(scope.named(target.model, list(shapes)))
+    with scope.trainable(target.model, list(shapes), here) as parameters:
         for share in config.budgets:
 
             def mixed(name: str, weight: torch.Tensor, share: int = share) -> torch.Tensor:

@@ -38,6 +38,7 @@ from robustness_gate.records.declarations import (
     SelfTestCase,
     Settings,
     bounded,
+    different,
     rising,
 )
 from robustness_gate.records.work import Sizes, Training, Work
@@ -83,6 +84,7 @@ class Config:
         rising(self, "learning_rates", least=0)
         if not self.embedding and not self.depths:
             raise ValueError("one of 'embedding' and 'depths' must name a place")
+        different(self, "depths", empty=True)
         bounded(self, "depths", least=0, under=1)
         bounded(self, "decay", over=0, most=1)
         bounded(self, "batch", "rotations", least=1)

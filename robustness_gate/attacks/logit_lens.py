@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
-from robustness_gate.records.declarations import Contract, SelfTestCase, bounded, different
+from robustness_gate.records.declarations import Contract, Given, SelfTestCase, bounded, different
 
 FAMILY = "lens"
 ACCESS = "open_weights"
@@ -93,9 +93,11 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
     return ("dev",)
 
 
-def most(config: Config, layers: int, ways: int) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
-    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
-    return {"sites": float(layers * len(config.stages) - ("block" in config.stages))}
+def at_best(config: Config, given: Given) -> dict[str, float]:
+    """The best that signals of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+    if given.layers is None:
+        return {}
+    return {"sites": float(given.layers * len(config.stages) - ("block" in config.stages))}
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random

@@ -145,17 +145,17 @@ def reach(model: Any, config: Config) -> list[str]:
 
 def _shaken(model: Any, config: Config) -> list[str]:
     """Names of the parameters to which noise is added, in the model's order."""
-    from robustness_gate.engine import matrices
+    from robustness_gate.engine import matrices, text
 
+    plain, every = matrices.plain(model), text.parameters(model)  # the first refuses weights that are stored quantised
     match config.where:
         case "all":
-            matrices.plain(model)  # refuses weights that are stored quantised
-            wanted = {name for name, _ in model.named_parameters()}
+            wanted = set(every)
         case "linear":
-            wanted = set(matrices.plain(model))
+            wanted = set(plain)
         case _:
             raise UnknownWord("'where' of noise", config.where)
-    return [name for name, each in model.named_parameters() if each.is_floating_point() and name in wanted]
+    return [name for name, each in every.items() if each.is_floating_point() and name in wanted]
 
 
 def _noisy(scale: float, seed: int, draw: int) -> Change:

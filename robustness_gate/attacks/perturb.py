@@ -30,7 +30,7 @@ from typing import Literal, get_args
 
 from robustness_gate.errors import UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Hazard, Target
-from robustness_gate.records.declarations import Contract, SelfTestCase, Settings, bounded
+from robustness_gate.records.declarations import Contract, Given, SelfTestCase, Settings, bounded, different
 from robustness_gate.records.questions import Form, Question, Replies, Rows
 from robustness_gate.records.work import Sizes, Work
 
@@ -67,6 +67,7 @@ class Config:
     """So many of the best are tried on all dev questions, at least 1. Ours."""
 
     def __post_init__(self) -> None:
+        different(self, "every", "shares", "characters", "cases", "slips", empty=True)
         bounded(self, "every", "screened", "finalists", least=1)
         bounded(self, "shares", over=0, most=1)
         if any(len(each) != 1 for each in self.characters if each != ANY):
@@ -103,8 +104,8 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
     return ("dev",)
 
 
-def most(config: Config, layers: int, ways: int) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
-    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+def at_best(config: Config, given: Given) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
+    """The best that signals of `FLOORS` can be in a search of this size: `attacks.__init__`."""
     return {"settings": float(len(list(settings(config))))}
 
 

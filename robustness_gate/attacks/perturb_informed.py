@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
-from robustness_gate.records.declarations import Contract, SelfTestCase, bounded, rising
+from robustness_gate.records.declarations import Contract, SelfTestCase, bounded, different, rising
 from robustness_gate.records.questions import LM, Form, Question
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ class Config:
     """At most so many splits for each text. The source allows 500."""
 
     def __post_init__(self) -> None:
-        if not self.depths:
-            raise ValueError("'depths' must name a place")
+        different(self, "depths")
         bounded(self, "depths", least=0, most=1)
         rising(self, "thresholds", over=0, under=1)
         bounded(self, "questions", least=1)

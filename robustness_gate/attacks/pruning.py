@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
-from robustness_gate.records.declarations import Contract, SelfTestCase, Settings, bounded, different, rising
+from robustness_gate.records.declarations import Contract, Given, SelfTestCase, Settings, bounded, different, rising
 from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
@@ -176,9 +176,10 @@ def work(config: Config, sizes: Sizes) -> Work:
     return Work(read=read, learnt=learnt, copies=1)
 
 
-def most(config: Config, layers: int, ways: int) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
-    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
-    return {"settings": float(_points(config))}
+def at_best(config: Config, given: Given) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
+    """The best that signals of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+    cutting = [(p, q) for p, q in _pairs(config) if q > 0 and p < 100]
+    return {"settings": float(_grids(config) * len(cutting))}
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:
@@ -279,7 +280,11 @@ def _shares(config: Config) -> list[float]:
 
 
 def _points(config: Config) -> int:
-    return len(config.scores) * len(config.calibrate_on) * len(config.utility) * len(_pairs(config))
+    return _grids(config) * len(_pairs(config))
+
+
+def _grids(config: Config) -> int:
+    return len(config.scores) * len(config.calibrate_on) * len(config.utility)
 
 
 def _pairs(config: Config) -> list[tuple[float, float]]:

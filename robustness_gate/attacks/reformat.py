@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from robustness_gate.errors import BrokenTrial, NotApplicable, UnknownWord
 from robustness_gate.inputs.prompts import rotated, thought
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
-from robustness_gate.records.declarations import Contract, SelfTestCase, Settings, bounded, different
+from robustness_gate.records.declarations import Contract, Given, SelfTestCase, Settings, bounded, different
 from robustness_gate.records.questions import LM, Form, Question
 
 if TYPE_CHECKING:
@@ -158,8 +158,12 @@ def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack
     return ("dev",)
 
 
-def most(config: Config, layers: int, ways: int) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
-    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+def at_best(config: Config, given: Given) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape
+    """The best that signals of `FLOORS` can be in a search of this size: `attacks.__init__`.
+
+    `thought_empty`, `thought_short` and `thought_full` count too, although they are dropped where the chat template has
+    no `<think>`: a plan does not read the tokenizer.
+    """
     bare = 2 if config.presentations else 1  # a calibration is tried alone, and on the best presentation
     return {"tried": float(len(config.presentations) + bare * len(config.calibrations))}
 

@@ -356,7 +356,7 @@ def reach(model: Any, config: Config) -> list[str]:
 @contextmanager
 def _opened(model: Any, config: Config) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The scope in which the method's parameters can be trained, and the one copy of their values at its start."""
-    from robustness_gate.engine import scope
+    from robustness_gate.engine import scope, text
 
     if config.method == "lora":
         adapter = scope.adapter(model, rank=config.rank, alpha=config.alpha, targets=reach(model, config))
@@ -366,7 +366,7 @@ def _opened(model: Any, config: Config) -> Iterator[tuple[dict[str, Any], dict[s
     if config.method != "full":
         raise UnknownWord("'method' of relearn", config.method)
     within = _within(model, config.layers)
-    chosen = {name: each for name, each in model.named_parameters() if name.startswith(within)}
+    chosen = {name: each for name, each in text.parameters(model).items() if name.startswith(within)}
     if stored := [name for name, each in chosen.items() if not each.is_floating_point()]:
         raise NotApplicable(f"'{stored[0]}' is stored quantised: it cannot be trained, only an adapter beside it can")
     start = scope.snapshot(chosen)

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from robustness_gate.errors import NotApplicable
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
-from robustness_gate.records.declarations import Contract, SelfTestCase, bounded, different, rising
+from robustness_gate.records.declarations import Contract, Given, SelfTestCase, bounded, different, rising
 
 if TYPE_CHECKING:
     import torch
@@ -109,10 +109,16 @@ def questions(config: Config) -> tuple[str, ...]:
     return "dev", "forget", *(kind for kind in ("retain", "unrelated") if kind in config.vectors)
 
 
-def most(config: Config, layers: int, ways: int) -> dict[str, float]:
-    """The most that a signal of `FLOORS` can be in a search of this size: `attacks.__init__`."""
-    blocks = {int(depth * layers) for depth in config.depths}
-    return {"settings": float(len(config.vectors) * ways * len(blocks) * len(config.multiples))}
+def at_best(config: Config, given: Given) -> dict[str, float]:
+    """The best that signals of `FLOORS` can be in a search of this size: `attacks.__init__`."""
+    lost = 0 if given.original else config.vectors.count("original")
+    moving = sum(each != 0 for each in config.multiples)  # what adds nothing is no setting
+    found = {"kinds_left_out": float(lost), **({} if moving else {"shift": 0.0})}
+    if given.layers is None:
+        return found
+    blocks = {int(depth * given.layers) for depth in config.depths}
+    many = len(blocks) * max(1, moving)  # the sham's own 0 is tried
+    return {**found, "settings": float((len(config.vectors) - lost) * given.ways * many)}
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random

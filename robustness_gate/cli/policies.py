@@ -152,13 +152,22 @@ def unprovable_requirements(policy: Loaded[Policy], suite: Path | None) -> list[
 
 
 def _prospects(policy: Loaded[Policy], suite: Path | None, checkpoint: str, base: str | None) -> list[str]:
-    """Whether a PASS is possible for this checkpoint, and what makes it so or prevents it."""
+    """Whether a PASS is possible for this checkpoint, and what makes it so or prevents it.
+
+    A contradiction in config.json that only the loading with transformers refuses is not found here.
+
+    Raises:
+        CheckpointError: its files are refused, or there are none, as by `plan`; weights are not hashed.
+    """
     from robustness_gate.inputs.checkpoint.place import model_type
+    from robustness_gate.inputs.checkpoint.survey import unread
     from robustness_gate.inputs.validation import load_suite
     from robustness_gate.planning import prospects
     from robustness_gate.planning.checkpoints import find_checkpoint
 
-    kind, named = model_type(find_checkpoint(checkpoint, base)), load_suite(suite) if suite is not None else None
+    place = find_checkpoint(checkpoint, base)
+    unread(place)  # refuses what `plan` refuses
+    kind, named = model_type(place), load_suite(suite) if suite is not None else None
     if hindered := prospects.obstacles(policy, named, kind):
         return [f"{prospects.sentence(each)}. {prospects.remedy(each)}" for each in hindered]
     return [f"{checkpoint}: {prospects.way(policy, named, kind)}"]

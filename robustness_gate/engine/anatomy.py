@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustness_gate.engine import hooks
+from robustness_gate.engine import hooks, text
 from robustness_gate.errors import NotApplicable
 
 TOLERANCE = 1e-3
@@ -70,12 +70,14 @@ def dissect(model: Any) -> Anatomy:
 
 
 def layers(model: Any) -> list[Any]:
-    """The model's blocks in order: the list of like modules whose length is in its config.
+    """The model's blocks in order: the list of like modules whose length is in its config, of those that compute text.
 
     Raises:
         NotApplicable: there is no such list.
     """
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module)]
+    lists = [
+        module for module in text.decoder(model).modules() if isinstance(module, torch.nn.ModuleList) and len(module)
+    ]
     fitting = [each for each in lists if len({type(layer) for layer in each}) == 1]
     expected = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     exact = [each for each in fitting if len(each) == expected]

@@ -4,6 +4,7 @@ A model's knowledge is in the matrices of its blocks. Most are linear modules; b
 parameter of three dimensions (transformers 5), and an attack on linear modules alone reached 14 % of Mixtral. So
 matrices are defined by their properties: parameters of at least two dimensions that are not an embedding, an output
 head, a stack of biases, a convolution along the sequence, or a state decay (`A_log`: an exponent, not a matrix).
+Matrices that no text passes through (`engine.text`) are not among them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from robustness_gate.engine import text
 from robustness_gate.errors import NotApplicable
 
 NOT_MATRICES = ("bias", "A_log")
@@ -34,12 +36,13 @@ def of_blocks(model: Any) -> dict[str, Matrix]:
     """Every weight matrix of the blocks by its full name, in the model's order; tied ones once."""
     ends = [each for each in (model.get_input_embeddings(), model.get_output_embeddings()) if each is not None]
     outside = {id(each.weight) for each in ends}
+    read = {id(each) for each in text.parameters(model).values()}
     found: dict[str, Matrix] = {}
     for prefix, module in model.named_modules():
         if isinstance(module, (torch.nn.Embedding, torch.nn.modules.conv._ConvNd)):
             continue
         for leaf, weight in module.named_parameters(recurse=False):
-            if id(weight) not in outside and _is_matrix(module, leaf, weight):
+            if id(weight) in read and id(weight) not in outside and _is_matrix(module, leaf, weight):
                 outside.add(id(weight))
                 name = f"{prefix}.{leaf}" if prefix else leaf
                 found[name] = Matrix(weight, module, _transposed(module))

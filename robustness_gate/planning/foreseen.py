@@ -15,6 +15,8 @@ from robustness_gate.inputs.checkpoint.place import layers_of, model_type
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning import applicability, prospects
 from robustness_gate.planning.suite_data import SuiteData
+from robustness_gate.records.attack import Bound
+from robustness_gate.records.declarations import Given
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Role, Trial
@@ -88,20 +90,29 @@ def _too_small(trials: Sequence[Trial], candidate: Subject, suite_data: SuiteDat
     if (candidate.place.base or candidate.place).path == Path():  # a plan without a checkpoint
         return
     layers = layers_of(candidate.place)
-    for trial in trials if layers is not None else ():
+    for trial in trials:
         module = attacks.load(trial.attack)
-        if not hasattr(module, "most"):
+        if not hasattr(module, "at_best"):
             continue
         config = attacks.configure(module, trial.config)
         ways = len(applicability.of(module, config, suite_data.hazards).hazards)
-        reached = module.most(config, layers, ways)
+        found = module.at_best(config, Given(ways, layers, original=trial.reference is not None))
         for floor in module.FLOORS:
-            if all((most := reached.get(each.signal)) is not None and most < (each.min or 0) for each in floor.any_of):
-                found = ", ".join(f"at most {reached[each.signal]:g}" for each in floor.any_of)
+            missed = [_missed(each, found[each.signal]) for each in floor.any_of if each.signal in found]
+            if len(missed) == len(floor.any_of) and all(missed):
                 yield (
-                    f"{label(trial)}, seed {trial.seed_index}: its settings are too few ({found}), so it can establish "
-                    f"a breach, but not compliance; required: {floor.description}"
+                    f"{label(trial)}, seed {trial.seed_index}: {' and '.join(missed)}, so it can establish a breach, "
+                    f"but not compliance; required: {floor.description}"
                 )
+
+
+def _missed(bound: Bound, best: float) -> str:
+    """Why a signal that is `best` where all goes well cannot hold a bound; empty where it can."""
+    if bound.holds({bound.signal: best}):
+        return ""
+    if bound.min is not None:
+        return f"its settings are too few (at most {best:g})"
+    return f"its settings ask for more than there is ({bound.signal}: at least {best:g})"
 
 
 def _not_given(policy: Loaded[Policy], subjects: Sequence[Subject]) -> Iterator[str]:

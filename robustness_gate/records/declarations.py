@@ -47,6 +47,18 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a plan knows of the model that an attack gets, for its `at_best`."""
+
+    ways: int
+    """Forms of the hazard in which it runs."""
+    layers: int | None = None
+    """Decoder blocks; None where config.json does not name their number."""
+    original: bool = True
+    """Whether there is an original to compare with."""
+
+
+@dataclass(frozen=True)
 class Contract:
     """Settings with which the contract tests run an attack. Values are those of its Config, tuples included."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,6 +60,30 @@ def test_what_is_within_is_taken() -> None:
 def test_nothing_or_one_thing_twice_is_refused(values: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="'it' must name at least one, and none twice"):
         different(config(values), "it")
+
+
+def lists() -> list[tuple[str, str]]:
+    """Every setting of every attack that is a list, by attack and name."""
+    named = ((attack, attacks.load(attack).Config) for attack in attacks.names())
+    return [
+        (attack, each.name)
+        for attack, settings in named
+        for each in dataclasses.fields(settings)
+        if "tuple" in str(each.type)
+    ]
+
+
+@pytest.mark.parametrize(("attack", "setting"), lists())
+def test_no_attack_takes_the_same_value_twice_in_any_list(attack: str, setting: str) -> None:
+    """`every: [40, 40, 40]` was three settings, and a floor that asks for three was met by one."""
+    module = attacks.load(attack)
+    value = next(iter(getattr(module.Config(), setting)), 1)
+    with pytest.raises(attacks.BadConfig, match=f"'{setting}' must (rise|name at least one, and none twice)"):
+        attacks.configure(module, {setting: [value, value]})
+
+
+def test_the_lists_of_settings_are_found() -> None:
+    assert {("perturb", "every"), ("relearn", "layers"), ("relearn", "budgets"), ("logit_lens", "stages")} <= {*lists()}
 
 
 @pytest.mark.parametrize(

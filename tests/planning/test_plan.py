@@ -605,7 +605,9 @@ def test_a_plan_says_what_will_probably_not_be_applicable(policy_file, suite_fil
     strange = gate.prepare(tmp_path / "policy.yaml", tmp_path / "suite.yaml", str(model)).plan
     first = [line.split(":")[0] for line in strange.foreseen]
     assert first[:2] == ["ablation (hook), seed 0", "interpolate, seed 0"]
-    assert first[2:] == ["the tokenizer will be compared with nothing (tokenizer_unverified)"]
+    assert first[2] == first[0], "two of its directions need the original"
+    assert "kinds_left_out" in strange.foreseen[2]
+    assert first[3:] == ["the tokenizer will be compared with nothing (tokenizer_unverified)"]
     assert "model_type 'unheard_of'" in strange.foreseen[0]
     assert "--original" in strange.foreseen[1]
 

@@ -24,6 +24,7 @@ from robustness_gate.policy_language import load_policy
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.suite import Suite
 from robustness_gate.records.trial import Role
+from tests import commands
 
 ROOT = Path(__file__).parents[2]
 POLICY, SUITE = ROOT / "policies" / "organism.yaml", ROOT / "suites" / "organism-smoke.yaml"
@@ -197,6 +198,19 @@ def test_policy_check_says_it_for_a_checkpoint(strange: Path) -> None:
     told = said(*asked, "organism:oracle")
     assert "a PASS is possible" in told
     assert "--model-type llama" in told
+
+
+@pytest.mark.parametrize("named", ["gone", "empty"])
+def test_policy_check_refuses_a_checkpoint_that_is_not_there_as_plan_does(named: str, tmp_path: Path) -> None:
+    """It said that config.json named no model_type, and left with 0."""
+    place = tmp_path / named
+    if named == "empty":
+        place.mkdir()
+    ways = (["policy", "check", str(POLICY), "--checkpoint", str(place)], ["plan", str(place), "--policy", str(POLICY)])
+    check, planned = (commands.gate(*way, "--suite", SUITE) for way in ways)
+    assert (check.returncode, planned.returncode) == (2, 2)
+    assert check.stderr == planned.stderr
+    assert str(place) in "".join(check.stderr.split())
 
 
 def test_plan_says_it(strange: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from robustness_gate.errors import CheckpointError
 from robustness_gate.inputs import filekinds, jsonfiles, weightset
+from robustness_gate.inputs.checkpoint.place import LAYERS
 from robustness_gate.inputs.checkpoint.safety import refuse_cache
 from robustness_gate.inputs.filekinds import ADAPTER
 
@@ -50,9 +51,6 @@ def check_model(directory: Path, names: Sequence[str], keep: str | None) -> tupl
             where=str(directory),
         )
     return weightset.files_of(directory, names, keep)
-
-
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 def refuse_more_layers(directory: Path, tensors: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from robustness_gate.inputs.filekinds import ADAPTER
 
-LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """Under which names configs have the number of decoder layers."""
 HUB = re.compile(r"hf:(?://)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)@(?P<commit>[0-9a-f]{40})", re.ASCII)
 
