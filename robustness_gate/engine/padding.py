@@ -129,10 +129,8 @@ def alike(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side
     """
     if len({len(row) for row in rows}) < 2:
         return False
-    if max(map(len, rows)) > attention_limit(model):
-        return True
     found = drift(model, side) or look(model, rows, pad=pad, side=side)
-    return found is None or found.matters
+    return found is None or found.matters or max(map(len, rows)) > attention_limit(model)
 
 
 def look(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> Drift | None:
