@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import types
@@ -28,7 +29,7 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.planning import plan
 from robustness_gate.publish import outputs
 from robustness_gate.records.trial import Closed, Measurement, Role
-from robustness_gate.running import attempt
+from robustness_gate.running import attempt, executors
 from robustness_gate.running.executors import Job
 from robustness_gate.tasks import multiple_choice
 from robustness_gate.verdict import judgement, wording
@@ -66,6 +67,9 @@ ATTACKS = {
     "judges": f"from robustness_gate.verdict import judgement\njudgement.judge = lambda *a: 'PASS'\n{OURS}",
     "asks": f"{OURS}\ndef questions(config):\n    raise SystemExit(0)\n",
     "fails": f"{OURS}\ndef questions(config):\n    return {{}}['no']\n",
+    "sets_up": f"import traceback\n{DOES.format('pass', 'pass')}\ndef questions(config):\n"
+    "    if any(each.filename.endswith('running/trial.py') for each in traceback.extract_stack()):\n"
+    f"        {READ}\n    return ()\n",
     "later": f"from robustness_gate import gate\n{OURS}\ndef questions(config):\n    gate._report = 1\n    return ()\n",
 }
 LEAVES = {
@@ -260,6 +264,7 @@ def answers(records: list[Any]) -> list[Any]:
         ("exits", "SystemExit: 0"),
         ("ends", "EOFError"),
         ("closes", "GeneratorExit"),
+        ("sets_up", "code of a plug-in replaced 'robustness_gate.tasks.multiple_choice.read'"),
         ("scoring", "code of a plug-in replaced 'robustness_gate.tasks.multiple_choice.read'"),
         ("code", "code of a plug-in replaced 'robustness_gate.tasks.multiple_choice.read'"),
     ],
@@ -464,6 +469,21 @@ def test_a_module_of_ours_that_it_imports_first_is_what_its_file_makes(
     with own_code.watched() as replaced:
         assert replaced() == "", "all was put back"
     assert own_code._FINDER not in sys.meta_path
+
+
+class Patches:
+    """Its unpickling runs code, as that of an object of a plug-in's imports the plug-in."""
+
+    def __reduce__(self) -> Any:
+        return exec, ("from robustness_gate.tasks import multiple_choice as m; m.read = print",)
+
+
+def test_a_worker_that_unpickles_what_replaces_ours_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors.plugins, "hold", lambda _: None)
+    before = multiple_choice.read
+    with pytest.raises(PlanError, match=r"\(acme-gate\) replaced 'robustness_gate.tasks.multiple_choice.read'"):
+        executors._unpickled(("acme-gate",), pickle.dumps((Patches(), {}, "cpu", None)))
+    assert multiple_choice.read is before
 
 
 def test_a_module_that_is_not_among_our_files_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
