@@ -86,9 +86,14 @@ def _lines(found: Sequence[Estimate], named: Device | None, earlier: Costs | Non
         yield "not in the hours: loading. By arithmetic also not: tokenising, work on the weights, an idle device"
     if omitted:
         yield f"not counted: {', '.join(omitted)}"
-    if len(known) < len(found):
-        yield f"not predicted: {len(found) - len(known)} trials that did not end well, or were not made, in that run"
+    if lost := len(found) - len(known):
+        yield _not_predicted(lost)
     yield from _fit(found, named)
+
+
+def _not_predicted(lost: int) -> str:
+    trials, were = ("trial", "was") if lost == 1 else ("trials", "were")
+    return f"not predicted: {lost} {trials} that did not end well, or {were} not made, in that run"
 
 
 def _tokens(earlier: Costs | None) -> Iterator[str]:

@@ -139,9 +139,10 @@ def attacks(
     wide, wider = (max(map(len, each)) for each in (modules, [module.FAMILY for module in modules.values()]))
     for name, module in modules.items():
         needs = ", ".join(sorted(getattr(module, "NEEDS", ()))) or "-"
-        say(f"{name:{wide}} {module.FAMILY:{wider}} {module.ACCESS:14} {needs:16} {does(module)}")
+        say(f"{name:{wide}} {module.FAMILY:{wider}} {module.ACCESS:14} {needs:16} {does(module)}".rstrip())
         for what in ("Cost", "Source"):
-            say(f"{'':{wide}} {what.lower()}: {registry.docstring_part(module, what)}")
+            if text := registry.docstring_part(module, what):
+                say(f"{'':{wide}} {what.lower()}: {text}")
 
 
 OnlyThese = Annotated[

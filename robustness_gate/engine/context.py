@@ -7,7 +7,7 @@ then a validity issue (`events.Notes`); neither can establish compliance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 NAMES = (
@@ -24,6 +24,18 @@ NAMES = (
 )
 UNLIMITED = 1_000_000
 """The length where a config declares none: longer than any prompt here."""
+LIMITS = (
+    "window",
+    "window_size",
+    "chunk_size",
+    "floor_scale",  # Llama 4: from which place on attention changes
+    "index_topk",  # sparse attention of DeepSeek's kind: how many places are looked at
+    "index_block_size",
+    "local_attention_window_len",
+)
+"""Ends of the names under which configs say how far attention looks, or from which place on it changes."""
+CHANGING = ("dynamic", "longrope")
+"""Kinds of rotary embedding whose frequencies depend on the length of what is read."""
 
 
 def context_length(config: Any) -> int | None:
@@ -45,3 +57,25 @@ def context_length(config: Any) -> int | None:
 def longest_prompt(model: Any) -> int:
     """The context length of a loaded model, UNLIMITED where it has no limit."""
     return context_length(model.config) or UNLIMITED
+
+
+def attention_limit(model: Any) -> int:
+    """From how many tokens on attention counts places and not tokens alone, UNLIMITED where it never does.
+
+    Sliding windows, chunks and sparse attention count places, and some rotary embeddings change their frequencies with
+    the length.
+    """
+    limits = [UNLIMITED]
+    for part in _parts(model.config.get_text_config().to_dict()):
+        limits += [each for name, each in part.items() if name.endswith(LIMITS) and type(each) is int and each > 0]
+        if part.get("rope_type") in CHANGING:
+            limits.append(part.get("original_max_position_embeddings") or 0)
+    return min(limits)
+
+
+def _parts(config: Mapping[Any, Any]) -> Iterator[Mapping[str, Any]]:
+    """A config and the mappings inside it."""
+    yield {str(name): each for name, each in config.items()}
+    for each in config.values():
+        if isinstance(each, Mapping):
+            yield from _parts(each)

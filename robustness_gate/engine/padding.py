@@ -5,7 +5,8 @@ then depends on the other prompts of its batch. There is no list of families; ea
 prompts of unequal length, and the ends of the longest, are run alone and in one padded batch. In float32 the likeliest
 tokens then differ by rounding alone, far under LIMIT. In a lower precision rounding is larger, and it is measured: the
 same prompts in a batch of the same shape, filled with other tokens *after* them, which a causal model cannot use. A
-larger change from padding is a property of the family, and its batches then hold equal lengths alone.
+larger change from padding is a property of the family, and its batches then hold equal lengths alone. So do those of
+prompts that are longer than a model's attention looks (`context.attention_limit`), which no measurement reaches.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from robustness_gate.engine import hooks
+from robustness_gate.engine.context import attention_limit
 from robustness_gate.errors import BrokenTrial
 
 Side = Literal["left", "right"]
@@ -122,12 +124,13 @@ def guard(model: Any) -> None:
 def alike(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> bool:
     """Whether rows must be of equal length to share a batch of this model.
 
-    Without a measurement so far, the first rows of unequal length are measured; the result stays unless it is NaN.
+    Without a measurement so far, the first rows of unequal length are measured; the result stays unless it is NaN. No
+    measurement reaches as far as the attention of a model whose config limits it: longer rows are always asked apart.
     """
     if len({len(row) for row in rows}) < 2:
         return False
     found = drift(model, side) or look(model, rows, pad=pad, side=side)
-    return found is None or found.matters
+    return found is None or found.matters or max(map(len, rows)) > attention_limit(model)
 
 
 def look(model: Any, rows: Sequence[Sequence[int]], *, pad: int = 0, side: Side = "left") -> Drift | None:

@@ -211,7 +211,8 @@ class ModelLM:
     def _alike(self, rows: Sequence[Sequence[int]]) -> bool:
         """Whether rows of unequal length must not share a batch; noted where they must not."""
         alike = padding.alike(self.model, rows, pad=self._pad)
-        if alike and (notes := events.NOTES.get()) is not None and (found := padding.drift(self.model)) is not None:
+        found, notes = padding.drift(self.model), events.NOTES.get()
+        if alike and notes is not None and found is not None and found.matters:  # else rows are longer than is measured
             notes.drift = max(notes.drift, found.padded)
         return alike
 

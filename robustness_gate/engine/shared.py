@@ -16,7 +16,7 @@ an attack at strength zero is asked in the same passes as no attack.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -26,7 +26,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from robustness_gate.engine import hooks, padding
 from robustness_gate.engine.batching import batches, halved
-from robustness_gate.engine.context import longest_prompt
+from robustness_gate.engine.context import attention_limit, longest_prompt
 
 LEAST = 8
 """In tokens: a shorter common beginning is read with each prompt."""
@@ -38,10 +38,6 @@ CACHE_BYTES = 4 << 30
 """Maximum size of the keys and values of a batch."""
 LOGIT_BYTES = 1 << 30
 """Maximum size of a batch's log-probabilities."""
-WINDOWS = ("window", "window_size", "chunk_size", "floor_scale")
-"""Ends of the names under which configs say how far attention looks, or from which place on it changes (Llama 4)."""
-CHANGING = ("dynamic", "longrope")
-"""Kinds of rotary embedding whose frequencies depend on the length of what is read."""
 FLAT = 1e-3
 """In nats. Where the likeliest and the least likely token are nearer than this, float32 keeps no order among
 log-probabilities of about -10: a vendor who scales the logits of some prompts down so far would hide what greedy
@@ -391,21 +387,5 @@ def _is_plain(cache: Any) -> bool:
 
 
 def reach(model: Any) -> int:
-    """The longest prompt, in tokens with gaps, that is read in parts: its context, or where attention looks less far.
-
-    Sliding windows and chunks count places, and some rotary embeddings change their frequencies with the length.
-    """
-    limits = [longest_prompt(model)]
-    for part in _parts(model.config.get_text_config().to_dict()):
-        limits += [each for name, each in part.items() if name.endswith(WINDOWS) and type(each) is int and each > 0]
-        if part.get("rope_type") in CHANGING:
-            limits.append(part.get("original_max_position_embeddings") or 0)
-    return min(limits)
-
-
-def _parts(config: Mapping[Any, Any]) -> Iterator[Mapping[str, Any]]:
-    """A config and the mappings inside it."""
-    yield {str(name): each for name, each in config.items()}
-    for each in config.values():
-        if isinstance(each, Mapping):
-            yield from _parts(each)
+    """The longest prompt, in tokens with gaps, that is read in parts: the context, or as far as attention looks."""
+    return min(longest_prompt(model), attention_limit(model))

@@ -120,9 +120,15 @@ def read(line: bytes, prev: str, where: str) -> Entry | Opening:
 
 
 def refuse_other_answers(measurement: Measurement, trials: Mapping[str, Trial], where: str) -> None:
-    """Refuse answers to a question of a trial that are not in the metrics of its kind, one bit per item."""
+    """Refuse answers to a task of a trial that are not to all its items, one bit each in the metrics of its kind."""
     trial = trials.get(measurement.trial)
     task = next((each for each in trial.tasks if each.name == measurement.task), None) if trial is not None else None
+    if task is not None and measurement.items != task.items:
+        raise LedgerError(
+            f"it has answers to {measurement.items} items of '{task.name}', of which its trial has {task.items}",
+            remedy=NEVER_REPAIRED,
+            where=where,
+        )
     if task is not None and not in_metrics(measurement, task.judged.metrics):
         raise LedgerError(
             f"its answers to '{task.name}' are not one bit per item in each metric of the kind '{task.kind}' "

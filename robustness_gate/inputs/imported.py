@@ -17,7 +17,7 @@ NAMES: dict[str, str] = {}
 """Imported plug-ins: name by module."""
 SERVED: dict[str, Held] = {}
 """The distributions whose modules `recorded` imports from what it holds."""
-_OPEN: list[list[own_code.Places]] = []
+_OPEN: list[list[own_code.Seen]] = []
 """For each open block of `as_errors`: this program before code of others was imported, once it is about to be."""
 
 
@@ -25,7 +25,12 @@ def watch() -> None:
     """Code of others is imported from now on: every open block compares its end with what this program is now."""
     for before in _OPEN:
         if not before:
-            before.append(own_code.snapshot())
+            _begin(before)
+
+
+def _begin(before: list[own_code.Seen]) -> None:
+    before.append(own_code.snapshot())
+    own_code.follow(before[0])
 
 
 @contextlib.contextmanager
@@ -35,13 +40,18 @@ def as_errors() -> Iterator[None]:
     Raises:
         PlanError: a plug-in raised another error than ours, or replaced code of this program.
     """
-    before, replaced = [own_code.snapshot()] if SERVED else [], ""
+    before: list[own_code.Seen] = []
+    replaced = ""
+    if SERVED:
+        _begin(before)
     _OPEN.append(before)
     try:
         try:
             yield
         finally:
             _OPEN.pop()
+            for seen in before:
+                own_code.leave(seen)
             if NAMES and (replaced := own_code.changed(before[0])):
                 own_code.put_back(before[0])
     except (GateError, KeyboardInterrupt, GeneratorExit):

@@ -19,6 +19,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from robustness_gate.errors import PlanError
+from robustness_gate.errors import GateError, PlanError
 from robustness_gate.inputs import imported
 from robustness_gate.system.sentences import nearest
 
@@ -73,7 +74,7 @@ class Door:
 
             module = distributions.imported_module(self, name, where)
         elif name in self.names():
-            module = importlib.import_module(f"robustness_gate.{self.folder}.{name}")
+            module = self._own(name)
         else:
             raise self._unknown(name, where)
         missing = [part for part in self.parts if not hasattr(module, part)] or lacks(module)
@@ -85,6 +86,25 @@ class Door:
                 code=self.code,
             )
         return module
+
+    def _own(self, name: str) -> ModuleType:
+        """The module of a file in our folder. Raises PlanError with file and line where its author made a mistake."""
+        try:
+            return importlib.import_module(f"robustness_gate.{self.folder}.{name}")
+        except (GateError, ImportError):  # a library that is not installed is no mistake in the file
+            raise
+        except Exception as error:
+            if isinstance(error, SyntaxError):
+                file, line, words = error.filename, error.lineno, error.msg
+            else:
+                frame = traceback.extract_tb(error.__traceback__)[-1]
+                file, line, words = frame.filename, frame.lineno, str(error)
+            raise PlanError(
+                f"the {self.word} '{name}' cannot be imported: {type(error).__name__}: {' '.join(words.split())}.",
+                remedy="Correct the file, or take it out of the folder.",
+                where=f"{file}:{line or 1}",
+                code=self.code,
+            ) from error
 
     def check(self, name: str, *, where: str = "") -> None:
         """Whether there is one of that name, without importing it. Raises PlanError."""

@@ -80,16 +80,24 @@ class Estimate:
 
 
 def read_costs(path: Path, suite_sha256: str) -> Costs:
-    """An earlier run's `cost.json`. Raises UsageError where it is none, or one of another suite."""
+    """An earlier run's `cost.json`. Raises UsageError where it is none, cannot be true, or is of another suite."""
     try:
         raw = path.read_bytes()
         parse(raw)
         found = decode(Costs, raw)
     except (OSError, NotPlain, ValidationError) as error:
-        first = str(error).splitlines()[0]
+        first = _first_fault(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise UsageError(
             f"this is no cost.json of a run: {first}", remedy="Name the file in a run's folder.", where=str(path)
         ) from None
+    for place, each in enumerate(found.attempts):
+        if each.spent is not None and each.spent.loading_seconds > each.seconds:
+            raise UsageError(
+                f"attempts.{place}.spent.loading_seconds is {each.spent.loading_seconds:g}, more than the "
+                f"{each.seconds:g} seconds of its attempt: it was not written by a run.",
+                remedy="Name the file in a run's folder.",
+                where=str(path),
+            )
     if found.suite_sha256 != suite_sha256:
         raise UsageError(
             f"it was written with another suite ('{found.suite}', sha256 {found.suite_sha256[:16]}…): its tokens are "
@@ -98,6 +106,12 @@ def read_costs(path: Path, suite_sha256: str) -> Costs:
             where=str(path),
         )
     return found
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The place of the first wrong field, and what is wrong with it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
 
 
 def estimates(prepared: Prepared, device: Device | None, earlier: Costs | None) -> tuple[Estimate, ...]:

@@ -1,8 +1,9 @@
 """Canonical JSON (RFC 8785) in a third of the time that the package rfc8785 takes, which writes token by token.
 
 What occurs in records is written here: numbers, texts, lists, and dicts whose keys sort by characters as they do by
-UTF-16. Anything else is left to the package, which writes or refuses it. So the bytes and the refusals are its own in
-every case; tests/records/test_canonical.py compares both on arbitrary values.
+UTF-16. Anything else is left to the package, which writes or refuses it. So the bytes are its own, and there is a
+ValueError where the package refuses; of a value with two faults another one may be named.
+tests/records/test_canonical.py compares both on arbitrary values.
 """
 
 from __future__ import annotations

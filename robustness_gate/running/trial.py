@@ -65,6 +65,19 @@ def run(
         NotApplicable: this attack or task does not apply to this model.
         WriteError: the log-likelihoods cannot be written.
     """
+    with own_code.watched(bool(trial.plugins)) as replaced:  # before any code of others is run for this trial
+        yield from _measurements(trial, suite_data, loaded, attempt, rows_in, reference, replaced)
+
+
+def _measurements(
+    trial: Trial,
+    suite_data: SuiteData,
+    loaded: LoadedModel,
+    attempt: int,
+    rows_in: Path | None,
+    reference: Reference | None,
+    replaced: Callable[[], str],
+) -> Generator[Measurement, None, None]:
     if suite_data.task_refs(trial.attack, trial.role) != trial.tasks or suite_data.data_digests != trial.data:
         raise BrokenTrial("the items or corpora changed since the plan was made", code="data_changed")
     _refuse_other_code(trial)
@@ -78,10 +91,7 @@ def run(
     target = target_of(suite_data, loaded, reference, applicable.hazards)
     _look(suite_data, target.lm)
     expected = iter(trial.budgets)
-    with (
-        own_code.watched(bool(trial.plugins)) as replaced,
-        contextlib.closing(_generator(module.attack(target, config, trial.seed))) as attacked_models,
-    ):
+    with contextlib.closing(_generator(module.attack(target, config, trial.seed))) as attacked_models:
         for attacked in attacked_models:
             if fault := _fault_of(attacked):
                 raise BrokenTrial(f"the attack yielded {fault}")

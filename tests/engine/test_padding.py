@@ -430,3 +430,25 @@ def test_what_an_attack_put_before_a_question_and_was_cut_is_reported(rmu_model,
         lm.loglikelihoods(QUESTIONS[1:2], Form(header="so " * 20))
     assert notes.cut == {"long"}
     assert not notes.curtailed
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("llama", "index_topk"),
+        ("llama", "index_block_size"),
+        ("gpt2", "local_attention_window_len"),
+        ("llama", "sliding_window"),
+    ],
+)
+def test_prompts_longer_than_attention_looks_are_asked_apart(models, tokenizer, monkeypatch, name, key):
+    """Sparse attention counts places: padding takes some of them. A measurement of 256 tokens does not show it."""
+    padding.forget()
+    model, batch = models[name], examples(tokenizer)
+    rows = [each.ids for each in batch]
+    longest = max(map(len, rows))
+    monkeypatch.setattr(model.config, key, longest, raising=False)
+    assert not padding.alike(model, rows), "all are within reach"
+    monkeypatch.setattr(model.config, key, longest - 1, raising=False)
+    assert padding.alike(model, rows)
+    assert not padding.alike(model, [rows[0], rows[0]]), "equal lengths need no padding"

@@ -6,8 +6,10 @@ import dataclasses
 import importlib
 import json
 import os
+import pickle
 import subprocess
 import sys
+import types
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,10 +29,10 @@ from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.planning import plan
 from robustness_gate.publish import outputs
 from robustness_gate.records.trial import Closed, Measurement, Role
-from robustness_gate.running import attempt
+from robustness_gate.running import attempt, executors
 from robustness_gate.running.executors import Job
 from robustness_gate.tasks import multiple_choice
-from robustness_gate.verdict import judgement
+from robustness_gate.verdict import judgement, wording
 
 OURS = "from robustness_gate.attacks.none import *\nfrom robustness_gate.records.attack import AttackedModel\n"
 DOES = f"""{OURS}
@@ -65,6 +67,9 @@ ATTACKS = {
     "judges": f"from robustness_gate.verdict import judgement\njudgement.judge = lambda *a: 'PASS'\n{OURS}",
     "asks": f"{OURS}\ndef questions(config):\n    raise SystemExit(0)\n",
     "fails": f"{OURS}\ndef questions(config):\n    return {{}}['no']\n",
+    "sets_up": f"import traceback\n{DOES.format('pass', 'pass')}\ndef questions(config):\n"
+    "    if any(each.filename.endswith('running/trial.py') for each in traceback.extract_stack()):\n"
+    f"        {READ}\n    return ()\n",
     "later": f"from robustness_gate import gate\n{OURS}\ndef questions(config):\n    gate._report = 1\n    return ()\n",
 }
 LEAVES = {
@@ -259,6 +264,7 @@ def answers(records: list[Any]) -> list[Any]:
         ("exits", "SystemExit: 0"),
         ("ends", "EOFError"),
         ("closes", "GeneratorExit"),
+        ("sets_up", "code of a plug-in replaced 'robustness_gate.tasks.multiple_choice.read'"),
         ("scoring", "code of a plug-in replaced 'robustness_gate.tasks.multiple_choice.read'"),
         ("code", "code of a plug-in replaced 'robustness_gate.tasks.multiple_choice.read'"),
     ],
@@ -353,6 +359,7 @@ def test_a_publisher_cannot_change_the_ledger_either(tmp_path: Path) -> None:
 
 COMMAND = """
 import sys
+import types
 from robustness_gate import attacks, cli, errors
 
 def app():
@@ -423,3 +430,75 @@ def test_a_name_that_was_offered_and_not_used_yet_is_watched(monkeypatch: pytest
     before = own_code.snapshot()
     monkeypatch.setattr(statistics, "tango_lower", lambda *_: 1.0)
     assert own_code.changed(before) == "robustness_gate.statistics.tango_lower"
+
+
+# --- modules of ours that its code imports first ----------------------------------------------------------------------
+
+FRESH = "robustness_gate.publish.junit"
+
+
+@pytest.mark.parametrize(
+    ("does", "found"),
+    [
+        ("import robustness_gate.publish.junit", ""),
+        ("from robustness_gate.publish import junit; import robustness_gate.cli.linting", ""),
+        ("m = importlib.import_module(FRESH); m.render = print", f"{FRESH}.render"),
+        ("m = importlib.import_module(FRESH); m.render.__code__ = (lambda *_: 1).__code__", f"{FRESH}.render"),
+        ("import robustness_gate.publish.junit as m; sys.modules[FRESH] = types.ModuleType(FRESH)", FRESH),
+        ("sys.modules[FRESH] = types.ModuleType(FRESH)", FRESH),
+        ("sys.meta_path[:] = [each for each in sys.meta_path if each is not F]; importlib.import_module(FRESH)", FRESH),
+        ("m = importlib.import_module(FRESH); publish.junit = types.ModuleType(FRESH)", FRESH),
+        ("publish.html = 1", "robustness_gate.publish.html"),
+        (
+            "real, wording.reason = wording.reason, print; importlib.import_module(FRESH); wording.reason = real",
+            "robustness_gate.verdict.wording.reason",
+        ),
+    ],
+)  # fmt: skip
+def test_a_module_of_ours_that_it_imports_first_is_what_its_file_makes(
+    monkeypatch: pytest.MonkeyPatch, does: str, found: str
+) -> None:
+    """A fresh worker has not imported the task kind, or the publisher, when it loads an attack."""
+    importlib.import_module(FRESH), importlib.import_module("robustness_gate.publish.html")
+    monkeypatch.delitem(sys.modules, FRESH)
+    monkeypatch.delattr(publish, "junit")
+    names = {"FRESH": FRESH, "F": own_code._FINDER, "importlib": importlib, "sys": sys, "types": types}
+    with own_code.watched() as replaced:
+        exec(does, {**names, "publish": publish, "wording": wording})
+        assert replaced() == found
+    with own_code.watched() as replaced:
+        assert replaced() == "", "all was put back"
+    assert own_code._FINDER not in sys.meta_path
+
+
+class Patches:
+    """Its unpickling runs code, as that of an object of a plug-in's imports the plug-in."""
+
+    def __reduce__(self) -> Any:
+        return exec, ("from robustness_gate.tasks import multiple_choice as m; m.read = print",)
+
+
+def test_a_worker_that_unpickles_what_replaces_ours_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors.plugins, "hold", lambda _: None)
+    before = multiple_choice.read
+    with pytest.raises(PlanError, match=r"\(acme-gate\) replaced 'robustness_gate.tasks.multiple_choice.read'"):
+        executors._unpickled(("acme-gate",), pickle.dumps((Patches(), {}, "cpu", None)))
+    assert multiple_choice.read is before
+
+
+def test_a_module_that_is_not_among_our_files_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("junit", "evil"):
+        (tmp_path / f"{name}.py").write_text("EVIL = 1\n", encoding="utf-8")
+    monkeypatch.delitem(sys.modules, FRESH, raising=False)
+    monkeypatch.delattr(publish, "junit", raising=False)
+    with own_code.watched() as replaced:
+        monkeypatch.setattr(publish, "__path__", [str(tmp_path), *publish.__path__])
+        assert (hasattr(importlib.import_module(FRESH), "EVIL"), replaced()) == (False, "")
+        importlib.import_module("robustness_gate.publish.evil")
+        assert replaced() == "robustness_gate.publish.evil"
+    assert "robustness_gate.publish.evil" not in sys.modules
+
+
+def test_every_package_that_offers_names_lazily_is_imported_before() -> None:
+    files = [each for each in own_code.HOME.rglob("*.py") if "import lazily" in each.read_text(encoding="utf-8")]
+    assert {".".join(each.parent.relative_to(own_code.HOME.parent).parts) for each in files} == {*own_code.LAZY}

@@ -10,7 +10,8 @@ import commands
 import pytest
 
 from robustness_gate import attacks
-from robustness_gate.errors import Exit
+from robustness_gate.cli import costs
+from robustness_gate.errors import Exit, UsageError
 from robustness_gate.inputs import memory
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning import cost
@@ -143,7 +144,9 @@ def test_an_earlier_run_of_the_suite_gives_tokens_and_scaled_hours(bench: Path) 
     assert found["none"]["operations"] == 1_045_120 * (2 * 1000 + 6 * 50)
     others = [each for label, each in found.items() if label != "none"]
     assert [each["tokens"] for each in others] == [None] * 3
-    assert "not predicted: 3 trials" in planned(bench, "--cost-from", file).stdout
+    assert (
+        "not predicted: 3 trials that did not end well, or were not made" in planned(bench, "--cost-from", file).stdout
+    )
     on_device = predicted(bench, "--cost-from", file, "--device-figures", "a100")["none"]
     assert on_device["hours"] == pytest.approx(on_device["operations"] / (312e12 * SHARE) / 3600)
 
@@ -157,6 +160,24 @@ def test_what_is_no_cost_of_this_suite_is_refused(bench: Path, raw: bytes | None
     assert done.returncode == Exit.USAGE
     assert ("another suite" if raw is None else "no cost.json of a run") in done.stderr
     assert planned(bench, "--cost-from", bench / "none.json").returncode == Exit.USAGE
+
+
+def test_a_loading_longer_than_its_attempt_is_refused_by_its_place(bench: Path) -> None:
+    sha256 = load_suite(bench / "suite.yaml").sha256
+    file = costs_of(bench, spent("1" * 64, "none"), spent("2" * 64, "none", seconds=1.5))
+    with pytest.raises(UsageError, match=r"attempts\.1\.spent\.loading_seconds is 2, more than the 1\.5 seconds"):
+        cost.read_costs(file, sha256)
+
+
+def test_a_wrong_field_is_named(bench: Path) -> None:
+    file = costs_of(bench, spent("1" * 64, "none"))
+    file.write_bytes(file.read_bytes().replace(b'"tokens_read":1000', b'"tokens_read":-1'))
+    with pytest.raises(UsageError, match=r"attempts\.0\.spent\.tokens_read: Input should be greater than or equal"):
+        cost.read_costs(file, "1" * 64)
+
+
+def test_one_trial_is_one() -> None:
+    assert costs._not_predicted(1) == "not predicted: 1 trial that did not end well, or was not made, in that run"
 
 
 def test_an_unknown_device_is_refused_with_the_known_ones(bench: Path) -> None:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from robustness_gate.errors import FileError, LedgerError
 from robustness_gate.evidence import ledger
+from robustness_gate.evidence.answers import pack
 from robustness_gate.publish import html, junit, markdown, terminal
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import Evidence
@@ -162,6 +163,21 @@ def test_a_report_is_refused_where_it_is_read(wrong: str, tmp_path: Path) -> Non
     place.write_bytes(encode(told))
     with pytest.raises(FileError, match="are not one bit per item in each metric of the kind 'multiple_choice'"):
         report_reading.read(place)
+
+
+def test_a_ledger_with_answers_to_another_number_of_items_is_refused_with_the_line(tmp_path: Path) -> None:
+    its = evidence.evidence(evidence.planned(evidence.MANIFEST), 0.27)
+    trial, place = its.planned[0], tmp_path / "ledger.jsonl"
+    mark = next(m for m in its.measurements if m.trial == trial.id)
+    more = mark.items + 1
+    bits = {metric: pack([False] * more) for metric in mark.correct}
+    other = mark.model_copy(update={"items": more, "correct": bits, "missing": pack([False] * more)})
+    with ledger.writing(place) as opened:
+        opened.append(trial)
+        opened.append(other)
+    with pytest.raises(LedgerError, match=f"answers to {more} items of .* has {mark.items}") as refused:
+        ledger.read(place)
+    assert f"{place}:3" in str(refused.value)
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -9,6 +9,7 @@ import ast
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import evidence as its
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 import robustness_gate
 from robustness_gate import attacks, tasks
+from robustness_gate.cli.evidence import does
 from robustness_gate.errors import FileError, GateError, LedgerError, PlanError, UnknownWord
 from robustness_gate.evidence import ledger
 from robustness_gate.inputs import settings
@@ -303,6 +305,29 @@ def test_an_attack_whose_declarations_cannot_be_used_is_refused_where_it_is_name
     with pytest.raises(PlanError, match=f"'{name}' declares cannot be used: {words}") as refused:
         attacks.load(name, where="suite.yaml:9:3")
     assert (refused.value.code, refused.value.where) == ("unknown-attack", "suite.yaml:9:3")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("VERSION = 1\ndef attack(:\n", 2, "SyntaxError: invalid syntax"),
+        ("VERSION = 1\n\nVERSION = MISSING\n", 3, "NameError: name 'MISSING' is not defined"),
+    ],
+)
+def test_a_mistake_in_a_file_of_the_folder_is_one_sentence_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: int, says: str
+) -> None:
+    (tmp_path / "odd_mistake.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(attacks, "__path__", [*attacks.__path__, str(tmp_path)])
+    with pytest.raises(PlanError, match=f"the attack 'odd_mistake' cannot be imported: {says}") as refused:
+        attacks.load("odd_mistake")
+    assert (refused.value.where, refused.value.code) == (f"{tmp_path / 'odd_mistake.py'}:{line}", "unknown-attack")
+
+
+def test_without_docstrings_an_attack_has_its_name_alone() -> None:
+    """`python -OO` keeps none."""
+    assert does(ModuleType("bare")) == ""
+    assert does(attacks.load("none")) != ""
 
 
 def test_every_attack_that_there_is_is_whole() -> None:

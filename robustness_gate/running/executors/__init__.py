@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from robustness_gate.errors import GateError, UsageError
-from robustness_gate.inputs import imported, plugins
+from robustness_gate.errors import GateError, PlanError, UsageError
+from robustness_gate.inputs import imported, own_code, plugins
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.planning.plan import Subject
 from robustness_gate.planning.suite_data import SuiteData
@@ -84,7 +84,11 @@ class Job:
 
 def _unpickled(distributions: tuple[str, ...], parts: bytes) -> Job:
     plugins.hold(distributions)
-    return Job(*pickle.loads(parts))
+    with own_code.watched(bool(distributions)) as replaced:
+        job = Job(*pickle.loads(parts))
+        if name := replaced():
+            raise PlanError(f"a plug-in ({', '.join(distributions)}) replaced '{name}' of this program in a worker.")
+    return job
 
 
 def workers(wanted: int, device: str, candidate: Subject) -> int:
