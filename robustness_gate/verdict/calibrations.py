@@ -75,10 +75,13 @@ def unfit(calibration: Calibration, case: Evaluation) -> tuple[CalibrationFault,
 
 
 def spike_faults(calibration: Calibration, method: str, policy: Policy) -> tuple[CalibrationFault, ...]:
-    """Why no spike of a method is accepted: the faults of its last attempt. Empty if one is."""
+    """Why no spike of a method is accepted: an attempt is not on record, or the faults of the last. Empty if one is."""
     terms, own = policy.calibration, [each for each in calibration.spikes if each.method == method]
     if terms is None:
         return (_fault("methods_not_named"),)
+    numbers = {each.number for each in own}
+    if gone := sorted(set(range(max(numbers, default=-1))) - numbers):  # the settings of a grid are tried in its order
+        return (_fault("attempt_missing", number=gone[0] + 1),)
     every = [tuple(_faults_of_spike(each, terms.thresholds, policy)) for each in own]
     if not every:
         return (_fault("spike_not_tried"),)
