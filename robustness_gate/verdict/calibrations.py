@@ -38,6 +38,8 @@ from robustness_gate.verdict.selftests import faults
 
 NO_RECOVERY = frozenset({"small_gain", "gap_left_open"})
 """Faults of a self-test that say only that nothing was recovered. On a spike that is a result, not a fault."""
+LETTERS = "multiple_choice"
+"""The kind of task in whose form a calibration asks if the limited tasks are asked in several."""
 UTILITY_ITEMS = 100
 """Minimum number of questions of a utility task that a spike is asked, if the policy pins so many."""
 SLACK = 1e-9
@@ -303,11 +305,25 @@ def _unfit(calibration: Calibration, case: Evaluation) -> Iterator[CalibrationFa
         yield _fault("methods_not_named")
     else:
         yield from _other_terms(calibration, policy.calibration)
+    if (form := _form(case)) not in ("", calibration.world.form):
+        yield _fault("other_term", name="form", found=calibration.world.form, asked=form)
     if calibration.at > case.today:
         yield _fault("calibrated_later", day=str(calibration.at))
     days = policy.validity.calibration_days
     if case.today - calibration.at > timedelta(days):
         yield _fault("calibration_expired", day=str(calibration.at), days=days)
+
+
+def _form(case: Evaluation) -> str:
+    """The kind of task in whose form a calibration has to ask: that in which all limited tasks are asked, or letters.
+
+    Empty if no planned trial asks one.
+    """
+    limited = {task for limit in case.policy.limits for task in limit.readings}
+    kinds = {ref.judged.attacked_as for trial in case.own_planned for ref in trial.tasks if ref.name in limited}
+    if not kinds:
+        return ""
+    return kinds.pop() if len(kinds) == 1 else LETTERS
 
 
 def _other_terms(calibration: Calibration, terms: CalibrationTerms) -> Iterator[CalibrationFault]:

@@ -77,6 +77,15 @@ def test_a_blind_attack_is_found_whatever_its_record_says_of_what_is_expected(
     assert (outcome, codes) == ("INCONCLUSIVE", {"expected_bite_missing", "self_test_does_not_count"})
 
 
+def test_a_calibration_in_another_form_than_the_limited_tasks_does_not_count(policy: Loaded[Policy]) -> None:
+    made = calibrations.calibration(policy.path)
+    assert made.world.form == "multiple_choice"
+    cloze = made.model_copy(update={"world": made.world.model_copy(update={"form": "cloze"})})
+    outcome, codes, causes = judged(policy, cloze)
+    assert (outcome, causes) == ("INCONCLUSIVE", {"other_term"})
+    assert "calibration_does_not_count" in codes
+
+
 def test_a_missing_attempt_at_a_spike_is_noticed(policy: Loaded[Policy]) -> None:
     made = calibrations.calibration(policy.path)
     last = made.spikes[-1]
