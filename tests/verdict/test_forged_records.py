@@ -125,6 +125,7 @@ def asked_fewer() -> dict[str, Any]:
         {"negative_controls": (NegativeControl(organism="base", before=398, after=398, leak=-0.01),)},
         {"negative_controls": RELEARN.negative_controls[:1]},
         {"known": 150},
+        {"items": 401, "gain": 0.6},
         asked_fewer(),
     ],
 )
