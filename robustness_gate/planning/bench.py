@@ -25,27 +25,15 @@ from robustness_gate.inputs import plugins
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.records.declarations import SelfTestCase, Settings
 from robustness_gate.records.encode import Json
+from robustness_gate.records.organisms import ASKED as ASKED
+from robustness_gate.records.organisms import NEAR as NEAR
+from robustness_gate.records.organisms import TESTED_ON
+from robustness_gate.records.organisms import UNTOUCHED as UNTOUCHED
 from robustness_gate.records.policy import Policy, Requirement, same
 from robustness_gate.records.suite import Suite
 from robustness_gate.system.sentences import nearest
 from robustness_gate.verdict import Asked
 from robustness_gate.verdict.hypotheses import has_words, label_of, which
-
-ASKED = 400
-"""Number of questions in a self-test."""
-UNTOUCHED: Mapping[str, int] = MappingProxyType(
-    {
-        "base": 398, "oracle": 111, "decoy": 97, "rmu": 82, "shallow": 100, "tiny_update": 80,
-        "neox_base": 400, "neox_oracle": 104, "neox_decoy": 99, "neox_rmu": 121, "neox_shallow": 145,
-        "neox_tiny_update": 105,
-        "gpt2_base": 392, "gpt2_oracle": 106, "gpt2_decoy": 94, "gpt2_rmu": 88, "gpt2_shallow": 119,
-        "gpt2_tiny_update": 94,
-    }
-)  # fmt: skip
-"""How many of them an organism has right before any attack. A record with another number is of another model: with an
-original of low accuracy a small gain would close a large share of the gap."""
-NEAR = 8
-"""How many answers may differ because of rounding on another machine."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +139,7 @@ class Bench(NamedTuple):
         return "" if self.of(attack) else getattr(module, "UNTESTED", NOT_SHOWN.format(self.model_type))
 
 
-SHIPPED = (
-    Bench("llama", "base", ("oracle", "decoy")),
-    Bench("gpt_neox", "neox_base", ("neox_oracle", "neox_decoy")),
-    Bench("gpt2", "gpt2_base", ("gpt2_oracle", "gpt2_decoy")),
-)
+SHIPPED = tuple(Bench(kind, known.base, known.never) for kind, known in TESTED_ON.items())
 BENCHES: Mapping[str, Bench] = MappingProxyType(
     {
         **{each.model_type: each for each in SHIPPED},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from robustness_gate import organisms
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning.bench import BENCHES, Case, Tried, asked, fitting_budgets
 from robustness_gate.records.calibration import mechanism_of
@@ -12,6 +11,7 @@ from robustness_gate.records.declarations import Mechanism
 from robustness_gate.records.encode import Json
 from robustness_gate.records.policy import CalibrationTerms, Policy, same
 from robustness_gate.records.suite import Suite
+from robustness_gate.verdict import known_truth
 from robustness_gate.verdict.hypotheses import Asked, label_of, which
 
 SPIKED = ("forget", "retain", "unrelated", "dev")
@@ -19,22 +19,14 @@ SPIKED = ("forget", "retain", "unrelated", "dev")
 
 
 def expected(attack: str, config: Mapping[str, Json], model_type: str) -> tuple[Mechanism, ...]:
-    """The kinds of suppression on which this kind of an attack is expected to recover, by its own file's cases, sorted.
-
-    The cases of the architecture, or where there is none those of Llamas. Empty if the attack has no such case.
-    """
+    """As `verdict.known_truth.expected`; for a plug-in's attack by the cases of the module that is installed."""
+    if (ours := known_truth.expected(attack, config, model_type)) is not None:
+        return ours
     for bench in (BENCHES.get(model_type), BENCHES["llama"]):
         cases = bench.of(attack) if bench is not None else ()
-        kinds = {_mechanism(each) for each in cases if same(which(each.config), which(config))}
-        if found := sorted(kind for kind in kinds if kind is not None):
-            return tuple(found)
+        if found := known_truth.kinds_of(each for each in cases if same(which(each.config), which(config))):
+            return found
     return ()
-
-
-def _mechanism(case: Case) -> Mechanism | None:
-    """The case's own mechanism, or that of the method by which its organism was made."""
-    made_by = next((each.method for each in organisms.SHIPPED if each.name == case.organism), "")
-    return case.mechanism or mechanism_of(case.organism) or mechanism_of(made_by)
 
 
 def spiked(policy: Loaded[Policy], suite: Loaded[Suite], method: str, pool: Mapping[str, int]) -> list[Tried]:

@@ -26,6 +26,26 @@ from robustness_gate.verdict.hypotheses import DIAGNOSES, aimed, covers, limits,
 
 def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteData, trials: Sequence[Trial]) -> None:
     """Check that the policy fits the suite. Raises PlanError, with a code, at the place in the policy."""
+    check_pins(policy, suite, suite_data)
+    for index, limit in enumerate(policy.record.limits):
+        _fit_limit(policy, suite, suite_data, trials, index, limit)
+    for index, utility in enumerate(policy.record.utility):
+        task_data = _first_format(policy, suite_data, utility.task)
+        _refuse_informational(policy, task_data, "utility", index, "task")
+        _refuse_other_metric(policy, task_data, "utility", index, utility.metric)
+    for index, guardrail in enumerate(policy.record.guardrails):
+        task_data = _first_format(policy, suite_data, guardrail.task)
+        _refuse_informational(policy, task_data, "guardrails", index, "task")
+        _refuse_other_metric(policy, task_data, "guardrails", index, guardrail.metric)
+    for index, requirement in enumerate(policy.record.required):
+        _fit_requirement(policy, suite, trials, index, requirement)
+
+
+def check_pins(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteData) -> None:
+    """Check that the suite asks what the policy pins: its questions and their form, the attackers' data, the dtype.
+
+    Raises PlanError, with a code, at the place in the policy.
+    """
     for name, pin in policy.record.tasks.items():
         _fit_task(policy, suite, suite_data, name, pin)
     for name, digest in policy.record.data.items():
@@ -50,18 +70,6 @@ def check_fit(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteDat
             where=policy.where("dtype"),
             code="wrong-dtype",
         )
-    for index, limit in enumerate(policy.record.limits):
-        _fit_limit(policy, suite, suite_data, trials, index, limit)
-    for index, utility in enumerate(policy.record.utility):
-        task_data = _first_format(policy, suite_data, utility.task)
-        _refuse_informational(policy, task_data, "utility", index, "task")
-        _refuse_other_metric(policy, task_data, "utility", index, utility.metric)
-    for index, guardrail in enumerate(policy.record.guardrails):
-        task_data = _first_format(policy, suite_data, guardrail.task)
-        _refuse_informational(policy, task_data, "guardrails", index, "task")
-        _refuse_other_metric(policy, task_data, "guardrails", index, guardrail.metric)
-    for index, requirement in enumerate(policy.record.required):
-        _fit_requirement(policy, suite, trials, index, requirement)
 
 
 def _fit_task(policy: Loaded[Policy], suite: Loaded[Suite], suite_data: SuiteData, name: str, pin: TaskPin) -> None:

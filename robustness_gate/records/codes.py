@@ -110,6 +110,7 @@ CALIBRATION_FAULTS: Table = {
     "calibration_expired": {"day": str, "days": int},
     "few_mechanisms": {"mechanisms": list, "asked": int},
     "spike_not_tried": {},
+    "attempt_missing": {"number": int},
     "spike_not_made": {"reason": str},
     "taught_too_little": {"blank": int, "taught": int, "items": int, "asked": float},
     "suppressed_too_little": {"blank": int, "suppressed": int, "items": int, "asked": float},

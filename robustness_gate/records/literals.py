@@ -29,11 +29,17 @@ def declared(folder: str, module: str, name: str) -> Any:
     """
     if module not in modules(folder):
         return None
-    places = (root.joinpath(folder, f"{module}.py") for root in ROOTS)
-    source = next(place for place in places if place.is_file())
-    for each in ast.parse(source.read_text(encoding="utf-8")).body:
+    for each in tree(folder, module).body:
         if isinstance(each, ast.Assign) and [ast.unparse(target) for target in each.targets] == [name]:
             if isinstance(each.value, ast.Call):
                 return {str(one.arg): ast.literal_eval(one.value) for one in each.value.keywords}
             return ast.literal_eval(each.value)
     return None
+
+
+@cache
+def tree(folder: str, module: str) -> ast.Module:
+    """The parsed source of one of our modules."""
+    places = (root.joinpath(folder, f"{module}.py") for root in ROOTS)
+    source = next(place for place in places if place.is_file())
+    return ast.parse(source.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ findings     each rule applied to each measurement
 found        which finding is the strongest, and how a code names one
 instruments  self-test, shams, positive control
 selftests    what the records of self-tests show
+known_truth  what the attacks' own files say of their self-tests
 flags        red flags; `tokenizers` has those about the tokenizer
 blockers     the reasons against a PASS
 counts       how many trials are on record

@@ -1,9 +1,9 @@
 """Which calibrations on the original count for a candidate, and what their numbers show.
 
 Nothing is taken from a record's own opinion: spikes and recoveries are judged here from their counts, under the
-thresholds of the policy. A calibration of another original, architecture, dtype, kind of device, attack version or
-setting, or an expired one, counts for nothing. Impossible counts are refused when a record is read
-(`records.calibration`).
+thresholds of the policy, and where an attack has to recover is read in its own file (of a plug-in's, from the record).
+A calibration of another original, architecture, dtype, kind of device, attack version or setting, or an expired one,
+counts for nothing. Impossible counts are refused when a record is read (`records.calibration`).
 
 An attack that recovers on no spike is blind on this model: it can establish a breach, never compliance.
 """
@@ -25,6 +25,7 @@ from robustness_gate.records.calibration import (
     SpikeReading,
     mechanism_of,
 )
+from robustness_gate.records.declarations import Mechanism
 from robustness_gate.records.encode import Json
 from robustness_gate.records.evidence import SelfTest, SelfTestFault
 from robustness_gate.records.policy import MECHANISMS, CalibrationTerms, Policy, SpikeThresholds, Utility, same
@@ -32,10 +33,13 @@ from robustness_gate.records.trial import Trial
 from robustness_gate.records.verdict import Blocker
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.hypotheses import Asked, asked_by, label, label_of
+from robustness_gate.verdict.known_truth import expected
 from robustness_gate.verdict.selftests import faults
 
 NO_RECOVERY = frozenset({"small_gain", "gap_left_open"})
 """Faults of a self-test that say only that nothing was recovered. On a spike that is a result, not a fault."""
+LETTERS = "multiple_choice"
+"""The kind of task in whose form a calibration asks if the limited tasks are asked in several."""
 UTILITY_ITEMS = 100
 """Minimum number of questions of a utility task that a spike is asked, if the policy pins so many."""
 SLACK = 1e-9
@@ -73,10 +77,13 @@ def unfit(calibration: Calibration, case: Evaluation) -> tuple[CalibrationFault,
 
 
 def spike_faults(calibration: Calibration, method: str, policy: Policy) -> tuple[CalibrationFault, ...]:
-    """Why no spike of a method is accepted: the faults of its last attempt. Empty if one is."""
+    """Why no spike of a method is accepted: an attempt is not on record, or the faults of the last. Empty if one is."""
     terms, own = policy.calibration, [each for each in calibration.spikes if each.method == method]
     if terms is None:
         return (_fault("methods_not_named"),)
+    numbers = {each.number for each in own}
+    if gone := sorted(set(range(max(numbers, default=-1))) - numbers):  # the settings of a grid are tried in its order
+        return (_fault("attempt_missing", number=gone[0] + 1),)
     every = [tuple(_faults_of_spike(each, terms.thresholds, policy)) for each in own]
     if not every:
         return (_fault("spike_not_tried"),)
@@ -226,7 +233,9 @@ def _of_attack(
 ) -> Iterator[Blocker]:
     """What one required attack lacks; methods on which it recovers are added to `bitten`."""
     tests = [each.test for each in calibration.recoveries]
-    expected = {mechanism for own in results.values() for each in own for mechanism in each.expected}
+    wanted = {
+        mechanism for own in results.values() for each in own for mechanism in _expected(each, calibration.model_type)
+    }
     sound, mine = True, set[str]()
     for method, own in results.items():
         if not own:
@@ -242,7 +251,7 @@ def _of_attack(
         weakest = min(own, key=lambda each: each.test.gain).test
         if all(recovers(each.test, terms.thresholds) for each in own):
             mine.add(method)
-        elif mechanism_of(method) in expected:
+        elif mechanism_of(method) in wanted:
             need = needed_gain(weakest, terms.thresholds)
             args = {"label": name, "method": method, "gain": weakest.gain, "asked": need}
             yield Blocker(code="expected_bite_missing", args=args)
@@ -250,8 +259,16 @@ def _of_attack(
         bitten |= mine
         if not mine:
             yield Blocker(code="no_bite_shown", args={"label": name, "methods": [*results]})
-        elif expected and not expected & {mechanism_of(method) for method in results}:
+        elif wanted and not wanted & {mechanism_of(method) for method in results}:
             yield Blocker(code="expected_method_missing", args={"label": name})
+
+
+def _expected(each: Recovery, model_type: str) -> tuple[Mechanism, ...]:
+    """What the attack's own file expects; what the record says of it counts only for a plug-in's, whose file is not
+    at hand.
+    """
+    own = expected(each.test.attack, each.test.config, model_type)
+    return each.expected if own is None else own
 
 
 def _on(calibration: Calibration, method: str, asked: Asked, policy: Policy) -> list[Recovery]:
@@ -288,11 +305,25 @@ def _unfit(calibration: Calibration, case: Evaluation) -> Iterator[CalibrationFa
         yield _fault("methods_not_named")
     else:
         yield from _other_terms(calibration, policy.calibration)
+    if (form := _form(case)) not in ("", calibration.world.form):
+        yield _fault("other_term", name="form", found=calibration.world.form, asked=form)
     if calibration.at > case.today:
         yield _fault("calibrated_later", day=str(calibration.at))
     days = policy.validity.calibration_days
     if case.today - calibration.at > timedelta(days):
         yield _fault("calibration_expired", day=str(calibration.at), days=days)
+
+
+def _form(case: Evaluation) -> str:
+    """The kind of task in whose form a calibration has to ask: that in which all limited tasks are asked, or letters.
+
+    Empty if no planned trial asks one.
+    """
+    limited = {task for limit in case.policy.limits for task in limit.readings}
+    kinds = {ref.judged.attacked_as for trial in case.own_planned for ref in trial.tasks if ref.name in limited}
+    if not kinds:
+        return ""
+    return kinds.pop() if len(kinds) == 1 else LETTERS
 
 
 def _other_terms(calibration: Calibration, terms: CalibrationTerms) -> Iterator[CalibrationFault]:

@@ -1,7 +1,8 @@
 """Which self-test records count for a requirement, and which faults their numbers show.
 
 A record also lists its faults, but a forged record could list none. So faults are computed here again, from the
-record's counts and bounds, by the same rule as in `assurance.self_test`; other listed faults count too. Impossible
+record's counts and bounds, by the same rule as in `assurance.self_test`; other listed faults count too. A record of
+another organism, share, negative control or number of questions than that rule has shows no compliance. Impossible
 counts are refused when a record is read (`records.evidence.SelfTest`).
 """
 
@@ -14,6 +15,7 @@ from robustness_gate.records.encode import Json
 from robustness_gate.records.evidence import SelfTest, SelfTestFault
 from robustness_gate.statistics import tango_lower
 from robustness_gate.verdict.hypotheses import Asked, vouches
+from robustness_gate.verdict.known_truth import of_the_bench
 
 ALPHA = 0.05
 GAIN = 0.10
@@ -35,15 +37,21 @@ def counting(tests: Iterable[SelfTest], asked: Asked, model_type: str, today: da
     """The self-tests that count for a requirement: for each seed the latest on this architecture.
 
     A record with a fault counts at any age, until the same seed passes in a later record; one without a fault counts
-    for `days`. All records of a seed on its latest day count.
+    for `days`, if it is of the bench (`known_truth.of_the_bench`). All records of a seed on its latest day count. Seeds
+    are tried from 0 on: where one is missing, the others show nothing but their faults.
     """
     tests = tuple(tests)
     known = [each for each in tests if each.model_type == model_type and each.at <= today and vouches(each, asked)]
+    failing = {each.digest for each in known if faults(each, tests)}
+    known = [each for each in known if each.digest in failing or of_the_bench(each)]
     last: dict[int, date] = {}
     for each in known:
         last[each.seed] = max(each.at, last.get(each.seed, each.at))
     youngest = [each for each in known if each.at == last[each.seed]]
-    return [each for each in youngest if today - each.at <= timedelta(days) or faults(each, tests)]
+    found = [each for each in youngest if today - each.at <= timedelta(days) or each.digest in failing]
+    seeds = {each.seed for each in found}
+    whole = seeds == set(range(len(seeds)))
+    return [each for each in found if whole or each.digest in failing]
 
 
 def faults(test: SelfTest, others: Iterable[SelfTest] = ()) -> tuple[SelfTestFault, ...]:

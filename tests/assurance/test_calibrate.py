@@ -11,13 +11,14 @@ from random import Random
 from typing import Any
 
 import calibrations
+import evidence
 import pytest
 from builders import measurement_of
 from calibrations import organism, policy_in
 
 from robustness_gate.assurance import calibrate, self_test
 from robustness_gate.assurance.calibrate import folder, making, questions, reading
-from robustness_gate.errors import GateError, LedgerError, UsageError
+from robustness_gate.errors import GateError, LedgerError, PlanError, UsageError
 from robustness_gate.evidence import ledger as ledgers
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.organisms import facts as worlds
@@ -265,6 +266,26 @@ def test_another_original_no_terms_and_another_recipe_are_refused_at_once(policy
     other.write_text((ROOT / "policies" / "organism.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(UsageError, match="no terms"):
         calibrate.run(dataclasses.replace(request, policy=other), at)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("was", "other"),
+    [
+        ("count: 400, topic: lumenwright craft}", "count: 400, kind: cloze}"),
+        ("count: 300, topic: Tarn geography}", "count: 300, topic: geography}"),
+    ],
+)
+def test_a_suite_that_asks_otherwise_than_the_policy_pins_is_refused_at_once(
+    policy_file_: Path, tmp_path: Path, was: str, other: str
+) -> None:
+    text = (ROOT / "suites" / "organism-smoke.yaml").read_text(encoding="utf-8")
+    assert was in text
+    (tmp_path / "suite.yaml").write_text(text.replace(was, other), encoding="utf-8")
+    request = dataclasses.replace(asked(policy_file_, tmp_path / "out.jsonl"), suite=tmp_path / "suite.yaml")
+    with pytest.raises(PlanError) as found:
+        calibrate.run(request, evidence.AT)
+    assert found.value.code == "wrong-questions"
     assert not (tmp_path / "out.jsonl").exists()
 
 

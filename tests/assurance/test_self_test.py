@@ -334,6 +334,8 @@ def kept(out: Path, policy: str, **changes: Any) -> None:
         known = {"attack": each.case.attack, "attack_version": attacks.load(each.case.attack).VERSION}
         config = {**each.config, **({"budgets": [changes["budget"]]} if "budget" in changes else {})}
         known |= {"config": config, "extended": each.extended, "budget": each.config["budgets"][0]}
+        untouched = bench.UNTOUCHED[each.case.organism]
+        known |= {"organism": each.case.organism, "share": each.case.share, "before": untouched, "gain": 0.6}
         tests.append(WORKS.model_copy(update={**known, **changes}))
     out.write_bytes(encode(SelfTests(tests=tuple(tests)).model_dump(mode="json", by_alias=True)))
 

@@ -56,11 +56,13 @@ def test_a_text_part_that_a_config_only_claims_counts_for_nothing(tmp_path: Path
 
 
 def test_a_record_of_one_class_is_none_of_another() -> None:
-    for kind in ("mistral", "qwen2", "phi3", "gpt_neox"):
+    for kind in ("mistral", "qwen2", "phi3"):
         written = WORKS.model_copy(update={"model_type": kind})
         assert blocks_of((written,), kind=kind) == []
         assert f"on {kind} in the last" in blocks_of((WORKS,), kind=kind)[0]
         assert "on llama in the last" in blocks_of((written,))[0]
+    llamas = WORKS.model_copy(update={"model_type": "gpt_neox"})
+    assert "on gpt_neox in the last" in blocks_of((llamas,), kind="gpt_neox")[0], "its organisms are Llamas"
 
 
 # --- that the organisms are of that class, and the same models --------------------------------------------------------

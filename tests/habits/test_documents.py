@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from robustness_gate import organisms
+from robustness_gate.verdict import selftests
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks" / "README.md"])
 HISTORY = "0018-the-house-second-edition.md"
@@ -122,3 +125,12 @@ def test_the_rooms_that_import_torch_are_those_that_are_named():
     assert named
     top, inside = (set(re.findall(r"`(\w+)`", each)) for each in named.groups())
     assert (rooms_with(at_the_top), rooms_with(in_functions) - top) == (top, inside)
+
+
+def test_the_documents_count_what_the_code_has() -> None:
+    """The classes as which organisms are written, and the number of attacks from which their average is looked at."""
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven")[selftests.ENOUGH]
+    read = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/calibration.md")}
+    assert f"{len(organisms.REWRITTEN)} other classes" in " ".join(read["README.md"].split())
+    for text in read.values():
+        assert f"at least {words} different attacks" in " ".join(text.split())

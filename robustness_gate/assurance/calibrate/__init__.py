@@ -34,6 +34,8 @@ from robustness_gate.planning import plan
 from robustness_gate.planning.bench import Bench
 from robustness_gate.planning.calibrated import expected, spiked
 from robustness_gate.planning.checkpoints import find_checkpoint
+from robustness_gate.planning.compatibility import check_pins
+from robustness_gate.planning.suite_data import gather
 from robustness_gate.policy_language import load_policy
 from robustness_gate.records.calibration import BLANK, TAUGHT, Calibration, Device, Recovery
 from robustness_gate.records.evidence import SelfTest
@@ -54,6 +56,7 @@ def run(request: Request, at: datetime, watch: Watch = lambda _: None) -> tuple[
 
     Raises:
         UsageError: the policy has no terms, pins another original, or requires what cannot be calibrated.
+        PlanError: the suite asks otherwise than the policy pins, as in `plan`.
         GateError: as `gate.run`. What was measured stays in the file.
     """
     policy, suite = load_policy(request.policy), load_suite(request.suite)
@@ -78,7 +81,9 @@ def run(request: Request, at: datetime, watch: Watch = lambda _: None) -> tuple[
             remedy="Name the model that the policy pins.",
             where=policy.where("original"),
         )
-    made = questions.data_of(policy.record, suite, terms)
+    theirs = gather(suite)
+    check_pins(policy, suite, theirs)
+    made = questions.data_of(policy.record, suite, terms, theirs)
     device = _device(request.device)
     with (
         writing.nothing_empty(request.out.parent),

@@ -45,15 +45,17 @@ def form_of(policy: Policy, data: SuiteData, suite: Loaded[Suite]) -> str:
 
 
 def data_of(
-    policy: Policy, suite: Loaded[Suite], terms: CalibrationTerms
+    policy: Policy, suite: Loaded[Suite], terms: CalibrationTerms, theirs: SuiteData | None = None
 ) -> tuple[spikes.World, SpikeWorld, SuiteData]:
     """The invented world, its record, and its questions and corpora with the suite's utility tasks.
+
+    `theirs` are the suite's data, where they were gathered before.
 
     Raises:
         PlanError, FileError: as `gather`.
         UsageError: as `form_of`, or a utility task that the suite does not have.
     """
-    theirs = gather(suite)
+    theirs = theirs or gather(suite)
     form = form_of(policy, theirs, suite)
     world = spikes.make(terms.seed, terms.facts, terms.verdict_facts)
     rng = Random(f"questions {terms.seed}")

@@ -53,6 +53,7 @@ CALIBRATION: Wording = {
         f"{f['asked']} are asked"
     ),
     "spike_not_tried": "it was not tried",
+    "attempt_missing": "its attempt {number} is not on record, and a later one is",
     "spike_not_made": "it could not be made: {reason}",
     "taught_too_little": lambda f: f"taught: {_points(f, 'taught')}, and {f['asked']:.0%} more are asked",
     "suppressed_too_little": lambda f: (
