@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from types import SimpleNamespace
 
 import families
 import pytest
@@ -161,6 +162,7 @@ def test_weights_that_are_stored_quantised_are_not_applicable_with_the_reason(sm
     model = torch.nn.Sequential(torch.nn.Linear(4, 4))
     model[0].weight = torch.nn.Parameter(torch.ones(4, 4, dtype=torch.int8), requires_grad=False)
     model.get_input_embeddings = model.get_output_embeddings = lambda: None
+    model.config = SimpleNamespace(get_text_config=lambda: model.config)
     target = dataclasses.replace(target, model=model)
     for name in ("quantize", "noise", "pruning"):
         with pytest.raises(NotApplicable, match="stored quantised"):

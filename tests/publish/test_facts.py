@@ -17,6 +17,7 @@ from test_html import AT, MANIFEST, SUBJECT, Reader, measurements_of, passing, p
 from robustness_gate.publish import facts, html, junit, markdown, plots, terminal
 from robustness_gate.publish import mlflow as tracker
 from robustness_gate.publish.instruments import Instrument, instruments
+from robustness_gate.records.cases import words_of
 from robustness_gate.records.evidence import Evidence, SelfTest, Stored, TokenizerCheck, TokenizerPart, Unread
 from robustness_gate.records.trial import Closed, Role, Trial
 from robustness_gate.report import build as report_build
@@ -31,7 +32,7 @@ ORIGINAL = "e" * 64
 OFF = {"self_test": "off", "sham": "off", "positive_control": "off"}
 Given = Sequence[tuple[Trial, int]]
 NONE = trial_of("none")
-RELEARN = trial_of(source="forget", method="lora")
+RELEARN = trial_of(**words_of("relearn") | {"source": "forget", "method": "lora"})
 OF_RELEARN = {
     "attack_version": RELEARN.attack_version, "config": RELEARN.config, "budget": RELEARN.budgets[-1]
 }  # fmt: skip

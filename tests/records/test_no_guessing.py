@@ -9,7 +9,7 @@ import ast
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
 
 import evidence as its
@@ -74,7 +74,7 @@ def register(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callab
         forget()
 
     def forget() -> None:
-        for each in (in_source.modules, in_source.declared, shipped_kind, hazard_kinds):
+        for each in (in_source.modules, in_source.declared, in_source.tree, shipped_kind, hazard_kinds):
             each.cache_clear()
 
     yield make
@@ -521,6 +521,8 @@ def test_the_branches_themselves_refuse() -> None:
         return config
 
     weights, model = torch.ones(2, 2), torch.nn.Linear(2, 2)
+    model.config = SimpleNamespace(get_text_config=lambda: model.config)
+    model.get_input_embeddings = model.get_output_embeddings = lambda: None
     refused: list[Callable[[], object]] = [
         lambda: quantize._rounded(weights, 4, other(quantize, scheme="guess")),
         lambda: noise._shaken(model, other(noise, where="guess")),
