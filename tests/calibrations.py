@@ -24,9 +24,9 @@ from robustness_gate.records.calibration import (
     SpikeWorld,
     UtilityReading,
     WeightsCheck,
-    mechanism_of,
 )
 from robustness_gate.records.evidence import NegativeControl, SelfTest
+from robustness_gate.records.mechanisms import mechanism_of
 from robustness_gate.records.policy import Policy
 from robustness_gate.records.trial import Role
 from robustness_gate.report import build as report_build

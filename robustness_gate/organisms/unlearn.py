@@ -51,7 +51,7 @@ METHODS: dict[str, ModuleType] = {
     "shallow": shallow,
     "tiny_update": tiny_update,
 }
-"""The methods. Each declares its `MECHANISM`, which `records.calibration.mechanism_of` reads from its source, and has a
+"""The methods. Each declares its `MECHANISM`, which `records.mechanisms.mechanism_of` reads from its source, and has a
 `Config` with defaults for all fields, and a docstring that describes it."""
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning.bench import BENCHES, Case, Tried, asked, fitting_budgets
-from robustness_gate.records.calibration import mechanism_of
-from robustness_gate.records.declarations import Mechanism
 from robustness_gate.records.encode import Json
+from robustness_gate.records.mechanisms import Mechanism, mechanism_of
 from robustness_gate.records.policy import CalibrationTerms, Policy, same
 from robustness_gate.records.suite import Suite
 from robustness_gate.verdict import known_truth

@@ -15,8 +15,8 @@ from robustness_gate.errors import FileError
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.inputs.yaml import Path_, Raw, where_in
 from robustness_gate.policy_language.codes import Trouble, first_of
-from robustness_gate.records.calibration import mechanism_of, methods
 from robustness_gate.records.encode import digest_of
+from robustness_gate.records.mechanisms import mechanism_of, methods
 from robustness_gate.records.policy import MECHANISMS, Limit, Policy, Selector
 from robustness_gate.system.sentences import nearest
 from robustness_gate.verdict import covers, spelled_out

@@ -9,8 +9,7 @@ verdict facts, in the metric that decides in the form in which they are asked.
 from __future__ import annotations
 
 from datetime import date
-from functools import cache
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -18,10 +17,9 @@ from robustness_gate.records import codes
 from robustness_gate.records.base import Coded, Digest, Dtype, Name, Record
 from robustness_gate.records.codes import FindingKind as FindingKind
 from robustness_gate.records.codes import Role as Role
-from robustness_gate.records.declarations import Mechanism
 from robustness_gate.records.encode import Json
 from robustness_gate.records.evidence import SelfTest
-from robustness_gate.records.literals import declared, modules
+from robustness_gate.records.mechanisms import Mechanism
 
 TAUGHT = "taught"
 """In place of a method: the attempt to teach the original the world, before any method."""
@@ -29,18 +27,6 @@ BLANK = "blank"
 """The negative control's name: the original, which never knew the world."""
 Device = Literal["cpu", "cuda", "mps"]
 """The kind of device on which a model computes."""
-
-
-@cache
-def mechanism_of(method: str) -> Mechanism | None:
-    """How a method of ours suppresses knowledge, from its own file; None if there is no such method."""
-    found = declared("organisms", method, "MECHANISM")
-    return next((each for each in get_args(Mechanism) if each == found), None)
-
-
-def methods() -> tuple[str, ...]:
-    """Every method by which a calibration can suppress, sorted."""
-    return tuple(each for each in modules("organisms") if mechanism_of(each) is not None)
 
 
 class CalibrationFault(Coded):

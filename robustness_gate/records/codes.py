@@ -148,7 +148,27 @@ VALIDITY_ISSUES: Table = {
     "unanswerable": {"by": str, "task": str, "accuracy": float, "chance": float},  # by: original or candidate
 }
 
-RED_FLAGS: Mapping[str, Table] = {
+Flag = Literal[
+    "below_control",
+    "choices_only",
+    "control_ruined",
+    "declines",
+    "identical_answers",
+    "less_at_more",
+    "letter_collapse",
+    "original_unrelated",
+    "read_inside",
+    "still_rising",
+    "template_differs",
+    "tokenizer_differs",
+    "tokenizer_unverified",
+    "familiarity",
+    "vacuous",
+    "weaker_beats_stronger",
+]
+"""Signs that an instrument or a measurement cannot be trusted; `verdict.flags` explains each."""
+
+RED_FLAGS: Mapping[Flag, Table] = {
     "letter_collapse": {"one_letter": {"task": str, "share": float, "decides": bool, "calibrated": float}},
     "vacuous": {"original_within_limit": {"rule": str}},
     "choices_only": {

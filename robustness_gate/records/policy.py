@@ -16,10 +16,10 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from robustness_gate.records.base import Digest, Distribution, Dtype, Format, Metric, Name, Record, Registered, Share
+from robustness_gate.records.codes import Flag
 from robustness_gate.records.encode import Json
 from robustness_gate.records.suite import Roles
 from robustness_gate.records.trial import Trial
-from robustness_gate.records.verdict import Flag
 
 WAIVER_DAYS = 90
 """The maximum lifetime of a waiver; after that, a person must decide again."""

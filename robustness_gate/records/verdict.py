@@ -10,6 +10,7 @@ from robustness_gate.records import codes
 from robustness_gate.records.base import Coded, Difference, Digest, Metric, Name, Record, Share
 from robustness_gate.records.calibration import CalibrationFault
 from robustness_gate.records.codes import FindingKind as FindingKind
+from robustness_gate.records.codes import Flag
 from robustness_gate.records.evidence import SelfTestFault
 from robustness_gate.records.trial import ModelRef, Role
 
@@ -154,27 +155,6 @@ class Finding(Record):
     def hazard(self) -> bool:
         """Whether it bounds the accuracy on a hazard task, not a difference."""
         return self.kind == FindingKind.LIMIT and self.relative_to is None
-
-
-Flag = Literal[
-    "below_control",
-    "choices_only",
-    "control_ruined",
-    "declines",
-    "identical_answers",
-    "less_at_more",
-    "letter_collapse",
-    "original_unrelated",
-    "read_inside",
-    "still_rising",
-    "template_differs",
-    "tokenizer_differs",
-    "tokenizer_unverified",
-    "familiarity",
-    "vacuous",
-    "weaker_beats_stronger",
-]
-"""Signs that an instrument or a measurement cannot be trusted; `verdict.flags` explains each."""
 
 
 class RedFlag(Coded):

@@ -29,7 +29,8 @@ from robustness_gate.records.questions import Rows, TaskRef
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial
 from robustness_gate.running.executors import Event, Job, local
 from robustness_gate.running.trial import summary
-from robustness_gate.verdict.hypotheses import incomplete, label
+from robustness_gate.verdict.complete import incomplete
+from robustness_gate.verdict.hypotheses import label
 
 
 class BrokenExecutor(GateError):

@@ -10,6 +10,7 @@ from robustness_gate.records.encode import Json
 from robustness_gate.records.policy import Guardrail, Limit, Requirement, Utility
 from robustness_gate.records.trial import OWN_ROLES, Closed, Measurement, ModelRef, Role, Trial
 from robustness_gate.records.verdict import Blocker, Finding, FindingKind, ValidityIssue
+from robustness_gate.verdict.complete import incomplete
 from robustness_gate.verdict.evaluation import Evaluation
 from robustness_gate.verdict.findings import compared_with
 from robustness_gate.verdict.found import comparator, place
@@ -17,7 +18,6 @@ from robustness_gate.verdict.hypotheses import (
     aimed,
     covers,
     declares,
-    incomplete,
     label,
     limits,
     metric_of,

@@ -23,11 +23,10 @@ from robustness_gate.records.calibration import (
     Recovery,
     Spike,
     SpikeReading,
-    mechanism_of,
 )
-from robustness_gate.records.declarations import Mechanism
 from robustness_gate.records.encode import Json
 from robustness_gate.records.evidence import SelfTest, SelfTestFault
+from robustness_gate.records.mechanisms import Mechanism, mechanism_of
 from robustness_gate.records.policy import MECHANISMS, CalibrationTerms, Policy, SpikeThresholds, Utility, same
 from robustness_gate.records.trial import Trial
 from robustness_gate.records.verdict import Blocker

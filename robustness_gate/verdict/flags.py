@@ -30,11 +30,12 @@ from itertools import pairwise, product
 
 from robustness_gate.evidence.answers import differences, in_order, tally
 from robustness_gate.records.base import Metric
+from robustness_gate.records.codes import Flag
 from robustness_gate.records.encode import Json
 from robustness_gate.records.evidence import Evidence
 from robustness_gate.records.policy import Limit, Policy, Selector
 from robustness_gate.records.trial import Measurement, Role, Trial
-from robustness_gate.records.verdict import Finding, Flag, RedFlag
+from robustness_gate.records.verdict import Finding, RedFlag
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper, tango_lower
 from robustness_gate.verdict import tokenizers
 from robustness_gate.verdict.hypotheses import (

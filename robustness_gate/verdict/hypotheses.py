@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
-from robustness_gate.evidence.answers import in_metrics
 from robustness_gate.records.base import Format, Metric, Plugin
 from robustness_gate.records.encode import Json, digest_of
-from robustness_gate.records.evidence import LeftOut, SelfTest
 from robustness_gate.records.policy import Guardrail, Limit, Policy, Requirement, TaskPin, Utility, same
 from robustness_gate.records.questions import UNASKED, Kind, TaskRef, in_format
-from robustness_gate.records.trial import Measurement, Role, Trial
-from robustness_gate.records.verdict import Blocker
+from robustness_gate.records.trial import Role, Trial
+
+if TYPE_CHECKING:  # reading a policy needs no record of what was found
+    from robustness_gate.records.evidence import LeftOut, SelfTest
 
 DIAGNOSES = frozenset({"probe"})
 """Diagnostic attacks: they yield the untouched model, so no limit covers them, and they establish neither a breach nor
@@ -147,30 +147,6 @@ def named(trial: Trial | LeftOut) -> dict[str, Json]:
     who = {"role": trial.role.value, "control": trial.control}
     shown = _label(trial.role, trial.attack, trial.config)
     return {**who, "attack": trial.attack, "label": shown, "seed_index": trial.seed_index}
-
-
-def incomplete(trial: Trial, attempt: int, measurements: Iterable[Measurement]) -> Blocker | None:
-    """A blocker for the answers that an attempt lacks although it ended well; None if it is complete.
-
-    A measurement must have exactly the metrics of its task's kind, with one bit per item in each: removing one would
-    hide the changes in it.
-
-    Args:
-        trial: a trial; every one of its tasks is asked at every one of its budgets.
-        attempt: an attempt that was closed as `ok`.
-        measurements: the trial's measurements, of any attempt.
-    """
-    there = {
-        (each.budget, each.task)
-        for each in measurements
-        if each.attempt == attempt and in_metrics(each, judged_in(each.task, trial).metrics)
-    }
-    gone = [(budget, task.name) for budget in trial.budgets for task in trial.tasks if (budget, task.name) not in there]
-    if not gone:
-        return None
-    budget, task = gone[0]
-    args = {**named(trial), "attempt": attempt, "task": task, "budget": budget, "more": len(gone) - 1}
-    return Blocker(code="incomplete", args=args)
 
 
 def which(config: Mapping[str, Json]) -> dict[str, Json]:

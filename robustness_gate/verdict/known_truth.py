@@ -7,15 +7,18 @@ of suppression on which the attack should recover. Whoever writes a record could
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from robustness_gate.records.calibration import mechanism_of
 from robustness_gate.records.cases import cases_of, words_of
-from robustness_gate.records.declarations import Mechanism, SelfTestCase
+from robustness_gate.records.declarations import SelfTestCase
 from robustness_gate.records.encode import Json
-from robustness_gate.records.evidence import SelfTest
+from robustness_gate.records.mechanisms import Mechanism, mechanism_of
 from robustness_gate.records.organisms import ASKED, NEAR, REWRITTEN, SHIPPED, TESTED_ON, UNTOUCHED
 from robustness_gate.records.policy import same
 from robustness_gate.verdict.hypotheses import which
+
+if TYPE_CHECKING:
+    from robustness_gate.records.evidence import SelfTest
 
 
 def expected(attack: str, config: Mapping[str, Json], model_type: str) -> tuple[Mechanism, ...] | None:

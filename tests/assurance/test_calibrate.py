@@ -26,7 +26,8 @@ from robustness_gate.organisms import spikes, unlearn
 from robustness_gate.planning import bench, calibrated, plan
 from robustness_gate.planning.suite_data import gather
 from robustness_gate.policy_language import load_policy
-from robustness_gate.records.calibration import TAUGHT, SpikeReading, methods
+from robustness_gate.records.calibration import TAUGHT, SpikeReading
+from robustness_gate.records.mechanisms import methods
 from robustness_gate.records.policy import CalibrationTerms
 from robustness_gate.records.trial import Role
 

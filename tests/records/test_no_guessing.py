@@ -29,11 +29,12 @@ from robustness_gate.planning import plan
 from robustness_gate.planning.suite_data import gather
 from robustness_gate.records import codes
 from robustness_gate.records import literals as in_source
+from robustness_gate.records.codes import Flag
 from robustness_gate.records.encode import encode
 from robustness_gate.records.policy import Limit
 from robustness_gate.records.questions import Form, Question, TaskRef, hazard_kinds, shipped_kind
 from robustness_gate.records.trial import OWN_ROLES, Closed, Role, seed_of
-from robustness_gate.records.verdict import Flag, RedFlag
+from robustness_gate.records.verdict import RedFlag
 from robustness_gate.report import reading as report_reading
 from robustness_gate.report import record as report
 from robustness_gate.report.advice import FLAGGED

@@ -25,6 +25,7 @@ from robustness_gate.planning import plan
 from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.policy_language import load_policy
 from robustness_gate.records import codes
+from robustness_gate.records.codes import Flag
 from robustness_gate.records.encode import encode
 from robustness_gate.records.evidence import Evidence, EvidenceIssue, SelfTest, SelfTestFault, TokenizerCheck
 from robustness_gate.records.policy import (
@@ -39,7 +40,7 @@ from robustness_gate.records.policy import (
     Validity,
 )
 from robustness_gate.records.trial import OWN_ROLES, Closed, ModelRef, Role, Trial
-from robustness_gate.records.verdict import Blocker, Flag, RedFlag
+from robustness_gate.records.verdict import Blocker, RedFlag
 from robustness_gate.report import advice
 from robustness_gate.report import build as report_build
 from robustness_gate.report import reading as report_reading

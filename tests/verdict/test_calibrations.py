@@ -20,11 +20,10 @@ from robustness_gate.records.calibration import (
     SpikeReading,
     UtilityReading,
     WeightsCheck,
-    mechanism_of,
-    methods,
 )
 from robustness_gate.records.encode import decode, encode
 from robustness_gate.records.evidence import Evidence, NegativeControl, SelfTest, SelfTestFault
+from robustness_gate.records.mechanisms import mechanism_of, methods
 from robustness_gate.records.policy import CalibrationTerms, Policy, Requirement, SpikeThresholds, Validity
 from robustness_gate.records.verdict import Verdict
 from robustness_gate.verdict import judge

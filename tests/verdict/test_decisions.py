@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from scenes import ABSOLUTE, EXCESS, compared, rewritten, scene, scenes, shams_of
 from test_red_flags import RAISED
 
+from robustness_gate.records.codes import Flag
 from robustness_gate.records.evidence import Evidence, EvidenceIssue
 from robustness_gate.records.policy import AcceptedRisk, Policy, Selector, Waiver
 from robustness_gate.records.trial import Role
-from robustness_gate.records.verdict import Flag
 from robustness_gate.verdict import Decision, decide, judge
 
 FLAGS: tuple[Flag, ...] = (

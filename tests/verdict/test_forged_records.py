@@ -13,9 +13,10 @@ from robustness_gate import attacks
 from robustness_gate.inputs.validation import Loaded
 from robustness_gate.planning import bench
 from robustness_gate.records.base import Plugin
-from robustness_gate.records.calibration import Calibration, Recovery, mechanism_of
+from robustness_gate.records.calibration import Calibration, Recovery
 from robustness_gate.records.cases import cases_of, words_of
 from robustness_gate.records.evidence import NegativeControl, SelfTest
+from robustness_gate.records.mechanisms import mechanism_of
 from robustness_gate.records.policy import Policy, Requirement
 from robustness_gate.verdict import known_truth
 from robustness_gate.verdict.hypotheses import Asked, which

@@ -12,8 +12,9 @@ from robustness_gate.assurance.calibrate.work import Work
 from robustness_gate.errors import GateError, PlanError, SetupError, UsageError
 from robustness_gate.organisms import spikes
 from robustness_gate.planning import plan
-from robustness_gate.records.calibration import TAUGHT, Spike, mechanism_of
+from robustness_gate.records.calibration import TAUGHT, Spike
 from robustness_gate.records.encode import Json
+from robustness_gate.records.mechanisms import mechanism_of
 from robustness_gate.verdict import calibrations as rules
 from robustness_gate.verdict import spelled_out
 

@@ -11,14 +11,16 @@ from robustness_gate.attestation.verify.records import Context, Failed, Found
 from robustness_gate.evidence import ledger
 from robustness_gate.evidence.answers import is_packed
 from robustness_gate.planning import bench, calibrated
-from robustness_gate.records.calibration import TAUGHT, Calibration, mechanism_of
+from robustness_gate.records.calibration import TAUGHT, Calibration
 from robustness_gate.records.evidence import SelfTest
+from robustness_gate.records.mechanisms import mechanism_of
 from robustness_gate.records.policy import same
 from robustness_gate.records.questions import TaskRef
 from robustness_gate.records.trial import Closed, Measurement, Role, Trial, seed_of
 from robustness_gate.report import record as report
 from robustness_gate.report.record import TrialRecord
-from robustness_gate.verdict.hypotheses import incomplete, label_of, which
+from robustness_gate.verdict.complete import incomplete
+from robustness_gate.verdict.hypotheses import label_of, which
 from robustness_gate.verdict.wording import lacking
 
 
