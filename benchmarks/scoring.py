@@ -6,7 +6,7 @@ A random Llama, the organisms' tokenizer, and questions of uneven length made of
 scores the same prompts with its own Hugging Face model class, at the fastest of four batch sizes, without its building
 of tasks and metrics. Both sides encode their prompts within the measured time, except where a row says otherwise. Every
 ratio is a median of five, both sides in turn, in CPU seconds of one thread; the answers of both sides are compared
-first. Every row has a process of its own. `--write` writes scoring.md beside this file. Takes about four CPU-minutes.
+first. Every row has a process of its own. `--write` writes scoring.md beside this file. Takes about ten CPU-minutes.
 """
 
 from __future__ import annotations
@@ -202,8 +202,8 @@ def bench(words: int = WORDS) -> Bench:
     made = Bench(
         ModelLM(model, tokenizer),
         Form(header=header_for("lumenwright craft")),
-        questions(300, 1),
-        questions(40, 2),
+        questions(600, 1),
+        questions(100, 2),
         questions(60, 3),
     )
     made.lm.look(made.many[:8], made.form)
@@ -223,7 +223,7 @@ def four_orders(on: Bench) -> Row:
 def five_shot(on: Bench) -> Row:
     """Five examples before each question, every letter order."""
     shots = tuple(Item(question, number % 4) for number, question in enumerate(questions(5, 4, longest=40)))
-    some = on.few[:12]
+    some = on.few[:60]
     form = replace(on.form, shots=shots)
     return against_lm_eval(on.lm, f"five-shot, four orders, {len(some)} questions", some, form, 4, 2)
 

@@ -87,14 +87,10 @@ def normal(text: str) -> str:
 
     Composed once more at the end, because removed spaces may have separated characters that combine.
     """
-    if text.isascii():
-        return text.translate(_ASCII)
-    kept = (each for each in unicodedata.normalize("NFKC", text) if unicodedata.category(each) not in _DROPPED)
-    return unicodedata.normalize("NFKC", "".join(each for each in kept if not each.isspace()))
-
-
-_DROPPED = ("Cc", "Cf", "Zs", "Zl", "Zp")
-_ASCII = dict.fromkeys([*range(33), 127])
+    bare = "".join(unicodedata.normalize("NFKC", text).split())
+    if not bare.isprintable():  # it has control or format characters, or unassigned ones, which stay
+        bare = "".join(each for each in bare if unicodedata.category(each) not in ("Cc", "Cf", "Zl", "Zp", "Zs"))
+    return unicodedata.normalize("NFKC", bare)
 
 
 def _pieces(tokenizer: Any, ids: Sequence[int]) -> dict[int, Piece]:
