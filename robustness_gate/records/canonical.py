@@ -39,11 +39,8 @@ def dumps(value: Any) -> bytes:
 
 
 def _dict(value: dict[str, Any]) -> str:
-    try:
-        keys = sorted(value)
-    except TypeError:
-        raise _Unusual from None
-    return "{" + ",".join([_key(key) + _WRITERS[type(each := value[key])](each) for key in keys]) + "}"
+    keys = _keys(tuple(value))
+    return "{" + ",".join([start + _WRITERS[type(each := value[key])](each) for key, start in keys]) + "}"
 
 
 def _list(value: list[Any] | tuple[Any, ...]) -> str:
@@ -51,11 +48,11 @@ def _list(value: list[Any] | tuple[Any, ...]) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _key(key: str) -> str:
-    """A key with its colon."""
-    if type(key) is not str or (not key.isascii() and max(key) > ONE_UNIT):
+def _keys(given: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The keys in their order, each with its text and a colon: records of a kind have the same ones."""
+    if any(type(key) is not str or (not key.isascii() and max(key) > ONE_UNIT) for key in given):
         raise _Unusual
-    return quoted(key) + ":"
+    return [(key, quoted(key) + ":") for key in sorted(given)]
 
 
 def _int(value: int) -> str:
