@@ -52,7 +52,7 @@ LADDER = {
 }  # fmt: skip
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "relearn": ("relearn", LADDER),
-    "ablation": ("ablation", {"skip_tokens": 16, "directions": ["retain"]}),
+    "ablation": ("ablation", {"skip_tokens": 16, "directions": ["retain", "unrelated"]}),  # two more need an original
     "pruning": (
         "pruning",
         {
@@ -76,7 +76,7 @@ BATTERY: tuple[tuple[str, dict[str, Any]], ...] = (
 """The trials of the row `battery`: the short ones of suites/organism-full.yaml."""
 WORK = {
     "relearn": ("relearning, forget, LoRA, 2 sizes x 2 rates, 30 steps", "peft + Trainer + lm-eval, one process a run"),
-    "ablation": ("ablation, all layer sets (5) x 1 direction", "reload, change, evaluate everything (lm-eval)"),
+    "ablation": ("ablation, all layer sets (5) x 2 directions", "reload, change, evaluate everything (lm-eval)"),
     "battery": ("six short trials of organism-full", "the same trials, one process each"),
     "pruning": ("pruning, 6 pairs of p and q", "reload, change, evaluate everything (lm-eval)"),
 }
