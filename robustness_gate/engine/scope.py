@@ -123,7 +123,8 @@ class _LowRank(NamedTuple):
         """A linear module's output plus the update's."""
         entering = (inputs[0] if inputs else next(iter(keywords.values()))).to(self.a.dtype)
         linear = torch.nn.functional.linear
-        return _sum(output, linear(linear(entering, self.a), self.b) * self.scale, by_channel=True)
+        narrow = linear(entering, self.a) * self.scale  # scaled where there are few numbers
+        return _sum(output, linear(narrow, self.b), by_channel=True)
 
 
 def _low_rank(weight: torch.Tensor, module: Any, rank: int, scale: float) -> _LowRank:
