@@ -208,7 +208,7 @@ def searches(kept: Path | None) -> list[dict[str, Any]]:
 
 def apart(*arguments: str) -> dict[str, Any]:
     """The result of this file with these arguments, in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
