@@ -37,8 +37,8 @@ An attack is a module with
   `robustness_gate.records.declarations.Given` describes: the most where a floor has a `min`, the least where it has a
   `max`; a signal that depends on an unknown number of layers is left out. `plan` says by it where a search is too small
   for compliance;
-- optionally `work(config, sizes)`, a `robustness_gate.records.work.Work`: its own passes through the model, for
-  `plan --cost`, which otherwise names the attack as not counted.
+- `work(config, sizes)`, a `robustness_gate.records.work.Work`: its own passes through the model, for `plan --cost`.
+  Every attack of ours has it; a plug-in's may go without, and is then named as not counted.
 
 Adding one is writing one file here: the contract tests and the self-test read what it declares.
 """

@@ -37,6 +37,7 @@ from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
 from robustness_gate.records.declarations import MOST_OF_THE_GAP, Contract, Given, SelfTestCase, bounded, different
 from robustness_gate.records.questions import Form, Item
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     import torch
@@ -145,6 +146,24 @@ SELF_TEST = (
 def questions(config: Config) -> tuple[str, ...]:
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", "forget", *(kind for kind in ("retain", "unrelated") if kind in config.directions)
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """A look at the dev items for each point of the grid, and one for the control; the streams of the questions. Where
+    the original is needed both models answer the forgotten questions, and all of these are taken to be among those that
+    only the original answers. Of two models the first tokens are kept, put together and standardised.
+    """
+    many, read = min(config.questions, sizes.held["forget.items"]), 0.0
+    others = [kind for kind in config.directions if kind not in OF_ORIGINAL]
+    both = [kind for kind in config.directions if kind in OF_ORIGINAL] if sizes.original else []
+    if both:
+        read += 2 * many * (sizes.judged["forget"] + sizes.prompt["forget"])
+    if others:
+        read += many * sizes.prompt["forget"]
+    read += sum(min(many, sizes.held[f"{kind}.items"]) * sizes.prompt[kind] for kind in others)
+    points = (len(others) + len(both)) * sizes.forms * (sizes.layers * config.single_layers + config.all_layers)
+    kept = min(FIRST, many * max(1.0, sizes.prompt["forget"] / sizes.forms - config.skip_tokens))
+    return Work(read=read + (points + 1) * sizes.look, vectors=(6 if both else 2) * kept * sizes.layers)
 
 
 def at_best(config: Config, given: Given) -> dict[str, float]:

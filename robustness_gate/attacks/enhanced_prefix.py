@@ -31,12 +31,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
 from robustness_gate.records.declarations import Budget, Contract, SelfTestCase, bounded, different, rising
+from robustness_gate.records.work import Sizes, Training, Work
 
 if TYPE_CHECKING:
     import torch
@@ -163,6 +164,51 @@ UNTESTED = "with two of three attack seeds the 95 % lower bound of its gain is u
 def questions(config: Config) -> tuple[str, ...]:
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", config.source
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """Steps, as if all changes survived as text, and those before them; at each evaluation a look at the dev items
+    behind the text, and the loss on some training prompts; and the losses of the first and of the best text for the
+    signals. The text grows as its shortest length does. The original reads all that is compared with it.
+    """
+    if not config.tokens:
+        return Work()
+    models = 1 + (sizes.original and config.match > 0)
+    prompt = sizes.solved[config.source] - (0 if config.header else sizes.header[config.source])
+    held = min(config.questions, sizes.held[f"{config.source}.items"]) * min(config.rotations, sizes.orders)
+    rows, measured = held * sizes.ways, min(MEASURED, held) * sizes.ways
+    lengths, swaps = _course(config)
+    first = prompt + config.tokens
+    warm = config.warm * rows * first
+    learnt = warm + sum(swaps[at] * rows * (prompt + lengths[at]) for at in range(config.budgets[-1]))
+    read = sizes.look + warm * (1 + config.candidates) + rows * first * models * (2 if config.warm else 1)
+    read += (models - 1) * (learnt - warm)
+    for at in range(config.budgets[-1]):
+        read += models * config.candidates * rows * (prompt + lengths[at + 1]) + (1 - swaps[at]) * (
+            prompt + lengths[at]
+        )
+    look = sizes.edited(lambda question, form: (question, form if config.header else replace(form, header="")))
+    for step in {*config.budgets, *range(config.looks, config.budgets[-1] + 1, config.looks)}:
+        read += look + sizes.prompts * lengths[step] + measured * (prompt + lengths[step])
+    ends = [measured * (prompt + lengths[budget]) for budget in config.budgets]
+    read += measured * first + (models + 1) * (sum(ends) + len(ends) * measured * first)
+    return Work(
+        read=read,
+        learnt=learnt,
+        before=tuple(lengths[budget] for budget in config.budgets),
+        training=Training("vectors", rows, prompt + max(lengths), every=True, again=False),
+    )
+
+
+def _course(config: Config) -> tuple[list[float], list[float]]:
+    """The length of the text after each number of steps, from 0, and how often each step swaps along the gradient."""
+    lengths, swaps, rest = [float(config.tokens)], list[float](), config.deletions + config.insertions + config.likely
+    for step in range(config.budgets[-1]):
+        risen = min(1.0, step / config.ramp) if config.ramp else 1.0
+        grows = lengths[-1] < config.tokens + (config.shortest - config.tokens) * risen
+        lengths.append(lengths[-1] + grows)
+        swaps.append(0.0 if grows else 1 - rest)
+    return lengths, swaps
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

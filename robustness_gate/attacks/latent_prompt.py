@@ -150,7 +150,7 @@ def work(config: Config, sizes: Sizes) -> Work:
     length, rates = sizes.solved[config.source], len(config.learning_rates)
     held = min(config.questions, sizes.held[f"{config.source}.items"]) * min(config.rotations, sizes.orders)
     fits = len(config.budgets) * (1 + rates) * held * sizes.ways * length
-    plain = (1 + len(config.budgets)) * sizes.look / max(1, sizes.ways * sizes.orders)
+    plain = (1 + len(config.budgets)) * sizes.once
     return Work(
         read=len(config.budgets) * rates * sizes.look + fits + plain,
         learnt=rates * sum(config.budgets) * sizes.ways * config.batch * length,

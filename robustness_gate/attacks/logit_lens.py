@@ -26,11 +26,12 @@ pass a token and site); one examination.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Contract, Given, SelfTestCase, bounded, different
+from robustness_gate.records.work import Sizes, Work
 
 FAMILY = "lens"
 ACCESS = "open_weights"
@@ -98,6 +99,26 @@ def at_best(config: Config, given: Given) -> dict[str, float]:
     if given.layers is None:
         return {}
     return {"sites": float(given.layers * len(config.stages) - ("block" in config.stages))}
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """One look at the dev items for all sites, where answers are written one for each; equal prompts of two forms are
+    read once. The answers in the first form, for the signals. The streams of all sites are kept, at every position that
+    answers.
+    """
+    sites = sizes.layers * len(config.stages) - ("block" in config.stages)
+    different = list({(each.dev, replace(each.form, by_margin=False)): each for each in sizes.hazards}.values())
+    read = kept = 0.0
+    for hazard in different:
+        verbatim, questions = hazard.form.verbatim, [item.question for item in hazard.dev]
+        turns = [each for each in questions for _ in range(1 if verbatim else len(each.choices))]
+        read += sizes.asked(turns, hazard.form) * (sites if hazard.form.tokens else 1)
+        if not hazard.form.tokens:  # the choices' own tokens, or one place a prompt
+            kept += sum(sizes.length(choice) if verbatim else 1.0 for each in questions for choice in each.choices)
+    first = sizes.hazards[0]
+    if first.form.verbatim:  # one of its four readings is that of the look
+        return Work(read=read + 3 * sizes.once, vectors=(sites + 1) * kept)
+    return Work(read=read + 4 * sizes.once, vectors=(sites + 1) * (kept + len(first.dev)))
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random

@@ -30,6 +30,7 @@ from robustness_gate.errors import NotApplicable
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Contract, SelfTestCase, rising
 from robustness_gate.records.questions import LM, Form, Question, Rows
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     import torch
@@ -93,6 +94,11 @@ class Guided:
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ("dev",)
+
+
+def work(config: Config, sizes: Sizes) -> Work:  # noqa: ARG001 - every attack's has this shape
+    """A look at the dev items by each of the two models, which also answer every examination together."""
+    return Work(read=2 * sizes.look, longer=2.0)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:  # noqa: ARG001 - nothing here is random

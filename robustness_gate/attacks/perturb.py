@@ -110,12 +110,18 @@ def at_best(config: Config, given: Given) -> dict[str, float]:  # noqa: ARG001 -
 
 
 def work(config: Config, sizes: Sizes) -> Work:
-    """A plain look at the dev items, the grid on some of them, and the finalists on all."""
+    """A plain look at the dev items, the grid on some of them, and the finalists on all; the best is taken to be the
+    longest, in the examinations.
+    """
     grown = [_growth(name) for name in settings(config)]
     some = min(1.0, config.screened / max(1, sizes.held["dev"]))
     last = min(config.finalists, len(grown)) * sum(grown) / max(1, len(grown))  # which ones is not known beforehand
-    longer = "how much longer the examinations are, and words in other cases and with slips"
-    return Work(read=sizes.look * (1 + some * sum(grown) + last), omitted=longer if grown else "")
+    misspelt = "how many more tokens words in other cases and with slips have"
+    return Work(
+        read=sizes.look * (1 + some * sum(grown) + last),
+        longer=max(grown, default=1.0),
+        omitted=misspelt if config.cases or config.slips else "",
+    )
 
 
 def _growth(name: str) -> float:

@@ -33,6 +33,7 @@ from robustness_gate.errors import NotApplicable
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Contract, SelfTestCase, bounded, different, rising
 from robustness_gate.records.questions import LM, Form, Question
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     import torch
@@ -109,6 +110,27 @@ SELF_TEST = (
 def questions(config: Config) -> tuple[str, ...]:
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", "forget", *(() if config.direction == "original" else (config.direction,))
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """The streams of questions alone, the forgotten ones' of the original too if the direction is from it; a plain look
+    at the dev items, and one at each depth and threshold. Words are split in passes over the texts, before each look
+    and before the examinations: as if in all `rounds`, and every token once.
+    """
+    sources = ("forget", "forget" if config.direction == "original" else config.direction)
+    read = sum(min(config.questions, sizes.held[f"{each}.items"]) * sizes.stem[each] for each in sources)
+    points = len({round(depth * (sizes.layers - 1)) for depth in config.depths}) * len(config.thresholds)
+    stems, others, grown = set[str](), set[str](), 0.0
+    for hazard in sizes.hazards:
+        for question in (item.question for item in hazard.dev):
+            texts = [question.stem, *(() if hazard.form.verbatim else question.choices)]
+            stems, others = stems | {question.stem}, others | {*texts}
+            grown += len(question.choices) * sum(min(config.rounds, sizes.length(text)) for text in texts)
+    lengths = [sizes.length(text) for text in others]
+    split = sum(config.rounds * (each + max(0.0, min(config.rounds, each) - 1) / 2) for each in lengths)
+    read += 2 * sum(sizes.length(stem) for stem in stems)  # the signals of the best setting
+    look = sizes.look + grown + split
+    return Work(read=read + sizes.look + points * look, longer=look / max(1.0, sizes.look))
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

@@ -36,6 +36,7 @@ from robustness_gate.inputs.prompts import rotated
 from robustness_gate.records.attack import AttackedModel, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Contract, SelfTestCase, bounded, rising
 from robustness_gate.records.questions import Form, Item
+from robustness_gate.records.work import Sizes, Work
 from robustness_gate.statistics import clopper_pearson_lower, clopper_pearson_upper
 
 if TYPE_CHECKING:
@@ -91,6 +92,13 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
     if have < config.folds:
         return f"{config.folds} folds need as many '{config.source}' questions, the suite has {have}"
     return None
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """Every letter order of the training questions, and of the dev items; their streams after every block are kept."""
+    many = min(config.questions, sizes.held[f"{config.source}.items"]) * sizes.orders
+    kept = 2 * max(many, sizes.held["dev"] * sizes.orders) + min(many, sizes.held["dev"] * sizes.orders)
+    return Work(read=many * sizes.prompt[config.source] + sizes.look, vectors=float(kept * sizes.layers))
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

@@ -171,7 +171,8 @@ def work(config: Config, sizes: Sizes) -> Work:
     for kind, score, source in product(config.calibrate_on, config.scores, ("forget", *config.utility)):
         many, by_questions = min(config.samples, sizes.held[f"{source}.{HOLDS[kind]}"]), kind == "questions"
         length = sizes.solved[source] * sizes.ways if by_questions else min(config.longest, sizes.text[source])
-        read += many * length * (by_questions + (score == "wanda"))
+        closed = sizes.judged[source] * sizes.ways / sizes.forms if by_questions else 0.0
+        read += many * (closed + length * (score == "wanda"))
         learnt += many * length * (score == "snip")
     return Work(read=read, learnt=learnt, copies=1)
 

@@ -49,6 +49,7 @@ from robustness_gate.inputs.prompts import rotated, thought
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Contract, Given, SelfTestCase, Settings, bounded, different
 from robustness_gate.records.questions import LM, Form, Question
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     from robustness_gate.engine.selection import Shares
@@ -156,6 +157,36 @@ SELF_TEST = (
 def questions(config: Config) -> tuple[str, ...]:  # noqa: ARG001 - every attack's has this shape
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return ("dev",)
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """A plain look at the dev items, one in each presentation, and one for each calibration of the plain and of the
+    best, with the questions that show a letter's prior. The best is taken to be the longest, also in the examinations.
+    """
+    looks = [_look(name, sizes) for name in config.presentations]
+    longest = max([sizes.look, *looks])
+    calibrated = sizes.look + (longest if looks else 0)
+    read = sizes.look + sum(looks) + len(config.calibrations) * calibrated
+    read += sum(_prior(kind, config, sizes) for kind in config.calibrations) * calibrated / max(1.0, sizes.look)
+    thinks = "thought_full" in config.presentations and any(hazard.form.chat for hazard in sizes.hazards)
+    thoughts = "what is thought before an answer, where the chat template has a block for it"
+    return Work(read=read, longer=longest / max(1.0, sizes.look), omitted=thoughts if thinks else "")
+
+
+def _look(name: str, sizes: Sizes) -> float:
+    """A look in a presentation: as if every token could be cut in two, and as if the chat template let it think."""
+    if name in CUTS:
+        return sizes.look * (1 + CUTS[name])
+    return sizes.look if name == "thought_full" else sizes.edited(Dressed(name))
+
+
+def _prior(kind: Calibration, config: Config, sizes: Sizes) -> float:
+    """The questions of a calibration, as every form with letters asks them."""
+    lettered = [hazard for hazard in sizes.hazards if not hazard.form.verbatim]
+    dev = [item.question for hazard in lettered for item in hazard.dev[: config.probes]]
+    turned = [each for each in dev for _ in each.choices]
+    probes = content_free(sizes.orders) if kind == "calibrated_free" else turned
+    return sum(sizes.asked(probes, hazard.form) for hazard in lettered)
 
 
 def at_best(config: Config, given: Given) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape

@@ -45,6 +45,7 @@ from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Contract, SelfTestCase, bounded
 from robustness_gate.records.questions import Item
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     import torch
@@ -143,6 +144,25 @@ def refuse(config: Config, pool: Mapping[str, int]) -> str | None:
         if (have := pool.get(f"{source}.items", 0)) < config.least:
             return f"directions are taken from at least {config.least} '{source}' questions, the suite has {have}"
     return None
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """Which questions are declined and answered; the streams of some of them, and three times the answers of others for
+    each block and position; a look at the dev items for the best directions. As if every question were declined or
+    answered as the setting asks: fewer are less work.
+    """
+    sources = ("forget", config.answered)
+    held = {each: sizes.held[f"{each}.items"] for each in sources}
+    shown = {"refused": sizes.answers, "wrong": sizes.judged}.get(config.declined)
+    read = 0.0 if shown is None else sum(held[each] * shown[each] for each in sources)
+    checked = {each: min(config.validating, max(1, held[each] // 3)) for each in sources}
+    making = {each: min(config.questions, held[each] - checked[each]) for each in sources}
+    places = max(1, int(config.max_depth * sizes.layers)) * config.positions
+    for each, times in zip(sources, (1 + places, 1 + 2 * places), strict=True):
+        read += making[each] * sizes.prompt[each] + times * checked[each] * sizes.answers[each]
+    looks = min(config.tried, sizes.forms * places)
+    kept = 2.0 * max(making.values()) * config.positions * sizes.layers
+    return Work(read=read + looks * sizes.look, vectors=kept)
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

@@ -255,7 +255,7 @@ def work(config: Config, sizes: Sizes) -> Work:
     before, also as they were; and the best of a grid of several.
     """
     rates, (examples, length) = len(config.learning_rates), _each(config.source, config.train_on, config, sizes)
-    ways = sizes.ways if _by_questions(config.train_on) else 1
+    ways = _prompted(config.source, sizes) if _by_questions(config.train_on) else 1
     steps = sum(ways * max(config.min_steps, math.ceil(each * config.epochs / config.batch)) for each in config.budgets)
     look = sizes.look / config.folds if config.source == "dev" else sizes.look
     fits = (1 + rates) * sum(config.budgets) * examples * length
@@ -278,8 +278,13 @@ def work(config: Config, sizes: Sizes) -> Work:
 def _each(source: str, kind: str, config: Config, sizes: Sizes) -> tuple[int, float]:
     """How many examples a question or a text of a source makes, and the tokens of one."""
     if _by_questions(kind):
-        return sizes.ways * min(config.rotations, sizes.orders), sizes.solved[source]
+        return _prompted(source, sizes) * min(config.rotations, sizes.orders), sizes.solved[source]
     return 1, min(config.longest, sizes.text[source])
+
+
+def _prompted(source: str, sizes: Sizes) -> int:
+    """In how many forms a question is trained: see `_ways`."""
+    return len(sizes.hazards) if source == "dev" else sizes.ways
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

@@ -121,7 +121,7 @@ def work(config: Config, sizes: Sizes) -> Work:
     look = sizes.look + sizes.prompts * config.vectors
     held = min(config.questions, sizes.held[f"{config.source}.items"]) * min(config.rotations, sizes.orders)
     fits = len(config.budgets) * (1 + rates) * held * sizes.ways * length
-    plain = (1 + len(config.budgets)) * look / max(1, sizes.ways * sizes.orders)
+    plain = (1 + len(config.budgets)) * sizes.once * look / max(1.0, sizes.look)
     return Work(
         read=len(config.budgets) * rates * look + fits + plain,
         learnt=rates * sum(config.budgets) * sizes.ways * config.batch * length,

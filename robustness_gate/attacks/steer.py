@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from robustness_gate.errors import NotApplicable
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
 from robustness_gate.records.declarations import Contract, Given, SelfTestCase, bounded, different, rising
+from robustness_gate.records.work import Sizes, Work
 
 if TYPE_CHECKING:
     import torch
@@ -107,6 +108,20 @@ SELF_TEST = (SelfTestCase("rmu"), SelfTestCase("neox_rmu", model_type="gpt_neox"
 def questions(config: Config) -> tuple[str, ...]:
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", "forget", *(kind for kind in ("retain", "unrelated") if kind in config.vectors)
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """The streams of the questions, the forgotten ones' of the original too; a look at the dev items for each vector,
+    block and multiple.
+    """
+    kinds = [kind for kind in config.vectors if kind != "original" or sizes.original]
+    sources = ["forget", *("forget" if kind == "original" else kind for kind in kinds)]
+    read = sum(min(config.questions, sizes.held[f"{each}.items"]) * sizes.prompt[each] for each in sources)
+    blocks = {int(depth * sizes.layers) for depth in config.depths}
+    moving = sum(each != 0 for each in config.multiples)
+    points = len(kinds) * sizes.forms * len(blocks) * max(1, moving)
+    kept = max(min(config.questions, sizes.held[f"{each}.items"]) for each in sources)
+    return Work(read=read + points * sizes.look, vectors=2.0 * kept * sizes.layers)
 
 
 def at_best(config: Config, given: Given) -> dict[str, float]:

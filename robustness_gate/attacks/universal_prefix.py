@@ -34,12 +34,14 @@ one text (itself and the header behind it) is read once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, Target
 from robustness_gate.records.declarations import Budget, Contract, SelfTestCase, bounded, rising
+from robustness_gate.records.work import Sizes, Training, Work
 
 if TYPE_CHECKING:
     from robustness_gate.engine.greedy import Stepped
@@ -140,6 +142,30 @@ SELF_TEST = (
 def questions(config: Config) -> tuple[str, ...]:
     """The corpora whose questions are asked, and `dev` if dev items are asked."""
     return "dev", config.source
+
+
+def work(config: Config, sizes: Sizes) -> Work:
+    """Steps of each restart, as if all swaps survived as text; at each evaluation a look at the dev items behind the
+    text, and the loss on some training prompts, which is measured at the start too.
+    """
+    if not config.tokens:
+        return Work()
+    length = sizes.solved[config.source] - (0 if config.header else sizes.header[config.source]) + config.tokens
+    held = min(config.questions, sizes.held[f"{config.source}.items"]) * min(config.rotations, sizes.orders)
+    batch, tried = min(config.batch, held), 1 + config.candidates
+    first = min(config.screen, batch)
+    last = 1 + max(1, math.ceil(config.finalists * config.candidates))
+    rows = first * tried + (batch - first) * last
+    ends = {*config.budgets, *range(config.looks, config.budgets[-1] + 1, config.looks)}
+    look = sizes.edited(lambda question, form: (question, form if config.header else replace(form, header="")))
+    steps, measured = config.restarts * config.budgets[-1], min(MEASURED, held) * sizes.ways * length
+    looks = config.restarts * len(ends) * (look + sizes.prompts * config.tokens + measured)
+    return Work(
+        read=sizes.look + config.restarts * measured + steps * rows * sizes.ways * length + looks,
+        learnt=steps * batch * sizes.ways * length,
+        before=(float(config.tokens),) * len(config.budgets),
+        training=Training("vectors", batch * sizes.ways, length, again=False),
+    )
 
 
 def attack(target: Target, config: Config, seed: int) -> Iterator[AttackedModel]:

@@ -49,8 +49,7 @@ def each_way(target: Target, source: str) -> list[Way]:
     for hazard in target.hazards:
         if source in hazard.missing:
             raise NotApplicable(f"'{hazard.name}': {hazard.missing[source]}")
-        form = hazard.form if hazard.form.verbatim else replace(hazard.form, header=target.corpora[source].header)
-        found.append(Way(hazard, hazard.questions[source], form))
+        found.append(Way(hazard, hazard.questions[source], hazard.form_of(target.corpora[source])))
     return found
 
 

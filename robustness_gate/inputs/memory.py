@@ -191,7 +191,7 @@ def needed(shape: Shape, dtype: str, its: Training, way: Way, count: float) -> f
 
 def fitting(shape: Shape, dtype: str, its: Training, count: float, room: float) -> Way:
     """The first way that fits into `room` bytes of a device beside the model's weights, or the one that takes least."""
-    every = list(ways(dtype, its, host=True))
+    every = list(ways(dtype, its, host=True, blocks=its.again))
     enough = (way for way in every if MARGIN * needed(shape, dtype, its, way, count) <= room)
     return next(enough, None) or min(every, key=lambda way: needed(shape, dtype, its, way, count))
 

@@ -6,10 +6,9 @@ comes from `memory.py`. What is not known is left out by name, never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,10 +22,10 @@ from robustness_gate.planning import applicability
 from robustness_gate.planning.devices import SHARE, Device
 from robustness_gate.planning.plan import Prepared
 from robustness_gate.planning.suite_data import SuiteData
-from robustness_gate.records.attack import Hazard
+from robustness_gate.records.attack import Corpus, Hazard
 from robustness_gate.records.cost import AttemptCost, Costs
 from robustness_gate.records.encode import NotPlain, decode, parse
-from robustness_gate.records.questions import Form, Item
+from robustness_gate.records.questions import Form, Item, Question
 from robustness_gate.records.trial import Trial
 from robustness_gate.records.work import Sizes, Training, Work
 from robustness_gate.verdict import label
@@ -134,7 +133,8 @@ def estimates(prepared: Prepared, device: Device | None, earlier: Costs | None) 
 def _estimate(
     trial: Trial, made: _Planned, shapes: Mapping[str, Shape], device: Device | None, earlier: Costs | None
 ) -> Estimate:
-    shape, work = shapes[trial.subject], made.work(trial)
+    shape = shapes[trial.subject]
+    work = made.work(trial, shape.layers)
     if earlier is None:
         tokens: Tokens | None = made.tokens(trial, work)
     else:
@@ -149,7 +149,7 @@ def _estimate(
             hours = operations / (device.peak * SHARE) / 3600
         elif tokens.seconds is not None:
             hours = tokens.seconds / 3600
-    copied = work.copies * _trained_bytes(shape, trial.dtype, work.training)
+    copied = work.copies * _trained_bytes(shape, trial.dtype, work.training) + 4.0 * shape.width * work.vectors
     count = 0.0 if work.training is None else memory.trained(shape, work.training)
     total = memory.total(terms)
     return Estimate(
@@ -221,21 +221,43 @@ class _Asked:
 
 
 def _asked(items: Sequence[Item], form: Form, bare: bool) -> _Asked:
-    """What it takes to ask every item once, each prompt read whole: an upper bound where beginnings are shared.
+    """What it takes to ask every item in all letter orders, each prompt read whole: an upper bound where beginnings are
+    shared.
+    """
+    if bare:  # its choices are whole texts
+        choices = [each for item in items for each in item.question.choices]
+        return _Asked(len(choices), sum(map(length_of, choices)))
+    found = [_once(item.question, form) for item in items]
+    turns = [1 if form.verbatim else len(item.question.choices) for item in items]
+    return _Asked(
+        sum(turn * each.prompts for turn, each in zip(turns, found, strict=True)),
+        sum(turn * each.tokens for turn, each in zip(turns, found, strict=True)),
+    )
+
+
+def _once(question: Question, form: Form) -> _Asked:
+    """A question with its choices as they stand: one prompt with letters, else one for each choice.
 
     A written answer is counted at its full length, and each of its tokens as a pass over all before it.
     """
-    options = [len(item.question.choices) for item in items]
-    if bare:  # its choices are whole texts
-        return _Asked(sum(options), sum(length_of(each) for item in items for each in item.question.choices))
-    lengths = [length_of(render(item.question, form)) for item in items]
+    text = render(question, form)
+    length = length_of(text if form.rewrite is None else form.rewrite(text))
     if form.tokens:
-        passes = form.tokens * (form.tokens - 1) / 2
-        return _Asked(len(items) * form.tokens, sum(form.tokens * each + passes for each in lengths))
-    tokens = sum(length * many for length, many in zip(lengths, options, strict=True))
-    if form.verbatim:  # each choice is read behind the prompt
-        tokens += sum(length_of(each) for item in items for each in answers(item.question, form))
-    return _Asked(sum(options), tokens)
+        return _Asked(form.tokens, form.tokens * length + form.tokens * (form.tokens - 1) / 2)
+    if form.verbatim:  # each choice but its last token is read behind the prompt
+        ends = [max(0.0, length_of(each) - 1) for each in answers(question, form)]
+        return _Asked(len(ends), len(ends) * length + sum(ends))
+    return _Asked(1, length)
+
+
+def _likelihoods(questions: Sequence[Question], form: Form) -> float:
+    """Tokens of the likelihoods of all answers, also of those that are else written."""
+    return sum(_once(each, replace(form, tokens=0)).tokens for each in questions)
+
+
+def _tokens(questions: Sequence[Question], form: Form) -> float:
+    """Tokens of asking each question once."""
+    return sum(_once(each, form).tokens for each in questions)
 
 
 @dataclass(frozen=True)
@@ -258,14 +280,16 @@ class _Planned:
         exams = [self.exam(task.name) for task in trial.tasks]
         return max(each.tokens / max(1, each.prompts) for each in exams)
 
-    def work(self, trial: Trial) -> Work:
+    def work(self, trial: Trial, layers: int) -> Work:
         """What the attack does besides the examinations, as its file declares it."""
         module = attacks.load(trial.attack)
         if not hasattr(module, "work"):
             return Work(omitted=f"the own passes of '{trial.attack}'")
         config = attacks.configure(module, trial.config)
         hazards = applicability.of(module, config, self.suite_data.hazards).hazards
-        found = module.work(config, self.sizes(hazards)) if hazards else Work(omitted="it is not applicable")
+        if not hazards:
+            return Work(omitted="it is not applicable")
+        found = module.work(config, self.sizes(hazards, layers, original=trial.reference is not None))
         if not isinstance(found, Work):
             raise PlanError(
                 f"`work` of the attack '{trial.attack}' returned {found!r:.80}.",
@@ -278,44 +302,80 @@ class _Planned:
         """The examination after each budget, and the attack's own work."""
         exams = [self.exam(task.name) for task in trial.tasks]
         before = work.before or (0.0,) * len(trial.budgets)
-        read = sum(each.tokens + each.prompts * more for more in before for each in exams)
+        read = sum(work.longer * each.tokens + each.prompts * more for more in before for each in exams)
         return Tokens(read + work.read, work.learnt, work.omitted)
 
-    def sizes(self, hazards: Sequence[Hazard]) -> Sizes:
-        """Sizes of what an attack gets in these forms of the hazard."""
+    def sizes(self, hazards: Sequence[Hazard], layers: int, *, original: bool) -> Sizes:
+        """Sizes of what an attack gets in these forms of the hazard, on a model of so many blocks."""
         names = tuple(each.name for each in hazards)
         if names not in self._sizes:
             self._sizes[names] = self._measured(hazards)
-        return self._sizes[names]
+        return replace(self._sizes[names], layers=layers, original=original)
 
     def _measured(self, hazards: Sequence[Hazard]) -> Sizes:
-        looks = [_asked(each.dev, each.form, bare=False) for each in hazards]
-        corpora = self.suite_data.corpora
+        looks, corpora = [_asked(each.dev, each.form, bare=False) for each in hazards], self.suite_data.corpora
+        first, ways = hazards[0], _different(hazards, corpora, by_margin=False)
+        forms = _different(hazards, corpora, by_margin=True)
+
+        def mean(length: Callable[[Item, Form], float], among: Sequence[Hazard], source: str) -> float:
+            return _mean(length(item, form) for each in among for item, form in _questions(each, source, corpora))
+
+        def over_forms(length: Callable[[Question, Form], float]) -> dict[str, float]:
+            return {
+                name: sum(mean(lambda item, form: length(item.question, form), [each], name) for each in forms)
+                for name in corpora
+            }
+
         return Sizes(
             look=sum(each.tokens for each in looks),
             prompts=sum(each.prompts for each in looks),
-            ways=len(hazards),
+            once=_likelihoods([item.question for item in first.dev], first.form),
+            ways=len(ways),
             orders=max((len(item.question.choices) for each in hazards for item in each.dev), default=1),
-            solved={name: _mean(_solved(hazards, name, self.suite_data)) for name in ("dev", *corpora)},
-            shot={name: _mean(_solved(hazards, name, None)) for name in ("dev", *corpora)},
+            solved={name: mean(_solved, hazards if name == "dev" else ways, name) for name in ("dev", *corpora)},
+            shot={name: mean(lambda i, f: length_of(solved(i, f)), hazards, name) for name in ("dev", *corpora)},
+            header={name: _mean(length_of(way.form_of(its).header) for way in ways) for name, its in corpora.items()},
             text={name: _mean(map(length_of, corpus.texts)) for name, corpus in corpora.items()},
             held=self.suite_data.pool(),
+            forms=len(forms),
+            prompt=over_forms(lambda question, form: length_of(render(question, form))),
+            answers=over_forms(lambda question, form: _likelihoods([question], form)),
+            judged=over_forms(lambda question, form: _tokens([question], form)),
+            stem={name: _mean(length_of(item.question.stem) for item in each.items) for name, each in corpora.items()},
+            hazards=hazards,
+            length=length_of,
+            asked=_tokens,
+            layers=0,
+            original=False,
         )
 
 
-def _solved(hazards: Sequence[Hazard], source: str, suite_data: SuiteData | None) -> Iterator[float]:
-    """Lengths of the questions of a source with their answers, in each form; without a header where no data are given,
-    as examples stand before a question.
+def _different(hazards: Sequence[Hazard], corpora: Mapping[str, Corpus], *, by_margin: bool) -> list[Hazard]:
+    """The first of the hazards that give every corpus the same prompts, as `engine.examples` and `engine.direction`
+    have it: the latter tells readings by margin from others.
     """
-    for hazard in hazards:
-        items = hazard.dev if source == "dev" else hazard.questions.get(source, ())
-        header = hazard.form.header
-        if source != "dev" and not hazard.form.verbatim and suite_data is not None:
-            header = suite_data.corpora[source].header
-        more = length_of(header) if suite_data is not None else 0.0
-        yield from (more + length_of(solved(item, hazard.form)) for item in items)
+    asked: list[list[tuple[tuple[Item, ...], Form]]] = [
+        [
+            (each.questions.get(name, ()), replace(form, by_margin=by_margin and form.by_margin))
+            for name, form in ((name, each.form_of(corpus)) for name, corpus in corpora.items())
+        ]
+        for each in hazards
+    ]
+    return [each for at, each in enumerate(hazards) if asked.index(asked[at]) == at]
 
 
-def _mean(values: Any) -> float:
+def _questions(hazard: Hazard, source: str, corpora: Mapping[str, Corpus]) -> Iterator[tuple[Item, Form]]:
+    """The questions of a source and their form."""
+    dev = source == "dev"
+    form = hazard.form if dev else hazard.form_of(corpora[source])
+    yield from ((item, form) for item in (hazard.dev if dev else hazard.questions.get(source, ())))
+
+
+def _solved(item: Item, form: Form) -> float:
+    """A prompt with its answer."""
+    return length_of(form.header) + length_of(solved(item, form))
+
+
+def _mean(values: Iterable[float]) -> float:
     found = list(values)
     return sum(found) / len(found) if found else 0.0

@@ -84,6 +84,10 @@ class Hazard:
         metrics: tuple[Metric, ...] = self.task.JUDGED.metrics
         return metrics
 
+    def form_of(self, corpus: Corpus) -> Form:
+        """The form of a corpus's questions: the hazard's, with the corpus's own header where letters are asked for."""
+        return self.form if self.form.verbatim else replace(self.form, header=corpus.header)
+
     def ask(self, lm: LM, items: Sequence[Item]) -> Rows | Replies:
         """Ask exactly as a trial asks the verdict items. Raises NotApplicable if the LM cannot answer in this form."""
         return asked(self.task, lm, [item.question for item in items], self.form)

@@ -218,6 +218,11 @@ def test_the_module_declares_what_it_is(attack):
     assert [law for law in attack_contract.declared(attack) if law.fault] == []
 
 
+def test_a_shipped_attack_declares_its_work_for_plan(attack):
+    """A plug-in's may go without: `plan --cost` then names it. `tests/planning/test_declared_work.py` counts."""
+    assert hasattr(attack, "work")
+
+
 def test_what_only_looks_is_known_to_the_judge_and_nothing_else_is_spared_a_limit(attack):
     assert (attack.FAMILY == "diagnostic") == (attack.__name__.rpartition(".")[-1] in DIAGNOSES)
 

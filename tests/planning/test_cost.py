@@ -9,16 +9,17 @@ from typing import Any
 import commands
 import pytest
 
-from robustness_gate import attacks
+from robustness_gate import attacks, organisms
 from robustness_gate.cli import costs
 from robustness_gate.errors import Exit, UsageError
 from robustness_gate.inputs import memory
 from robustness_gate.inputs.validation import load_suite
 from robustness_gate.planning import cost
 from robustness_gate.planning.devices import SHARE, device
+from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.records.cost import Costs
 from robustness_gate.records.encode import decode, encode
-from robustness_gate.records.work import Sizes
+from robustness_gate.records.work import Work
 
 QUESTIONS = [
     {"question": "q" * 40, "choices": ["aa", "bb", "cc", "dd"], "answer": n % 4, "id": f"{n}"} for n in range(20)
@@ -113,8 +114,29 @@ def test_tokens_are_those_that_a_person_counts(bench: Path) -> None:
     example = (PROMPT + 2) / 4
     assert relearn["learnt"] == pytest.approx(2 * (10 + 10) * 3 * example)  # rates, steps of both budgets, batch
     assert relearn["read"] == pytest.approx(2 * exam + 4 * look + 3 * (2 + 4) * example)
-    reformat = found["reformat"]["tokens"]
-    assert (reformat["read"], reformat["omitted"]) == (exam, "the own passes of 'reformat'")
+
+
+def test_an_attack_without_work_is_named_and_its_examinations_are_counted(
+    bench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a plug-in's may be."""
+    monkeypatch.delattr(attacks.load("reformat"), "work")
+    tokens = predicted(bench)["reformat"]["tokens"]
+    assert (tokens["read"], tokens["omitted"]) == (20 * 4 * PROMPT / 4, "the own passes of 'reformat'")
+    assert "not counted: the own passes of 'reformat'" in planned(bench, "--cost").stdout
+
+
+def test_two_models_that_answer_together_read_every_examination_twice(bench: Path) -> None:
+    suite = bench / "suite.yaml"
+    suite.write_text(suite.read_text(encoding="utf-8") + "  - attack: model_guidance\n", encoding="utf-8")
+    exam, look = 20 * 4 * PROMPT / 4, 5 * 4 * PROMPT / 4
+    assert predicted(bench)["model_guidance"]["tokens"]["read"] == 2 * exam + 2 * look
+
+
+def test_what_an_attack_keeps_of_streams_is_in_the_host(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attacks.load("reformat"), "work", lambda *_: Work(vectors=1e6))
+    width = json.loads((organisms.checkpoint("base") / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+    assert predicted(bench)["reformat"]["host_bytes"]["snapshots, or loading"] == 4e6 * width
 
 
 def test_hours_follow_from_a_named_device_and_nothing_is_assumed_without_one(bench: Path) -> None:
@@ -124,8 +146,8 @@ def test_hours_follow_from_a_named_device_and_nothing_is_assumed_without_one(ben
         assert each["hours"] == pytest.approx(each["operations"] / (its.peak * SHARE) / 3600)
     shown = planned(bench, "--device-figures", "h100")
     assert "every trial fits by arithmetic, one at a time: h100 has 80 GB" in shown.stdout
-    assert "not counted: the own passes of 'reformat'" in shown.stdout
-    assert "in all at least" in shown.stdout
+    assert "not counted" not in shown.stdout
+    assert ">" not in shown.stdout
     assert f"an assumed {SHARE:.0%} of 989 TFLOP/s" in shown.stdout
 
 
@@ -214,15 +236,13 @@ def test_what_does_not_fit_is_named_with_the_number(bench: Path, monkeypatch: py
     assert found["host_bytes"]["the optimiser's numbers"] == 12 * LLAMA_7B.parameters
 
 
-@pytest.mark.parametrize("name", [each for each in attacks.names() if hasattr(attacks.load(each), "work")])
-def test_no_work_is_declared_negative_and_that_of_a_sham_is_not_more(name: str) -> None:
+@pytest.mark.parametrize("name", attacks.names())
+def test_no_work_is_declared_negative_and_that_of_a_sham_is_not_more(name: str, suite_data: SuiteData) -> None:
     module = attacks.load(name)
-    data = dict.fromkeys(("forget", "retain", "unrelated", "dev"), 50.0)
-    held = {"dev": 2000} | {f"{source}.{kind}": 2000 for source in data for kind in ("items", "texts")}
-    sizes = Sizes(1000.0, 40, 2, 4, data, data, data, held)
+    sizes = cost._Planned(suite_data).sizes(suite_data.hazards, 8, original=True)
     usual, sham = module.work(module.Config(), sizes), module.work(module.SHAM, sizes)
     for each in (usual, sham):
-        assert min(each.read, each.learnt, each.copies, *each.before, 0) == 0
+        assert min(each.read, each.learnt, each.copies, each.vectors, each.longer - 1, *each.before, 0) == 0
         assert each.training is None or each.training.length > 0
     assert usual.read >= sham.read
     assert usual.learnt >= sham.learnt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import inspect
 import json
@@ -16,15 +17,16 @@ import torch
 import transformers
 
 from robustness_gate import attacks, organisms
-from robustness_gate.engine import frugal, optimizer, scope, score, selection, train, usage
+from robustness_gate.engine import frugal, lens, optimizer, scope, score, selection, train, usage
 from robustness_gate.engine.load import DTYPES, load
 from robustness_gate.errors import BrokenTrial, CheckpointError
 from robustness_gate.inputs import memory
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.memory import States, Way
 from robustness_gate.inputs.shape import Shape, shape_of
+from robustness_gate.planning import cost
 from robustness_gate.planning.devices import device
-from robustness_gate.records.work import Sizes, Training
+from robustness_gate.records.work import Training
 from robustness_gate.running import trial
 
 LAYERS, WIDTH, HEADS, KEYS, INNER, VOCABULARY, BATCH, LENGTH, RANK = 3, 64, 4, 2, 176, 97, 4, 24, 4
@@ -155,10 +157,35 @@ def test_relearning_in_full_keeps_as_many_copies_of_the_weights_as_it_declares(
     with contextlib.closing(module.attack(trial.target_of(small_suite_data, rmu_model, None), config, 1)) as attacked:
         for _ in attacked:
             seen.append(copies_of(alive))
-    names = ("unrelated", "forget")
-    sizes = Sizes(0, 0, 1, 4, dict.fromkeys(names, 1), dict.fromkeys(names, 1), {}, {"unrelated.items": 5})
+    sizes = cost._Planned(small_suite_data).sizes(small_suite_data.hazards, 4, original=False)
     assert max(seen) == module.work(config, sizes).copies == 1 + (repair != "none") + (len(rates) > 1)
     assert copies_of(alive) == 0
+
+
+def test_the_lens_keeps_as_many_streams_as_it_declares(
+    small_suite_data: Any, rmu_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, record, kept = attacks.load("logit_lens"), lens.Lens._record, list[int]()
+
+    def recorded(*given: Any) -> Any:
+        found = record(*given)
+        kept.extend(each.numel() for each in found.values())
+        return found
+
+    monkeypatch.setattr(lens.Lens, "_record", recorded)
+    data, config = dataclasses.replace(small_suite_data, dev=small_suite_data.dev[:2]), module.Config(stages=("mlp",))
+    for _ in module.attack(trial.target_of(data, rmu_model, None), config, 1):
+        pass
+    its = rmu_model.model.config
+    sizes = cost._Planned(data).sizes(data.hazards, its.num_hidden_layers, original=False)
+    assert sum(kept) / its.hidden_size == module.work(config, sizes).vectors
+
+
+def test_a_search_whose_blocks_are_not_computed_again_divides_its_step() -> None:
+    its = Training("vectors", 8, 1000, every=True, again=False)
+    tight = 1.01 * memory.MARGIN * memory.needed(LLAMA_7B, "bfloat16", its, Way(rows=2), 0)
+    assert memory.fitting(LLAMA_7B, "bfloat16", its, 0, tight) == Way(rows=2)
+    assert memory.fitting(LLAMA_7B, "bfloat16", dataclasses.replace(its, again=True), 0, tight).checkpointed
 
 
 @pytest.fixture
