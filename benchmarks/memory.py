@@ -57,6 +57,8 @@ def shape() -> Shape:
         vocabulary=VOCABULARY,
         sides=LAYERS * (4 * 2 * WIDTH + 3 * (WIDTH + INNER)),
         largest=VOCABULARY * WIDTH,
+        inside=LAYERS * (block - 2 * WIDTH),
+        beside=0,
     )
 
 

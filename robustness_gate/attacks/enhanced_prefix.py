@@ -192,11 +192,12 @@ def work(config: Config, sizes: Sizes) -> Work:
         read += look + sizes.prompts * lengths[step] + measured * (prompt + lengths[step])
     ends = [measured * (prompt + lengths[budget]) for budget in config.budgets]
     read += measured * first + (models + 1) * (sum(ends) + len(ends) * measured * first)
+    longest = prompt + max(lengths) + sizes.longest[config.source] - sizes.solved[config.source]
     return Work(
         read=read,
         learnt=learnt,
         before=tuple(lengths[budget] for budget in config.budgets),
-        training=Training("vectors", rows, prompt + max(lengths), every=True, again=False),
+        training=Training("vectors", rows, longest, every=True, again=False),
     )
 
 

@@ -154,7 +154,7 @@ def work(config: Config, sizes: Sizes) -> Work:
     return Work(
         read=len(config.budgets) * rates * sizes.look + fits + plain,
         learnt=rates * sum(config.budgets) * sizes.ways * config.batch * length,
-        training=Training("vectors", config.batch, length),
+        training=Training("vectors", config.batch, sizes.longest[config.source]),
     )
 
 

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from robustness_gate.errors import NotApplicable, UnknownWord
 from robustness_gate.records.attack import AttackedModel, Bound, Floor, GridPoint, Target
 from robustness_gate.records.declarations import Contract, Given, SelfTestCase, Settings, bounded, different, rising
-from robustness_gate.records.work import Sizes, Work
+from robustness_gate.records.work import Sizes, Training, Work
 
 if TYPE_CHECKING:
     import torch
@@ -167,14 +167,18 @@ def work(config: Config, sizes: Sizes) -> Work:
     """A look at the dev items for each point of the grid, and one for the control; the passes that score the weights,
     before which the model answers the questions itself; a copy of the weights.
     """
-    read, learnt = sizes.look * (_points(config) + 1), 0.0
+    read, learnt, longest = sizes.look * (_points(config) + 1), 0.0, 0.0
     for kind, score, source in product(config.calibrate_on, config.scores, ("forget", *config.utility)):
         many, by_questions = min(config.samples, sizes.held[f"{source}.{HOLDS[kind]}"]), kind == "questions"
         length = sizes.solved[source] * sizes.ways if by_questions else min(config.longest, sizes.text[source])
         closed = sizes.judged[source] * sizes.ways / sizes.forms if by_questions else 0.0
         read += many * (closed + length * (score == "wanda"))
         learnt += many * length * (score == "snip")
-    return Work(read=read, learnt=learnt, copies=1)
+        longest = max(
+            longest, sizes.longest[source] if by_questions else min(config.longest, sizes.longest_text[source])
+        )
+    scored = Training("full", 1, longest, every="texts" in config.calibrate_on)
+    return Work(read=read, learnt=learnt, scored=scored, copies=1)
 
 
 def at_best(config: Config, given: Given) -> dict[str, float]:  # noqa: ARG001 - every attack's has this shape

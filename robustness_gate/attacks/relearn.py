@@ -265,12 +265,12 @@ def work(config: Config, sizes: Sizes) -> Work:
         pool = min(config.repair_steps * config.batch, sizes.held[_holds(config.repair, config.repair_on)])
         read += 2 * pool * many * its_length
         learnt += config.repair_steps * config.batch * its_length
+    by_questions = _by_questions(config.train_on)
+    longest = sizes.longest[config.source] if by_questions else min(config.longest, sizes.longest_text[config.source])
     return Work(
         read=read,
         learnt=learnt,
-        training=Training(
-            config.method, config.batch, length, every=not _by_questions(config.train_on), rank=config.rank
-        ),
+        training=Training(config.method, config.batch, longest, every=not by_questions, rank=config.rank),
         copies=1 + (config.method == "full" and config.repair != "none") + (rates > 1),
     )
 

@@ -126,7 +126,7 @@ def work(config: Config, sizes: Sizes) -> Work:
         read=len(config.budgets) * rates * look + fits + plain,
         learnt=rates * sum(config.budgets) * sizes.ways * config.batch * length,
         before=(float(config.vectors),) * len(config.budgets),
-        training=Training("vectors", config.batch, length),
+        training=Training("vectors", config.batch, sizes.longest[config.source] + config.vectors),
     )
 
 

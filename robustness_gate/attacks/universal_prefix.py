@@ -160,11 +160,12 @@ def work(config: Config, sizes: Sizes) -> Work:
     look = sizes.edited(lambda question, form: (question, form if config.header else replace(form, header="")))
     steps, measured = config.restarts * config.budgets[-1], min(MEASURED, held) * sizes.ways * length
     looks = config.restarts * len(ends) * (look + sizes.prompts * config.tokens + measured)
+    longest = length + sizes.longest[config.source] - sizes.solved[config.source]
     return Work(
         read=sizes.look + config.restarts * measured + steps * rows * sizes.ways * length + looks,
         learnt=steps * batch * sizes.ways * length,
         before=(float(config.tokens),) * len(config.budgets),
-        training=Training("vectors", batch * sizes.ways, length, again=False),
+        training=Training("vectors", batch * sizes.ways, longest, again=False),
     )
 
 

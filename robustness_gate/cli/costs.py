@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from robustness_gate.cli.common import console_for_output, print_grid, say, say_json
 from robustness_gate.errors import UnknownWord
+from robustness_gate.inputs import memory
+from robustness_gate.inputs.checkpoint.place import model_type
 from robustness_gate.inputs.memory import Way
 from robustness_gate.planning import cost
-from robustness_gate.planning.devices import SHARE, Device, device
+from robustness_gate.planning.devices import KINDS, SHARE, Device, device
 from robustness_gate.records.encode import Json
 from robustness_gate.records.trial import Role
 from robustness_gate.verdict import label
@@ -42,6 +44,11 @@ def show(prepared: Prepared, cost_from: Path | None, figures: str | None, *, as_
     _show_table(found)
     for line in _lines(found, named, earlier):
         say(line)
+    if others := sorted({model_type(each.place) for each in prepared.plan.subjects} - memory.CHECKED):
+        say(
+            "memory of training steps: counted as for a Llama, which was not compared with torch for "
+            f"{', '.join(repr(each) for each in others)}; docs/cost.md says for which it is too low"
+        )
 
 
 def _show_table(found: Sequence[Estimate]) -> None:
@@ -50,10 +57,11 @@ def _show_table(found: Sequence[Estimate]) -> None:
 
     grid = Table(box=None, pad_edge=False)
     grid.add_column("trial", no_wrap=True)
-    for name in ("tokens read", "learnt", "PFLOP", "device GB", "host GB", "hours"):
+    for name in ("tokens read", "learnt", "PFLOP", "device GB", "host GB", "time"):
         grid.add_column(name, justify="right")
     for each in found:
         its, more = each.tokens, ">" if each.tokens is not None and each.tokens.omitted else ""
+        larger = "" if each.declared else ">"
         grid.add_row(
             escape(_name(each.trial)),
             *(
@@ -61,9 +69,9 @@ def _show_table(found: Sequence[Estimate]) -> None:
                 if its is None or each.operations is None
                 else [more + _short(its.read), more + _short(its.learnt), f"{more}{each.operations / 1e15:,.3g}"]
             ),
-            f"{each.device_bytes / 1e9:,.1f}",
-            f"{each.host_bytes / 1e9:,.1f}",
-            UNKNOWN if each.hours is None else f"{more}{each.hours:,.2g}",
+            f"{larger}{each.device_bytes / 1e9:,.1f}",
+            f"{larger}{each.host_bytes / 1e9:,.1f}",
+            UNKNOWN if each.hours is None else f"{more}{_time(each.hours)}",
         )
     print_grid(console_for_output(), grid)
 
@@ -75,20 +83,34 @@ def _lines(found: Sequence[Estimate], named: Device | None, earlier: Costs | Non
     operations = sum(each.operations for each in known if each.operations is not None)
     hours = [each.hours for each in known if each.hours is not None]
     least = "at least " if omitted or len(known) < len(found) else ""
-    yield f"in all {least}{operations / 1e15:,.3g} PFLOP" + (f", {sum(hours):,.2g} hours" if hours else "")
+    yield f"in all {least}{operations / 1e15:,.3g} PFLOP" + (f", {least}{_time(sum(hours))}" if hours else "")
     yield from _tokens(earlier)
     if named is not None:
-        yield (
-            f"hours: {cost.READS} operations a parameter and token, {cost.LEARNS} with a gradient, at an assumed "
-            f"{SHARE:.0%} of {named.peak / 1e12:,.4g} TFLOP/s in {named.kind} ({named.source})"
+        yield from _peaks(found, named)
+    if named is not None:
+        moved = any(each.way.states == "host" for each in found)
+        yield "not in the time: loading, tokenising, work on the weights, an idle device" + (
+            ", moving the optimiser's numbers to the device and back at every step" if moved else ""
         )
-    if named is not None or earlier is not None:
-        yield "not in the hours: loading. By arithmetic also not: tokenising, work on the weights, an idle device"
+    elif earlier is not None:
+        yield "not in the time: loading. In it, times the same ratio: the start of the process that ran a trial first"
     if omitted:
         yield f"not counted: {', '.join(omitted)}"
     if lost := len(found) - len(known):
         yield _not_predicted(lost)
     yield from _fit(found, named)
+
+
+def _peaks(found: Sequence[Estimate], named: Device) -> Iterator[str]:
+    """At what rate the time is counted."""
+    for kind in sorted({KINDS[each.trial.dtype] for each in found}):
+        peak = named.peaks.get(kind)
+        yield (
+            f"time: there is no figure of {named.name} in {kind}"
+            if peak is None
+            else f"time: {cost.READS} operations a parameter and token, {cost.LEARNS} with a gradient, at an assumed "
+            f"{SHARE:.0%} of {peak / 1e12:,.4g} TFLOP/s in {kind} ({named.source})"
+        )
 
 
 def _not_predicted(lost: int) -> str:
@@ -103,7 +125,7 @@ def _tokens(earlier: Costs | None) -> Iterator[str]:
     parameters = sorted({each.spent.parameters for each in earlier.attempts if each.spent and each.spent.parameters})
     machines = sorted({each.spent.machine.name for each in earlier.attempts if each.spent and each.spent.machine})
     yield (
-        f"tokens: as counted in a run of '{earlier.suite}', padding included; they hold for the same tokenizer. Hours, "
+        f"tokens: as counted in a run of '{earlier.suite}', padding included; they hold for the same tokenizer. Time, "
         f"unless a device is named: as they took on {', '.join(machines) or 'an unknown machine'}, times the ratio of "
         f"parameters (there {', '.join(_short(each) for each in parameters) or 'unknown'})"
     )
@@ -121,7 +143,14 @@ def _fit(found: Sequence[Estimate], named: Device | None) -> Iterator[str]:
             yield f"does not fit: {_name(each.trial)} needs {each.device_bytes / 1e9:,.1f} GB, {has} ({needs})"
         elif how := _how(each.way):
             yield f"no room for plain training steps, so {how}: {_name(each.trial)} ({needs}; {has})"
-    if not any(each.too_large for each in found):
+    if any(each.too_large for each in found):
+        yield (
+            "what to do: a device with more memory, fewer examples in a batch, or an adapter in place of all weights "
+            "where the policy does not require them"
+        )
+    elif lacking := sorted({each.trial.attack for each in found if not each.declared}):
+        yield f"all that is counted fits, one trial at a time ({has}); not counted is what {', '.join(lacking)} keeps"
+    else:
         yield f"every trial fits by arithmetic, one at a time: {has}"
 
 
@@ -147,6 +176,14 @@ def _name(trial: Trial) -> str:
     """A trial's label and seed, and its model where that is not the candidate."""
     role = "" if trial.role == Role.CANDIDATE else f" [{model_name(trial)}]"
     return f"{label(trial)}, seed {trial.seed_index}{role}"
+
+
+def _time(hours: float) -> str:
+    """A length of time in the unit that a person would take."""
+    seconds = 3600 * hours
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{hours:,.1f} h"
 
 
 def _short(number: float) -> str:

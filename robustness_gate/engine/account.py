@@ -26,15 +26,9 @@ import torch
 from safetensors import safe_open
 
 from robustness_gate.errors import CheckpointError
-from robustness_gate.inputs.filekinds import WRAPPERS
+from robustness_gate.inputs.filekinds import CONSTANT, NOT_TEXT, WRAPPERS
 from robustness_gate.inputs.weightset import files_of
 
-CONSTANT = re.compile(r"\.(attn|attention|self_attn|self_attention)\.(bias|masked_bias|causal_mask)$")
-"""Buffers that old releases saved with a model: the causal mask. Ignored where they hold such a mask."""
-NOT_TEXT = re.compile(
-    r"(^|\.)(vision_model|vision_tower|visual|multi_modal_projector|audio_tower|embed_(vision|audio))\."
-)
-"""Names of a multimodal model's tensors that its text part does not use."""
 FUSED = 1e-3
 """Largest relative difference in the sum of squares at which tensors fused in another precision count as equal."""
 REMEDY = "Save the model with save_pretrained from the class that config.json names, and look at its tensors' names."

@@ -106,7 +106,7 @@ def _shape(model: Any) -> Shape:
         return shape_from({} if config is None else config.to_dict(), tensors)
     except CheckpointError:
         sizes = [prod(shape) for _, shape in tensors]
-        return Shape(sum(sizes), 0, 0, 0, 0, 0, 0, 0, 0, max(sizes, default=0))
+        return Shape(sum(sizes), 0, 0, 0, 0, 0, 0, 0, 0, max(sizes, default=0), 0, 0)
 
 
 def chosen(wanted: Wanted) -> Way:

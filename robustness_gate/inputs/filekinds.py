@@ -33,6 +33,13 @@ WRAPPERS = {
 }
 """Multimodal architectures that transformers' AutoModelForCausalLM builds, and the resulting class."""
 
+NOT_TEXT = re.compile(
+    r"(^|\.)(vision_model|vision_tower|visual|multi_modal_projector|audio_tower|embed_(vision|audio))\."
+)
+"""Names of a multimodal model's tensors that its text part does not use."""
+CONSTANT = re.compile(r"\.(attn|attention|self_attn|self_attention)\.(bias|masked_bias|causal_mask)$")
+"""Buffers that old releases saved with a model: the causal mask. Ignored where they hold such a mask."""
+
 TEMPLATES = "additional_chat_templates"
 TOKENIZER_TEXTS = frozenset({"vocab.txt", "merges.txt", "dict.txt"})
 TOKENIZER_ENDINGS = frozenset({".spm", ".codes", ".tokenizer", ".tiktoken"})

@@ -1,8 +1,9 @@
 """Device and host memory of a trial, by arithmetic from a model's sizes: every term by its name, in bytes.
 
-The terms are those of a decoder with gated feed-forward parts (Llama, Mistral, Qwen, Gemma) as transformers runs it,
-with torch's own attention, which keeps no scores, and with optimisers as `engine/optimizer.py` has them. Other families
-keep less in a block. What a process takes besides (CUDA's context, fragments of the allocator) is not in it.
+The terms are those of a decoder with gated feed-forward parts (Llama, Mistral, Qwen2) as transformers runs it, with
+torch's own attention, which keeps no scores, and with optimisers as `engine/optimizer.py` has them. Other families keep
+more or less in a block (`CHECKED`). What a process takes besides (CUDA's context, fragments of the allocator) is not in
+it.
 docs/cost.md has the formula; `tests/planning/test_memory.py` compares the terms with what torch really kept.
 
 The same arithmetic decides how a training step is made (`Way`): for a loaded model in `engine/frugal.py`, and
@@ -31,6 +32,12 @@ PROGRAM = 600_000_000
 
 MARGIN = 1.1
 """What a step needs must fit this many times: the terms are right to about a twentieth, and allocators leave holes."""
+
+CHECKED = frozenset({"llama", "mistral", "qwen2"})
+"""Architectures whose activations in training are these. Measured beside what autograd kept, the arithmetic was too low
+for Gemma 2 (0.4 to 0.7 of it), Gemma 3 (0.6 to 0.85), Qwen3 (0.8 to 0.97) and mixtures of experts (0.2 to 0.6): more
+norms, attention that keeps its scores, experts. It was right to an eighth for GPT-2 and Phi, too high for GPT-NeoX and
+OPT (docs/cost.md)."""
 
 Terms = Mapping[str, float]
 """Bytes by the name of the term. All of them are there at the same time."""
@@ -78,7 +85,7 @@ def asking(shape: Shape, dtype: str, length: float) -> Terms:
     feed_forward = 3 * shape.width + 3 * shape.inner
     rows = max(1.0, BATCH_TOKENS / max(1.0, length))
     return {
-        "weights": float(shape.parameters * size),
+        "weights": float(shape.loaded * size),
         "one block": float(BATCH_TOKENS * size * max(attention, feed_forward)),
         "mask": BATCH_TOKENS * length,
         "keys and values": float(min(CACHE, 2 * shape.layers * keys * size * BATCH_TOKENS)),
@@ -160,7 +167,7 @@ def training(shape: Shape, dtype: str, its: Training, way: Way, count: float) ->
     if way.checkpointed:
         last = 4 + (2 * size if full else 0)  # the last norm's input in float32, and where it is trained its output
         kept = tokens * shape.width * (shape.layers * size + last) + kept / max(1, shape.layers)
-    held: dict[str, float] = {"weights": float(shape.parameters * size)}
+    held: dict[str, float] = {"weights": float(shape.loaded * size)}
     if not full:
         held["what is trained"] = 4 * count
     gradients = {"gradients": (size if full else 4) * count}
@@ -178,6 +185,22 @@ def training(shape: Shape, dtype: str, its: Training, way: Way, count: float) ->
     )
 
 
+def scoring(shape: Shape, dtype: str, its: Training) -> Terms:
+    """Scoring the weights of the blocks by the gradients of one example after the other: `engine.importance`.
+
+    A score in float32 stays on the device for each of them. A gradient is dropped once it is added to its scores, with
+    three more tensors of its size in float32.
+    """
+    size = BYTES[dtype]
+    return {
+        "weights": float(shape.loaded * size),
+        "scores": 4.0 * shape.inside,
+        "activations": activations(shape, dtype, its),
+        "logits": its.length * shape.vocabulary * (2 * size + (12 if its.every else 0)),
+        "one gradient": (12.0 + size) * shape.width * shape.inner,
+    }
+
+
 def on_host(dtype: str, way: Way, count: float) -> float:
     """Bytes of the optimiser's numbers in the host's memory."""
     return (12 if BYTES[dtype] == 2 else 8) * count if way.states == "host" else 0.0
@@ -186,7 +209,7 @@ def on_host(dtype: str, way: Way, count: float) -> float:
 def needed(shape: Shape, dtype: str, its: Training, way: Way, count: float) -> float:
     """Bytes that training takes at its peak beside the model's weights."""
     states = training(shape, dtype, its, way, count)
-    return max(map(total, states)) - shape.parameters * BYTES[dtype]
+    return max(map(total, states)) - shape.loaded * BYTES[dtype]
 
 
 def fitting(shape: Shape, dtype: str, its: Training, count: float, room: float) -> Way:
@@ -211,6 +234,6 @@ def host(shape: Shape, dtype: str, copied: float, others: int, states: float = 0
         others: other models that are loaded during the trial: the original.
         states: the optimiser's numbers there, see `on_host`.
     """
-    weights = float(shape.parameters * BYTES[dtype])
+    weights = float(shape.loaded * BYTES[dtype])
     found = {"the program": float(PROGRAM), "snapshots, or loading": max(weights, copied + others * weights)}
     return {**found, "the optimiser's numbers": states} if states else found

@@ -19,7 +19,7 @@ from robustness_gate.inputs.memory import Way
 from robustness_gate.inputs.prompts import answers, render, solved
 from robustness_gate.inputs.shape import Shape, shape_of
 from robustness_gate.planning import applicability
-from robustness_gate.planning.devices import SHARE, Device
+from robustness_gate.planning.devices import KINDS, SHARE, Device
 from robustness_gate.planning.plan import Prepared
 from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.records.attack import Corpus, Hazard
@@ -32,6 +32,8 @@ from robustness_gate.verdict import label
 
 CHARACTERS = 4
 """Characters of a token: usual for English and vocabularies from 32,000 on. `cost.json` has what was counted."""
+LEVELS = 4
+"""Bytes for each weight that is scored: its level on two data sets, for this setting and for the best so far."""
 READS, LEARNS = 2, 6
 """Floating-point operations for each parameter and token, without and with a gradient. An adapter's gradient takes
 about 4, so training one is counted too high."""
@@ -64,6 +66,8 @@ class Estimate:
     host: memory.Terms
     hours: float | None
     """None without figures of a device and without a measurement."""
+    declared: bool
+    """Whether the attack declares its own passes and memory: a plug-in's may not."""
     too_large: bool
     """Whether the peak is more than the named device has; false also where no device with a memory is named."""
 
@@ -89,7 +93,15 @@ def read_costs(path: Path, suite_sha256: str) -> Costs:
         raise UsageError(
             f"this is no cost.json of a run: {first}", remedy="Name the file in a run's folder.", where=str(path)
         ) from None
+    seen = set[tuple[str, int]]()
     for place, each in enumerate(found.attempts):
+        if (each.trial, each.attempt) in seen:
+            raise UsageError(
+                f"attempts.{place} is listed twice: it was not written by a run.",
+                remedy="Name the file in a run's folder.",
+                where=str(path),
+            )
+        seen.add((each.trial, each.attempt))
         if each.spent is not None and each.spent.loading_seconds > each.seconds:
             raise UsageError(
                 f"attempts.{place}.spent.loading_seconds is {each.spent.loading_seconds:g}, more than the "
@@ -146,10 +158,13 @@ def _estimate(
     hours = None
     if tokens is not None and operations is not None:
         if device is not None:
-            hours = operations / (device.peak * SHARE) / 3600
+            peak = device.peaks.get(KINDS[trial.dtype])
+            hours = None if peak is None else operations / (peak * SHARE) / 3600
         elif tokens.seconds is not None:
             hours = tokens.seconds / 3600
     copied = work.copies * _trained_bytes(shape, trial.dtype, work.training) + 4.0 * shape.width * work.vectors
+    if work.scored is not None:
+        copied += LEVELS * shape.inside
     count = 0.0 if work.training is None else memory.trained(shape, work.training)
     total = memory.total(terms)
     return Estimate(
@@ -160,6 +175,7 @@ def _estimate(
         way=way,
         host=memory.host(shape, trial.dtype, copied, original is not None, memory.on_host(trial.dtype, way, count)),
         hours=hours,
+        declared=hasattr(attacks.load(trial.attack), "work"),
         too_large=device is not None and device.bytes is not None and total > device.bytes,
     )
 
@@ -168,12 +184,14 @@ def _on_device(
     trial: Trial, shape: Shape, work: Work, length: float, device: Device | None, original: Shape | None
 ) -> tuple[memory.Terms, Way]:
     """The terms of the peak on the device, and how training steps are made there."""
-    beside = {} if original is None else {"the original": float(original.parameters * memory.BYTES[trial.dtype])}
+    beside = {} if original is None else {"the original": float(original.loaded * memory.BYTES[trial.dtype])}
     states, way = [memory.asking(shape, trial.dtype, length)], Way()
+    if work.scored is not None:
+        states.append(memory.scoring(shape, trial.dtype, work.scored))
     if work.training is not None:
         count = memory.trained(shape, work.training)
         if device is not None and device.bytes is not None:
-            room = device.bytes - memory.total(beside) - shape.parameters * memory.BYTES[trial.dtype]
+            room = device.bytes - memory.total(beside) - shape.loaded * memory.BYTES[trial.dtype]
             way = memory.fitting(shape, trial.dtype, work.training, count, room)
         states += memory.training(shape, trial.dtype, work.training, way, count)
     most = max(memory.total(each) for each in states)
@@ -326,6 +344,9 @@ class _Planned:
                 for name in corpora
             }
 
+        def most(source: str, among: Sequence[Hazard]) -> float:
+            return max((_solved(i, f) for each in among for i, f in _questions(each, source, corpora)), default=0.0)
+
         return Sizes(
             look=sum(each.tokens for each in looks),
             prompts=sum(each.prompts for each in looks),
@@ -333,6 +354,8 @@ class _Planned:
             ways=len(ways),
             orders=max((len(item.question.choices) for each in hazards for item in each.dev), default=1),
             solved={name: mean(_solved, hazards if name == "dev" else ways, name) for name in ("dev", *corpora)},
+            longest={name: most(name, ways) for name in corpora} | {"dev": most("dev", hazards)},
+            longest_text={name: max(map(length_of, corpus.texts), default=0.0) for name, corpus in corpora.items()},
             shot={name: mean(lambda i, f: length_of(solved(i, f)), hazards, name) for name in ("dev", *corpora)},
             header={name: _mean(length_of(way.form_of(its).header) for way in ways) for name, its in corpora.items()},
             text={name: _mean(map(length_of, corpus.texts)) for name, corpus in corpora.items()},

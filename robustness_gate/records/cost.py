@@ -13,6 +13,8 @@ from robustness_gate.records.trial import ModelRef
 
 NAME = "cost.json"
 """Its file beside the report."""
+LONGEST = 1e9
+"""In seconds: thirty years. No attempt takes as long."""
 
 
 class Machine(Record):
@@ -20,7 +22,7 @@ class Machine(Record):
 
     device: str
     """Kind of the model's device: cpu, cuda, mps."""
-    name: str
+    name: str = Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=200)
     """The GPU's name, or the processor's where the model was on the CPU; empty where the system does not give it."""
     device_bytes: int | None
     """The GPU's whole memory; None on the CPU and where it is not known."""
@@ -35,19 +37,19 @@ class Machine(Record):
 class Spent(Record):
     """What the process that ran an attempt measured in itself."""
 
-    cpu_seconds: float = Field(ge=0)
+    cpu_seconds: float = Field(ge=0, le=LONGEST)
     """Of all its threads."""
-    loading_seconds: float = Field(ge=0)
+    loading_seconds: float = Field(ge=0, le=LONGEST)
     """Wall time of loading models and tokenizers within the attempt; 0 where the model was in memory already."""
-    host_peak_bytes: int | None
+    host_peak_bytes: int | None = Field(ge=0)
     """Most memory that the process had, libraries and weights on the CPU included; None where the system does not
     give it."""
     host_peak_since: Literal["attempt", "process"]
     """Since when it was watched: since the attempt began, or, where the system cannot start anew, since the process
     did."""
-    device_peak_bytes: int | None
+    device_peak_bytes: int | None = Field(ge=0)
     """Most memory that tensors had on the GPU within the attempt; None on the CPU."""
-    parameters: int | None
+    parameters: int | None = Field(ge=1)
     """Of the model that was examined; None where none was loaded."""
     dtype: str
     """In which it computed."""
@@ -70,7 +72,7 @@ class AttemptCost(ModelRef):
     status: Literal["ok", "failure", "not_applicable"]
     ended: str
     """UTC, ISO 8601."""
-    seconds: float = Field(ge=0)
+    seconds: float = Field(ge=0, le=LONGEST)
     """Wall time from its beginning to its end, loading and writing included."""
     spent: Spent | None
     """None where the process died, never began, or an executor of others did not return it."""

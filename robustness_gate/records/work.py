@@ -30,6 +30,10 @@ class Sizes:
     solved: Mapping[str, float]
     """By source, `dev` among them: a whole prompt with its answer, the mean over questions and `ways`; of `dev`, which
     each form asks as its own, over all forms."""
+    longest: Mapping[str, float]
+    """By source: the longest whole prompt with its answer."""
+    longest_text: Mapping[str, float]
+    """By source: the longest text."""
     shot: Mapping[str, float]
     """The same in every form and without the header, as a solved example before a question."""
     header: Mapping[str, float]
@@ -77,7 +81,7 @@ class Training:
     batch: int
     """Examples in a step."""
     length: float
-    """Tokens of an example."""
+    """Tokens of the longest example: a step's memory follows from it."""
     every: bool = False
     """Whether every token counts in the loss, as in texts, or a question's answer alone."""
     rank: int = 0
@@ -102,6 +106,8 @@ class Work:
     longer: float = 1.0
     """How many times over the prompts of the examinations are read: twice where two models answer."""
     training: Training | None = None
+    scored: Training | None = None
+    """The example by whose gradients every weight of the blocks gets a score on the device; only its sizes count."""
     copies: int = 0
     """Copies in host memory of what it trains or changes: of all weights, or of an adapter."""
     vectors: float = 0.0

@@ -143,12 +143,58 @@ def test_hours_follow_from_a_named_device_and_nothing_is_assumed_without_one(ben
     assert {each["hours"] for each in predicted(bench).values()} == {None}
     named, its = predicted(bench, "--device-figures", "h100"), device("h100")
     for each in named.values():
-        assert each["hours"] == pytest.approx(each["operations"] / (its.peak * SHARE) / 3600)
+        assert each["hours"] == pytest.approx(each["operations"] / (its.peaks["float32"] * SHARE) / 3600)
     shown = planned(bench, "--device-figures", "h100")
     assert "every trial fits by arithmetic, one at a time: h100 has 80 GB" in shown.stdout
     assert "not counted" not in shown.stdout
     assert ">" not in shown.stdout
-    assert f"an assumed {SHARE:.0%} of 989 TFLOP/s" in shown.stdout
+    assert f"an assumed {SHARE:.0%} of 67 TFLOP/s in float32" in shown.stdout
+    suite = bench / "suite.yaml"
+    suite.write_text(suite.read_text(encoding="utf-8") + "dtype: bfloat16\n", encoding="utf-8")
+    halved = predicted(bench, "--device-figures", "h100")["none"]
+    assert halved["hours"] == pytest.approx(named["none"]["hours"] * 67 / 989)
+    assert predicted(bench, "--device-figures", "cpu-core")["none"]["hours"] is None
+    assert "there is no figure of cpu-core in 16 bits" in planned(bench, "--device-figures", "cpu-core").stdout
+
+
+def test_a_length_of_time_has_the_unit_that_a_person_would_take() -> None:
+    found = [costs._time(seconds / 3600) for seconds in (0.0123, 9, 90, 600, 7000, 36_000)]
+    assert found == ["0.012 s", "9 s", "90 s", "10 min", "117 min", "10.0 h"]
+
+
+def test_the_memory_of_a_step_follows_from_the_longest_example(bench: Path) -> None:
+    before = sum(predicted(bench)["relearn (forget, full)"]["device_bytes"].values())
+    train = bench / "train.jsonl"
+    rows = [json.loads(line) for line in train.read_text(encoding="utf-8").splitlines()]
+    rows[2]["question"] += " and so on" * 4000
+    train.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    after = predicted(bench)["relearn (forget, full)"]["device_bytes"]
+    assert after["activations"] > before > 0
+
+
+def test_scores_of_all_weights_are_on_the_device(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_memory import LLAMA_7B
+
+    monkeypatch.setattr(cost, "shape_of", lambda _: LLAMA_7B)
+    suite = bench / "suite.yaml"
+    text = suite.read_text(encoding="utf-8").replace("dtype: float32", "")
+    more = "  - attack: pruning\n    config: {calibrate_on: [questions], utility: [forget], scores: [snip]}\n"
+    suite.write_text(text + more.replace("forget", "unrelated") + "dtype: bfloat16\n", encoding="utf-8")
+    corpus = "corpora: {unrelated: {items: train.jsonl, topic: y}, "
+    suite.write_text(suite.read_text(encoding="utf-8").replace("corpora: {", corpus), encoding="utf-8")
+    (its,) = [each for label, each in predicted(bench).items() if label.startswith("pruning")]
+    assert its["device_bytes"]["scores"] == 4 * LLAMA_7B.inside
+    (line,) = [
+        each for each in planned(bench, "--device-figures", "a100", "--cost").stdout.splitlines() if "pruning" in each
+    ]
+    assert float(line.split()[-3]) > 39
+
+
+def test_nothing_is_said_to_fit_whose_memory_is_not_declared(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(attacks.load("reformat"), "work")
+    said = planned(bench, "--device-figures", "h100").stdout
+    assert "every trial fits" not in said
+    assert "not counted is what reformat keeps" in said
 
 
 def test_an_earlier_run_of_the_suite_gives_tokens_and_scaled_hours(bench: Path) -> None:
@@ -170,7 +216,7 @@ def test_an_earlier_run_of_the_suite_gives_tokens_and_scaled_hours(bench: Path) 
         "not predicted: 3 trials that did not end well, or were not made" in planned(bench, "--cost-from", file).stdout
     )
     on_device = predicted(bench, "--cost-from", file, "--device-figures", "a100")["none"]
-    assert on_device["hours"] == pytest.approx(on_device["operations"] / (312e12 * SHARE) / 3600)
+    assert on_device["hours"] == pytest.approx(on_device["operations"] / (19.5e12 * SHARE) / 3600)
 
 
 @pytest.mark.parametrize("raw", [None, b"{}", b"{", b'{"a": 1, "a": 2}'])
@@ -189,6 +235,32 @@ def test_a_loading_longer_than_its_attempt_is_refused_by_its_place(bench: Path) 
     file = costs_of(bench, spent("1" * 64, "none"), spent("2" * 64, "none", seconds=1.5))
     with pytest.raises(UsageError, match=r"attempts\.1\.spent\.loading_seconds is 2, more than the 1\.5 seconds"):
         cost.read_costs(file, sha256)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b'"parameters":104512', b'"parameters":-5', "greater than or equal to 1"),
+        (b'"seconds":38', b'"seconds":1e308', "less than or equal to"),
+        (b'"host_peak_bytes":1', b'"host_peak_bytes":-1', "greater than or equal to 0"),
+        (b'"name":"a machine"', b'"name":"a\\u001b[31m machine"', "pattern"),
+    ],
+)
+def test_what_no_run_writes_is_refused(bench: Path, old: bytes, new: bytes, said: str) -> None:
+    one = spent("1" * 64, "none")
+    machine = {"device": "cpu", "name": "a machine", "device_bytes": None, "host_bytes": 1, "threads": 1}
+    one["spent"]["machine"] = {**machine, "versions": {}}
+    file = costs_of(bench, one)
+    assert old in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(old, new))
+    with pytest.raises(UsageError, match=said):
+        cost.read_costs(file, load_suite(bench / "suite.yaml").sha256)
+
+
+def test_an_attempt_that_is_listed_twice_is_refused(bench: Path) -> None:
+    file = costs_of(bench, spent("1" * 64, "none"), spent("1" * 64, "none"))
+    with pytest.raises(UsageError, match=r"attempts\.1 is listed twice"):
+        cost.read_costs(file, load_suite(bench / "suite.yaml").sha256)
 
 
 def test_a_wrong_field_is_named(bench: Path) -> None:

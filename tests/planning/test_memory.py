@@ -30,8 +30,8 @@ from robustness_gate.records.work import Training
 from robustness_gate.running import trial
 
 LAYERS, WIDTH, HEADS, KEYS, INNER, VOCABULARY, BATCH, LENGTH, RANK = 3, 64, 4, 2, 176, 97, 4, 24, 4
-LLAMA_7B = Shape(6_738_415_616, 32, 4096, 32, 32, 128, 11008, 32000, 2_498_560, 32000 * 4096)
-LLAMA_70B = Shape(70_553_706_496, 80, 8192, 64, 8, 128, 28672, 128256, 12_943_360, 128256 * 8192)
+LLAMA_7B = Shape(6_738_415_616, 32, 4096, 32, 32, 128, 11008, 32000, 2_498_560, 32000 * 4096, 6_476_005_376, 0)
+LLAMA_70B = Shape(70_553_706_496, 80, 8192, 64, 8, 128, 28672, 128256, 12_943_360, 128256 * 8192, 68_451_041_280, 0)
 
 
 @pytest.fixture
@@ -54,7 +54,9 @@ def small() -> Callable[[str], Any]:
 def shape(model: Any) -> Shape:
     count = sum(each.numel() for each in model.parameters())
     sides = LAYERS * (2 * (WIDTH + WIDTH) + 2 * (WIDTH + WIDTH // 2) + 3 * (WIDTH + INNER))
-    return Shape(count, LAYERS, WIDTH, HEADS, KEYS, WIDTH // HEADS, INNER, VOCABULARY, sides, VOCABULARY * WIDTH)
+    inside = LAYERS * (2 * WIDTH * WIDTH + 2 * WIDTH * WIDTH // 2 + 3 * WIDTH * INNER)
+    largest = VOCABULARY * WIDTH
+    return Shape(count, LAYERS, WIDTH, HEADS, KEYS, WIDTH // HEADS, INNER, VOCABULARY, sides, largest, inside, 0)
 
 
 def opened(model: Any, method: str) -> Any:
