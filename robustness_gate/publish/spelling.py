@@ -42,7 +42,7 @@ def visible(value: Any) -> Any:
 
     Jinja calls this on every value before it escapes it; the result of one of our macros has already been processed.
     """
-    if not isinstance(value, str) or hasattr(value, "__html__") or (value.isascii() and value.isprintable()):
+    if not isinstance(value, str) or value.replace(NBSP, " ").isprintable() or hasattr(value, "__html__"):
         return value
     return "".join(
         f"⟨U+{ord(c):04X}⟩" if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c

@@ -64,15 +64,26 @@ def _int(value: int) -> str:
 def _float(value: float) -> str:
     """Python and ECMAScript write the same digits, the shortest that are read back as this number.
 
-    They differ about exponents, which Python has from 1e16 and below 1e-4, about the end of whole numbers, and about
-    the sign of zero.
+    They differ about exponents, about the end of whole numbers, and about the sign of zero.
     """
     text = repr(value)
     if text.endswith(".0"):
         return "0" if value == 0 else text[:-2]
-    if "e" in text or "n" in text:  # an exponent, nan or inf
-        return rfc8785.dumps(value).decode()
+    if "e" in text:
+        return _exponent(text)
+    if "n" in text:  # nan or inf
+        raise _Unusual
     return text
+
+
+def _exponent(text: str) -> str:
+    """What Python writes with an exponent, from 1e16 and below 1e-4, as ECMAScript does: from 1e21 and below 1e-6."""
+    digits, _, power = text.partition("e")
+    exponent, sign = int(power), "-" * digits.startswith("-")
+    plain = digits.lstrip("-").replace(".", "")
+    if -7 < exponent < 0:
+        return f"{sign}0.{plain.rjust(len(plain) - exponent - 1, '0')}"
+    return sign + plain.ljust(exponent + 1, "0") if 0 < exponent < 21 else f"{digits}e{exponent:+d}"
 
 
 class _Writers(dict[type, Callable[[Any], str]]):
