@@ -10,7 +10,7 @@ from robustness_gate.errors import UnknownWord
 from robustness_gate.inputs import memory
 from robustness_gate.inputs.checkpoint.place import model_type
 from robustness_gate.inputs.memory import Way
-from robustness_gate.planning import cost
+from robustness_gate.planning import cost, tokens
 from robustness_gate.planning.devices import KINDS, SHARE, Device, device
 from robustness_gate.records.encode import Json
 from robustness_gate.records.trial import Role
@@ -120,7 +120,7 @@ def _not_predicted(lost: int) -> str:
 
 def _tokens(earlier: Costs | None) -> Iterator[str]:
     if earlier is None:
-        yield f"tokens: by arithmetic, {cost.CHARACTERS} characters each, every prompt read whole, no padding"
+        yield f"tokens: by arithmetic, {tokens.CHARACTERS} characters each, every prompt read whole, no padding"
         return
     parameters = sorted({each.spent.parameters for each in earlier.attempts if each.spent and each.spent.parameters})
     machines = sorted({each.spent.machine.name for each in earlier.attempts if each.spent and each.spent.machine})

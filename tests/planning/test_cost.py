@@ -14,7 +14,7 @@ from robustness_gate.cli import costs
 from robustness_gate.errors import Exit, UsageError
 from robustness_gate.inputs import memory
 from robustness_gate.inputs.validation import load_suite
-from robustness_gate.planning import cost
+from robustness_gate.planning import cost, tokens
 from robustness_gate.planning.devices import SHARE, device
 from robustness_gate.planning.suite_data import SuiteData
 from robustness_gate.records.cost import Costs
@@ -311,7 +311,7 @@ def test_what_does_not_fit_is_named_with_the_number(bench: Path, monkeypatch: py
 @pytest.mark.parametrize("name", attacks.names())
 def test_no_work_is_declared_negative_and_that_of_a_sham_is_not_more(name: str, suite_data: SuiteData) -> None:
     module = attacks.load(name)
-    sizes = cost._Planned(suite_data).sizes(suite_data.hazards, 8, original=True)
+    sizes = tokens.Planned(suite_data).sizes(suite_data.hazards, 8, original=True)
     usual, sham = module.work(module.Config(), sizes), module.work(module.SHAM, sizes)
     for each in (usual, sham):
         assert min(each.read, each.learnt, each.copies, each.vectors, each.longer - 1, *each.before, 0) == 0

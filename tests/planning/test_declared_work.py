@@ -17,7 +17,7 @@ from robustness_gate.engine import padding, shared, usage
 from robustness_gate.engine.load import LoadedModel, load
 from robustness_gate.engine.prefix import Places, Spelt
 from robustness_gate.inputs.validation import load_suite
-from robustness_gate.planning import applicability, cost
+from robustness_gate.planning import applicability, tokens
 from robustness_gate.planning.suite_data import gather
 from robustness_gate.records.questions import Item
 from robustness_gate.records.work import Work
@@ -137,12 +137,14 @@ def passes(
     """
     hazards = applicability.of(attacks.load(name), config, data.hazards).hazards
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cost, "length_of", functools.cache(lambda text: float(len(loaded.tokenizer(text)["input_ids"]))))
+        patch.setattr(
+            tokens, "length_of", functools.cache(lambda text: float(len(loaded.tokenizer(text)["input_ids"])))
+        )
         patch.setattr(shared, "applies", lambda *_, **__: False)
         patch.setattr(padding, "alike", lambda *_, **__: True)
         patch.setattr(Places, "surviving", lambda its, texts: [Spelt(ids, (ids,) * len(its._forms)) for ids in texts])
         layers = loaded.model.config.num_hidden_layers
-        sizes = cost._Planned(data).sizes(hazards, layers, original=original is not None)
+        sizes = tokens.Planned(data).sizes(hazards, layers, original=original is not None)
         declared = attacks.load(name).work(config, sizes)
         reference = None if original is None else lambda: contextlib.nullcontext(original)
         before = counter.read, counter.learnt
@@ -191,7 +193,7 @@ def test_the_search_for_a_direction_of_refusal_judges_every_question_first(
 
 
 def test_the_lens_reads_the_prompts_that_two_forms_have_in_common_once(several: Any) -> None:
-    lens, planned = attacks.load("logit_lens"), cost._Planned(several)
+    lens, planned = attacks.load("logit_lens"), tokens.Planned(several)
     letters, words, margin = several.hazards
     one, both = (planned.sizes(each, 4, original=False) for each in ((letters, words), (letters, words, margin)))
     assert one.look < both.look
@@ -204,7 +206,7 @@ def test_every_point_of_the_perturbations_is_declared(few: Any) -> None:
     assert perturb._growth("every 4: !") == pytest.approx(6 / 3)
     assert perturb._growth("share 0.25: any") == perturb._growth("every 4: !")
     assert perturb._growth("case upper") == perturb._growth("dropped 0.2") == 1.0
-    sizes = cost._Planned(few).sizes(few.hazards, 4, original=True)
+    sizes = tokens.Planned(few).sizes(few.hazards, 4, original=True)
     sizes = dataclasses.replace(sizes, look=100.0, held={"dev": 10})
     plain = perturb.Config(every=(), shares=(), characters=("!",), cases=(), slips=(), screened=5)
     assert perturb.work(plain, sizes) == Work(read=100)

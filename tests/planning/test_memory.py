@@ -24,7 +24,7 @@ from robustness_gate.inputs import memory
 from robustness_gate.inputs.checkpoint.place import CheckpointRef
 from robustness_gate.inputs.memory import States, Way
 from robustness_gate.inputs.shape import Shape, shape_of
-from robustness_gate.planning import cost
+from robustness_gate.planning import tokens
 from robustness_gate.planning.devices import device
 from robustness_gate.records.work import Training
 from robustness_gate.running import trial
@@ -159,7 +159,7 @@ def test_relearning_in_full_keeps_as_many_copies_of_the_weights_as_it_declares(
     with contextlib.closing(module.attack(trial.target_of(small_suite_data, rmu_model, None), config, 1)) as attacked:
         for _ in attacked:
             seen.append(copies_of(alive))
-    sizes = cost._Planned(small_suite_data).sizes(small_suite_data.hazards, 4, original=False)
+    sizes = tokens.Planned(small_suite_data).sizes(small_suite_data.hazards, 4, original=False)
     assert max(seen) == module.work(config, sizes).copies == 1 + (repair != "none") + (len(rates) > 1)
     assert copies_of(alive) == 0
 
@@ -179,7 +179,7 @@ def test_the_lens_keeps_as_many_streams_as_it_declares(
     for _ in module.attack(trial.target_of(data, rmu_model, None), config, 1):
         pass
     its = rmu_model.model.config
-    sizes = cost._Planned(data).sizes(data.hazards, its.num_hidden_layers, original=False)
+    sizes = tokens.Planned(data).sizes(data.hazards, its.num_hidden_layers, original=False)
     assert sum(kept) / its.hidden_size == module.work(config, sizes).vectors
 
 
