@@ -158,12 +158,12 @@ def plan(
     calibration: Annotated[
         Path | None, typer.Option("--calibration", help="The file of `calibrate`: what is blind on this model, first.")
     ] = None,
-    cost: Annotated[bool, typer.Option("--cost", help="Predict tokens, memory and hours of each trial.")] = False,
+    cost: Annotated[bool, typer.Option("--cost", help="Predict tokens, memory and time of each trial.")] = False,
     cost_from: Annotated[
         Path | None, typer.Option("--cost-from", metavar="FILE", help="Predict from cost.json of a run of this suite.")
     ] = None,
     device_figures: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Predict for a100, h100, h200 or cpu-core: hours, what fits.")
+        str | None, typer.Option(metavar="NAME", help="Predict for a100, h100, h200 or cpu-core: time, what fits.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial in full.")] = False,
     verbose: Annotated[
