@@ -107,3 +107,18 @@ def test_targets_are_full_names_and_one_that_is_none_is_refused(model):
     for bad in ([], ["q_proj"], [one.removesuffix(".weight")], [*names, "nowhere.weight"]):
         with pytest.raises(BrokenTrial, match="no adapter"), scope.adapter(model, rank=2, alpha=4, targets=bad):
             pass
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(2, 4), (2, 3), (4, 2)])
+def test_the_update_of_a_linear_module_is_alpha_over_rank_times_both_factors(model, rank, alpha):
+    """Hu et al., arXiv 2106.09685, section 4.1."""
+    one = next(name for name in scope.linear_names(model) if name.endswith("q_proj.weight"))
+    module = model.get_submodule(one.removesuffix(".weight"))
+    entering = torch.randn(3, module.in_features)
+    before = module(entering)
+    with scope.adapter(model, rank=rank, alpha=alpha, targets=[one]) as parameters, torch.no_grad():
+        low, high = parameters[f"{one}.lora_A"], parameters[f"{one}.lora_B"]
+        high.copy_(torch.randn_like(high))
+        expected = before + alpha / rank * (entering @ low.T @ high.T)
+        assert torch.allclose(module(entering), expected, atol=1e-5)
+        assert not torch.allclose(expected, before, atol=1e-2)

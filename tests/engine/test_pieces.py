@@ -235,3 +235,11 @@ def test_a_block_hears_of_its_own_losses_alone():
         with noted() as inner:
             inner.lost.add("q")
         assert outer.lost == set()
+
+
+def test_a_normal_text_has_no_space_control_or_format_character() -> None:
+    """And no other is lost: letters that are composed, unassigned characters, half of a pair."""
+    assert pieces.normal("a b\u00a0c\u2028d\u200be\x00f\u00adg\x1fh") == "abcdefgh"
+    assert pieces.normal("e \u0301") == "\u00e9"
+    assert pieces.normal("x\u0378\ue000 y\ud800") == "x\u0378\ue000y\ud800"
+    assert pieces.normal("½ ﬁ") == "1\u20442fi"

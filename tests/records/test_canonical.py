@@ -75,3 +75,10 @@ def test_the_depth_of_a_value_is_limited_as_by_the_package() -> None:
     for _ in range(600):
         deep = [deep]
     assert canonical.dumps(deep) == rfc8785.dumps(deep)
+
+
+def test_every_exponent_is_written_as_the_package_writes_it() -> None:
+    for power in range(-324, 308):
+        for digits in ("1", "-1", "1.5", "-9.999999999999999", "1.7976931348623157"):
+            value = float(f"{digits}e{power}")
+            assert canonical.dumps(value) == rfc8785.dumps(value), value
