@@ -46,8 +46,8 @@ def show(prepared: Prepared, cost_from: Path | None, figures: str | None, *, as_
         say(line)
     if others := sorted({model_type(each.place) for each in prepared.plan.subjects} - memory.CHECKED):
         say(
-            "memory of training steps: counted as for a Llama, which was not compared with torch for "
-            f"{', '.join(repr(each) for each in others)}; docs/cost.md says for which it is too low"
+            "memory of training steps: counted as for a Llama, which can be too low or too high for "
+            f"{', '.join(repr(each) for each in others)} (docs/cost.md has what was compared)"
         )
 
 
